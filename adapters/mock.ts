@@ -1,0 +1,141 @@
+/**
+ * The `mock` adapter: host memory with a bandwidth, for tests and demonstrations.
+ *
+ * @module
+ */
+import {
+  type AdapterEnvironment,
+  type AdapterObject,
+  Bitmap,
+  concatParts,
+  type ConfigValues,
+  defineL2Adapter,
+  fillParts,
+  type L2Adapter,
+  type L2AdapterModule,
+  type ObjectKey,
+  wait,
+} from "../src/l2/adapter.ts";
+
+const GIB = 2 ** 30;
+
+const config = {
+  max_size_gb: {
+    type: "number",
+    required: true,
+    exclusiveMinimum: 0,
+    help: "Most bytes held, in GiB; the oldest objects that nobody has locked leave first.",
+  },
+  mock_bandwidth_gb: {
+    type: "number",
+    required: true,
+    exclusiveMinimum: 0,
+    help: "Speed of stores and loads, in GiB a second.",
+  },
+} as const;
+
+interface Held {
+  readonly key: ObjectKey;
+  readonly bytes: Uint8Array;
+  locks: number;
+}
+
+/** Objects in a Map, as slow as it is told to be. */
+const mock: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "mock",
+  summary: "Host memory with a bandwidth, for tests and demonstrations.",
+  config,
+  create: createMockAdapter,
+});
+export default mock;
+
+function createMockAdapter(
+  config: ConfigValues<typeof mock.config>,
+  { clock }: AdapterEnvironment,
+): L2Adapter {
+  const capacityBytes = Math.floor(config.max_size_gb * GIB);
+  const bytesPerMs = config.mock_bandwidth_gb * GIB / 1000;
+  const objects = new Map<string, Held>();
+  let usedBytes = 0;
+
+  const remove = (held: Held): void => {
+    objects.delete(held.key.id);
+    usedBytes -= held.bytes.byteLength;
+  };
+  const makeRoom = (byteLength: number): boolean => {
+    if (byteLength > capacityBytes) return false;
+    for (const held of objects.values()) {
+      if (usedBytes + byteLength <= capacityBytes) break;
+      if (held.locks === 0) remove(held);
+    }
+    return usedBytes + byteLength <= capacityBytes;
+  };
+  const put = ({ key, parts, byteLength }: AdapterObject): boolean => {
+    const present = objects.get(key.id);
+    if (present !== undefined) remove(present);
+    if (!makeRoom(byteLength)) return false;
+    objects.set(key.id, { key, bytes: concatParts(parts), locks: present?.locks ?? 0 });
+    usedBytes += byteLength;
+    return true;
+  };
+  const mark = <T>(items: readonly T[], test: (item: T) => boolean): Bitmap =>
+    Bitmap.of(items.length, items.flatMap((item, i) => test(item) ? [i] : []));
+  const sum = (batch: readonly AdapterObject[]): number =>
+    batch.reduce((total, { byteLength }) => total + byteLength, 0);
+
+  return {
+    capabilities: {},
+    async store(batch, { signal }) {
+      await wait(clock, sum(batch) / bytesPerMs, signal);
+      const stored = mark(batch, (object) => !signal.aborted && put(object));
+      return { stored, bytes: sum(stored.gather(batch)) };
+    },
+    lookupAndLock(keys) {
+      return Promise.resolve(mark(keys, (key) => {
+        const held = objects.get(key.id);
+        if (held !== undefined) held.locks++;
+        return held !== undefined;
+      }));
+    },
+    unlock(keys) {
+      for (const key of keys) {
+        const held = objects.get(key.id);
+        if (held !== undefined && held.locks > 0) held.locks--;
+      }
+    },
+    async load(batch, { signal }) {
+      await wait(clock, sum(batch) / bytesPerMs, signal);
+      return mark(
+        batch,
+        ({ key, parts }) => !signal.aborted && fillParts(parts, objects.get(key.id)?.bytes),
+      );
+    },
+    delete(keys) {
+      return Promise.resolve(mark(keys, (key) => {
+        const held = objects.get(key.id);
+        if (held === undefined || held.locks > 0) return false;
+        remove(held);
+        return true;
+      }));
+    },
+    async *list({ model }) {
+      for (const { key, bytes } of [...objects.values()]) {
+        if (model === undefined || key.model === model) {
+          yield { key, byteLength: bytes.byteLength };
+        }
+      }
+    },
+    usage: () => Promise.resolve({ usedBytes, capacityBytes, objectCount: objects.size }),
+    reportStatus: () => ({
+      storedObjectCount: objects.size,
+      lockedKeyCount: [...objects.values()].filter(({ locks }) => locks > 0).length,
+      currentSizeBytes: usedBytes,
+      maxCapacityBytes: capacityBytes,
+    }),
+    [Symbol.asyncDispose]() {
+      objects.clear();
+      usedBytes = 0;
+      return Promise.resolve();
+    },
+  };
+}

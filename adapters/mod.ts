@@ -1,0 +1,12 @@
+/**
+ * The adapters of this package, by type: for where it is loaded from a registry and there is no
+ * directory to list. A test keeps this table equal to the directory.
+ *
+ * @module
+ */
+
+/** Imports of the adapter modules by type. */
+export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
+  fs: () => import("./fs.ts"),
+  mock: () => import("./mock.ts"),
+};

@@ -1,0 +1,63 @@
+/**
+ * A tiered KV cache for LLM inference on WebGPU: attention keys and values of prompt prefixes are
+ * kept in GPU buffers (L1), written through to storage adapters (L2), and brought back after a
+ * restart or in another process instead of being computed again.
+ *
+ * @example Open a cache in GPU memory, backed by a directory
+ * ```ts ignore
+ * import { TieredCache } from "@kvtier/kvtier";
+ *
+ * await using cache = await TieredCache.open({
+ *   l1: { capacityBytes: 512 * 2 ** 20 },
+ *   l2: [{ type: "fs", base_path: "./kv-cache" }],
+ * });
+ * console.log(cache.reportStatus());
+ * ```
+ *
+ * @module
+ */
+export { Bitmap } from "./src/keys/bitmap.ts";
+export { decodeFileName, encodeFileName } from "./src/keys/key_codec.ts";
+export type { ObjectLayout } from "./src/keys/kv_layout.ts";
+export {
+  type KvRankFields,
+  ObjectKey,
+  type ObjectKeyFields,
+  packKvRank,
+  unpackKvRank,
+} from "./src/keys/object_key.ts";
+export type { L1Status, L1StatusReport, WriteReservation } from "./src/l1/l1_cache.ts";
+export type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "./src/l2/adapter.ts";
+export { AdapterError, ConfigError } from "./src/l2/adapter_error.ts";
+export type { AdapterStatus, AdapterTimeouts } from "./src/l2/adapter_guard.ts";
+export type { TrailerFault } from "./src/l2/object_trailer.ts";
+export { HostDevice } from "./src/memory/host_device.ts";
+export {
+  type CopyOperation,
+  type DeviceBuffer,
+  type DeviceLoss,
+  DeviceLostError,
+  type MemoryDevice,
+  type MemoryRange,
+  type ReadBack,
+  type ReadBackRequest,
+  type Slab,
+} from "./src/memory/memory_device.ts";
+export type { SlabAllocatorStats } from "./src/memory/slab_allocator.ts";
+export {
+  WebGpuDevice,
+  type WebGpuDeviceOptions,
+  type WebGpuRequestOptions,
+} from "./src/memory/webgpu_device.ts";
+export { type Clock, systemClock } from "./src/runtime/clock.ts";
+export {
+  CacheHit,
+  type CacheStatus,
+  type L1Options,
+  type L2Config,
+  TieredCache,
+  type TieredCacheOptions,
+  type TransferOptions,
+} from "./src/tiered_cache.ts";
+export type { PrefetchOptions, PrefetchStatus } from "./src/tiering/prefetch_controller.ts";
+export type { StoreStatus } from "./src/tiering/store_controller.ts";

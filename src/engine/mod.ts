@@ -1,0 +1,46 @@
+/**
+ * For people who write inference code: tokens in, pinned device memory out.
+ *
+ * @example A prefix comes back without being computed again
+ * ```ts
+ * import { TieredCache } from "@kvtier/kvtier";
+ * import { kvLayout, PrefixCache } from "@kvtier/kvtier/engine";
+ * import { HostDevice } from "@kvtier/kvtier";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using cache = await TieredCache.open({ device: new HostDevice() });
+ * const layout = kvLayout({ layers: 1, kvHeads: 1, headDim: 4, dtype: "f32", chunkTokens: 2 });
+ * const prefixes = new PrefixCache(cache, { model: { name: "tiny" }, layout });
+ *
+ * const prompt = [1, 2, 3, 4];
+ * const computed = [{ key: new Uint8Array(64).fill(1), value: new Uint8Array(64).fill(2) }];
+ * prefixes.put(prompt, computed);
+ *
+ * using hit = await prefixes.match([...prompt, 5]);
+ * assertEquals(hit.tokens, 4);
+ * const restored = [{ key: new Uint8Array(80), value: new Uint8Array(80) }];
+ * hit.scatterTo(restored);
+ * assertEquals(restored[0]?.key.subarray(0, 64), computed[0]?.key);
+ * ```
+ *
+ * @module
+ */
+export { chunkHashes, type PrefixIdentity, rootHash } from "../keys/chunk_hash.ts";
+export {
+  DEFAULT_CHUNK_TOKENS,
+  type KvDtype,
+  type KvLayout,
+  kvLayout,
+  type KvShape,
+  type ObjectLayout,
+} from "../keys/kv_layout.ts";
+export type { DeviceBuffer, MemoryRange } from "../memory/memory_device.ts";
+export type { KvLayer, KvTensors } from "./kv_binding.ts";
+export {
+  type MatchOptions,
+  PrefixCache,
+  type PrefixCacheOptions,
+  PrefixHit,
+  type PutOptions,
+  type PutResult,
+} from "./prefix_cache.ts";

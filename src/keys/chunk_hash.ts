@@ -1,0 +1,81 @@
+import { sha256 } from "../runtime/digest.ts";
+import type { KvLayout } from "./kv_layout.ts";
+import { validateCacheSalt, validateModelName } from "./object_key.ts";
+
+/** What besides the tokens decides the bytes of a prefix's KV. */
+export interface PrefixIdentity {
+  /** Model name, as in an object key. */
+  readonly model: string;
+  /** Which weights: a commit, a version, a digest. @default {""} */
+  readonly revision?: string;
+  /** Layout of one chunk. */
+  readonly layout: KvLayout;
+  /** Cache salt, as in an object key. @default {""} */
+  readonly salt?: string;
+}
+
+/**
+ * The hash before the first chunk: a digest of model, revision, KV dtype, layout, chunk size and
+ * salt, so that a change of any of them changes every hash of the chain.
+ *
+ * @returns 32 bytes.
+ * @throws {TypeError | RangeError} If the model name or the salt is not valid in an object key.
+ */
+export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
+  const { model, revision = "", layout, salt = "" } = identity;
+  validateModelName(model);
+  validateCacheSalt(salt);
+  if (!revision.isWellFormed()) throw new TypeError("Revision must be well-formed Unicode");
+  // JSON quotes every string, so no two lists of fields have one encoding.
+  const fields = JSON.stringify([
+    "kvtier prefix 1",
+    model,
+    revision,
+    layout.dtype,
+    layout.fingerprint.toHex(),
+    layout.chunkTokens,
+    salt,
+  ]);
+  return sha256(new TextEncoder().encode(fields));
+}
+
+/**
+ * Chained hashes of the complete chunks of a token sequence: `h[i] = SHA-256(h[i-1] || tokens of
+ * chunk i as big-endian uint32)`, so that each names the whole prefix up to its end. The scheme is
+ * that of vLLM's and LMCache's prefix caches.
+ *
+ * @param root The hash before the first chunk, from {@linkcode rootHash}.
+ * @param tokens Token ids, each an integer from 0 to 4294967295.
+ * @param chunkTokens Tokens in a chunk; an incomplete last chunk has no hash.
+ * @returns One hash of 32 bytes for each complete chunk.
+ * @throws {RangeError} If `chunkTokens` or a token id is out of range.
+ */
+export function chunkHashes(
+  root: Uint8Array,
+  tokens: ArrayLike<number>,
+  chunkTokens: number,
+): Uint8Array<ArrayBuffer>[] {
+  if (!Number.isInteger(chunkTokens) || chunkTokens < 1) {
+    throw new RangeError(`chunkTokens must be an integer of at least 1: received ${chunkTokens}`);
+  }
+  const chunks = Math.floor(tokens.length / chunkTokens);
+  const encoded = new Uint8Array(chunks * chunkTokens * 4);
+  const view = new DataView(encoded.buffer);
+  for (let i = 0; i < chunks * chunkTokens; i++) {
+    const token = tokens[i] ?? NaN;
+    if (!Number.isInteger(token) || token < 0 || token > 0xffffffff) {
+      throw new RangeError(
+        `Token ids must be integers from 0 to 4294967295: received ${token} at index ${i}`,
+      );
+    }
+    view.setUint32(i * 4, token);
+  }
+  const hashes: Uint8Array<ArrayBuffer>[] = [];
+  let previous = root;
+  for (let i = 0; i < chunks; i++) {
+    const hash = sha256(previous, encoded.subarray(i * chunkTokens * 4, (i + 1) * chunkTokens * 4));
+    hashes.push(hash);
+    previous = hash;
+  }
+  return hashes;
+}

@@ -1,0 +1,81 @@
+import { ObjectKey } from "./object_key.ts";
+
+/** Longest name that {@linkcode encodeFileName} returns, in bytes; what file systems allow. */
+export const MAX_FILE_NAME_BYTES = 255;
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true });
+const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
+
+/**
+ * The portable file or wire name of a key: `<model>@0x<rank>@<group>@<hash>[@<salt>].data` with
+ * everything but `A-Z a-z 0-9 . _ -` percent-encoded in model and salt, or `h-<digest>.data` where
+ * that is longer than {@linkcode MAX_FILE_NAME_BYTES}. ASCII, and different for different keys.
+ */
+export function encodeFileName(key: ObjectKey): string {
+  const rank = key.kvRank.toString(16).padStart(8, "0");
+  const group = key.objectGroup.toString(16);
+  const salt = key.cacheSalt === "" ? "" : `@${escapeText(key.cacheSalt)}`;
+  const name = `${escapeText(key.model)}@0x${rank}@${group}@${key.chunkHashHex}${salt}.data`;
+  return name.length <= MAX_FILE_NAME_BYTES ? name : `h-${key.digest.toHex()}.data`;
+}
+
+/** Whether a name holds a digest, so that the key must be read from the object itself. */
+export function isHashedFileName(name: string): boolean {
+  return HASHED_NAME.test(name);
+}
+
+/** Whether the name of `key` is hashed, so that the object must carry its key. */
+export function hasHashedFileName(key: ObjectKey): boolean {
+  return isHashedFileName(encodeFileName(key));
+}
+
+/**
+ * The key that a name spells.
+ *
+ * @returns `null` if the name is none that {@linkcode encodeFileName} makes of a key's fields.
+ */
+export function decodeFileName(name: string): ObjectKey | null {
+  if (name.length > MAX_FILE_NAME_BYTES || !name.endsWith(".data")) return null;
+  const fields = name.slice(0, -".data".length).split("@");
+  const [model = "", rank = "", group = "", hash = "", salt = ""] = fields;
+  if (fields.length < 4 || fields.length > 5) return null;
+  if (!/^0x[0-9a-f]{8}$/.test(rank) || !/^[0-9a-f]{1,8}$/.test(group)) return null;
+  if (!/^[0-9a-f]{64}$/.test(hash)) return null;
+  try {
+    const key = new ObjectKey({
+      chunkHash: Uint8Array.fromHex(hash),
+      model: unescapeText(model),
+      kvRank: parseInt(rank, 16),
+      objectGroup: parseInt(group, 16),
+      cacheSalt: unescapeText(salt),
+    });
+    // One key has one name: another spelling of it is not ours.
+    return encodeFileName(key) === name ? key : null;
+  } catch {
+    return null;
+  }
+}
+
+function escapeText(text: string): string {
+  let escaped = "";
+  for (const byte of encoder.encode(text)) {
+    const char = String.fromCharCode(byte);
+    const safe = /[A-Za-z0-9_-]/.test(char) || (char === "." && escaped !== "");
+    escaped += safe ? char : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`;
+  }
+  return escaped;
+}
+
+function unescapeText(text: string): string {
+  const bytes: number[] = [];
+  for (let i = 0; i < text.length; i++) {
+    if (text[i] === "%") {
+      bytes.push(parseInt(text.slice(i + 1, i + 3), 16));
+      i += 2;
+    } else {
+      bytes.push(text.charCodeAt(i));
+    }
+  }
+  return decoder.decode(Uint8Array.from(bytes));
+}

@@ -1,0 +1,99 @@
+import { sha256 } from "../runtime/digest.ts";
+
+/** Tokens in a chunk unless a layout says otherwise. */
+export const DEFAULT_CHUNK_TOKENS = 256;
+
+/** Data type of the elements of K and V. */
+export type KvDtype = "f32" | "f16" | "bf16" | "f8e4m3" | "f8e5m2" | "i8";
+
+const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = {
+  f32: 4,
+  f16: 2,
+  bf16: 2,
+  f8e4m3: 1,
+  f8e5m2: 1,
+  i8: 1,
+};
+
+/** What the core must know of an object's bytes. */
+export interface ObjectLayout {
+  /** Payload bytes of one object: a positive multiple of 4. */
+  readonly byteLength: number;
+  /** 8 bytes that differ where the meaning of the payload differs. */
+  readonly fingerprint: Uint8Array;
+}
+
+/** Shape of a model's KV; see {@linkcode kvLayout}. */
+export interface KvShape {
+  /** Number of layers. */
+  readonly layers: number;
+  /** Number of K (and V) heads a layer. */
+  readonly kvHeads: number;
+  /** Elements of one head's K (or V) of one token. */
+  readonly headDim: number;
+  /** Data type of an element. */
+  readonly dtype: KvDtype;
+  /** Tokens in one chunk. @default {256} */
+  readonly chunkTokens?: number;
+}
+
+/**
+ * The layout of one chunk's object: for each layer the K tensor, then the V tensor, each
+ * `[chunkTokens, kvHeads, headDim]` without gaps.
+ */
+export interface KvLayout extends ObjectLayout, Required<KvShape> {
+  /** Bytes of one token in one layer's K (or V) tensor. */
+  readonly tokenBytes: number;
+  /** Bytes of one chunk in one layer's K (or V) tensor: `chunkTokens * tokenBytes`. */
+  readonly tensorBytes: number;
+}
+
+/**
+ * Describes the KV of a model, for keys, transfers and checks.
+ *
+ * @throws {RangeError} If a number is not a positive integer, the dtype is unknown, or one chunk of
+ * one tensor is not a multiple of 4 bytes, which GPU copies need.
+ */
+export function kvLayout(shape: KvShape): KvLayout {
+  const { layers, kvHeads, headDim, dtype, chunkTokens = DEFAULT_CHUNK_TOKENS } = shape;
+  for (const [name, value] of Object.entries({ layers, kvHeads, headDim, chunkTokens })) {
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new RangeError(`${name} must be a positive integer: received ${value}`);
+    }
+  }
+  if (!Object.hasOwn(DTYPE_BYTES, dtype)) {
+    const known = Object.keys(DTYPE_BYTES).join(", ");
+    throw new RangeError(`dtype must be one of ${known}: received ${dtype}`);
+  }
+  const tokenBytes = kvHeads * headDim * DTYPE_BYTES[dtype];
+  const tensorBytes = chunkTokens * tokenBytes;
+  if (tensorBytes % 4 !== 0) {
+    throw new RangeError(
+      `chunkTokens * kvHeads * headDim elements must fill a multiple of 4 bytes: received ${tensorBytes}`,
+    );
+  }
+  const byteLength = layers * 2 * tensorBytes;
+  if (!Number.isSafeInteger(byteLength)) {
+    throw new RangeError(`Object must have at most 2^53 - 1 bytes: received ${byteLength}`);
+  }
+  const canonical = JSON.stringify([
+    "kvtier layout 1",
+    layers,
+    kvHeads,
+    headDim,
+    dtype,
+    chunkTokens,
+  ]);
+  const fingerprint = sha256(new TextEncoder().encode(canonical)).slice(0, 8);
+  return {
+    layers,
+    kvHeads,
+    headDim,
+    dtype,
+    chunkTokens,
+    tokenBytes,
+    tensorBytes,
+    byteLength,
+    fingerprint,
+  };
+}

@@ -1,0 +1,214 @@
+import { sha256 } from "../runtime/digest.ts";
+
+/** Longest model name, in UTF-8 bytes. */
+export const MAX_MODEL_BYTES = 256;
+/** Longest cache salt, in UTF-8 bytes. */
+export const MAX_SALT_BYTES = 128;
+/** Length of a chunk hash, in bytes. */
+export const CHUNK_HASH_BYTES = 32;
+
+const encoder = new TextEncoder();
+// Every chunk of a prompt names the same model and salt: checked once, not once a chunk.
+let lastValidModel: string | undefined;
+let lastValidSalt: string | undefined;
+const DIGEST_DOMAIN = encoder.encode("kvtier object key 1");
+
+/** The fields of an {@linkcode ObjectKey}. */
+export interface ObjectKeyFields {
+  /** Hash of the prefix that ends with this chunk: 32 bytes. */
+  readonly chunkHash: Uint8Array;
+  /** Model name: 1 to 256 UTF-8 bytes without `@`, NUL and control characters. */
+  readonly model: string;
+  /** Which part of the model's KV this is; see {@linkcode packKvRank}. @default {0} */
+  readonly kvRank?: number;
+  /** Which group of layers this is, for models with several kinds of attention. @default {0} */
+  readonly objectGroup?: number;
+  /**
+   * Isolates tenants: at most 128 UTF-8 bytes without `@`, `/`, `\`, NUL and control characters.
+   *
+   * @default {""}
+   */
+  readonly cacheSalt?: string;
+}
+
+/**
+ * Names one cached object: the KV of one chunk of one prefix of one model, rank and tenant.
+ * Immutable; any change of any field names another object.
+ */
+export class ObjectKey {
+  /** Model name. */
+  readonly model: string;
+  /** World size, rank, local world size and local rank, one byte each. */
+  readonly kvRank: number;
+  /** Object group. */
+  readonly objectGroup: number;
+  /** Cache salt, `""` for none. */
+  readonly cacheSalt: string;
+  /** Canonical text of all fields: equal for equal keys only, so it can key a `Map`. */
+  readonly id: string;
+  readonly #chunkHash: Uint8Array;
+  #digest: Uint8Array | undefined;
+
+  /**
+   * Validates the fields and keeps copies of them.
+   *
+   * @throws {TypeError} If the model name or the salt has a forbidden character.
+   * @throws {RangeError} If a field has a wrong length or is out of range.
+   */
+  constructor(fields: ObjectKeyFields) {
+    const { chunkHash, model, kvRank = 0, objectGroup = 0, cacheSalt = "" } = fields;
+    if (chunkHash.length !== CHUNK_HASH_BYTES) {
+      throw new RangeError(
+        `Chunk hash must have ${CHUNK_HASH_BYTES} bytes: received ${chunkHash.length}`,
+      );
+    }
+    validateModelName(model);
+    validateCacheSalt(cacheSalt);
+    validateUint32("kvRank", kvRank);
+    validateUint32("objectGroup", objectGroup);
+    this.#chunkHash = chunkHash.slice();
+    this.model = model;
+    this.kvRank = kvRank;
+    this.objectGroup = objectGroup;
+    this.cacheSalt = cacheSalt;
+    const hash = this.#chunkHash.toHex();
+    this.id = `${model}@${kvRank.toString(16)}@${objectGroup.toString(16)}@${hash}@${cacheSalt}`;
+  }
+
+  /** Hash of the prefix that ends with this chunk, 32 bytes; a copy. */
+  get chunkHash(): Uint8Array {
+    return this.#chunkHash.slice();
+  }
+
+  /** The chunk hash as 64 lower-case hexadecimal digits. */
+  get chunkHashHex(): string {
+    return this.#chunkHash.toHex();
+  }
+
+  /** The key of another chunk of the same model, rank, group and salt. */
+  withChunkHash(chunkHash: Uint8Array): ObjectKey {
+    const { model, kvRank, objectGroup, cacheSalt } = this;
+    return new ObjectKey({ chunkHash, model, kvRank, objectGroup, cacheSalt });
+  }
+
+  /** Length-prefixed typed encoding of all fields: the bytes that {@linkcode digest} hashes. */
+  toBytes(): Uint8Array<ArrayBuffer> {
+    const model = encoder.encode(this.model);
+    const salt = encoder.encode(this.cacheSalt);
+    const bytes = new Uint8Array(CHUNK_HASH_BYTES + 4 + 4 + 2 + model.length + 2 + salt.length);
+    const view = new DataView(bytes.buffer);
+    bytes.set(this.#chunkHash, 0);
+    view.setUint32(32, this.kvRank, true);
+    view.setUint32(36, this.objectGroup, true);
+    view.setUint16(40, model.length, true);
+    bytes.set(model, 42);
+    view.setUint16(42 + model.length, salt.length, true);
+    bytes.set(salt, 44 + model.length);
+    return bytes;
+  }
+
+  /** SHA-256 over {@linkcode toBytes}, in a domain of its own: 32 bytes, not to be changed. */
+  get digest(): Uint8Array {
+    return this.#digest ??= sha256(DIGEST_DOMAIN, this.toBytes());
+  }
+
+  /** Whether all fields are equal. */
+  equals(other: ObjectKey): boolean {
+    return this.id === other.id;
+  }
+
+  /** The canonical text, {@linkcode id}. */
+  toString(): string {
+    return this.id;
+  }
+}
+
+/** The four numbers in a KV rank, each 0 to 255. */
+export interface KvRankFields {
+  /** Number of ranks that share the model. */
+  readonly worldSize: number;
+  /** This rank among all. */
+  readonly rank: number;
+  /** Number of ranks on this host. */
+  readonly localWorldSize: number;
+  /** This rank among those of this host. */
+  readonly localRank: number;
+}
+
+/**
+ * Packs a rank into the 32 bits that an {@linkcode ObjectKey} carries, one byte a field.
+ *
+ * @throws {RangeError} If a number does not fit into a byte.
+ */
+export function packKvRank(fields: KvRankFields): number {
+  const { worldSize, rank, localWorldSize, localRank } = fields;
+  for (const [name, value] of Object.entries({ worldSize, rank, localWorldSize, localRank })) {
+    if (!Number.isInteger(value) || value < 0 || value > 255) {
+      throw new RangeError(`${name} must be an integer from 0 to 255: received ${value}`);
+    }
+  }
+  return (worldSize << 24 | rank << 16 | localWorldSize << 8 | localRank) >>> 0;
+}
+
+/** The fields of a packed KV rank; the inverse of {@linkcode packKvRank}. */
+export function unpackKvRank(kvRank: number): KvRankFields {
+  return {
+    worldSize: kvRank >>> 24,
+    rank: kvRank >>> 16 & 255,
+    localWorldSize: kvRank >>> 8 & 255,
+    localRank: kvRank & 255,
+  };
+}
+
+/**
+ * Checks a model name.
+ *
+ * @throws {TypeError} If it has a forbidden character.
+ * @throws {RangeError} If it is empty or too long.
+ */
+export function validateModelName(model: string): void {
+  if (model === lastValidModel) return;
+  if (model === "") throw new RangeError("Model name must not be empty");
+  validateText("Model name", model, MAX_MODEL_BYTES, "@");
+  lastValidModel = model;
+}
+
+/**
+ * Checks a cache salt.
+ *
+ * @throws {TypeError} If it has a forbidden character.
+ * @throws {RangeError} If it is too long.
+ */
+export function validateCacheSalt(salt: string): void {
+  if (salt === lastValidSalt) return;
+  validateText("Cache salt", salt, MAX_SALT_BYTES, "@/\\");
+  lastValidSalt = salt;
+}
+
+function validateText(what: string, text: string, maxBytes: number, forbidden: string): void {
+  // A lone surrogate becomes U+FFFD in UTF-8: two texts would share one name.
+  if (!text.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
+  for (const char of text) {
+    const code = char.codePointAt(0) ?? 0;
+    if (code < 0x20 || (code >= 0x7f && code <= 0x9f) || forbidden.includes(char)) {
+      const shown = code < 0x20 || code >= 0x7f
+        ? `U+${code.toString(16).toUpperCase().padStart(4, "0")}`
+        : `'${char}'`;
+      throw new TypeError(
+        `${what} must not contain ${
+          [...forbidden].map((c) => `'${c}'`).join(", ")
+        }, NUL or control characters: received ${shown}`,
+      );
+    }
+  }
+  const bytes = encoder.encode(text).length;
+  if (bytes > maxBytes) {
+    throw new RangeError(`${what} must have at most ${maxBytes} UTF-8 bytes: received ${bytes}`);
+  }
+}
+
+function validateUint32(name: string, value: number): void {
+  if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
+    throw new RangeError(`${name} must be an integer from 0 to 4294967295: received ${value}`);
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * What an author of a storage adapter needs: the contract, the declaration of a module, and the
+ * types that appear in both.
+ *
+ * An adapter is a module whose default export is made by {@linkcode defineL2Adapter}. Deadlines,
+ * integrity and accounting are the cache's work, so a small adapter stays small:
+ *
+ * @example The smallest adapter: objects in a Map
+ * ```ts
+ * import { Bitmap, concatParts, defineL2Adapter, fillParts } from "@kvtier/kvtier/adapter";
+ *
+ * export default defineL2Adapter({
+ *   type: "map",
+ *   summary: "Objects in a Map.",
+ *   config: {},
+ *   create: () => {
+ *     const objects = new Map<string, Uint8Array>();
+ *     return {
+ *       capabilities: {},
+ *       store: (batch) => {
+ *         for (const object of batch) objects.set(object.key.id, concatParts(object.parts));
+ *         const stored = new Bitmap(batch.length, batch.length);
+ *         return Promise.resolve({ stored, bytes: batch.reduce((sum, o) => sum + o.byteLength, 0) });
+ *       },
+ *       lookupAndLock: (keys) =>
+ *         Promise.resolve(Bitmap.of(keys.length, keys.flatMap((k, i) => objects.has(k.id) ? [i] : []))),
+ *       load: (batch) =>
+ *         Promise.resolve(
+ *           Bitmap.of(
+ *             batch.length,
+ *             batch.flatMap((o, i) => fillParts(o.parts, objects.get(o.key.id)) ? [i] : []),
+ *           ),
+ *         ),
+ *       [Symbol.asyncDispose]: () => Promise.resolve(objects.clear()),
+ *     };
+ *   },
+ * });
+ * ```
+ *
+ * @module
+ */
+import type { Bitmap } from "../keys/bitmap.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { ConfigFields, ConfigValues } from "./adapter_config.ts";
+import type { AdapterError } from "./adapter_error.ts";
+
+export { Bitmap } from "../keys/bitmap.ts";
+export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
+export { ObjectKey, type ObjectKeyFields } from "../keys/object_key.ts";
+export { type Clock, wait } from "../runtime/clock.ts";
+export { type RandomSource, systemRandom } from "../runtime/random.ts";
+export type {
+  BooleanField,
+  ConfigField,
+  ConfigFields,
+  ConfigValue,
+  ConfigValues,
+  FieldBase,
+  NumberField,
+  StringField,
+} from "./adapter_config.ts";
+export { AdapterError, ConfigError } from "./adapter_error.ts";
+
+/**
+ * One object in a batch: its key and its bytes, in parts that follow one another. To the adapter
+ * they are opaque. The buffers belong to the caller and are valid until the call settles; an
+ * adapter never keeps, changes (in `store`) or transfers them.
+ */
+export interface AdapterObject {
+  /** What the object is called. */
+  readonly key: ObjectKey;
+  /** Its bytes: to be read by `store`, to be filled by `load`. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  /** Bytes in all parts together. */
+  readonly byteLength: number;
+}
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Aborts when the caller has stopped waiting; the adapter may stop too. */
+  readonly signal: AbortSignal;
+}
+
+/** Options of `lookupAndLock`. */
+export interface LookupOptions extends CallOptions {
+  /** The keys are a chain: the answer may stop at the first gap. */
+  readonly prefix: boolean;
+}
+
+/** Options of `list`. */
+export interface ListOptions extends CallOptions {
+  /** Only objects of this model. */
+  readonly model?: string;
+}
+
+/** What `store` did. */
+export interface StoreResult {
+  /** One bit an object: whether it can be loaded now. */
+  readonly stored: Bitmap;
+  /** Bytes written. */
+  readonly bytes: number;
+}
+
+/** One object that `list` found. */
+export interface ListedObject {
+  /** Its key. */
+  readonly key: ObjectKey;
+  /** Its size. */
+  readonly byteLength: number;
+}
+
+/** How much an adapter holds. */
+export interface AdapterUsage {
+  /** Bytes used. */
+  readonly usedBytes: number;
+  /** Most bytes it may use; left out if unknown. */
+  readonly capacityBytes?: number;
+  /** Number of objects. */
+  readonly objectCount: number;
+}
+
+/** What an adapter promises beyond the contract. */
+export interface AdapterCapabilities {
+  /** Other processes with the same configuration see the same objects. @default {false} */
+  readonly shared?: boolean;
+  /** Objects survive the process. @default {false} */
+  readonly durable?: boolean;
+  /** Largest object it takes; left out if there is no limit. */
+  readonly maxObjectBytes?: number;
+  /** Bytes that a batch should have to be moved at full speed; left out if it does not matter. */
+  readonly preferredBytesInFlight?: number;
+}
+
+/**
+ * A store for objects. Methods take batches, answer with one bit a key and reject only when the
+ * adapter is broken: a missing object is a clear bit. A store must be visible entirely or not at
+ * all, whatever happens meanwhile.
+ */
+export interface L2Adapter {
+  /** What it promises. */
+  readonly capabilities: AdapterCapabilities;
+  /** Writes objects, replacing those with the same keys. */
+  store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult>;
+  /** Which objects are there; they stay until `unlock` where the adapter evicts by itself. */
+  lookupAndLock(keys: readonly ObjectKey[], options: LookupOptions): Promise<Bitmap>;
+  /** Gives up what a lookup locked; unknown keys are ignored. */
+  unlock?(keys: readonly ObjectKey[]): void;
+  /** Fills the parts of objects. One whose length differs from what is stored is a miss. */
+  load(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap>;
+  /** Removes objects that are not locked; the bits say which were there. */
+  delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<Bitmap>;
+  /** Enumerates the objects, in no particular order. */
+  list?(options: ListOptions): AsyncIterable<ListedObject>;
+  /** How much it holds. */
+  usage?(options: CallOptions): Promise<AdapterUsage>;
+  /** What else there is to know, as JSON; never secrets. */
+  reportStatus?(): Readonly<Record<string, unknown>>;
+  /** Releases everything; the adapter is not used afterwards. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Device memory as far as an adapter may want to know it. */
+export interface L1MemoryDescription {
+  /** Kind of memory. */
+  readonly type: "webgpu" | "host";
+  /** Largest object that it can hold. */
+  readonly maxObjectBytes: number;
+  /** Alignment of objects in it, in bytes. */
+  readonly alignmentBytes: number;
+}
+
+/** What an adapter gets beside its configuration. */
+export interface AdapterEnvironment {
+  /** Where the objects come from and go to. */
+  readonly l1Memory: L1MemoryDescription;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Aborts when the cache closes. */
+  readonly signal: AbortSignal;
+  /** Tells the cache about a failure that cost a key but not the call. */
+  readonly onError: (error: AdapterError) => void;
+}
+
+/** A module that provides one type of adapter; its default export. */
+export interface L2AdapterModule<Fields extends ConfigFields = ConfigFields> {
+  /** The name in configurations: lower-case letters, digits and `_`. */
+  readonly type: string;
+  /** One sentence. */
+  readonly summary: string;
+  /** The configuration keys, beside `type`. */
+  readonly config: Fields;
+  /**
+   * Makes an adapter.
+   *
+   * @throws {ConfigError} If the configuration cannot work; an outage that can pass is no reason.
+   */
+  create(
+    config: ConfigValues<Fields>,
+    environment: AdapterEnvironment,
+  ): L2Adapter | Promise<L2Adapter>;
+}
+
+/** Declares an adapter module; the types of its configuration follow from the declaration. */
+export function defineL2Adapter<const Fields extends ConfigFields>(
+  module: L2AdapterModule<Fields>,
+): L2AdapterModule<Fields> {
+  return module;
+}
+
+/** The bytes of an object in one new array. */
+export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  let offset = 0;
+  for (const part of parts) {
+    bytes.set(part, offset);
+    offset += part.byteLength;
+  }
+  return bytes;
+}
+
+/**
+ * Copies `bytes` into the parts of an object.
+ *
+ * @returns Whether they fit exactly; if not, or if there are no bytes, nothing is copied.
+ */
+export function fillParts(parts: readonly Uint8Array[], bytes: Uint8Array | undefined): boolean {
+  const wanted = parts.reduce((sum, part) => sum + part.byteLength, 0);
+  if (bytes?.byteLength !== wanted) return false;
+  let offset = 0;
+  for (const part of parts) {
+    part.set(bytes.subarray(offset, offset + part.byteLength));
+    offset += part.byteLength;
+  }
+  return true;
+}

@@ -1,0 +1,156 @@
+import { ConfigError } from "./adapter_error.ts";
+
+/** What all kinds of configuration keys declare. */
+export interface FieldBase<Value> {
+  /** Must be given. @default {false} */
+  readonly required?: boolean;
+  /** Value if it is not given. */
+  readonly default?: Value;
+  /** What it does, in a sentence. */
+  readonly help: string;
+  /** What else to expect of a value of the right type; returns `undefined` if it is fine. */
+  readonly check?: (value: Value) => string | undefined;
+}
+
+/** A configuration key that holds a text. */
+export interface StringField extends FieldBase<string> {
+  /** The type. */
+  readonly type: "string";
+  /** The values allowed; left out if any text is. */
+  readonly oneOf?: readonly string[];
+}
+
+/** A configuration key that holds a finite number. */
+export interface NumberField extends FieldBase<number> {
+  /** The type. */
+  readonly type: "number";
+  /** Only whole numbers. @default {false} */
+  readonly integer?: boolean;
+  /** Least value. */
+  readonly minimum?: number;
+  /** The value must be greater. */
+  readonly exclusiveMinimum?: number;
+  /** Greatest value. */
+  readonly maximum?: number;
+}
+
+/** A configuration key that holds `true` or `false`. */
+export interface BooleanField extends FieldBase<boolean> {
+  /** The type. */
+  readonly type: "boolean";
+}
+
+/** A declared configuration key. */
+export type ConfigField = StringField | NumberField | BooleanField;
+
+/** Declared configuration keys by name. */
+export type ConfigFields = Readonly<Record<string, ConfigField>>;
+
+/** Type of the value of one key. */
+export type ConfigValue<Field extends ConfigField> = Field extends
+  { readonly type: "string"; readonly oneOf: readonly (infer Choice)[] } ? Choice
+  : Field extends { readonly type: "string" } ? string
+  : Field extends { readonly type: "number" } ? number
+  : boolean;
+
+/** Types of all values, after validation: what is not given and has no default is `undefined`. */
+export type ConfigValues<Fields extends ConfigFields> = {
+  readonly [Key in keyof Fields]: Fields[Key] extends
+    { readonly required: true } | { readonly default: unknown } ? ConfigValue<Fields[Key]>
+    : ConfigValue<Fields[Key]> | undefined;
+};
+
+/** A declaration that has configuration keys: an adapter module, as far as this file cares. */
+export interface Configurable<Fields extends ConfigFields = ConfigFields> {
+  /** The adapter type. */
+  readonly type: string;
+  /** One sentence. */
+  readonly summary: string;
+  /** The declared keys. */
+  readonly config: Fields;
+}
+
+/**
+ * Checks a configuration against its declaration and fills in defaults.
+ *
+ * @param module The declaration.
+ * @param given The configuration, with or without `type`.
+ * @throws {ConfigError} If a key is unknown, missing, of a wrong type or out of range.
+ */
+export function parseAdapterConfig<Fields extends ConfigFields>(
+  module: Configurable<Fields>,
+  given: Readonly<Record<string, unknown>>,
+): ConfigValues<Fields> {
+  const fail = (key: string, expected: string, received: unknown): never => {
+    const help = adapterHelp(module);
+    throw new ConfigError({ adapter: `${module.type} adapter`, key, expected, received, help });
+  };
+  for (const key of Object.keys(given)) {
+    if (key !== "type" && !Object.hasOwn(module.config, key)) {
+      const known = ["type", ...Object.keys(module.config)].join(", ");
+      fail(key, `one of the keys ${known}`, key);
+    }
+  }
+  const values: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(module.config)) {
+    const value = given[key] ?? field.default;
+    if (value === undefined) {
+      if (field.required) fail(key, describeField(field), "nothing");
+      continue;
+    }
+    const expected = unmetExpectation(field, value);
+    if (expected !== undefined) fail(key, expected, value);
+    values[key] = value;
+  }
+  return values as ConfigValues<Fields>;
+}
+
+/** The configuration keys of an adapter as text, for error messages and the command line. */
+export function adapterHelp(module: Configurable): string {
+  const lines = Object.entries(module.config).map(([key, field]) => {
+    const notes = [describeField(field)];
+    if (field.required) notes.push("required");
+    if (field.default !== undefined) notes.push(`default ${JSON.stringify(field.default)}`);
+    return `  ${key}: ${notes.join(", ")}\n      ${field.help}`;
+  });
+  const keys = lines.length === 0 ? "  no keys" : lines.join("\n");
+  return `${module.type}: ${module.summary}\n${keys}`;
+}
+
+/** Type and range of a key in words. */
+function describeField(field: ConfigField): string {
+  switch (field.type) {
+    case "string":
+      return field.oneOf === undefined ? "a text" : `one of ${field.oneOf.join(", ")}`;
+    case "boolean":
+      return "true or false";
+    case "number": {
+      const bounds = [
+        field.minimum === undefined ? "" : ` of at least ${field.minimum}`,
+        field.exclusiveMinimum === undefined ? "" : ` greater than ${field.exclusiveMinimum}`,
+        field.maximum === undefined ? "" : ` of at most ${field.maximum}`,
+      ];
+      return `${field.integer ? "a whole number" : "a number"}${bounds.join("")}`;
+    }
+  }
+}
+
+/** What was expected, if the value is not that. */
+function unmetExpectation(field: ConfigField, value: unknown): string | undefined {
+  switch (field.type) {
+    case "string":
+      if (typeof value !== "string") return describeField(field);
+      if (field.oneOf !== undefined && !field.oneOf.includes(value)) return describeField(field);
+      return field.check?.(value);
+    case "boolean":
+      return typeof value === "boolean" ? field.check?.(value) : describeField(field);
+    case "number": {
+      const fits = typeof value === "number" && Number.isFinite(value) &&
+        (!field.integer || Number.isSafeInteger(value)) &&
+        (field.minimum === undefined || value >= field.minimum) &&
+        (field.exclusiveMinimum === undefined || value > field.exclusiveMinimum) &&
+        (field.maximum === undefined || value <= field.maximum);
+      return fits ? field.check?.(value) : describeField(field);
+    }
+  }
+}

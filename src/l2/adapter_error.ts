@@ -1,0 +1,96 @@
+import type { ObjectKey } from "../keys/object_key.ts";
+
+/** What a {@linkcode ConfigError} is about. */
+export interface ConfigErrorDetails {
+  /** Type of the adapter, or the part of the cache. */
+  readonly adapter: string;
+  /** The configuration key; left out if it is about the whole. */
+  readonly key?: string;
+  /** What was expected. */
+  readonly expected: string;
+  /** What was received. */
+  readonly received: unknown;
+  /** What to read next. */
+  readonly help?: string;
+  /** The error behind it. */
+  readonly cause?: unknown;
+}
+
+/** A configuration that cannot work; thrown at start. */
+export class ConfigError extends Error {
+  /** The name of the class. */
+  override readonly name = "ConfigError";
+  /** Type of the adapter, or the part of the cache. */
+  readonly adapter: string;
+  /** The configuration key. */
+  readonly key: string | undefined;
+  /** What was expected. */
+  readonly expected: string;
+  /** What was received. */
+  readonly received: unknown;
+
+  /** Composes the message from the details. */
+  constructor(details: ConfigErrorDetails) {
+    const { adapter, key, expected, received, help, cause } = details;
+    const subject = key === undefined ? adapter : `${adapter}: ${key}`;
+    const text = `${subject}: expected ${expected}: received ${show(received)}`;
+    super(help === undefined ? text : `${text}\n\n${help}`, cause === undefined ? {} : { cause });
+    this.adapter = adapter;
+    this.key = key;
+    this.expected = expected;
+    this.received = received;
+  }
+}
+
+/** What an {@linkcode AdapterError} is about. */
+export interface AdapterErrorDetails {
+  /** Type of the adapter. */
+  readonly adapter: string;
+  /** What it was doing. */
+  readonly operation: string;
+  /** With which object. */
+  readonly key?: ObjectKey;
+  /** What went wrong. */
+  readonly cause: unknown;
+}
+
+/** A failure of a storage adapter; it costs objects, never the host. */
+export class AdapterError extends Error {
+  /** The name of the class. */
+  override readonly name = "AdapterError";
+  /** Type of the adapter. */
+  readonly adapter: string;
+  /** What it was doing. */
+  readonly operation: string;
+  /** With which object. */
+  readonly key: ObjectKey | undefined;
+  /** The system's name for the error, such as `ENOSPC`. */
+  readonly code: string | undefined;
+
+  /** Composes the message from the details. */
+  constructor(details: AdapterErrorDetails) {
+    const { adapter, operation, key, cause } = details;
+    const code = errorCode(cause);
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const label = code === undefined || reason.includes(code) ? "" : `${code}: `;
+    super(`${adapter}: ${operation} failed: ${label}${reason}`, { cause });
+    this.adapter = adapter;
+    this.operation = operation;
+    this.key = key;
+    this.code = code;
+  }
+}
+
+/** The system's name for an error: `code` where it has one, else the name of its class. */
+export function errorCode(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const code: unknown = Reflect.get(error, "code");
+  if (typeof code === "string") return code;
+  return error.name === "Error" ? undefined : error.name;
+}
+
+function show(value: unknown): string {
+  if (typeof value === "string") return `"${value}"`;
+  if (typeof value === "object" && value !== null) return JSON.stringify(value);
+  return String(value);
+}

@@ -1,0 +1,142 @@
+import type { L2AdapterModule } from "./adapter.ts";
+import type { AdapterSource } from "./adapter_discovery.ts";
+import { ConfigError } from "./adapter_error.ts";
+
+/** The sources an {@linkcode AdapterRegistry} resolves from. */
+export interface AdapterRegistryOptions {
+  /** Modules of this package: each file is named after its type, and imported when that is asked for. */
+  readonly builtIn: readonly AdapterSource[];
+  /** Modules of users: all are imported, since only a module itself says what its type is. */
+  readonly custom?: readonly AdapterSource[];
+}
+
+/** A source that could not be used. */
+export interface FailedSource {
+  /** Where it comes from. */
+  readonly origin: string;
+  /** The file's name without extension. */
+  readonly name: string;
+  /** Why. */
+  readonly reason: unknown;
+}
+
+/** A usable module and where it comes from. */
+export interface LoadedSource {
+  /** Where it comes from. */
+  readonly origin: string;
+  /** Its default export. */
+  readonly module: L2AdapterModule;
+}
+
+type Outcome = LoadedSource | FailedSource;
+
+/** Finds the module of an adapter type. A module that cannot be imported costs only itself. */
+export class AdapterRegistry {
+  readonly #builtIn: readonly AdapterSource[];
+  readonly #custom: readonly AdapterSource[];
+  readonly #outcomes = new Map<AdapterSource, Promise<Outcome>>();
+
+  /** Imports nothing yet. */
+  constructor(options: AdapterRegistryOptions) {
+    this.#builtIn = options.builtIn;
+    this.#custom = options.custom ?? [];
+  }
+
+  /**
+   * The module of a type.
+   *
+   * @throws {ConfigError} If no module has that type, naming those that are known and those that
+   * could not be imported; if two have it, naming both; or if the module of that name is broken.
+   */
+  async resolve(type: string): Promise<L2AdapterModule> {
+    const candidates = [...this.#builtIn.filter(({ name }) => name === type), ...this.#custom];
+    const outcomes = await Promise.all(candidates.map((source) => this.#load(source)));
+    const matches = outcomes.filter(isLoaded).filter(({ module }) => module.type === type);
+    if (matches.length > 1) {
+      throw new ConfigError({
+        adapter: `Adapter type "${type}"`,
+        expected: "one module",
+        received: matches.map(({ origin }) => origin),
+      });
+    }
+    const failed = outcomes.filter(isFailed);
+    const [match] = matches;
+    if (match !== undefined) return match.module;
+    const broken = failed.find(({ name }) => name === type);
+    if (broken !== undefined) {
+      throw new ConfigError({
+        adapter: `Adapter type "${type}"`,
+        expected: `a module in ${broken.origin} that can be used`,
+        received: describeReason(broken.reason),
+        cause: broken.reason,
+      });
+    }
+    const known = new Set(this.#builtIn.map(({ name }) => name));
+    for (const { module } of outcomes.filter(isLoaded)) known.add(module.type);
+    const notes = failed.map(({ origin, reason }) => `  ${origin}: ${describeReason(reason)}`);
+    throw new ConfigError({
+      adapter: "Adapter type",
+      expected: `one of ${[...known].sort().join(", ")}`,
+      received: type,
+      ...(notes.length === 0
+        ? {}
+        : { help: `These modules could not be used:\n${notes.join("\n")}` }),
+    });
+  }
+
+  /** Imports everything: for listings. */
+  async list(): Promise<{ loaded: LoadedSource[]; failed: FailedSource[] }> {
+    const sources = [...this.#builtIn, ...this.#custom];
+    const outcomes = await Promise.all(sources.map((source) => this.#load(source)));
+    return { loaded: outcomes.filter(isLoaded), failed: outcomes.filter(isFailed) };
+  }
+
+  #load(source: AdapterSource): Promise<Outcome> {
+    let outcome = this.#outcomes.get(source);
+    if (outcome === undefined) {
+      outcome = load(source);
+      this.#outcomes.set(source, outcome);
+    }
+    return outcome;
+  }
+}
+
+async function load(source: AdapterSource): Promise<Outcome> {
+  const { name, origin } = source;
+  try {
+    const namespace = await source.load();
+    const module: unknown = isObject(namespace) ? namespace.default : undefined;
+    if (!isAdapterModule(module)) {
+      const received = module === undefined ? "none" : typeof module;
+      throw new TypeError(
+        `Default export must be made by defineL2Adapter(), with type, summary, config and create: received ${received}`,
+      );
+    }
+    return { origin, module };
+  } catch (reason) {
+    return { origin, name, reason };
+  }
+}
+
+function isAdapterModule(value: unknown): value is L2AdapterModule {
+  return isObject(value) && typeof value.type === "string" &&
+    /^[a-z][a-z0-9_]*$/.test(value.type) &&
+    typeof value.summary === "string" && isObject(value.config) &&
+    typeof value.create === "function";
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null;
+}
+
+function isLoaded(outcome: Outcome): outcome is LoadedSource {
+  return "module" in outcome;
+}
+
+function isFailed(outcome: Outcome): outcome is FailedSource {
+  return "reason" in outcome;
+}
+
+function describeReason(reason: unknown): string {
+  return reason instanceof Error ? `${reason.name}: ${reason.message}` : String(reason);
+}

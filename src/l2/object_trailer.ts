@@ -1,0 +1,159 @@
+import { hasHashedFileName } from "../keys/key_codec.ts";
+import type { ObjectLayout } from "../keys/kv_layout.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import { crc32 } from "../runtime/checksum.ts";
+
+/** Bytes of a trailer. */
+export const TRAILER_BYTES = 64;
+/** Version of the format that this code writes and reads. */
+export const TRAILER_VERSION = 1;
+
+const MAGIC = new TextEncoder().encode("KVT1");
+
+/** Why an object is not what was asked for. */
+export type TrailerFault =
+  | "magic"
+  | "version"
+  | "trailer-checksum"
+  | "length"
+  | "key"
+  | "layout"
+  | "payload-checksum";
+
+/**
+ * Bytes behind the payload of an object: a trailer, and before it the canonical key where the
+ * object's file name does not spell it.
+ */
+export function tailBytes(key: ObjectKey): number {
+  return TRAILER_BYTES + inlineKey(key).byteLength;
+}
+
+/**
+ * Seals an object: computes what stands behind its payload and writes it there.
+ *
+ * @param pieces The bytes of the object: `layout.byteLength` of payload, then `tailBytes(key)`.
+ */
+export function sealObject(
+  key: ObjectKey,
+  layout: ObjectLayout,
+  pieces: readonly Uint8Array[],
+): void {
+  const inline = inlineKey(key);
+  const trailer = encodeTrailer(key, layout, inline.byteLength, payloadChecksum(layout, pieces));
+  copyInto(pieces, layout.byteLength, inline);
+  copyInto(pieces, layout.byteLength + inline.byteLength, trailer);
+}
+
+/**
+ * Checks that bytes are the object that was stored under a key, complete and unchanged.
+ *
+ * @param pieces The bytes of the object, as {@linkcode sealObject} left them.
+ * @returns What is wrong, or `null`.
+ */
+export function verifyObject(
+  key: ObjectKey,
+  layout: ObjectLayout,
+  pieces: readonly Uint8Array[],
+): TrailerFault | null {
+  const inline = inlineKey(key);
+  const trailer = copyOut(pieces, layout.byteLength + inline.byteLength, TRAILER_BYTES);
+  const view = new DataView(trailer.buffer);
+  if (!areEqual(trailer.subarray(0, 4), MAGIC)) return "magic";
+  if (view.getUint32(60, true) !== crc32(trailer.subarray(0, 60))) return "trailer-checksum";
+  if (view.getUint8(4) !== TRAILER_VERSION || view.getUint8(5) !== 0) return "version";
+  if (view.getUint16(6, true) !== inline.byteLength) return "length";
+  if (view.getBigUint64(8, true) !== BigInt(layout.byteLength)) return "length";
+  if (!areEqual(trailer.subarray(16, 48), key.digest)) return "key";
+  if (!areEqual(trailer.subarray(48, 56), layout.fingerprint)) return "layout";
+  const storedKey = copyOut(pieces, layout.byteLength, inline.byteLength);
+  if (!areEqual(storedKey, inline)) return "key";
+  if (view.getUint32(56, true) !== payloadChecksum(layout, pieces)) return "payload-checksum";
+  return null;
+}
+
+/** The payload of an object, without what stands behind it. */
+export function payloadPieces(
+  layout: ObjectLayout,
+  pieces: readonly Uint8Array<ArrayBuffer>[],
+): Uint8Array<ArrayBuffer>[] {
+  const payload: Uint8Array<ArrayBuffer>[] = [];
+  let left = layout.byteLength;
+  for (const piece of pieces) {
+    if (left <= 0) break;
+    payload.push(piece.byteLength <= left ? piece : piece.subarray(0, left));
+    left -= piece.byteLength;
+  }
+  return payload;
+}
+
+// Little-endian: magic 4, version u8, flags u8, key length u16, payload length u64, key digest 32,
+// layout fingerprint 8, CRC-32 of the payload u32, CRC-32 of the 60 bytes before it u32.
+function encodeTrailer(
+  key: ObjectKey,
+  layout: ObjectLayout,
+  keyLength: number,
+  checksum: number,
+): Uint8Array<ArrayBuffer> {
+  const trailer = new Uint8Array(TRAILER_BYTES);
+  const view = new DataView(trailer.buffer);
+  trailer.set(MAGIC, 0);
+  view.setUint8(4, TRAILER_VERSION);
+  view.setUint16(6, keyLength, true);
+  view.setBigUint64(8, BigInt(layout.byteLength), true);
+  trailer.set(key.digest, 16);
+  trailer.set(layout.fingerprint, 48);
+  view.setUint32(56, checksum, true);
+  view.setUint32(60, crc32(trailer.subarray(0, 60)), true);
+  return trailer;
+}
+
+function inlineKey(key: ObjectKey): Uint8Array {
+  return hasHashedFileName(key) ? key.toBytes() : new Uint8Array(0);
+}
+
+function payloadChecksum(layout: ObjectLayout, pieces: readonly Uint8Array[]): number {
+  let checksum = 0;
+  let left = layout.byteLength;
+  for (const piece of pieces) {
+    if (left <= 0) break;
+    checksum = crc32(piece.byteLength <= left ? piece : piece.subarray(0, left), checksum);
+    left -= piece.byteLength;
+  }
+  return checksum;
+}
+
+function copyInto(pieces: readonly Uint8Array[], offset: number, bytes: Uint8Array): void {
+  forEachOverlap(pieces, offset, bytes.byteLength, (part, done) => {
+    part.set(bytes.subarray(done, done + part.byteLength));
+  });
+}
+
+function copyOut(
+  pieces: readonly Uint8Array[],
+  offset: number,
+  byteLength: number,
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(byteLength);
+  forEachOverlap(pieces, offset, byteLength, (part, done) => bytes.set(part, done));
+  return bytes;
+}
+
+/** Visits the parts of `pieces` that hold `byteLength` bytes from `offset` on. */
+function forEachOverlap(
+  pieces: readonly Uint8Array[],
+  offset: number,
+  byteLength: number,
+  visit: (part: Uint8Array, done: number) => void,
+): void {
+  let start = 0;
+  for (const piece of pieces) {
+    const from = Math.max(offset, start);
+    const to = Math.min(offset + byteLength, start + piece.byteLength);
+    if (from < to) visit(piece.subarray(from - start, to - start), from - offset);
+    start += piece.byteLength;
+  }
+}
+
+function areEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i]);
+}

@@ -1,0 +1,84 @@
+import {
+  checkCopy,
+  checkRange,
+  checkSlab,
+  checkUpload,
+  type CopyOperation,
+  type DeviceBuffer,
+  type DeviceLoss,
+  type MemoryDevice,
+  type MemoryRange,
+  type ReadBack,
+  type ReadBackRequest,
+  type Slab,
+} from "./memory_device.ts";
+
+/** Device memory in ArrayBuffers, for hosts without WebGPU and for fast tests. */
+export class HostDevice implements MemoryDevice {
+  /** The kind of memory. */
+  readonly type = "host";
+  /** The device in words. */
+  readonly description = "host memory";
+  /** Host memory stands in for a GPU. */
+  readonly isFallback = true;
+  /** Largest slab. */
+  readonly maxSlabBytes: number = 2 ** 31;
+  /** Host memory is never lost. */
+  readonly isLost = false;
+  /** Never resolves. */
+  readonly lost: Promise<DeviceLoss> = new Promise(() => {});
+
+  /** Creates a slab of zeros. */
+  createSlab(byteLength: number): Slab {
+    checkSlab(byteLength, this.maxSlabBytes);
+    return { buffer: new Uint8Array(byteLength), byteLength, valid: Promise.resolve(true) };
+  }
+
+  /** Leaves a slab to the garbage collector. */
+  destroySlab(_slab: Slab): void {}
+
+  /** Copies bytes into a range. */
+  upload(range: MemoryRange, pieces: readonly Uint8Array<ArrayBuffer>[]): void {
+    checkUpload(range, pieces);
+    const bytes = hostBytes(range.buffer);
+    let offset = range.byteOffset;
+    for (const piece of pieces) {
+      bytes.set(piece, offset);
+      offset += piece.byteLength;
+    }
+  }
+
+  /** Copies between buffers. */
+  copy(operations: readonly CopyOperation[]): void {
+    for (const operation of operations) checkCopy(operation);
+    for (const { source, sourceOffset, destination, destinationOffset, byteLength } of operations) {
+      const bytes = hostBytes(source).subarray(sourceOffset, sourceOffset + byteLength);
+      hostBytes(destination).set(bytes, destinationOffset);
+    }
+  }
+
+  /** All of them: objects are read in place. */
+  countReadable(sizes: readonly number[]): number {
+    return sizes.length;
+  }
+
+  /** Hands out views of the objects themselves: nothing is copied, nothing is waited for. */
+  // deno-lint-ignore require-await -- argument errors must reject, as they do on a GPU
+  async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
+    const objects = requests.map(({ range, tailBytes }) => {
+      checkRange("Read-back range", range);
+      const start = range.byteOffset;
+      const payload = hostBytes(range.buffer).subarray(start, start + range.byteLength);
+      return tailBytes === 0 ? [payload] : [payload, new Uint8Array(tailBytes)];
+    });
+    return { objects, [Symbol.dispose]: () => {} };
+  }
+
+  /** Nothing to release. */
+  [Symbol.dispose](): void {}
+}
+
+function hostBytes(buffer: DeviceBuffer): Uint8Array<ArrayBuffer> {
+  if (buffer instanceof Uint8Array) return buffer;
+  throw new TypeError("Host memory takes Uint8Array buffers: received a GPUBuffer");
+}

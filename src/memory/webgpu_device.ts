@@ -1,0 +1,264 @@
+import {
+  bufferBytes,
+  checkCopy,
+  checkRange,
+  checkSlab,
+  checkUpload,
+  type CopyOperation,
+  type DeviceBuffer,
+  type DeviceLoss,
+  DeviceLostError,
+  type MemoryDevice,
+  type MemoryRange,
+  RANGE_ALIGNMENT,
+  type ReadBack,
+  type ReadBackRequest,
+  type Slab,
+} from "./memory_device.ts";
+import { countThatFit, packPieces, StagingPool } from "./staging_pool.ts";
+
+const MIB = 2 ** 20;
+/** Largest buffer that every WebGPU device offers. */
+const DEFAULT_MAX_BUFFER_BYTES = 256 * MIB;
+/** Small reused buffers map several times faster than one large one. */
+const STAGING_BLOCK_BYTES = 4 * MIB;
+/** Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory. */
+const UPLOAD_PIECE_BYTES = 16 * MIB;
+
+/** Bounds of a {@linkcode WebGpuDevice}. */
+export interface WebGpuDeviceOptions {
+  /** Most bytes in read-back buffers. @default {64 MiB} */
+  readonly stagingBytes?: number;
+}
+
+/** What to ask an adapter for. */
+export interface WebGpuRequestOptions extends WebGpuDeviceOptions {
+  /** Bytes that one buffer should be able to have. @default {256 MiB} */
+  readonly wantedBufferBytes?: number;
+}
+
+/** Device memory in WebGPU buffers, on a caller's device or on one of its own. */
+export class WebGpuDevice implements MemoryDevice {
+  /** The kind of memory. */
+  readonly type = "webgpu";
+  /** The WebGPU device. */
+  readonly gpuDevice: GPUDevice;
+  /** The adapter in words. */
+  readonly description: string;
+  /** Whether the adapter is a software implementation. */
+  readonly isFallback: boolean;
+  /** Largest buffer of the device, rounded down to the alignment of ranges. */
+  readonly maxSlabBytes: number;
+  /** Resolves when the device is lost. */
+  readonly lost: Promise<DeviceLoss>;
+  readonly #owned: boolean;
+  readonly #staging: StagingPool<GPUBuffer>;
+  readonly #slabs = new Set<Slab>();
+  #unsubmittedBytes = 0;
+  #isLost = false;
+
+  private constructor(gpuDevice: GPUDevice, owned: boolean, options: WebGpuDeviceOptions) {
+    const { stagingBytes = 64 * MIB } = options;
+    const info = gpuDevice.adapterInfo;
+    this.gpuDevice = gpuDevice;
+    this.description = info.description || info.device || info.vendor || "WebGPU device";
+    this.isFallback = info.isFallbackAdapter;
+    this.maxSlabBytes = gpuDevice.limits.maxBufferSize -
+      gpuDevice.limits.maxBufferSize % RANGE_ALIGNMENT;
+    this.#owned = owned;
+    this.#staging = new StagingPool({
+      blockBytes: STAGING_BLOCK_BYTES,
+      capacityBytes: stagingBytes,
+      create: () =>
+        gpuDevice.createBuffer({
+          label: "kvtier staging",
+          size: STAGING_BLOCK_BYTES,
+          usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST,
+        }),
+      destroy: (buffer) => buffer.destroy(),
+    });
+    this.lost = gpuDevice.lost.then(({ message, reason }) => {
+      this.#isLost = true;
+      return { message: message || reason };
+    });
+  }
+
+  /** Uses a caller's device, and leaves it alive when disposed. */
+  static adopt(gpuDevice: GPUDevice, options: WebGpuDeviceOptions = {}): WebGpuDevice {
+    return new WebGpuDevice(gpuDevice, false, options);
+  }
+
+  /**
+   * Requests a device of its own, with buffers as large as wanted where the adapter allows.
+   *
+   * @returns `null` if the host has no WebGPU adapter.
+   */
+  static async request(options: WebGpuRequestOptions = {}): Promise<WebGpuDevice | null> {
+    const adapter = await globalThis.navigator?.gpu?.requestAdapter();
+    if (!adapter) return null;
+    const wanted = Math.max(options.wantedBufferBytes ?? 0, DEFAULT_MAX_BUFFER_BYTES);
+    const gpuDevice = await adapter.requestDevice({
+      label: "kvtier",
+      requiredLimits: { maxBufferSize: Math.min(wanted, adapter.limits.maxBufferSize) },
+    });
+    return new WebGpuDevice(gpuDevice, true, options);
+  }
+
+  /** Whether the device is lost. */
+  get isLost(): boolean {
+    return this.#isLost;
+  }
+
+  /** Creates a buffer that can be copied from and to, and bound as storage. */
+  createSlab(byteLength: number): Slab {
+    checkSlab(byteLength, this.maxSlabBytes);
+    this.gpuDevice.pushErrorScope("out-of-memory");
+    this.gpuDevice.pushErrorScope("validation");
+    const buffer = this.gpuDevice.createBuffer({
+      label: "kvtier slab",
+      size: byteLength,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    const errors = Promise.all([this.gpuDevice.popErrorScope(), this.gpuDevice.popErrorScope()]);
+    const valid = errors.then((found) => found.every((error) => error === null), () => false);
+    const slab = { buffer, byteLength, valid };
+    this.#slabs.add(slab);
+    return slab;
+  }
+
+  /** Destroys a slab's buffer. */
+  destroySlab(slab: Slab): void {
+    if (this.#slabs.delete(slab)) gpuBuffer(slab.buffer).destroy();
+  }
+
+  /** Writes through the queue, in pieces that keep little in host memory. */
+  upload(range: MemoryRange, pieces: readonly Uint8Array<ArrayBuffer>[]): void {
+    checkUpload(range, pieces);
+    const buffer = gpuBuffer(range.buffer);
+    const { queue } = this.gpuDevice;
+    let offset = range.byteOffset;
+    for (const piece of pieces) {
+      for (let start = 0; start < piece.byteLength; start += UPLOAD_PIECE_BYTES) {
+        const length = Math.min(UPLOAD_PIECE_BYTES, piece.byteLength - start);
+        queue.writeBuffer(buffer, offset, piece, start, length);
+        offset += length;
+        this.#unsubmittedBytes += length;
+        if (this.#unsubmittedBytes >= UPLOAD_PIECE_BYTES) this.#submit([]);
+      }
+    }
+  }
+
+  /** Records all copies in one encoder and submits it. */
+  copy(operations: readonly CopyOperation[]): void {
+    for (const operation of operations) checkCopy(operation);
+    if (operations.length === 0) return;
+    const encoder = this.gpuDevice.createCommandEncoder({ label: "kvtier copy" });
+    for (const { source, sourceOffset, destination, destinationOffset, byteLength } of operations) {
+      encoder.copyBufferToBuffer(
+        gpuBuffer(source),
+        sourceOffset,
+        gpuBuffer(destination),
+        destinationOffset,
+        byteLength,
+      );
+    }
+    this.#submit([encoder.finish()]);
+  }
+
+  /** As many as the staging buffers hold together. */
+  countReadable(sizes: readonly number[]): number {
+    return countThatFit(sizes, STAGING_BLOCK_BYTES, this.#staging.capacityBytes);
+  }
+
+  /** Copies into pooled staging buffers, maps them all with one wait, and hands out views. */
+  async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
+    for (const { range } of requests) checkRange("Read-back range", range);
+    const sizes = requests.map(({ range, tailBytes }) => range.byteLength + tailBytes);
+    const packing = packPieces(sizes, STAGING_BLOCK_BYTES);
+    const blocks = await this.#staging.acquire(packing.usedBytes.length);
+    try {
+      this.#throwIfLost();
+      this.#recordReadBack(requests, packing.objects, blocks);
+      await Promise.all(
+        blocks.map((block, i) =>
+          block.mapAsync(GPUMapMode.READ, 0, mapBytes(packing.usedBytes[i]))
+        ),
+      );
+      // Some implementations let a map succeed on a device that was lost meanwhile.
+      this.#throwIfLost();
+      const views = blocks.map((block, i) =>
+        new Uint8Array(block.getMappedRange(0, mapBytes(packing.usedBytes[i])))
+      );
+      const objects = packing.objects.map((pieces) =>
+        pieces.map(({ block, byteOffset, byteLength }) =>
+          (views[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
+        )
+      );
+      let disposed = false;
+      return {
+        objects,
+        [Symbol.dispose]: () => {
+          if (disposed) return;
+          disposed = true;
+          for (const block of blocks) block.unmap();
+          this.#staging.release(blocks);
+        },
+      };
+    } catch (cause) {
+      this.#staging.discard(blocks);
+      this.#throwIfLost();
+      throw cause;
+    }
+  }
+
+  /** Destroys all slabs and staging buffers, and the device if it is not a caller's. */
+  [Symbol.dispose](): void {
+    for (const slab of this.#slabs) gpuBuffer(slab.buffer).destroy();
+    this.#slabs.clear();
+    this.#staging[Symbol.dispose]();
+    if (this.#owned) this.gpuDevice.destroy();
+  }
+
+  #recordReadBack(
+    requests: readonly ReadBackRequest[],
+    objects: ReturnType<typeof packPieces>["objects"],
+    blocks: readonly GPUBuffer[],
+  ): void {
+    const encoder = this.gpuDevice.createCommandEncoder({ label: "kvtier read-back" });
+    for (const [i, { range }] of requests.entries()) {
+      const source = gpuBuffer(range.buffer);
+      let done = 0;
+      for (const { block, byteOffset, byteLength } of objects[i] ?? []) {
+        // The tail is the caller's: only the object's own bytes are copied.
+        const length = Math.min(byteLength, range.byteLength - done);
+        if (length <= 0) break;
+        const staging = blocks[block] as GPUBuffer;
+        encoder.copyBufferToBuffer(source, range.byteOffset + done, staging, byteOffset, length);
+        done += length;
+      }
+    }
+    this.#submit([encoder.finish()]);
+  }
+
+  #submit(commands: GPUCommandBuffer[]): void {
+    this.gpuDevice.queue.submit(commands);
+    this.#unsubmittedBytes = 0;
+  }
+
+  #throwIfLost(): void {
+    if (this.#isLost) {
+      throw new DeviceLostError("GPU device is lost: open the cache again with a new device");
+    }
+  }
+}
+
+function mapBytes(usedBytes: number | undefined): number {
+  return Math.ceil((usedBytes ?? 0) / 8) * 8;
+}
+
+function gpuBuffer(buffer: DeviceBuffer): GPUBuffer {
+  if (!(buffer instanceof Uint8Array)) return buffer;
+  throw new TypeError(
+    `WebGPU memory takes GPUBuffers: received a Uint8Array of ${bufferBytes(buffer)} bytes`,
+  );
+}

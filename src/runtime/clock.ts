@@ -1,0 +1,34 @@
+/** A source of time that a test can replace, so that nothing in the cache ever waits for real. */
+export interface Clock {
+  /** Milliseconds since an arbitrary start; never goes backwards. */
+  now(): number;
+  /**
+   * Calls `callback` once, after `delayMs` milliseconds.
+   *
+   * @returns A function that cancels the call; calling it again, or too late, does nothing.
+   */
+  schedule(callback: () => void, delayMs: number): () => void;
+}
+
+/** The host's monotonic clock and timers. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  schedule(callback, delayMs) {
+    const timer = setTimeout(callback, delayMs);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** Resolves after `delayMs` milliseconds of `clock`, or at once when `signal` aborts. */
+export function wait(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted) return resolve();
+    const done = (): void => {
+      cancel();
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const cancel = clock.schedule(done, delayMs);
+    signal?.addEventListener("abort", done, { once: true });
+  });
+}
