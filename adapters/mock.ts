@@ -78,8 +78,6 @@ function createMockAdapter(
     usedBytes += byteLength;
     return true;
   };
-  const mark = <T>(items: readonly T[], test: (item: T) => boolean): Bitmap =>
-    Bitmap.of(items.length, items.flatMap((item, i) => test(item) ? [i] : []));
   const sum = (batch: readonly AdapterObject[]): number =>
     batch.reduce((total, { byteLength }) => total + byteLength, 0);
 
@@ -87,11 +85,11 @@ function createMockAdapter(
     capabilities: {},
     async store(batch, { signal }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
-      const stored = mark(batch, (object) => !signal.aborted && put(object));
+      const stored = Bitmap.from(batch, (object) => !signal.aborted && put(object));
       return { stored, bytes: sum(stored.gather(batch)) };
     },
     lookupAndLock(keys) {
-      return Promise.resolve(mark(keys, (key) => {
+      return Promise.resolve(Bitmap.from(keys, (key) => {
         const held = objects.get(key.id);
         if (held !== undefined) held.locks++;
         return held !== undefined;
@@ -105,13 +103,13 @@ function createMockAdapter(
     },
     async load(batch, { signal }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
-      return mark(
+      return Bitmap.from(
         batch,
         ({ key, parts }) => !signal.aborted && fillParts(parts, objects.get(key.id)?.bytes),
       );
     },
     delete(keys) {
-      return Promise.resolve(mark(keys, (key) => {
+      return Promise.resolve(Bitmap.from(keys, (key) => {
         const held = objects.get(key.id);
         if (held === undefined || held.locks > 0) return false;
         remove(held);

@@ -62,9 +62,9 @@ export interface L1Options {
 
 /** Bounds of what moves between the tiers. */
 export interface TransferOptions {
-  /** Most bytes in read-back buffers; an object must fit. @default {64 MiB} */
+  /** Most bytes in read-back buffers; an object must fit. @default {128 MiB} */
   readonly readBackBytes?: number;
-  /** Most bytes of host memory for loads; an object must fit into a quarter. @default {128 MiB} */
+  /** Most bytes of host memory for loads; an object must fit. @default {128 MiB} */
   readonly loadBytes?: number;
   /** Bytes that are written to the adapters as one batch. @default {16 MiB} */
   readonly flushBytes?: number;
@@ -381,9 +381,9 @@ export class TieredCache implements AsyncDisposable {
     }
     const size = layout.byteLength + Math.max(0, ...keys.map(tailBytes));
     const { blockBytes, capacityBytes } = this.#scratch;
-    if (countThatFit([size], blockBytes, capacityBytes / 4) === 0) {
+    if (countThatFit([size], blockBytes, capacityBytes) === 0) {
       throw new RangeError(
-        `Object of ${size} bytes must fit into a quarter of transfers.loadBytes: received ${capacityBytes}`,
+        `Object of ${size} bytes must fit into transfers.loadBytes of ${capacityBytes}: raise that`,
       );
     }
     if (this.device.countReadable([size]) === 0) {

@@ -38,6 +38,15 @@ export class Bitmap {
     return bitmap;
   }
 
+  /** A bitmap with one bit an item: set where `test` holds. */
+  static from<T>(items: readonly T[], test: (item: T, index: number) => boolean): Bitmap {
+    const bitmap = new Bitmap(items.length);
+    for (const [index, item] of items.entries()) {
+      if (test(item, index)) bitmap.set(index);
+    }
+    return bitmap;
+  }
+
   /** Sets the bit at `index`. */
   set(index: number): void {
     if (this.#has(index)) this.#words[index >>> 5] = this.#word(index >>> 5) | (1 << (index & 31));

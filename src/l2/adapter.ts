@@ -13,25 +13,22 @@
  *   type: "map",
  *   summary: "Objects in a Map.",
  *   config: {},
- *   create: () => {
- *     const objects = new Map<string, Uint8Array>();
+ *   create() {
+ *     const held = new Map<string, Uint8Array>();
  *     return {
  *       capabilities: {},
- *       store: (batch) => {
- *         for (const object of batch) objects.set(object.key.id, concatParts(object.parts));
- *         const stored = new Bitmap(batch.length, batch.length);
- *         return Promise.resolve({ stored, bytes: batch.reduce((sum, o) => sum + o.byteLength, 0) });
+ *       async store(objects) {
+ *         for (const { key, parts } of objects) held.set(key.id, concatParts(parts));
+ *         const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
+ *         return { stored: new Bitmap(objects.length, objects.length), bytes };
  *       },
- *       lookupAndLock: (keys) =>
- *         Promise.resolve(Bitmap.of(keys.length, keys.flatMap((k, i) => objects.has(k.id) ? [i] : []))),
- *       load: (batch) =>
- *         Promise.resolve(
- *           Bitmap.of(
- *             batch.length,
- *             batch.flatMap((o, i) => fillParts(o.parts, objects.get(o.key.id)) ? [i] : []),
- *           ),
- *         ),
- *       [Symbol.asyncDispose]: () => Promise.resolve(objects.clear()),
+ *       async lookupAndLock(keys) {
+ *         return Bitmap.from(keys, ({ id }) => held.has(id));
+ *       },
+ *       async load(objects) {
+ *         return Bitmap.from(objects, ({ key, parts }) => fillParts(parts, held.get(key.id)));
+ *       },
+ *       async [Symbol.asyncDispose]() {},
  *     };
  *   },
  * });

@@ -27,7 +27,7 @@ const UPLOAD_PIECE_BYTES = 16 * MIB;
 
 /** Bounds of a {@linkcode WebGpuDevice}. */
 export interface WebGpuDeviceOptions {
-  /** Most bytes in read-back buffers. @default {64 MiB} */
+  /** Most bytes in read-back buffers. @default {128 MiB} */
   readonly stagingBytes?: number;
 }
 
@@ -58,7 +58,7 @@ export class WebGpuDevice implements MemoryDevice {
   #isLost = false;
 
   private constructor(gpuDevice: GPUDevice, owned: boolean, options: WebGpuDeviceOptions) {
-    const { stagingBytes = 64 * MIB } = options;
+    const { stagingBytes = 128 * MIB } = options;
     const info = gpuDevice.adapterInfo;
     this.gpuDevice = gpuDevice;
     this.description = info.description || info.device || info.vendor || "WebGPU device";

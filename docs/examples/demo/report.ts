@@ -1,0 +1,89 @@
+import type { Served } from "./engine.ts";
+
+/** What the demo found; what `--json` prints. */
+export interface DemoResult {
+  /** The device in words. */
+  readonly device: string;
+  /** Whether software stands in for a GPU. */
+  readonly fallback: boolean;
+  /** Tokens of the prompt, without the question. */
+  readonly promptTokens: number;
+  /** Tokens in one cached chunk. */
+  readonly chunkTokens: number;
+  /** The four requests. */
+  readonly runs: {
+    readonly cold: Served;
+    readonly l1: Served;
+    readonly l2: Served;
+    readonly changed: Served;
+  };
+  /** Whether logits from cached K and V equal computed ones bit for bit. */
+  readonly identical: boolean;
+  /** Bytes of all files in the cache directory. */
+  readonly bytesOnDisk: number;
+}
+
+/** The result as a table for people. */
+export function formatReport(result: DemoResult, bytesPerToken: number): string {
+  const { runs, promptTokens, identical, bytesOnDisk } = result;
+  const rows: [label: string, run: Served][] = [
+    ["cold: nothing cached, everything computed", runs.cold],
+    ["warm: same prompt, new question, from device memory", runs.l1],
+    ["warm: the same in a new process, from disk", runs.l2],
+    ["one token changed in the middle of the prompt", runs.changed],
+  ];
+  const header = ["", "tokens reused", "first token", "speed-up", "bytes moved"];
+  const cells = rows.map(([label, run]) => [
+    label,
+    `${formatCount(run.hitTokens)} of ${formatCount(promptTokens)}`,
+    formatMs(run.ttftMs),
+    `${(runs.cold.ttftMs / run.ttftMs).toFixed(1)}x`,
+    formatBytes(run.hitTokens * bytesPerToken),
+  ]);
+  const verdict = identical
+    ? `Logits are identical bit for bit, computed or cached: sha256 ${
+      runs.cold.logitsSha256.slice(0, 16)
+    }…`
+    : "Logits DIFFER between computed and cached K and V: this is a bug, please report it.";
+  return `${table([header, ...cells])}\n\n${verdict}\n${formatBytes(bytesOnDisk)} on disk.`;
+}
+
+/** A progress bar on the terminal's error stream; nothing where that is no terminal. */
+export function progressBar(label: string): (done: number, total: number) => void {
+  if (!Deno.stderr.isTerminal()) return () => {};
+  const width = 30;
+  return (done, total) => {
+    const filled = Math.round(width * done / total);
+    const bar = "█".repeat(filled) + "░".repeat(width - filled);
+    const percent = String(Math.round(100 * done / total)).padStart(3);
+    const line = done < total ? `\r${label} ${bar} ${percent} %` : "\r\x1b[K";
+    Deno.stderr.writeSync(new TextEncoder().encode(line));
+  };
+}
+
+/** A number with thousands separators. */
+export function formatCount(value: number): string {
+  return value.toLocaleString("en-US");
+}
+
+function formatMs(ms: number): string {
+  return ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`;
+}
+
+function formatBytes(bytes: number): string {
+  return bytes === 0 ? "-" : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => row[column]?.length ?? 0))
+  );
+  const lines = rows.map((row) =>
+    row.map((cell, column) => {
+      const width = widths[column] ?? 0;
+      return column === 0 ? cell.padEnd(width) : cell.padStart(width);
+    }).join("   ").trimEnd()
+  );
+  lines.splice(1, 0, widths.map((width) => "─".repeat(width)).join("   "));
+  return lines.join("\n");
+}

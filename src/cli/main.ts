@@ -1,0 +1,29 @@
+/**
+ * The command line: `deno run -A jsr:@kvtier/kvtier/cli --help`.
+ *
+ * @module
+ */
+import { defineCommand, runMain } from "citty";
+import packageConfig from "../../deno.json" with { type: "json" };
+import { adaptersCommand } from "./adapters.ts";
+
+/**
+ * Runs the command that the arguments name.
+ *
+ * Requires `--allow-read` permission for the directories that the arguments name.
+ *
+ * @param args The arguments behind the program's name.
+ */
+export async function main(args: string[]): Promise<void> {
+  const command = defineCommand({
+    meta: {
+      name: "kvtier",
+      version: packageConfig.version,
+      description: "Tiered KV cache for LLM inference on WebGPU",
+    },
+    subCommands: { adapters: adaptersCommand },
+  });
+  await runMain(command, { rawArgs: args });
+}
+
+if (import.meta.main) await main(Deno.args);
