@@ -4,14 +4,19 @@
  * restart or in another process instead of being computed again.
  *
  * @example Open a cache in GPU memory, backed by a directory
- * ```ts ignore
+ * ```ts
  * import { TieredCache } from "@kvtier/kvtier";
+ * import { assertEquals } from "@std/assert";
  *
- * await using cache = await TieredCache.open({
- *   l1: { capacityBytes: 512 * 2 ** 20 },
- *   l2: [{ type: "fs", base_path: "./kv-cache" }],
- * });
- * console.log(cache.reportStatus());
+ * const base_path = await Deno.makeTempDir();
+ * {
+ *   await using cache = await TieredCache.open({
+ *     l1: { capacityBytes: 512 * 2 ** 20 },
+ *     l2: [{ type: "fs", base_path }],
+ *   });
+ *   assertEquals(cache.reportStatus().problems, []);
+ * }
+ * await Deno.remove(base_path, { recursive: true });
  * ```
  *
  * @module

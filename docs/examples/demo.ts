@@ -111,8 +111,8 @@ async function demo(options: DemoOptions): Promise<void> {
   console.log(
     options.json ? JSON.stringify(result) : formatReport(result, kvBytesPerToken(DEMO_CONFIG)),
   );
-  for (const { type, failedStores, lastError } of engine.cache.reportStatus().adapters) {
-    if (failedStores > 0) say(`${failedStores} chunks could not be stored: ${type}: ${lastError}`);
+  for (const { failedStores, lastError } of engine.cache.reportStatus().adapters) {
+    if (failedStores > 0) say(`${failedStores} chunks could not be stored: ${lastError}`);
   }
   if (!result.identical) Deno.exitCode = 1;
 }

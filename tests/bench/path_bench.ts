@@ -1,0 +1,145 @@
+/**
+ * What the way through the cache costs, beside the plainest loop over the same bytes in the same
+ * run: `deno task bench [--json]`. Medians; the page cache is warm.
+ */
+import { join } from "@std/path";
+import { HostDevice, type MemoryDevice, TieredCache, WebGpuDevice } from "../../mod.ts";
+import { ObjectKey } from "../../src/keys/object_key.ts";
+import { sha256 } from "../../src/runtime/digest.ts";
+
+const MIB = 2 ** 20;
+const TOTAL_BYTES = 96 * MIB;
+const ROUNDS = 7;
+
+interface Row {
+  readonly device: string;
+  readonly operation: string;
+  readonly objectBytes: number;
+  readonly medianMs: number;
+  readonly gbps: number;
+  /** Speed as a share of the plain loop's, where there is one. */
+  readonly ofLimit?: number;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[sorted.length >> 1] ?? NaN;
+}
+
+async function time(run: () => unknown): Promise<number> {
+  const start = performance.now();
+  await run();
+  return performance.now() - start;
+}
+
+async function bench(device: MemoryDevice, objectBytes: number, directory: string): Promise<Row[]> {
+  const count = Math.floor(TOTAL_BYTES / objectBytes);
+  const layout = { byteLength: objectBytes, fingerprint: new Uint8Array(8) };
+  const payload = crypto.getRandomValues(new Uint8Array(65536));
+  const source = new Uint8Array(objectBytes);
+  for (let at = 0; at < objectBytes; at += payload.length) source.set(payload, at);
+  const l1 = { capacityBytes: 2 * TOTAL_BYTES };
+  const times: Record<string, number[]> = {};
+  const note = (name: string, ms: number): void => void (times[name] ??= []).push(ms);
+
+  for (let round = 0; round < ROUNDS; round++) {
+    const base = join(directory, `${device.type}-${objectBytes}-${round}`);
+    const l2 = [{ type: "fs", base_path: base }];
+    const keys = Array.from(
+      { length: count },
+      (_, i) =>
+        new ObjectKey({ chunkHash: sha256(Uint8Array.of(i, i >> 8, round)), model: "bench" }),
+    );
+    {
+      await using cache = await TieredCache.open({ device, l1, l2 });
+      for (const reservation of cache.reserveWrite(keys, layout)) {
+        if (reservation.status === "success") device.upload(reservation.range, [source]);
+      }
+      cache.finishWrite(keys);
+      note("store", await time(() => cache.flush()));
+      note(
+        "match in L1",
+        await time(async () => (await cache.match(keys, layout))[Symbol.dispose]()),
+      );
+    }
+    {
+      await using cache = await TieredCache.open({ device, l1, l2 });
+      const match = async (): Promise<void> => (await cache.match(keys, layout))[Symbol.dispose]();
+      note("load after a restart", await time(match));
+      cache.clearL1();
+      note("load", await time(match));
+    }
+    note("plain store", await time(() => plainStore(base, count, source)));
+    note("plain load", await time(() => plainLoad(base, count, source.slice(), device)));
+    await Deno.remove(base, { recursive: true });
+  }
+
+  const limits: Record<string, string> = {
+    "store": "plain store",
+    "load": "plain load",
+    "load after a restart": "plain load",
+  };
+  return Object.entries(times).map(([operation, ms]) => {
+    const medianMs = median(ms);
+    const limit = limits[operation];
+    return {
+      device: device.description,
+      operation,
+      objectBytes,
+      medianMs,
+      gbps: count * objectBytes / medianMs / 1e6,
+      ...(limit === undefined ? {} : { ofLimit: median(times[limit] ?? []) / medianMs }),
+    };
+  });
+}
+
+/** Temporary file, write, rename: one after the other, from host memory, without integrity. */
+async function plainStore(base: string, count: number, source: Uint8Array): Promise<void> {
+  for (let i = 0; i < count; i++) {
+    const path = join(base, `plain-${i}`);
+    using file = await Deno.open(`${path}.tmp`, { write: true, createNew: true });
+    for (let done = 0; done < source.length;) done += await file.write(source.subarray(done));
+    await Deno.rename(`${path}.tmp`, path);
+  }
+}
+
+/** Open, read into one reused buffer, upload: one after the other, without integrity. */
+async function plainLoad(
+  base: string,
+  count: number,
+  buffer: Uint8Array<ArrayBuffer>,
+  device: MemoryDevice,
+): Promise<void> {
+  const slab = device.createSlab(buffer.length);
+  for (let i = 0; i < count; i++) {
+    using file = await Deno.open(join(base, `plain-${i}`));
+    for (let done = 0; done < buffer.length;) done += await file.read(buffer.subarray(done)) ?? NaN;
+    device.upload({ buffer: slab.buffer, byteOffset: 0, byteLength: buffer.length }, [buffer]);
+  }
+  device.destroySlab(slab);
+}
+
+const directory = await Deno.makeTempDir({ prefix: "kvtier-bench-" });
+const rows: Row[] = [];
+try {
+  for (const device of [await WebGpuDevice.request(), new HostDevice()]) {
+    if (device === null) continue;
+    for (const objectBytes of [MIB / 4, MIB, 4 * MIB, 16 * MIB]) {
+      rows.push(...await bench(device, objectBytes, directory));
+    }
+    device[Symbol.dispose]();
+  }
+} finally {
+  await Deno.remove(directory, { recursive: true });
+}
+if (Deno.args.includes("--json")) {
+  console.log(JSON.stringify({ rows }));
+} else {
+  console.table(rows.map(({ medianMs, gbps, ofLimit, objectBytes, ...row }) => ({
+    ...row,
+    MiB: objectBytes / MIB,
+    ms: medianMs.toFixed(1),
+    "GB/s": gbps.toFixed(2),
+    "of plain loop": ofLimit === undefined ? "" : `${(100 * ofLimit).toFixed(0)} %`,
+  })));
+}
