@@ -7,13 +7,13 @@
  * @module
  */
 import { walk } from "@std/fs";
-import { fromFileUrl } from "@std/path";
+import { basename, fromFileUrl } from "@std/path";
 import { defineCommand, runMain } from "citty";
 import { CHUNK_TOKENS, Engine, type Served } from "./demo/engine.ts";
 import { type DemoResult, formatCount, formatReport, progressBar } from "./demo/report.ts";
 import { DEMO_CONFIG, kvBytesPerToken } from "./transformer/model_config.ts";
 
-const QUESTION = "\n\nQuestion: what is this text about, in one sentence?\nAnswer:";
+const QUESTION = "\n\nQ: What is it?\nA:";
 const README = fromFileUrl(new URL("../../README.md", import.meta.url));
 
 /** What can be said to the demo on the command line. */
@@ -79,7 +79,9 @@ async function demo(options: DemoOptions): Promise<void> {
   }
   if (!options.json) {
     const cut = isCut ? `, cut to the ${formatCount(DEMO_CONFIG.contextTokens)} it can hold` : "";
-    console.log(`${options.file}: ${formatCount(prompt.length)} tokens${cut}, on ${description}\n`);
+    console.log(
+      `${basename(options.file)}: ${formatCount(prompt.length)} tokens${cut}, on ${description}\n`,
+    );
   }
 
   const { newTokens } = options;

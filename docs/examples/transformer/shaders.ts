@@ -154,9 +154,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let position = block.start + row;
   let source = head * ${texels}u;
   if (head >= ${heads + kvHeads}u) {
-    let target_ = position * ${kvHeads * texels}u + source - ${(heads + kvHeads) * texels}u;
+    let slot = position * ${kvHeads * texels}u + source - ${(heads + kvHeads) * texels}u;
     for (var i = 0u; i < ${texels}u; i++) {
-      values[target_ + i] = textureLoad(projection, vec2u(source + i, row), 0);
+      values[slot + i] = textureLoad(projection, vec2u(source + i, row), 0);
     }
     return;
   }
@@ -178,9 +178,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       textureStore(query, vec2u(source + i, row), turnedLow * ${queryScale});
       textureStore(query, vec2u(source + i + ${half}u, row), turnedHigh * ${queryScale});
     } else {
-      let target_ = position * ${kvHeads * texels}u + source - ${heads * texels}u + i;
-      keys[target_] = turnedLow;
-      keys[target_ + ${half}u] = turnedHigh;
+      let slot = position * ${kvHeads * texels}u + source - ${heads * texels}u + i;
+      keys[slot] = turnedLow;
+      keys[slot + ${half}u] = turnedHigh;
     }
   }
 }`;

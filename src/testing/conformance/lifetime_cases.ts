@@ -1,0 +1,65 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { adapterHelp } from "../../l2/adapter_config.ts";
+import { samples } from "./samples.ts";
+import type { SubjectCase } from "./subject.ts";
+
+/** The module, its promises, and what outlives an adapter. */
+export const lifetimeCases: readonly SubjectCase[] = [
+  {
+    name: "declares itself",
+    check({ module }) {
+      assertMatch(module.type, /^[a-z][a-z0-9_]*$/);
+      assertMatch(module.summary, /\S/);
+      for (const [key, { help }] of Object.entries(module.config)) {
+        assertMatch(key, /^[a-z][a-z0-9_]*$/);
+        assertMatch(help, /\S/, `help of ${key}`);
+        assert(adapterHelp(module).includes(key));
+      }
+    },
+  },
+  {
+    name: "declares what it promises",
+    check({ adapter }) {
+      const { shared, durable, maxObjectBytes, preferredBytesInFlight } = adapter.capabilities;
+      for (const flag of [shared, durable]) assert([true, false, undefined].includes(flag));
+      for (const bytes of [maxObjectBytes, preferredBytesInFlight]) {
+        assert(bytes === undefined || bytes > 0);
+      }
+    },
+  },
+  {
+    name: "another adapter with the same configuration sees the objects, where that is promised",
+    async check(subject) {
+      const given = samples(3);
+      await subject.store(given);
+      await using other = await subject.reopen();
+      if (subject.adapter.capabilities.shared) await subject.assertHeld(given, other);
+    },
+  },
+  {
+    name: "objects survive a restart, where that is promised",
+    async check(subject) {
+      const given = samples(3);
+      const { durable } = subject.adapter.capabilities;
+      await using first = await subject.reopen();
+      await first.store(
+        given.map(({ key, bytes }) => ({
+          key,
+          parts: [bytes],
+          byteLength: bytes.byteLength,
+        })),
+        { signal: new AbortController().signal },
+      );
+      await first[Symbol.asyncDispose]();
+      await using second = await subject.reopen();
+      if (durable) await subject.assertHeld(given, second);
+    },
+  },
+  {
+    name: "closes without having been used",
+    async check(subject) {
+      await using _other = await subject.reopen();
+      assertEquals(subject.errors, []);
+    },
+  },
+];

@@ -1,0 +1,110 @@
+import { assert, assertEquals } from "@std/assert";
+import { bytesOf, roomFor, sample, sampleKey, samples } from "./samples.ts";
+import { areEqual, bits, call, type SubjectCase } from "./subject.ts";
+
+/** Long enough that an adapter which asks in windows has several. */
+const CHAIN_LENGTH = 130;
+
+/** What is not there is a clear bit, not an error. */
+export const lookupCases: readonly SubjectCase[] = [
+  {
+    name: "lookup finds what is stored, and only that",
+    async check(subject) {
+      const given = samples(4);
+      const keys = given.map(({ key }) => key);
+      assertEquals(await subject.lookup(keys), "0000");
+      await subject.store([0, 2, 3].flatMap((i) => given[i] ?? []));
+      assertEquals(await subject.lookup(keys), "1011");
+      assertEquals(await subject.lookup(keys.toReversed()), "1101");
+      assertEquals(subject.errors, []);
+    },
+  },
+  {
+    name: "lookup of a chain answers right up to the gap, and claims no missing key",
+    async check(subject) {
+      const given = samples(CHAIN_LENGTH, 64);
+      const keys = given.map(({ key }) => key);
+      await subject.store(given);
+      assertEquals(await subject.lookup(keys, true), "1".repeat(CHAIN_LENGTH));
+      for (const gap of [0, 1, 63, 64, 65, 128, 129]) {
+        const chain = keys.with(gap, sampleKey(1000 + gap));
+        const found = await subject.lookup(chain, true);
+        assertEquals(found.slice(0, gap), "1".repeat(gap), `before a gap at ${gap}`);
+        assertEquals(found[gap], "0", `at a gap at ${gap}`);
+      }
+      const [first] = keys;
+      assert(first !== undefined);
+      assertEquals(await subject.lookup([first, sampleKey(1000), sampleKey(1001)], true), "100");
+    },
+  },
+  {
+    name: "a lookup can be repeated, and unlocked as often",
+    async check(subject) {
+      const given = samples(3);
+      const keys = given.map(({ key }) => key);
+      await subject.store(given);
+      const { adapter } = subject;
+      for (let i = 0; i < 3; i++) {
+        const found = await adapter.lookupAndLock(keys, { ...call(), prefix: false });
+        assertEquals(bits(found), "111");
+      }
+      for (let i = 0; i < 3; i++) adapter.unlock?.(keys);
+      await subject.assertHeld(given);
+    },
+  },
+  {
+    name: "unlocking keys that are unknown, not locked or unlocked before is harmless",
+    async check(subject) {
+      const given = sample(1);
+      subject.adapter.unlock?.([given.key, sampleKey(2)]);
+      await subject.store([given]);
+      subject.adapter.unlock?.([given.key]);
+      assertEquals(await subject.lookup([given.key]), "1");
+      subject.adapter.unlock?.([given.key, given.key]);
+      assertEquals(await subject.lookup([given.key]), "1");
+      await subject.assertHeld([given]);
+    },
+  },
+  {
+    name: "load of a missing object is a miss",
+    async check(subject) {
+      assertEquals(await subject.load(sample(1)), null);
+      assertEquals(subject.errors, [], "a miss is no failure");
+    },
+  },
+  {
+    name: "load answers for each object of a mixed batch",
+    async check(subject) {
+      const given = samples(9, 777);
+      await subject.store(given.filter((_, i) => i % 2 === 0));
+      const rooms = given.map(({ key, bytes }) => roomFor(key, bytes.byteLength));
+      const loaded = await subject.adapter.load(rooms, call());
+      assertEquals(bits(loaded), "101010101");
+      for (const [i, { bytes }] of given.entries()) {
+        const room = rooms[i];
+        if (i % 2 === 0) assert(room !== undefined && areEqual(bytesOf(room), bytes));
+      }
+    },
+  },
+  {
+    name: "load of another length than what is stored is a miss",
+    async check(subject) {
+      const { key, bytes } = sample(1, 1000);
+      await subject.store([{ key, bytes }]);
+      for (const size of [1, 999, 1001, 5000]) {
+        const wrong = { key, bytes: new Uint8Array(size) };
+        assertEquals(await subject.load(wrong), null, `${size} bytes of 1000`);
+      }
+      await subject.assertHeld([{ key, bytes }]);
+    },
+  },
+  {
+    name: "an object of another length in a batch costs only itself",
+    async check(subject) {
+      const given = samples(3, 1000);
+      await subject.store(given);
+      const rooms = given.map(({ key }, i) => roomFor(key, i === 1 ? 1001 : 1000));
+      assertEquals(bits(await subject.adapter.load(rooms, call())), "101");
+    },
+  },
+];

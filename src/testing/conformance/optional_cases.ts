@@ -1,0 +1,136 @@
+import { assert, assertEquals } from "@std/assert";
+import type { ObjectKey } from "../../keys/object_key.ts";
+import type { ListedObject } from "../../l2/adapter.ts";
+import { sample, sampleBytes, sampleKey, samples } from "./samples.ts";
+import { bits, call, type Subject, type SubjectCase } from "./subject.ts";
+
+async function listed(subject: Subject, model?: string): Promise<Map<string, number>> {
+  const options = model === undefined ? call() : { ...call(), model };
+  const objects: ListedObject[] = await Array.fromAsync(subject.adapter.list?.(options) ?? []);
+  const sizes = new Map(objects.map(({ key, byteLength }) => [key.id, byteLength]));
+  assertEquals(sizes.size, objects.length, "an object is listed once");
+  return sizes;
+}
+
+async function deleted(subject: Subject, keys: readonly ObjectKey[]): Promise<string> {
+  const bitmap = await subject.adapter.delete?.(keys, call());
+  return bitmap === undefined ? "" : bits(bitmap);
+}
+
+/** Methods that an adapter may have; each case passes where there is none. */
+export const optionalCases: readonly SubjectCase[] = [
+  {
+    name: "delete removes what is there, says what that was, and can be repeated",
+    async check(subject) {
+      if (subject.adapter.delete === undefined) return;
+      const given = samples(4);
+      const [a, b, c, d] = given.map(({ key }) => key);
+      assert(a !== undefined && b !== undefined && c !== undefined && d !== undefined);
+      await subject.store(given.slice(0, 3));
+      assertEquals(await deleted(subject, [a, d, c]), "101");
+      assertEquals(await subject.lookup([a, b, c, d]), "0100");
+      assertEquals(await subject.load(sample(0)), null);
+      assertEquals(await deleted(subject, [a, c]), "00");
+      await subject.assertHeld(given.slice(1, 2));
+      assertEquals(subject.errors, [], "a missing object is no failure");
+    },
+  },
+  {
+    name: "an object can be stored again after it was deleted",
+    async check(subject) {
+      if (subject.adapter.delete === undefined) return;
+      const { key } = sample(1);
+      for (const seed of [1, 2, 3]) {
+        const given = { key, bytes: sampleBytes(seed, 100 * seed) };
+        await subject.store([given]);
+        await subject.assertHeld([given]);
+        assertEquals(await deleted(subject, [key]), "1");
+        assertEquals(await subject.lookup([key]), "0");
+      }
+    },
+  },
+  {
+    name: "delete of a locked object either removes it or leaves it whole",
+    async check(subject) {
+      if (subject.adapter.delete === undefined) return;
+      const given = sample(1);
+      await subject.store([given]);
+      await subject.adapter.lookupAndLock([given.key], { ...call(), prefix: false });
+      const isDeleted = await deleted(subject, [given.key]) === "1";
+      if (isDeleted) assertEquals(await subject.load(given), null);
+      else await subject.assertHeld([given]);
+      subject.adapter.unlock?.([given.key]);
+      assertEquals(await deleted(subject, [given.key]), isDeleted ? "0" : "1");
+      assertEquals(await subject.load(given), null);
+    },
+  },
+  {
+    name: "list enumerates each object once, with its size, and by model",
+    async check(subject) {
+      if (subject.adapter.list === undefined) return;
+      assertEquals(await listed(subject), new Map());
+      const given = Array.from({ length: 20 }, (_, n) => {
+        const model = n % 2 === 0 ? "even/model" : "odd/model";
+        return { key: sampleKey(n, { model }), bytes: sampleBytes(n, 10 + n) };
+      });
+      await subject.store(given);
+      const sizes = given.map(({ key, bytes }) => [key.id, bytes.byteLength] as const);
+      assertEquals(await listed(subject), new Map(sizes));
+      const isEven = (_: unknown, n: number): boolean => n % 2 === 0;
+      assertEquals(await listed(subject, "even/model"), new Map(sizes.filter(isEven)));
+      assertEquals(await listed(subject, "third/model"), new Map());
+    },
+  },
+  {
+    name: "list shows no object that was deleted",
+    async check(subject) {
+      if (subject.adapter.list === undefined || subject.adapter.delete === undefined) return;
+      await subject.store(samples(2));
+      await deleted(subject, [sampleKey(0)]);
+      assertEquals([...(await listed(subject)).keys()], [sampleKey(1).id]);
+    },
+  },
+  {
+    name: "usage counts objects and their bytes",
+    async check(subject) {
+      const usage = () => subject.adapter.usage?.(call());
+      const empty = await usage();
+      if (empty === undefined) return;
+      assertEquals(empty.objectCount, 0);
+      await subject.store(samples(3, 1000));
+      const full = await usage();
+      assert(full !== undefined);
+      assertEquals(full.objectCount, 3);
+      assert(full.usedBytes > empty.usedBytes, "bytes used by objects");
+      assert(full.usedBytes <= (full.capacityBytes ?? Infinity), "bytes beyond the capacity");
+      await subject.store(samples(3, 1000));
+      assertEquals(await usage(), full, "after the same objects again");
+      if (subject.adapter.delete === undefined) return;
+      await deleted(subject, [sampleKey(0)]);
+      const less = await usage();
+      assertEquals(less?.objectCount, 2);
+      assert((less?.usedBytes ?? 0) < full.usedBytes, "bytes used after a removal");
+    },
+  },
+  {
+    name: "reports its status as JSON",
+    async check(subject) {
+      await subject.store(samples(2));
+      const status = subject.adapter.reportStatus?.() ?? {};
+      assertJson(status, "status");
+      assert(!Array.isArray(status), "an object with names");
+    },
+  },
+];
+
+function assertJson(value: unknown, path: string): void {
+  if (value === null || value === undefined) return;
+  if (typeof value === "object") {
+    for (const [name, part] of Object.entries(value)) assertJson(part, `${path}.${name}`);
+    JSON.stringify(value);
+    return;
+  }
+  const isPlain = typeof value === "string" || typeof value === "boolean" ||
+    (typeof value === "number" && Number.isFinite(value));
+  assert(isPlain, `${path} must be JSON: received ${typeof value} ${String(value)}`);
+}

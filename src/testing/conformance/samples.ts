@@ -1,0 +1,92 @@
+import { ObjectKey, type ObjectKeyFields } from "../../keys/object_key.ts";
+import { type AdapterObject, concatParts } from "../../l2/adapter.ts";
+import { sha256 } from "../../runtime/digest.ts";
+
+/** A key and the bytes that belong to it. */
+export interface Sample {
+  /** The key. */
+  readonly key: ObjectKey;
+  /** The bytes. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Sizes of parts that fit no alignment. */
+const ODD_SIZES = [1, 3, 64, 1021, 4097, 65_537, 1_000_003];
+const GUARD_BYTE = 0xa5;
+
+/** The key of sample `n`; `fields` replace some of its fields. */
+export function sampleKey(n: number, fields: Partial<ObjectKeyFields> = {}): ObjectKey {
+  const chunkHash = sha256(new TextEncoder().encode(`sample ${n}`));
+  return new ObjectKey({ chunkHash, model: "conformance/model", ...fields });
+}
+
+/** Sample `n`: a key, and bytes that no other sample has. */
+export function sample(n: number, byteLength = 1024): Sample {
+  const key = sampleKey(n);
+  return { key, bytes: sampleBytes(n, byteLength) };
+}
+
+/** Samples `0 … count - 1`. */
+export function samples(count: number, byteLength = 1024): Sample[] {
+  return Array.from({ length: count }, (_, n) => sample(n, byteLength));
+}
+
+/** Pseudo-random bytes that are a function of `seed` (Marsaglia's xorshift32). */
+export function sampleBytes(seed: number, byteLength: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(byteLength);
+  let state = Math.imul(seed + 1, 0x9e3779b1) | 1;
+  for (let i = 0; i < byteLength; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    bytes[i] = state >>> 11;
+  }
+  return bytes;
+}
+
+/** The sample as an object for `store`: a copy of its bytes, in parts of odd sizes. */
+export function objectOf({ key, bytes }: Sample): AdapterObject {
+  const object = roomFor(key, bytes.byteLength);
+  let offset = 0;
+  for (const part of object.parts) {
+    part.set(bytes.subarray(offset, offset + part.byteLength));
+    offset += part.byteLength;
+  }
+  return object;
+}
+
+/** The sample as an object for `store`, in parts that end at `ends`. */
+export function objectInParts({ key, bytes }: Sample, ends: readonly number[]): AdapterObject {
+  const bounds = [0, ...ends, bytes.byteLength];
+  const parts = bounds.slice(1).map((end, i) => bytes.slice(bounds[i], end));
+  return { key, parts, byteLength: bytes.byteLength };
+}
+
+/**
+ * An object for `load`: parts of odd sizes, each in the middle of a buffer whose other bytes nobody
+ * may touch; see {@linkcode areGuardsIntact}.
+ */
+export function roomFor(key: ObjectKey, byteLength: number): AdapterObject {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  for (let left = byteLength, i = 0; left > 0; i++) {
+    const size = Math.min(left, ODD_SIZES[i % ODD_SIZES.length] ?? left);
+    const buffer = new Uint8Array(size + 16).fill(GUARD_BYTE);
+    parts.push(buffer.subarray(8, 8 + size).fill(0));
+    left -= size;
+  }
+  return { key, parts, byteLength };
+}
+
+/** Whether the bytes around the parts of a {@linkcode roomFor} are as they were. */
+export function areGuardsIntact({ parts }: AdapterObject): boolean {
+  return parts.every(({ buffer, byteOffset, byteLength }) => {
+    const all = new Uint8Array(buffer);
+    const around = [...all.subarray(0, byteOffset), ...all.subarray(byteOffset + byteLength)];
+    return around.length === 16 && around.every((byte) => byte === GUARD_BYTE);
+  });
+}
+
+/** The bytes of an object, in one new array. */
+export function bytesOf({ parts }: AdapterObject): Uint8Array<ArrayBuffer> {
+  return concatParts(parts);
+}

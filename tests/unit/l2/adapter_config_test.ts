@@ -1,0 +1,154 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { defineL2Adapter } from "../../../src/l2/adapter.ts";
+import { adapterHelp, parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { mapAdapter } from "../../support/adapters.ts";
+
+const module = defineL2Adapter({
+  type: "shelf",
+  summary: "Objects on a shelf.",
+  config: {
+    path: {
+      type: "string",
+      required: true,
+      check: (path) => path === "" ? "a path that is not empty" : undefined,
+      help: "Where the shelf is.",
+    },
+    order: { type: "string", oneOf: ["lru", "fifo"], default: "lru", help: "Who leaves first." },
+    boards: { type: "number", integer: true, minimum: 1, maximum: 9, default: 4, help: "Boards." },
+    depth: { type: "number", exclusiveMinimum: 0, help: "Depth in metres." },
+    even: { type: "number", check: (n) => n % 2 === 0 ? undefined : "an even number", help: "E." },
+    locked: { type: "boolean", default: false, help: "Whether it has a door." },
+    open: { type: "boolean", check: (v) => v ? undefined : "true", help: "Must be true if given." },
+  },
+  create: () => mapAdapter(),
+});
+
+/** The error that a configuration causes; the path is given unless the test gives another. */
+function errorOf(config: Record<string, unknown>): ConfigError {
+  return assertThrows(() => parseAdapterConfig(module, { path: "p", ...config }), ConfigError);
+}
+
+Deno.test("a configuration gets its defaults, and stays what it is otherwise", () => {
+  assertEquals(parseAdapterConfig(module, { type: "shelf", path: "p" }), {
+    path: "p",
+    order: "lru",
+    boards: 4,
+    locked: false,
+  });
+  const given = {
+    path: "p",
+    order: "fifo",
+    boards: 9,
+    depth: 0.5,
+    even: 2,
+    locked: true,
+    open: true,
+  };
+  assertEquals(parseAdapterConfig(module, given), given);
+});
+
+Deno.test("a value that is undefined counts as not given", () => {
+  const values = parseAdapterConfig(module, { path: "p", boards: undefined, depth: undefined });
+  assertEquals([values.boards, values.depth], [4, undefined]);
+});
+
+Deno.test("a configuration is not changed", () => {
+  const given = Object.freeze({ path: "p" });
+  parseAdapterConfig(module, given);
+  assertEquals(given, { path: "p" });
+});
+
+for (
+  const [what, config, key, expected, received] of [
+    [
+      "an unknown key",
+      { pathh: "p" },
+      "pathh",
+      "one of the keys type, path, order, boards, depth, even, locked, open",
+      "pathh",
+    ],
+    ["a key that objects inherit", { toString: "p" }, "toString", "one of the keys", "toString"],
+    ["a missing key", { path: undefined }, "path", "a text", "nothing"],
+    ["a number as text", { path: 7 }, "path", "a text", 7],
+    ["null as text", { path: null }, "path", "a text", null],
+    ["a text of the wrong kind", { path: "" }, "path", "a path that is not empty", ""],
+    ["a text out of a choice", { order: "LRU" }, "order", "one of lru, fifo", "LRU"],
+    ["a number out of a choice", { order: 1 }, "order", "one of lru, fifo", 1],
+    [
+      "a text as number",
+      { boards: "4" },
+      "boards",
+      "a whole number of at least 1 of at most 9",
+      "4",
+    ],
+    ["null as number", { boards: null }, "boards", "a whole number", null],
+    ["a truth value as number", { boards: true }, "boards", "a whole number", true],
+    ["a list as number", { boards: [4] }, "boards", "a whole number", [4]],
+    ["NaN", { boards: NaN }, "boards", "a whole number", NaN],
+    ["NaN without bounds", { even: NaN }, "even", "a number", NaN],
+    ["infinity", { depth: Infinity }, "depth", "a number greater than 0", Infinity],
+    ["a number too small", { boards: 0 }, "boards", "a whole number of at least 1", 0],
+    ["a number too large", { boards: 10 }, "boards", "of at most 9", 10],
+    ["a fraction", { boards: 1.5 }, "boards", "a whole number", 1.5],
+    ["the bound that is excluded", { depth: 0 }, "depth", "a number greater than 0", 0],
+    ["a number of the wrong kind", { even: 3 }, "even", "an even number", 3],
+    ["a number as truth value", { locked: 1 }, "locked", "true or false", 1],
+    ["a text as truth value", { locked: "false" }, "locked", "true or false", "false"],
+    ["null as truth value", { locked: null }, "locked", "true or false", null],
+    ["a truth value of the wrong kind", { open: false }, "open", "true", false],
+  ] as const
+) {
+  Deno.test(`a configuration with ${what} is refused`, () => {
+    const error = errorOf(config);
+    assertEquals(error.name, "ConfigError");
+    assertEquals(error.adapter, "shelf adapter");
+    assertEquals(error.key, key);
+    assertEquals(error.received, received);
+    assertStringIncludes(error.expected, expected);
+    const [first = "", ...rest] = error.message.split("\n");
+    assertStringIncludes(first, `shelf adapter: ${key}: expected ${error.expected}: received `);
+    const shown = typeof received === "object" ? JSON.stringify(received) : String(received);
+    assert(first.endsWith(typeof received === "string" ? `"${shown}"` : shown), first);
+    assertEquals(rest.join("\n").trim(), adapterHelp(module));
+  });
+}
+
+Deno.test("a value that JSON cannot express is shown anyhow", () => {
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  for (const value of [circular, 1n, Symbol("s"), () => 1, [1n]]) {
+    assertEquals(errorOf({ boards: value }).received, value);
+  }
+});
+
+Deno.test("a default must keep its own rules", () => {
+  const config = { n: { type: "number", maximum: 1, default: 2, help: "N." } } as const;
+  const broken = { type: "broken", summary: "S.", config };
+  assertThrows(() => parseAdapterConfig(broken, {}), ConfigError, "of at most 1");
+});
+
+Deno.test("help names the adapter, and each key with type, bounds, default and purpose", () => {
+  assertEquals(
+    adapterHelp(module),
+    `shelf: Objects on a shelf.
+  path: a text, required
+      Where the shelf is.
+  order: one of lru, fifo, default "lru"
+      Who leaves first.
+  boards: a whole number of at least 1 of at most 9, default 4
+      Boards.
+  depth: a number greater than 0
+      Depth in metres.
+  even: a number
+      E.
+  locked: true or false, default false
+      Whether it has a door.
+  open: true or false
+      Must be true if given.`,
+  );
+  assertEquals(
+    adapterHelp({ type: "bare", summary: "Bare.", config: {} }),
+    "bare: Bare.\n  no keys",
+  );
+});

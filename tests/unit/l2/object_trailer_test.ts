@@ -1,0 +1,183 @@
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import * as fc from "fast-check";
+import { kvLayout, type ObjectLayout } from "../../../src/keys/kv_layout.ts";
+import { ObjectKey } from "../../../src/keys/object_key.ts";
+import { concatParts } from "../../../src/l2/adapter.ts";
+import {
+  payloadPieces,
+  sealObject,
+  tailBytes,
+  TRAILER_BYTES,
+  verifyObject,
+} from "../../../src/l2/object_trailer.ts";
+import { crc32 } from "../../../src/runtime/checksum.ts";
+import { testBytes, testKey, testLayout } from "../../support/objects.ts";
+import { sealedObject } from "../../support/sealed_objects.ts";
+
+/** Written by a program in another language, from the description of the format alone. */
+const GOLDEN_TRAILER = [
+  "4b565431", // magic
+  "01", // version
+  "00", // flags
+  "0000", // key length
+  "0800000000000000", // payload length
+  "b40cf7ecfbb8bc12453b9f9856b0e812cd52a94f737859ce212d49aa6bdeb233", // key digest
+  "0102030405060708", // layout fingerprint
+  "6eb6f0cb", // CRC-32 of the payload
+  "7df901ba", // CRC-32 of the 60 bytes before it
+].join("");
+
+const longKey = testKey(1, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
+
+function sealed(key: ObjectKey, layout: ObjectLayout): Uint8Array<ArrayBuffer> {
+  return concatParts(sealedObject(key, layout).parts);
+}
+
+/** `bytes` cut at `ends`. */
+function cut(bytes: Uint8Array<ArrayBuffer>, ends: readonly number[]): Uint8Array<ArrayBuffer>[] {
+  const bounds = [0, ...ends, bytes.byteLength];
+  return bounds.slice(1).map((end, i) => bytes.subarray(bounds[i], end));
+}
+
+Deno.test("a trailer is 64 bytes of a format that does not change", () => {
+  const key = new ObjectKey({
+    chunkHash: new Uint8Array(32).map((_, i) => i),
+    model: "meta/llama",
+    kvRank: 0x02010100,
+    objectGroup: 3,
+    cacheSalt: "tenant",
+  });
+  const layout = { byteLength: 8, fingerprint: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8) };
+  const payload = Uint8Array.of(0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80);
+  const trailer = new Uint8Array(TRAILER_BYTES);
+  sealObject(key, layout, [payload, trailer]);
+  assertEquals(trailer.toHex(), GOLDEN_TRAILER);
+});
+
+for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
+  Deno.test(`a sealed object with a ${name} key verifies`, () => {
+    const layout = testLayout(256);
+    assertEquals(verifyObject(key, layout, [sealed(key, layout)]), null);
+    assertEquals(sealed(key, layout).byteLength, 256 + tailBytes(key));
+  });
+
+  Deno.test(`every flip of one bit of an object with a ${name} key is detected`, () => {
+    const layout = testLayout(64);
+    const bytes = sealed(key, layout);
+    for (let bit = 0; bit < bytes.byteLength * 8; bit++) {
+      const byte = bit >> 3;
+      const mask = 1 << (bit & 7);
+      bytes[byte] = (bytes[byte] ?? 0) ^ mask;
+      assertNotEquals(verifyObject(key, layout, [bytes]), null, `bit ${bit}`);
+      bytes[byte] = (bytes[byte] ?? 0) ^ mask;
+    }
+    assertEquals(verifyObject(key, layout, [bytes]), null);
+  });
+
+  Deno.test(`zeroing any tail or head of an object with a ${name} key is detected`, () => {
+    const layout = testLayout(64);
+    const bytes = sealed(key, layout);
+    for (let at = 0; at < bytes.byteLength; at++) {
+      assertNotEquals(verifyObject(key, layout, [bytes.slice().fill(0, at)]), null, `from ${at}`);
+      const headless = bytes.slice().fill(0, 0, at + 1);
+      if (at > 0) assertNotEquals(verifyObject(key, layout, [headless]), null, `to ${at}`);
+    }
+  });
+
+  Deno.test(`every truncation of an object with a ${name} key is detected`, () => {
+    const layout = testLayout(64);
+    const bytes = sealed(key, layout);
+    for (let size = 0; size < bytes.byteLength; size++) {
+      assertNotEquals(verifyObject(key, layout, [bytes.slice(0, size)]), null, `${size} bytes`);
+    }
+  });
+
+  Deno.test(`pieces split at any position have the seal of the whole, ${name} key`, () => {
+    const layout = testLayout(64);
+    const whole = sealed(key, layout);
+    for (let at = 0; at <= whole.byteLength; at++) {
+      const fresh = new Uint8Array(whole.byteLength);
+      fresh.set(testBytes(key, layout.byteLength));
+      sealObject(key, layout, cut(fresh, [at]));
+      assertEquals(fresh, whole);
+      assertEquals(verifyObject(key, layout, cut(whole, [at])), null);
+    }
+  });
+}
+
+Deno.test("pieces split anyhow have the seal of the whole", () => {
+  const layout = testLayout(96);
+  const whole = sealed(longKey, layout);
+  const ends = fc.array(fc.nat(whole.byteLength), { maxLength: 12 });
+  fc.assert(fc.property(ends, (unsorted) => {
+    const positions = unsorted.toSorted((a, b) => a - b);
+    const fresh = new Uint8Array(whole.byteLength);
+    fresh.set(testBytes(longKey, layout.byteLength));
+    const pieces = cut(fresh, positions);
+    sealObject(longKey, layout, pieces);
+    assertEquals(fresh, whole);
+    assertEquals(verifyObject(longKey, layout, cut(whole, positions)), null);
+    assertEquals(concatParts(payloadPieces(layout, pieces)), testBytes(longKey, 96));
+  }));
+});
+
+Deno.test("an object says what is wrong with it", () => {
+  const [key, layout] = [testKey(1), testLayout(64)];
+  const bytes = sealed(key, layout);
+  const withByte = (at: number, value: number): Uint8Array<ArrayBuffer> => {
+    const changed = bytes.slice();
+    changed[at] = value;
+    return changed;
+  };
+  const fault = (pieces: Uint8Array[]) => verifyObject(key, layout, pieces);
+  assertEquals(fault([withByte(0, (bytes[0] ?? 0) ^ 1)]), "payload-checksum");
+  assertEquals(fault([withByte(64, 0)]), "magic");
+  assertEquals(fault([withByte(64 + 8, 1)]), "trailer-checksum");
+  assertEquals(fault([sealed(testKey(2), layout)]), "key");
+  assertEquals(fault([new Uint8Array(bytes.byteLength)]), "magic");
+  assertEquals(fault([]), "magic");
+});
+
+Deno.test("another layout of the same size, or of another size, is told from damage", () => {
+  const key = testKey(1);
+  const wide = kvLayout({ layers: 2, kvHeads: 1, headDim: 8, dtype: "f16", chunkTokens: 4 });
+  const deep = kvLayout({ layers: 1, kvHeads: 2, headDim: 8, dtype: "f16", chunkTokens: 4 });
+  const equal = { byteLength: wide.byteLength, fingerprint: deep.fingerprint };
+  assertEquals(verifyObject(key, equal, [sealed(key, wide)]), "layout");
+  // The same trailer at the place where a shorter object has it.
+  const short = { ...wide, byteLength: wide.byteLength - 4 };
+  assertEquals(verifyObject(key, short, [sealed(key, wide).subarray(4)]), "length");
+});
+
+Deno.test("another version, or flags that nobody knows, are told from damage", () => {
+  const [key, layout] = [testKey(1), testLayout(64)];
+  for (const [offset, value] of [[4, 2], [5, 1]] as const) {
+    const bytes = sealed(key, layout);
+    bytes[64 + offset] = value;
+    const view = new DataView(bytes.buffer, 64);
+    view.setUint32(60, crc32(bytes.subarray(64, 64 + 60)), true);
+    assertEquals(verifyObject(key, layout, [bytes]), "version");
+  }
+});
+
+Deno.test("an object whose name is hashed carries its key", () => {
+  const layout = testLayout(64);
+  const inline = longKey.toBytes();
+  assertEquals(tailBytes(testKey(1)), TRAILER_BYTES);
+  assertEquals(tailBytes(longKey), TRAILER_BYTES + inline.byteLength);
+  assertEquals(sealed(longKey, layout).slice(64, 64 + inline.byteLength), inline);
+});
+
+Deno.test("a seal depends on every byte of the payload", () => {
+  const layout = testLayout(64);
+  const key = testKey(1);
+  const seals = new Set<string>();
+  for (let at = -1; at < 64; at++) {
+    const payload = new Uint8Array(64);
+    if (at >= 0) payload[at] = 1;
+    const tail = new Uint8Array(TRAILER_BYTES);
+    sealObject(key, layout, [payload, tail]);
+    seals.add(tail.toHex());
+  }
+  assert(seals.size === 65);
+});
