@@ -49,7 +49,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
 export default fs;
 
 function isInside(path: string): boolean {
-  const normal = normalize(path);
-  const leaves = normal === ".." || normal.startsWith(`..${SEPARATOR}`);
-  return path.trim() !== "" && normal !== "." && !isAbsolute(path) && !leaves;
+  const normal = normalize(path + SEPARATOR);
+  const leaves = normal.startsWith(`..${SEPARATOR}`) || isAbsolute(path);
+  return path.trim() !== "" && normal !== `.${SEPARATOR}` && !leaves;
 }

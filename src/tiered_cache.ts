@@ -239,6 +239,10 @@ export class TieredCache implements AsyncDisposable {
     );
     const closing = new AbortController();
     const guards: AdapterGuard[] = [];
+    undo.defer(async () => {
+      closing.abort();
+      await Promise.all(guards.map((guard) => guard.close()));
+    });
     for (const [index, { module, values }] of configured.entries()) {
       const early: AdapterError[] = [];
       const environment: AdapterEnvironment = {
@@ -260,7 +264,6 @@ export class TieredCache implements AsyncDisposable {
       const guard = new AdapterGuard(adapter, { index, type: module.type, clock, timeouts });
       for (const error of early) guard.reportError(error);
       guards.push(guard);
-      undo.defer(() => guard.close());
     }
     const cache = new TieredCache(device, isOwned, l1, guards, closing, options);
     undo.move();
@@ -286,6 +289,7 @@ export class TieredCache implements AsyncDisposable {
 
   /** Makes reserved objects visible and queues them for the adapters; keys in prefix order. */
   finishWrite(keys: readonly ObjectKey[]): void {
+    this.#throwIfClosed();
     this.#l1.finishWrite(keys);
   }
 
@@ -299,6 +303,11 @@ export class TieredCache implements AsyncDisposable {
     const reservations = this.#l1.reserveRead(keys);
     const pins = reservations.flatMap((r) => r.status === "success" ? [r.pin] : []);
     return { [Symbol.dispose]: () => void this.#l1.finishRead(pins) };
+  }
+
+  /** Counts as a use of those of the objects that are in device memory; keys in prefix order. */
+  touch(keys: readonly ObjectKey[]): void {
+    this.#l1.touch(keys);
   }
 
   /**
@@ -321,6 +330,7 @@ export class TieredCache implements AsyncDisposable {
 
   /** Writes everything that is queued to the adapters; resolves when they have answered. */
   async flush(): Promise<void> {
+    this.#throwIfClosed();
     await this.#store.flush();
   }
 
@@ -373,8 +383,12 @@ export class TieredCache implements AsyncDisposable {
     if (this.#ownsDevice) this.device[Symbol.dispose]();
   }
 
-  #checkObjects(keys: readonly ObjectKey[], layout: ObjectLayout): void {
+  #throwIfClosed(): void {
     if (this.#closed !== undefined) throw new Error("Cache is closed: open another");
+  }
+
+  #checkObjects(keys: readonly ObjectKey[], layout: ObjectLayout): void {
+    this.#throwIfClosed();
     if (!this.#knownLayouts.has(layout)) {
       checkLayout(layout, this.maxObjectBytes);
       this.#knownLayouts.add(layout);

@@ -1,6 +1,5 @@
 import { pooledMap } from "@std/async";
-import { walk } from "@std/fs";
-import { basename, join } from "@std/path";
+import { join } from "@std/path";
 import {
   AdapterError,
   type AdapterObject,
@@ -10,6 +9,7 @@ import {
   ConfigError,
   decodeFileName,
   encodeFileName,
+  isHashedFileName,
   type L2Adapter,
   type ListedObject,
   type ListOptions,
@@ -135,9 +135,8 @@ export class FileStore implements L2Adapter {
 
   /** Enumerates the objects whose names spell their keys. */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
-    for await (const { path, size } of this.#files()) {
+    for await (const { key, size } of this.#files()) {
       if (signal.aborted) return;
-      const key = decodeFileName(basename(path));
       if (key !== null && (model === undefined || key.model === model)) {
         yield { key, byteLength: size };
       }
@@ -188,13 +187,19 @@ export class FileStore implements L2Adapter {
     return join(this.#options.basePath, key.chunkHashHex.slice(0, 2), encodeFileName(key));
   }
 
-  async *#files(): AsyncGenerator<{ path: string; size: number }> {
-    const { basePath, tmpPath } = this.#options;
-    for await (const { path } of walk(basePath, { includeDirs: false, maxDepth: 2 })) {
-      if (path.startsWith(tmpPath) || !path.endsWith(".data")) continue;
-      // Another process may have removed it meanwhile.
-      const info = await Deno.lstat(path).catch(() => null);
-      if (info?.isFile) yield { path, size: info.size };
+  /** The files of objects; `key` is `null` where the name does not spell it. */
+  async *#files(): AsyncGenerator<{ key: ObjectKey | null; size: number }> {
+    const { basePath } = this.#options;
+    for await (const directory of entriesOf(basePath)) {
+      if (!directory.isDirectory || !/^[0-9a-f]{2}$/.test(directory.name)) continue;
+      for await (const { name } of entriesOf(join(basePath, directory.name))) {
+        const path = join(basePath, directory.name, name);
+        const key = decodeFileName(name);
+        const isOurs = key === null ? isHashedFileName(name) : path === this.#pathOf(key);
+        // Another process may have removed it meanwhile.
+        const info = isOurs ? await Deno.lstat(path).catch(() => null) : null;
+        if (info?.isFile) yield { key, size: info.size };
+      }
     }
   }
 
@@ -233,6 +238,15 @@ async function readFile(path: string, parts: readonly Uint8Array[]): Promise<boo
     }
   }
   return true;
+}
+
+/** The entries of a directory: none if it does not exist, or does not any more. */
+async function* entriesOf(path: string): AsyncGenerator<Deno.DirEntry> {
+  try {
+    yield* Deno.readDir(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
 }
 
 async function makeDirectory(path: string): Promise<void> {

@@ -122,12 +122,13 @@ export class PrefixCache {
   /**
    * Caches for one model; several can share a cache.
    *
-   * @throws {TypeError | RangeError} If the model name is not valid, or a chunk does not fit into
-   * device memory.
+   * @throws {TypeError | RangeError} If the model or the rank is not valid, or a chunk does not fit
+   * into device memory.
    */
   constructor(cache: TieredCache, options: PrefixCacheOptions) {
     const { model, layout, kvRank = 0 } = options;
-    rootHash({ model: model.name, ...revisionOf(model), layout });
+    const chunkHash = rootHash({ model: model.name, ...revisionOf(model), layout });
+    new ObjectKey({ chunkHash, model: model.name, kvRank });
     if (layout.byteLength > cache.maxObjectBytes) {
       throw new RangeError(
         `Chunk of ${layout.byteLength} bytes must fit into device memory of ${cache.maxObjectBytes} bytes`,
@@ -196,6 +197,8 @@ export class PrefixCache {
       throw error;
     }
     this.#cache.finishWrite(written);
+    // Else a head that was there before would be evicted before the tail that needs it.
+    this.#cache.touch(keys);
     const { chunkTokens } = this.layout;
     return {
       storedTokens: written.length * chunkTokens,

@@ -4,7 +4,8 @@ import { ObjectKey } from "./object_key.ts";
 export const MAX_FILE_NAME_BYTES = 255;
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { fatal: true });
+// A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
 
 /**

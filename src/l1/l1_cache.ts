@@ -180,7 +180,7 @@ export class L1Cache implements Disposable {
   readonly #resident = new Map<string, Entry>();
   readonly #staged = new Map<string, Map<string, Entry>>();
   readonly #listeners = new Set<L1Listener>();
-  readonly #evicted: ObjectKey[] = [];
+  readonly #left: { readonly key: ObjectKey; readonly reason: L1RemovalReason }[] = [];
   #isClosed = false;
   #evictedCount = 0;
   #outOfMemoryCount = 0;
@@ -221,17 +221,17 @@ export class L1Cache implements Disposable {
     options: ReserveWriteOptions = {},
   ): WriteReservation[] {
     const { writer = DEFAULT_WRITER, temporary = false } = options;
-    if (this.#isClosed) return keys.map(() => ({ status: "device-lost" }));
+    if (this.#isLost) return keys.map(() => ({ status: "device-lost" }));
     const staged: Entry[] = [];
     const victims = this.#policy.candidates()[Symbol.iterator]();
     const reservations: WriteReservation[] = [];
     let failed = false;
     for (const key of keys) {
-      if (!failed && !this.#isWritable(key, writer)) {
+      if (!this.#isWritable(key, writer)) {
         reservations.push({ status: "key-not-writable" });
         continue;
       }
-      const allocation = failed ? null : this.#allocate(layout.byteLength, victims);
+      const allocation = this.#allocate(layout.byteLength, victims);
       if (allocation === null) {
         failed = true;
         break;
@@ -254,7 +254,7 @@ export class L1Cache implements Disposable {
       this.#outOfMemoryCount++;
       for (const entry of staged) this.#unstage(entry, writer);
     }
-    this.#notifyEvicted();
+    this.#notifyRemoved();
     return failed ? keys.map(() => ({ status: "out-of-memory" })) : reservations;
   }
 
@@ -313,7 +313,7 @@ export class L1Cache implements Disposable {
 
   /** Gives up pins. A pin that expired, or is given up twice, changes nothing. */
   finishRead(pins: readonly L1Pin[]): L1Status[] {
-    return pins.map((pin) => {
+    const statuses = pins.map((pin): L1Status => {
       if (!(pin instanceof Pin) || pin.entry.isGone) return "key-not-exist";
       if (!this.isPinned(pin)) return "key-in-wrong-state";
       const { entry } = pin;
@@ -322,6 +322,8 @@ export class L1Cache implements Disposable {
       if (entry.locks === 0 && entry.temporary) this.#remove(entry, "temporary");
       return "success";
     });
+    this.#notifyRemoved();
+    return statuses;
   }
 
   /** Whether a pin still protects its object; if not, the bytes in its range may be others. */
@@ -337,17 +339,18 @@ export class L1Cache implements Disposable {
 
   /** Removes resident objects, unless they are pinned or being written. */
   delete(keys: readonly ObjectKey[]): L1Status[] {
-    return keys.map((key) => {
-      const staged = this.#staged.get(key.id);
-      for (const [writer, entry] of staged ?? []) {
+    const statuses = keys.map((key): L1Status => {
+      for (const [writer, entry] of this.#staged.get(key.id) ?? []) {
         if (!this.#isLocked(entry)) this.#unstage(entry, writer);
       }
       const entry = this.#resident.get(key.id);
-      if (entry === undefined) return staged === undefined ? "key-not-exist" : "key-is-locked";
+      if (entry === undefined) return this.#staged.has(key.id) ? "key-is-locked" : "key-not-exist";
       if (this.#isLocked(entry)) return "key-is-locked";
       this.#remove(entry, "deleted");
       return "success";
     });
+    this.#notifyRemoved();
+    return statuses;
   }
 
   /** Removes all objects that nobody pins. */
@@ -356,6 +359,7 @@ export class L1Cache implements Disposable {
     for (const entry of this.#resident.values()) {
       if (!this.#isLocked(entry)) this.#remove(entry, "deleted");
     }
+    this.#notifyRemoved();
   }
 
   /** Whether an object is resident. */
@@ -392,14 +396,15 @@ export class L1Cache implements Disposable {
   /** Drops every object at once and voids every pin; the memory is released. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
-    const entries = [...this.#resident.values()];
-    for (const entry of entries) entry.isGone = true;
-    this.#resident.clear();
+    for (const entry of this.#resident.values()) this.#remove(entry, "device-lost");
     this.#staged.clear();
-    for (const { key } of entries) this.#policy.removed(key.id);
     this.#allocator[Symbol.dispose]();
-    this.#notifyRemoved(entries.map(({ key }) => key), "device-lost");
+    this.#notifyRemoved();
     this.#listeners.clear();
+  }
+
+  get #isLost(): boolean {
+    return this.#isClosed || this.device.isLost;
   }
 
   #isWritable(key: ObjectKey, writer: string): boolean {
@@ -422,8 +427,7 @@ export class L1Cache implements Disposable {
       if (victim.done === true) return null;
       const entry = this.#resident.get(victim.value);
       if (entry === undefined || this.#isLocked(entry)) continue;
-      this.#forget(entry);
-      this.#evicted.push(entry.key);
+      this.#remove(entry, "evicted");
       this.#evictedCount++;
       allocation = this.#allocator.allocate(byteLength);
     }
@@ -431,7 +435,7 @@ export class L1Cache implements Disposable {
   }
 
   #admit(key: ObjectKey, writer: string): { status: L1Status; entry: Entry | null } {
-    if (this.#isClosed) return { status: "device-lost", entry: null };
+    if (this.#isLost) return { status: "device-lost", entry: null };
     const entry = this.#staged.get(key.id)?.get(writer);
     if (entry === undefined) return { status: "key-not-exist", entry: null };
     // An expired writer may have lost its room to another: what lies there is not its object.
@@ -447,6 +451,7 @@ export class L1Cache implements Disposable {
   }
 
   #pin(key: ObjectKey): ReadReservation {
+    if (this.#isLost) return { status: "device-lost" };
     const entry = this.#resident.get(key.id);
     if (entry === undefined) return { status: "key-not-exist" };
     const now = this.#clock.now();
@@ -493,16 +498,13 @@ export class L1Cache implements Disposable {
     return reclaimed;
   }
 
-  #forget(entry: Entry): void {
+  /** Whoever calls this calls {@linkcode #notifyRemoved} when its work is done. */
+  #remove(entry: Entry, reason: L1RemovalReason): void {
     entry.isGone = true;
     this.#resident.delete(entry.key.id);
     this.#policy.removed(entry.key.id);
     this.#allocator.free(entry.allocation);
-  }
-
-  #remove(entry: Entry, reason: L1RemovalReason): void {
-    this.#forget(entry);
-    this.#notifyRemoved([entry.key], reason);
+    this.#left.push({ key: entry.key, reason });
   }
 
   #dropSlab(slab: Slab): void {
@@ -515,15 +517,13 @@ export class L1Cache implements Disposable {
     for (const entry of this.#resident.values()) {
       if (entry.allocation.slab === slab) this.#remove(entry, "device-lost");
     }
+    this.#notifyRemoved();
   }
 
-  #notifyEvicted(): void {
-    if (this.#evicted.length > 0) this.#notifyRemoved(this.#evicted.splice(0), "evicted");
-  }
-
-  #notifyRemoved(keys: readonly ObjectKey[], reason: L1RemovalReason): void {
+  #notifyRemoved(): void {
+    const left = this.#left.splice(0);
     for (const listener of this.#listeners) {
-      for (const key of keys) listener.removed?.(key, reason);
+      for (const { key, reason } of left) listener.removed?.(key, reason);
     }
   }
 }

@@ -93,7 +93,7 @@ export function parseAdapterConfig<Fields extends ConfigFields>(
   }
   const values: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(module.config)) {
-    const value = given[key] ?? field.default;
+    const value = given[key] === undefined ? field.default : given[key];
     if (value === undefined) {
       if (field.required) fail(key, describeField(field), "nothing");
       continue;

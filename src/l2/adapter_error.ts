@@ -71,7 +71,7 @@ export class AdapterError extends Error {
   constructor(details: AdapterErrorDetails) {
     const { adapter, operation, key, cause } = details;
     const code = errorCode(cause);
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = reasonOf(cause);
     const label = code === undefined || reason.includes(code) ? "" : `${code}: `;
     super(`${adapter}: ${operation} failed: ${label}${reason}`, { cause });
     this.adapter = adapter;
@@ -89,8 +89,22 @@ export function errorCode(error: unknown): string | undefined {
   return error.name === "Error" ? undefined : error.name;
 }
 
+/** What a thrown value says. Anything can be thrown, also what has no text. */
+function reasonOf(cause: unknown): string {
+  try {
+    return String(cause instanceof Error ? cause.message : cause);
+  } catch {
+    return Object.prototype.toString.call(cause);
+  }
+}
+
 function show(value: unknown): string {
   if (typeof value === "string") return `"${value}"`;
-  if (typeof value === "object" && value !== null) return JSON.stringify(value);
-  return String(value);
+  if (typeof value !== "object") return String(value);
+  try {
+    return JSON.stringify(value);
+  } catch {
+    // Circular, or with values that JSON does not have.
+    return Object.prototype.toString.call(value);
+  }
 }

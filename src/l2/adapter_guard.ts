@@ -133,6 +133,8 @@ export class AdapterGuard {
   };
   #lastError: string | undefined;
   #hungCalls = 0;
+  /** Cancel the deadlines of calls that have not ended. */
+  readonly #deadlines = new Set<() => void>();
 
   /** Guards `adapter`, which is the cache's own from now on. */
   constructor(
@@ -160,8 +162,9 @@ export class AdapterGuard {
   /** Stores sealed objects. */
   async store(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
     const call = await this.#call("store", undefined, async (signal) => {
-      const result = await this.#adapter.store(objects, { signal });
-      if (!isStoreResult(result, objects.length)) {
+      const answer = await this.#adapter.store(objects, { signal });
+      const result = copyStoreResult(answer, objects.length);
+      if (result === undefined) {
         throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
       }
       return result;
@@ -184,8 +187,9 @@ export class AdapterGuard {
     options: { prefix: boolean; signal?: AbortSignal },
   ): Promise<Bitmap> {
     const call = await this.#call("lookup", options.signal, async (signal) => {
-      const found = await this.#adapter.lookupAndLock(keys, { prefix: options.prefix, signal });
-      if (!isBitmap(found, keys.length)) {
+      const answer = await this.#adapter.lookupAndLock(keys, { prefix: options.prefix, signal });
+      const found = copyBits(answer, keys.length);
+      if (found === undefined) {
         throw new TypeError("lookupAndLock() must resolve to one bit a key");
       }
       return found;
@@ -201,18 +205,16 @@ export class AdapterGuard {
   /** Gives up what a lookup locked. */
   unlock(keys: readonly ObjectKey[]): void {
     if (keys.length === 0) return;
-    try {
-      this.#adapter.unlock?.(keys);
-    } catch (cause) {
-      this.#fail("lookup", cause);
-    }
+    // An `async` one may reject, which nobody else would notice until it ended the process.
+    const unlocked = (async () => await this.#adapter.unlock?.(keys))();
+    unlocked.catch((cause: unknown) => this.#fail("lookup", cause));
   }
 
   /** Loads objects and verifies them; damaged ones are removed, so that lookups miss them. */
   async load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
     const call = await this.#call("load", undefined, async (signal) => {
-      const loaded = await this.#adapter.load(objects, { signal });
-      if (!isBitmap(loaded, objects.length)) {
+      const loaded = copyBits(await this.#adapter.load(objects, { signal }), objects.length);
+      if (loaded === undefined) {
         throw new TypeError("load() must resolve to one bit an object");
       }
       return loaded;
@@ -245,8 +247,8 @@ export class AdapterGuard {
     const none = new Bitmap(keys.length);
     if (this.#adapter.delete === undefined) return none;
     const call = await this.#call("delete", undefined, async (signal) => {
-      const deleted = await this.#adapter.delete?.(keys, { signal });
-      if (!isBitmap(deleted, keys.length)) throw new TypeError("delete() must resolve to bits");
+      const deleted = copyBits(await this.#adapter.delete?.(keys, { signal }), keys.length);
+      if (deleted === undefined) throw new TypeError("delete() must resolve to bits");
       return deleted;
     });
     if (call.result !== undefined) this.#judge("delete", true);
@@ -277,6 +279,7 @@ export class AdapterGuard {
   /** Closes the adapter; a failure is counted, and one that never ends is left behind. */
   async close(): Promise<void> {
     await this.#call("close", undefined, () => this.#adapter[Symbol.asyncDispose]());
+    for (const cancel of this.#deadlines) cancel();
   }
 
   async #call<T>(
@@ -314,8 +317,13 @@ export class AdapterGuard {
     const onAbort = (): void =>
       giveUp(new DOMException("The caller stopped waiting", "AbortError"));
     outer?.addEventListener("abort", onAbort, { once: true });
+    // Not before: whether the adapter hangs matters also after the caller has left.
+    this.#deadlines.add(cancel);
+    late.then(() => {
+      this.#deadlines.delete(cancel);
+      cancel();
+    });
     const outcome = await Promise.race([late.then((result) => ({ result })), gaveUp.promise]);
-    cancel();
     outer?.removeEventListener("abort", onAbort);
     return outcome;
   }
@@ -338,13 +346,26 @@ function settledOf(call: CallOutcome<unknown>): { settled?: Promise<void> } {
   return call.late === undefined ? {} : { settled: call.late.then(() => {}) };
 }
 
-// Checked by shape: an adapter may have been built against another copy of this package.
-function isBitmap(value: unknown, length: number): value is Bitmap {
-  return typeof value === "object" && value !== null && "length" in value &&
+/**
+ * The bits of an answer, or `undefined` if it has not one bit an item. They are copied: the adapter
+ * may keep what it returned. It is checked by shape: the adapter may have been built against
+ * another copy of this package.
+ */
+function copyBits(value: unknown, length: number): Bitmap | undefined {
+  const isAnswer = typeof value === "object" && value !== null && "length" in value &&
     value.length === length && "test" in value && typeof value.test === "function";
+  if (!isAnswer) return undefined;
+  const bits = new Bitmap(length);
+  for (let i = 0; i < length; i++) {
+    if ((value as Bitmap).test(i)) bits.set(i);
+  }
+  return bits;
 }
 
-function isStoreResult(value: unknown, length: number): value is StoreResult {
-  return typeof value === "object" && value !== null && "stored" in value &&
-    isBitmap(value.stored, length) && "bytes" in value && typeof value.bytes === "number";
+function copyStoreResult(value: unknown, length: number): StoreResult | undefined {
+  if (typeof value !== "object" || value === null) return undefined;
+  const { stored, bytes } = value as Partial<StoreResult>;
+  const bits = copyBits(stored, length);
+  if (bits === undefined || !Number.isFinite(bytes)) return undefined;
+  return { stored: bits, bytes: Number(bytes) };
 }

@@ -72,6 +72,7 @@ export class SlabAllocator implements Disposable {
 
   // One record a block, in units of the alignment; a slab's blocks are linked in address order.
   readonly #slabOf: (Slab | undefined)[] = [];
+  readonly #allocationOf: (Allocation | undefined)[] = [];
   readonly #offset: number[] = [];
   readonly #size: number[] = [];
   readonly #isFree: boolean[] = [];
@@ -132,14 +133,11 @@ export class SlabAllocator implements Disposable {
     const reservedBytes = size * RANGE_ALIGNMENT;
     this.#usedBytes += reservedBytes;
     const slab = this.#slabOf[block] as Slab;
-    return {
-      slab,
-      buffer: slab.buffer,
-      byteOffset: at(this.#offset, block) * RANGE_ALIGNMENT,
-      byteLength,
-      reservedBytes,
-      block,
-    };
+    const byteOffset = at(this.#offset, block) * RANGE_ALIGNMENT;
+    const { buffer } = slab;
+    const allocation = { slab, buffer, byteOffset, byteLength, reservedBytes, block };
+    this.#allocationOf[block] = allocation;
+    return allocation;
   }
 
   /**
@@ -149,12 +147,12 @@ export class SlabAllocator implements Disposable {
    * @throws {Error} If the range is not given out by this allocator now.
    */
   free(allocation: Allocation): void {
-    const { slab, block, byteOffset } = allocation;
-    const isLive = this.#slabOf[block] === slab && this.#isFree[block] === false &&
-      at(this.#offset, block) * RANGE_ALIGNMENT === byteOffset;
-    if (!isLive) {
+    const { slab, block } = allocation;
+    // Compared as a whole: its block may have been given out again since.
+    if (this.#allocationOf[block] !== allocation) {
       throw new Error("Range is not allocated: it was freed before, or by another owner");
     }
+    this.#allocationOf[block] = undefined;
     this.#usedBytes -= allocation.reservedBytes;
     const joined = this.#joinNeighbours(block);
     this.#insertFree(joined);
@@ -189,6 +187,7 @@ export class SlabAllocator implements Disposable {
     for (const slab of this.#slabs.keys()) this.#device.destroySlab(slab);
     this.#slabs.clear();
     this.#slabOf.fill(undefined);
+    this.#allocationOf.fill(undefined);
     this.#firstFree.fill(NONE);
     this.#subclassMaps.fill(0);
     this.#classMap = 0;
@@ -221,6 +220,10 @@ export class SlabAllocator implements Disposable {
 
   #grow(size: number): number {
     const needed = size * RANGE_ALIGNMENT;
+    if (needed > this.#growthLimitBytes - this.#slabBytes) {
+      // An empty slab that was kept, but is too small, makes room for one that is not.
+      for (const slab of this.#slabs.keys()) this.#releaseIfEmpty(slab);
+    }
     const room = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
     if (needed > room) return NONE;
     const byteLength = Math.min(room, Math.max(needed, this.#defaultSlabBytes));

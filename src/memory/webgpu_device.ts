@@ -200,12 +200,14 @@ export class WebGpuDevice implements MemoryDevice {
         [Symbol.dispose]: () => {
           if (disposed) return;
           disposed = true;
-          for (const block of blocks) block.unmap();
-          this.#staging.release(blocks);
+          if (unmapAll(blocks)) this.#staging.release(blocks);
+          else this.#staging.discard(blocks);
         },
       };
     } catch (cause) {
       this.#staging.discard(blocks);
+      // Some implementations fail the map of a lost device before they tell that it is lost.
+      await this.gpuDevice.queue.onSubmittedWorkDone().catch(() => {});
       this.#throwIfLost();
       throw cause;
     }
@@ -249,6 +251,16 @@ export class WebGpuDevice implements MemoryDevice {
     if (this.#isLost) {
       throw new DeviceLostError("GPU device is lost: open the cache again with a new device");
     }
+  }
+}
+
+/** Whether the buffers can be used again: some implementations refuse to unmap on a lost device. */
+function unmapAll(buffers: readonly GPUBuffer[]): boolean {
+  try {
+    for (const buffer of buffers) buffer.unmap();
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -7,18 +7,26 @@
  * import { runAdapterConformance } from "@kvtier/kvtier/testing";
  * import sqlite from "./sqlite.ts";
  *
- * runAdapterConformance({ module: sqlite, config: () => ({ config: { path: ":memory:" } }) });
+ * runAdapterConformance({
+ *   module: sqlite,
+ *   async config() {
+ *     const directory = await Deno.makeTempDir();
+ *     return {
+ *       config: { path: `${directory}/kv.db` },
+ *       [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }),
+ *     };
+ *   },
+ * });
  * ```
  *
  * @example Give the same cases to another test runner
  * ```ts ignore
  * import { it } from "node:test";
  * import { adapterConformanceCases } from "@kvtier/kvtier/testing";
- * import sqlite from "./sqlite.ts";
+ * import map from "./map.ts";
  *
- * const config = () => ({ config: { path: ":memory:" } });
  * for (const { name, run } of adapterConformanceCases) {
- *   it(name, () => run({ module: sqlite, config }));
+ *   it(name, () => run({ module: map, config: () => ({ config: {} }) }));
  * }
  * ```
  *

@@ -2,7 +2,7 @@ import { pooledMap } from "@std/async";
 import { getLogger } from "@logtape/logtape";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { L1Cache, L1Pin } from "../l1/l1_cache.ts";
+import type { L1Cache, L1Pin, ReadReservation, WriteReservation } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { payloadPieces, tailBytes } from "../l2/object_trailer.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
@@ -190,29 +190,31 @@ export class PrefetchController {
     const { scratch, l1 } = this.#options;
     using cleanup = new DisposableStack();
     cleanup.defer(() => adapter.unlock(batch.map((index) => request.key(index))));
-    const staged = request.stage(batch);
-    if (staged.isOutOfMemory) this.#counters.outOfMemory++;
-    const { indices } = staged;
-    if (indices.length === 0) return;
+    const sizes = batch.map((index) => objectBytes(request, index));
+    const packing = packPieces(sizes, scratch.blockBytes);
+    // Who waits here holds no device memory, and goes on only if its caller still waits.
+    const blocks = await scratch.acquire(packing.usedBytes.length);
+    let isAbandoned = false;
+    cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
+    const { staged, isOutOfMemory } = request.stage(batch);
+    if (isOutOfMemory) this.#counters.outOfMemory++;
+    if (staged.length === 0) return;
+    const indices = staged.map(({ position }) => batch[position] ?? 0);
     cleanup.defer(() => request.unstage(indices));
 
-    const sizes = indices.map((index) => objectBytes(request, index));
-    const packing = packPieces(sizes, scratch.blockBytes);
-    const blocks = await scratch.acquire(packing.usedBytes.length);
-    const objects = indices.map((index, i): GuardedObject => ({
-      key: request.key(index),
+    const objects = staged.map(({ position }, i): GuardedObject => ({
+      key: request.key(indices[i] ?? 0),
       layout: request.layout,
-      byteLength: sizes[i] ?? 0,
-      parts: (packing.objects[i] ?? []).map(({ block, byteOffset, byteLength }) =>
+      byteLength: sizes[position] ?? 0,
+      parts: (packing.objects[position] ?? []).map(({ block, byteOffset, byteLength }) =>
         (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
       ),
     }));
     const { done, settled } = await adapter.load(objects);
-    // An adapter past its deadline may still write into the blocks: they come back when it is done.
-    if (settled === undefined) cleanup.defer(() => scratch.release(blocks));
-    else settled.then(() => scratch.release(blocks));
+    // An adapter past its deadline may still write into the blocks: nobody else gets them.
+    isAbandoned = settled !== undefined;
     for (const i of done.indices()) {
-      const range = staged.ranges[i];
+      const range = staged[i]?.range;
       const parts = objects[i]?.parts;
       if (range === undefined || parts === undefined || l1.device.isLost) continue;
       l1.device.upload(range, payloadPieces(request.layout, parts));
@@ -244,12 +246,10 @@ class Request {
     this.#l1 = l1;
     this.#writer = `prefetch:${id}`;
     this.#end = keys.length;
-    this.#pins = l1.reserveRead(keys).map((reservation) => {
-      if (reservation.status !== "success") return undefined;
-      if (isSameLayout(reservation.pin.layout, layout)) return reservation.pin;
-      l1.finishRead([reservation.pin]);
-      return undefined;
-    });
+    this.#pins = keys.map(() => undefined);
+    for (const [index, reservation] of l1.reserveRead(keys).entries()) {
+      this.#keep(index, reservation);
+    }
     this.#inL1 = new Set(this.#pins.flatMap((pin, index) => pin === undefined ? [] : [index]));
   }
 
@@ -288,24 +288,19 @@ class Request {
    */
   stage(
     batch: readonly number[],
-  ): { indices: number[]; ranges: MemoryRange[]; isOutOfMemory: boolean } {
-    const indices: number[] = [];
-    const ranges: MemoryRange[] = [];
-    for (const index of batch) {
+  ): { staged: { position: number; range: MemoryRange }[]; isOutOfMemory: boolean } {
+    const staged: { position: number; range: MemoryRange }[] = [];
+    for (const [position, index] of batch.entries()) {
       if (this.isPublished || index >= this.#end) break;
-      const key = this.key(index);
-      const [reservation] = this.#l1.reserveWrite([key], this.layout, { writer: this.#writer });
+      const reservation = this.#reserve(index);
       if (reservation?.status === "success") {
-        indices.push(index);
-        ranges.push(reservation.range);
-      } else if (reservation?.status === "key-not-writable") {
-        this.#pin(index);
-      } else {
+        staged.push({ position, range: reservation.range });
+      } else if (reservation?.status !== "key-not-writable" || !this.#pin(index)) {
         this.limit(index);
-        return { indices, ranges, isOutOfMemory: reservation?.status === "out-of-memory" };
+        return { staged, isOutOfMemory: reservation?.status === "out-of-memory" };
       }
     }
-    return { indices, ranges, isOutOfMemory: false };
+    return { staged, isOutOfMemory: false };
   }
 
   /** Makes staged objects resident, pinned if the caller still waits for them. */
@@ -313,10 +308,7 @@ class Request {
     const keys = indices.map((index) => this.key(index));
     const reservations = this.#l1.finishWriteAndReserveRead(keys, { writer: this.#writer });
     for (const [i, reservation] of reservations.entries()) {
-      if (reservation.status !== "success") continue;
-      const index = indices[i] ?? 0;
-      if (this.isPublished || index >= this.#end) this.#l1.finishRead([reservation.pin]);
-      else this.#pins[index] = reservation.pin;
+      this.#keep(indices[i] ?? 0, reservation);
     }
   }
 
@@ -341,9 +333,32 @@ class Request {
     this.#answer.resolve({ pins, l1Objects });
   }
 
-  #pin(index: number): void {
+  /** Reserves room for an object; if there is none, pins behind it are given up for it. */
+  #reserve(index: number): WriteReservation | undefined {
+    for (;;) {
+      const [reservation] = this.#l1.reserveWrite([this.key(index)], this.layout, {
+        writer: this.#writer,
+      });
+      const lastPinned = this.#pins.findLastIndex((pin) => pin !== undefined);
+      if (reservation?.status !== "out-of-memory" || lastPinned < index) return reservation;
+      this.limit(lastPinned);
+    }
+  }
+
+  #pin(index: number): boolean {
     const [reservation] = this.#l1.reserveRead([this.key(index)]);
-    if (reservation?.status === "success") this.#pins[index] = reservation.pin;
+    return reservation !== undefined && this.#keep(index, reservation);
+  }
+
+  /** Keeps a pin if it can be part of the prefix. */
+  #keep(index: number, reservation: ReadReservation): boolean {
+    if (reservation.status !== "success") return false;
+    const { pin } = reservation;
+    const isWanted = !this.isPublished && index < this.#end &&
+      isSameLayout(pin.layout, this.layout);
+    if (isWanted) this.#pins[index] = pin;
+    else this.#l1.finishRead([pin]);
+    return isWanted;
   }
 
   #release(from: number): void {

@@ -85,7 +85,7 @@ export class StoreController implements L1Listener {
   /** Writes everything that is queued; resolves when every adapter has answered. */
   flush(): Promise<void> {
     this.#cancelIdle();
-    return this.#drain ??= this.#writePending().finally(() => this.#drain = undefined);
+    return this.#drain ??= this.#writePending();
   }
 
   /** Counters now. */
@@ -117,6 +117,8 @@ export class StoreController implements L1Listener {
         this.#inFlightObjects = 0;
       }
     }
+    // In the same turn as the last look at the queue: what is queued from now on starts anew.
+    this.#drain = undefined;
   }
 
   /** Pins the next objects that fit into one read-back. */

@@ -1,10 +1,11 @@
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { L1Cache } from "../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../src/l1/lru.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { assertSameBytes } from "./bytes.ts";
 import { readRange } from "./devices.ts";
 import { testBytes } from "./objects.ts";
 
@@ -37,10 +38,8 @@ export async function assertRanges(
   assertEquals(ranges.length, keys.length, "objects");
   for (const [i, range] of ranges.entries()) {
     const key = keys[i] as ObjectKey;
-    assert(
-      areEqual(await readRange(device, range), testBytes(key, range.byteLength)),
-      `object ${i}`,
-    );
+    const expected = testBytes(key, range.byteLength);
+    assertSameBytes(await readRange(device, range), expected, `object ${i}`);
   }
 }
 
@@ -53,8 +52,4 @@ export function assertNoLocks(l1: L1Cache): void {
     stagingObjectCount: 0,
     stagingBytes: 0,
   });
-}
-
-function areEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && a.every((byte, i) => byte === b[i]);
 }

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { ObjectKey, type ObjectKeyFields } from "../../keys/object_key.ts";
+import type { ObjectKey, ObjectKeyFields } from "../../keys/object_key.ts";
 import { sampleBytes, sampleKey } from "./samples.ts";
 import type { SubjectCase } from "./subject.ts";
 

@@ -68,8 +68,9 @@ export function objectInParts({ key, bytes }: Sample, ends: readonly number[]): 
  */
 export function roomFor(key: ObjectKey, byteLength: number): AdapterObject {
   const parts: Uint8Array<ArrayBuffer>[] = [];
-  for (let left = byteLength, i = 0; left > 0; i++) {
-    const size = Math.min(left, ODD_SIZES[i % ODD_SIZES.length] ?? left);
+  let left = byteLength;
+  while (left > 0) {
+    const size = Math.min(left, ODD_SIZES[parts.length % ODD_SIZES.length] ?? left);
     const buffer = new Uint8Array(size + 16).fill(GUARD_BYTE);
     parts.push(buffer.subarray(8, 8 + size).fill(0));
     left -= size;

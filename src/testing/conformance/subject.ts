@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import { deadline } from "@std/async";
 import type { Bitmap } from "../../keys/bitmap.ts";
@@ -36,26 +37,47 @@ export interface SubjectCase {
 }
 
 /** An adapter under test, open and empty, with shorthands for what most cases do. */
-export class Subject {
+export class Subject implements AsyncDisposable {
   /** The module that made the adapter. */
   readonly module: L2AdapterModule;
-  /** The adapter. */
-  readonly adapter: L2Adapter;
-  /** What it reported as failures. */
-  readonly errors: readonly AdapterError[];
-  /** Opens another adapter with the same configuration. */
-  readonly reopen: () => Promise<L2Adapter>;
+  /** What the adapter reported as failures. */
+  readonly errors: AdapterError[] = [];
+  readonly #config: Readonly<Record<string, unknown>>;
+  #adapter: L2Adapter | undefined;
 
-  constructor(
-    module: L2AdapterModule,
-    adapter: L2Adapter,
-    errors: readonly AdapterError[],
-    reopen: () => Promise<L2Adapter>,
-  ) {
+  constructor(module: L2AdapterModule, config: Readonly<Record<string, unknown>>) {
     this.module = module;
-    this.adapter = adapter;
-    this.errors = errors;
-    this.reopen = reopen;
+    this.#config = config;
+  }
+
+  /** The adapter. */
+  get adapter(): L2Adapter {
+    if (this.#adapter === undefined) throw new Error("The adapter is not open");
+    return this.#adapter;
+  }
+
+  /** Opens the adapter, which is closed before if it is open. */
+  async restart(): Promise<void> {
+    await this[Symbol.asyncDispose]();
+    this.#adapter = await this.openAnother();
+  }
+
+  /** Opens one more adapter with the same configuration, for the caller to close. */
+  async openAnother(): Promise<L2Adapter> {
+    const values = parseAdapterConfig(this.module, this.#config);
+    return await this.module.create(values as Record<string, never>, {
+      clock: systemClock,
+      signal: new AbortController().signal,
+      l1Memory: { type: "host", maxObjectBytes: 2 ** 26, alignmentBytes: 256 },
+      onError: (error) => this.errors.push(error),
+    });
+  }
+
+  /** Closes the adapter. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const adapter = this.#adapter;
+    this.#adapter = undefined;
+    await adapter?.[Symbol.asyncDispose]();
   }
 
   /** Stores objects in one batch; all must be stored. */
@@ -101,20 +123,9 @@ export async function testSubject(
   await using cleanup = new AsyncDisposableStack();
   const setup = await config();
   cleanup.defer(async () => await setup[Symbol.asyncDispose]?.());
-  const values = parseAdapterConfig(module, setup.config);
-  const closing = new AbortController();
-  const errors: AdapterError[] = [];
-  const open = async (): Promise<L2Adapter> =>
-    await module.create(values as Record<string, never>, {
-      clock: systemClock,
-      signal: closing.signal,
-      l1Memory: { type: "host", maxObjectBytes: 2 ** 26, alignmentBytes: 256 },
-      onError: (error) => errors.push(error),
-    });
-  const adapter = cleanup.use(await open());
-  cleanup.defer(() => closing.abort());
-  const run = async (): Promise<void> => await check(new Subject(module, adapter, errors, open));
-  await deadline(run(), CASE_DEADLINE_MS);
+  const subject = cleanup.use(new Subject(module, setup.config));
+  await subject.restart();
+  await deadline((async () => await check(subject))(), CASE_DEADLINE_MS);
 }
 
 /** Options of a call that nobody aborts. */
@@ -127,7 +138,7 @@ export function bits(bitmap: Bitmap): string {
   return Array.from({ length: bitmap.length }, (_, i) => bitmap.test(i) ? "1" : "0").join("");
 }
 
-/** Whether two arrays hold the same bytes; quick, where an assertion would compare one by one. */
+/** Whether two arrays hold the same bytes; quick, where an assertion compares one by one. */
 export function areEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i]);
+  return Buffer.compare(a, b) === 0;
 }

@@ -30,7 +30,7 @@ function errorOf(config: Record<string, unknown>): ConfigError {
 }
 
 Deno.test("a configuration gets its defaults, and stays what it is otherwise", () => {
-  assertEquals(parseAdapterConfig(module, { type: "shelf", path: "p" }), {
+  assertEquals<unknown>(parseAdapterConfig(module, { type: "shelf", path: "p" }), {
     path: "p",
     order: "lru",
     boards: 4,
@@ -45,7 +45,7 @@ Deno.test("a configuration gets its defaults, and stays what it is otherwise", (
     locked: true,
     open: true,
   };
-  assertEquals(parseAdapterConfig(module, given), given);
+  assertEquals<unknown>(parseAdapterConfig(module, given), given);
 });
 
 Deno.test("a value that is undefined counts as not given", () => {

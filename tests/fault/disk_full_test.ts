@@ -1,0 +1,32 @@
+import { assertEquals, assertGreater } from "@std/assert";
+import { runChild } from "../support/child.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+import { inNewNamespace } from "./namespace.ts";
+
+Deno.test("a full disk costs stores and leaves nothing behind; room brings them back", async (t) => {
+  await using directory = await tempDirectory();
+  const shell = await inNewNamespace(
+    `mount -t tmpfs -o size=4m tmpfs "${directory.path}" && exec "$@"`,
+  );
+  if (shell === undefined) {
+    await t.step("no file systems can be mounted here: not run", () => {});
+    return;
+  }
+  const said = await runChild(new URL("./fill_disk.ts", import.meta.url), {
+    args: [directory.path],
+    shell,
+  });
+  const { stored } = said as { stored: number };
+  assertGreater(stored, 0);
+  assertEquals(said, {
+    stored,
+    hitsWhenFull: stored,
+    leftWhenFull: [],
+    full: {
+      isHealthy: false,
+      failedStores: 3,
+      lastError: "fs: store failed: ENOSPC: No space left on device (os error 28)",
+    },
+    after: { storesAgain: true, loadsAgain: true, isHealthy: true },
+  });
+});

@@ -1,0 +1,42 @@
+// Stores objects until the file system is full, makes room, and stores again; prints what happened.
+import { join } from "@std/path";
+import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
+import { filesIn } from "../support/fs_adapter.ts";
+import { testKey, testLayout } from "../support/objects.ts";
+
+const [mountPoint = ""] = Deno.args;
+const layout = testLayout(2 ** 19);
+const filler = join(mountPoint, "filler");
+await Deno.writeFile(filler, new Uint8Array(2 ** 20));
+await using cache = await openFsCache(join(mountPoint, "base"));
+
+/** Stores the object of `testKey(n)`; whether that worked. */
+async function put(n: number): Promise<boolean> {
+  const before = adapterStatus(cache).storedObjects;
+  await putObjects(cache, [testKey(n)], layout);
+  return adapterStatus(cache).storedObjects > before;
+}
+
+let stored = 0;
+while (await put(stored)) stored++;
+await put(100);
+await put(101);
+const full = adapterStatus(cache);
+const leftWhenFull = await filesIn(join(mountPoint, "base", "tmp"));
+cache.clearL1();
+const keys = Array.from({ length: stored }, (_, n) => testKey(n));
+const hitsWhenFull = await countHits(cache, keys, layout);
+
+await Deno.remove(filler);
+const storesAgain = await put(102);
+const { isHealthy } = adapterStatus(cache);
+cache.clearL1();
+const loadsAgain = await countHits(cache, [testKey(102)], layout) === 1;
+// deno-lint-ignore no-console -- the test reads it
+console.log(JSON.stringify({
+  stored,
+  hitsWhenFull,
+  leftWhenFull,
+  full: { isHealthy: full.isHealthy, failedStores: full.failedStores, lastError: full.lastError },
+  after: { storesAgain, loadsAgain, isHealthy },
+}));

@@ -1,0 +1,30 @@
+import { fromFileUrl } from "@std/path";
+
+const project = fromFileUrl(new URL("../../", import.meta.url));
+
+/** How a program beside a test is run. */
+export interface ChildOptions {
+  /** Permissions. @default {["-A"]} */
+  readonly permissions?: readonly string[];
+  /** The program's arguments. */
+  readonly args?: readonly string[];
+  /** A shell that runs the command given to it as `"$@"`. */
+  readonly shell?: readonly [command: string, ...args: string[]];
+}
+
+/** The command that runs a Deno program of this project. */
+export function childCommand(program: URL, options: ChildOptions = {}): Deno.Command {
+  const { permissions = ["-A"], args = [], shell } = options;
+  const deno = [Deno.execPath(), "run", "-q", ...permissions, fromFileUrl(program), ...args];
+  const [command = "", ...rest] = shell === undefined ? deno : [...shell, ...deno];
+  const cwd = project;
+  return new Deno.Command(command, { args: rest, cwd, stdin: "null", stdout: "piped" });
+}
+
+/** Runs a Deno program of this project to its end; returns what it printed, as JSON. */
+export async function runChild(program: URL, options: ChildOptions = {}): Promise<unknown> {
+  const { success, stdout, stderr } = await childCommand(program, options).output();
+  const [text, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  if (!success || text === undefined) throw new Error(`${program} failed: ${text}${errors}`);
+  return JSON.parse(text);
+}

@@ -1,0 +1,46 @@
+import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
+import type { ObjectKey } from "../../src/keys/object_key.ts";
+import type { AdapterStatus } from "../../src/l2/adapter_guard.ts";
+import { HostDevice } from "../../src/memory/host_device.ts";
+import { TieredCache } from "../../src/tiered_cache.ts";
+import { assertRanges } from "./l1.ts";
+import { testBytes } from "./objects.ts";
+
+/** Opens a cache of host memory and one directory. */
+export function openFsCache(basePath: string): Promise<TieredCache> {
+  const l2 = [{ type: "fs", base_path: basePath }];
+  return TieredCache.open({ device: new HostDevice(), l1: { capacityBytes: 2 ** 25 }, l2 });
+}
+
+/** Puts objects with the bytes that belong under their keys, and waits until they are written. */
+export async function putObjects(
+  cache: TieredCache,
+  keys: readonly ObjectKey[],
+  layout: ObjectLayout,
+): Promise<void> {
+  for (const [i, reservation] of cache.reserveWrite(keys, layout).entries()) {
+    if (reservation.status !== "success") throw new Error(`No room: ${reservation.status}`);
+    const key = keys[i] as ObjectKey;
+    cache.device.upload(reservation.range, [testBytes(key, layout.byteLength)]);
+  }
+  cache.finishWrite(keys);
+  await cache.flush();
+}
+
+/** How many of the first objects the cache has; each must have the bytes that belong to its key. */
+export async function countHits(
+  cache: TieredCache,
+  keys: readonly ObjectKey[],
+  layout: ObjectLayout,
+): Promise<number> {
+  using hit = await cache.match(keys, layout);
+  await assertRanges(cache.device, hit.ranges(), keys.slice(0, hit.length));
+  return hit.length;
+}
+
+/** The status of the only adapter. */
+export function adapterStatus(cache: TieredCache): AdapterStatus {
+  const [status] = cache.reportStatus().adapters;
+  if (status === undefined) throw new Error("The cache has no adapter");
+  return status;
+}

@@ -1,0 +1,97 @@
+import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
+import {
+  type AdapterObject,
+  Bitmap,
+  type CallOptions,
+  concatParts,
+  fillParts,
+  type L2Adapter,
+  type ObjectKey,
+  type StoreResult,
+} from "../../src/l2/adapter.ts";
+import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import { sealedObject } from "./sealed_objects.ts";
+
+/** What a call waits for, or throws, before it does its work. */
+export type Before<Item> = (items: readonly Item[], signal: AbortSignal) => void | Promise<void>;
+
+/** Objects in a Map, with every call and lock recorded, and a hook for each call. */
+export class RecordingAdapter implements L2Adapter {
+  readonly capabilities = {};
+  /** What is stored, by key id. */
+  readonly held = new Map<string, Uint8Array<ArrayBuffer>>();
+  /** The key ids of each call. */
+  readonly stores: string[][] = [];
+  readonly lookups: string[][] = [];
+  readonly loads: string[][] = [];
+  isDisposed = false;
+  beforeStore: Before<AdapterObject> = () => {};
+  beforeLookup: Before<ObjectKey> = () => {};
+  beforeLoad: Before<AdapterObject> = () => {};
+  readonly #locks = new Map<string, number>();
+
+  /** Locks that nobody has given back. */
+  get lockCount(): number {
+    return [...this.#locks.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Puts objects there as if they had been stored. */
+  seed(keys: readonly ObjectKey[], layout: ObjectLayout): void {
+    for (const key of keys) this.held.set(key.id, concatParts(sealedObject(key, layout).parts));
+  }
+
+  /** How many of the objects are there. */
+  count(keys: readonly ObjectKey[]): number {
+    return keys.filter(({ id }) => this.held.has(id)).length;
+  }
+
+  async store(batch: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
+    this.stores.push(batch.map(({ key }) => key.id));
+    await this.beforeStore(batch, signal);
+    for (const { key, parts } of batch) this.held.set(key.id, concatParts(parts));
+    const bytes = batch.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return { stored: new Bitmap(batch.length, batch.length), bytes };
+  }
+
+  async lookupAndLock(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<Bitmap> {
+    this.lookups.push(keys.map(({ id }) => id));
+    await this.beforeLookup(keys, signal);
+    const found = Bitmap.from(keys, ({ id }) => this.held.has(id));
+    for (const { id } of found.gather(keys)) this.#locks.set(id, (this.#locks.get(id) ?? 0) + 1);
+    return found;
+  }
+
+  unlock(keys: readonly ObjectKey[]): void {
+    for (const { id } of keys) {
+      const count = this.#locks.get(id) ?? 0;
+      if (count === 0) throw new Error(`Not locked: ${id}`);
+      this.#locks.set(id, count - 1);
+    }
+  }
+
+  async load(batch: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
+    this.loads.push(batch.map(({ key }) => key.id));
+    await this.beforeLoad(batch, signal);
+    return Bitmap.from(batch, ({ key, parts }) => fillParts(parts, this.held.get(key.id)));
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.isDisposed = true;
+    return Promise.resolve();
+  }
+}
+
+/** Adapters as the cache sees them, with the deadlines that are the default. */
+export function guardAll(adapters: readonly L2Adapter[], clock: Clock): AdapterGuard[] {
+  const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
+  return adapters.map((adapter, index) =>
+    new AdapterGuard(adapter, { index, type: `adapter${index}`, clock, timeouts })
+  );
+}
+
+/** A promise that settles when a test says so. */
+export function gate(): { promise: Promise<void>; open: () => void } {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  return { promise, open: resolve };
+}

@@ -1,0 +1,184 @@
+import { assert, assertEquals, assertGreater } from "@std/assert";
+import { walk } from "@std/fs";
+import { dirname, fromFileUrl, join, relative } from "@std/path";
+
+const project = fromFileUrl(new URL("../../", import.meta.url));
+
+/** What each part of the house may import, beside its own files: imports run one way. */
+const mayImport: Readonly<Record<string, readonly string[]>> = {
+  runtime: [],
+  keys: ["runtime"],
+  memory: ["runtime"],
+  l1: ["runtime", "keys", "memory"],
+  l2: ["runtime", "keys"],
+  tiering: ["runtime", "keys", "memory", "l1", "l2"],
+  // The table of dynamic imports is not an adapter.
+  "tiered_cache": ["runtime", "keys", "memory", "l1", "l2", "tiering", "adapters/mod.ts"],
+  engine: ["runtime", "keys", "memory", "l1", "l2", "tiering", "tiered_cache"],
+  cli: ["runtime", "keys", "memory", "l1", "l2", "tiering", "tiered_cache", "deno.json"],
+  testing: ["runtime", "keys", "l2"],
+  adapters: ["runtime", "keys", "src/l2/adapter.ts"],
+};
+
+/** Where the host's own interfaces may be used; everything else is plain Web platform. */
+const hostParts = ["runtime", "adapters", "src/l2/adapter_discovery.ts", "testing", "cli"];
+
+/** One source file. */
+interface Source {
+  /** Path from the top of the repository. */
+  readonly path: string;
+  /** Its lines without those that are comments. */
+  readonly code: string;
+  /** What it imports, as written. */
+  readonly specifiers: readonly string[];
+}
+
+async function filesBelow(directory: string): Promise<string[]> {
+  const entries = walk(join(project, directory), { includeDirs: false, exts: [".ts"] });
+  return (await Array.fromAsync(entries)).map(({ path }) => relative(project, path)).sort();
+}
+
+async function readSource(path: string): Promise<Source> {
+  const text = await Deno.readTextFile(join(project, path));
+  const code = text.split("\n").filter((line) => !/^\s*(?:\/\/|\/\*|\*)/.test(line)).join("\n");
+  const found = [
+    // As `deno fmt` writes it, a statement starts its line; what is imported has no semicolon.
+    ...code.matchAll(/^(?:import|export)\s(?:[^;"]*?\sfrom\s+)?"([^"]+)"/gm),
+    ...code.matchAll(/\bimport\("([^"]+)"\)/g),
+  ];
+  return { path, code, specifiers: found.map(([, specifier = ""]) => specifier) };
+}
+
+const sources: readonly Source[] = await Promise.all(
+  ["mod.ts", ...await filesBelow("src"), ...await filesBelow("adapters")].map(readSource),
+);
+
+/** The part of the house that a file belongs to: a folder of `src`, a file there, or `adapters`. */
+function partOf(path: string): string {
+  const [top = "", second = ""] = path.split("/");
+  return top === "src" ? second.replace(/\.ts$/, "") : top;
+}
+
+/** The files that a file imports, as paths from the top of the repository. */
+function importedFiles({ path, specifiers }: Source): string[] {
+  return specifiers.filter((specifier) => specifier.startsWith("."))
+    .map((specifier) => join(dirname(path), specifier));
+}
+
+/** The adapter that a file below `adapters/` belongs to. */
+function adapterOf(path: string): string {
+  return path.split("/")[1]?.replace(/^_/, "").replace(/\.ts$/, "") ?? "";
+}
+
+function isAllowed(from: string, to: string): boolean {
+  const part = partOf(from);
+  // The table and the entry points name everything there is.
+  if (from === "mod.ts" || from === "adapters/mod.ts") return true;
+  if (part === "adapters" && partOf(to) === "adapters") {
+    return to.startsWith("adapters/_") && adapterOf(from) === adapterOf(to);
+  }
+  const allowed = mayImport[part] ?? [];
+  return partOf(to) === part || allowed.includes(partOf(to)) || allowed.includes(to);
+}
+
+Deno.test("architecture: the test sees the imports", () => {
+  assertGreater(sources.length, 30);
+  const cache = sources.find(({ path }) => path === "src/tiered_cache.ts");
+  assert(cache !== undefined);
+  assert(importedFiles(cache).includes("src/l1/l1_cache.ts"));
+  assert(importedFiles(cache).includes("adapters/mod.ts"));
+  const table = sources.find(({ path }) => path === "adapters/mod.ts");
+  assert(table !== undefined && importedFiles(table).includes("adapters/fs.ts"));
+});
+
+Deno.test("architecture: every folder of src has its place", () => {
+  const parts = new Set(sources.map(({ path }) => partOf(path)));
+  parts.delete("mod.ts");
+  assertEquals([...parts].filter((part) => !Object.hasOwn(mayImport, part)), []);
+});
+
+Deno.test("architecture: imports run one way", () => {
+  const wrong = sources.flatMap((source) =>
+    importedFiles(source).filter((to) => !isAllowed(source.path, to))
+      .map((to) => `${source.path} imports ${to}`)
+  );
+  assertEquals(wrong, []);
+});
+
+Deno.test("architecture: there are no import cycles", () => {
+  const imports = new Map(sources.map((source) => [source.path, importedFiles(source)]));
+  const done = new Set<string>();
+  const cycles: string[] = [];
+  const visit = (path: string, trail: readonly string[]): void => {
+    if (trail.includes(path)) {
+      cycles.push([...trail.slice(trail.indexOf(path)), path].join(" > "));
+    } else if (!done.has(path)) {
+      for (const next of imports.get(path) ?? []) visit(next, [...trail, path]);
+      done.add(path);
+    }
+  };
+  for (const path of imports.keys()) visit(path, []);
+  assertEquals(cycles, []);
+});
+
+Deno.test("architecture: the host's interfaces stay where they belong", () => {
+  const wrong = sources.filter(({ path, code, specifiers }) =>
+    !hostParts.includes(partOf(path)) && !hostParts.includes(path) &&
+    (/\bDeno\./.test(code) || specifiers.some((specifier) => specifier.startsWith("node:")))
+  );
+  assertEquals(wrong.map(({ path }) => path), []);
+});
+
+Deno.test("architecture: packages are named in deno.json only", async () => {
+  const { imports } = JSON.parse(await Deno.readTextFile(join(project, "deno.json")));
+  const names = Object.keys(imports);
+  const isKnown = (specifier: string): boolean =>
+    /^(?:\.|node:)/.test(specifier) ||
+    names.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+  const wrong = sources.flatMap(({ path, specifiers }) =>
+    specifiers.filter((specifier) => !isKnown(specifier))
+      .map((specifier) => `${path} imports ${specifier}`)
+  );
+  assertEquals(wrong, []);
+  const inline = sources.filter(({ code }) => /["'`](?:npm|jsr|https?):/.test(code));
+  assertEquals(inline.map(({ path }) => path), []);
+});
+
+Deno.test("architecture: files and folders are named in snake_case", async () => {
+  const tests = [...await filesBelow("tests"), ...await filesBelow("docs")];
+  const paths = [...sources.map(({ path }) => path), ...tests];
+  const isSnakeCase = (path: string): boolean =>
+    path.replace(/\.ts$/, "").split("/").every((name) => /^_?[a-z0-9]+(?:_[a-z0-9]+)*$/.test(name));
+  assertEquals(paths.filter((path) => !isSnakeCase(path)), []);
+});
+
+Deno.test("architecture: a mod.ts is a sorted list of named exports", () => {
+  const entryPoints = sources.filter(({ path }) =>
+    path === "mod.ts" || /^src\/.*\/mod\.ts$/.test(path)
+  );
+  assertGreater(entryPoints.length, 2);
+  for (const { path, code } of entryPoints) {
+    const statement = /export (?:type )?\{([^}]*)\} from "([^"]+)";/g;
+    assertEquals(code.replaceAll(statement, "").trim(), "", `${path} holds something else`);
+    const exports = [...code.matchAll(statement)];
+    const specifiers = exports.map(([, , specifier = ""]) => specifier);
+    assertEquals(specifiers, specifiers.toSorted(), `${path}: order of the files`);
+    for (const [, list = "", specifier] of exports) {
+      const names = list.split(",").map((name) => name.replace(/\btype\b/, "").trim().toLowerCase())
+        .filter((name) => name !== "");
+      assertEquals(names, names.toSorted(), `${path}: order of the names from ${specifier}`);
+    }
+  }
+});
+
+Deno.test("architecture: the top of the repository holds nothing else", async () => {
+  const ignored = (await Deno.readTextFile(join(project, ".gitignore"))).split("\n")
+    .map((line) => line.replaceAll("/", ""));
+  const allowed = new Set([
+    ...["deno.json", "mod.ts", "src", "adapters", "tests", "docs"],
+    ...["README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md"],
+    ...ignored,
+  ]);
+  const names = (await Array.fromAsync(Deno.readDir(project))).map(({ name }) => name);
+  assertEquals(names.filter((name) => !name.startsWith(".") && !allowed.has(name)), []);
+});

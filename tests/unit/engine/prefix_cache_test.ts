@@ -1,0 +1,422 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  type MatchOptions,
+  PrefixCache,
+  type PrefixCacheOptions,
+  type PutResult,
+} from "../../../src/engine/mod.ts";
+import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
+import type { L2Adapter } from "../../../src/l2/adapter.ts";
+import { HostDevice } from "../../../src/memory/host_device.ts";
+import { DeviceLostError, type MemoryDevice } from "../../../src/memory/memory_device.ts";
+import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
+import { ManualClock } from "../../../src/testing/manual_clock.ts";
+import { TieredCache } from "../../../src/tiered_cache.ts";
+import { moduleOf } from "../../support/adapters.ts";
+import { assertSameBytes } from "../../support/bytes.ts";
+import { deviceTest, gpuTest } from "../../support/devices.ts";
+import { EngineTensors } from "../../support/kv_tensors.ts";
+import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
+
+const SHAPE = { layers: 3, kvHeads: 2, headDim: 4, dtype: "f16", chunkTokens: 4 } as const;
+/** Objects of 384 bytes, which take 512 in L1. */
+const LAYOUT = kvLayout(SHAPE);
+const RESERVED_BYTES = 512;
+const MODEL = { name: "test/model", revision: "r1" };
+
+interface SetUp extends AsyncDisposable {
+  readonly adapter: RecordingAdapter;
+  readonly clock: ManualClock;
+  readonly cache: TieredCache;
+  readonly prefixes: PrefixCache;
+}
+
+/** A cache with one adapter; `chunks` fit into L1. */
+async function setUp(
+  device: MemoryDevice,
+  chunks = 64,
+  adapter = new RecordingAdapter(),
+): Promise<SetUp> {
+  const clock = new ManualClock();
+  const cache = await TieredCache.open({
+    device,
+    clock,
+    l1: { capacityBytes: chunks * RESERVED_BYTES },
+    adapters: [moduleOf((): L2Adapter => adapter)],
+    l2: [{ type: "hand_made" }],
+  });
+  const prefixes = new PrefixCache(cache, { model: MODEL, layout: LAYOUT });
+  return {
+    adapter,
+    clock,
+    cache,
+    prefixes,
+    async [Symbol.asyncDispose]() {
+      await cache.close();
+      const { l1, store, loadBytesInUse } = cache.reportStatus();
+      assertEquals([l1.readLockedCount, l1.stagingObjectCount, store.pendingObjects], [0, 0, 0]);
+      assertEquals(loadBytesInUse, 0);
+      assertEquals(adapter.lockCount, 0);
+      assertEquals(clock.pendingTimers, 0);
+    },
+  };
+}
+
+/** A made-up prompt. */
+function prompt(length: number, first = 1): number[] {
+  return Array.from({ length }, (_, i) => first + i * 7);
+}
+
+/** How many tokens of a prompt are found. */
+async function hitTokens(
+  prefixes: PrefixCache,
+  tokens: ArrayLike<number>,
+  options: MatchOptions = {},
+): Promise<number> {
+  using hit = await prefixes.match(tokens, options);
+  return hit.tokens;
+}
+
+/** Puts a prompt whose KV is made up from `seed`. */
+function put(
+  { cache, prefixes }: SetUp,
+  tokens: ArrayLike<number>,
+  options: { salt?: string; seed?: number } = {},
+): PutResult {
+  const { seed = 1, ...rest } = options;
+  using tensors = new EngineTensors(cache.device, LAYOUT, Math.max(1, tokens.length)).fill(seed);
+  return prefixes.put(tokens, tensors.kv, rest);
+}
+
+/** Asserts that a match restores the KV made from `seed`, in its first `tokens` tokens only. */
+async function assertRestores(
+  { cache, prefixes }: SetUp,
+  tokens: readonly number[],
+  expectedTokens: number,
+  seed = 1,
+): Promise<void> {
+  using restored = new EngineTensors(cache.device, LAYOUT, tokens.length).fill(99);
+  using hit = await prefixes.match(tokens);
+  assertEquals(hit.tokens, expectedTokens);
+  hit.scatterTo(restored.kv);
+  const end = expectedTokens * LAYOUT.tokenBytes;
+  for (const [i, actual] of (await restored.read()).entries()) {
+    const expected = (restored.expected(99)[i] as Uint8Array).slice();
+    expected.set((restored.expected(seed)[i] as Uint8Array).subarray(0, end));
+    assertSameBytes(actual, expected, `tensor ${i}`);
+  }
+}
+
+deviceTest(
+  "PrefixCache restores a prompt bit for bit, from L1 and from an adapter",
+  async (device) => {
+    await using t = await setUp(device);
+    const tokens = prompt(14);
+    assertEquals(put(t, tokens), { storedTokens: 12, residentTokens: 0, skippedTokens: 0 });
+    await assertRestores(t, tokens, 12);
+    await t.cache.flush();
+    t.cache.clearL1();
+    await assertRestores(t, tokens, 12);
+    await assertRestores(t, tokens, 12);
+  },
+);
+
+deviceTest("PrefixCache.match() finds the chunks that a prompt shares", async (device) => {
+  await using t = await setUp(device);
+  const tokens = prompt(16);
+  put(t, tokens);
+  await assertRestores(t, tokens, 16);
+  await assertRestores(t, [...tokens, 5, 6, 7, 8, 9], 16);
+  await assertRestores(t, tokens.slice(0, 15), 12);
+  await assertRestores(t, tokens.slice(0, 8), 8);
+  // Everything behind a token that differs is another prefix.
+  for (const changed of [4, 9, 15]) {
+    const others = tokens.with(changed, 1_000_000);
+    await assertRestores(t, others, Math.floor(changed / 4) * 4);
+  }
+  assertEquals(await hitTokens(t.prefixes, tokens.with(0, 1_000_000)), 0);
+});
+
+Deno.test("PrefixCache caches nothing of a prompt shorter than a chunk", async () => {
+  await using t = await setUp(new HostDevice());
+  for (const tokens of [[], [1], [1, 2, 3]]) {
+    assertEquals(put(t, tokens), { storedTokens: 0, residentTokens: 0, skippedTokens: 0 });
+    assertEquals(await hitTokens(t.prefixes, tokens), 0);
+  }
+  await t.cache.flush();
+  assertEquals(t.adapter.stores, []);
+});
+
+Deno.test("PrefixCache takes tokens in typed arrays", async () => {
+  await using t = await setUp(new HostDevice());
+  put(t, Uint32Array.from(prompt(8)));
+  assertEquals(await hitTokens(t.prefixes, prompt(8)), 8);
+});
+
+Deno.test("PrefixCache isolates salts", async () => {
+  await using t = await setUp(new HostDevice());
+  const tokens = prompt(8);
+  const hits = async (): Promise<number[]> => [
+    await hitTokens(t.prefixes, tokens, { salt: "alice" }),
+    await hitTokens(t.prefixes, tokens, { salt: "bob" }),
+    await hitTokens(t.prefixes, tokens),
+  ];
+  put(t, tokens, { salt: "alice" });
+  assertEquals(await hits(), [8, 0, 0]);
+  await t.cache.flush();
+  t.cache.clearL1();
+  assertEquals(await hits(), [8, 0, 0]);
+});
+
+const base: PrefixCacheOptions = { model: MODEL, layout: LAYOUT };
+const others: Record<string, PrefixCacheOptions> = {
+  "another model": { ...base, model: { ...MODEL, name: "test/model2" } },
+  "another revision": { ...base, model: { ...MODEL, revision: "r2" } },
+  "no revision": { ...base, model: { name: MODEL.name } },
+  "another rank": { ...base, kvRank: 1 },
+  "another dtype": { ...base, layout: kvLayout({ ...SHAPE, dtype: "bf16" }) },
+  "other heads of the same size": {
+    ...base,
+    layout: kvLayout({ ...SHAPE, kvHeads: 4, headDim: 2 }),
+  },
+  "fewer layers": { ...base, layout: kvLayout({ ...SHAPE, layers: 2 }) },
+  "other chunks": { ...base, layout: kvLayout({ ...SHAPE, chunkTokens: 8 }) },
+};
+for (const [name, options] of Object.entries(others)) {
+  Deno.test(`PrefixCache of ${name} finds nothing of this one`, async () => {
+    await using t = await setUp(new HostDevice());
+    const tokens = prompt(8);
+    put(t, tokens);
+    await t.cache.flush();
+    const other = new PrefixCache(t.cache, options);
+    assertEquals(await hitTokens(other, tokens), 0);
+    t.cache.clearL1();
+    assertEquals(await hitTokens(other, tokens), 0);
+    assertEquals(await hitTokens(new PrefixCache(t.cache, { ...base }), tokens), 8);
+  });
+}
+
+Deno.test("PrefixCache.put() stores only what is not there", async () => {
+  await using t = await setUp(new HostDevice());
+  const tokens = prompt(16);
+  put(t, tokens.slice(0, 8));
+  await t.cache.flush();
+  assertEquals(put(t, tokens), { storedTokens: 8, residentTokens: 8, skippedTokens: 0 });
+  await t.cache.flush();
+  assertEquals(put(t, tokens), { storedTokens: 0, residentTokens: 16, skippedTokens: 0 });
+  await t.cache.flush();
+  assertEquals(t.adapter.stores.map(({ length }) => length), [2, 2]);
+  await assertRestores(t, tokens, 16);
+});
+
+Deno.test("PrefixCache.put() does not evict the head of its own sequence", async () => {
+  await using t = await setUp(new HostDevice(), 4);
+  const tokens = prompt(24);
+  // The head is what was used longest ago.
+  put(t, tokens.slice(0, 8));
+  put(t, prompt(8, 5000));
+  assertEquals(put(t, tokens), { storedTokens: 8, residentTokens: 8, skippedTokens: 8 });
+  await assertRestores(t, tokens, 16);
+});
+
+Deno.test("PrefixCache.put() of more than L1 holds keeps the head", async () => {
+  await using t = await setUp(new HostDevice(), 4);
+  const tokens = prompt(30);
+  assertEquals(put(t, tokens), { storedTokens: 16, residentTokens: 0, skippedTokens: 12 });
+  await assertRestores(t, tokens, 16);
+  await t.cache.flush();
+  assertEquals(t.adapter.held.size, 4);
+});
+
+Deno.test("PrefixCache.put() is a use of the whole sequence: its tail is evicted first", async () => {
+  await using t = await setUp(new HostDevice(), 6);
+  const tokens = prompt(16);
+  put(t, tokens.slice(0, 8));
+  put(t, tokens);
+  await t.cache.flush();
+  // Room for four chunks: two are free, two must go.
+  put(t, prompt(16, 5000));
+  await t.cache.flush();
+  t.adapter.held.clear();
+  assertEquals(await hitTokens(t.prefixes, tokens), 8);
+});
+
+deviceTest(
+  "PrefixCache.put() returns at once, and the engine may go on in its tensors",
+  async (device) => {
+    await using t = await setUp(device);
+    const tokens = prompt(12);
+    using tensors = new EngineTensors(device, LAYOUT, 12).fill(1);
+    t.prefixes.put(tokens, tensors.kv);
+    tensors.fill(2);
+    assertEquals(t.adapter.stores, [], "nothing is written before the caller's turn is over");
+    assertEquals(t.cache.reportStatus().store.pendingObjects, 3);
+
+    await t.cache.flush();
+    await assertRestores(t, tokens, 12);
+    t.cache.clearL1();
+    await assertRestores(t, tokens, 12);
+  },
+);
+
+Deno.test("PrefixCache.put() rejects tensors that do not fit, and leaves nothing staged", async () => {
+  await using t = await setUp(new HostDevice());
+  const { device } = t.cache;
+  const tokens = prompt(8);
+  using good = new EngineTensors(device, LAYOUT, 8);
+  using short = new EngineTensors(device, LAYOUT, 7);
+  const put = (kv: EngineTensors["kv"]): PutResult => t.prefixes.put(tokens, kv);
+  assertThrows(() => put(short.kv), RangeError, "8 tokens");
+  assertThrows(() => put(good.kv.slice(1)), RangeError, "3 layers");
+  assertThrows(() => put([...good.kv, ...good.kv]), RangeError, "3 layers");
+  const buffer = { size: 1024 } as GPUBuffer; // Of another device.
+  const foreign = good.kv.with(2, { key: buffer, value: buffer });
+  assertThrows(() => put(foreign), TypeError, "Uint8Array");
+
+  const { l1, store } = t.cache.reportStatus();
+  assertEquals([l1.totalObjectCount, l1.usedBytes, store.pendingObjects], [0, 0, 0]);
+  assertEquals(await hitTokens(t.prefixes, tokens), 0);
+  put(good.kv);
+  assertEquals(await hitTokens(t.prefixes, tokens), 8);
+});
+
+gpuTest(
+  "PrefixCache.put() rejects host memory on a GPU, and leaves nothing staged",
+  async (gpuDevice) => {
+    using device = WebGpuDevice.adopt(gpuDevice);
+    await using t = await setUp(device);
+    using wrong = new EngineTensors(new HostDevice(), LAYOUT, 8);
+    assertThrows(() => t.prefixes.put(prompt(8), wrong.kv), TypeError, "GPUBuffer");
+    assertEquals(t.cache.reportStatus().l1.totalObjectCount, 0);
+  },
+);
+
+Deno.test("PrefixCache rejects salts, tokens and models that cannot be", async () => {
+  await using t = await setUp(new HostDevice());
+  const wrong: [number[], string, typeof Error][] = [
+    [prompt(8), "a@b", TypeError],
+    [prompt(8), "a/b", TypeError],
+    [prompt(8), "a\0b", TypeError],
+    [prompt(8), "x".repeat(129), RangeError],
+    [prompt(8).with(3, -1), "", RangeError],
+    [prompt(8).with(3, 1.5), "", RangeError],
+    [prompt(8).with(3, 2 ** 32), "", RangeError],
+    [prompt(8).with(7, NaN), "", RangeError],
+  ];
+  for (const [tokens, salt, type] of wrong) {
+    assertThrows(() => put(t, tokens, { salt }), type);
+    await assertRejects(() => t.prefixes.match(tokens, { salt }), type);
+  }
+  const make = (options: Partial<PrefixCacheOptions>): PrefixCache =>
+    new PrefixCache(t.cache, { ...base, ...options });
+  assertThrows(() => make({ model: { name: "" } }), RangeError);
+  assertThrows(() => make({ model: { name: "a@b" } }), TypeError);
+  assertThrows(() => make({ model: { name: "a", revision: "\ud800" } }), TypeError);
+  const large: KvLayout = kvLayout({ ...SHAPE, chunkTokens: 512 });
+  assertThrows(() => make({ layout: large }), RangeError, "must fit");
+  assertThrows(() => make({ kvRank: -1 }), RangeError, "kvRank");
+});
+
+Deno.test("PrefixHit.scatterTo() rejects tensors that are too small", async () => {
+  await using t = await setUp(new HostDevice());
+  put(t, prompt(8));
+  using short = new EngineTensors(t.cache.device, LAYOUT, 7).fill(3);
+  using hit = await t.prefixes.match(prompt(8));
+  assertThrows(() => hit.scatterTo(short.kv), RangeError, "8 tokens");
+  assertEquals(await short.read(), short.expected(3), "nothing was copied");
+});
+
+Deno.test("PrefixHit tells what was in L1, and is void when disposed", async () => {
+  await using t = await setUp(new HostDevice());
+  const tokens = prompt(16);
+  put(t, tokens);
+  await t.cache.flush();
+  t.cache.clearL1();
+  put(t, tokens.slice(0, 4));
+  const hit = await t.prefixes.match(tokens);
+  assertEquals([hit.tokens, hit.l1Tokens, hit.ranges().length], [16, 4, 4]);
+  hit[Symbol.dispose]();
+  assertThrows(() => hit.ranges(), Error, "no longer pinned");
+  using tensors = new EngineTensors(t.cache.device, LAYOUT, 16).fill(3);
+  assertThrows(() => hit.scatterTo(tensors.kv), Error, "no longer pinned");
+  assertEquals(await tensors.read(), tensors.expected(3));
+});
+
+for (const options of [{}, { deadlineMs: 50 }]) {
+  const { deadlineMs = 2_000 + 0.1 * 8 } = options;
+  Deno.test(`PrefixCache.match(${JSON.stringify(options)}) waits ${deadlineMs} ms for a load`, async () => {
+    await using t = await setUp(new HostDevice());
+    put(t, prompt(8));
+    await t.cache.flush();
+    t.cache.clearL1();
+    const [reached, released] = [gate(), gate()];
+    t.adapter.beforeLoad = () => {
+      reached.open();
+      return released.promise;
+    };
+
+    let tokens: number | undefined;
+    const matched = hitTokens(t.prefixes, prompt(8), options).then((count) => tokens = count);
+    await reached.promise;
+    await t.clock.advance(Math.ceil(deadlineMs) - 1);
+    assertEquals(tokens, undefined);
+    await t.clock.advance(1);
+    assertEquals(tokens, 0);
+    await matched;
+    released.open();
+  });
+}
+
+Deno.test("PrefixCache.match() rejects when the caller aborts", async () => {
+  await using t = await setUp(new HostDevice());
+  const { promise, open } = gate();
+  t.adapter.beforeLookup = () => promise;
+  const controller = new AbortController();
+  const matched = t.prefixes.match(prompt(8), { signal: controller.signal });
+  controller.abort(new Error("gone"));
+  await assertRejects(() => matched, Error, "gone");
+  open();
+});
+
+gpuTest("PrefixCache does without a device that is lost, at every step", async (gpuDevice) => {
+  const device = WebGpuDevice.adopt(gpuDevice);
+  const t = await setUp(device);
+  const tokens = prompt(12);
+  using tensors = new EngineTensors(device, LAYOUT, 12).fill(1);
+  t.prefixes.put(tokens, tensors.kv);
+  await t.cache.flush();
+  const hit = await t.prefixes.match(tokens);
+
+  gpuDevice.destroy();
+  // Before anybody can know, and after.
+  t.prefixes.put(prompt(12, 5000), tensors.kv);
+  await device.lost;
+  assertEquals(t.prefixes.put(prompt(12, 6000), tensors.kv).skippedTokens, 12);
+  assertThrows(() => hit.ranges(), DeviceLostError);
+  assertThrows(() => hit.scatterTo(tensors.kv), DeviceLostError);
+  hit[Symbol.dispose]();
+  assertEquals(await hitTokens(t.prefixes, tokens), 0);
+  await t.cache.flush();
+  await t[Symbol.asyncDispose]();
+  device[Symbol.dispose]();
+  assertEquals(t.adapter.held.size, 3, "objects of the adapter");
+
+  await using another = await setUp(new HostDevice(), 64, t.adapter);
+  await assertRestores(another, tokens, 12);
+});
+
+Deno.test("PrefixCache of several models can share a cache", async () => {
+  await using t = await setUp(new HostDevice());
+  const large = kvLayout({ ...SHAPE, layers: 5 });
+  const other = new PrefixCache(t.cache, { model: { name: "large" }, layout: large });
+  using tensors = new EngineTensors(t.cache.device, large, 8).fill(4);
+  const tokens = prompt(8);
+  put(t, tokens);
+  other.put(tokens, tensors.kv);
+  await t.cache.flush();
+  t.cache.clearL1();
+  await assertRestores(t, tokens, 8);
+  using hit = await other.match(tokens);
+  assertEquals(hit.tokens, 8);
+  assert(hit.ranges().every(({ byteLength }) => byteLength === large.byteLength));
+});

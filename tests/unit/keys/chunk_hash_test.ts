@@ -1,0 +1,160 @@
+import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import * as fc from "fast-check";
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import { chunkHashes, type PrefixIdentity, rootHash } from "../../../src/keys/chunk_hash.ts";
+import { kvLayout } from "../../../src/keys/kv_layout.ts";
+import { numRuns } from "../../support/runs.ts";
+
+const LAYOUT = kvLayout({ layers: 2, kvHeads: 8, headDim: 64, dtype: "f16", chunkTokens: 4 });
+const IDENTITY = {
+  model: "qwen/qwen3",
+  revision: "c1899de",
+  layout: LAYOUT,
+  salt: "ålice",
+} satisfies PrefixIdentity;
+
+const tokenIds = fc.oneof(
+  fc.nat(0xffffffff),
+  fc.constantFrom(0, 1, 255, 256, 0x7fffffff, 0x80000000, 0xffffffff),
+);
+
+function hexHashes(root: Uint8Array, tokens: ArrayLike<number>, chunkTokens: number): string[] {
+  return chunkHashes(root, tokens, chunkTokens).map((hash) => hash.toHex());
+}
+
+/** The definition of the chain, by other means. */
+function plainHashes(root: Uint8Array, tokens: readonly number[], chunkTokens: number): string[] {
+  const hashes: string[] = [];
+  let previous = root;
+  for (let start = 0; start + chunkTokens <= tokens.length; start += chunkTokens) {
+    const bytes = Buffer.alloc(chunkTokens * 4);
+    for (let i = 0; i < chunkTokens; i++) bytes.writeUInt32BE(tokens[start + i] ?? 0, i * 4);
+    previous = createHash("sha256").update(previous).update(bytes).digest();
+    hashes.push(previous.toHex());
+  }
+  return hashes;
+}
+
+Deno.test("rootHash() and chunkHashes() are the same in every release", () => {
+  // Written by a program in another language, from the description of the format alone.
+  const root = rootHash(IDENTITY);
+  assertEquals(root.toHex(), "88cdb5efec8fb7de820aee3bd0f2219818ba1ce704bbeeaf957349f4e0170866");
+  assertEquals(hexHashes(root, [0, 1, 2, 3, 0xffffffff, 5, 256, 65536, 9], 4), [
+    "0fbdf0eeaca28fd8976cc322ac237cd45a504bd1504960afd4cf2ed73d8e328e",
+    "13c516633b5c28a168d156538b0fecea77b3bd70424bb96471d881e73229603a",
+  ]);
+});
+
+Deno.test("chunkHashes() chains SHA-256 over big-endian token ids", () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ minLength: 32, maxLength: 32 }),
+      fc.array(tokenIds, { maxLength: 40 }),
+      fc.integer({ min: 1, max: 9 }),
+      (root, tokens, chunkTokens) => {
+        const expected = plainHashes(root, tokens, chunkTokens);
+        assertEquals(hexHashes(root, tokens, chunkTokens), expected);
+        assertEquals(hexHashes(root, Uint32Array.from(tokens), chunkTokens), expected);
+      },
+    ),
+    numRuns(200),
+  );
+});
+
+Deno.test("chunkHashes() hashes complete chunks only", () => {
+  const root = rootHash(IDENTITY);
+  const tokens = Array.from({ length: 20 }, (_, i) => i);
+  for (let length = 0; length <= 20; length++) {
+    const hashes = hexHashes(root, tokens.slice(0, length), 4);
+    assertEquals(hashes, hexHashes(root, tokens, 4).slice(0, Math.floor(length / 4)));
+  }
+});
+
+Deno.test("chunkHashes() of prompts with a common prefix agree up to the first other token", () => {
+  fc.assert(
+    fc.property(
+      fc.array(tokenIds, { minLength: 1, maxLength: 40 }),
+      fc.nat(),
+      fc.integer({ min: 1, max: 0xffffffff }),
+      fc.integer({ min: 1, max: 9 }),
+      (tokens, position, change, chunkTokens) => {
+        const at = position % tokens.length;
+        const others = tokens.with(at, ((tokens[at] ?? 0) + change) % 2 ** 32);
+        const root = rootHash(IDENTITY);
+        const [a, b] = [tokens, others].map((ids) => hexHashes(root, ids, chunkTokens));
+        const common = Math.floor(at / chunkTokens);
+        assertEquals(a?.slice(0, common), b?.slice(0, common));
+        const rest = [...a?.slice(common) ?? [], ...b?.slice(common) ?? []];
+        assertEquals(new Set(rest).size, rest.length, "no later hash is shared");
+      },
+    ),
+    numRuns(200),
+  );
+});
+
+Deno.test("a change of any part of the identity changes every hash", () => {
+  const { layers, kvHeads, headDim, dtype, chunkTokens } = LAYOUT;
+  const shape = { layers, kvHeads, headDim, dtype, chunkTokens };
+  const identities: PrefixIdentity[] = [
+    IDENTITY,
+    { ...IDENTITY, model: "qwen/qwen4" },
+    { ...IDENTITY, revision: "c1899df" },
+    { ...IDENTITY, revision: "" },
+    { ...IDENTITY, salt: "bob" },
+    { ...IDENTITY, salt: "" },
+    // The same letters, divided in another way.
+    { ...IDENTITY, model: "qwen/qwen3c", revision: "1899de" },
+    { ...IDENTITY, revision: "c1899deå", salt: "lice" },
+    { ...IDENTITY, model: 'qwen/qwen3","c1899de', revision: "" },
+    { ...IDENTITY, layout: kvLayout({ ...shape, layers: 4 }) },
+    { ...IDENTITY, layout: kvLayout({ ...shape, dtype: "bf16" }) },
+    { ...IDENTITY, layout: kvLayout({ ...shape, kvHeads: 64, headDim: 8 }) },
+    { ...IDENTITY, layout: kvLayout({ ...shape, chunkTokens: 8 }) },
+    // Fields that a layout's fingerprint covers count by themselves, too.
+    { ...IDENTITY, layout: { ...LAYOUT, chunkTokens: 8 } },
+    { ...IDENTITY, layout: { ...LAYOUT, dtype: "bf16" } },
+  ];
+  const tokens = Array.from({ length: 12 }, (_, i) => i);
+  const hashes = identities.flatMap((identity) => hexHashes(rootHash(identity), tokens, 4));
+  assertEquals(new Set(hashes).size, identities.length * 3);
+});
+
+Deno.test("rootHash() without revision and salt is that of empty ones", () => {
+  const { model, layout } = IDENTITY;
+  assertEquals(rootHash({ model, layout }), rootHash({ model, layout, revision: "", salt: "" }));
+});
+
+Deno.test("rootHash() refuses names that an object key refuses", () => {
+  assertThrows(() => rootHash({ ...IDENTITY, model: "a@b" }), TypeError, "Model name");
+  assertThrows(() => rootHash({ ...IDENTITY, model: "" }), RangeError, "Model name");
+  assertThrows(() => rootHash({ ...IDENTITY, model: "m".repeat(257) }), RangeError, "Model name");
+  assertThrows(() => rootHash({ ...IDENTITY, salt: "a/b" }), TypeError, "Cache salt");
+  assertThrows(() => rootHash({ ...IDENTITY, revision: "\ud800" }), TypeError, "Revision");
+});
+
+for (const token of [-1, 0.5, NaN, Infinity, 2 ** 32]) {
+  Deno.test(`chunkHashes() refuses ${token} as a token id, and says where it is`, () => {
+    const tokens = [1, 2, 3, token];
+    assertThrows(() => chunkHashes(rootHash(IDENTITY), tokens, 4), RangeError, "at index 3");
+  });
+}
+
+for (const chunkTokens of [0, -1, 1.5, NaN]) {
+  Deno.test(`chunkHashes() refuses chunks of ${chunkTokens} tokens`, () => {
+    assertThrows(
+      () => chunkHashes(rootHash(IDENTITY), [1], chunkTokens),
+      RangeError,
+      "chunkTokens",
+    );
+  });
+}
+
+Deno.test("chunkHashes() returns hashes of their own: changing one changes no other", () => {
+  const root = rootHash(IDENTITY);
+  const [first] = chunkHashes(root, [1, 2, 3, 4], 4);
+  const before = first?.toHex();
+  first?.fill(0);
+  assertEquals(hexHashes(root, [1, 2, 3, 4], 4), [before]);
+  assertNotEquals(before, root.toHex());
+});

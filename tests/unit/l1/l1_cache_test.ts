@@ -1,0 +1,746 @@
+import { assert, assertEquals, assertExists, assertThrows } from "@std/assert";
+import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import {
+  L1Cache,
+  type L1CacheOptions,
+  type L1Pin,
+  type L1StatusReport,
+  type ReadReservation,
+  type WriteReservation,
+} from "../../../src/l1/l1_cache.ts";
+import { LruPolicy } from "../../../src/l1/lru.ts";
+import { HostDevice } from "../../../src/memory/host_device.ts";
+import type { Slab } from "../../../src/memory/memory_device.ts";
+import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
+import { ManualClock } from "../../../src/testing/manual_clock.ts";
+import { deviceTest, gpuTest } from "../../support/devices.ts";
+import { assertNoLocks, assertRanges, lruL1, writeObjects } from "../../support/l1.ts";
+import { testKey, testKeys, testLayout } from "../../support/objects.ts";
+
+const SIZE = 1024;
+const LAYOUT = testLayout(SIZE);
+const WRITE_TTL_MS = 600_000;
+const READ_TTL_MS = 300_000;
+
+interface SetUp {
+  readonly l1: L1Cache;
+  readonly clock: ManualClock;
+  /** What listeners heard, in order. */
+  readonly heard: string[];
+}
+
+/** A cache with room for `objects` objects. */
+function setUp(objects = 8, options: Partial<L1CacheOptions> = {}): SetUp {
+  const clock = new ManualClock();
+  const l1 = new L1Cache({
+    device: new HostDevice(),
+    clock,
+    capacityBytes: objects * SIZE,
+    policy: new LruPolicy(),
+    ...options,
+  });
+  const heard: string[] = [];
+  l1.addListener({
+    written: (written) => heard.push(`written ${written.map(({ key }) => nameOf(key)).join(" ")}`),
+    removed: (key, reason) => heard.push(`${reason} ${nameOf(key)}`),
+  });
+  return { l1, clock, heard };
+}
+
+const NAMES = new Map(testKeys(64).map(({ id }, n) => [id, n]));
+
+/** The number that a test key was made of. */
+function nameOf(key: ObjectKey): string {
+  return String(NAMES.get(key.id));
+}
+
+function statuses(reservations: readonly { readonly status: string }[]): string[] {
+  return reservations.map(({ status }) => status);
+}
+
+function pinsOf(reservations: readonly ReadReservation[]): L1Pin[] {
+  return reservations.map((reservation) => {
+    if (reservation.status !== "success") throw new Error(`No pin: ${reservation.status}`);
+    return reservation.pin;
+  });
+}
+
+function pin(l1: L1Cache, n: number): L1Pin {
+  return pinsOf(l1.reserveRead([testKey(n)]))[0] as L1Pin;
+}
+
+function residents(l1: L1Cache): number[] {
+  return [...Array(64).keys()].filter((n) => l1.has(testKey(n)));
+}
+
+/** Numbers of a status report that a test cares for. */
+function pick<K extends keyof L1StatusReport>(l1: L1Cache, ...names: K[]): L1StatusReport[K][] {
+  const report = l1.reportStatus();
+  return names.map((name) => report[name]);
+}
+
+deviceTest("objects that were written can be read, byte for byte", async (device) => {
+  using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
+  const keys = testKeys(5);
+  writeObjects(l1, keys, LAYOUT);
+  const pins = pinsOf(l1.reserveRead(keys));
+  assertEquals(pins.map(({ key }) => key.id), keys.map(({ id }) => id));
+  assertEquals(pins.map(({ layout }) => layout), keys.map(() => LAYOUT));
+  await assertRanges(device, pins.map(({ range }) => range), keys);
+  assertEquals(l1.finishRead(pins), keys.map(() => "success"));
+  assertNoLocks(l1);
+});
+
+// reserveWrite()
+
+Deno.test("L1Cache.reserveWrite() reserves a range of the layout's size for each key", () => {
+  const { l1 } = setUp();
+  const reservations = l1.reserveWrite(testKeys(3), LAYOUT);
+  const ranges = reservations.map((r) => r.status === "success" ? r.range : null);
+  assertEquals(ranges.map((range) => range?.byteLength), [SIZE, SIZE, SIZE]);
+  assertEquals(new Set(ranges.map((range) => range?.byteOffset)).size, 3);
+  assertEquals(pick(l1, "stagingObjectCount", "stagingBytes", "writeLockedCount"), [
+    3,
+    3 * SIZE,
+    3,
+  ]);
+});
+
+Deno.test("L1Cache.reserveWrite() of no key does nothing", () => {
+  const { l1 } = setUp();
+  assertEquals(l1.reserveWrite([], LAYOUT), []);
+  assertEquals(pick(l1, "usedBytes", "outOfMemoryCount"), [0, 0]);
+});
+
+Deno.test("what is staged is invisible", () => {
+  const { l1 } = setUp();
+  l1.reserveWrite(testKeys(1), LAYOUT);
+  assertEquals(statuses(l1.reserveRead(testKeys(1))), ["key-not-exist"]);
+  assert(!l1.has(testKey(0)));
+});
+
+Deno.test("L1Cache.reserveWrite() refuses what is resident, pinned or not", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(2), LAYOUT);
+  pin(l1, 1);
+  assertEquals(statuses(l1.reserveWrite(testKeys(3), LAYOUT)), [
+    "key-not-writable",
+    "key-not-writable",
+    "success",
+  ]);
+});
+
+Deno.test("L1Cache.reserveWrite() refuses what the same writer has staged", () => {
+  const { l1 } = setUp();
+  assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["success"]);
+  assertEquals(statuses(l1.reserveWrite(testKeys(2), LAYOUT)), ["key-not-writable", "success"]);
+});
+
+Deno.test("L1Cache.reserveWrite() gives a key that a batch names twice one range", () => {
+  const { l1 } = setUp();
+  const keys = [testKey(0), testKey(1), testKey(0)];
+  assertEquals(statuses(l1.reserveWrite(keys, LAYOUT)), ["success", "success", "key-not-writable"]);
+  assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [2 * SIZE, 2]);
+  assertEquals(l1.finishWrite(keys), ["success", "success", "key-not-exist"]);
+  l1.clear();
+  assertEquals(pick(l1, "usedBytes"), [0]);
+});
+
+Deno.test("L1Cache.reserveWrite() reserves all of a batch or nothing", () => {
+  const { l1 } = setUp(4);
+  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "other" });
+  const batch = testKeys(3, 10);
+  assertEquals(statuses(l1.reserveWrite(batch, LAYOUT)), [
+    "out-of-memory",
+    "out-of-memory",
+    "out-of-memory",
+  ]);
+  assertEquals(pick(l1, "usedBytes", "stagingObjectCount", "outOfMemoryCount"), [2 * SIZE, 2, 1]);
+  assertEquals(l1.finishWrite(batch), ["key-not-exist", "key-not-exist", "key-not-exist"]);
+  assertEquals(statuses(l1.reserveWrite(batch.slice(0, 2), LAYOUT)), ["success", "success"]);
+});
+
+Deno.test("an object that is larger than the cache evicts nothing", () => {
+  const { l1 } = setUp(4);
+  writeObjects(l1, testKeys(4), LAYOUT);
+  assertEquals(l1.maxObjectBytes, 4 * SIZE);
+  const tooLarge = testLayout(4 * SIZE + 4);
+  assertEquals(statuses(l1.reserveWrite([testKey(9)], tooLarge)), ["out-of-memory"]);
+  assertEquals(residents(l1), [0, 1, 2, 3]);
+});
+
+Deno.test("the largest object finds room, whatever lay there before", () => {
+  const { l1 } = setUp(8, { slabBytes: 2 * SIZE });
+  writeObjects(l1, testKeys(7), LAYOUT);
+  writeObjects(l1, [testKey(9)], testLayout(l1.maxObjectBytes));
+  assertEquals(residents(l1), [9]);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  assertEquals(residents(l1), [0]);
+});
+
+// Several writers
+
+deviceTest("writers stage the same key at a time, each in a range of its own", async (device) => {
+  using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
+  const keys = testKeys(1);
+  const reserve = (writer: string): WriteReservation =>
+    l1.reserveWrite(keys, LAYOUT, { writer })[0] as WriteReservation;
+  const [a, b] = [reserve("a"), reserve("b")];
+  assert(a.status === "success" && b.status === "success");
+  assert(a.range.byteOffset !== b.range.byteOffset);
+  device.upload(b.range, [new Uint8Array(SIZE).fill(0xbb)]);
+  assertEquals(l1.finishWriteAndDelete(keys, { writer: "b" }), ["success"]);
+  writeObjects(l1, keys, LAYOUT);
+  assertEquals(l1.finishWrite(keys, { writer: "a" }), ["success"], "the first one's bytes stay");
+  await assertRanges(device, pinsOf(l1.reserveRead(keys)).map(({ range }) => range), keys);
+  assertEquals(pick(l1, "totalObjectCount", "usedBytes"), [1, SIZE]);
+});
+
+Deno.test("a writer cannot finish what another has staged", () => {
+  const { l1 } = setUp();
+  const keys = testKeys(1);
+  l1.reserveWrite(keys, LAYOUT, { writer: "a" });
+  assertEquals(l1.finishWrite(keys, { writer: "b" }), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(keys), ["key-not-exist"]);
+  assertEquals(l1.finishWriteAndDelete(keys, { writer: "b" }), ["key-not-exist"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead(keys, { writer: "b" })), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(keys, { writer: "a" }), ["success"]);
+});
+
+Deno.test("a writer that was slower than another drops its copy, and is told success", () => {
+  const { l1, heard } = setUp();
+  const keys = testKeys(2);
+  for (const writer of ["a", "b", "c"]) l1.reserveWrite(keys, LAYOUT, { writer });
+  assertEquals(l1.finishWrite(keys, { writer: "a" }), ["success", "success"]);
+  assertEquals(l1.finishWrite(keys, { writer: "b" }), ["success", "success"]);
+  const pins = pinsOf(l1.finishWriteAndReserveRead(keys, { writer: "c" }));
+  assertEquals(pick(l1, "usedBytes", "stagingObjectCount", "readLockedCount"), [2 * SIZE, 0, 2]);
+  assertEquals(heard, ["written 0 1"], "written through once");
+  l1.finishRead(pins);
+});
+
+// finishWrite(), finishWriteAndReserveRead(), finishWriteAndDelete()
+
+Deno.test("L1Cache.finishWrite() reports each key: staged, never reserved, finished before", () => {
+  const { l1 } = setUp();
+  l1.reserveWrite(testKeys(1), LAYOUT);
+  assertEquals(l1.finishWrite(testKeys(2)), ["success", "key-not-exist"]);
+  assertEquals(l1.finishWrite(testKeys(1)), ["key-not-exist"]);
+});
+
+Deno.test("L1Cache.finishWriteAndReserveRead() makes objects resident and pins them", () => {
+  const { l1, heard } = setUp(2);
+  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "prefetch:1" });
+  const reservations = l1.finishWriteAndReserveRead(testKeys(3), { writer: "prefetch:1" });
+  assertEquals(statuses(reservations), ["success", "success", "key-not-exist"]);
+  const pins = pinsOf(reservations.slice(0, 2));
+  assert(pins.every((each) => l1.isPinned(each)));
+  assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["out-of-memory"]);
+  assertEquals(heard, [], "what came from an adapter is not written through again");
+  l1.finishRead(pins);
+  assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["success"]);
+  assertEquals(heard, ["evicted 1"], "the tail first");
+});
+
+Deno.test("L1Cache.finishWriteAndDelete() frees what was never visible, and tells nobody", () => {
+  const { l1, heard } = setUp();
+  l1.reserveWrite(testKeys(2), LAYOUT);
+  assertEquals(l1.finishWriteAndDelete(testKeys(3)), ["success", "success", "key-not-exist"]);
+  assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
+  assertEquals(statuses(l1.reserveRead(testKeys(1))), ["key-not-exist"]);
+  assertEquals(l1.finishWriteAndDelete(testKeys(1)), ["key-not-exist"]);
+  assertEquals(heard, []);
+});
+
+// Write locks that expire
+
+Deno.test("L1Cache.finishWrite() is refused once the write lock has expired", async () => {
+  const { l1, clock, heard } = setUp();
+  l1.reserveWrite(testKeys(2), LAYOUT);
+  await clock.advance(WRITE_TTL_MS - 1);
+  assertEquals(l1.finishWrite([testKey(0)]), ["success"]);
+  await clock.advance(1);
+  assertEquals(l1.finishWrite([testKey(1)]), ["key-in-wrong-state"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead([testKey(1)])), ["key-in-wrong-state"]);
+  assert(!l1.has(testKey(1)));
+  assertEquals(heard, ["written 0"]);
+  assertEquals(l1.finishWriteAndDelete([testKey(1)]), ["success"]);
+  assertEquals(pick(l1, "stagingObjectCount", "usedBytes"), [0, SIZE]);
+});
+
+Deno.test("an expired reservation is handed over to the same writer, with a lock of its own", async () => {
+  const { l1, clock } = setUp(1);
+  l1.reserveWrite(testKeys(1), LAYOUT);
+  await clock.advance(WRITE_TTL_MS);
+  assertEquals(pick(l1, "writeLockedCount", "stagingObjectCount"), [0, 1]);
+  assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["success"]);
+  assertEquals(pick(l1, "writeLockedCount", "stagingObjectCount"), [1, 1]);
+  await clock.advance(WRITE_TTL_MS - 1);
+  assertEquals(l1.finishWrite(testKeys(1)), ["success"]);
+});
+
+Deno.test("room of expired reservations is used before anything is evicted", async () => {
+  const { l1, clock } = setUp(3);
+  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "gone" });
+  await clock.advance(WRITE_TTL_MS);
+  writeObjects(l1, [testKey(7)], LAYOUT);
+  assertEquals(statuses(l1.reserveWrite(testKeys(2, 8), LAYOUT)), ["success", "success"]);
+  assertEquals(residents(l1), [7]);
+  assertEquals(l1.finishWrite(testKeys(2), { writer: "gone" }), ["key-not-exist", "key-not-exist"]);
+});
+
+Deno.test("a live reservation is never reclaimed", async () => {
+  const { l1, clock } = setUp(2);
+  l1.reserveWrite(testKeys(1), LAYOUT);
+  await clock.advance(WRITE_TTL_MS - 1);
+  assertEquals(statuses(l1.reserveWrite(testKeys(2, 5), LAYOUT)), [
+    "out-of-memory",
+    "out-of-memory",
+  ]);
+  l1.clear();
+  assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
+  assertEquals(l1.finishWrite(testKeys(1)), ["success"]);
+});
+
+Deno.test("both lives of locks can be set", async () => {
+  const { l1, clock } = setUp(2, { writeTtlMs: 10, readTtlMs: 5 });
+  assertEquals(pick(l1, "writeTtlMs", "readTtlMs"), [10, 5]);
+  l1.reserveWrite(testKeys(2), LAYOUT);
+  await clock.advance(9);
+  assertEquals(l1.finishWrite([testKey(0)]), ["success"]);
+  const held = pin(l1, 0);
+  await clock.advance(1);
+  assertEquals(l1.finishWrite([testKey(1)]), ["key-in-wrong-state"]);
+  await clock.advance(4);
+  assert(!l1.isPinned(held));
+});
+
+// reserveRead(), finishRead(), pins
+
+Deno.test("L1Cache.reserveRead() reports each key: resident, staged, missing", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  l1.reserveWrite([testKey(1)], LAYOUT);
+  assertEquals(statuses(l1.reserveRead(testKeys(3))), [
+    "success",
+    "key-not-exist",
+    "key-not-exist",
+  ]);
+});
+
+Deno.test("an object stays pinned until every one of its pins is given up", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const pins = [pin(l1, 0), pin(l1, 0), pin(l1, 0)];
+  for (const each of pins) {
+    assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
+    assert(l1.isPinned(each));
+    assertEquals(l1.finishRead([each]), ["success"]);
+    assert(!l1.isPinned(each));
+  }
+  assertEquals(l1.delete(testKeys(1)), ["success"]);
+});
+
+Deno.test("a pin can be given up once: a second time takes nobody else's pin", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const [first, second] = [pin(l1, 0), pin(l1, 0)];
+  assertEquals(l1.finishRead([first, first]), ["success", "key-in-wrong-state"]);
+  assert(l1.isPinned(second));
+  assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
+});
+
+Deno.test("a pin that the cache did not make is no pin", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const { key, layout, range } = pin(l1, 0);
+  assertEquals(l1.finishRead([{ key, layout, range }]), ["key-not-exist"]);
+  assert(!l1.isPinned({ key, layout, range }));
+  assertEquals(pick(l1, "readLockedCount"), [1]);
+});
+
+Deno.test("a pin protects for its life, and no longer", async () => {
+  const { l1, clock } = setUp(1);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const held = pin(l1, 0);
+  await clock.advance(READ_TTL_MS - 1);
+  assert(l1.isPinned(held));
+  assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["out-of-memory"]);
+  await clock.advance(1);
+  assert(!l1.isPinned(held));
+  assertEquals(pick(l1, "readLockedCount"), [0]);
+  assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
+  assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["success"]);
+  assertEquals(l1.finishRead([held]), ["key-not-exist"]);
+});
+
+Deno.test("another pin extends the life of those before it", async () => {
+  const { l1, clock } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const first = pin(l1, 0);
+  await clock.advance(READ_TTL_MS - 1);
+  const second = pin(l1, 0);
+  await clock.advance(READ_TTL_MS - 1);
+  assert(l1.isPinned(first) && l1.isPinned(second));
+  assertEquals(l1.finishRead([first, second]), ["success", "success"]);
+});
+
+Deno.test("giving up an expired pin does not give up another's", async () => {
+  const { l1, clock } = setUp(1);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const expired = [pin(l1, 0), pin(l1, 0)];
+  await clock.advance(READ_TTL_MS);
+  const live = pin(l1, 0);
+  assertEquals(l1.finishRead(expired), ["key-in-wrong-state", "key-in-wrong-state"]);
+  assert(!expired.some((each) => l1.isPinned(each)));
+  assert(l1.isPinned(live));
+  assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["out-of-memory"]);
+  assertEquals(l1.finishRead([live]), ["success"]);
+  assertEquals(l1.delete(testKeys(1)), ["success"]);
+});
+
+Deno.test("a pin of an object that left does not pin the one that came in its place", async () => {
+  const { l1, clock } = setUp(1);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const old = pin(l1, 0);
+  await clock.advance(READ_TTL_MS);
+  assertEquals(l1.delete(testKeys(1)), ["success"]);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const live = pin(l1, 0);
+  assert(!l1.isPinned(old));
+  assertEquals(l1.finishRead([old]), ["key-not-exist"]);
+  assert(l1.isPinned(live));
+});
+
+// Temporary objects
+
+Deno.test("a temporary object leaves with its last reader, not before", () => {
+  const { l1, heard } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
+  assertEquals(pick(l1, "temporaryCount"), [1]);
+  const pins = [pin(l1, 0), pin(l1, 0)];
+  l1.finishRead(pins.slice(0, 1));
+  assert(l1.has(testKey(0)));
+  l1.finishRead(pins.slice(1));
+  assert(!l1.has(testKey(0)));
+  assertEquals(pick(l1, "usedBytes", "temporaryCount"), [0, 0]);
+  assertEquals(heard, ["temporary 0"], "never written through");
+  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+});
+
+Deno.test("a temporary object is evicted like any other while nobody reads it", async () => {
+  const { l1, clock, heard } = setUp(1);
+  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
+  pin(l1, 0);
+  await clock.advance(READ_TTL_MS);
+  writeObjects(l1, [testKey(1)], LAYOUT);
+  assertEquals(heard, ["evicted 0", "written 1"]);
+});
+
+Deno.test("a temporary object whose readers vanished leaves with the next one", async () => {
+  const { l1, clock } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
+  pin(l1, 0);
+  await clock.advance(READ_TTL_MS);
+  l1.finishRead([pin(l1, 0)]);
+  assert(!l1.has(testKey(0)));
+});
+
+// Eviction
+
+Deno.test("L1Cache.reserveWrite() evicts what was used longest ago, and no more than it needs", () => {
+  const { l1, heard } = setUp(4);
+  for (const key of testKeys(4)) writeObjects(l1, [key], LAYOUT);
+  l1.touch([testKey(0)]);
+  heard.length = 0;
+  l1.reserveWrite([testKey(10)], LAYOUT);
+  assertEquals(heard, ["evicted 1"]);
+  l1.reserveWrite(testKeys(2, 11), LAYOUT);
+  assertEquals(heard, ["evicted 1", "evicted 2", "evicted 3"]);
+  assertEquals(residents(l1), [0]);
+  assertEquals(pick(l1, "evictedCount", "outOfMemoryCount"), [3, 0]);
+});
+
+Deno.test("the tail of a prefix is evicted before its head", () => {
+  const { l1 } = setUp(5);
+  writeObjects(l1, testKeys(5), LAYOUT);
+  l1.reserveWrite(testKeys(2, 10), LAYOUT);
+  assertEquals(residents(l1), [0, 1, 2]);
+  l1.touch(testKeys(3));
+  l1.reserveWrite([testKey(12)], LAYOUT);
+  assertEquals(residents(l1), [0, 1]);
+});
+
+Deno.test("a pin is no use: it does not change what is evicted first", () => {
+  const { l1 } = setUp(3);
+  for (const key of testKeys(3)) writeObjects(l1, [key], LAYOUT);
+  l1.finishRead([pin(l1, 0)]);
+  l1.reserveWrite([testKey(10)], LAYOUT);
+  assertEquals(residents(l1), [1, 2]);
+});
+
+Deno.test("what is pinned is never evicted; what is used less recently goes instead", () => {
+  const { l1 } = setUp(4);
+  for (const key of testKeys(4)) writeObjects(l1, [key], LAYOUT);
+  const pins = [pin(l1, 0), pin(l1, 2)];
+  assertEquals(statuses(l1.reserveWrite(testKeys(2, 10), LAYOUT)), ["success", "success"]);
+  assertEquals(residents(l1), [0, 2]);
+  assertEquals(statuses(l1.reserveWrite([testKey(12)], LAYOUT)), ["out-of-memory"]);
+  assert(pins.every((each) => l1.isPinned(each)));
+});
+
+Deno.test("an object of another size evicts as many as it needs room of", () => {
+  const { l1 } = setUp(6);
+  for (const key of testKeys(6)) writeObjects(l1, [key], LAYOUT);
+  assertEquals(statuses(l1.reserveWrite([testKey(10)], testLayout(3 * SIZE))), ["success"]);
+  assertEquals(residents(l1), [3, 4, 5]);
+});
+
+deviceTest("pinned objects keep their bytes while others come and go", async (device) => {
+  using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
+  const kept = testKeys(3);
+  writeObjects(l1, kept, LAYOUT);
+  const pins = pinsOf(l1.reserveRead(kept));
+  for (let n = 10; n < 40; n++) {
+    writeObjects(l1, [testKey(n)], testLayout(256 * (1 + n % 8)));
+  }
+  await assertRanges(device, pins.map(({ range }) => range), kept);
+  l1.finishRead(pins);
+});
+
+// Listeners
+
+Deno.test("listeners hear of written objects in one call, in the order of the keys", () => {
+  const { l1, heard } = setUp();
+  l1.reserveWrite(testKeys(3), LAYOUT);
+  l1.reserveWrite([testKey(3)], LAYOUT, { temporary: true });
+  l1.finishWrite([testKey(2), testKey(9), testKey(3), testKey(0)]);
+  assertEquals(heard, ["written 2 0"]);
+  l1.finishWrite([testKey(9)]);
+  assertEquals(heard, ["written 2 0"], "nothing was written");
+});
+
+Deno.test("every listener hears what left and why", () => {
+  const { l1, heard } = setUp(2);
+  const alsoHeard: string[] = [];
+  l1.addListener({ removed: (key, reason) => alsoHeard.push(`${reason} ${nameOf(key)}`) });
+  writeObjects(l1, testKeys(2), LAYOUT);
+  l1.reserveWrite([testKey(2)], LAYOUT);
+  l1.delete([testKey(0)]);
+  l1.finishWrite([testKey(2)]);
+  l1.clear();
+  const expected = ["evicted 1", "deleted 0", "deleted 2"];
+  assertEquals(alsoHeard, expected);
+  assertEquals(heard.filter((line) => !line.startsWith("written")), expected);
+});
+
+Deno.test("listeners are told when a call has done all its work, and may call the cache", () => {
+  const { l1, clock } = setUp(4);
+  const states: (readonly number[])[] = [];
+  l1.addListener({
+    written: () => states.push(residents(l1)),
+    removed: () => {
+      states.push(residents(l1));
+      l1.reserveRead(testKeys(1));
+      l1.delete(testKeys(4));
+    },
+  });
+  writeObjects(l1, testKeys(3), LAYOUT);
+  l1.delete(testKeys(3));
+  assertEquals(states.splice(0), [[0, 1, 2], [], [], []]);
+  writeObjects(l1, testKeys(3), LAYOUT);
+  l1.clear();
+  assertEquals(states.splice(0), [[0, 1, 2], [], [], []]);
+  writeObjects(l1, testKeys(2), LAYOUT, { temporary: true });
+  l1.finishRead([pin(l1, 0), pin(l1, 1)]);
+  assertEquals(states.splice(0), [[], []]);
+  assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
+  assertEquals(clock.pendingTimers, 0);
+});
+
+// delete(), clear(), dispose
+
+Deno.test("L1Cache.delete() reports each key: resident, pinned, staged, missing", () => {
+  const { l1, heard } = setUp();
+  writeObjects(l1, testKeys(2), LAYOUT);
+  pin(l1, 1);
+  l1.reserveWrite([testKey(2)], LAYOUT);
+  heard.length = 0;
+  assertEquals(l1.delete(testKeys(4)), [
+    "success",
+    "key-is-locked",
+    "key-is-locked",
+    "key-not-exist",
+  ]);
+  assertEquals(residents(l1), [1]);
+  assertEquals(heard, ["deleted 0"]);
+});
+
+Deno.test("L1Cache.delete() frees an expired reservation, and leaves live ones", async () => {
+  const { l1, clock } = setUp();
+  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "gone" });
+  await clock.advance(WRITE_TTL_MS);
+  l1.reserveWrite([testKey(1)], LAYOUT, { writer: "live" });
+  assertEquals(l1.delete(testKeys(2)), ["key-not-exist", "key-is-locked"]);
+  assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [SIZE, 1]);
+  assertEquals(l1.finishWrite([testKey(1)], { writer: "live" }), ["success"]);
+});
+
+Deno.test("L1Cache.delete() removes a resident object beside which another writer stages", () => {
+  const { l1 } = setUp();
+  l1.reserveWrite(testKeys(1), LAYOUT, { writer: "slow" });
+  writeObjects(l1, testKeys(1), LAYOUT);
+  assertEquals(l1.delete(testKeys(1)), ["success"]);
+  assertEquals(l1.finishWrite(testKeys(1), { writer: "slow" }), ["success"]);
+  assert(l1.has(testKey(0)));
+});
+
+Deno.test("L1Cache.clear() removes what nobody pins or writes, and expired reservations", async () => {
+  const { l1, clock } = setUp();
+  l1.reserveWrite([testKey(9)], LAYOUT, { writer: "gone" });
+  await clock.advance(WRITE_TTL_MS);
+  writeObjects(l1, testKeys(4), LAYOUT);
+  const held = pin(l1, 1);
+  l1.reserveWrite([testKey(8)], LAYOUT);
+  l1.clear();
+  assertEquals(residents(l1), [1]);
+  assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [2 * SIZE, 1]);
+  l1.finishRead([held]);
+  l1.finishWriteAndDelete([testKey(8)]);
+  l1.clear();
+  assertEquals(pick(l1, "usedBytes", "totalObjectCount", "fragmentation"), [0, 0, 0]);
+});
+
+Deno.test("a disposed cache holds nothing, its pins are void, and every call says so", () => {
+  const { l1, heard } = setUp();
+  writeObjects(l1, testKeys(2), LAYOUT);
+  l1.reserveWrite([testKey(5)], LAYOUT);
+  const pins = pinsOf(l1.reserveRead(testKeys(2)));
+  heard.length = 0;
+  l1[Symbol.dispose]();
+  assertEquals(heard, ["device-lost 0", "device-lost 1"]);
+  assert(!pins.some((each) => l1.isPinned(each)));
+  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+  assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["device-lost"]);
+  assertEquals(l1.finishWrite([testKey(5)]), ["device-lost"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead([testKey(5)])), ["device-lost"]);
+  assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
+  assertEquals(l1.finishWriteAndDelete([testKey(5)]), ["key-not-exist"]);
+  assertEquals(l1.delete(testKeys(1)), ["key-not-exist"]);
+  l1.touch(testKeys(1));
+  l1.clear();
+  l1[Symbol.dispose]();
+  assertEquals(heard, ["device-lost 0", "device-lost 1"], "told once");
+  assertEquals(pick(l1, "isHealthy", "totalObjectCount", "usedBytes", "slabBytes"), [
+    false,
+    0,
+    0,
+    0,
+  ]);
+});
+
+gpuTest("a lost device voids all pins at once and takes no objects", async (gpuDevice) => {
+  using device = WebGpuDevice.adopt(gpuDevice);
+  using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  l1.reserveWrite([testKey(1)], LAYOUT);
+  const held = pin(l1, 0);
+  gpuDevice.destroy();
+  await device.lost;
+  assert(!l1.isPinned(held));
+  assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
+  assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
+  assertEquals(statuses(l1.reserveWrite([testKey(2)], LAYOUT)), ["device-lost"]);
+  assertEquals(l1.finishWrite([testKey(1)]), ["device-lost"]);
+  assertEquals(pick(l1, "isHealthy"), [false]);
+});
+
+// Memory that the device does not have
+
+/** Host memory whose slab number `bad` turns out not to exist. */
+class PoorDevice extends HostDevice {
+  readonly #bad: number;
+  #created = 0;
+
+  constructor(bad: number) {
+    super();
+    this.#bad = bad;
+  }
+
+  override createSlab(byteLength: number): Slab {
+    const valid = Promise.resolve(this.#created++ !== this.#bad);
+    return { ...super.createSlab(byteLength), valid };
+  }
+}
+
+Deno.test("a slab that the device does not have takes exactly its objects with it", async () => {
+  const options = { device: new PoorDevice(1), slabBytes: 2 * SIZE };
+  const { l1, heard } = setUp(8, options);
+  writeObjects(l1, testKeys(3), LAYOUT);
+  l1.reserveWrite([testKey(3)], LAYOUT);
+  const [kept, void_] = [pin(l1, 0), pin(l1, 2)];
+  heard.length = 0;
+  for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  assertEquals(residents(l1), [0, 1]);
+  assertEquals(heard, ["device-lost 2"]);
+  assertEquals([l1.isPinned(kept), l1.isPinned(void_)], [true, false]);
+  assertEquals(l1.finishRead([kept, void_]), ["success", "key-not-exist"]);
+  assertEquals(l1.finishWrite([testKey(3)]), ["key-not-exist"]);
+  assertEquals(
+    pick(l1, "failedSlabCount", "isHealthy", "usedBytes", "slabs", "totalObjectCount"),
+    [1, false, 2 * SIZE, 1, 2],
+  );
+  // What is left goes on working, within what the device has.
+  writeObjects(l1, testKeys(2, 10), LAYOUT);
+  assertEquals(residents(l1), [10, 11]);
+  assertEquals(statuses(l1.reserveWrite(testKeys(3, 20), LAYOUT))[0], "out-of-memory");
+});
+
+// Status
+
+Deno.test("L1Cache.reportStatus() counts exactly", async () => {
+  const { l1, clock } = setUp(16, { slabBytes: 8 * SIZE });
+  l1.reserveWrite([testKey(0)], LAYOUT, { writer: "gone" });
+  await clock.advance(WRITE_TTL_MS);
+  writeObjects(l1, testKeys(3, 1), LAYOUT);
+  writeObjects(l1, [testKey(4)], testLayout(1000), { temporary: true });
+  l1.reserveWrite(testKeys(2, 5), testLayout(512));
+  l1.reserveWrite([testKey(1)], LAYOUT, { writer: "refused" });
+  pin(l1, 1);
+  pin(l1, 1);
+  pin(l1, 4);
+  l1.reserveWrite([testKey(30)], testLayout(64 * SIZE));
+  assertEquals(l1.reportStatus(), {
+    isHealthy: true,
+    totalObjectCount: 7,
+    writeLockedCount: 2,
+    readLockedCount: 2,
+    temporaryCount: 1,
+    stagingObjectCount: 3,
+    stagingBytes: 2 * SIZE,
+    usedBytes: 6 * SIZE,
+    slabBytes: 8 * SIZE,
+    capacityBytes: 16 * SIZE,
+    largestFreeBytes: 2 * SIZE,
+    slabs: 1,
+    fragmentation: 0,
+    usageRatio: 6 / 16,
+    evictedCount: 0,
+    outOfMemoryCount: 1,
+    failedSlabCount: 0,
+    evictionPolicy: "lru",
+    writeTtlMs: WRITE_TTL_MS,
+    readTtlMs: READ_TTL_MS,
+  });
+});
+
+Deno.test("L1Cache takes no memory before it needs any", () => {
+  const { l1 } = setUp();
+  assertEquals(pick(l1, "slabs", "slabBytes", "usageRatio"), [0, 0, 0]);
+});
+
+Deno.test("L1Cache refuses sizes that are no multiple of 256", () => {
+  assertThrows(() => setUp(1, { capacityBytes: 1000 }), RangeError, "capacityBytes");
+  assertThrows(() => setUp(1, { slabBytes: 1000 }), RangeError, "slabBytes");
+  assertExists(setUp(1).l1);
+});

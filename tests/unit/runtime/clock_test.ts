@@ -1,0 +1,80 @@
+import { assert, assertEquals } from "@std/assert";
+import { systemClock, wait } from "../../../src/runtime/clock.ts";
+import { ManualClock } from "../../../src/testing/manual_clock.ts";
+
+/** Whether a promise has settled, without waiting for it. */
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  promise.finally(() => settled = true);
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  return settled;
+}
+
+Deno.test("systemClock.now() never goes backwards", () => {
+  let before = systemClock.now();
+  for (let i = 0; i < 1000; i++) {
+    const now = systemClock.now();
+    assert(now >= before);
+    before = now;
+  }
+});
+
+Deno.test("systemClock.schedule() calls once the delay is over", async () => {
+  const start = systemClock.now();
+  await new Promise<void>((resolve) => systemClock.schedule(resolve, 2));
+  assert(systemClock.now() - start >= 1, "1 ms of rounding at most");
+});
+
+Deno.test("systemClock.schedule() returns what cancels the call, also twice and too late", async () => {
+  let calls = 0;
+  const cancel = systemClock.schedule(() => calls++, 0);
+  cancel();
+  cancel();
+  const cancelTooLate = await new Promise<() => void>((resolve) => {
+    const late = systemClock.schedule(() => resolve(late), 0);
+  });
+  cancelTooLate();
+  assertEquals(calls, 0);
+});
+
+Deno.test("wait() resolves after the delay, not before", async () => {
+  const clock = new ManualClock();
+  const waiting = wait(clock, 100);
+  await clock.advance(99);
+  assert(!await isSettled(waiting));
+  await clock.advance(1);
+  assert(await isSettled(waiting));
+});
+
+Deno.test("wait() resolves at once when its signal aborts, and leaves no timer", async () => {
+  const clock = new ManualClock();
+  const controller = new AbortController();
+  const waiting = wait(clock, 100, controller.signal);
+  assert(!await isSettled(waiting));
+  controller.abort();
+  await waiting;
+  assertEquals(clock.pendingTimers, 0);
+});
+
+Deno.test("wait() schedules nothing when its signal aborted before", async () => {
+  const clock = new ManualClock();
+  await wait(clock, 100, AbortSignal.abort());
+  assertEquals(clock.pendingTimers, 0);
+});
+
+Deno.test("wait() leaves no listener on its signal", async () => {
+  const clock = new ManualClock();
+  const { signal } = new AbortController();
+  let listeners = 0;
+  const add = signal.addEventListener.bind(signal);
+  const remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
+  signal.removeEventListener = (
+    ...args: Parameters<typeof remove>
+  ) => (listeners--, remove(...args));
+  const waiting = wait(clock, 100, signal);
+  assertEquals(listeners, 1);
+  await clock.advance(100);
+  await waiting;
+  assertEquals(listeners, 0);
+});
