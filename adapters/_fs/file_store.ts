@@ -1,5 +1,5 @@
 import { pooledMap } from "@std/async";
-import { join } from "@std/path";
+import { dirname, join } from "@std/path";
 import {
   AdapterError,
   type AdapterObject,
@@ -17,7 +17,7 @@ import {
   type ObjectKey,
   systemRandom,
 } from "../../src/l2/adapter.ts";
-import { publishFile } from "./publish_file.ts";
+import { publishFile, syncDirectory } from "./publish_file.ts";
 
 /** File operations at a time: Deno has 32 threads for all of them, and other work needs some. */
 const CONCURRENCY = 8;
@@ -167,7 +167,7 @@ export class FileStore implements L2Adapter {
   }
 
   async #publish(object: AdapterObject): Promise<void> {
-    const { tmpPath, durability } = this.#options;
+    const { basePath, tmpPath, durability } = this.#options;
     const finalPath = this.#pathOf(object.key);
     const name = `${this.#writerTag}-${(this.#temporaryFiles++).toString(36)}.tmp`;
     const publish = (): Promise<void> =>
@@ -178,7 +178,8 @@ export class FileStore implements L2Adapter {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
       // The first object of a directory, or somebody removed it while we run.
       await makeDirectory(tmpPath);
-      await makeDirectory(join(finalPath, ".."));
+      await makeDirectory(dirname(finalPath));
+      if (durability === "full") await syncDirectory(basePath);
       await publish();
     }
   }

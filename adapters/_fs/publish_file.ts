@@ -36,8 +36,11 @@ export async function publishFile(options: PublishOptions): Promise<void> {
     await Deno.remove(tmpPath).catch(() => {});
     throw error;
   }
-  if (durability === "full") {
-    using directory = await Deno.open(dirname(finalPath), { read: true });
-    await directory.sync();
-  }
+  if (durability === "full") await syncDirectory(dirname(finalPath));
+}
+
+/** Makes the names in a directory survive a power cut. */
+export async function syncDirectory(path: string): Promise<void> {
+  using directory = await Deno.open(path, { read: true });
+  await directory.sync();
 }

@@ -16,8 +16,8 @@ const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
 export function encodeFileName(key: ObjectKey): string {
   const rank = key.kvRank.toString(16).padStart(8, "0");
   const group = key.objectGroup.toString(16);
-  const salt = key.cacheSalt === "" ? "" : `@${escapeText(key.cacheSalt)}`;
-  const name = `${escapeText(key.model)}@0x${rank}@${group}@${key.chunkHashHex}${salt}.data`;
+  const salt = key.cacheSalt === "" ? "" : `@${escapeSalt(key.cacheSalt)}`;
+  const name = `${escapeModel(key.model)}@0x${rank}@${group}@${key.chunkHashHex}${salt}.data`;
   return name.length <= MAX_FILE_NAME_BYTES ? name : `h-${key.digest.toHex()}.data`;
 }
 
@@ -56,6 +56,18 @@ export function decodeFileName(name: string): ObjectKey | null {
   } catch {
     return null;
   }
+}
+
+const escapeModel = rememberLast(escapeText);
+const escapeSalt = rememberLast(escapeText);
+
+/** Every chunk of a prompt has the same model and salt: escaped once, not once a chunk. */
+function rememberLast(compute: (text: string) => string): (text: string) => string {
+  let last: { text: string; result: string } | undefined;
+  return (text) => {
+    if (last?.text !== text) last = { text, result: compute(text) };
+    return last.result;
+  };
 }
 
 function escapeText(text: string): string {

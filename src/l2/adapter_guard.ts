@@ -210,7 +210,10 @@ export class AdapterGuard {
     unlocked.catch((cause: unknown) => this.#fail("lookup", cause));
   }
 
-  /** Loads objects and verifies them; damaged ones are removed, so that lookups miss them. */
+  /**
+   * Loads objects that a lookup locked, and verifies them. It gives up the locks, as soon as the
+   * adapter has let go of the buffers, and removes damaged objects, so that lookups miss them.
+   */
   async load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
     const call = await this.#call("load", undefined, async (signal) => {
       const loaded = copyBits(await this.#adapter.load(objects, { signal }), objects.length);
@@ -219,6 +222,9 @@ export class AdapterGuard {
       }
       return loaded;
     });
+    const keys = objects.map(({ key }) => key);
+    if (call.late === undefined) this.unlock(keys);
+    else call.late.then(() => this.unlock(keys));
     const verified = new Bitmap(objects.length);
     const damaged: ObjectKey[] = [];
     for (const [i, { key, layout, parts, byteLength }] of objects.entries()) {

@@ -57,21 +57,23 @@ export class HostDevice implements MemoryDevice {
     }
   }
 
-  /** All of them: objects are read in place. */
+  /** All of them: there are no read-back buffers to fill. */
   countReadable(sizes: readonly number[]): number {
     return sizes.length;
   }
 
-  /** Hands out views of the objects themselves: nothing is copied, nothing is waited for. */
-  // deno-lint-ignore require-await -- argument errors must reject, as they do on a GPU
-  async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
-    const objects = requests.map(({ range, tailBytes }) => {
-      checkRange("Read-back range", range);
-      const start = range.byteOffset;
-      const payload = hostBytes(range.buffer).subarray(start, start + range.byteLength);
-      return tailBytes === 0 ? [payload] : [payload, new Uint8Array(tailBytes)];
+  /** Copies the objects: whoever gets them cannot change what lies in device memory. */
+  readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
+    return Promise.try(() => {
+      const objects = requests.map(({ range, tailBytes }) => {
+        checkRange("Read-back range", range);
+        const { buffer, byteOffset, byteLength } = range;
+        const bytes = new Uint8Array(byteLength + tailBytes);
+        bytes.set(hostBytes(buffer).subarray(byteOffset, byteOffset + byteLength));
+        return [bytes];
+      });
+      return { objects, [Symbol.dispose]: () => {} };
     });
-    return { objects, [Symbol.dispose]: () => {} };
   }
 
   /** Nothing to release. */

@@ -189,7 +189,9 @@ export class PrefetchController {
   ): Promise<void> {
     const { scratch, l1 } = this.#options;
     using cleanup = new DisposableStack();
-    cleanup.defer(() => adapter.unlock(batch.map((index) => request.key(index))));
+    // The lookup locked the whole batch; a load gives up the locks of what it loads.
+    let locked = batch;
+    cleanup.defer(() => adapter.unlock(locked.map((index) => request.key(index))));
     const sizes = batch.map((index) => objectBytes(request, index));
     const packing = packPieces(sizes, scratch.blockBytes);
     // Who waits here holds no device memory, and goes on only if its caller still waits.
@@ -210,6 +212,8 @@ export class PrefetchController {
         (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
       ),
     }));
+    const loading = new Set(indices);
+    locked = batch.filter((index) => !loading.has(index));
     const { done, settled } = await adapter.load(objects);
     // An adapter past its deadline may still write into the blocks: nobody else gets them.
     isAbandoned = settled !== undefined;

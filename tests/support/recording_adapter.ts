@@ -6,6 +6,7 @@ import {
   concatParts,
   fillParts,
   type L2Adapter,
+  type LookupOptions,
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
@@ -16,7 +17,10 @@ import { sealedObject } from "./sealed_objects.ts";
 /** What a call waits for, or throws, before it does its work. */
 export type Before<Item> = (items: readonly Item[], signal: AbortSignal) => void | Promise<void>;
 
-/** Objects in a Map, with every call and lock recorded, and a hook for each call. */
+/**
+ * Objects in a Map, with every call and lock recorded, and a hook for each call. The lookup of a
+ * chain stops at its first gap.
+ */
 export class RecordingAdapter implements L2Adapter {
   readonly capabilities = {};
   /** What is stored, by key id. */
@@ -54,10 +58,14 @@ export class RecordingAdapter implements L2Adapter {
     return { stored: new Bitmap(batch.length, batch.length), bytes };
   }
 
-  async lookupAndLock(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<Bitmap> {
+  async lookupAndLock(
+    keys: readonly ObjectKey[],
+    { prefix, signal }: LookupOptions,
+  ): Promise<Bitmap> {
     this.lookups.push(keys.map(({ id }) => id));
     await this.beforeLookup(keys, signal);
-    const found = Bitmap.from(keys, ({ id }) => this.held.has(id));
+    const held = Bitmap.from(keys, ({ id }) => this.held.has(id));
+    const found = prefix ? new Bitmap(keys.length, held.countLeadingOnes()) : held;
     for (const { id } of found.gather(keys)) this.#locks.set(id, (this.#locks.get(id) ?? 0) + 1);
     return found;
   }

@@ -550,9 +550,12 @@ Deno.test("TieredCache.close() lets a match that moves bytes end first", async (
   const matched = cache.match(testKeys(2), LAYOUT);
   await reached.promise;
   const closed = cache.close();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert(!adapter.isDisposed, "its bytes are still under way");
   released.open();
   assertEquals((await matched).length, 2);
   await closed;
+  assert(adapter.isDisposed);
   assertIdle(cache);
 });
 

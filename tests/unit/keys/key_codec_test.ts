@@ -95,7 +95,9 @@ const EXAMPLES: readonly (readonly [Partial<ObjectKeyFields>, string])[] = [
 
 for (const [fields, name] of EXAMPLES) {
   Deno.test(`encodeFileName() gives ${name}`, () => {
-    assertEquals(encodeFileName(keyOf(fields)), name);
+    const key = keyOf(fields);
+    assertEquals(encodeFileName(key), name);
+    assertEquals(decodedId(name), isHashedFileName(name) ? undefined : key.id);
   });
 }
 

@@ -438,6 +438,6 @@ Deno.test("L1Cache does what its model does, whatever is called in which order",
       }
       pair.finish();
     }),
-    numRuns(800),
+    numRuns(2500),
   );
 });

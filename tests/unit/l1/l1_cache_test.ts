@@ -535,7 +535,7 @@ Deno.test("every listener hears what left and why", () => {
 });
 
 Deno.test("listeners are told when a call has done all its work, and may call the cache", () => {
-  const { l1, clock } = setUp(4);
+  const { l1 } = setUp(4);
   const states: (readonly number[])[] = [];
   l1.addListener({
     written: () => states.push(residents(l1)),
@@ -555,7 +555,10 @@ Deno.test("listeners are told when a call has done all its work, and may call th
   l1.finishRead([pin(l1, 0), pin(l1, 1)]);
   assertEquals(states.splice(0), [[], []]);
   assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
-  assertEquals(clock.pendingTimers, 0);
+  writeObjects(l1, testKeys(4, 20), LAYOUT);
+  states.length = 0;
+  l1.reserveWrite(testKeys(3, 30), LAYOUT);
+  assertEquals(states.splice(0), [[20], [20], [20]]);
 });
 
 // delete(), clear(), dispose

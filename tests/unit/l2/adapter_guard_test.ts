@@ -66,7 +66,8 @@ for (const [what, fail, reason] of FAILURES) {
     await clock.advance(0);
     await guard.close();
     const status = guard.reportStatus();
-    assertEquals(status.failedCalls, 6);
+    // Two unlocks: the load's and the caller's.
+    assertEquals(status.failedCalls, 7);
     assertEquals(status.failedStores, 3);
     assertEquals(status.missedLoads, 3);
     assertEquals([status.lookedUpKeys, status.foundKeys], [3, 0]);
@@ -248,6 +249,44 @@ Deno.test("a damaged object is deleted", async () => {
   assertEquals(await load(), "0");
   assertEquals(deleted.map(({ id }) => id), [keys[0]?.id]);
   assertEquals(guard.reportStatus().damagedObjects, { "payload-checksum": 1 });
+});
+
+Deno.test("a damaged object is deleted from an adapter that keeps what is locked", async () => {
+  const locked = new Set<string>();
+  const deleted: string[] = [];
+  const { guard } = await filledGuard({
+    lookupAndLock: (keys) => {
+      for (const { id } of keys) locked.add(id);
+      return Promise.resolve(new Bitmap(keys.length, keys.length));
+    },
+    unlock: (keys) => keys.forEach(({ id }) => locked.delete(id)),
+    load: (objects) => Promise.resolve(new Bitmap(objects.length, objects.length)),
+    delete: (keys) => {
+      const free = Bitmap.from(keys, ({ id }) => !locked.has(id));
+      deleted.push(...free.gather(keys).map(({ id }) => id));
+      return Promise.resolve(free);
+    },
+  });
+  await guard.lookup(keys, prefix);
+  assertEquals(String((await guard.load(empty())).done), "000");
+  assertEquals(deleted, keys.map(({ id }) => id));
+});
+
+Deno.test("a load past its deadline keeps its locks until the adapter has ended", async () => {
+  const late = Promise.withResolvers<Bitmap>();
+  const unlocked: string[] = [];
+  const { guard, clock } = await filledGuard({
+    load: () => late.promise,
+    unlock: (keys) => void unlocked.push(...keys.map(({ id }) => id)),
+  });
+  const loading = guard.load(empty());
+  await clock.advance(TIMEOUTS.loadMs);
+  const { done, settled } = await loading;
+  assertEquals([String(done), unlocked.length], ["000", 0]);
+  late.resolve(new Bitmap(3));
+  await settled;
+  await clock.advance(0);
+  assertEquals(unlocked, keys.map(({ id }) => id));
 });
 
 Deno.test("an object of another layout is a miss, and is not deleted", async () => {

@@ -230,6 +230,17 @@ deviceTest(
   },
 );
 
+Deno.test("PrefetchController.prefetch() stops loading behind an object that fails to load", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  const keys = testKeys(48);
+  adapter.seed(keys, LAYOUT);
+  adapter.beforeLoad = () => void adapter.held.delete(keys[3]?.id ?? "");
+
+  assertEquals(await t.count(keys), [3, 0]);
+  assertEquals(adapter.loads.length, 2, "of four batches, two were under way");
+});
+
 Deno.test("PrefetchController.prefetch() ends before an object that is damaged", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
@@ -472,15 +483,19 @@ deviceTest(
       for (const { parts } of batch) for (const part of parts) part.fill(0xee);
     };
     const waiting = t.count(slowKeys, { deadlineMs: 100 });
+    await settle();
     await t.clock.advance(100);
     assertEquals(await waiting, [0, 0]);
     // The adapter's own deadline passes as well, and still it has not let go.
     await t.clock.advance(30_000);
 
-    // Between a load and its upload, the adapter that is late writes.
-    good.beforeLoad = async () => {
-      if (good.loads.length === 2) open();
+    // The adapter that is late writes while another's objects wait to be verified and uploaded.
+    const load = good.load.bind(good);
+    good.load = async (...args) => {
+      const loaded = await load(...args);
+      open();
       await settle();
+      return loaded;
     };
     const hit = await t.prefetch.prefetch(goodKeys, LAYOUT);
     await assertRanges(device, ranges(hit), goodKeys.slice(0, 40));
@@ -547,6 +562,37 @@ Deno.test("PrefetchController.prefetch() rejects when the caller aborts", async 
     assertEquals(t.clock.pendingTimers, 0);
     adapter[phase] = () => {};
   }
+});
+
+Deno.test("PrefetchController.prefetch() answers once, whenever the caller aborts", async () => {
+  let answers = 0;
+  // Which turn of the microtask queue brings the answer, is its own affair: all are tried.
+  for (let turns = 0; turns < 60; turns++) {
+    const adapter = new RecordingAdapter();
+    using t = setUp(new HostDevice(), [adapter]);
+    const keys = testKeys(4);
+    adapter.seed(keys, LAYOUT);
+    const reached = gate();
+    adapter.beforeLoad = () => reached.open();
+    const controller = new AbortController();
+
+    const outcome = t.prefetch.prefetch(keys, LAYOUT, {
+      signal: controller.signal,
+      deadlineMs: 100,
+    }).catch(() => null);
+    await reached.promise;
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+    controller.abort();
+    const hit = await outcome;
+    await settle();
+
+    assertEquals(t.l1.reportStatus().readLockedCount, hit === null ? 0 : 4, `${turns} turns`);
+    if (hit === null) continue;
+    answers++;
+    assert(hit.pins.length === 4 && hit.pins.every((pin) => t.l1.isPinned(pin)));
+    t.release(hit);
+  }
+  assert(answers > 0 && answers < 60, "both outcomes were seen");
 });
 
 gpuTest(
