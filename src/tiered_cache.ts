@@ -26,7 +26,7 @@ import {
   type MemoryRange,
   RANGE_ALIGNMENT,
 } from "./memory/memory_device.ts";
-import { countThatFit, StagingPool } from "./memory/staging_pool.ts";
+import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
 import { type Clock, systemClock } from "./runtime/clock.ts";
 import {
@@ -37,7 +37,6 @@ import {
 import { StoreController, type StoreStatus } from "./tiering/store_controller.ts";
 
 const MIB = 2 ** 20;
-const SCRATCH_BLOCK_BYTES = 4 * MIB;
 const FINGERPRINT_BYTES = 8;
 
 /** Configuration of one storage adapter: its type, and the keys that the type declares. */
@@ -194,9 +193,9 @@ export class TieredCache implements AsyncDisposable {
     this.#adapters = adapters;
     this.#closing = closing;
     this.#scratch = new StagingPool({
-      blockBytes: SCRATCH_BLOCK_BYTES,
+      blockBytes: STAGING_BLOCK_BYTES,
       capacityBytes: transfers.loadBytes ?? 128 * MIB,
-      create: () => new Uint8Array(SCRATCH_BLOCK_BYTES),
+      create: () => new Uint8Array(STAGING_BLOCK_BYTES),
       destroy: () => {},
     });
     this.#store = new StoreController({
@@ -221,6 +220,7 @@ export class TieredCache implements AsyncDisposable {
    */
   static async open(options: TieredCacheOptions = {}): Promise<TieredCache> {
     const { l2 = [], clock = systemClock, l1: l1Options = {} } = options;
+    checkTransfers(options.transfers ?? {});
     const registry = await openAdapterRegistry(options);
     const configured: { module: L2AdapterModule; values: Record<string, never> }[] = [];
     for (const config of l2) {
@@ -403,6 +403,16 @@ export class TieredCache implements AsyncDisposable {
     if (this.device.countReadable([size]) === 0) {
       throw new RangeError(
         `Object of ${size} bytes must fit into transfers.readBackBytes: raise that`,
+      );
+    }
+  }
+}
+
+function checkTransfers({ readBackBytes, loadBytes }: TransferOptions): void {
+  for (const [name, value] of Object.entries({ readBackBytes, loadBytes })) {
+    if (value !== undefined && !(value >= STAGING_BLOCK_BYTES)) {
+      throw new RangeError(
+        `transfers.${name} must be at least ${STAGING_BLOCK_BYTES} bytes: received ${value}`,
       );
     }
   }

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- a program prints
 /**
  * A prompt's KV survives a restart: a small transformer reads a text file, its K and V go through
  * the cache to disk, and a new process takes them from there instead of computing them again.

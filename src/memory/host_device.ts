@@ -72,7 +72,7 @@ export class HostDevice implements MemoryDevice {
         bytes.set(hostBytes(buffer).subarray(byteOffset, byteOffset + byteLength));
         return [bytes];
       });
-      return { objects, [Symbol.dispose]: () => {} };
+      return { objects, abandon: () => {}, [Symbol.dispose]: () => {} };
     });
   }
 

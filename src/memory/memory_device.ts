@@ -55,6 +55,11 @@ export interface ReadBack extends Disposable {
    * object and `tailBytes` bytes that the caller may write.
    */
   readonly objects: readonly (readonly Uint8Array<ArrayBuffer>[])[];
+  /**
+   * Says that nobody knows when it will be disposed: its buffers no longer count against the bound
+   * of read-backs, so that others need not wait for them.
+   */
+  abandon(): void;
 }
 
 /** Why a device was lost. */

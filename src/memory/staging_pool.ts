@@ -1,3 +1,6 @@
+/** Size of the blocks that bytes move through: small reused ones are several times faster. */
+export const STAGING_BLOCK_BYTES: number = 4 * 2 ** 20;
+
 /** Where a piece of an object lies in a sequence of equal blocks. */
 export interface Piece {
   /** Index of the block. */
@@ -164,8 +167,13 @@ export class StagingPool<Block> implements Disposable {
 
   /** Takes blocks back that must not be used again. */
   discard(blocks: readonly Block[]): void {
-    this.#lent -= blocks.length;
+    this.abandon(blocks);
     for (const block of blocks) this.#destroy(block);
+  }
+
+  /** Leaves blocks to who has them, for ever: they count no more. */
+  abandon(blocks: readonly Block[]): void {
+    this.#lent -= blocks.length;
     if (!this.#disposed) this.#serve();
   }
 

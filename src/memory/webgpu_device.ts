@@ -15,13 +15,11 @@ import {
   type ReadBackRequest,
   type Slab,
 } from "./memory_device.ts";
-import { countThatFit, packPieces, StagingPool } from "./staging_pool.ts";
+import { countThatFit, packPieces, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
 const MIB = 2 ** 20;
 /** Largest buffer that every WebGPU device offers. */
 const DEFAULT_MAX_BUFFER_BYTES = 256 * MIB;
-/** Small reused buffers map several times faster than one large one. */
-const STAGING_BLOCK_BYTES = 4 * MIB;
 /** Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory. */
 const UPLOAD_PIECE_BYTES = 16 * MIB;
 
@@ -194,12 +192,19 @@ export class WebGpuDevice implements MemoryDevice {
           (views[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
         )
       );
-      let disposed = false;
+      let state: "lent" | "abandoned" | "disposed" = "lent";
       return {
         objects,
+        abandon: () => {
+          if (state !== "lent") return;
+          state = "abandoned";
+          this.#staging.abandon(blocks);
+        },
         [Symbol.dispose]: () => {
-          if (disposed) return;
-          disposed = true;
+          const before = state;
+          state = "disposed";
+          if (before === "abandoned") { for (const block of blocks) block.destroy(); }
+          if (before !== "lent") return;
           if (unmapAll(blocks)) this.#staging.release(blocks);
           else this.#staging.discard(blocks);
         },

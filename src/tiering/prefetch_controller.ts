@@ -11,6 +11,8 @@ import type { Clock } from "../runtime/clock.ts";
 
 /** Batches that one adapter loads at a time: one is read while the other is verified. */
 const BATCHES_IN_FLIGHT = 2;
+/** Larger batches only touch more host memory, whose first use costs more than reading into it. */
+const BATCH_BYTES = 8 * 2 ** 20;
 
 /** How a {@linkcode PrefetchController} is set up. */
 export interface PrefetchControllerOptions {
@@ -162,7 +164,7 @@ export class PrefetchController {
   async #loadPlan(request: Request, adapter: AdapterGuard, plan: readonly number[]): Promise<void> {
     const { scratch } = this.#options;
     const batches: number[][] = [];
-    const batchBytes = scratch.capacityBytes / (2 * BATCHES_IN_FLIGHT);
+    const batchBytes = Math.min(BATCH_BYTES, scratch.capacityBytes / (2 * BATCHES_IN_FLIGHT));
     for (let start = 0; start < plan.length;) {
       const rest = plan.slice(start);
       const sizes = rest.map((index) => objectBytes(request, index));

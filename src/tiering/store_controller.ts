@@ -158,7 +158,8 @@ export class StoreController implements L1Listener {
     const outcomes = await Promise.all(this.#adapters.map((adapter) => adapter.store(objects)));
     const unsettled = outcomes.flatMap(({ settled }) => settled ?? []);
     if (unsettled.length === 0) return;
-    // An adapter past its deadline may still read the buffers: they come back when it is done.
+    // An adapter past its deadline may still read the buffers: nobody else gets them, or waits.
+    readBack.abandon();
     const owned = cleanup.move();
     Promise.all(unsettled).then(() => owned.dispose());
   }

@@ -1,3 +1,4 @@
+// deno-lint-ignore-file no-console -- a program prints
 /**
  * What the way through the cache costs, beside the plainest loop over the same bytes in the same
  * run: `deno task bench [--json]`. Medians; the page cache is warm.

@@ -58,7 +58,7 @@ async function makeWorkplace(blocks: readonly Block[]): Promise<string> {
   for (const name of ["deno.json", "mod.ts"]) {
     await Deno.copyFile(join(ROOT, name), join(copy, name));
   }
-  for (const name of ["src", "adapters", ".ci"]) {
+  for (const name of ["src", "adapters", ".ci", "tests/bench"]) {
     for await (const { path } of walk(join(ROOT, name), { includeDirs: false })) {
       const target = join(copy, relative(ROOT, path));
       await Deno.mkdir(dirname(target), { recursive: true });

@@ -42,6 +42,8 @@ export function gpuTest(name: string, run: (gpuDevice: GPUDevice) => void | Prom
       assertEquals(live.bytes, 0, "bytes of GPU buffers that were not destroyed");
       assertEquals(errors, [], "GPU errors");
     } finally {
+      // A software driver's threads must be idle before its device, or the process, goes away.
+      await gpuDevice.queue.onSubmittedWorkDone();
       gpuDevice.destroy();
     }
   });

@@ -87,8 +87,10 @@ Deno.test("TieredCache.open() rejects sizes that cannot be", async () => {
   for (const l1 of [{ capacityBytes: 0 }, { capacityBytes: 1000 }, { slabBytes: -256 }]) {
     await assertRejects(() => TieredCache.open({ device, l1 }), RangeError);
   }
-  const transfers = { loadBytes: 1 };
-  await assertRejects(() => TieredCache.open({ device, transfers }), RangeError);
+  for (const name of ["loadBytes", "readBackBytes"]) {
+    const options = { device, transfers: { [name]: 1 } };
+    await assertRejects(() => TieredCache.open(options), RangeError, `transfers.${name} must be`);
+  }
 });
 
 Deno.test("TieredCache.open() releases what it opened if an adapter cannot be made", async () => {
@@ -119,13 +121,6 @@ Deno.test("TieredCache.open() releases what it opened if an adapter cannot be ma
   assert(first.isDisposed, "the adapter before it is closed");
   assert(signal?.aborted, "work in the background is told to end");
   for (const device of devices) assertEquals((await device.lost).reason, "destroyed");
-});
-
-Deno.test("TieredCache.open() releases what it opened if a size cannot be", async () => {
-  const adapter = new RecordingAdapter();
-  const transfers = { loadBytes: 1 };
-  await assertRejects(() => TieredCache.open(optionsWith(adapter, { transfers })), RangeError);
-  assert(adapter.isDisposed);
 });
 
 // Adapters of users

@@ -1,3 +1,4 @@
+import { gpuTest } from "../../support/devices.ts";
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import {
   type CpuKvTensorPair,
@@ -85,28 +86,6 @@ function gpuSubject(
       });
     },
   };
-}
-
-/** Runs on a device of its own and fails on any validation error of the device. */
-function gpuTest(name: string, run: (device: GPUDevice) => Promise<void> | void): void {
-  Deno.test(name, async (t) => {
-    const adapter = await navigator.gpu.requestAdapter();
-    if (adapter === null) {
-      if (Deno.env.get("KVTIER_REQUIRE_GPU") === "1") {
-        throw new Error("KVTIER_REQUIRE_GPU is 1, but there is no WebGPU adapter.");
-      }
-      await t.step("no WebGPU adapter here: not run", () => {});
-      return;
-    }
-    const device = await adapter.requestDevice();
-    try {
-      device.pushErrorScope("validation");
-      await run(device);
-      assertEquals((await device.popErrorScope())?.message, undefined);
-    } finally {
-      device.destroy();
-    }
-  });
 }
 
 function randomInts(seed: number): (below: number) => number {

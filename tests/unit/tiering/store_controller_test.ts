@@ -13,15 +13,16 @@ import { gate, guardAll, RecordingAdapter } from "../../support/recording_adapte
 import { sealedObject } from "../../support/sealed_objects.ts";
 
 const LAYOUT = testLayout(1024);
+const MIB = 2 ** 20;
 
 /** Host memory that counts the read-backs that nobody has given back. */
 class WatchedDevice extends HostDevice {
   openReadBacks = 0;
 
   override async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
-    const { objects } = await super.readBack(requests);
+    const { objects, abandon } = await super.readBack(requests);
     this.openReadBacks++;
-    return { objects, [Symbol.dispose]: () => void this.openReadBacks-- };
+    return { objects, abandon, [Symbol.dispose]: () => void this.openReadBacks-- };
   }
 }
 
@@ -255,6 +256,31 @@ Deno.test("StoreController goes on without an adapter that hangs, and gives back
   await t.clock.advance(0);
   assertNoLocks(t.l1);
 });
+
+deviceTest(
+  "StoreController does not wait for read-back buffers that a hung adapter keeps",
+  async (device) => {
+    const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
+    const { promise, open } = gate();
+    hung.beforeStore = () => promise;
+    // One object takes more than half of the read-back buffers.
+    const layout = testLayout(5 * MIB);
+    using t = setUp(device, [hung, good], { capacityBytes: 16 * MIB });
+    writeObjects(t.l1, testKeys(1), layout);
+    const flushed = t.store.flush();
+    while (hung.stores.length === 0) await new Promise((resolve) => setTimeout(resolve));
+    await t.clock.advance(60_000);
+    await flushed;
+
+    writeObjects(t.l1, testKeys(1, 1), layout);
+    await t.store.flush();
+    assertEquals(good.count(testKeys(2)), 2);
+    open();
+    await t.clock.advance(0);
+    assertNoLocks(t.l1);
+  },
+  { stagingBytes: 8 * MIB },
+);
 
 deviceTest("StoreController leaves bytes alone that a hung adapter still reads", async (device) => {
   const hung = new RecordingAdapter();
