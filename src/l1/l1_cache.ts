@@ -362,6 +362,15 @@ export class L1Cache implements Disposable {
     this.#notifyRemoved();
   }
 
+  /**
+   * Whether a reservation still protects its room; if not, the room may be another object's, and
+   * must not be written to.
+   */
+  isReserved(key: ObjectKey, options: WriteOptions = {}): boolean {
+    const entry = this.#staged.get(key.id)?.get(options.writer ?? DEFAULT_WRITER);
+    return entry !== undefined && !this.#isLost && this.#isLocked(entry);
+  }
+
   /** Whether an object is resident. */
   has(key: ObjectKey): boolean {
     return this.#resident.has(key.id);

@@ -165,12 +165,12 @@ export class PrefetchController {
     const { scratch } = this.#options;
     const batches: number[][] = [];
     const batchBytes = Math.min(BATCH_BYTES, scratch.capacityBytes / (2 * BATCHES_IN_FLIGHT));
+    const sizes = plan.map((index) => objectBytes(request, index));
     for (let start = 0; start < plan.length;) {
-      const rest = plan.slice(start);
-      const sizes = rest.map((index) => objectBytes(request, index));
-      const count = Math.max(1, countThatFit(sizes, scratch.blockBytes, batchBytes));
-      batches.push(rest.slice(0, count));
-      start += count;
+      const fitting = countThatFit(sizes.slice(start), scratch.blockBytes, batchBytes);
+      const end = start + Math.max(1, fitting);
+      batches.push(plan.slice(start, end));
+      start = end;
     }
     const loads = pooledMap(
       BATCHES_IN_FLIGHT,
@@ -222,8 +222,12 @@ export class PrefetchController {
     for (const i of done.indices()) {
       const range = staged[i]?.range;
       const parts = objects[i]?.parts;
-      if (range === undefined || parts === undefined || l1.device.isLost) continue;
-      l1.device.upload(range, payloadPieces(request.layout, parts));
+      const index = indices[i];
+      if (range !== undefined && parts !== undefined && request.isStaged(index)) {
+        l1.device.upload(range, payloadPieces(request.layout, parts));
+      } else {
+        done.clear(i);
+      }
     }
     request.admit(done.gather(indices));
     const failed = done.invert().indices().at(0);
@@ -307,6 +311,12 @@ class Request {
       }
     }
     return { staged, isOutOfMemory: false };
+  }
+
+  /** Whether the room of a staged object is still its own. */
+  isStaged(index: number | undefined): boolean {
+    return index !== undefined &&
+      this.#l1.isReserved(this.key(index), { writer: this.#writer });
   }
 
   /** Makes staged objects resident, pinned if the caller still waits for them. */

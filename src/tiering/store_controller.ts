@@ -150,11 +150,19 @@ export class StoreController implements L1Listener {
         pins.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) })),
       ),
     );
-    const objects = pins.map(({ key, layout }, i): GuardedObject => {
-      const parts = readBack.objects[i] ?? [];
+    const objects: GuardedObject[] = [];
+    for (const [i, pin] of pins.entries()) {
+      const { key, layout } = pin;
+      const parts = readBack.objects[i];
+      // A pin that expired meanwhile protects nothing: what was read may be another object.
+      if (parts === undefined || !this.#l1.isPinned(pin)) {
+        this.#droppedObjects++;
+        continue;
+      }
       sealObject(key, layout, parts);
-      return { key, layout, parts, byteLength: layout.byteLength + tailBytes(key) };
-    });
+      objects.push({ key, layout, parts, byteLength: layout.byteLength + tailBytes(key) });
+    }
+    if (objects.length === 0) return;
     const outcomes = await Promise.all(this.#adapters.map((adapter) => adapter.store(objects)));
     const unsettled = outcomes.flatMap(({ settled }) => settled ?? []);
     if (unsettled.length === 0) return;

@@ -10,8 +10,13 @@ import { readRange } from "./devices.ts";
 import { testBytes } from "./objects.ts";
 
 /** An L1 that evicts what was used longest ago. */
-export function lruL1(device: MemoryDevice, clock: Clock, capacityBytes: number): L1Cache {
-  return new L1Cache({ device, clock, capacityBytes, policy: new LruPolicy() });
+export function lruL1(
+  device: MemoryDevice,
+  clock: Clock,
+  capacityBytes: number,
+  options: { readTtlMs?: number; writeTtlMs?: number } = {},
+): L1Cache {
+  return new L1Cache({ ...options, device, clock, capacityBytes, policy: new LruPolicy() });
 }
 
 /** Does what an engine does: writes objects with the bytes that belong under their keys. */

@@ -15,7 +15,7 @@ import {
 } from "../../../src/tiering/prefetch_controller.ts";
 import { deviceTest, gpuTest } from "../../support/devices.ts";
 import { assertNoLocks, assertRanges, lruL1, writeObjects } from "../../support/l1.ts";
-import { testKeys, testLayout } from "../../support/objects.ts";
+import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { gate, guardAll, RecordingAdapter } from "../../support/recording_adapter.ts";
 
 const LAYOUT = testLayout(1024);
@@ -34,11 +34,11 @@ interface SetUp extends Disposable {
 function setUp(
   device: MemoryDevice,
   adapters: readonly L2Adapter[],
-  options: { capacityBytes?: number; scratchBlocks?: number } = {},
+  options: { capacityBytes?: number; scratchBlocks?: number; writeTtlMs?: number } = {},
 ): SetUp {
-  const { capacityBytes = 64 * 1024, scratchBlocks = 16 } = options;
+  const { capacityBytes = 64 * 1024, scratchBlocks = 16, writeTtlMs = 600_000 } = options;
   const clock = new ManualClock();
-  const l1 = lruL1(device, clock, capacityBytes);
+  const l1 = lruL1(device, clock, capacityBytes, { writeTtlMs });
   const scratch = new StagingPool({
     blockBytes: BLOCK_BYTES,
     capacityBytes: scratchBlocks * BLOCK_BYTES,
@@ -468,6 +468,30 @@ Deno.test("PrefetchController.prefetch() that is answered in time leaves no dead
   assertEquals(t.clock.pendingTimers, 0);
   assertEquals(t.prefetch.reportStatus().deadlines, 0);
 });
+
+deviceTest(
+  "PrefetchController never writes into room that it has held for too long",
+  async (device) => {
+    const adapter = new RecordingAdapter();
+    const capacityBytes = LAYOUT.byteLength;
+    using t = setUp(device, [adapter], { capacityBytes, writeTtlMs: 10_000 });
+    const [key, other] = [testKey(0), testKey(1)];
+    adapter.seed([key], LAYOUT);
+    const { promise, open } = gate();
+    adapter.beforeLoad = () => promise;
+    const waiting = t.count([key]);
+    await settle();
+    await t.clock.advance(10_000);
+    // The only room there is goes to another object before the load ends.
+    writeObjects(t.l1, [other], LAYOUT);
+    open();
+    assertEquals(await waiting, [0, 0]);
+
+    const hit = await t.prefetch.prefetch([other], LAYOUT);
+    await assertRanges(device, ranges(hit), [other]);
+    t.release(hit);
+  },
+);
 
 deviceTest(
   "PrefetchController never lends buffers that an adapter may still write to",

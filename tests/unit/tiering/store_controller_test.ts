@@ -35,11 +35,11 @@ interface SetUp extends Disposable {
 function setUp(
   device: MemoryDevice,
   adapters: readonly L2Adapter[],
-  options: { flushBytes?: number; capacityBytes?: number } = {},
+  options: { flushBytes?: number; capacityBytes?: number; readTtlMs?: number } = {},
 ): SetUp {
-  const { flushBytes = 64 * 1024, capacityBytes = 64 * 1024 } = options;
+  const { flushBytes = 64 * 1024, capacityBytes = 64 * 1024, readTtlMs = 300_000 } = options;
   const clock = new ManualClock();
-  const l1 = lruL1(device, clock, capacityBytes);
+  const l1 = lruL1(device, clock, capacityBytes, { readTtlMs });
   const guards = guardAll(adapters, clock);
   const store = new StoreController({ l1, adapters: guards, clock, flushBytes, idleMs: 50 });
   return {
@@ -255,6 +255,29 @@ Deno.test("StoreController goes on without an adapter that hangs, and gives back
   open();
   await t.clock.advance(0);
   assertNoLocks(t.l1);
+});
+
+Deno.test("StoreController stores nothing that was read back after its pin expired", async () => {
+  const adapter = new RecordingAdapter();
+  const { promise, open } = gate();
+  const device = new WatchedDevice();
+  const readBack = device.readBack.bind(device);
+  device.readBack = async (requests) => {
+    await promise;
+    return await readBack(requests);
+  };
+  const capacityBytes = LAYOUT.byteLength;
+  using t = setUp(device, [adapter], { capacityBytes, readTtlMs: 10_000 });
+  writeObjects(t.l1, testKeys(1), LAYOUT);
+  const flushed = t.store.flush();
+  await t.clock.advance(0);
+  await t.clock.advance(10_000);
+  // Its room goes to another object before it is read.
+  writeObjects(t.l1, testKeys(1, 1), LAYOUT);
+  open();
+  await flushed;
+  assertEquals([adapter.count(testKeys(1)), adapter.count(testKeys(1, 1))], [0, 1]);
+  assertEquals(t.store.reportStatus().droppedObjects, 1);
 });
 
 deviceTest(
