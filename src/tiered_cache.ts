@@ -139,7 +139,8 @@ export class CacheHit implements Disposable {
   }
 
   /**
-   * Where the objects lie in device memory, in order.
+   * Where the objects lie in device memory, in order; theirs until the hit is disposed, and no
+   * longer than `l1.readTtlMs`.
    *
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
@@ -277,7 +278,8 @@ export class TieredCache implements AsyncDisposable {
 
   /**
    * Reserves room in device memory for objects to be written. Fill the ranges by work on the
-   * device's queue, then call {@linkcode finishWrite}, or {@linkcode cancelWrite}.
+   * device's queue, then call {@linkcode finishWrite}, or {@linkcode cancelWrite}. After
+   * `l1.writeTtlMs` the room may be given to another object: do not write to it any more.
    *
    * @returns For each key its range, or why there is none.
    * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move.
