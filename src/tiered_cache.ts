@@ -18,7 +18,7 @@ import {
   DEFAULT_ADAPTER_TIMEOUTS,
 } from "./l2/adapter_guard.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
-import { tailBytes } from "./l2/object_trailer.ts";
+import { sealedBytes } from "./l2/object_trailer.ts";
 import { HostDevice } from "./memory/host_device.ts";
 import {
   DeviceLostError,
@@ -395,7 +395,10 @@ export class TieredCache implements AsyncDisposable {
       checkLayout(layout, this.maxObjectBytes);
       this.#knownLayouts.add(layout);
     }
-    const size = layout.byteLength + Math.max(0, ...keys.map(tailBytes));
+    const size = keys.reduce(
+      (most, key) => Math.max(most, sealedBytes(key, layout)),
+      layout.byteLength,
+    );
     const { blockBytes, capacityBytes } = this.#scratch;
     if (countThatFit([size], blockBytes, capacityBytes) === 0) {
       throw new RangeError(
@@ -457,7 +460,7 @@ async function openDevice(
 }
 
 /** Where adapter modules are looked for, beside those of this package. */
-export type AdapterRegistryOptions = Pick<TieredCacheOptions, "adaptersDir" | "adapters">;
+export type AdapterPlaces = Pick<TieredCacheOptions, "adaptersDir" | "adapters">;
 
 /**
  * The adapter modules that a cache with these options can use.
@@ -465,7 +468,7 @@ export type AdapterRegistryOptions = Pick<TieredCacheOptions, "adaptersDir" | "a
  * @throws {ConfigError} If `adaptersDir` cannot be listed.
  */
 export async function openAdapterRegistry(
-  options: AdapterRegistryOptions,
+  options: AdapterPlaces,
 ): Promise<AdapterRegistry> {
   const { adaptersDir, adapters = [] } = options;
   const given = adapters.map((module): AdapterSource => ({

@@ -82,7 +82,7 @@ export class AdapterError extends Error {
 }
 
 /** The system's name for an error: `code` where it has one, else the name of its class. */
-export function errorCode(error: unknown): string | undefined {
+function errorCode(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   const code: unknown = Reflect.get(error, "code");
   if (typeof code === "string") return code;

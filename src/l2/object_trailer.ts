@@ -28,6 +28,11 @@ export function tailBytes(key: ObjectKey): number {
   return TRAILER_BYTES + inlineKey(key).byteLength;
 }
 
+/** Bytes of a whole object as adapters see it: its payload and what stands behind it. */
+export function sealedBytes(key: ObjectKey, layout: ObjectLayout): number {
+  return layout.byteLength + tailBytes(key);
+}
+
 /**
  * Seals an object: computes what stands behind its payload and writes it there.
  *

@@ -4,7 +4,7 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache, L1Pin, ReadReservation, WriteReservation } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import { payloadPieces, tailBytes } from "../l2/object_trailer.ts";
+import { payloadPieces, sealedBytes } from "../l2/object_trailer.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import { countThatFit, packPieces, type StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -165,7 +165,7 @@ export class PrefetchController {
     const { scratch } = this.#options;
     const batches: number[][] = [];
     const batchBytes = Math.min(BATCH_BYTES, scratch.capacityBytes / (2 * BATCHES_IN_FLIGHT));
-    const sizes = plan.map((index) => objectBytes(request, index));
+    const sizes = plan.map((index) => request.bytes(index));
     for (let start = 0; start < plan.length;) {
       const fitting = countThatFit(sizes.slice(start), scratch.blockBytes, batchBytes);
       const end = start + Math.max(1, fitting);
@@ -194,7 +194,7 @@ export class PrefetchController {
     // The lookup locked the whole batch; a load gives up the locks of what it loads.
     let locked = batch;
     cleanup.defer(() => adapter.unlock(locked.map((index) => request.key(index))));
-    const sizes = batch.map((index) => objectBytes(request, index));
+    const sizes = batch.map((index) => request.bytes(index));
     const packing = packPieces(sizes, scratch.blockBytes);
     // Who waits here holds no device memory, and goes on only if its caller still waits.
     const blocks = await scratch.acquire(packing.usedBytes.length);
@@ -278,6 +278,11 @@ class Request {
 
   key(index: number): ObjectKey {
     return this.keys[index] as ObjectKey;
+  }
+
+  /** Bytes of an object as an adapter has it. */
+  bytes(index: number): number {
+    return sealedBytes(this.key(index), this.layout);
   }
 
   /** Indices that are not in L1. */
@@ -380,10 +385,6 @@ class Request {
   #release(from: number): void {
     this.#l1.finishRead(this.#pins.splice(from).filter((pin) => pin !== undefined));
   }
-}
-
-function objectBytes(request: Request, index: number): number {
-  return request.layout.byteLength + tailBytes(request.key(index));
 }
 
 function isSameLayout(a: ObjectLayout, b: ObjectLayout): boolean {

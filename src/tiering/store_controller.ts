@@ -1,7 +1,7 @@
 import { getLogger } from "@logtape/logtape";
 import type { L1Cache, L1Listener, L1Pin, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import { sealObject, tailBytes } from "../l2/object_trailer.ts";
+import { sealedBytes, sealObject, tailBytes } from "../l2/object_trailer.ts";
 import type { MemoryDevice } from "../memory/memory_device.ts";
 import type { Clock } from "../runtime/clock.ts";
 
@@ -130,7 +130,7 @@ export class StoreController implements L1Listener {
       bytes += object.layout.byteLength;
       if (bytes >= this.#flushBytes) break;
     }
-    const sizes = objects.map(({ key, layout }) => layout.byteLength + tailBytes(key));
+    const sizes = objects.map(({ key, layout }) => sealedBytes(key, layout));
     const batch = objects.slice(0, Math.max(1, this.#device.countReadable(sizes)));
     for (const { key, layout } of batch) {
       this.#pending.delete(key.id);
@@ -160,7 +160,7 @@ export class StoreController implements L1Listener {
         continue;
       }
       sealObject(key, layout, parts);
-      objects.push({ key, layout, parts, byteLength: layout.byteLength + tailBytes(key) });
+      objects.push({ key, layout, parts, byteLength: sealedBytes(key, layout) });
     }
     if (objects.length === 0) return;
     const outcomes = await Promise.all(this.#adapters.map((adapter) => adapter.store(objects)));

@@ -1,7 +1,7 @@
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { GuardedObject } from "../../src/l2/adapter_guard.ts";
-import { sealObject, tailBytes } from "../../src/l2/object_trailer.ts";
+import { sealedBytes, sealObject, tailBytes } from "../../src/l2/object_trailer.ts";
 import { testBytes } from "./objects.ts";
 
 /** The object that belongs under a key, sealed: its payload, and what stands behind it. */
@@ -16,5 +16,5 @@ export function sealedObject(key: ObjectKey, layout: ObjectLayout): GuardedObjec
 /** Room to load the object of a key into. */
 export function emptyObject(key: ObjectKey, layout: ObjectLayout): GuardedObject {
   const parts = [new Uint8Array(layout.byteLength), new Uint8Array(tailBytes(key))];
-  return { key, layout, parts, byteLength: layout.byteLength + tailBytes(key) };
+  return { key, layout, parts, byteLength: sealedBytes(key, layout) };
 }
