@@ -21,6 +21,12 @@
  *
  * @module
  */
+export {
+  type L1Options,
+  type PrefetchSettings,
+  type StoreSettings,
+  type TieredCacheOptions,
+} from "./src/cache_options.ts";
 export { Bitmap } from "./src/keys/bitmap.ts";
 export { decodeFileName, encodeFileName } from "./src/keys/key_codec.ts";
 export type { ObjectLayout } from "./src/keys/kv_layout.ts";
@@ -31,10 +37,22 @@ export {
   packKvRank,
   unpackKvRank,
 } from "./src/keys/object_key.ts";
-export type { L1Status, L1StatusReport, WriteReservation } from "./src/l1/l1_cache.ts";
+export type {
+  L1Status,
+  L1StatusReport,
+  WriteReservation,
+  WrittenObject,
+} from "./src/l1/l1_cache.ts";
 export type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "./src/l2/adapter.ts";
 export { AdapterError, ConfigError } from "./src/l2/adapter_error.ts";
-export type { AdapterStatus, AdapterTimeouts } from "./src/l2/adapter_guard.ts";
+export type {
+  AdapterState,
+  AdapterStatus,
+  AdapterTimeouts,
+  CircuitName,
+  CircuitStatus,
+} from "./src/l2/adapter_guard.ts";
+export type { BreakerOptions, CircuitState } from "./src/l2/circuit_breaker.ts";
 export type { TrailerFault } from "./src/l2/object_trailer.ts";
 export { HostDevice } from "./src/memory/host_device.ts";
 export {
@@ -55,14 +73,28 @@ export {
   type WebGpuRequestOptions,
 } from "./src/memory/webgpu_device.ts";
 export { type Clock, systemClock } from "./src/runtime/clock.ts";
+export { type RandomSource, systemRandom } from "./src/runtime/random.ts";
 export {
-  CacheHit,
-  type CacheStatus,
-  type L1Options,
-  type L2Config,
-  TieredCache,
-  type TieredCacheOptions,
-  type TransferOptions,
-} from "./src/tiered_cache.ts";
+  type AdapterReference,
+  type CacheEvent,
+  type CacheEventListener,
+  type CacheEventMap,
+  CacheEvents,
+  type CacheEventType,
+} from "./src/telemetry/events.ts";
+export { CacheHit, type CacheStatus, TieredCache, type WarmResult } from "./src/tiered_cache.ts";
+export type { AdapterEvictionStatus } from "./src/tiering/adapter_evictor.ts";
+export type {
+  AdapterInfo,
+  L2Config,
+  RemoveAdapterOptions,
+  RemoveAdapterReport,
+} from "./src/tiering/adapter_manager.ts";
+export type { EvictionStatus } from "./src/tiering/eviction_controller.ts";
+export type { ForgetReport, ForgetSelector, LifecycleStatus } from "./src/tiering/key_lifecycle.ts";
+export type { KeyRow } from "./src/tiering/key_rows.ts";
+export type { PrefetchPolicy } from "./src/tiering/policies/prefetch_policy.ts";
+export type { StorePolicy, StoreTarget } from "./src/tiering/policies/store_policy.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/tiering/prefetch_controller.ts";
-export type { StoreStatus } from "./src/tiering/store_controller.ts";
+export { type Quota, QuotaRegistry } from "./src/tiering/quota_registry.ts";
+export type { StoreStatus, WhenFull } from "./src/tiering/store_controller.ts";

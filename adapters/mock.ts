@@ -82,7 +82,7 @@ function createMockAdapter(
     batch.reduce((total, { byteLength }) => total + byteLength, 0);
 
   return {
-    capabilities: {},
+    capabilities: { evicts: true },
     async store(batch, { signal }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
       const stored = Bitmap.from(batch, (object) => !signal.aborted && put(object));
@@ -109,12 +109,14 @@ function createMockAdapter(
       );
     },
     delete(keys) {
-      return Promise.resolve(Bitmap.from(keys, (key) => {
+      const before = usedBytes;
+      const deleted = Bitmap.from(keys, (key) => {
         const held = objects.get(key.id);
         if (held === undefined || held.locks > 0) return false;
         remove(held);
         return true;
-      }));
+      });
+      return Promise.resolve({ deleted, bytes: before - usedBytes });
     },
     async *list({ model }) {
       for (const { key, bytes } of [...objects.values()]) {

@@ -1,22 +1,16 @@
 import { builtInAdapters } from "../adapters/mod.ts";
+import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from "./cache_options.ts";
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
 import { L1Cache, type L1Pin, type L1StatusReport, type WriteReservation } from "./l1/l1_cache.ts";
 import { LruPolicy } from "./l1/lru.ts";
-import type { AdapterEnvironment, L2AdapterModule } from "./l2/adapter.ts";
-import { parseAdapterConfig } from "./l2/adapter_config.ts";
 import {
   type AdapterSource,
   builtInAdapterSources,
   discoverAdapters,
 } from "./l2/adapter_discovery.ts";
-import { type AdapterError, ConfigError } from "./l2/adapter_error.ts";
-import {
-  AdapterGuard,
-  type AdapterStatus,
-  type AdapterTimeouts,
-  DEFAULT_ADAPTER_TIMEOUTS,
-} from "./l2/adapter_guard.ts";
+import { ConfigError } from "./l2/adapter_error.ts";
+import type { AdapterGuard, AdapterStatus, GuardListener } from "./l2/adapter_guard.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
 import { sealedBytes } from "./l2/object_trailer.ts";
 import { HostDevice } from "./memory/host_device.ts";
@@ -28,71 +22,38 @@ import {
 } from "./memory/memory_device.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
-import { type Clock, systemClock } from "./runtime/clock.ts";
+import { systemClock } from "./runtime/clock.ts";
+import { systemRandom } from "./runtime/random.ts";
+import { CacheEvents } from "./telemetry/events.ts";
+import {
+  type AdapterInfo,
+  AdapterManager,
+  checkConfig,
+  type L2Config,
+  type RemoveAdapterOptions,
+  type RemoveAdapterReport,
+} from "./tiering/adapter_manager.ts";
+import { AdapterSet } from "./tiering/adapter_set.ts";
+import { EvictionController, type EvictionStatus } from "./tiering/eviction_controller.ts";
+import type { KeyRow } from "./tiering/key_rows.ts";
+import {
+  type ForgetReport,
+  type ForgetSelector,
+  KeyLifecycle,
+  type LifecycleStatus,
+} from "./tiering/key_lifecycle.ts";
 import {
   PrefetchController,
   type PrefetchOptions,
   type PrefetchStatus,
 } from "./tiering/prefetch_controller.ts";
+import type { PrefetchResult } from "./tiering/prefetch_request.ts";
+import { QuotaRegistry } from "./tiering/quota_registry.ts";
 import { StoreController, type StoreStatus } from "./tiering/store_controller.ts";
 
-const MIB = 2 ** 20;
 const FINGERPRINT_BYTES = 8;
-
-/** Configuration of one storage adapter: its type, and the keys that the type declares. */
-export interface L2Config {
-  /** Which adapter. */
-  readonly type: string;
-  /** The keys of that adapter. */
-  readonly [key: string]: unknown;
-}
-
-/** Bounds of device memory. */
-export interface L1Options {
-  /** Most bytes of device memory for objects, a multiple of 256. @default {512 MiB} */
-  readonly capacityBytes?: number;
-  /** Bytes of one device buffer, unless an object needs a larger one. @default {256 MiB} */
-  readonly slabBytes?: number;
-  /** After this time an abandoned pin may be void. @default {300000} */
-  readonly readTtlMs?: number;
-  /** After this time an abandoned reservation may be reclaimed. @default {600000} */
-  readonly writeTtlMs?: number;
-}
-
-/** Bounds of what moves between the tiers. */
-export interface TransferOptions {
-  /** Most bytes in read-back buffers; an object must fit. @default {128 MiB} */
-  readonly readBackBytes?: number;
-  /** Most bytes of host memory for loads; an object must fit. @default {128 MiB} */
-  readonly loadBytes?: number;
-  /** Bytes that are written to the adapters as one batch. @default {16 MiB} */
-  readonly flushBytes?: number;
-  /** What is queued is written after this much quiet. @default {50} */
-  readonly flushIdleMs?: number;
-}
-
-/** How a {@linkcode TieredCache} is set up. */
-export interface TieredCacheOptions {
-  /**
-   * Where L1 lies: your GPUDevice, which stays yours, or any {@linkcode MemoryDevice}. Left out, a
-   * GPUDevice is requested, and where the host has none, host memory serves.
-   */
-  readonly device?: GPUDevice | MemoryDevice;
-  /** Bounds of device memory. */
-  readonly l1?: L1Options;
-  /** The storage adapters, the preferred one first. @default {[]} */
-  readonly l2?: readonly L2Config[];
-  /** A directory of adapter modules beside those of this package. */
-  readonly adaptersDir?: string | URL;
-  /** Adapter modules beside those of this package. */
-  readonly adapters?: readonly L2AdapterModule[];
-  /** Deadlines of adapter calls. */
-  readonly timeouts?: Partial<AdapterTimeouts>;
-  /** Bounds of what moves between the tiers. */
-  readonly transfers?: TransferOptions;
-  /** Source of time. */
-  readonly clock?: Clock;
-}
+/** Longest delay that timers of JavaScript hosts know. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** State of a {@linkcode TieredCache}. */
 export interface CacheStatus {
@@ -109,105 +70,182 @@ export interface CacheStatus {
   };
   /** Device memory. */
   readonly l1: L1StatusReport;
-  /** Writing through. */
+  /** Writing to the adapters. */
   readonly store: StoreStatus;
-  /** Loading. */
+  /** Loading from them. */
   readonly prefetch: PrefetchStatus;
-  /** Bytes of host memory lent to loads. */
-  readonly loadBytesInUse: number;
+  /** Making room. */
+  readonly eviction: EvictionStatus;
+  /** Pinned, expiring and forgotten objects. */
+  readonly lifecycle: LifecycleStatus;
   /** The adapters. */
   readonly adapters: readonly AdapterStatus[];
 }
 
+/** What {@linkcode TieredCache.warm} found. */
+export interface WarmResult {
+  /** How many chunks of the prefix are in device memory now. */
+  readonly length: number;
+  /** How many of its objects were there before. */
+  readonly l1Objects: number;
+}
+
 /** The longest available prefix of a chain of objects, pinned until disposed. */
 export class CacheHit implements Disposable {
-  /** How many of the objects were in L1 before. */
+  /** How many chunks the prefix has. */
+  readonly length: number;
+  /** How many of its objects were in L1 before. */
   readonly l1Objects: number;
-  readonly #pins: readonly L1Pin[];
+  readonly #pins: readonly (readonly L1Pin[])[];
   readonly #l1: L1Cache;
+  readonly #device: MemoryDevice;
 
   /** @ignore Made by {@linkcode TieredCache.match}. */
-  constructor(l1: L1Cache, pins: readonly L1Pin[], l1Objects: number) {
+  constructor(l1: L1Cache, result: PrefetchResult) {
     this.#l1 = l1;
-    this.#pins = pins;
-    this.l1Objects = l1Objects;
-  }
-
-  /** Number of objects. */
-  get length(): number {
-    return this.#pins.length;
+    this.#device = l1.device;
+    this.#pins = result.pins;
+    this.length = result.length;
+    this.l1Objects = result.l1Objects;
   }
 
   /**
-   * Where the objects lie in device memory, in order; theirs until the hit is disposed, and no
-   * longer than `l1.readTtlMs`.
+   * Where the objects of a row lie in device memory, in order; theirs until the hit is disposed,
+   * and no longer than `l1.readTtlMs`. Of a row with a window they are the last ones.
    *
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
    */
-  ranges(): MemoryRange[] {
-    if (this.#l1.device.isLost) {
-      throw new DeviceLostError("GPU device is lost: open the cache again with a new device");
+  ranges(row = 0): MemoryRange[] {
+    if (this.#device.isLost) {
+      throw new DeviceLostError(
+        "GPU device is lost: call attachDevice() with a new one, and match again",
+      );
     }
-    if (!this.#pins.every((pin) => this.#l1.isPinned(pin))) {
+    const pins = this.#pins[row] ?? [];
+    if (!this.#l1.arePinned(pins)) {
       throw new Error("Hit is no longer pinned: it was disposed or expired; match again");
     }
-    return this.#pins.map(({ range }) => range);
+    return pins.map(({ range }) => range);
   }
 
   /** Gives up the pins. */
   [Symbol.dispose](): void {
-    this.#l1.finishRead(this.#pins);
+    for (const pins of this.#pins) this.#l1.finishRead(pins);
   }
 }
 
 /**
  * A cache of objects in two tiers: device memory (L1), and behind it storage adapters (L2) to which
- * everything is written through and from which it comes back. A hit is exactly what was stored
- * under that key, or it is a miss.
+ * everything is written and from which it comes back. A hit is exactly what was stored under that
+ * key, or it is a miss.
  */
 export class TieredCache implements AsyncDisposable {
-  /** Where L1 lies. */
-  readonly device: MemoryDevice;
+  /** What happens in the cache. */
+  readonly events: CacheEvents = new CacheEvents();
+  /** How many bytes the objects under each cache salt may have. */
+  readonly quota: QuotaRegistry = new QuotaRegistry();
   readonly #l1: L1Cache;
-  readonly #adapters: readonly AdapterGuard[];
+  readonly #adapters = new AdapterSet();
+  readonly #registry: AdapterRegistry;
   readonly #scratch: StagingPool<Uint8Array<ArrayBuffer>>;
   readonly #store: StoreController;
   readonly #prefetch: PrefetchController;
-  readonly #ownsDevice: boolean;
-  readonly #closing: AbortController;
-  readonly #knownLayouts = new WeakSet<ObjectLayout>();
+  readonly #eviction: EvictionController;
+  readonly #lifecycle: KeyLifecycle;
+  readonly #manager: AdapterManager;
+  readonly #settings: ResolvedOptions;
+  /** Salts whose objects are being written so that they may leave. */
+  readonly #relieved = new Set<string>();
+  #ownsDevice: boolean;
+  #knownLayouts = new WeakSet<ObjectLayout>();
   #closed: Promise<void> | undefined;
 
   private constructor(
     device: MemoryDevice,
     ownsDevice: boolean,
-    l1: L1Cache,
-    adapters: readonly AdapterGuard[],
-    closing: AbortController,
+    registry: AdapterRegistry,
     options: TieredCacheOptions,
+    settings: ResolvedOptions,
   ) {
-    const { clock = systemClock, transfers = {} } = options;
-    this.device = device;
+    const { clock = systemClock, random = systemRandom } = options;
+    const { l1: l1Options, store, prefetch, timeouts } = settings;
+    const { watermark, ...bounds } = l1Options;
+    const adapters = this.#adapters;
     this.#ownsDevice = ownsDevice;
-    this.#l1 = l1;
-    this.#adapters = adapters;
-    this.#closing = closing;
-    this.#scratch = new StagingPool({
+    this.#registry = registry;
+    this.#settings = settings;
+    const l1 = this.#l1 = new L1Cache({
+      ...bounds,
+      device,
+      clock,
+      policy: new LruPolicy(),
+      quotaOf: (salt) => this.quota.effective(salt).l1Bytes,
+    });
+    const scratch = this.#scratch = new StagingPool({
       blockBytes: STAGING_BLOCK_BYTES,
-      capacityBytes: transfers.loadBytes ?? 128 * MIB,
+      capacityBytes: prefetch.maxInFlightBytes,
       create: () => new Uint8Array(STAGING_BLOCK_BYTES),
       destroy: () => {},
     });
+    this.#lifecycle = new KeyLifecycle({
+      l1,
+      adapters: () => adapters.all,
+      clock,
+      beforeForget: async (test) => {
+        await Promise.all([this.#store.settle(test), this.#manager.copied()]);
+      },
+    });
     this.#store = new StoreController({
+      ...store,
+      idleMs: store.flushIdleMs,
       l1,
       adapters,
       clock,
-      flushBytes: transfers.flushBytes ?? 16 * MIB,
-      idleMs: transfers.flushIdleMs ?? 50,
+      random,
+      watermark: watermark ?? { high: 1, low: 1 },
     });
-    this.#prefetch = new PrefetchController({ l1, adapters, scratch: this.#scratch, clock });
-    device.lost.then(() => l1[Symbol.dispose]());
+    this.#eviction = new EvictionController({
+      l1,
+      quotas: this.quota,
+      clock,
+      isProtected: (key) => this.#lifecycle.isPinned(key),
+      ...(watermark === undefined ? {} : { l1Watermark: watermark }),
+    });
+    this.#prefetch = new PrefetchController({
+      l1,
+      adapters,
+      scratch,
+      policy: prefetch.policy,
+      clock,
+      isBarred: (key) => this.#lifecycle.isBarred(key),
+    });
+    this.#manager = new AdapterManager({
+      registry,
+      adapters,
+      store: this.#store,
+      eviction: this.#eviction,
+      scratch,
+      clock,
+      timeouts,
+      breaker: options.breaker ?? {},
+      l1Memory: () => ({
+        type: this.device.type,
+        maxObjectBytes: l1.maxObjectBytes,
+        alignmentBytes: RANGE_ALIGNMENT,
+      }),
+      isBarred: (key) => this.#lifecycle.isBarred(key),
+      listenerOf: (guard) => this.#listenerOf(guard),
+      onRemoved: ({ id, type }) => this.events.emit("adapterremoved", { id, type }),
+    });
+    this.#store.addListener({
+      dropped: (objects, reason) => this.events.emit("dropped", { objects, reason }),
+    });
+    this.#prefetch.addListener({
+      deadline: (details) => this.events.emit("deadline", details),
+    });
+    l1.addListener({ removed: (key, reason) => this.events.emit("removed", { key, reason }) });
+    this.#watch(device);
   }
 
   /**
@@ -218,57 +256,25 @@ export class TieredCache implements AsyncDisposable {
    *
    * @throws {ConfigError} If an adapter is unknown or its configuration cannot work.
    * @throws {RangeError} If a size is out of range.
+   * @throws {AdapterError} If an adapter does not open in time.
    */
   static async open(options: TieredCacheOptions = {}): Promise<TieredCache> {
-    const { l2 = [], clock = systemClock, l1: l1Options = {} } = options;
-    checkTransfers(options.transfers ?? {});
+    const settings = resolveOptions(options);
     const registry = await openAdapterRegistry(options);
-    const configured: { module: L2AdapterModule; values: Record<string, never> }[] = [];
-    for (const config of l2) {
-      const module = await registry.resolve(checkedType(config));
-      // The values have the types that this very module declares.
-      const values = parseAdapterConfig(module, config) as Record<string, never>;
-      configured.push({ module, values });
-    }
-
+    const checked = [];
+    for (const config of options.l2 ?? []) checked.push(await checkConfig(registry, config));
     await using undo = new AsyncDisposableStack();
-    const { capacityBytes = 512 * MIB } = l1Options;
-    const { device, isOwned } = await openDevice(options, capacityBytes);
+    const { device, isOwned } = await openDevice(options.device, settings);
     if (isOwned) undo.use(device);
-    const l1 = undo.use(
-      new L1Cache({ ...l1Options, device, capacityBytes, clock, policy: new LruPolicy() }),
-    );
-    const closing = new AbortController();
-    const guards: AdapterGuard[] = [];
-    undo.defer(async () => {
-      closing.abort();
-      await Promise.all(guards.map((guard) => guard.close()));
-    });
-    for (const [index, { module, values }] of configured.entries()) {
-      const early: AdapterError[] = [];
-      const environment: AdapterEnvironment = {
-        clock,
-        signal: closing.signal,
-        l1Memory: {
-          type: device.type,
-          maxObjectBytes: l1.maxObjectBytes,
-          alignmentBytes: RANGE_ALIGNMENT,
-        },
-        onError: (error) => {
-          const guard = guards[index];
-          if (guard === undefined) early.push(error);
-          else guard.reportError(error);
-        },
-      };
-      const adapter = await module.create(values, environment);
-      const timeouts = { ...DEFAULT_ADAPTER_TIMEOUTS, ...options.timeouts };
-      const guard = new AdapterGuard(adapter, { index, type: module.type, clock, timeouts });
-      for (const error of early) guard.reportError(error);
-      guards.push(guard);
-    }
-    const cache = new TieredCache(device, isOwned, l1, guards, closing, options);
+    const cache = undo.use(new TieredCache(device, isOwned, registry, options, settings));
+    for (const config of checked) await cache.#manager.add(config);
     undo.move();
     return cache;
+  }
+
+  /** Where L1 lies now. */
+  get device(): MemoryDevice {
+    return this.#l1.device;
   }
 
   /** Largest object that can be stored, in bytes. */
@@ -286,7 +292,12 @@ export class TieredCache implements AsyncDisposable {
    */
   reserveWrite(keys: readonly ObjectKey[], layout: ObjectLayout): WriteReservation[] {
     this.#checkObjects(keys, layout);
-    return this.#l1.reserveWrite(keys, layout);
+    const reservations = this.#l1.reserveWrite(keys, layout);
+    const status = reservations[0]?.status;
+    // Room that is held for the adapters comes back when they have what lies there.
+    if (status === "out-of-memory") this.#store.relieve(keys.length * layout.byteLength);
+    if (status === "quota-exceeded") { for (const key of keys) this.#relieve(key.cacheSalt); }
+    return reservations;
   }
 
   /** Makes reserved objects visible and queues them for the adapters; keys in prefix order. */
@@ -317,42 +328,168 @@ export class TieredCache implements AsyncDisposable {
    *
    * @param keys Keys of the chain, in order.
    * @param layout Layout of all objects.
-   * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move.
+   * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move, or
+   * `options.deadlineMs` is negative.
    * @throws The reason of `options.signal` if that aborts.
    */
-  async match(
+  match(
     keys: readonly ObjectKey[],
     layout: ObjectLayout,
     options: PrefetchOptions = {},
   ): Promise<CacheHit> {
-    this.#checkObjects(keys, layout);
-    const { pins, l1Objects } = await this.#prefetch.prefetch(keys, layout, options);
-    return new CacheHit(this.#l1, pins, l1Objects);
+    return this.matchRows([{ keys, layout }], options);
   }
 
-  /** Writes everything that is queued to the adapters; resolves when they have answered. */
+  /**
+   * As {@linkcode match}, for models whose layers form several groups: one row for each, with one
+   * key a chunk. The prefix is the longest one for which every row has what it needs.
+   *
+   * @throws {RangeError} If there is no row, they differ in length, a window is not at least 1,
+   * objects are empty, misaligned or larger than the cache can move, or `options.deadlineMs` is
+   * negative.
+   * @throws The reason of `options.signal` if that aborts.
+   */
+  async matchRows(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<CacheHit> {
+    this.#checkRows(rows);
+    return new CacheHit(this.#l1, await this.#prefetch.prefetch(rows, withDeadline(options)));
+  }
+
+  /**
+   * Brings the longest available prefix into device memory and leaves it there, without pins: for
+   * requests that are about to come. Takes what {@linkcode matchRows} takes.
+   *
+   * @throws As {@linkcode matchRows}.
+   */
+  async warm(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<WarmResult> {
+    this.#checkRows(rows);
+    const { length, l1Objects } = await this.#prefetch.warm(rows, withDeadline(options));
+    return { length, l1Objects };
+  }
+
+  /** Writes everything that only device memory has; resolves when the adapters have answered. */
   async flush(): Promise<void> {
     this.#throwIfClosed();
     await this.#store.flush();
   }
 
-  /** Removes everything from device memory that is not pinned; the adapters keep it. */
+  /**
+   * Resolves when the queues of all working adapters have room: for producers that would rather
+   * wait than have objects dropped.
+   */
+  async storeReady(): Promise<void> {
+    this.#throwIfClosed();
+    await this.#store.ready();
+  }
+
+  /** Removes everything from device memory that nobody uses; the adapters keep it. */
   clearL1(): void {
     this.#l1.clear();
+  }
+
+  /**
+   * Goes on with a new device after the old one was lost: what was in device memory comes back from
+   * the adapters.
+   *
+   * @param device As in {@linkcode TieredCacheOptions}.
+   * @throws {Error} If the cache is closed, or its device is not lost.
+   */
+  async attachDevice(device?: GPUDevice | MemoryDevice): Promise<void> {
+    this.#throwIfAttached();
+    const opened = await openDevice(device, this.#settings);
+    using undo = new DisposableStack();
+    if (opened.isOwned) undo.use(opened.device);
+    this.#throwIfAttached();
+    const before = this.device;
+    this.#l1.attach(opened.device);
+    undo.move();
+    if (this.#ownsDevice) before[Symbol.dispose]();
+    this.#ownsDevice = opened.isOwned;
+    this.#knownLayouts = new WeakSet();
+    this.#watch(opened.device);
+    this.events.emit("deviceattached", { description: opened.device.description });
+  }
+
+  /**
+   * Opens a storage adapter and uses it behind the others from now on.
+   *
+   * @returns Its id, which no other adapter ever gets.
+   * @throws {ConfigError} If it is unknown or its configuration cannot work.
+   * @throws {AdapterError} If it does not open in time.
+   */
+  async addAdapter(config: L2Config): Promise<number> {
+    this.#throwIfClosed();
+    const id = await this.#manager.add(await checkConfig(this.#registry, config));
+    this.events.emit("adapteradded", { id, type: config.type });
+    return id;
+  }
+
+  /**
+   * Removes a storage adapter while the cache is in use.
+   *
+   * @throws {RangeError} If there is none with that id, or the time is none.
+   * @throws {ConfigError} If the mode is unknown, or its objects cannot be migrated.
+   * @throws {AdapterError} If it takes too long, or objects could not be migrated; the adapter
+   * stays on its way out, and can be removed again.
+   */
+  async removeAdapter(
+    id: number,
+    options: RemoveAdapterOptions = {},
+  ): Promise<RemoveAdapterReport> {
+    this.#throwIfClosed();
+    return await this.#manager.remove(id, options);
+  }
+
+  /** The storage adapters, the preferred one first. */
+  listAdapters(): AdapterInfo[] {
+    return this.#manager.list();
+  }
+
+  /** Keeps objects from being evicted, here and in the adapters that the cache bounds. */
+  pin(keys: readonly ObjectKey[]): void {
+    this.#throwIfClosed();
+    this.#lifecycle.pin(keys);
+  }
+
+  /** Takes {@linkcode pin} back. */
+  unpin(keys: readonly ObjectKey[]): void {
+    this.#lifecycle.unpin(keys);
+  }
+
+  /**
+   * Lets objects live for `ms` milliseconds from now: then they are removed from every tier, by
+   * this process if it still runs. `null` takes that back.
+   *
+   * @throws {RangeError} If `ms` is negative or not finite.
+   */
+  ttl(keys: readonly ObjectKey[], ms: number | null): void {
+    this.#throwIfClosed();
+    this.#lifecycle.ttl(keys, ms);
+  }
+
+  /**
+   * Removes objects from every tier: those with the given keys, all under a cache salt, or all of a
+   * model. The answer says what was removed where, and which adapter could not do it.
+   *
+   * @throws {TypeError} If the selector has not exactly one of `keys`, `salt` and `model`.
+   */
+  async forget(selector: ForgetSelector): Promise<ForgetReport> {
+    this.#throwIfClosed();
+    return await this.#lifecycle.forget(selector);
   }
 
   /** State now. */
   reportStatus(): CacheStatus {
     const { type, description, isFallback, isLost } = this.device;
     const l1 = this.#l1.reportStatus();
-    const adapters = this.#adapters.map((adapter) => adapter.reportStatus());
+    const adapters = this.#adapters.all.map((adapter) => adapter.reportStatus());
     const problems = [
       ...(this.#closed === undefined ? [] : ["the cache is closed"]),
-      ...(isLost ? ["the GPU device is lost"] : []),
+      ...(isLost ? ["the GPU device is lost: call attachDevice() with a new one"] : []),
       ...(l1.failedSlabCount === 0 ? [] : ["the device is out of memory"]),
-      ...adapters.filter(({ isHealthy }) => !isHealthy).map(({ index, type, lastError }) =>
-        `adapter ${index} (${type}) is failing: ${lastError}`
+      ...adapters.flatMap((adapter) =>
+        adapter.problems.map((problem) => `adapter ${adapter.id} (${adapter.type}): ${problem}`)
       ),
+      ...this.#manager.problems(),
     ];
     return {
       isHealthy: problems.length === 0,
@@ -361,12 +498,13 @@ export class TieredCache implements AsyncDisposable {
       l1,
       store: this.#store.reportStatus(),
       prefetch: this.#prefetch.reportStatus(),
-      loadBytesInUse: this.#scratch.lentBytes,
+      eviction: this.#eviction.reportStatus(),
+      lifecycle: this.#lifecycle.reportStatus(),
       adapters,
     };
   }
 
-  /** Writes what is queued, closes the adapters and releases all memory; pins become void. */
+  /** Writes what only device memory has, closes the adapters and releases all memory. */
   close(): Promise<void> {
     return this.#closed ??= this.#close();
   }
@@ -377,16 +515,69 @@ export class TieredCache implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    this.#manager.stop();
     await Promise.all([this.#store.flush(), this.#prefetch.idle()]);
-    this.#closing.abort();
-    await Promise.all(this.#adapters.map((adapter) => adapter.close()));
+    this.#lifecycle[Symbol.dispose]();
+    this.#eviction[Symbol.dispose]();
+    await this.#manager.close();
+    this.#store[Symbol.dispose]();
     this.#l1[Symbol.dispose]();
     this.#scratch[Symbol.dispose]();
     if (this.#ownsDevice) this.device[Symbol.dispose]();
   }
 
+  #watch(device: MemoryDevice): void {
+    device.lost.then(({ message }) => {
+      if (this.device !== device) return;
+      this.#l1.detach(message);
+      if (this.#closed === undefined) this.events.emit("devicelost", { message });
+    });
+  }
+
+  #listenerOf({ id, type }: AdapterGuard): GuardListener {
+    const adapter = { id, type };
+    const { events } = this;
+    return {
+      stored: (objects) => {
+        const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
+        events.emit("stored", { adapter, objects: objects.length, bytes });
+      },
+      accessed: (keys) => events.emit("loaded", { adapter, objects: keys.length }),
+      deleted: (keys, bytes) => events.emit("deleted", { adapter, objects: keys.length, bytes }),
+      damaged: (key, fault) => events.emit("damaged", { adapter, key, fault }),
+      stateChanged: () => events.emit("adapterchanged", adapter),
+    };
+  }
+
   #throwIfClosed(): void {
     if (this.#closed !== undefined) throw new Error("Cache is closed: open another");
+  }
+
+  #throwIfAttached(): void {
+    this.#throwIfClosed();
+    if (!this.device.isLost) throw new Error("The device is not lost: it cannot be replaced");
+  }
+
+  /** Has the objects of a salt written: before that they may not leave for others of that salt. */
+  async #relieve(salt: string): Promise<void> {
+    if (this.#relieved.has(salt)) return;
+    this.#relieved.add(salt);
+    await this.#store.settle(({ cacheSalt }) => cacheSalt === salt);
+    this.#relieved.delete(salt);
+  }
+
+  #checkRows(rows: readonly KeyRow[]): void {
+    const length = rows[0]?.keys.length;
+    if (length === undefined) throw new RangeError("Rows must be at least one: received none");
+    for (const { keys, layout, windowChunks } of rows) {
+      this.#checkObjects(keys, layout);
+      if (keys.length !== length) {
+        throw new RangeError(`Rows must have one length: received ${length} and ${keys.length}`);
+      }
+      if (windowChunks !== undefined && !(windowChunks >= 1)) {
+        throw new RangeError(`windowChunks must be at least 1: received ${windowChunks}`);
+      }
+    }
   }
 
   #checkObjects(keys: readonly ObjectKey[], layout: ObjectLayout): void {
@@ -395,32 +586,27 @@ export class TieredCache implements AsyncDisposable {
       checkLayout(layout, this.maxObjectBytes);
       this.#knownLayouts.add(layout);
     }
-    const size = keys.reduce(
-      (most, key) => Math.max(most, sealedBytes(key, layout)),
-      layout.byteLength,
-    );
+    let size = layout.byteLength;
+    for (const key of keys) size = Math.max(size, sealedBytes(key, layout));
     const { blockBytes, capacityBytes } = this.#scratch;
     if (countThatFit([size], blockBytes, capacityBytes) === 0) {
       throw new RangeError(
-        `Object of ${size} bytes must fit into transfers.loadBytes of ${capacityBytes}: raise that`,
+        `Object of ${size} bytes must fit into prefetch.maxInFlightBytes of ${capacityBytes}: raise that`,
       );
     }
     if (this.device.countReadable([size]) === 0) {
       throw new RangeError(
-        `Object of ${size} bytes must fit into transfers.readBackBytes: raise that`,
+        `Object of ${size} bytes must fit into store.maxInFlightBytes: raise that`,
       );
     }
   }
 }
 
-function checkTransfers({ readBackBytes, loadBytes }: TransferOptions): void {
-  for (const [name, value] of Object.entries({ readBackBytes, loadBytes })) {
-    if (value !== undefined && !(value >= STAGING_BLOCK_BYTES)) {
-      throw new RangeError(
-        `transfers.${name} must be at least ${STAGING_BLOCK_BYTES} bytes: received ${value}`,
-      );
-    }
-  }
+/** Options with a deadline that is a time, if it is one at all. */
+function withDeadline({ deadlineMs, ...options }: PrefetchOptions): PrefetchOptions {
+  if (deadlineMs === undefined || deadlineMs > MAX_TIMER_MS) return options;
+  if (deadlineMs >= 0) return { ...options, deadlineMs };
+  throw new RangeError(`deadlineMs must be at least 0: received ${deadlineMs}`);
 }
 
 function checkLayout({ byteLength, fingerprint }: ObjectLayout, maxBytes: number): void {
@@ -439,19 +625,13 @@ function checkLayout({ byteLength, fingerprint }: ObjectLayout, maxBytes: number
   }
 }
 
-function checkedType(config: L2Config): string {
-  if (typeof config?.type === "string") return config.type;
-  throw new ConfigError({ adapter: "l2", expected: "objects with a text type", received: config });
-}
-
 async function openDevice(
-  { device, transfers }: TieredCacheOptions,
-  wantedBufferBytes: number,
+  device: GPUDevice | MemoryDevice | undefined,
+  { l1, store }: ResolvedOptions,
 ): Promise<{ device: MemoryDevice; isOwned: boolean }> {
-  const staging = transfers?.readBackBytes === undefined
-    ? {}
-    : { stagingBytes: transfers.readBackBytes };
+  const staging = { stagingBytes: store.maxInFlightBytes };
   if (device === undefined) {
+    const wantedBufferBytes = l1.capacityBytes;
     const requested = await WebGpuDevice.request({ ...staging, wantedBufferBytes });
     return { device: requested ?? new HostDevice(), isOwned: true };
   }

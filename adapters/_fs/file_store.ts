@@ -8,6 +8,7 @@ import {
   type CallOptions,
   ConfigError,
   decodeFileName,
+  type DeleteResult,
   encodeFileName,
   isHashedFileName,
   type L2Adapter,
@@ -15,6 +16,7 @@ import {
   type ListOptions,
   type LookupOptions,
   type ObjectKey,
+  type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
 import { publishFile, syncDirectory } from "./publish_file.ts";
@@ -84,7 +86,7 @@ export class FileStore implements L2Adapter {
   async store(
     objects: readonly AdapterObject[],
     { signal }: CallOptions,
-  ): Promise<{ stored: Bitmap; bytes: number }> {
+  ): Promise<StoreResult> {
     let bytes = 0;
     const stored = await this.#forEach("store", objects, async (object) => {
       signal.throwIfAborted();
@@ -125,12 +127,19 @@ export class FileStore implements L2Adapter {
     }, ({ key }) => key);
   }
 
-  /** Removes the files of objects. */
-  delete(keys: readonly ObjectKey[], _options: CallOptions): Promise<Bitmap> {
-    return this.#forEach("delete", keys, async (key) => {
-      await Deno.remove(this.#pathOf(key));
+  /** Removes the files of objects; what stands in the place of one and is no file is not ours. */
+  async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
+    let bytes = 0;
+    const deleted = await this.#forEach("delete", keys, async (key) => {
+      signal.throwIfAborted();
+      const path = this.#pathOf(key);
+      const { isFile, size } = await Deno.lstat(path);
+      if (!isFile) return false;
+      await Deno.remove(path);
+      bytes += size;
       return true;
     }, (key) => key);
+    return { deleted, bytes };
   }
 
   /** Enumerates the objects whose names spell their keys. */

@@ -114,8 +114,9 @@ async function demo(options: DemoOptions): Promise<void> {
   console.log(
     options.json ? JSON.stringify(result) : formatReport(result, kvBytesPerToken(DEMO_CONFIG)),
   );
-  for (const { failedStores, lastError } of engine.cache.reportStatus().adapters) {
-    if (failedStores > 0) say(`${failedStores} chunks could not be stored: ${lastError}`);
+  const { store: { failedObjects }, adapters } = engine.cache.reportStatus();
+  for (const { lastError } of adapters) {
+    if (failedObjects > 0) say(`${failedObjects} chunks could not be stored: ${lastError}`);
   }
   if (!result.identical) Deno.exitCode = 1;
 }

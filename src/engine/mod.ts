@@ -37,6 +37,8 @@ export {
 export type { DeviceBuffer, MemoryRange } from "../memory/memory_device.ts";
 export type { KvLayer, KvTensors } from "./kv_binding.ts";
 export {
+  type KvGroup,
+  type KvTensorGroups,
   type MatchOptions,
   PrefixCache,
   type PrefixCacheOptions,

@@ -3,6 +3,7 @@ import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import type { CacheHit, TieredCache } from "../tiered_cache.ts";
+import type { KeyRow } from "../tiering/key_rows.ts";
 import {
   checkKvTensors,
   gatherOperations,
@@ -10,10 +11,19 @@ import {
   scatterOperations,
 } from "./kv_binding.ts";
 
-/** Time that a match may take whatever its length. */
-const DEADLINE_BASE_MS = 2_000;
-/** Time that a match may take for each token: well below what a prefill takes. */
-const DEADLINE_PER_TOKEN_MS = 0.1;
+/** Layers whose KV is kept in objects of their own, because they attend differently. */
+export interface KvGroup {
+  /** Layout of one chunk of their KV; all groups have one chunk size. */
+  readonly layout: KvLayout;
+  /**
+   * For a sliding window: its size in tokens, the current one included. Only the chunks that hold
+   * the last so many tokens of a prefix are needed for it. Left out, all are.
+   */
+  readonly windowTokens?: number;
+}
+
+/** KV tensors of all layers; where they form groups, the tensors of each group. */
+export type KvTensorGroups = KvTensors | readonly KvTensors[];
 
 /** What a {@linkcode PrefixCache} caches for. */
 export interface PrefixCacheOptions {
@@ -24,20 +34,27 @@ export interface PrefixCacheOptions {
     /** Which weights: a commit, a version, a digest. @default {""} */
     readonly revision?: string;
   };
-  /** Layout of one chunk of its KV. */
-  readonly layout: KvLayout;
+  /** Layout of one chunk of its KV; for models with several kinds of attention, one group each. */
+  readonly layout: KvLayout | readonly KvGroup[];
   /** Which part of the model's KV this process has. @default {0} */
   readonly kvRank?: number;
+  /**
+   * Time that a match may take: `baseMs` and `perTokenMs` for each token of the prompt. Set
+   * `perTokenMs` below what a prefill takes, and no match is slower than computing.
+   *
+   * @default {{ baseMs: 2000, perTokenMs: 0.1 }}
+   */
+  readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
 }
 
 /** Options of {@linkcode PrefixCache.match}. */
 export interface MatchOptions {
-  /** Isolates tenants: a prefix stored under one salt is never found under another. @default {""} */
+  /** Isolates tenants: what is stored under one salt is never found under another. @default {""} */
   readonly salt?: string;
   /**
    * After this time the hit is what has arrived.
    *
-   * @default {2000 + 0.1 * tokens}
+   * @default {by `deadline` of the prefix cache}
    */
   readonly deadlineMs?: number;
   /** Gives up: the call rejects with the signal's reason. */
@@ -64,45 +81,57 @@ export interface PutResult {
 export class PrefixHit implements Disposable {
   /** Tokens whose KV need not be computed: a multiple of the chunk size. */
   readonly tokens: number;
-  /** How many of them were in device memory before; the others came from an adapter. */
+  /**
+   * How many of them were in device memory before; the others came from an adapter. With groups, in
+   * proportion to the objects.
+   */
   readonly l1Tokens: number;
   readonly #cache: TieredCache;
-  readonly #layout: KvLayout;
+  readonly #groups: readonly KvGroup[];
   readonly #hit: CacheHit;
 
   /** @ignore Made by {@linkcode PrefixCache.match}. */
-  constructor(cache: TieredCache, layout: KvLayout, hit: CacheHit) {
+  constructor(cache: TieredCache, groups: readonly KvGroup[], hit: CacheHit) {
     this.#cache = cache;
-    this.#layout = layout;
+    this.#groups = groups;
     this.#hit = hit;
-    this.tokens = hit.length * layout.chunkTokens;
-    this.l1Tokens = hit.l1Objects * layout.chunkTokens;
+    const { chunkTokens } = firstOf(groups).layout;
+    const needed = groups.reduce((sum, group) => sum + Math.min(hit.length, chunksOf(group)), 0);
+    this.tokens = hit.length * chunkTokens;
+    this.l1Tokens = Math.floor(hit.length * hit.l1Objects / Math.max(1, needed)) * chunkTokens;
   }
 
   /**
-   * Where the chunks lie in device memory, in order, for engines that read them in place.
+   * Where the chunks lie in device memory, in order, for engines that read them in place. Of a
+   * group with a window they are the last ones of the prefix.
    *
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
    */
-  ranges(): MemoryRange[] {
-    return this.#hit.ranges();
+  ranges(group = 0): MemoryRange[] {
+    return this.#hit.ranges(group);
   }
 
   /**
-   * Copies the prefix into the engine's tensors, from token 0 on. The copies are submitted at once:
-   * they come before all work that is submitted to the device's queue later.
+   * Copies the prefix into the engine's tensors, from token 0 on; of a group with a window, the
+   * tokens of its last chunks to where they belong. The copies are submitted at once: they come
+   * before all work that is submitted to the device's queue later.
    *
    * @throws {RangeError} If the tensors do not fit the layout.
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
    */
-  scatterTo(kv: KvTensors): void {
-    const ranges = this.ranges();
-    checkKvTensors(this.#layout, kv, ranges.length);
-    this.#cache.device.copy(
-      ranges.flatMap((range, chunk) => scatterOperations(this.#layout, kv, chunk, range)),
-    );
+  scatterTo(kv: KvTensorGroups): void {
+    const { length } = this.#hit;
+    const tensors = tensorsOf(this.#groups, kv);
+    const operations = this.#groups.flatMap(({ layout }, g) => {
+      const ranges = this.ranges(g);
+      const group = tensors[g] ?? [];
+      checkKvTensors(layout, group, length);
+      const first = length - ranges.length;
+      return ranges.flatMap((range, i) => scatterOperations(layout, group, first + i, range));
+    });
+    this.#cache.device.copy(operations);
   }
 
   /** Gives up the pins; what was copied stays. */
@@ -113,31 +142,47 @@ export class PrefixHit implements Disposable {
 
 /** Caches the KV of prompt prefixes of one model: tokens in, device memory out. */
 export class PrefixCache {
-  /** Layout of one chunk. */
+  /** Layout of one chunk, of the first group if there are several. */
   readonly layout: KvLayout;
   readonly #cache: TieredCache;
+  readonly #groups: readonly KvGroup[];
   readonly #model: PrefixCacheOptions["model"];
   readonly #kvRank: number;
+  readonly #deadline: { readonly baseMs: number; readonly perTokenMs: number };
 
   /**
    * Caches for one model; several can share a cache.
    *
-   * @throws {TypeError | RangeError} If the model or the rank is not valid, or a chunk does not fit
-   * into device memory.
+   * @throws {TypeError | RangeError} If the model or the rank is not valid, groups differ in chunk
+   * size, a window is not at least 1 token, or a chunk does not fit into device memory.
    */
   constructor(cache: TieredCache, options: PrefixCacheOptions) {
-    const { model, layout, kvRank = 0 } = options;
-    const chunkHash = rootHash({ model: model.name, ...revisionOf(model), layout });
+    const { model, layout, kvRank = 0, deadline = {} } = options;
+    const groups = "fingerprint" in layout ? [{ layout }] : layout;
+    const layouts = groups.map((group) => group.layout);
+    const chunkHash = rootHash({ model: model.name, ...revisionOf(model), layout: layouts });
     new ObjectKey({ chunkHash, model: model.name, kvRank });
-    if (layout.byteLength > cache.maxObjectBytes) {
-      throw new RangeError(
-        `Chunk of ${layout.byteLength} bytes must fit into device memory of ${cache.maxObjectBytes} bytes`,
-      );
+    this.layout = firstOf(groups).layout;
+    for (const { layout: { byteLength, chunkTokens }, windowTokens = 1 } of groups) {
+      if (byteLength > cache.maxObjectBytes) {
+        throw new RangeError(
+          `Chunk of ${byteLength} bytes must fit into device memory of ${cache.maxObjectBytes} bytes`,
+        );
+      }
+      if (chunkTokens !== this.layout.chunkTokens) {
+        throw new RangeError(
+          `Groups must have one chunk size: received ${this.layout.chunkTokens} and ${chunkTokens} tokens`,
+        );
+      }
+      if (!(windowTokens >= 1)) {
+        throw new RangeError(`windowTokens must be at least 1: received ${windowTokens}`);
+      }
     }
     this.#cache = cache;
+    this.#groups = groups;
     this.#model = model;
     this.#kvRank = kvRank;
-    this.layout = layout;
+    this.#deadline = { baseMs: 2_000, perTokenMs: 0.1, ...deadline };
   }
 
   /**
@@ -149,14 +194,35 @@ export class PrefixCache {
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
   async match(tokens: ArrayLike<number>, options: MatchOptions = {}): Promise<PrefixHit> {
-    const { salt = "", signal } = options;
-    const deadlineMs = options.deadlineMs ??
-      DEADLINE_BASE_MS + DEADLINE_PER_TOKEN_MS * tokens.length;
-    const hit = await this.#cache.match(this.#keys(tokens, salt), this.layout, {
-      deadlineMs,
-      ...(signal === undefined ? {} : { signal }),
-    });
-    return new PrefixHit(this.#cache, this.layout, hit);
+    const rows = this.#rows(tokens, options.salt);
+    const hit = await this.#cache.matchRows(rows, this.#limits(tokens, options));
+    return new PrefixHit(this.#cache, this.#groups, hit);
+  }
+
+  /**
+   * Brings the longest cached prefix of a prompt into device memory and leaves it there, without
+   * pins: for a request that is about to come.
+   *
+   * @returns How many tokens it has.
+   * @throws {TypeError | RangeError} If the salt or a token id is not valid.
+   */
+  async warm(tokens: ArrayLike<number>, options: MatchOptions = {}): Promise<number> {
+    const rows = this.#rows(tokens, options.salt);
+    const { length } = await this.#cache.warm(rows, this.#limits(tokens, options));
+    return length * this.layout.chunkTokens;
+  }
+
+  /**
+   * The keys of all complete chunks of a prompt, in order, for `pin`, `ttl` and `forget` of the
+   * cache; of each chunk, those of all groups.
+   *
+   * @throws {TypeError | RangeError} If the salt or a token id is not valid.
+   */
+  keys(tokens: ArrayLike<number>, options: { readonly salt?: string } = {}): ObjectKey[] {
+    const rows = this.#rows(tokens, options.salt);
+    return (rows[0]?.keys ?? []).flatMap((_, chunk) =>
+      rows.flatMap(({ keys }) => keys[chunk] ?? [])
+    );
   }
 
   /**
@@ -170,27 +236,45 @@ export class PrefixCache {
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the tensors do not
    * fit the layout.
    */
-  put(tokens: ArrayLike<number>, kv: KvTensors, options: PutOptions = {}): PutResult {
-    const keys = this.#keys(tokens, options.salt ?? "");
-    checkKvTensors(this.layout, kv, keys.length);
+  put(tokens: ArrayLike<number>, kv: KvTensorGroups, options: PutOptions = {}): PutResult {
+    const rows = this.#rows(tokens, options.salt);
+    const chunks = rows[0]?.keys.length ?? 0;
+    const tensors = tensorsOf(this.#groups, kv);
+    for (const [g, { layout }] of this.#groups.entries()) {
+      checkKvTensors(layout, tensors[g] ?? [], chunks);
+    }
     // What is resident must not be evicted to make room for the rest of the same sequence.
-    using _pinned = this.#cache.pinResident(keys);
-    const reserved: { key: ObjectKey; chunk: number; range: MemoryRange }[] = [];
-    let resident = 0;
-    for (const [chunk, key] of keys.entries()) {
-      const [reservation] = this.#cache.reserveWrite([key], this.layout);
-      if (reservation?.status === "success") {
-        reserved.push({ key, chunk, range: reservation.range });
-      } else if (reservation?.status === "key-not-writable") {
-        resident++;
-      } else {
+    using pins = new DisposableStack();
+    for (const { keys } of rows) pins.use(this.#cache.pinResident(keys));
+    const reserved: { key: ObjectKey; group: number; chunk: number; range: MemoryRange }[] = [];
+    let stored = 0;
+    let chunk = 0;
+    for (; chunk < chunks; chunk++) {
+      const before = reserved.length;
+      const isComplete = rows.every(({ keys, layout }, group) => {
+        const key = keys[chunk] as ObjectKey;
+        const [reservation] = this.#cache.reserveWrite([key], layout);
+        if (reservation?.status !== "success") return reservation?.status === "key-not-writable";
+        reserved.push({ key, group, chunk, range: reservation.range });
+        return true;
+      });
+      if (!isComplete) {
+        this.#cache.cancelWrite(reserved.splice(before).map(({ key }) => key));
         break;
       }
+      if (reserved.length > before) stored++;
     }
     const written = reserved.map(({ key }) => key);
     try {
       this.#cache.device.copy(
-        reserved.flatMap(({ chunk, range }) => gatherOperations(this.layout, kv, chunk, range)),
+        reserved.flatMap(({ group, chunk, range }) =>
+          gatherOperations(
+            (this.#groups[group] as KvGroup).layout,
+            tensors[group] ?? [],
+            chunk,
+            range,
+          )
+        ),
       );
     } catch (error) {
       this.#cache.cancelWrite(written);
@@ -198,24 +282,64 @@ export class PrefixCache {
     }
     this.#cache.finishWrite(written);
     // Else a head that was there before would be evicted before the tail that needs it.
-    this.#cache.touch(keys);
+    for (const { keys } of rows) this.#cache.touch(keys);
     const { chunkTokens } = this.layout;
     return {
-      storedTokens: written.length * chunkTokens,
-      residentTokens: resident * chunkTokens,
-      skippedTokens: (keys.length - written.length - resident) * chunkTokens,
+      storedTokens: stored * chunkTokens,
+      residentTokens: (chunk - stored) * chunkTokens,
+      skippedTokens: (chunks - chunk) * chunkTokens,
     };
   }
 
-  #keys(tokens: ArrayLike<number>, salt: string): ObjectKey[] {
-    const { name } = this.#model;
-    const root = rootHash({ model: name, ...revisionOf(this.#model), layout: this.layout, salt });
-    let key: ObjectKey | undefined;
-    return chunkHashes(root, tokens, this.layout.chunkTokens).map((chunkHash) =>
-      key = key?.withChunkHash(chunkHash) ??
-        new ObjectKey({ chunkHash, model: name, kvRank: this.#kvRank, cacheSalt: salt })
-    );
+  #limits(
+    tokens: ArrayLike<number>,
+    { deadlineMs, signal }: MatchOptions,
+  ): { deadlineMs: number; signal?: AbortSignal } {
+    const { baseMs, perTokenMs } = this.#deadline;
+    return {
+      deadlineMs: deadlineMs ?? baseMs + perTokenMs * tokens.length,
+      ...(signal === undefined ? {} : { signal }),
+    };
   }
+
+  /** One row of keys for each group: they differ in the group only. */
+  #rows(tokens: ArrayLike<number>, salt = ""): KeyRow[] {
+    const { name: model } = this.#model;
+    const layout = this.#groups.map((group) => group.layout);
+    const root = rootHash({ model, ...revisionOf(this.#model), layout, salt });
+    const hashes = chunkHashes(root, tokens, this.layout.chunkTokens);
+    return this.#groups.map((group, objectGroup) => {
+      const { layout } = group;
+      let key: ObjectKey | undefined;
+      const keys = hashes.map((chunkHash) =>
+        key = key?.withChunkHash(chunkHash) ??
+          new ObjectKey({ chunkHash, model, kvRank: this.#kvRank, objectGroup, cacheSalt: salt })
+      );
+      if (group.windowTokens === undefined) return { keys, layout };
+      return { keys, layout, windowChunks: chunksOf(group) };
+    });
+  }
+}
+
+function firstOf(groups: readonly KvGroup[]): KvGroup {
+  const [first] = groups;
+  if (first === undefined) throw new RangeError("Layout must have a group: received none");
+  return first;
+}
+
+/** The most chunks of a group that a prefix needs. */
+function chunksOf({ layout, windowTokens = Infinity }: KvGroup): number {
+  return Math.ceil(windowTokens / layout.chunkTokens);
+}
+
+/** The tensors of each group. */
+function tensorsOf(groups: readonly KvGroup[], kv: KvTensorGroups): readonly KvTensors[] {
+  const isGrouped = kv.some((part) => Array.isArray(part));
+  const tensors = (isGrouped ? kv : [kv]) as readonly KvTensors[];
+  if (tensors.length === groups.length) return tensors;
+  throw new RangeError(
+    `KV tensors must be given for ${groups.length} groups: received ${tensors.length}`,
+  );
 }
 
 function revisionOf(model: PrefixCacheOptions["model"]): { revision?: string } {

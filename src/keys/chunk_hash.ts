@@ -8,8 +8,8 @@ export interface PrefixIdentity {
   readonly model: string;
   /** Which weights: a commit, a version, a digest. @default {""} */
   readonly revision?: string;
-  /** Layout of one chunk. */
-  readonly layout: KvLayout;
+  /** Layout of one chunk; where layers form several groups, that of each group. */
+  readonly layout: KvLayout | readonly KvLayout[];
   /** Cache salt, as in an object key. @default {""} */
   readonly salt?: string;
 }
@@ -25,16 +25,19 @@ export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
   const { model, revision = "", layout, salt = "" } = identity;
   validateModelName(model);
   validateCacheSalt(salt);
+  const [first, ...others] = "fingerprint" in layout ? [layout] : layout;
+  if (first === undefined) throw new RangeError("Layouts must be at least one: received none");
   if (!revision.isWellFormed()) throw new TypeError("Revision must be well-formed Unicode");
   // JSON quotes every string, so no two lists of fields have one encoding.
   const fields = JSON.stringify([
     "kvtier prefix 1",
     model,
     revision,
-    layout.dtype,
-    layout.fingerprint.toHex(),
-    layout.chunkTokens,
+    first.dtype,
+    first.fingerprint.toHex(),
+    first.chunkTokens,
     salt,
+    ...others.map(({ fingerprint }) => fingerprint.toHex()),
   ]);
   return sha256(new TextEncoder().encode(fields));
 }

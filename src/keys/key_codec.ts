@@ -6,6 +6,8 @@ export const MAX_FILE_NAME_BYTES = 255;
 const encoder = new TextEncoder();
 // A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+/** What every spelled name has beside model, group and salt. */
+const FIXED_NAME_BYTES = "@0x".length + 8 + "@".length + "@".length + 64 + ".data".length;
 const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
 
 /**
@@ -26,9 +28,12 @@ export function isHashedFileName(name: string): boolean {
   return HASHED_NAME.test(name);
 }
 
-/** Whether the name of `key` is hashed, so that the object must carry its key. */
+/** Whether the name of `key` is hashed, so that the object must carry its key. Spells no name. */
 export function hasHashedFileName(key: ObjectKey): boolean {
-  return isHashedFileName(encodeFileName(key));
+  const groupDigits = Math.max(1, Math.ceil((32 - Math.clz32(key.objectGroup)) / 4));
+  const saltLength = key.cacheSalt === "" ? 0 : 1 + escapeSalt(key.cacheSalt).length;
+  const nameLength = escapeModel(key.model).length + FIXED_NAME_BYTES + groupDigits + saltLength;
+  return nameLength > MAX_FILE_NAME_BYTES;
 }
 
 /**

@@ -11,6 +11,9 @@ export interface EvictionPolicy {
   touched(ids: readonly string[]): void;
   /** An object left, for whatever reason. */
   removed(id: string): void;
-  /** All known ids, the first to leave first; removing ids while iterating is allowed. */
+  /**
+   * All known ids, the first to leave first. Iterating changes nothing; removing ids meanwhile is
+   * allowed.
+   */
   candidates(): Iterable<string>;
 }

@@ -1,209 +1,103 @@
+import { getLogger } from "@logtape/logtape";
+import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { MemoryDevice, MemoryRange, Slab } from "../memory/memory_device.ts";
-import {
-  type Allocation,
-  SlabAllocator,
-  type SlabAllocatorStats,
-} from "../memory/slab_allocator.ts";
+import type { MemoryDevice, Slab } from "../memory/memory_device.ts";
+import { type Allocation, bytesTaken, SlabAllocator } from "../memory/slab_allocator.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { EvictionPlanner } from "./eviction_planner.ts";
 import type { EvictionPolicy } from "./eviction_policy.ts";
+import { EntryPin, L1Entry } from "./l1_entry.ts";
+import type {
+  ForgottenObjects,
+  L1CacheOptions,
+  L1Listener,
+  L1Pin,
+  L1RemovalReason,
+  L1Status,
+  L1StatusReport,
+  ReadReservation,
+  ReserveWriteOptions,
+  WriteOptions,
+  WriteReservation,
+  WrittenObject,
+} from "./l1_types.ts";
+import { ObjectTable } from "./object_table.ts";
 
-/** How a call ended for one key. */
-export type L1Status =
-  | "success"
-  /** No such object, or the writer has nothing staged under that key. */
-  | "key-not-exist"
-  /** The object is resident already, or the same writer has it staged. */
-  | "key-not-writable"
-  /** The lock expired: what it protected may be gone. */
-  | "key-in-wrong-state"
-  /** The object is pinned, or being written. */
-  | "key-is-locked"
-  /** The batch does not fit beside what is locked. */
-  | "out-of-memory"
-  /** The device is lost, or the cache is closed. */
-  | "device-lost";
+export type {
+  ForgottenObjects,
+  L1CacheOptions,
+  L1Listener,
+  L1Pin,
+  L1RemovalReason,
+  L1Status,
+  L1StatusReport,
+  ReadReservation,
+  ReserveWriteOptions,
+  WriteOptions,
+  WriteReservation,
+  WrittenObject,
+} from "./l1_types.ts";
 
-/** Why an object left. */
-export type L1RemovalReason = "evicted" | "deleted" | "temporary" | "device-lost";
+type Failure = Exclude<L1Status, "success">;
 
-/** A resident object, protected from eviction until `finishRead` or until its lock expires. */
-export interface L1Pin {
-  /** Its key. */
-  readonly key: ObjectKey;
-  /** Its layout. */
-  readonly layout: ObjectLayout;
-  /** Where its bytes lie, as long as the pin is valid. */
-  readonly range: MemoryRange;
-}
-
-/** Outcome of {@linkcode L1Cache.reserveWrite} for one key. */
-export type WriteReservation =
-  | { readonly status: "success"; readonly range: MemoryRange }
-  | { readonly status: Exclude<L1Status, "success"> };
-
-/** Outcome of a call that pins, for one key. */
-export type ReadReservation =
-  | { readonly status: "success"; readonly pin: L1Pin }
-  | { readonly status: Exclude<L1Status, "success"> };
-
-/** Who writes, and what. */
-export interface WriteOptions {
-  /** Writers with different tags can stage the same key at a time. @default {"store"} */
-  readonly writer?: string;
-}
-
-/** Options of {@linkcode L1Cache.reserveWrite}. */
-export interface ReserveWriteOptions extends WriteOptions {
-  /** Frees the object when its last reader has finished. @default {false} */
-  readonly temporary?: boolean;
-}
-
-/** An object that an engine has written. */
-export interface WrittenObject {
-  /** Its key. */
-  readonly key: ObjectKey;
-  /** Its layout. */
-  readonly layout: ObjectLayout;
-}
-
-/** Told after a call has done its work; must not throw. */
-export interface L1Listener {
-  /** An engine's objects became resident, to be written through. */
-  written?(objects: readonly WrittenObject[]): void;
-  /** An object left. */
-  removed?(key: ObjectKey, reason: L1RemovalReason): void;
-}
-
-/** How an {@linkcode L1Cache} is set up. */
-export interface L1CacheOptions {
-  /** Where the bytes lie. */
-  readonly device: MemoryDevice;
-  /** Most bytes of device memory, a multiple of 256. */
-  readonly capacityBytes: number;
-  /** Size of a slab. */
-  readonly slabBytes?: number;
-  /** Source of time for locks. */
-  readonly clock: Clock;
-  /** Who leaves first. */
-  readonly policy: EvictionPolicy;
-  /** After this time a reservation for writing may be reclaimed. @default {600000} */
-  readonly writeTtlMs?: number;
-  /** After this time a pin may be void. @default {300000} */
-  readonly readTtlMs?: number;
-}
-
-/** Counters of an {@linkcode L1Cache}. */
-export interface L1StatusReport extends SlabAllocatorStats {
-  /** Whether objects can be stored. */
-  readonly isHealthy: boolean;
-  /** Resident and staged objects. */
-  readonly totalObjectCount: number;
-  /** Objects staged under a live lock. */
-  readonly writeLockedCount: number;
-  /** Pinned objects. */
-  readonly readLockedCount: number;
-  /** Objects that leave with their last reader. */
-  readonly temporaryCount: number;
-  /** Staged objects. */
-  readonly stagingObjectCount: number;
-  /** Bytes of staged objects, part of `usedBytes`. */
-  readonly stagingBytes: number;
-  /** `usedBytes / capacityBytes`. */
-  readonly usageRatio: number;
-  /** Objects evicted so far. */
-  readonly evictedCount: number;
-  /** Reservations that failed for want of memory. */
-  readonly outOfMemoryCount: number;
-  /** Slabs that the device could not provide. */
-  readonly failedSlabCount: number;
-  /** Name of the eviction policy. */
-  readonly evictionPolicy: string;
-  /** Life of a write lock. */
-  readonly writeTtlMs: number;
-  /** Life of a read lock. */
-  readonly readTtlMs: number;
-}
-
-interface Entry {
-  readonly key: ObjectKey;
-  readonly layout: ObjectLayout;
-  readonly allocation: Allocation;
-  readonly temporary: boolean;
-  locks: number;
-  lockExpiresAt: number;
-  /** Grows when expired locks are discarded, so that a late release cannot take another's lock. */
-  lockEpoch: number;
-  isGone: boolean;
-}
-
-class Pin implements L1Pin {
-  readonly entry: Entry;
-  readonly epoch: number;
-  isReleased = false;
-
-  constructor(entry: Entry) {
-    this.entry = entry;
-    this.epoch = entry.lockEpoch;
-  }
-
-  get key(): ObjectKey {
-    return this.entry.key;
-  }
-
-  get layout(): ObjectLayout {
-    return this.entry.layout;
-  }
-
-  get range(): MemoryRange {
-    return this.entry.allocation;
-  }
-}
-
+const logger = getLogger(["kvtier", "l1"]);
 const DEFAULT_WRITER = "store";
 
 /**
  * Objects in device memory. An object is *staged* while its writer fills it, invisible to readers;
- * then it is *resident*, and *pinned* while it is read. What nobody pins may be evicted, at once,
- * when a reservation needs the room. Locks expire, so that a caller that vanished cannot hold
- * memory for ever. Expected outcomes are returned, not thrown.
+ * then it is *resident*, and *pinned* while it is read. What nobody pins, holds or protects may be
+ * evicted, at once, when a reservation needs the room. Locks expire, so that a caller that vanished
+ * cannot hold memory for ever. Expected outcomes are returned, not thrown.
  */
 export class L1Cache implements Disposable {
-  /** Where the bytes lie. */
-  readonly device: MemoryDevice;
-  readonly #allocator: SlabAllocator;
+  readonly #options: L1CacheOptions;
   readonly #clock: Clock;
   readonly #policy: EvictionPolicy;
   readonly #writeTtlMs: number;
   readonly #readTtlMs: number;
-  readonly #resident = new Map<string, Entry>();
-  readonly #staged = new Map<string, Map<string, Entry>>();
+  #device: MemoryDevice;
+  readonly #table: ObjectTable;
+  readonly #planner: EvictionPlanner;
   readonly #listeners = new Set<L1Listener>();
   readonly #left: { readonly key: ObjectKey; readonly reason: L1RemovalReason }[] = [];
+  #isDetached = false;
   #isClosed = false;
   #evictedCount = 0;
   #outOfMemoryCount = 0;
+  #quotaExceededCount = 0;
   #failedSlabCount = 0;
 
   /** @throws {RangeError} If a size is not a positive multiple of 256 bytes. */
   constructor(options: L1CacheOptions) {
-    const { device, capacityBytes, slabBytes } = options;
-    this.device = device;
+    this.#options = options;
     this.#clock = options.clock;
     this.#policy = options.policy;
     this.#writeTtlMs = options.writeTtlMs ?? 600_000;
     this.#readTtlMs = options.readTtlMs ?? 300_000;
-    this.#allocator = new SlabAllocator(device, {
-      capacityBytes,
-      ...(slabBytes === undefined ? {} : { slabBytes }),
-      onSlabFailed: (slab) => this.#dropSlab(slab),
-    });
+    this.#device = options.device;
+    this.#table = new ObjectTable(this.#createAllocator(options.device));
+    this.#planner = new EvictionPlanner(this.#table, options.policy, options.quotaOf);
+  }
+
+  /** Where the bytes lie: the device that was attached last. */
+  get device(): MemoryDevice {
+    return this.#device;
+  }
+
+  /** Most bytes of device memory. */
+  get capacityBytes(): number {
+    return this.#options.capacityBytes;
+  }
+
+  /** Bytes of device memory that objects take, staged and leaving ones too. */
+  get usedBytes(): number {
+    return this.#table.allocator.usedBytes;
   }
 
   /** Largest object that fits into an empty cache, in bytes. */
   get maxObjectBytes(): number {
-    return this.#allocator.maxObjectBytes;
+    return this.#table.allocator.maxObjectBytes;
   }
 
   /** Adds a listener. */
@@ -211,9 +105,16 @@ export class L1Cache implements Disposable {
     this.#listeners.add(listener);
   }
 
+  /** Removes a listener. */
+  removeListener(listener: L1Listener): void {
+    this.#listeners.delete(listener);
+  }
+
   /**
-   * Allocates room for objects and locks it for writing, evicting what is least worth keeping.
-   * All keys that can be written get their room, or none does (`out-of-memory`).
+   * Allocates room for objects and locks it for writing, evicting what is least worth keeping. All
+   * keys that can be written get their room, or none does (`out-of-memory`, `quota-exceeded`).
+   * Nothing is evicted for a batch for which all that may leave would not make room, nor any object
+   * that the batch names. A key that it names twice gets one range.
    */
   reserveWrite(
     keys: readonly ObjectKey[],
@@ -222,40 +123,41 @@ export class L1Cache implements Disposable {
   ): WriteReservation[] {
     const { writer = DEFAULT_WRITER, temporary = false } = options;
     if (this.#isLost) return keys.map(() => ({ status: "device-lost" }));
-    const staged: Entry[] = [];
-    const victims = this.#policy.candidates()[Symbol.iterator]();
+    const now = this.#clock.now();
+    const named = new Set<string>();
+    const isWritable = keys.map((key) => {
+      if (named.has(key.id)) return false;
+      named.add(key.id);
+      return this.#isWritable(key, writer, now);
+    });
+    const staged: L1Entry[] = [];
     const reservations: WriteReservation[] = [];
-    let failed = false;
-    for (const key of keys) {
-      if (!this.#isWritable(key, writer)) {
+    let failure = this.#makeRoom(keys.filter((_, i) => isWritable[i]), layout, named, now);
+    const roomMakers = this.#roomMakers(named, now);
+    for (let i = 0; i < keys.length && failure === null; i++) {
+      const key = keys[i] as ObjectKey;
+      if (isWritable[i] !== true) {
         reservations.push({ status: "key-not-writable" });
         continue;
       }
-      const allocation = this.#allocate(layout.byteLength, victims);
+      const allocation = this.#allocate(layout.byteLength, roomMakers);
       if (allocation === null) {
-        failed = true;
+        failure = "out-of-memory";
         break;
       }
-      const entry: Entry = {
-        key,
-        layout,
-        allocation,
-        temporary,
-        locks: 1,
-        lockExpiresAt: this.#clock.now() + this.#writeTtlMs,
-        lockEpoch: 0,
-        isGone: false,
-      };
-      this.#stage(entry, writer);
+      const lock = { writer, isTemporary: temporary, lockExpiresAt: now + this.#writeTtlMs };
+      const entry = new L1Entry(key, layout, allocation, lock);
+      this.#table.stage(entry);
       staged.push(entry);
       reservations.push({ status: "success", range: allocation });
     }
-    if (failed) {
-      this.#outOfMemoryCount++;
-      for (const entry of staged) this.#unstage(entry, writer);
+    if (failure !== null) {
+      if (failure === "out-of-memory") this.#outOfMemoryCount++;
+      else if (failure === "quota-exceeded") this.#quotaExceededCount++;
+      for (const entry of staged) this.#table.unstage(entry);
     }
     this.#notifyRemoved();
-    return failed ? keys.map(() => ({ status: "out-of-memory" })) : reservations;
+    return failure === null ? reservations : keys.map(() => ({ status: failure }));
   }
 
   /**
@@ -264,15 +166,15 @@ export class L1Cache implements Disposable {
    */
   finishWrite(keys: readonly ObjectKey[], options: WriteOptions = {}): L1Status[] {
     const { writer = DEFAULT_WRITER } = options;
-    const admitted = keys.map((key) => this.#admit(key, writer));
-    this.#policy.admitted(admitted.flatMap(({ entry }) => entry === null ? [] : [entry.key.id]));
-    const written = admitted.flatMap(({ entry }) =>
-      entry === null || entry.temporary ? [] : [{ key: entry.key, layout: entry.layout }]
-    );
-    if (written.length > 0) {
-      for (const listener of this.#listeners) listener.written?.(written);
-    }
-    return admitted.map(({ status }) => status);
+    const now = this.#clock.now();
+    const admitted: L1Entry[] = [];
+    const statuses = keys.map((key) => this.#admit(key, writer, now, admitted));
+    this.#policy.admitted(admitted.map(({ key }) => key.id));
+    const written = admitted.filter(({ isTemporary }) => !isTemporary)
+      .map(({ key, layout }): WrittenObject => ({ key, layout }));
+    if (written.length > 0) this.#tell((listener) => listener.written?.(written));
+    if (admitted.length > 0) this.#tell((listener) => listener.admitted?.());
+    return statuses;
   }
 
   /**
@@ -284,14 +186,14 @@ export class L1Cache implements Disposable {
     options: WriteOptions = {},
   ): ReadReservation[] {
     const { writer = DEFAULT_WRITER } = options;
-    const ids: string[] = [];
+    const now = this.#clock.now();
+    const admitted: L1Entry[] = [];
     const reservations = keys.map((key): ReadReservation => {
-      const { status, entry } = this.#admit(key, writer);
-      if (status !== "success") return { status };
-      if (entry !== null) ids.push(key.id);
-      return this.#pin(key);
+      const status = this.#admit(key, writer, now, admitted);
+      return status === "success" ? this.#pin(key, now) : { status };
     });
-    this.#policy.admitted(ids);
+    this.#policy.admitted(admitted.map(({ key }) => key.id));
+    if (admitted.length > 0) this.#tell((listener) => listener.admitted?.());
     return reservations;
   }
 
@@ -299,27 +201,33 @@ export class L1Cache implements Disposable {
   finishWriteAndDelete(keys: readonly ObjectKey[], options: WriteOptions = {}): L1Status[] {
     const { writer = DEFAULT_WRITER } = options;
     return keys.map((key) => {
-      const entry = this.#staged.get(key.id)?.get(writer);
+      if (this.#table.finishCondemned(key, writer, true)) return "key-not-exist";
+      const entry = this.#table.staged(key.id, writer);
       if (entry === undefined) return "key-not-exist";
-      this.#unstage(entry, writer);
+      this.#table.unstage(entry);
       return "success";
     });
   }
 
   /** Pins resident objects; that alone is no use of them, see {@linkcode touch}. */
   reserveRead(keys: readonly ObjectKey[]): ReadReservation[] {
-    return keys.map((key) => this.#pin(key));
+    const now = this.#clock.now();
+    return keys.map((key) => this.#pin(key, now));
   }
 
   /** Gives up pins. A pin that expired, or is given up twice, changes nothing. */
   finishRead(pins: readonly L1Pin[]): L1Status[] {
+    const now = this.#clock.now();
     const statuses = pins.map((pin): L1Status => {
-      if (!(pin instanceof Pin) || pin.entry.isGone) return "key-not-exist";
-      if (!this.isPinned(pin)) return "key-in-wrong-state";
-      const { entry } = pin;
+      if (!(pin instanceof EntryPin) || pin.entry.state === "gone") return "key-not-exist";
+      if (this.#device.isLost || !pin.isLive(now)) return "key-in-wrong-state";
       pin.isReleased = true;
+      const { entry } = pin;
       entry.locks--;
-      if (entry.locks === 0 && entry.temporary) this.#remove(entry, "temporary");
+      if (entry.locks > 0) return "success";
+      if (entry.state === "leaving") this.#table.discard(entry);
+      else if (entry.isTemporary && entry.mayLeave(now)) this.#remove(entry, "temporary");
+      else this.#table.recount(entry);
       return "success";
     });
     this.#notifyRemoved();
@@ -328,8 +236,14 @@ export class L1Cache implements Disposable {
 
   /** Whether a pin still protects its object; if not, the bytes in its range may be others. */
   isPinned(pin: L1Pin): boolean {
-    return pin instanceof Pin && !pin.isReleased && !pin.entry.isGone && !this.device.isLost &&
-      pin.epoch === pin.entry.lockEpoch && this.#isLocked(pin.entry);
+    return pin instanceof EntryPin && pin.isLive(this.#clock.now()) && !this.#device.isLost;
+  }
+
+  /** Whether all of these pins still protect their objects; faster than one by one. */
+  arePinned(pins: readonly L1Pin[]): boolean {
+    const now = this.#clock.now();
+    return !this.#device.isLost &&
+      pins.every((pin) => pin instanceof EntryPin && pin.isLive(now));
   }
 
   /** Counts as a use of resident objects. */
@@ -337,15 +251,18 @@ export class L1Cache implements Disposable {
     this.#policy.touched(keys.map((key) => key.id));
   }
 
-  /** Removes resident objects, unless they are pinned or being written. */
+  /** Removes resident objects, unless they are pinned, held or being written. */
   delete(keys: readonly ObjectKey[]): L1Status[] {
+    const now = this.#clock.now();
     const statuses = keys.map((key): L1Status => {
-      for (const [writer, entry] of this.#staged.get(key.id) ?? []) {
-        if (!this.#isLocked(entry)) this.#unstage(entry, writer);
+      let isStaged = false;
+      for (const entry of this.#table.stagedUnder(key.id)) {
+        if (entry.isLocked(now)) isStaged = true;
+        else this.#table.unstage(entry);
       }
-      const entry = this.#resident.get(key.id);
-      if (entry === undefined) return this.#staged.has(key.id) ? "key-is-locked" : "key-not-exist";
-      if (this.#isLocked(entry)) return "key-is-locked";
+      const entry = this.#table.get(key.id);
+      if (entry === undefined) return isStaged ? "key-is-locked" : "key-not-exist";
+      if (entry.holds > 0 || entry.isLocked(now)) return "key-is-locked";
       this.#remove(entry, "deleted");
       return "success";
     });
@@ -353,13 +270,160 @@ export class L1Cache implements Disposable {
     return statuses;
   }
 
-  /** Removes all objects that nobody pins. */
+  /** Removes all objects that nobody pins, holds or protects. */
   clear(): void {
-    this.#reclaimExpiredStaging();
-    for (const entry of this.#resident.values()) {
-      if (!this.#isLocked(entry)) this.#remove(entry, "deleted");
+    const now = this.#clock.now();
+    this.#table.reclaimExpired(now);
+    for (const entry of this.#table.residents()) {
+      if (entry.mayLeave(now)) this.#remove(entry, "deleted");
     }
     this.#notifyRemoved();
+  }
+
+  /**
+   * Removes every object whose key passes a test, so that nobody finds it any more, whatever locks
+   * it. What is read is freed with its last reader, whose pin stays valid; a staged object is freed
+   * when its writer finishes, who is told `key-not-exist`, or when its lock has expired.
+   */
+  forget(test: (key: ObjectKey) => boolean): ForgottenObjects {
+    const now = this.#clock.now();
+    const resident = this.#table.residents().filter(({ key }) => test(key)).toArray();
+    const staged = this.#table.allStaged().filter(({ key }) => test(key));
+    for (const entry of resident) {
+      if (!entry.isLocked(now)) this.#remove(entry, "forgotten");
+      else this.#takeOut(entry, "forgotten");
+    }
+    for (const entry of staged) {
+      if (entry.isLocked(now)) this.#table.condemn(entry);
+      else this.#table.unstage(entry);
+    }
+    this.#notifyRemoved();
+    const forgotten = [...resident, ...staged];
+    const bytes = forgotten.reduce((sum, { layout }) => sum + layout.byteLength, 0);
+    return { objects: forgotten.length, bytes };
+  }
+
+  /**
+   * Says that objects need not stay: what nobody pins, holds or protects leaves now, and what is
+   * only pinned leaves with its last reader.
+   */
+  release(keys: readonly ObjectKey[]): void {
+    const now = this.#clock.now();
+    for (const key of keys) {
+      const entry = this.#table.get(key.id);
+      if (entry === undefined || entry.holds > 0 || entry.isProtected) continue;
+      if (entry.isLocked(now)) entry.isTemporary = true;
+      else this.#remove(entry, "released");
+    }
+    this.#notifyRemoved();
+  }
+
+  /**
+   * Keeps resident objects from being evicted, deleted, cleared and released, until
+   * {@linkcode unhold} was called as often. Only {@linkcode forget} and the loss of the device
+   * remove them.
+   *
+   * @returns Which were resident, and are held now.
+   */
+  hold(keys: readonly ObjectKey[]): Bitmap {
+    return Bitmap.from(keys, (key) => {
+      const entry = this.#table.get(key.id);
+      if (entry === undefined) return false;
+      this.#table.hold(entry, 1);
+      return true;
+    });
+  }
+
+  /** Takes holds back; what is not held stays so. */
+  unhold(keys: readonly ObjectKey[]): void {
+    for (const key of keys) {
+      const entry = this.#table.get(key.id);
+      if (entry !== undefined && entry.holds > 0) this.#table.hold(entry, -1);
+    }
+  }
+
+  /**
+   * Keeps what is or comes under these keys from being evicted, cleared and released, until
+   * {@linkcode unprotect}.
+   */
+  protect(keys: readonly ObjectKey[]): void {
+    for (const key of keys) this.#table.setProtected(key, true);
+  }
+
+  /** Takes protection back; what is not protected stays so. */
+  unprotect(keys: readonly ObjectKey[]): void {
+    for (const key of keys) this.#table.setProtected(key, false);
+  }
+
+  /** Whether a key is protected. */
+  isProtected(key: ObjectKey): boolean {
+    return this.#table.isProtected(key);
+  }
+
+  /**
+   * Evicts what may leave until at most `bytes` are in use.
+   *
+   * @returns The bytes that became free.
+   */
+  evictTo(bytes: number): number {
+    const before = this.usedBytes;
+    const now = this.#clock.now();
+    if (before > bytes) this.#table.reclaimExpired(now);
+    if (this.usedBytes > bytes) {
+      for (const entry of this.#planner.leavers(now)) {
+        this.#evict(entry);
+        if (this.usedBytes <= bytes) break;
+      }
+    }
+    const freed = before - this.usedBytes;
+    this.#notifyRemoved();
+    return freed;
+  }
+
+  /**
+   * Evicts what may leave of a salt until it has at most `bytes`.
+   *
+   * @returns The bytes of the salt that became free.
+   */
+  evictSalt(salt: string, bytes: number): number {
+    const before = this.#table.usage.of(salt);
+    const now = this.#clock.now();
+    if (before > bytes) this.#table.reclaimExpired(now);
+    if (this.#table.usage.of(salt) > bytes) {
+      for (const entry of this.#planner.leavers(now)) {
+        if (entry.key.cacheSalt !== salt) continue;
+        this.#evict(entry);
+        if (this.#table.usage.of(salt) <= bytes) break;
+      }
+    }
+    const freed = before - this.#table.usage.of(salt);
+    this.#notifyRemoved();
+    return freed;
+  }
+
+  /** The objects that would leave next for `bytes` of room, were none held; changes nothing. */
+  victims(bytes: number): WrittenObject[] {
+    const now = this.#clock.now();
+    const found: WrittenObject[] = [];
+    if (!(bytes > 0)) return found;
+    let missing = bytes;
+    for (const entry of this.#planner.inOrder()) {
+      if (entry.isProtected || entry.isLocked(now)) continue;
+      found.push({ key: entry.key, layout: entry.layout });
+      missing -= entry.bytes;
+      if (missing <= 0) break;
+    }
+    return found;
+  }
+
+  /** Bytes that resident and staged objects of a salt take. */
+  usedBytesOf(salt: string): number {
+    return this.#table.usage.of(salt);
+  }
+
+  /** Bytes that resident and staged objects take, by salt. */
+  usageBySalt(): Map<string, number> {
+    return this.#table.usage.all();
   }
 
   /**
@@ -367,34 +431,26 @@ export class L1Cache implements Disposable {
    * must not be written to.
    */
   isReserved(key: ObjectKey, options: WriteOptions = {}): boolean {
-    const entry = this.#staged.get(key.id)?.get(options.writer ?? DEFAULT_WRITER);
-    return entry !== undefined && !this.#isLost && this.#isLocked(entry);
+    const entry = this.#table.staged(key.id, options.writer ?? DEFAULT_WRITER);
+    return entry !== undefined && !this.#isLost && entry.isLocked(this.#clock.now());
   }
 
   /** Whether an object is resident. */
   has(key: ObjectKey): boolean {
-    return this.#resident.has(key.id);
+    return this.#table.get(key.id) !== undefined;
   }
 
   /** Counters now. */
   reportStatus(): L1StatusReport {
-    const staged = [...this.#staged.values()].flatMap((writers) => [...writers.values()]);
-    const resident = [...this.#resident.values()];
-    const count = (entries: Entry[], test: (entry: Entry) => boolean): number =>
-      entries.filter(test).length;
-    const stats = this.#allocator.stats();
+    const stats = this.#table.allocator.stats();
     return {
       ...stats,
-      isHealthy: !this.#isClosed && !this.device.isLost && this.#failedSlabCount === 0,
-      totalObjectCount: resident.length + staged.length,
-      writeLockedCount: count(staged, (entry) => this.#isLocked(entry)),
-      readLockedCount: count(resident, (entry) => this.#isLocked(entry)),
-      temporaryCount: count([...resident, ...staged], (entry) => entry.temporary),
-      stagingObjectCount: staged.length,
-      stagingBytes: staged.reduce((sum, entry) => sum + entry.allocation.reservedBytes, 0),
+      isHealthy: !this.#isLost && this.#failedSlabCount === 0,
+      ...this.#table.counts(this.#clock.now()),
       usageRatio: stats.usedBytes / stats.capacityBytes,
       evictedCount: this.#evictedCount,
       outOfMemoryCount: this.#outOfMemoryCount,
+      quotaExceededCount: this.#quotaExceededCount,
       failedSlabCount: this.#failedSlabCount,
       evictionPolicy: this.#policy.name,
       writeTtlMs: this.#writeTtlMs,
@@ -402,137 +458,170 @@ export class L1Cache implements Disposable {
     };
   }
 
-  /** Drops every object at once and voids every pin; the memory is released. */
+  /**
+   * Drops every object at once and voids every pin for ever, as when the device is lost; the memory
+   * is released. Until {@linkcode attach}, calls answer `device-lost`. What is protected stays so.
+   *
+   * @param reason What the device said, for the log.
+   */
+  detach(reason?: string): void {
+    if (this.#isDetached) return;
+    this.#isDetached = true;
+    if (reason !== undefined) logger.warn("L1 lost its device: {reason}", { reason });
+    for (const entry of this.#table.residents()) this.#remove(entry, "device-lost");
+    for (const entry of this.#table.allStaged()) this.#table.unstage(entry);
+    for (const entry of this.#table.allLeaving()) this.#table.discard(entry);
+    this.#table.allocator[Symbol.dispose]();
+    this.#notifyRemoved();
+  }
+
+  /**
+   * Works again, empty, on another device; if the last one is lost, it is detached.
+   *
+   * @throws {Error} If the cache is closed, or attached to a device that is not lost.
+   * @throws {RangeError} If a size is not a positive multiple of 256 bytes.
+   */
+  attach(device: MemoryDevice): void {
+    if (this.#isClosed) throw new Error("L1 is closed: open another cache");
+    if (!this.#isLost) throw new Error("L1 has a device: detach it first");
+    const allocator = this.#createAllocator(device);
+    this.detach();
+    this.#table.allocator = allocator;
+    this.#device = device;
+    this.#failedSlabCount = 0;
+    this.#isDetached = false;
+  }
+
+  /** Drops every object at once and voids every pin, for ever. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
-    for (const entry of this.#resident.values()) this.#remove(entry, "device-lost");
-    this.#staged.clear();
-    this.#allocator[Symbol.dispose]();
-    this.#notifyRemoved();
+    this.detach();
     this.#listeners.clear();
   }
 
   get #isLost(): boolean {
-    return this.#isClosed || this.device.isLost;
+    return this.#isDetached || this.#device.isLost;
   }
 
-  #isWritable(key: ObjectKey, writer: string): boolean {
-    if (this.#resident.has(key.id)) return false;
-    const staged = this.#staged.get(key.id)?.get(writer);
+  #createAllocator(device: MemoryDevice): SlabAllocator {
+    const { capacityBytes, slabBytes } = this.#options;
+    return new SlabAllocator(device, {
+      capacityBytes,
+      ...(slabBytes === undefined ? {} : { slabBytes }),
+      onSlabFailed: (slab) => this.#dropSlab(slab),
+    });
+  }
+
+  #isWritable(key: ObjectKey, writer: string, now: number): boolean {
+    if (this.#table.get(key.id) !== undefined) return false;
+    const staged = this.#table.staged(key.id, writer);
     if (staged === undefined) return true;
-    if (this.#isLocked(staged)) return false;
-    this.#unstage(staged, writer);
+    if (staged.isLocked(now)) return false;
+    this.#table.unstage(staged);
     return true;
   }
 
-  #allocate(byteLength: number, victims: Iterator<string>): Allocation | null {
-    if (byteLength > this.maxObjectBytes) return null;
-    let allocation = this.#allocator.allocate(byteLength);
-    if (allocation === null && this.#reclaimExpiredStaging()) {
-      allocation = this.#allocator.allocate(byteLength);
+  /** Evicts for quotas, if that and what may leave besides makes room; else says why not. */
+  #makeRoom(
+    keys: readonly ObjectKey[],
+    layout: ObjectLayout,
+    spared: ReadonlySet<string>,
+    now: number,
+  ): Failure | null {
+    if (keys.length === 0) return null;
+    if (layout.byteLength > this.maxObjectBytes) return "out-of-memory";
+    const wanted = { keys, bytes: bytesTaken(layout.byteLength), spared };
+    const leavers = this.#planner.leaversForQuotas(wanted, now);
+    if (leavers === null) return "quota-exceeded";
+    if (!this.#planner.canHold(wanted, now)) return "out-of-memory";
+    for (const entry of leavers) this.#evict(entry);
+    return null;
+  }
+
+  /** Frees more room at each step: first what expired, then what may leave. */
+  *#roomMakers(spared: ReadonlySet<string>, now: number): Generator<void> {
+    if (this.#table.reclaimExpired(now)) yield;
+    for (const entry of this.#planner.leavers(now)) {
+      if (spared.has(entry.key.id)) continue;
+      this.#evict(entry);
+      yield;
     }
-    while (allocation === null) {
-      const victim = victims.next();
-      if (victim.done === true) return null;
-      const entry = this.#resident.get(victim.value);
-      if (entry === undefined || this.#isLocked(entry)) continue;
-      this.#remove(entry, "evicted");
-      this.#evictedCount++;
-      allocation = this.#allocator.allocate(byteLength);
+  }
+
+  #allocate(byteLength: number, roomMakers: Generator<void>): Allocation | null {
+    let allocation = this.#table.allocator.allocate(byteLength);
+    while (allocation === null && roomMakers.next().done !== true) {
+      allocation = this.#table.allocator.allocate(byteLength);
     }
     return allocation;
   }
 
-  #admit(key: ObjectKey, writer: string): { status: L1Status; entry: Entry | null } {
-    if (this.#isLost) return { status: "device-lost", entry: null };
-    const entry = this.#staged.get(key.id)?.get(writer);
-    if (entry === undefined) return { status: "key-not-exist", entry: null };
+  #admit(key: ObjectKey, writer: string, now: number, admitted: L1Entry[]): L1Status {
+    if (this.#isLost) return "device-lost";
+    if (this.#table.finishCondemned(key, writer, false)) return "key-not-exist";
+    const entry = this.#table.staged(key.id, writer);
+    if (entry === undefined) return "key-not-exist";
     // An expired writer may have lost its room to another: what lies there is not its object.
-    if (!this.#isLocked(entry)) return { status: "key-in-wrong-state", entry: null };
-    if (this.#resident.has(key.id)) {
-      this.#unstage(entry, writer);
-      return { status: "success", entry: null };
+    if (!entry.isLocked(now)) return "key-in-wrong-state";
+    if (this.#table.get(key.id) !== undefined) {
+      this.#table.unstage(entry);
+      return "success";
     }
-    this.#removeStaged(entry, writer);
-    entry.locks = 0;
-    this.#resident.set(key.id, entry);
-    return { status: "success", entry };
+    this.#table.admit(entry);
+    admitted.push(entry);
+    return "success";
   }
 
-  #pin(key: ObjectKey): ReadReservation {
+  #pin(key: ObjectKey, now: number): ReadReservation {
     if (this.#isLost) return { status: "device-lost" };
-    const entry = this.#resident.get(key.id);
+    const entry = this.#table.get(key.id);
     if (entry === undefined) return { status: "key-not-exist" };
-    const now = this.#clock.now();
-    if (entry.locks > 0 && now >= entry.lockExpiresAt) {
-      entry.locks = 0;
-      entry.lockEpoch++;
-    }
-    entry.locks++;
-    entry.lockExpiresAt = now + this.#readTtlMs;
-    return { status: "success", pin: new Pin(entry) };
+    this.#table.lock(entry, now, now + this.#readTtlMs);
+    return { status: "success", pin: new EntryPin(entry) };
   }
 
-  #isLocked(entry: Entry): boolean {
-    return entry.locks > 0 && this.#clock.now() < entry.lockExpiresAt;
-  }
-
-  #stage(entry: Entry, writer: string): void {
-    const writers = this.#staged.get(entry.key.id);
-    if (writers === undefined) this.#staged.set(entry.key.id, new Map([[writer, entry]]));
-    else writers.set(writer, entry);
-  }
-
-  #removeStaged(entry: Entry, writer: string): void {
-    const writers = this.#staged.get(entry.key.id);
-    writers?.delete(writer);
-    if (writers?.size === 0) this.#staged.delete(entry.key.id);
-  }
-
-  #unstage(entry: Entry, writer: string): void {
-    this.#removeStaged(entry, writer);
-    entry.isGone = true;
-    this.#allocator.free(entry.allocation);
-  }
-
-  #reclaimExpiredStaging(): boolean {
-    let reclaimed = false;
-    for (const writers of this.#staged.values()) {
-      for (const [writer, entry] of writers) {
-        if (this.#isLocked(entry)) continue;
-        this.#unstage(entry, writer);
-        reclaimed = true;
-      }
-    }
-    return reclaimed;
+  #evict(entry: L1Entry): void {
+    this.#remove(entry, "evicted");
+    this.#evictedCount++;
   }
 
   /** Whoever calls this calls {@linkcode #notifyRemoved} when its work is done. */
-  #remove(entry: Entry, reason: L1RemovalReason): void {
-    entry.isGone = true;
-    this.#resident.delete(entry.key.id);
+  #remove(entry: L1Entry, reason: L1RemovalReason): void {
+    this.#takeOut(entry, reason);
+    this.#table.discard(entry);
+  }
+
+  /** As {@linkcode #remove}, but the room stays in use. */
+  #takeOut(entry: L1Entry, reason: L1RemovalReason): void {
+    this.#table.takeOut(entry);
     this.#policy.removed(entry.key.id);
-    this.#allocator.free(entry.allocation);
     this.#left.push({ key: entry.key, reason });
   }
 
   #dropSlab(slab: Slab): void {
     this.#failedSlabCount++;
-    for (const writers of this.#staged.values()) {
-      for (const [writer, entry] of writers) {
-        if (entry.allocation.slab === slab) this.#unstage(entry, writer);
-      }
-    }
-    for (const entry of this.#resident.values()) {
-      if (entry.allocation.slab === slab) this.#remove(entry, "device-lost");
+    const isThere = ({ allocation }: L1Entry): boolean => allocation.slab === slab;
+    for (const entry of this.#table.allStaged().filter(isThere)) this.#table.unstage(entry);
+    for (const entry of this.#table.allLeaving().filter(isThere)) this.#table.discard(entry);
+    for (const entry of this.#table.residents()) {
+      if (isThere(entry)) this.#remove(entry, "device-lost");
     }
     this.#notifyRemoved();
   }
 
   #notifyRemoved(): void {
+    if (this.#left.length === 0) return;
     const left = this.#left.splice(0);
+    for (const { key, reason } of left) this.#tell((listener) => listener.removed?.(key, reason));
+  }
+
+  #tell(call: (listener: L1Listener) => void): void {
     for (const listener of this.#listeners) {
-      for (const { key, reason } of left) listener.removed?.(key, reason);
+      try {
+        call(listener);
+      } catch (error) {
+        logger.error("A listener of L1 failed: {error}", { error });
+      }
     }
   }
 }

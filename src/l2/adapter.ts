@@ -99,6 +99,14 @@ export interface StoreResult {
   readonly bytes: number;
 }
 
+/** What `delete` did. */
+export interface DeleteResult {
+  /** One bit a key: whether its object was there and is removed now. */
+  readonly deleted: Bitmap;
+  /** Bytes of the objects removed. */
+  readonly bytes: number;
+}
+
 /** One object that `list` found. */
 export interface ListedObject {
   /** Its key. */
@@ -123,6 +131,8 @@ export interface AdapterCapabilities {
   readonly shared?: boolean;
   /** Objects survive the process. @default {false} */
   readonly durable?: boolean;
+  /** It bounds itself: the cache removes nothing to make room. @default {false} */
+  readonly evicts?: boolean;
   /** Largest object it takes; left out if there is no limit. */
   readonly maxObjectBytes?: number;
   /** Bytes that a batch should have to be moved at full speed; left out if it does not matter. */
@@ -145,8 +155,8 @@ export interface L2Adapter {
   unlock?(keys: readonly ObjectKey[]): void;
   /** Fills the parts of objects. One whose length differs from what is stored is a miss. */
   load(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap>;
-  /** Removes objects that are not locked; the bits say which were there. */
-  delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<Bitmap>;
+  /** Removes objects that are not locked; says which were there, and how many bytes that frees. */
+  delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult>;
   /** Enumerates the objects, in no particular order. */
   list?(options: ListOptions): AsyncIterable<ListedObject>;
   /** How much it holds. */

@@ -3,19 +3,36 @@ import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../runtime/clock.ts";
-import type { AdapterCapabilities, AdapterObject, L2Adapter, StoreResult } from "./adapter.ts";
+import type {
+  AdapterCapabilities,
+  AdapterObject,
+  AdapterUsage,
+  DeleteResult,
+  L2Adapter,
+  ListedObject,
+} from "./adapter.ts";
+import {
+  copyBits,
+  copyDeleteResult,
+  copyStoreResult,
+  copyUsage,
+  isListedObject,
+} from "./adapter_answers.ts";
+import { AdapterCalls, type CallEnd, type CallOutcome } from "./adapter_calls.ts";
 import { AdapterError } from "./adapter_error.ts";
-import { type TrailerFault, verifyObject } from "./object_trailer.ts";
+import { type BreakerOptions, CircuitBreaker, type CircuitState } from "./circuit_breaker.ts";
+import { LoadSpeed } from "./load_speed.ts";
+import { type TrailerFault, verifyObject, verifySealedObject } from "./object_trailer.ts";
 
 /** How long a call of each kind may take, in milliseconds. */
 export interface AdapterTimeouts {
-  /** A lookup. @default {2000} */
+  /** A lookup, or a look at how much is used. @default {2000} */
   readonly lookupMs: number;
   /** A load. @default {30000} */
   readonly loadMs: number;
   /** A store. @default {60000} */
   readonly storeMs: number;
-  /** A removal. @default {10000} */
+  /** A removal, or a step of a listing. @default {10000} */
   readonly deleteMs: number;
   /** Closing. @default {10000} */
   readonly closeMs: number;
@@ -32,9 +49,14 @@ export const DEFAULT_ADAPTER_TIMEOUTS: AdapterTimeouts = {
 
 /** Failures of one operation in a row after which an adapter counts as unhealthy. */
 const UNHEALTHY_FAILURES = 3;
+/** Calls that may hang at a time: each holds on to its buffers. */
+const MAX_HUNG_CALLS = 8;
+
+/** An object with its trailer, as adapters see it. */
+export type SealedObject = AdapterObject;
 
 /** An object with what is needed to verify it. */
-export interface GuardedObject extends AdapterObject {
+export interface GuardedObject extends SealedObject {
   /** Layout of the payload; behind it stands the trailer. */
   readonly layout: ObjectLayout;
 }
@@ -48,18 +70,65 @@ export interface GuardedOutcome {
    * has done so already.
    */
   readonly settled?: Promise<void>;
+  /** The adapter was not asked: it is closed, or left alone for a while. */
+  readonly skipped?: true;
 }
 
-/** Counters of one adapter. */
+/** Outcome of a removal. */
+export interface GuardedDeletion extends DeleteResult {
+  /** The adapter was not asked: it is closed, or left alone for a while. */
+  readonly skipped?: true;
+}
+
+/** What wants to know what happens to the objects of an adapter. What it throws is logged. */
+export interface GuardListener {
+  /** Objects were stored; their buffers are the caller's. */
+  stored?(objects: readonly SealedObject[]): void;
+  /** Objects were loaded and verified. */
+  accessed?(keys: readonly ObjectKey[]): void;
+  /** Objects were removed, which frees so many bytes. */
+  deleted?(keys: readonly ObjectKey[], bytes: number): void;
+  /** An object was loaded but is not what was stored. */
+  damaged?(key: ObjectKey, fault: TrailerFault): void;
+  /** The adapter takes other calls than before: its life cycle or a circuit changed. */
+  stateChanged?(): void;
+}
+
+/**
+ * Life cycle of an adapter: it takes everything; it takes no more stores, because its objects move
+ * elsewhere; it takes no more lookups either; it takes nothing.
+ */
+export type AdapterState = "active" | "migrating" | "draining" | "closed";
+
+/** Operations that are left alone for a while when they fail. */
+export type CircuitName = "store" | "lookup" | "load" | "delete";
+
+/** State of one {@linkcode CircuitName}. */
+export interface CircuitStatus {
+  /** Whether calls are let through. */
+  readonly state: CircuitState;
+  /** How often it opened. */
+  readonly openCount: number;
+  /** Time until it is tried again, in milliseconds; 0 unless it is open. */
+  readonly retryInMs: number;
+}
+
+/** State and counters of one adapter. */
 export interface AdapterStatus {
-  /** Position in the configuration, first is 0. */
-  readonly index: number;
+  /** Number within the cache. */
+  readonly id: number;
   /** Type. */
   readonly type: string;
-  /** Whether it works; false after 3 calls of one kind in a row that failed. */
+  /** Life cycle. */
+  readonly state: AdapterState;
+  /** Whether it works: every circuit is closed, and no 3 calls of a kind failed in a row. */
   readonly isHealthy: boolean;
+  /** What does not work, in words. */
+  readonly problems: readonly string[];
   /** What it promises. */
   readonly capabilities: AdapterCapabilities;
+  /** Which operations are left alone. */
+  readonly circuits: Readonly<Record<CircuitName, CircuitStatus>>;
   /** Objects stored. */
   readonly storedObjects: number;
   /** Bytes stored. */
@@ -82,35 +151,62 @@ export interface AdapterStatus {
   readonly timeouts: number;
   /** Calls that failed, those that took too long among them. */
   readonly failedCalls: number;
+  /** Calls that were not made, because the adapter is left alone. */
+  readonly skippedCalls: number;
+  /** Locks of lookups that nobody has given back yet. */
+  readonly lockedKeys: number;
+  /** Calls that have neither ended nor missed their deadline. */
+  readonly callsInFlight: number;
+  /** Calls that missed their deadline and have not ended. */
+  readonly hungCalls: number;
+  /** Bytes that a load moves in a millisecond, lately; `undefined` if unknown. */
+  readonly loadBytesPerMs: number | undefined;
+  /** Time of a lookup, lately, in milliseconds; `undefined` if unknown. */
+  readonly lookupMs: number | undefined;
   /** The last failure in words. */
   readonly lastError: string | undefined;
   /** What the adapter says of itself. */
   readonly details: Readonly<Record<string, unknown>>;
 }
 
-type Operation = "store" | "lookup" | "load" | "delete" | "close";
-
-interface CallOutcome<T> {
-  /** What the adapter answered in time. */
-  readonly result: { readonly value: T } | undefined;
-  /** What it answers in the end, if it has not ended yet. */
-  readonly late?: Promise<{ readonly value: T } | undefined>;
+/** How an {@linkcode AdapterGuard} is set up. */
+export interface AdapterGuardOptions {
+  /** Number within the cache: nobody else gets it, and it stays. */
+  readonly id: number;
+  /** Type of the adapter. */
+  readonly type: string;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Deadlines. */
+  readonly timeouts: AdapterTimeouts;
+  /** When an operation that fails is left alone, and for how long. */
+  readonly breaker?: Partial<BreakerOptions>;
 }
+
+type Operation = CircuitName | "list" | "usage" | "close";
+
+/** States in the order in which an adapter goes through them; none comes back. */
+const STATES: readonly AdapterState[] = ["active", "migrating", "draining", "closed"];
+const CIRCUITS: readonly CircuitName[] = ["store", "lookup", "load", "delete"];
 
 const logger = getLogger(["kvtier", "adapter"]);
 
 /**
  * Stands between the cache and any adapter: every call has a deadline and an answer, every loaded
- * object is verified, damaged ones are removed, and everything is counted. Never rejects.
+ * object is verified, damaged ones are removed, what fails is left alone for a while, and
+ * everything is counted and measured. Never rejects.
  */
 export class AdapterGuard {
-  /** Position in the configuration. */
-  readonly index: number;
+  /** Number within the cache. */
+  readonly id: number;
   /** Type of the adapter. */
   readonly type: string;
   readonly #adapter: L2Adapter;
-  readonly #clock: Clock;
   readonly #timeouts: AdapterTimeouts;
+  readonly #calls: AdapterCalls;
+  readonly #circuits: Readonly<Record<CircuitName, CircuitBreaker>>;
+  readonly #speed: LoadSpeed;
+  readonly #listeners = new Set<GuardListener>();
   readonly #damaged: Partial<Record<TrailerFault, number>> = {};
   readonly #counters = {
     storedObjects: 0,
@@ -123,29 +219,38 @@ export class AdapterGuard {
     missedLoads: 0,
     timeouts: 0,
     failedCalls: 0,
+    skippedCalls: 0,
   };
-  readonly #failuresInARow: Record<Operation, number> = {
-    store: 0,
-    lookup: 0,
-    load: 0,
-    delete: 0,
-    close: 0,
-  };
+  /** The last failures in words, by operation. */
+  readonly #lastErrors = new Map<string, string>();
+  readonly #openCircuits = new Set<CircuitName>();
+  readonly #idleWaiters = new Set<() => void>();
   #lastError: string | undefined;
-  #hungCalls = 0;
-  /** Cancel the deadlines of calls that have not ended. */
-  readonly #deadlines = new Set<() => void>();
+  #state: AdapterState = "active";
+  #lockedKeys = 0;
+  #closed: Promise<void> | undefined;
 
   /** Guards `adapter`, which is the cache's own from now on. */
-  constructor(
-    adapter: L2Adapter,
-    options: { index: number; type: string; clock: Clock; timeouts: AdapterTimeouts },
-  ) {
+  constructor(adapter: L2Adapter, options: AdapterGuardOptions) {
+    const { id, type, clock, timeouts, breaker } = options;
     this.#adapter = adapter;
-    this.index = options.index;
-    this.type = options.type;
-    this.#clock = options.clock;
-    this.#timeouts = options.timeouts;
+    this.id = id;
+    this.type = type;
+    this.#timeouts = timeouts;
+    this.#calls = new AdapterCalls(clock, () => this.#wakeIfIdle());
+    this.#speed = new LoadSpeed(clock);
+    const circuit = (name: CircuitName): CircuitBreaker =>
+      new CircuitBreaker({
+        ...breaker,
+        clock,
+        onChange: (state) => this.#onCircuitChange(name, state),
+      });
+    this.#circuits = {
+      store: circuit("store"),
+      lookup: circuit("lookup"),
+      load: circuit("load"),
+      delete: circuit("delete"),
+    };
   }
 
   /** What the adapter promises. */
@@ -153,115 +258,297 @@ export class AdapterGuard {
     return this.#adapter.capabilities;
   }
 
+  /** Where it is in its life cycle. */
+  get state(): AdapterState {
+    return this.#state;
+  }
+
+  /** Whether objects are to be stored in it. */
+  get takesStores(): boolean {
+    return this.#state === "active";
+  }
+
+  /** Whether stores go through now: they are wanted, and they work. */
+  get isStoring(): boolean {
+    return this.takesStores && !this.#isLeftAlone && this.#circuits.store.state === "closed";
+  }
+
+  /** Whether a store would be let through now. */
+  get canStore(): boolean {
+    return this.takesStores && !this.#isLeftAlone && this.#circuits.store.canEnter;
+  }
+
+  /** Whether it is to be asked for objects. */
+  get takesLookups(): boolean {
+    return this.#state === "active" || this.#state === "migrating";
+  }
+
+  /** Whether it can enumerate its objects. */
+  get canList(): boolean {
+    return this.#adapter.list !== undefined;
+  }
+
+  /** Whether it can remove objects. */
+  get canDelete(): boolean {
+    return this.#adapter.delete !== undefined;
+  }
+
+  /** Locks of lookups that nobody has given back yet. */
+  get lockedKeys(): number {
+    return this.#lockedKeys;
+  }
+
+  /** Calls that have neither ended nor missed their deadline. */
+  get callsInFlight(): number {
+    return this.#calls.inFlight;
+  }
+
+  /** Takes no more stores; does nothing unless it is active. */
+  migrate(): void {
+    this.#proceedTo("migrating");
+  }
+
+  /** Takes neither stores nor lookups any more; what a lookup locked can still be loaded. */
+  drain(): void {
+    this.#proceedTo("draining");
+  }
+
+  /**
+   * Resolves when no call is in flight, those past their deadline not counted, and no lock of a
+   * lookup is left.
+   *
+   * @throws The reason of `signal` if that aborts before.
+   */
+  idle(signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    if (this.#isIdle) return Promise.resolve();
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const wake = (): void => {
+      signal?.removeEventListener("abort", giveUp);
+      resolve();
+    };
+    const giveUp = (): void => {
+      this.#idleWaiters.delete(wake);
+      reject(signal?.reason);
+    };
+    this.#idleWaiters.add(wake);
+    signal?.addEventListener("abort", giveUp, { once: true });
+    return promise;
+  }
+
+  /** Tells `listener` what happens from now on; returns a function that ends that. */
+  addListener(listener: GuardListener): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
   /** Notes a failure that the adapter reported without failing a call. */
   reportError(error: AdapterError): void {
     this.#lastError = error.message;
+    if (CIRCUITS.some((name) => name === error.operation)) {
+      this.#lastErrors.set(error.operation, error.message);
+    }
     logger.warn("{error}", { error: error.message, key: error.key?.id });
   }
 
+  /** Expected time of loading objects of so many bytes together, in milliseconds, as measured. */
+  estimateLoadMs(bytes: number): number {
+    return this.#speed.estimateMs(bytes);
+  }
+
   /** Stores sealed objects. */
-  async store(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
-    const call = await this.#call("store", undefined, async (signal) => {
-      const answer = await this.#adapter.store(objects, { signal });
-      const result = copyStoreResult(answer, objects.length);
-      if (result === undefined) {
-        throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
-      }
-      return result;
+  async store(objects: readonly SealedObject[]): Promise<GuardedOutcome> {
+    const pass = this.#enter("store");
+    if (pass === undefined) {
+      this.#counters.failedStores += objects.length;
+      return { done: new Bitmap(objects.length), skipped: true };
+    }
+    const call = await this.#calls.run({
+      timeoutMs: this.#timeouts.storeMs,
+      work: async (signal) => {
+        const answer = await this.#adapter.store(objects, { signal });
+        const result = copyStoreResult(answer, objects.length);
+        if (result === undefined) {
+          throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
+        }
+        return result;
+      },
+      ended: (end) => {
+        const isUseless = end.status === "answered" && objects.length > 0 &&
+          end.value.stored.popcount() === 0;
+        this.#judge("store", pass, end, !isUseless);
+      },
     });
+    const tell = (stored: Bitmap): void => {
+      if (this.#listeners.size === 0 || stored.popcount() === 0) return;
+      const kept = stored.gather(objects);
+      this.#notify((listener) => listener.stored?.(kept));
+    };
+    call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value.stored));
     const stored = call.result?.value.stored ?? new Bitmap(objects.length);
     const count = stored.popcount();
     this.#counters.storedObjects += count;
     this.#counters.storedBytes += call.result?.value.bytes ?? 0;
     this.#counters.failedStores += objects.length - count;
-    if (call.result !== undefined) this.#judge("store", count > 0 || objects.length === 0);
+    tell(stored);
     return { done: stored, ...settledOf(call) };
   }
 
   /**
-   * Which objects are there. Those found stay until {@linkcode unlock}; what an adapter finds after
-   * the deadline, or after `signal` aborts, is unlocked here.
+   * Which objects are there. Those found stay until {@linkcode unlock} or {@linkcode load}; what an
+   * adapter finds after the deadline, or after `signal` aborts, is unlocked here. While loads are
+   * left alone, nothing is found.
    */
   async lookup(
     keys: readonly ObjectKey[],
     options: { prefix: boolean; signal?: AbortSignal },
   ): Promise<Bitmap> {
-    const call = await this.#call("lookup", options.signal, async (signal) => {
-      const answer = await this.#adapter.lookupAndLock(keys, { prefix: options.prefix, signal });
-      const found = copyBits(answer, keys.length);
-      if (found === undefined) {
-        throw new TypeError("lookupAndLock() must resolve to one bit a key");
-      }
-      return found;
+    const { prefix, signal } = options;
+    if (signal?.aborted) return new Bitmap(keys.length);
+    const pass = this.#enter("lookup");
+    if (pass === undefined) return new Bitmap(keys.length);
+    const call = await this.#calls.run({
+      timeoutMs: this.#timeouts.lookupMs,
+      signal,
+      work: async (signal) => {
+        const answer = await this.#adapter.lookupAndLock(keys, { prefix, signal });
+        const found = copyBits(answer, keys.length);
+        if (found === undefined) {
+          throw new TypeError("lookupAndLock() must resolve to one bit a key");
+        }
+        return found;
+      },
+      ended: (end) => {
+        if (end.status !== "abandoned") this.#speed.addLookup(end.ms);
+        if (end.status === "answered") this.#lockedKeys += end.value.popcount();
+        this.#judge("lookup", pass, end);
+      },
     });
-    call.late?.then((answer) => this.unlock(answer?.value.gather(keys) ?? []));
+    call.late?.then((answer) => this.#unlockInAdapter(answer?.value.gather(keys) ?? []));
     const found = call.result?.value ?? new Bitmap(keys.length);
     this.#counters.lookedUpKeys += keys.length;
     this.#counters.foundKeys += found.popcount();
-    if (call.result !== undefined) this.#judge("lookup", true);
     return found;
   }
 
   /** Gives up what a lookup locked. */
   unlock(keys: readonly ObjectKey[]): void {
-    if (keys.length === 0) return;
-    // An `async` one may reject, which nobody else would notice until it ended the process.
-    const unlocked = (async () => await this.#adapter.unlock?.(keys))();
-    unlocked.catch((cause: unknown) => this.#fail("lookup", cause));
+    this.#unlockInAdapter(keys);
+    this.#giveBackLocks(keys.length);
   }
 
   /**
    * Loads objects that a lookup locked, and verifies them. It gives up the locks, as soon as the
    * adapter has let go of the buffers, and removes damaged objects, so that lookups miss them.
    */
-  async load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
-    const call = await this.#call("load", undefined, async (signal) => {
-      const loaded = copyBits(await this.#adapter.load(objects, { signal }), objects.length);
-      if (loaded === undefined) {
-        throw new TypeError("load() must resolve to one bit an object");
-      }
-      return loaded;
+  load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
+    return this.#load(objects, ({ key, layout, parts }) => verifyObject(key, layout, parts));
+  }
+
+  /** Like {@linkcode load}, for objects of any layout: each is verified by its own trailer. */
+  loadSealed(objects: readonly SealedObject[]): Promise<GuardedOutcome> {
+    return this.#load(
+      objects,
+      ({ key, byteLength, parts }) => verifySealedObject(key, byteLength, parts),
+    );
+  }
+
+  /** Removes objects: one bit an object that was there, and the bytes that are free now. */
+  async delete(keys: readonly ObjectKey[]): Promise<GuardedDeletion> {
+    const nothing = { deleted: new Bitmap(keys.length), bytes: 0 };
+    if (!this.canDelete) return nothing;
+    const pass = this.#enter("delete");
+    if (pass === undefined) return { ...nothing, skipped: true };
+    const call = await this.#calls.run({
+      timeoutMs: this.#timeouts.deleteMs,
+      work: async (signal) => {
+        const answer = await this.#adapter.delete?.(keys, { signal });
+        const result = copyDeleteResult(answer, keys.length);
+        if (result === undefined) {
+          throw new TypeError("delete() must resolve to { deleted, bytes } with one bit a key");
+        }
+        return result;
+      },
+      ended: (end) => this.#judge("delete", pass, end),
     });
-    const keys = objects.map(({ key }) => key);
-    if (call.late === undefined) this.unlock(keys);
-    else call.late.then(() => this.unlock(keys));
-    const verified = new Bitmap(objects.length);
-    const damaged: ObjectKey[] = [];
-    for (const [i, { key, layout, parts, byteLength }] of objects.entries()) {
-      if (!call.result?.value.test(i)) continue;
-      const fault = verifyObject(key, layout, parts);
-      if (fault === null) {
-        verified.set(i);
-        this.#counters.loadedBytes += byteLength;
-      } else {
-        this.#damaged[fault] = (this.#damaged[fault] ?? 0) + 1;
-        logger.warn("{type}: object is damaged: {fault}", { type: this.type, fault, key: key.id });
-        // Another layout or a newer format may be another reader's good object.
-        if (fault !== "layout" && fault !== "version") damaged.push(key);
+    const tell = ({ deleted, bytes }: DeleteResult): void => {
+      if (this.#listeners.size === 0 || deleted.popcount() === 0) return;
+      const gone = deleted.gather(keys);
+      this.#notify((listener) => listener.deleted?.(gone, bytes));
+    };
+    call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value));
+    const result = call.result?.value ?? nothing;
+    tell(result);
+    return result;
+  }
+
+  /**
+   * Enumerates the objects. An adapter that fails, or that misses its deadline for the next one,
+   * ends the enumeration.
+   *
+   * @param options.onIncomplete Called before the end if there may be more.
+   */
+  async *list(
+    options: { model?: string; signal?: AbortSignal; onIncomplete?: () => void } = {},
+  ): AsyncGenerator<ListedObject, void> {
+    const { model, signal, onIncomplete } = options;
+    if (!this.canList || signal?.aborted || this.#isSkipped()) return onIncomplete?.();
+    const stop = new AbortController();
+    let objects: AsyncIterator<unknown> | undefined;
+    let hasEnded = false;
+    let isStuck = false;
+    const ended = (end: CallEnd<unknown>): void => {
+      if (end.status === "failed") this.#fail("list", end.cause, end.isTimeout);
+    };
+    const next = async (): Promise<ListedObject | undefined> => {
+      objects ??= this.#adapter.list?.({
+        signal: stop.signal,
+        ...(model === undefined ? {} : { model }),
+      })[Symbol.asyncIterator]();
+      const step = await objects?.next();
+      hasEnded = step?.done ?? true;
+      if (hasEnded) return undefined;
+      if (isListedObject(step?.value)) return step.value;
+      throw new TypeError("list() must enumerate { key, byteLength }");
+    };
+    const timeoutMs = this.#timeouts.deleteMs;
+    try {
+      while (this.#state !== "closed" && !signal?.aborted) {
+        const call = await this.#calls.run({ timeoutMs, signal, work: next, ended });
+        isStuck = call.late !== undefined;
+        if (call.result?.value === undefined) return hasEnded ? undefined : onIncomplete?.();
+        yield call.result.value;
       }
+      onIncomplete?.();
+    } finally {
+      stop.abort();
+      const leave = async (): Promise<unknown> => await objects?.return?.();
+      // What is stuck in a step cannot return before that ends.
+      if (isStuck) leave().catch(() => {});
+      else if (!hasEnded) await this.#calls.run({ timeoutMs, work: leave, ended });
     }
-    const count = verified.popcount();
-    this.#counters.loadedObjects += count;
-    this.#counters.missedLoads += objects.length - count;
-    if (call.result !== undefined) this.#judge("load", true);
-    if (damaged.length > 0) await this.delete(damaged);
-    return { done: verified, ...settledOf(call) };
   }
 
-  /** Removes objects; one bit an object that was there. */
-  async delete(keys: readonly ObjectKey[]): Promise<Bitmap> {
-    const none = new Bitmap(keys.length);
-    if (this.#adapter.delete === undefined) return none;
-    const call = await this.#call("delete", undefined, async (signal) => {
-      const deleted = copyBits(await this.#adapter.delete?.(keys, { signal }), keys.length);
-      if (deleted === undefined) throw new TypeError("delete() must resolve to bits");
-      return deleted;
+  /** How much the adapter holds, if it says so. */
+  async usage(): Promise<AdapterUsage | undefined> {
+    if (this.#adapter.usage === undefined || this.#isSkipped()) return undefined;
+    const call = await this.#calls.run({
+      timeoutMs: this.#timeouts.lookupMs,
+      work: async (signal) => {
+        const usage = copyUsage(await this.#adapter.usage?.({ signal }));
+        if (usage === undefined) {
+          throw new TypeError("usage() must resolve to { usedBytes, objectCount }");
+        }
+        return usage;
+      },
+      ended: (end) => {
+        if (end.status === "failed") this.#fail("usage", end.cause, end.isTimeout);
+      },
     });
-    if (call.result !== undefined) this.#judge("delete", true);
-    return call.result?.value ?? none;
+    return call.result?.value;
   }
 
-  /** Counters now, with what the adapter adds. */
+  /** State and counters now, with what the adapter adds. */
   reportStatus(): AdapterStatus {
     let details: Readonly<Record<string, unknown>> = {};
     try {
@@ -270,81 +557,243 @@ export class AdapterGuard {
       this.#lastError =
         new AdapterError({ adapter: this.type, operation: "status", cause }).message;
     }
+    const problems = this.#problems();
+    const { store, lookup, load, delete: remove } = this.#circuits;
     return {
-      index: this.index,
+      id: this.id,
       type: this.type,
-      isHealthy: Object.values(this.#failuresInARow).every((count) => count < UNHEALTHY_FAILURES),
+      state: this.#state,
+      isHealthy: problems.length === 0,
+      problems,
       capabilities: this.#adapter.capabilities,
+      circuits: {
+        store: statusOf(store),
+        lookup: statusOf(lookup),
+        load: statusOf(load),
+        delete: statusOf(remove),
+      },
       ...this.#counters,
       damagedObjects: { ...this.#damaged },
+      lockedKeys: this.#lockedKeys,
+      callsInFlight: this.#calls.inFlight,
+      hungCalls: this.#calls.hung,
+      loadBytesPerMs: this.#speed.bytesPerMs,
+      lookupMs: this.#speed.lookupMs,
       lastError: this.#lastError,
       details,
     };
   }
 
-  /** Closes the adapter; a failure is counted, and one that never ends is left behind. */
-  async close(): Promise<void> {
-    await this.#call("close", undefined, () => this.#adapter[Symbol.asyncDispose]());
-    for (const cancel of this.#deadlines) cancel();
+  /**
+   * Closes the adapter; a failure is counted, and one that never ends is left behind. From now on
+   * every call is skipped; those in flight have until their deadline, at most until the adapter is
+   * closed.
+   */
+  close(): Promise<void> {
+    return this.#closed ??= this.#close();
   }
 
-  async #call<T>(
-    operation: Operation,
-    outer: AbortSignal | undefined,
-    run: (signal: AbortSignal) => Promise<T>,
-  ): Promise<CallOutcome<T>> {
-    if (outer?.aborted) return { result: undefined };
-    if (this.#hungCalls > 0 && operation !== "close") {
-      // It would borrow more buffers of those that it has not given back.
-      this.#fail(operation, new Error("Skipped: an earlier call has not ended yet"));
-      return { result: undefined };
+  async #close(): Promise<void> {
+    this.#proceedTo("closed");
+    await this.#calls.run({
+      timeoutMs: this.#timeouts.closeMs,
+      work: () => this.#adapter[Symbol.asyncDispose](),
+      ended: (end) => {
+        if (end.status === "failed") this.#fail("close", end.cause, end.isTimeout);
+      },
+    });
+    this.#lockedKeys = 0;
+    this.#calls.abandonAll();
+    this.#wakeIfIdle();
+  }
+
+  async #load<T extends SealedObject>(
+    objects: readonly T[],
+    verify: (object: T) => TrailerFault | null,
+  ): Promise<GuardedOutcome> {
+    const keys = objects.map(({ key }) => key);
+    const pass = this.#enter("load");
+    if (pass === undefined) {
+      this.#counters.missedLoads += objects.length;
+      this.unlock(keys);
+      return { done: new Bitmap(objects.length), skipped: true };
     }
-    const controller = new AbortController();
-    const gaveUp = Promise.withResolvers<CallOutcome<T>>();
-    const giveUp = (reason: Error): void => {
-      controller.abort(reason);
-      gaveUp.resolve({ result: undefined, late });
-    };
-    const work = (async () => await run(controller.signal))();
-    const late = work.then((value) => ({ value }), (cause) => {
-      // What an adapter says after it was told to stop is no news.
-      if (!controller.signal.aborted) this.#fail(operation, cause);
-      return undefined;
+    const call = await this.#calls.run({
+      timeoutMs: this.#timeouts.loadMs,
+      work: async (signal) => {
+        const loaded = copyBits(await this.#adapter.load(objects, { signal }), objects.length);
+        if (loaded === undefined) throw new TypeError("load() must resolve to one bit an object");
+        return loaded;
+      },
+      ended: (end) => {
+        this.#measureLoad(objects, end);
+        this.#judge("load", pass, end);
+      },
     });
-    const timeoutMs = this.#timeouts[`${operation}Ms`];
-    const cancel = this.#clock.schedule(() => {
-      this.#counters.timeouts++;
-      this.#hungCalls++;
-      late.then(() => this.#hungCalls--);
-      const cause = new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError");
-      this.#fail(operation, cause);
-      giveUp(cause);
-    }, timeoutMs);
-    const onAbort = (): void =>
-      giveUp(new DOMException("The caller stopped waiting", "AbortError"));
-    outer?.addEventListener("abort", onAbort, { once: true });
-    // Not before: whether the adapter hangs matters also after the caller has left.
-    this.#deadlines.add(cancel);
-    late.then(() => {
-      this.#deadlines.delete(cancel);
-      cancel();
-    });
-    const outcome = await Promise.race([late.then((result) => ({ result })), gaveUp.promise]);
-    outer?.removeEventListener("abort", onAbort);
-    return outcome;
+    if (call.late === undefined) this.#unlockInAdapter(keys);
+    else call.late.then(() => this.#unlockInAdapter(keys));
+    this.#giveBackLocks(keys.length);
+    const verified = new Bitmap(objects.length);
+    const damaged: ObjectKey[] = [];
+    for (const [i, object] of objects.entries()) {
+      if (!call.result?.value.test(i)) continue;
+      const fault = verify(object);
+      if (fault === null) {
+        verified.set(i);
+        this.#counters.loadedBytes += object.byteLength;
+      } else {
+        this.#noteDamage(object.key, fault);
+        // Another layout or a newer format may be another reader's good object.
+        if (fault !== "layout" && fault !== "version") damaged.push(object.key);
+      }
+    }
+    const count = verified.popcount();
+    this.#counters.loadedObjects += count;
+    this.#counters.missedLoads += objects.length - count;
+    if (count > 0 && this.#listeners.size > 0) {
+      const accessed = verified.gather(keys);
+      this.#notify((listener) => listener.accessed?.(accessed));
+    }
+    if (damaged.length > 0) await this.delete(damaged);
+    return { done: verified, ...settledOf(call) };
   }
 
-  #judge(operation: Operation, succeeded: boolean): void {
-    this.#failuresInARow[operation] = succeeded ? 0 : this.#failuresInARow[operation] + 1;
+  /** A pass for a call, or `undefined` if the adapter is left alone. */
+  #enter(operation: CircuitName): number | undefined {
+    const isRefused = (operation === "store" && !this.takesStores) ||
+      // What could not be loaded anyhow is not looked up.
+      (operation === "lookup" && !(this.takesLookups && this.#circuits.load.canEnter));
+    const isSkipped = isRefused || this.#isLeftAlone;
+    const pass = isSkipped ? undefined : this.#circuits[operation].tryEnter();
+    if (pass === undefined) this.#counters.skippedCalls++;
+    return pass;
   }
 
-  #fail(operation: Operation, cause: unknown): void {
+  #isSkipped(): boolean {
+    if (this.#isLeftAlone) this.#counters.skippedCalls++;
+    return this.#isLeftAlone;
+  }
+
+  get #isLeftAlone(): boolean {
+    return this.#state === "closed" || this.#calls.hung >= MAX_HUNG_CALLS;
+  }
+
+  get #isIdle(): boolean {
+    return this.#calls.inFlight === 0 && this.#lockedKeys === 0;
+  }
+
+  #wakeIfIdle(): void {
+    if (!this.#isIdle) return;
+    for (const wake of this.#idleWaiters) wake();
+    this.#idleWaiters.clear();
+  }
+
+  #giveBackLocks(count: number): void {
+    this.#lockedKeys = Math.max(0, this.#lockedKeys - count);
+    this.#wakeIfIdle();
+  }
+
+  #unlockInAdapter(keys: readonly ObjectKey[]): void {
+    if (keys.length === 0 || this.#adapter.unlock === undefined) return;
+    if (this.#state === "closed") return;
+    // An `async` one may reject, which nobody else would notice until it ended the process.
+    const unlocked = (async () => await this.#adapter.unlock?.(keys))();
+    unlocked.catch((cause: unknown) => this.#fail("lookup", cause));
+  }
+
+  #proceedTo(state: AdapterState): void {
+    if (STATES.indexOf(state) <= STATES.indexOf(this.#state)) return;
+    this.#state = state;
+    this.#notify((listener) => listener.stateChanged?.());
+  }
+
+  #onCircuitChange(name: CircuitName, state: "open" | "closed"): void {
+    const { id, type } = this;
+    if (state === "closed") {
+      this.#openCircuits.delete(name);
+      logger.info("{type}: {operation} works again", { id, type, operation: name });
+    } else if (!this.#openCircuits.has(name)) {
+      this.#openCircuits.add(name);
+      const { retryInMs } = this.#circuits[name];
+      logger.warn("{type}: {operation} fails and is left alone for {retryInMs} ms: {error}", {
+        id,
+        type,
+        operation: name,
+        retryInMs,
+        error: this.#lastErrors.get(name),
+      });
+    }
+    this.#notify((listener) => listener.stateChanged?.());
+  }
+
+  #notify(tell: (listener: GuardListener) => void): void {
+    for (const listener of this.#listeners) {
+      try {
+        tell(listener);
+      } catch (error) {
+        logger.error("{type}: a listener failed: {error}", { id: this.id, type: this.type, error });
+      }
+    }
+  }
+
+  #noteDamage(key: ObjectKey, fault: TrailerFault): void {
+    this.#damaged[fault] = (this.#damaged[fault] ?? 0) + 1;
+    logger.warn("{type}: object is damaged: {fault}", { type: this.type, fault, key: key.id });
+    this.#notify((listener) => listener.damaged?.(key, fault));
+  }
+
+  #measureLoad(objects: readonly SealedObject[], end: CallEnd<Bitmap>): void {
+    if (end.status === "abandoned") return;
+    // Within a deadline that was missed not even all of the bytes came.
+    const moved = end.status === "answered"
+      ? end.value.gather(objects)
+      : end.isTimeout
+      ? objects
+      : [];
+    const bytes = moved.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    // An answer without objects is a miss, which says nothing of loading.
+    if (bytes > 0 || end.status === "failed") this.#speed.addLoad(end.ms, bytes);
+  }
+
+  /** Notes what a call says about its operation. */
+  #judge(operation: CircuitName, pass: number, end: CallEnd<unknown>, hasWorked = true): void {
+    const circuit = this.#circuits[operation];
+    if (end.status === "failed") {
+      this.#fail(operation, end.cause, end.isTimeout);
+      circuit.failure(pass, { trip: end.isTimeout });
+    } else if (end.status === "abandoned" && !end.hasWorked) {
+      circuit.release(pass);
+    } else if (hasWorked) {
+      circuit.success(pass);
+    } else {
+      circuit.failure(pass);
+    }
+  }
+
+  #fail(operation: Operation, cause: unknown, isTimeout = false): void {
+    this.#counters.failedCalls++;
+    if (isTimeout) this.#counters.timeouts++;
     const error = cause instanceof AdapterError
       ? cause
       : new AdapterError({ adapter: this.type, operation, cause });
-    this.#counters.failedCalls++;
-    this.#judge(operation, false);
     this.reportError(error);
+    this.#lastErrors.set(operation, error.message);
+  }
+
+  #problems(): string[] {
+    const failing = CIRCUITS.flatMap((name) => {
+      const { state, retryInMs, failuresInARow } = this.#circuits[name];
+      const reason = this.#lastErrors.get(name) ?? "nothing was stored";
+      if (state === "open") {
+        return `${name} is left alone for ${Math.ceil(retryInMs / 1000)} s more: ${reason}`;
+      }
+      if (state === "half-open") return `${name} is tried again with the next call: ${reason}`;
+      if (failuresInARow < UNHEALTHY_FAILURES) return [];
+      return `${name} failed ${failuresInARow} times in a row: ${reason}`;
+    });
+    const { hung } = this.#calls;
+    if (hung < MAX_HUNG_CALLS) return failing;
+    return [...failing, `${hung} calls hang: nothing is asked until one of them ends`];
   }
 }
 
@@ -352,26 +801,6 @@ function settledOf(call: CallOutcome<unknown>): { settled?: Promise<void> } {
   return call.late === undefined ? {} : { settled: call.late.then(() => {}) };
 }
 
-/**
- * The bits of an answer, or `undefined` if it has not one bit an item. They are copied: the adapter
- * may keep what it returned. It is checked by shape: the adapter may have been built against
- * another copy of this package.
- */
-function copyBits(value: unknown, length: number): Bitmap | undefined {
-  const isAnswer = typeof value === "object" && value !== null && "length" in value &&
-    value.length === length && "test" in value && typeof value.test === "function";
-  if (!isAnswer) return undefined;
-  const bits = new Bitmap(length);
-  for (let i = 0; i < length; i++) {
-    if ((value as Bitmap).test(i)) bits.set(i);
-  }
-  return bits;
-}
-
-function copyStoreResult(value: unknown, length: number): StoreResult | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const { stored, bytes } = value as Partial<StoreResult>;
-  const bits = copyBits(stored, length);
-  if (bits === undefined || !Number.isFinite(bytes)) return undefined;
-  return { stored: bits, bytes: Number(bytes) };
+function statusOf({ state, openCount, retryInMs }: CircuitBreaker): CircuitStatus {
+  return { state, openCount, retryInMs };
 }

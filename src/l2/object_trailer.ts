@@ -44,7 +44,8 @@ export function sealObject(
   pieces: readonly Uint8Array[],
 ): void {
   const inline = inlineKey(key);
-  const trailer = encodeTrailer(key, layout, inline.byteLength, payloadChecksum(layout, pieces));
+  const checksum = payloadChecksum(layout.byteLength, pieces);
+  const trailer = encodeTrailer(key, layout, inline.byteLength, checksum);
   copyInto(pieces, layout.byteLength, inline);
   copyInto(pieces, layout.byteLength + inline.byteLength, trailer);
 }
@@ -60,20 +61,26 @@ export function verifyObject(
   layout: ObjectLayout,
   pieces: readonly Uint8Array[],
 ): TrailerFault | null {
-  const inline = inlineKey(key);
-  const trailer = copyOut(pieces, layout.byteLength + inline.byteLength, TRAILER_BYTES);
-  const view = new DataView(trailer.buffer);
-  if (!areEqual(trailer.subarray(0, 4), MAGIC)) return "magic";
-  if (view.getUint32(60, true) !== crc32(trailer.subarray(0, 60))) return "trailer-checksum";
-  if (view.getUint8(4) !== TRAILER_VERSION || view.getUint8(5) !== 0) return "version";
-  if (view.getUint16(6, true) !== inline.byteLength) return "length";
-  if (view.getBigUint64(8, true) !== BigInt(layout.byteLength)) return "length";
-  if (!areEqual(trailer.subarray(16, 48), key.digest)) return "key";
-  if (!areEqual(trailer.subarray(48, 56), layout.fingerprint)) return "layout";
-  const storedKey = copyOut(pieces, layout.byteLength, inline.byteLength);
-  if (!areEqual(storedKey, inline)) return "key";
-  if (view.getUint32(56, true) !== payloadChecksum(layout, pieces)) return "payload-checksum";
-  return null;
+  return verify(key, layout.byteLength, layout.fingerprint, pieces);
+}
+
+/**
+ * Checks bytes as {@linkcode verifyObject} does, for whom the layout does not matter: it is the one
+ * that the object was stored with.
+ *
+ * @param byteLength Bytes of the whole object.
+ * @param pieces The bytes of the object.
+ * @returns What is wrong, or `null`.
+ */
+export function verifySealedObject(
+  key: ObjectKey,
+  byteLength: number,
+  pieces: readonly Uint8Array[],
+): TrailerFault | null {
+  const payloadBytes = byteLength - tailBytes(key);
+  const present = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+  if (payloadBytes < 0 || present !== byteLength) return "length";
+  return verify(key, payloadBytes, undefined, pieces);
 }
 
 /** The payload of an object, without what stands behind it. */
@@ -89,6 +96,30 @@ export function payloadPieces(
     left -= piece.byteLength;
   }
   return payload;
+}
+
+/** `fingerprint` is that of the layout; left out, any will do. */
+function verify(
+  key: ObjectKey,
+  payloadBytes: number,
+  fingerprint: Uint8Array | undefined,
+  pieces: readonly Uint8Array[],
+): TrailerFault | null {
+  const inline = inlineKey(key);
+  const trailer = copyOut(pieces, payloadBytes + inline.byteLength, TRAILER_BYTES);
+  const view = new DataView(trailer.buffer);
+  if (!areEqual(trailer.subarray(0, 4), MAGIC)) return "magic";
+  if (view.getUint32(60, true) !== crc32(trailer.subarray(0, 60))) return "trailer-checksum";
+  if (view.getUint8(4) !== TRAILER_VERSION || view.getUint8(5) !== 0) return "version";
+  if (view.getUint16(6, true) !== inline.byteLength) return "length";
+  if (view.getBigUint64(8, true) !== BigInt(payloadBytes)) return "length";
+  if (!areEqual(trailer.subarray(16, 48), key.digest)) return "key";
+  const storedFingerprint = trailer.subarray(48, 56);
+  if (!areEqual(storedFingerprint, fingerprint ?? storedFingerprint)) return "layout";
+  const storedKey = copyOut(pieces, payloadBytes, inline.byteLength);
+  if (!areEqual(storedKey, inline)) return "key";
+  if (view.getUint32(56, true) !== payloadChecksum(payloadBytes, pieces)) return "payload-checksum";
+  return null;
 }
 
 // Little-endian: magic 4, version u8, flags u8, key length u16, payload length u64, key digest 32,
@@ -116,9 +147,9 @@ function inlineKey(key: ObjectKey): Uint8Array {
   return hasHashedFileName(key) ? key.toBytes() : new Uint8Array(0);
 }
 
-function payloadChecksum(layout: ObjectLayout, pieces: readonly Uint8Array[]): number {
+function payloadChecksum(payloadBytes: number, pieces: readonly Uint8Array[]): number {
   let checksum = 0;
-  let left = layout.byteLength;
+  let left = payloadBytes;
   for (const piece of pieces) {
     if (left <= 0) break;
     checksum = crc32(piece.byteLength <= left ? piece : piece.subarray(0, left), checksum);

@@ -24,7 +24,7 @@ export class HostDevice implements MemoryDevice {
   /** Largest slab. */
   readonly maxSlabBytes: number = 2 ** 31;
   /** Host memory is never lost. */
-  readonly isLost = false;
+  readonly isLost: boolean = false;
   /** Never resolves. */
   readonly lost: Promise<DeviceLoss> = new Promise(() => {});
 

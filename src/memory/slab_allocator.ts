@@ -108,6 +108,11 @@ export class SlabAllocator implements Disposable {
     return this.#usedBytes;
   }
 
+  /** Bytes that could still be given out, were they in one piece. */
+  get unusedBytes(): number {
+    return this.#growthLimitBytes - this.#usedBytes;
+  }
+
   /** Largest object that an empty allocator can hold. */
   get maxObjectBytes(): number {
     return Math.min(this.capacityBytes, this.#device.maxSlabBytes);
@@ -346,6 +351,11 @@ export class SlabAllocator implements Disposable {
     this.#slabOf[block] = undefined;
     this.#unusedRecords.push(block);
   }
+}
+
+/** Bytes that an object of `byteLength` takes: rounded up to the alignment. */
+export function bytesTaken(byteLength: number): number {
+  return Math.ceil(byteLength / RANGE_ALIGNMENT) * RANGE_ALIGNMENT;
 }
 
 /** Index of the class of a size: 16 classes between two powers of two. */

@@ -108,7 +108,8 @@ export class StagingPool<Block> implements Disposable {
   readonly #idle: Block[] = [];
   readonly #waiters: Waiter<Block>[] = [];
   #lent = 0;
-  #disposed = false;
+  #peak = 0;
+  #closedBy: Error | undefined;
 
   /** @throws {RangeError} If not even one block fits into the capacity. */
   constructor(options: StagingPoolOptions<Block>) {
@@ -128,6 +129,11 @@ export class StagingPool<Block> implements Disposable {
     return this.#lent * this.blockBytes;
   }
 
+  /** Most bytes that were ever lent out at a time. */
+  get peakBytes(): number {
+    return this.#peak * this.blockBytes;
+  }
+
   /** Bytes in all blocks that exist. */
   get totalBytes(): number {
     return (this.#lent + this.#idle.length) * this.blockBytes;
@@ -137,10 +143,10 @@ export class StagingPool<Block> implements Disposable {
    * Lends `count` blocks, as soon as that many are free.
    *
    * @throws {RangeError} If the pool can never have that many.
-   * @throws {Error} If the pool is or gets disposed.
+   * @throws {Error} If the pool is or gets closed: what it was closed with.
    */
   acquire(count: number): Promise<Block[]> {
-    if (this.#disposed) return Promise.reject(disposedError());
+    if (this.#closedBy !== undefined) return Promise.reject(this.#closedBy);
     if (count > this.#maxBlocks) {
       return Promise.reject(
         new RangeError(
@@ -157,7 +163,7 @@ export class StagingPool<Block> implements Disposable {
   /** Takes blocks back for reuse. */
   release(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;
-    if (this.#disposed) {
+    if (this.#closedBy !== undefined) {
       for (const block of blocks) this.#destroy(block);
     } else {
       this.#idle.push(...blocks);
@@ -174,14 +180,19 @@ export class StagingPool<Block> implements Disposable {
   /** Leaves blocks to who has them, for ever: they count no more. */
   abandon(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;
-    if (!this.#disposed) this.#serve();
+    if (this.#closedBy === undefined) this.#serve();
   }
 
-  /** Releases idle blocks now and lent ones when they come back. */
-  [Symbol.dispose](): void {
-    this.#disposed = true;
+  /** Rejects who waits or asks, releases idle blocks now and lent ones when they come back. */
+  close(reason: Error): void {
+    this.#closedBy ??= reason;
     for (const block of this.#idle.splice(0)) this.#destroy(block);
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(disposedError());
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+  }
+
+  /** Closes the pool. */
+  [Symbol.dispose](): void {
+    this.close(new Error("Staging pool is disposed: the cache was closed"));
   }
 
   get #maxBlocks(): number {
@@ -195,12 +206,9 @@ export class StagingPool<Block> implements Disposable {
       this.#waiters.shift();
       const blocks = this.#idle.splice(-next.count, next.count);
       this.#lent += next.count;
+      this.#peak = Math.max(this.#peak, this.#lent);
       while (blocks.length < next.count) blocks.push(this.#create());
       next.resolve(blocks);
     }
   }
-}
-
-function disposedError(): Error {
-  return new Error("Staging pool is disposed: the cache was closed");
 }

@@ -77,6 +77,8 @@ export class WebGpuDevice implements MemoryDevice {
     });
     this.lost = gpuDevice.lost.then(({ message, reason }) => {
       this.#isLost = true;
+      // Who has read-back buffers may never give them back.
+      this.#staging.close(lostError());
       return { message: message || reason };
     });
   }
@@ -253,10 +255,12 @@ export class WebGpuDevice implements MemoryDevice {
   }
 
   #throwIfLost(): void {
-    if (this.#isLost) {
-      throw new DeviceLostError("GPU device is lost: open the cache again with a new device");
-    }
+    if (this.#isLost) throw lostError();
   }
+}
+
+function lostError(): DeviceLostError {
+  return new DeviceLostError("GPU device is lost: open the cache again with a new device");
 }
 
 /** Whether the buffers can be used again: some implementations refuse to unmap on a lost device. */

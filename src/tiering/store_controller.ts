@@ -1,174 +1,625 @@
 import { getLogger } from "@logtape/logtape";
+import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache, L1Listener, L1Pin, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { sealedBytes, sealObject, tailBytes } from "../l2/object_trailer.ts";
-import type { MemoryDevice } from "../memory/memory_device.ts";
+import type { ReadBack } from "../memory/memory_device.ts";
 import type { Clock } from "../runtime/clock.ts";
+import type { RandomSource } from "../runtime/random.ts";
+import type { AdapterSet } from "./adapter_set.ts";
+import type { StorePolicy } from "./policies/store_policy.ts";
+import { type FlushWaiter, StoreLane, type Unsaved } from "./store_lane.ts";
+
+/** What happens to objects that an adapter's queue has no room for. */
+export type WhenFull =
+  /** They are queued; producers that await `ready()` are held up, others fill L1. */
+  | "wait"
+  /** They are not queued for that adapter. */
+  | "drop_new"
+  /** The oldest that are queued for that adapter make room. */
+  | "drop_oldest";
 
 /** How a {@linkcode StoreController} is set up. */
 export interface StoreControllerOptions {
   /** Where objects come from. */
   readonly l1: L1Cache;
-  /** Where they go: each object to all of them. */
-  readonly adapters: readonly AdapterGuard[];
+  /** Where they go. */
+  readonly adapters: AdapterSet;
+  /** Which go where, and when. */
+  readonly policy: StorePolicy;
   /** Source of time. */
   readonly clock: Clock;
+  /** Spreads retries. */
+  readonly random: RandomSource;
   /** Queued bytes at which a batch is written at once, and the size of a batch. */
   readonly flushBytes: number;
   /** Otherwise a batch is written when nothing was queued for this long. */
   readonly idleMs: number;
+  /** Most bytes in read-back buffers. */
+  readonly maxInFlightBytes: number;
+  /**
+   * Most bytes that wait for one adapter, to be written or to be written again. Batches that are
+   * being written do not count until they fail.
+   */
+  readonly maxQueuedBytes: number;
+  /** What happens beyond that. */
+  readonly whenFull: WhenFull;
+  /** How often an object is offered to one adapter. */
+  readonly attempts: number;
+  /** Time before the second attempt; it doubles for each further one. */
+  readonly backOffMs: number;
+  /** Share of L1 in use at which `before-eviction` policies write, and down to which. */
+  readonly watermark: { readonly high: number; readonly low: number };
 }
 
 /** Counters of a {@linkcode StoreController}. */
 export interface StoreStatus {
-  /** Objects that wait to be written. */
+  /** Name of the policy. */
+  readonly policy: string;
+  /** What happens when a queue is full. */
+  readonly whenFull: WhenFull;
+  /** Objects that only L1 has yet, whether they are queued or not. */
+  readonly unsavedObjects: number;
+  /** Objects that wait to be written, or to be written again. */
   readonly pendingObjects: number;
   /** Their bytes. */
   readonly pendingBytes: number;
-  /** Objects being written. */
+  /** Objects being written, once for each adapter. */
   readonly inFlightObjects: number;
-  /** Batches written so far. */
+  /** Batches read back so far. */
   readonly batches: number;
-  /** Objects that left device memory before they could be written. */
+  /** Bytes read back so far. */
+  readonly readBackBytes: number;
+  /** Time spent waiting for the device; the event loop may have been blocked for as long. */
+  readonly readBackMs: number;
+  /** Objects that are offered to an adapter again, once for each time. */
+  readonly retriedObjects: number;
+  /** Objects that an adapter did not take in the end, once for each adapter. */
+  readonly failedObjects: number;
+  /** Objects that a full queue or a removed adapter cost, once for each adapter. */
   readonly droppedObjects: number;
+  /**
+   * Objects that left device memory before an adapter had them, once for each adapter: the device
+   * was lost, or they were forgotten.
+   */
+  readonly lostObjects: number;
   /** Batches that could not be read back from the device. */
   readonly failedReadBacks: number;
 }
 
+/** Told by a {@linkcode StoreController}. */
+export interface StoreListener {
+  /** An adapter does not get objects that it should have got. What this throws is logged. */
+  dropped?(count: number, reason: DropReason): void;
+}
+
+/** Why an adapter does not get an object. */
+export type DropReason =
+  /** Its queue was full. */
+  | "full"
+  /** It did not take the object, however often that was tried. */
+  | "failed"
+  /** It was removed, or the controller was disposed. */
+  | "removed"
+  /** The object left device memory before. */
+  | "lost";
+
+/** The outcome of one read-back, for all adapters that get it. */
+interface Batch {
+  readonly readBack: ReadBack;
+  readonly objects: ReadonlyMap<Unsaved, GuardedObject>;
+  /** Adapters that have not answered yet. */
+  borrowers: number;
+  /** Resolve when adapters that missed their deadline have let go of the buffers. */
+  readonly unsettled: Promise<void>[];
+}
+
+/** What one adapter gets of a batch, with the number of failed attempts. */
+interface Share {
+  readonly lane: StoreLane;
+  readonly attempts: ReadonlyMap<Unsaved, number>;
+}
+
 const logger = getLogger(["kvtier", "store"]);
+const NONE: ReadonlySet<Unsaved> = new Set();
 
 /**
- * Writes what engines put into L1 through to the adapters, behind their backs and in batches: the
- * device is waited for once a batch, because each wait holds up the event loop until the device
- * is idle.
+ * Writes what engines put into L1 to the adapters, behind their backs and in batches: the device
+ * is waited for once a batch, because each wait holds up the event loop until the device is idle.
+ * Until every adapter has answered for it, an object is held in L1, so that it is always found.
+ * Each adapter has a queue of its own: one that is slow gets its objects later, and costs the
+ * others nothing.
  */
-export class StoreController implements L1Listener {
-  readonly #l1: L1Cache;
-  readonly #device: MemoryDevice;
-  readonly #adapters: readonly AdapterGuard[];
-  readonly #clock: Clock;
-  readonly #flushBytes: number;
-  readonly #idleMs: number;
-  readonly #pending = new Map<string, WrittenObject>();
-  #pendingBytes = 0;
-  #inFlightObjects = 0;
-  #batches = 0;
-  #droppedObjects = 0;
-  #failedReadBacks = 0;
+export class StoreController implements L1Listener, Disposable {
+  readonly #options: StoreControllerOptions;
+  /** What is held in L1. */
+  readonly #unsaved = new Map<string, Unsaved>();
+  /** What left L1 while it was being written. */
+  readonly #leaving = new Set<Unsaved>();
+  readonly #lanes = new Map<AdapterGuard, StoreLane>();
+  readonly #listeners = new Set<StoreListener>();
+  readonly #readyWaiters = new Set<() => void>();
+  readonly #laneWaiters = new Map<() => void, StoreLane>();
+  readonly #counters = {
+    batches: 0,
+    readBackBytes: 0,
+    readBackMs: 0,
+    retriedObjects: 0,
+    failedObjects: 0,
+    droppedObjects: 0,
+    lostObjects: 0,
+    failedReadBacks: 0,
+  };
   #cancelIdle = (): void => {};
-  #drain: Promise<void> | undefined;
+  #isPumping = false;
+  #isDisposed = false;
 
   /** Starts listening to L1. */
   constructor(options: StoreControllerOptions) {
-    this.#l1 = options.l1;
-    this.#device = options.l1.device;
-    this.#adapters = options.adapters;
-    this.#clock = options.clock;
-    this.#flushBytes = options.flushBytes;
-    this.#idleMs = options.idleMs;
-    if (options.adapters.length > 0) options.l1.addListener(this);
+    this.#options = options;
+    options.l1.addListener(this);
+    options.adapters.onChange(() => this.#closeRemovedLanes());
   }
 
-  /** Queues objects. */
+  /** Adds a listener. */
+  addListener(listener: StoreListener): void {
+    this.#listeners.add(listener);
+  }
+
+  /** Takes charge of objects. */
   written(objects: readonly WrittenObject[]): void {
-    for (const object of objects) {
-      if (this.#pending.has(object.key.id)) continue;
-      this.#pending.set(object.key.id, object);
-      this.#pendingBytes += object.layout.byteLength;
-    }
-    this.#cancelIdle();
-    if (this.#drain !== undefined) return;
-    if (this.#pendingBytes >= this.#flushBytes) this.flush();
-    else this.#cancelIdle = this.#clock.schedule(() => this.flush(), this.#idleMs);
+    const { l1, adapters, policy } = this.#options;
+    if (adapters.storing.length === 0) return;
+    const fresh = objects.map((object): Unsaved => {
+      return { object, lanes: new Set(), waiters: [], isStored: false, isGone: false };
+    });
+    for (const unsaved of fresh) this.#unsaved.set(unsaved.object.key.id, unsaved);
+    l1.hold(objects.map(({ key }) => key));
+    if (policy.writes === "at-once") this.#enqueue(fresh);
   }
 
-  /** Writes everything that is queued; resolves when every adapter has answered. */
+  /** Writes ahead of eviction, where the policy waits for that. */
+  admitted(): void {
+    const { l1, policy, watermark } = this.#options;
+    if (policy.writes === "at-once") return;
+    const { usedBytes, capacityBytes } = l1;
+    if (usedBytes <= watermark.high * capacityBytes) return;
+    this.#enqueueVictims(usedBytes - watermark.low * capacityBytes);
+  }
+
+  /** An object that left L1 cannot be written any more. */
+  removed(key: ObjectKey): void {
+    const unsaved = this.#unsaved.get(key.id);
+    if (unsaved === undefined) return;
+    this.#giveUp(unsaved, "lost");
+    this.#wake();
+  }
+
+  /**
+   * Writes what L1 would have to evict for `bytes` more, because it could not: nothing that is not
+   * yet written may leave.
+   */
+  relieve(bytes: number): void {
+    this.#enqueueVictims(bytes);
+    this.#writeNow();
+  }
+
+  /** Writes everything that only L1 has; resolves when every adapter has answered for it. */
   flush(): Promise<void> {
-    this.#cancelIdle();
-    return this.#drain ??= this.#writePending();
+    return this.settle(() => true);
+  }
+
+  /** Writes objects that only L1 has; resolves when every adapter has answered for them. */
+  settle(test: (key: ObjectKey) => boolean): Promise<void> {
+    const chosen = [...this.#unsaved.values(), ...this.#leaving]
+      .filter(({ object }) => test(object.key));
+    if (chosen.length === 0) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const waiter: FlushWaiter = { left: chosen.length, resolve };
+    for (const unsaved of chosen) unsaved.waiters.push(waiter);
+    this.#enqueue(chosen.filter(({ lanes }) => lanes.size === 0), Infinity);
+    this.#writeNow();
+    return promise;
+  }
+
+  /** Resolves when the queues have room, whatever happens beyond that. */
+  ready(): Promise<void> {
+    if (this.#hasRoom()) return Promise.resolve();
+    this.#writeNow();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#readyWaiters.add(resolve);
+    return promise;
+  }
+
+  /** Resolves when nothing is queued for an adapter, or being written to it. */
+  emptied(guard: AdapterGuard): Promise<void> {
+    const lane = this.#lanes.get(guard);
+    if (lane === undefined || lane.isEmpty) return Promise.resolve();
+    this.#writeNow();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#laneWaiters.set(resolve, lane);
+    return promise;
+  }
+
+  /** Takes everything that waits for an adapter out of its queue. */
+  abandon(guard: AdapterGuard): void {
+    const lane = this.#lanes.get(guard);
+    if (lane !== undefined) this.#close(lane);
   }
 
   /** Counters now. */
   reportStatus(): StoreStatus {
+    const { policy, whenFull } = this.#options;
+    const pending = new Set(this.#lanes.values().flatMap((lane) => lane.waiting()));
+    let pendingBytes = 0;
+    for (const { object } of pending) pendingBytes += object.layout.byteLength;
+    let inFlightObjects = 0;
+    for (const lane of this.#lanes.values()) inFlightObjects += lane.objectsInFlight;
     return {
-      pendingObjects: this.#pending.size,
-      pendingBytes: this.#pendingBytes,
-      inFlightObjects: this.#inFlightObjects,
-      batches: this.#batches,
-      droppedObjects: this.#droppedObjects,
-      failedReadBacks: this.#failedReadBacks,
+      policy: policy.name,
+      whenFull,
+      unsavedObjects: this.#unsaved.size,
+      pendingObjects: pending.size,
+      pendingBytes,
+      inFlightObjects,
+      ...this.#counters,
     };
   }
 
-  async #writePending(): Promise<void> {
+  /** Drops what is not written yet: nothing is held, nobody waits, and no timer is left. */
+  [Symbol.dispose](): void {
+    this.#isDisposed = true;
+    this.#options.l1.removeListener(this);
+    this.#cancelIdle();
+    for (const unsaved of [...this.#unsaved.values()]) {
+      this.#options.l1.unhold([unsaved.object.key]);
+      this.#giveUp(unsaved, "removed");
+    }
+    for (const unsaved of this.#leaving) tellWaiters(unsaved);
+    for (const resolve of [...this.#readyWaiters, ...this.#laneWaiters.keys()]) resolve();
+    this.#readyWaiters.clear();
+    this.#laneWaiters.clear();
+  }
+
+  #enqueueVictims(bytes: number): void {
+    const victims = this.#options.l1.victims(bytes).flatMap(({ key }) => {
+      const unsaved = this.#unsaved.get(key.id);
+      return unsaved === undefined || unsaved.lanes.size > 0 ? [] : [unsaved];
+    });
+    this.#enqueue(victims);
+  }
+
+  /** Queues objects for the adapters that the policy chooses. */
+  #enqueue(objects: readonly Unsaved[], maxQueuedBytes = this.#options.maxQueuedBytes): void {
+    if (objects.length === 0) return;
+    const { adapters, clock, idleMs } = this.#options;
+    const guards = adapters.storing;
+    for (const unsaved of objects) {
+      for (const guard of this.#targetsOf(unsaved, guards)) {
+        this.#queue(this.#laneOf(guard), unsaved, maxQueuedBytes);
+      }
+      if (unsaved.lanes.size === 0) this.#finish(unsaved);
+    }
+    this.#cancelIdle();
+    this.#cancelIdle = clock.schedule(() => this.#writeNow(), idleMs);
+    this.#proceed();
+  }
+
+  /** Which adapters are to get an object. */
+  #targetsOf({ object }: Unsaved, guards: readonly AdapterGuard[]): readonly AdapterGuard[] {
+    const { policy } = this.#options;
+    const targets = policy.targets?.(object, guards);
+    const bytes = sealedBytes(object.key, object.layout);
+    return guards.filter(({ id, capabilities: { maxObjectBytes = Infinity } }) =>
+      bytes <= maxObjectBytes && (targets?.some((target) => target.id === id) ?? true)
+    );
+  }
+
+  /** Puts an object into a queue, if that has room or can make some. */
+  #queue(lane: StoreLane, unsaved: Unsaved, maxQueuedBytes: number): void {
+    const { whenFull } = this.#options;
+    const bytes = unsaved.object.layout.byteLength;
+    // Nobody may be held up by an adapter that does not work.
+    const isBounded = whenFull !== "wait" || !lane.guard.isStoring;
+    if (isBounded && whenFull === "drop_oldest" && bytes <= maxQueuedBytes) {
+      for (const oldest of lane.waiting()) {
+        if (lane.waitingBytes + bytes <= maxQueuedBytes) break;
+        lane.remove(oldest);
+        this.#drop(lane, oldest, "full");
+      }
+    }
+    if (isBounded && lane.waitingBytes + bytes > maxQueuedBytes) this.#count("full", 1);
+    else lane.queue(unsaved);
+  }
+
+  /** One adapter does not get an object. */
+  #drop(lane: StoreLane, unsaved: Unsaved, reason: DropReason): void {
+    this.#count(reason, 1);
+    this.#leave(lane, unsaved);
+  }
+
+  #count(reason: DropReason, objects: number): void {
+    if (reason === "failed") this.#counters.failedObjects += objects;
+    else if (reason === "lost") this.#counters.lostObjects += objects;
+    else this.#counters.droppedObjects += objects;
+    for (const listener of this.#listeners) {
+      try {
+        listener.dropped?.(objects, reason);
+      } catch (error) {
+        logger.error("A listener of the store failed: {error}", { error });
+      }
+    }
+  }
+
+  /** One adapter is done with an object, one way or the other. */
+  #leave(lane: StoreLane, unsaved: Unsaved): void {
+    unsaved.lanes.delete(lane);
+    if (unsaved.lanes.size === 0) this.#finish(unsaved);
+  }
+
+  /** No adapter is to get the object any more. */
+  #finish(unsaved: Unsaved): void {
+    const { l1, policy } = this.#options;
+    const { key } = unsaved.object;
+    if (unsaved.isGone) {
+      this.#leaving.delete(unsaved);
+    } else {
+      this.#unsaved.delete(key.id);
+      l1.unhold([key]);
+      if (unsaved.isStored && !policy.keepsInL1) l1.release([key]);
+    }
+    tellWaiters(unsaved);
+  }
+
+  /** No adapter gets the object any more, but those that are just being given it may store it. */
+  #giveUp(unsaved: Unsaved, reason: DropReason): void {
+    const { lanes, object } = unsaved;
+    unsaved.isGone = true;
+    this.#unsaved.delete(object.key.id);
+    this.#leaving.add(unsaved);
+    if (lanes.size === 0) {
+      const count = this.#targetsOf(unsaved, this.#options.adapters.storing).length;
+      if (count > 0) this.#count(reason, count);
+      this.#finish(unsaved);
+    }
+    for (const lane of [...lanes]) {
+      if (lane.remove(unsaved)) this.#drop(lane, unsaved, reason);
+    }
+  }
+
+  #laneOf(guard: AdapterGuard): StoreLane {
+    let lane = this.#lanes.get(guard);
+    if (lane === undefined) {
+      const { clock } = this.#options;
+      lane = new StoreLane({ guard, clock, onAwake: () => this.#proceed() });
+      this.#lanes.set(guard, lane);
+    }
+    return lane;
+  }
+
+  #closeRemovedLanes(): void {
+    for (const [guard, lane] of this.#lanes) {
+      if (!this.#isPresent(guard)) this.#close(lane);
+    }
+  }
+
+  #close(lane: StoreLane): void {
+    for (const unsaved of lane.waiting()) {
+      lane.remove(unsaved);
+      this.#drop(lane, unsaved, "removed");
+    }
+    this.#wake();
+  }
+
+  #isPresent(guard: AdapterGuard): boolean {
+    return this.#options.adapters.all.includes(guard);
+  }
+
+  #hasRoom(): boolean {
+    const { maxQueuedBytes } = this.#options;
+    return this.#lanes.values().every((lane) =>
+      lane.waitingBytes < maxQueuedBytes || !lane.guard.isStoring
+    );
+  }
+
+  /** Writes also what is less than a batch. */
+  #writeNow(): void {
+    for (const lane of this.#lanes.values()) lane.makeDue();
+    this.#proceed();
+  }
+
+  /** After queues got shorter: tells those who wait for that, and goes on. */
+  #wake(): void {
+    for (const [resolve, lane] of this.#laneWaiters) {
+      if (!lane.isEmpty) continue;
+      this.#laneWaiters.delete(resolve);
+      resolve();
+    }
+    for (const [guard, lane] of this.#lanes) {
+      if (lane.isEmpty && !this.#isPresent(guard)) this.#lanes.delete(guard);
+    }
+    if (this.#readyWaiters.size > 0 && this.#hasRoom()) {
+      for (const resolve of this.#readyWaiters) resolve();
+      this.#readyWaiters.clear();
+    }
+    this.#proceed();
+  }
+
+  /** Writes if there is enough, or if it is time; waits no longer for quiet if all is due. */
+  #proceed(): void {
+    if (this.#lanes.values().some((lane) => this.#isReady(lane))) this.#pump();
+    if (!this.#lanes.values().some((lane) => lane.hasQueued && !lane.isDue)) this.#cancelIdle();
+  }
+
+  #isReady(lane: StoreLane): boolean {
+    return lane.isDue || lane.queuedBytes >= this.#options.flushBytes;
+  }
+
+  #pump(): void {
+    if (this.#isPumping || this.#isDisposed) return;
+    this.#isPumping = true;
+    this.#writeBatches().catch((error: unknown) => {
+      this.#isPumping = false;
+      logger.error("Storing failed: {error}", { error });
+    });
+  }
+
+  /** Reads back batch after batch, one at a time; the adapters store them meanwhile. */
+  async #writeBatches(): Promise<void> {
     // The caller's own work of this turn goes first.
     await Promise.resolve();
-    while (this.#pending.size > 0) {
-      const pins = this.#takeBatch();
-      if (pins.length === 0) continue;
-      this.#inFlightObjects = pins.length;
-      try {
-        await this.#writeBatch(pins);
-        this.#batches++;
-      } catch (error) {
-        this.#failedReadBacks++;
-        logger.warn("Objects could not be read back: {error}", { error, count: pins.length });
-      } finally {
-        this.#inFlightObjects = 0;
-      }
+    for (;;) {
+      const free = this.#lanes.values().filter((lane) =>
+        lane.hasQueued && lane.hasRoomInFlight(this.#maxLaneBytes)
+      ).toArray();
+      const ready = free.filter((lane) => this.#isReady(lane));
+      if (ready.length === 0) break;
+      const fullest = ready.reduce((a, b) => b.queuedBytes > a.queuedBytes ? b : a);
+      await this.#writeBatch(this.#nextBatch(fullest), free);
     }
-    // In the same turn as the last look at the queue: what is queued from now on starts anew.
-    this.#drain = undefined;
+    // In the same turn as the last look at the queues: what is queued from now on starts anew.
+    this.#isPumping = false;
   }
 
-  /** Pins the next objects that fit into one read-back. */
-  #takeBatch(): L1Pin[] {
-    const objects: WrittenObject[] = [];
+  /** The share of the read-back buffers of one adapter, so that none waits for another's. */
+  get #maxLaneBytes(): number {
+    const { adapters, maxInFlightBytes } = this.#options;
+    return maxInFlightBytes / Math.max(1, adapters.all.length);
+  }
+
+  /** What one queue has written next. */
+  #nextBatch(lane: StoreLane): Unsaved[] {
+    const { l1, flushBytes } = this.#options;
+    const limit = Math.min(flushBytes, this.#maxLaneBytes / 2);
+    const objects: Unsaved[] = [];
     let bytes = 0;
-    for (const object of this.#pending.values()) {
-      objects.push(object);
-      bytes += object.layout.byteLength;
-      if (bytes >= this.#flushBytes) break;
+    for (const unsaved of lane.queued()) {
+      const { byteLength } = unsaved.object.layout;
+      if (objects.length > 0 && bytes + byteLength > limit) break;
+      objects.push(unsaved);
+      bytes += byteLength;
     }
-    const sizes = objects.map(({ key, layout }) => sealedBytes(key, layout));
-    const batch = objects.slice(0, Math.max(1, this.#device.countReadable(sizes)));
-    for (const { key, layout } of batch) {
-      this.#pending.delete(key.id);
-      this.#pendingBytes -= layout.byteLength;
-    }
-    const reservations = this.#l1.reserveRead(batch.map(({ key }) => key));
-    const pins = reservations.flatMap((r) => r.status === "success" ? [r.pin] : []);
-    this.#droppedObjects += batch.length - pins.length;
-    return pins;
+    const sizes = objects.map(({ object }) => sealedBytes(object.key, object.layout));
+    return objects.slice(0, Math.max(1, l1.device.countReadable(sizes)));
   }
 
-  async #writeBatch(pins: readonly L1Pin[]): Promise<void> {
+  /** Reads objects back, for all adapters in whose queues they are. */
+  async #writeBatch(chosen: readonly Unsaved[], lanes: readonly StoreLane[]): Promise<void> {
+    const shares = lanes.map((lane): Share => ({ lane, attempts: lane.take(chosen) }))
+      .filter(({ attempts }) => attempts.size > 0);
+    this.#wake();
+    // What no adapter would be asked to take need not be read back.
+    const isOffered = shares.some(({ lane }) => lane.guard.canStore);
+    const batch = isOffered ? await this.#readBack(chosen, shares.length) : undefined;
+    for (const share of shares) this.#store(share, batch);
+  }
+
+  /** `undefined` if that failed. */
+  async #readBack(chosen: readonly Unsaved[], borrowers: number): Promise<Batch | undefined> {
+    const { l1, clock } = this.#options;
+    const startedAt = clock.now();
+    const pinned = new Map<L1Pin, Unsaved>();
+    const reservations = l1.reserveRead(chosen.map(({ object }) => object.key));
+    for (const [i, reservation] of reservations.entries()) {
+      if (reservation.status === "success") pinned.set(reservation.pin, chosen[i] as Unsaved);
+    }
+    const pins = [...pinned.keys()];
     using cleanup = new DisposableStack();
-    cleanup.defer(() => this.#l1.finishRead(pins));
-    const readBack = cleanup.use(
-      await this.#device.readBack(
-        pins.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) })),
-      ),
-    );
-    const objects: GuardedObject[] = [];
-    for (const [i, pin] of pins.entries()) {
-      const { key, layout } = pin;
-      const parts = readBack.objects[i];
-      // A pin that expired meanwhile protects nothing: what was read may be another object.
-      if (parts === undefined || !this.#l1.isPinned(pin)) {
-        this.#droppedObjects++;
+    try {
+      const requests = pins.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) }));
+      const readBack = cleanup.use(await l1.device.readBack(requests));
+      const objects = new Map<Unsaved, GuardedObject>();
+      for (const [i, pin] of pins.entries()) {
+        const { key, layout } = pin;
+        const [unsaved, parts] = [pinned.get(pin), readBack.objects[i]];
+        // A pin that is void protects nothing: what was read may be another object.
+        if (unsaved === undefined || parts === undefined || !l1.isPinned(pin)) continue;
+        sealObject(key, layout, parts);
+        objects.set(unsaved, { key, layout, parts, byteLength: sealedBytes(key, layout) });
+        this.#counters.readBackBytes += layout.byteLength;
+      }
+      this.#counters.batches++;
+      cleanup.move();
+      return { readBack, objects, borrowers, unsettled: [] };
+    } catch (error) {
+      this.#counters.failedReadBacks++;
+      logger.warn("Objects could not be read back: {error}", { error, count: pins.length });
+      return undefined;
+    } finally {
+      this.#counters.readBackMs += clock.now() - startedAt;
+      l1.finishRead(pins);
+    }
+  }
+
+  /** Has an adapter store its share of a batch, if there is one. */
+  async #store({ lane, attempts }: Share, batch: Batch | undefined): Promise<void> {
+    if (batch === undefined) return this.#afterBatch(lane, attempts, NONE);
+    const { objects, unsettled } = batch;
+    const offered = attempts.keys()
+      .filter((unsaved) => !unsaved.isGone && objects.has(unsaved)).toArray();
+    let stored = NONE;
+    if (offered.length > 0) {
+      const { done, settled } = await lane.guard.store(
+        offered.map((unsaved) => objects.get(unsaved) as GuardedObject),
+      );
+      if (settled !== undefined) unsettled.push(settled);
+      stored = new Set(done.gather(offered));
+    }
+    batch.borrowers--;
+    if (batch.borrowers === 0) giveBack(batch);
+    this.#afterBatch(lane, attempts, stored);
+  }
+
+  /** What an adapter took is done; what it did not is offered again, or given up. */
+  #afterBatch(
+    lane: StoreLane,
+    attempts: ReadonlyMap<Unsaved, number>,
+    stored: ReadonlySet<Unsaved>,
+  ): void {
+    lane.finish(attempts);
+    const again: Unsaved[] = [];
+    for (const [unsaved, count] of attempts) {
+      if (stored.has(unsaved)) {
+        unsaved.isStored = true;
+        this.#leave(lane, unsaved);
         continue;
       }
-      sealObject(key, layout, parts);
-      objects.push({ key, layout, parts, byteLength: sealedBytes(key, layout) });
+      const reason = this.#whyNotAgain(lane, unsaved, count + 1);
+      if (reason === undefined) again.push(unsaved);
+      else this.#drop(lane, unsaved, reason);
     }
-    if (objects.length === 0) return;
-    const outcomes = await Promise.all(this.#adapters.map((adapter) => adapter.store(objects)));
-    const unsettled = outcomes.flatMap(({ settled }) => settled ?? []);
-    if (unsettled.length === 0) return;
-    // An adapter past its deadline may still read the buffers: nobody else gets them, or waits.
-    readBack.abandon();
-    const owned = cleanup.move();
-    Promise.all(unsettled).then(() => owned.dispose());
+    const byCount = Map.groupBy(again, (unsaved) => (attempts.get(unsaved) ?? 0) + 1);
+    for (const [count, objects] of byCount) this.#retryLater(lane, objects, count);
+    this.#wake();
+  }
+
+  /** Why an object is not offered again to an adapter that failed to take it so many times. */
+  #whyNotAgain(lane: StoreLane, { isGone }: Unsaved, attempts: number): DropReason | undefined {
+    const { guard } = lane;
+    if (this.#isDisposed || !guard.takesStores || !this.#isPresent(guard)) return "removed";
+    if (isGone) return "lost";
+    return attempts >= this.#options.attempts ? "failed" : undefined;
+  }
+
+  #retryLater(lane: StoreLane, objects: readonly Unsaved[], attempts: number): void {
+    const { random, backOffMs } = this.#options;
+    this.#counters.retriedObjects += objects.length;
+    const jitter = 0.5 + (random.bytes(1)[0] ?? 0) / 256;
+    lane.rest(objects, attempts, backOffMs * 2 ** (attempts - 1) * jitter);
+  }
+}
+
+/** Returns the buffers, as soon as no adapter uses them any more. */
+function giveBack({ readBack, unsettled }: Batch): void {
+  if (unsettled.length === 0) return readBack[Symbol.dispose]();
+  // An adapter past its deadline may still read the buffers: nobody else gets them, or waits.
+  readBack.abandon();
+  Promise.all(unsettled).then(() => readBack[Symbol.dispose]());
+}
+
+function tellWaiters(unsaved: Unsaved): void {
+  for (const waiter of unsaved.waiters.splice(0)) {
+    waiter.left--;
+    if (waiter.left === 0) waiter.resolve();
   }
 }

@@ -1,39 +1,19 @@
-// deno-lint-ignore-file no-console -- a program prints
-/**
- * What the way through the cache costs, beside the plainest loop over the same bytes in the same
- * run: `deno task bench [--json]`. Medians; the page cache is warm.
- */
 import { join } from "@std/path";
-import { HostDevice, type MemoryDevice, TieredCache, WebGpuDevice } from "../../mod.ts";
+import { type MemoryDevice, TieredCache } from "../../mod.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 import { sha256 } from "../../src/runtime/digest.ts";
+import { median, type Row, time } from "./rows.ts";
 
 const MIB = 2 ** 20;
 const TOTAL_BYTES = 96 * MIB;
 const ROUNDS = 7;
 
-interface Row {
-  readonly device: string;
-  readonly operation: string;
-  readonly objectBytes: number;
-  readonly medianMs: number;
-  readonly gbps: number;
-  /** Speed as a share of the plain loop's, where there is one. */
-  readonly ofLimit?: number;
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[sorted.length >> 1] ?? NaN;
-}
-
-async function time(run: () => unknown): Promise<number> {
-  const start = performance.now();
-  await run();
-  return performance.now() - start;
-}
-
-async function bench(device: MemoryDevice, objectBytes: number, directory: string): Promise<Row[]> {
+/** The way of objects from L1 into a directory and back, beside the plainest loop. */
+export async function benchPath(
+  device: MemoryDevice,
+  objectBytes: number,
+  directory: string,
+): Promise<Row[]> {
   const count = Math.floor(TOTAL_BYTES / objectBytes);
   const layout = { byteLength: objectBytes, fingerprint: new Uint8Array(8) };
   const payload = crypto.getRandomValues(new Uint8Array(65536));
@@ -118,29 +98,4 @@ async function plainLoad(
     device.upload({ buffer: slab.buffer, byteOffset: 0, byteLength: buffer.length }, [buffer]);
   }
   device.destroySlab(slab);
-}
-
-const directory = await Deno.makeTempDir({ prefix: "kvtier-bench-" });
-const rows: Row[] = [];
-try {
-  for (const device of [await WebGpuDevice.request(), new HostDevice()]) {
-    if (device === null) continue;
-    for (const objectBytes of [MIB / 4, MIB, 4 * MIB, 16 * MIB]) {
-      rows.push(...await bench(device, objectBytes, directory));
-    }
-    device[Symbol.dispose]();
-  }
-} finally {
-  await Deno.remove(directory, { recursive: true });
-}
-if (Deno.args.includes("--json")) {
-  console.log(JSON.stringify({ rows }));
-} else {
-  console.table(rows.map(({ medianMs, gbps, ofLimit, objectBytes, ...row }) => ({
-    ...row,
-    MiB: objectBytes / MIB,
-    ms: medianMs.toFixed(1),
-    "GB/s": gbps.toFixed(2),
-    "of plain loop": ofLimit === undefined ? "" : `${(100 * ofLimit).toFixed(0)} %`,
-  })));
 }

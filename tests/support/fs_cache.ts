@@ -6,10 +6,16 @@ import { TieredCache } from "../../src/tiered_cache.ts";
 import { assertRanges } from "./l1.ts";
 import { testBytes } from "./objects.ts";
 
-/** Opens a cache of host memory and one directory. */
+/** Opens a cache of host memory and one directory, which is tried once, and always. */
 export function openFsCache(basePath: string): Promise<TieredCache> {
   const l2 = [{ type: "fs", base_path: basePath }];
-  return TieredCache.open({ device: new HostDevice(), l1: { capacityBytes: 2 ** 25 }, l2 });
+  return TieredCache.open({
+    device: new HostDevice(),
+    l1: { capacityBytes: 2 ** 25 },
+    l2,
+    store: { attempts: 1 },
+    breaker: { coolDownMs: 0 },
+  });
 }
 
 /** Puts objects with the bytes that belong under their keys, and waits until they are written. */

@@ -1,13 +1,30 @@
 import { assertEquals } from "@std/assert";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { L1Cache } from "../../src/l1/l1_cache.ts";
+import {
+  L1Cache,
+  type L1CacheOptions,
+  type L1Pin,
+  type L1StatusReport,
+  type ReadReservation,
+} from "../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../src/l1/lru.ts";
+import { HostDevice } from "../../src/memory/host_device.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
+import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { assertSameBytes } from "./bytes.ts";
 import { readRange } from "./devices.ts";
-import { testBytes } from "./objects.ts";
+import { testBytes, testKey, testKeys, testLayout } from "./objects.ts";
+
+/** Bytes of an object of {@linkcode LAYOUT}. */
+export const SIZE = 1024;
+/** The layout that tests of L1 use. */
+export const LAYOUT = testLayout(SIZE);
+/** Life of a write lock unless a test sets another. */
+export const WRITE_TTL_MS = 600_000;
+/** Life of a read lock unless a test sets another. */
+export const READ_TTL_MS = 300_000;
 
 /** An L1 that evicts what was used longest ago. */
 export function lruL1(
@@ -57,4 +74,71 @@ export function assertNoLocks(l1: L1Cache): void {
     stagingObjectCount: 0,
     stagingBytes: 0,
   });
+}
+
+/** A cache in host memory, and what its listeners heard. */
+export interface SetUp {
+  /** The cache. */
+  readonly l1: L1Cache;
+  /** Its clock. */
+  readonly clock: ManualClock;
+  /** What listeners heard, in order. */
+  readonly heard: string[];
+}
+
+/** A cache with room for `objects` objects. */
+export function setUp(objects = 8, options: Partial<L1CacheOptions> = {}): SetUp {
+  const clock = new ManualClock();
+  const l1 = new L1Cache({
+    device: new HostDevice(),
+    clock,
+    capacityBytes: objects * SIZE,
+    policy: new LruPolicy(),
+    ...options,
+  });
+  const heard: string[] = [];
+  l1.addListener({
+    written: (written) => heard.push(`written ${written.map(({ key }) => nameOf(key)).join(" ")}`),
+    removed: (key, reason) => heard.push(`${reason} ${nameOf(key)}`),
+  });
+  return { l1, clock, heard };
+}
+
+const NAMES = new Map(testKeys(64).map(({ chunkHashHex }, n) => [chunkHashHex, n]));
+
+/** The number that a test key was made of, whatever its salt. */
+export function nameOf(key: ObjectKey): string {
+  return String(NAMES.get(key.chunkHashHex));
+}
+
+/** The outcomes of a batch. */
+export function statuses(reservations: readonly { readonly status: string }[]): string[] {
+  return reservations.map(({ status }) => status);
+}
+
+/** The pins of a batch that got them all. */
+export function pinsOf(reservations: readonly ReadReservation[]): L1Pin[] {
+  return reservations.map((reservation) => {
+    if (reservation.status !== "success") throw new Error(`No pin: ${reservation.status}`);
+    return reservation.pin;
+  });
+}
+
+/** A pin of object `n`. */
+export function pin(l1: L1Cache, n: number): L1Pin {
+  return pinsOf(l1.reserveRead([testKey(n)]))[0] as L1Pin;
+}
+
+/** The numbers of the objects that are resident. */
+export function residents(l1: L1Cache): number[] {
+  return [...Array(64).keys()].filter((n) => l1.has(testKey(n)));
+}
+
+/** Numbers of a status report that a test cares for. */
+export function pick<K extends keyof L1StatusReport>(
+  l1: L1Cache,
+  ...names: K[]
+): L1StatusReport[K][] {
+  const report = l1.reportStatus();
+  return names.map((name) => report[name]);
 }

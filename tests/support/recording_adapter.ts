@@ -4,8 +4,11 @@ import {
   Bitmap,
   type CallOptions,
   concatParts,
+  type DeleteResult,
   fillParts,
   type L2Adapter,
+  type ListedObject,
+  type ListOptions,
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
@@ -29,11 +32,14 @@ export class RecordingAdapter implements L2Adapter {
   readonly stores: string[][] = [];
   readonly lookups: string[][] = [];
   readonly loads: string[][] = [];
+  readonly deletes: string[][] = [];
   isDisposed = false;
   beforeStore: Before<AdapterObject> = () => {};
   beforeLookup: Before<ObjectKey> = () => {};
   beforeLoad: Before<AdapterObject> = () => {};
+  beforeDelete: Before<ObjectKey> = () => {};
   readonly #locks = new Map<string, number>();
+  readonly #keys = new Map<string, ObjectKey>();
 
   /** Locks that nobody has given back. */
   get lockCount(): number {
@@ -42,7 +48,10 @@ export class RecordingAdapter implements L2Adapter {
 
   /** Puts objects there as if they had been stored. */
   seed(keys: readonly ObjectKey[], layout: ObjectLayout): void {
-    for (const key of keys) this.held.set(key.id, concatParts(sealedObject(key, layout).parts));
+    for (const key of keys) {
+      this.#keys.set(key.id, key);
+      this.held.set(key.id, concatParts(sealedObject(key, layout).parts));
+    }
   }
 
   /** How many of the objects are there. */
@@ -53,7 +62,10 @@ export class RecordingAdapter implements L2Adapter {
   async store(batch: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
     this.stores.push(batch.map(({ key }) => key.id));
     await this.beforeStore(batch, signal);
-    for (const { key, parts } of batch) this.held.set(key.id, concatParts(parts));
+    for (const { key, parts } of batch) {
+      this.#keys.set(key.id, key);
+      this.held.set(key.id, concatParts(parts));
+    }
     const bytes = batch.reduce((sum, { byteLength }) => sum + byteLength, 0);
     return { stored: new Bitmap(batch.length, batch.length), bytes };
   }
@@ -84,6 +96,27 @@ export class RecordingAdapter implements L2Adapter {
     return Bitmap.from(batch, ({ key, parts }) => fillParts(parts, this.held.get(key.id)));
   }
 
+  async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
+    this.deletes.push(keys.map(({ id }) => id));
+    await this.beforeDelete(keys, signal);
+    let bytes = 0;
+    const deleted = Bitmap.from(keys, ({ id }) => {
+      if ((this.#locks.get(id) ?? 0) > 0) return false;
+      bytes += this.held.get(id)?.byteLength ?? 0;
+      return this.held.delete(id);
+    });
+    return { deleted, bytes };
+  }
+
+  async *list({ model }: ListOptions): AsyncGenerator<ListedObject> {
+    for (const [id, { byteLength }] of [...this.held]) {
+      const key = this.#keys.get(id);
+      if (key !== undefined && (model === undefined || key.model === model)) {
+        yield { key, byteLength };
+      }
+    }
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     this.isDisposed = true;
     return Promise.resolve();
@@ -94,7 +127,7 @@ export class RecordingAdapter implements L2Adapter {
 export function guardAll(adapters: readonly L2Adapter[], clock: Clock): AdapterGuard[] {
   const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
   return adapters.map((adapter, index) =>
-    new AdapterGuard(adapter, { index, type: `adapter${index}`, clock, timeouts })
+    new AdapterGuard(adapter, { id: index, type: `adapter${index}`, clock, timeouts })
   );
 }
 

@@ -7,18 +7,25 @@ import {
   assertThrows,
 } from "@std/assert";
 import { toFileUrl } from "@std/path";
+import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
+import { ObjectKey } from "../../src/keys/object_key.ts";
 import { defineL2Adapter, type L2Adapter } from "../../src/l2/adapter.ts";
 import { ConfigError } from "../../src/l2/adapter_error.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { DeviceLostError } from "../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
-import { type L2Config, TieredCache, type TieredCacheOptions } from "../../src/tiered_cache.ts";
+import { TieredCache } from "../../src/tiered_cache.ts";
+import type { L2Config } from "../../src/tiering/adapter_manager.ts";
+import type { KeyRow } from "../../src/tiering/key_rows.ts";
+import type { StorePolicy } from "../../src/tiering/policies/store_policy.ts";
 import { moduleOf } from "../support/adapters.ts";
+import { assertIdle, listen, optionsOf, put } from "../support/caches.ts";
 import { runChild } from "../support/child.ts";
 import { deviceTest, gpuTest } from "../support/devices.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
+import { assertRanges } from "../support/l1.ts";
 import { directoryOf } from "../support/module_files.ts";
 import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { gate, RecordingAdapter } from "../support/recording_adapter.ts";
@@ -29,29 +36,17 @@ const LAYOUT = testLayout(1024);
 
 /** Options of a cache in little memory with one adapter of a test. */
 function optionsWith(adapter: L2Adapter, options: TieredCacheOptions = {}): TieredCacheOptions {
-  return {
-    device: new HostDevice(),
-    l1: { capacityBytes: MIB },
-    adapters: [moduleOf(() => adapter)],
-    l2: [{ type: "hand_made" }],
-    ...options,
-  };
+  return optionsOf({ hand_made: adapter }, options);
 }
 
-/** Asserts that a cache holds no lock and lends no buffer. */
-function assertIdle(cache: TieredCache): void {
-  const { l1, store, prefetch, loadBytesInUse } = cache.reportStatus();
-  assertEquals(
-    {
-      readLocked: l1.readLockedCount,
-      staged: l1.stagingObjectCount,
-      pending: store.pendingObjects,
-      inFlight: store.inFlightObjects,
-      requests: prefetch.inFlightRequests,
-      loadBytesInUse,
-    },
-    { readLocked: 0, staged: 0, pending: 0, inFlight: 0, requests: 0, loadBytesInUse: 0 },
-  );
+function idsOf(keys: readonly ObjectKey[]): Set<string> {
+  return new Set(keys.map(({ id }) => id));
+}
+
+/** Lets promises run until something holds that needs no time. */
+async function until(test: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 1_000 && !test(); turn++) await Promise.resolve();
+  assert(test());
 }
 
 // Opening
@@ -87,9 +82,16 @@ Deno.test("TieredCache.open() rejects sizes that cannot be", async () => {
   for (const l1 of [{ capacityBytes: 0 }, { capacityBytes: 1000 }, { slabBytes: -256 }]) {
     await assertRejects(() => TieredCache.open({ device, l1 }), RangeError);
   }
-  for (const name of ["loadBytes", "readBackBytes"]) {
-    const options = { device, transfers: { [name]: 1 } };
-    await assertRejects(() => TieredCache.open(options), RangeError, `transfers.${name} must be`);
+  const wrong: [TieredCacheOptions, string][] = [
+    [{ store: { maxInFlightBytes: 1 } }, "store.maxInFlightBytes must be at least 4194304"],
+    [{ prefetch: { maxInFlightBytes: 1 } }, "prefetch.maxInFlightBytes must be at least 4194304"],
+    [{ store: { maxQueuedBytes: 0 } }, "store.maxQueuedBytes must be at least 1"],
+    [{ store: { flushBytes: NaN } }, "store.flushBytes must be at least 1"],
+    [{ store: { attempts: 0 } }, "store.attempts must be at least 1"],
+    [{ l1: { watermark: { high: 0.5, low: 0.6 } } }, "l1.watermark must have 0 < low <= high <= 1"],
+  ];
+  for (const [options, message] of wrong) {
+    await assertRejects(() => TieredCache.open({ device, ...options }), RangeError, message);
   }
 });
 
@@ -278,14 +280,16 @@ gpuTest("TieredCache loses L1 with its device, and nothing else", async (gpuDevi
   assertEquals(hit.ranges().length, 4);
 
   gpuDevice.destroy();
-  write(cache, 9);
+  put(cache, [testKey(9)], LAYOUT);
   await cache.device.lost;
   assertThrows(() => hit.ranges(), DeviceLostError);
-  write(cache, 10);
+  put(cache, [testKey(10)], LAYOUT);
   assertEquals((await cache.match(keys, LAYOUT)).length, 0);
   await cache.flush();
   const { isHealthy, problems } = cache.reportStatus();
-  assertEquals([isHealthy, problems], [false, ["the GPU device is lost"]]);
+  assertEquals([isHealthy, problems], [false, [
+    "the GPU device is lost: call attachDevice() with a new one",
+  ]]);
   assertIdle(cache);
   await cache.close();
 
@@ -298,14 +302,6 @@ gpuTest("TieredCache loses L1 with its device, and nothing else", async (gpuDevi
   }
   anotherDevice.destroy();
 });
-
-/** Writes an object as far as that is possible. */
-function write(cache: TieredCache, n: number): void {
-  const [reservation] = cache.reserveWrite([testKey(n)], LAYOUT);
-  if (reservation?.status !== "success") return;
-  cache.device.upload(reservation.range, [new Uint8Array(LAYOUT.byteLength)]);
-  cache.finishWrite([testKey(n)]);
-}
 
 // Round trips
 
@@ -429,6 +425,326 @@ Deno.test("CacheHit.ranges() throws when it was disposed, or the cache closed", 
   second[Symbol.dispose]();
 });
 
+// Rows, and warming
+
+Deno.test("TieredCache.matchRows() needs of a row with a window its last chunks only", async () => {
+  const adapter = new RecordingAdapter();
+  await using cache = await TieredCache.open(optionsWith(adapter));
+  const [full, windowed] = [testKeys(6), testKeys(6, 100)];
+  const rows = [{ keys: full, layout: LAYOUT }, {
+    keys: windowed,
+    layout: testLayout(512),
+    windowChunks: 2,
+  }];
+  adapter.seed(full.slice(0, 5), LAYOUT);
+  adapter.seed(windowed, testLayout(512));
+  {
+    using hit = await cache.matchRows(rows);
+    assertEquals([hit.length, hit.l1Objects], [5, 0]);
+    await assertRanges(cache.device, hit.ranges(), full.slice(0, 5));
+    await assertRanges(cache.device, hit.ranges(1), windowed.slice(3, 5));
+    assertEquals(hit.ranges(2), []);
+    assertEquals(
+      new Set(adapter.loads.flat()),
+      idsOf([...full.slice(0, 5), ...windowed.slice(3, 5)]),
+    );
+  }
+  // Without the fourth chunk of its window neither a prefix of five nor one of four will do.
+  adapter.held.delete(windowed[3]?.id ?? "");
+  cache.clearL1();
+  using hit = await cache.matchRows(rows);
+  assertEquals([hit.length, hit.ranges().length, hit.ranges(1).length], [3, 3, 2]);
+  hit[Symbol.dispose]();
+  assertIdle(cache);
+});
+
+Deno.test("TieredCache.warm() leaves a prefix in L1 without pins", async () => {
+  const adapter = new RecordingAdapter();
+  const l1 = { capacityBytes: 4 * LAYOUT.byteLength };
+  const prefetch = { policy: "default" } as const;
+  await using cache = await TieredCache.open(optionsWith(adapter, { l1, prefetch }));
+  const keys = testKeys(3);
+  adapter.seed(keys, LAYOUT);
+  const rows = [{ keys, layout: LAYOUT }];
+  assertEquals(await cache.warm(rows), { length: 3, l1Objects: 0 });
+  assertIdle(cache);
+  assertEquals(await cache.warm(rows), { length: 3, l1Objects: 3 });
+  adapter.held.clear();
+  assertEquals(await countHits(cache, keys, LAYOUT), 3, "also where matches would not retain it");
+  assertEquals(put(cache, testKeys(4, 50), LAYOUT).length, 4, "it may be evicted");
+});
+
+Deno.test("TieredCache rejects rows and deadlines that cannot be", async () => {
+  await using cache = await TieredCache.open(optionsWith(new RecordingAdapter()));
+  const row = { keys: testKeys(2), layout: LAYOUT };
+  const wrong: [readonly KeyRow[], string][] = [
+    [[], "Rows must be at least one"],
+    [[row, { keys: testKeys(3), layout: LAYOUT }], "Rows must have one length: received 2 and 3"],
+    [[{ ...row, windowChunks: 0 }], "windowChunks must be at least 1: received 0"],
+    [[{ ...row, windowChunks: NaN }], "windowChunks must be at least 1: received NaN"],
+    [[{ ...row, layout: testLayout(6) }], "positive multiple of 4"],
+  ];
+  for (const [rows, message] of wrong) {
+    await assertRejects(() => cache.matchRows(rows), RangeError, message);
+    await assertRejects(() => cache.warm(rows), RangeError, message);
+  }
+  for (const deadlineMs of [-1, NaN]) {
+    const message = `deadlineMs must be at least 0: received ${deadlineMs}`;
+    await assertRejects(() => cache.match(row.keys, LAYOUT, { deadlineMs }), RangeError, message);
+    await assertRejects(() => cache.warm([row], { deadlineMs }), RangeError, message);
+  }
+});
+
+Deno.test("TieredCache.match() takes a deadline that no timer can hold for none", async () => {
+  const adapter = new RecordingAdapter();
+  await using cache = await TieredCache.open(optionsWith(adapter));
+  adapter.seed(testKeys(2), LAYOUT);
+  for (const deadlineMs of [2 ** 31, Infinity]) {
+    cache.clearL1();
+    assertEquals((await cache.match(testKeys(2), LAYOUT, { deadlineMs })).length, 2);
+  }
+  assertEquals(cache.reportStatus().prefetch.deadlines, 0);
+});
+
+// Store and prefetch policies
+
+Deno.test("TieredCache.storeReady() waits until the queues have room", async () => {
+  const adapter = new RecordingAdapter();
+  const clock = new ManualClock();
+  const store = { maxQueuedBytes: 2 * LAYOUT.byteLength, whenFull: "wait" } as const;
+  await using cache = await TieredCache.open(optionsWith(adapter, { clock, store }));
+  await cache.storeReady();
+  const [reached, released] = [gate(), gate()];
+  adapter.beforeStore = () => {
+    reached.open();
+    return released.promise;
+  };
+  for (let n = 0; n < 3; n++) {
+    put(cache, [testKey(n * 2), testKey(n * 2 + 1)], LAYOUT);
+    await clock.advance(50);
+  }
+  await reached.promise;
+  let isReady = false;
+  const ready = cache.storeReady().then(() => isReady = true);
+  await clock.advance(0);
+  assertEquals([isReady, cache.reportStatus().store.droppedObjects], [false, 0]);
+  released.open();
+  await ready;
+  await cache.flush();
+  assertEquals(adapter.count(testKeys(6)), 6, "whoever does not wait loses nothing");
+});
+
+Deno.test("TieredCache drops what a queue has no room for, where that is wanted", async () => {
+  for (const whenFull of ["drop_new", "drop_oldest"] as const) {
+    const adapter = new RecordingAdapter();
+    const store = { maxQueuedBytes: 2 * LAYOUT.byteLength, whenFull };
+    await using cache = await TieredCache.open(optionsWith(adapter, { store }));
+    const heard = listen(cache.events, "dropped");
+    put(cache, testKeys(5), LAYOUT);
+    await cache.flush();
+    const kept = whenFull === "drop_new" ? testKeys(2) : testKeys(2, 3);
+    assertEquals(new Set(adapter.held.keys()), idsOf(kept), whenFull);
+    const dropped = heard.reduce((sum, [, { objects }]) => sum + objects, 0);
+    assertEquals([dropped, heard[0]?.[1].reason], [3, "full"]);
+    assertEquals(cache.reportStatus().store.droppedObjects, 3);
+    assertEquals(await countHits(cache, testKeys(5), LAYOUT), 5, "L1 has all of them");
+  }
+});
+
+Deno.test("TieredCache with the store policy skip_l1 keeps in L1 what no adapter has yet", async () => {
+  const adapter = new RecordingAdapter();
+  const store = { policy: "skip_l1", attempts: 1 } as const;
+  const breaker = { coolDownMs: 0 };
+  await using cache = await TieredCache.open(optionsWith(adapter, { store, breaker }));
+  await putObjects(cache, testKeys(2), LAYOUT);
+  assertEquals([cache.reportStatus().l1.usedBytes, adapter.held.size], [0, 2]);
+  assertEquals(await countHits(cache, testKeys(2), LAYOUT), 2);
+  adapter.beforeStore = () => Promise.reject(new Error("full"));
+  await putObjects(cache, testKeys(1, 10), LAYOUT);
+  assertEquals(await countHits(cache, testKeys(1, 10), LAYOUT), 1);
+  assertIdle(cache);
+});
+
+Deno.test("TieredCache with the store policy on_evict writes what is about to leave", async () => {
+  const adapter = new RecordingAdapter();
+  const l1 = { capacityBytes: 10 * LAYOUT.byteLength, watermark: { high: 0.8, low: 0.5 } };
+  const clock = new ManualClock();
+  const store = { policy: "on_evict" } as const;
+  await using cache = await TieredCache.open(optionsWith(adapter, { clock, l1, store }));
+  put(cache, testKeys(8), LAYOUT);
+  await clock.advance(1_000);
+  assertEquals(adapter.held.size, 0, "below the watermark");
+  put(cache, testKeys(1, 8), LAYOUT);
+  await clock.advance(1_000);
+  const written = adapter.held.size;
+  assert(written >= 4 && written < 9, `${written} are written to come down to half`);
+  put(cache, testKeys(1, 9), LAYOUT);
+  assertEquals(await countHits(cache, testKeys(10), LAYOUT), 10);
+  await cache.flush();
+  assertEquals(adapter.held.size, 10, "the others at the end");
+});
+
+Deno.test("TieredCache asks store and prefetch policies of the caller", async () => {
+  const [first, second] = [new RecordingAdapter(), new RecordingAdapter()];
+  const seen: string[] = [];
+  const policy: StorePolicy = {
+    name: "by_size",
+    writes: "at-once",
+    keepsInL1: true,
+    targets({ layout }, adapters) {
+      seen.push(adapters.map(({ id, type }) => `${id} ${type}`).join());
+      return adapters.filter(({ type }) => type === (layout.byteLength > 512 ? "large" : "small"));
+    },
+  };
+  const prefetch = {
+    policy: { name: "no first", retains: (key: ObjectKey) => key.id !== testKey(0).id },
+  };
+  await using cache = await TieredCache.open(
+    optionsOf({ small: first, large: second }, { store: { policy }, prefetch }),
+  );
+  await putObjects(cache, testKeys(2), LAYOUT);
+  await putObjects(cache, testKeys(1, 5), testLayout(256));
+  assertEquals([first.held.size, second.held.size], [1, 2]);
+  assertEquals(new Set(seen), new Set(["0 small,1 large"]));
+  cache.clearL1();
+  assertEquals(await countHits(cache, testKeys(2), LAYOUT), 2);
+  assertEquals(cache.reportStatus().l1.totalObjectCount, 1, "the first left with its reader");
+  const { store, prefetch: { policy: name } } = cache.reportStatus();
+  assertEquals([store.policy, name], ["by_size", "no first"]);
+});
+
+// Bounds
+
+Deno.test("TieredCache evicts down to the low watermark as soon as the high one is passed", async () => {
+  const l1 = { capacityBytes: 10 * LAYOUT.byteLength, watermark: { high: 0.8, low: 0.5 } };
+  await using cache = await TieredCache.open(optionsWith(new RecordingAdapter(), { l1 }));
+  await putObjects(cache, testKeys(8), LAYOUT);
+  assertEquals(cache.reportStatus().l1.usedBytes, 8 * LAYOUT.byteLength);
+  await putObjects(cache, testKeys(1, 8), LAYOUT);
+  // What is not yet written stays, so the ninth object is there.
+  assertEquals(cache.reportStatus().l1.usedBytes, 5 * LAYOUT.byteLength);
+  assertEquals(cache.reportStatus().eviction.l1EvictedBytes, 4 * LAYOUT.byteLength);
+});
+
+Deno.test("TieredCache keeps the objects of a salt within its quota, in each tier", async () => {
+  const adapter = new RecordingAdapter();
+  await using cache = await TieredCache.open(optionsWith(adapter));
+  const keysOf = (cacheSalt: string, count: number): ObjectKey[] =>
+    Array.from({ length: count }, (_, n) => testKey(n, { cacheSalt }));
+  const sealed = LAYOUT.byteLength + 64;
+  cache.quota.set("alice", { l1Bytes: 3 * LAYOUT.byteLength, l2Bytes: 2 * sealed });
+  cache.quota.setDefault({ l1Bytes: 5 * LAYOUT.byteLength });
+
+  for (const key of keysOf("alice", 6)) await putObjects(cache, [key], LAYOUT);
+  for (const key of keysOf("bob", 6)) await putObjects(cache, [key], LAYOUT);
+  const heldOf = (salt: string): number => adapter.count(keysOf(salt, 6));
+  // What is too much is removed behind the caller's back.
+  await until(() => heldOf("alice") <= 2);
+  assertEquals([heldOf("alice"), heldOf("bob")], [2, 6]);
+  const l1Of = async (salt: string): Promise<number> => {
+    adapter.held.clear();
+    let resident = 0;
+    for (const key of keysOf(salt, 6)) resident += await countHits(cache, [key], LAYOUT);
+    return resident;
+  };
+  assertEquals([await l1Of("alice"), await l1Of("bob")], [3, 5]);
+  cache.quota.set("bob", { l1Bytes: LAYOUT.byteLength });
+  assertEquals(await l1Of("bob"), 1, "a lower quota counts at once");
+});
+
+Deno.test("TieredCache writes what a salt's quota has no room for otherwise", async () => {
+  const adapter = new RecordingAdapter();
+  const store = { policy: "on_evict" } as const;
+  await using cache = await TieredCache.open(optionsWith(adapter, { store }));
+  const keys = testKeys(6).map(({ chunkHash, model }) =>
+    new ObjectKey({ chunkHash, model, cacheSalt: "alice" })
+  );
+  cache.quota.set("alice", { l1Bytes: 2 * LAYOUT.byteLength });
+  put(cache, testKeys(2, 50), LAYOUT);
+  assertEquals(put(cache, keys.slice(0, 2), LAYOUT).length, 2);
+  // Nobody else's memory is short, so nothing else would ever write them.
+  const [reservation] = cache.reserveWrite(keys.slice(2, 3), LAYOUT);
+  assertEquals(reservation?.status, "quota-exceeded");
+  await until(() => cache.reportStatus().store.unsavedObjects === 2);
+  assertEquals(new Set(adapter.held.keys()), idsOf(keys.slice(0, 2)), "and no other salt's");
+  assertEquals(put(cache, keys.slice(2, 4), LAYOUT).length, 2);
+  assertEquals(cache.reserveWrite(keys.slice(4, 5), LAYOUT)[0]?.status, "quota-exceeded");
+  await until(() => cache.reportStatus().store.unsavedObjects === 2);
+  assertEquals(put(cache, keys.slice(4), LAYOUT).length, 2, "again and again");
+});
+
+// Events
+
+Deno.test("TieredCache tells what happens, with details that have their types", async () => {
+  const adapter = new RecordingAdapter();
+  const clock = new ManualClock();
+  const options = optionsWith(adapter, {
+    clock,
+    l1: { capacityBytes: 4 * LAYOUT.byteLength },
+    store: { attempts: 1 },
+    breaker: { failures: 1, coolDownMs: 10 },
+  });
+  await using cache = await TieredCache.open(options);
+  const { events } = cache;
+  const of = { id: 0, type: "hand_made" };
+  const bytes = LAYOUT.byteLength + 64;
+
+  const stored = listen(events, "stored");
+  await putObjects(cache, testKeys(2), LAYOUT);
+  assertEquals(stored, [["stored", { adapter: of, objects: 2, bytes: 2 * bytes }]]);
+
+  const removed = listen(events, "removed");
+  cache.clearL1();
+  assertEquals(removed.map(([, { reason }]) => reason), ["deleted", "deleted"]);
+  assertEquals(removed.map(([, { key }]) => key.id).sort(), testKeys(2).map(({ id }) => id).sort());
+
+  const loaded = listen(events, "loaded");
+  assertEquals(await countHits(cache, testKeys(2), LAYOUT), 2);
+  assertEquals(loaded, [["loaded", { adapter: of, objects: 2 }]]);
+
+  const damage = listen(events, "damaged", "deleted");
+  adapter.seed([testKey(7)], LAYOUT);
+  const held = adapter.held.get(testKey(7).id);
+  if (held !== undefined) held[0] = (held[0] ?? 0) ^ 1;
+  assertEquals(await countHits(cache, [testKey(7)], LAYOUT), 0);
+  assertEquals(damage, [
+    ["damaged", { adapter: of, key: testKey(7), fault: "payload-checksum" }],
+    ["deleted", { adapter: of, objects: 1, bytes }],
+  ]);
+
+  const deadline = listen(events, "deadline");
+  adapter.beforeLookup = () => new Promise(() => {});
+  const late = cache.match(testKeys(3), LAYOUT, { deadlineMs: 10 });
+  await clock.advance(10);
+  (await late)[Symbol.dispose]();
+  const details = { objects: 3, servedObjects: 2, deadlineMs: 10 };
+  assertEquals(deadline, [["deadline", details]]);
+  adapter.beforeLookup = () => {};
+
+  const failed = listen(events, "dropped", "adapterchanged");
+  adapter.beforeStore = () => Promise.reject(new Error("full"));
+  await putObjects(cache, testKeys(1, 20), LAYOUT);
+  assertEquals(failed, [["adapterchanged", of], ["dropped", { objects: 1, reason: "failed" }]]);
+  adapter.beforeStore = () => {};
+  await clock.advance(5_000);
+  await putObjects(cache, testKeys(1, 21), LAYOUT);
+  assertEquals(failed.at(-1), ["adapterchanged", of], "it works again");
+});
+
+Deno.test("TieredCache goes on when those who listen to it fail", async () => {
+  const adapter = new RecordingAdapter();
+  await using cache = await TieredCache.open(optionsWith(adapter));
+  for (const type of ["stored", "loaded", "removed"] as const) {
+    cache.events.addEventListener(type, () => {
+      throw new Error("a bug in a dashboard");
+    });
+  }
+  await putObjects(cache, testKeys(3), LAYOUT);
+  cache.clearL1();
+  assertEquals(await countHits(cache, testKeys(3), LAYOUT), 3);
+  assertIdle(cache);
+});
+
 // Arguments
 
 gpuTest(
@@ -437,7 +753,8 @@ gpuTest(
     await using cache = await TieredCache.open({
       device: gpuDevice,
       l1: { capacityBytes: 64 * MIB },
-      transfers: { loadBytes: 8 * MIB, readBackBytes: 16 * MIB },
+      prefetch: { maxInFlightBytes: 8 * MIB },
+      store: { maxInFlightBytes: 16 * MIB },
     });
     const layouts: Record<string, ObjectLayout> = {
       "empty": testLayout(0),
@@ -446,7 +763,7 @@ gpuTest(
       "no integer": testLayout(4.5),
       "misaligned": testLayout(1022),
       "larger than L1": testLayout(64 * MIB + 4),
-      "larger than loadBytes": testLayout(8 * MIB),
+      "larger than prefetch.maxInFlightBytes": testLayout(8 * MIB),
       "without a fingerprint": { byteLength: 1024, fingerprint: new Uint8Array(7) },
     };
     for (const [name, layout] of Object.entries(layouts)) {
@@ -462,7 +779,7 @@ gpuTest("TieredCache rejects objects that cannot be read back", async (gpuDevice
   await using cache = await TieredCache.open({
     device: gpuDevice,
     l1: { capacityBytes: 64 * MIB },
-    transfers: { readBackBytes: 4 * MIB },
+    store: { maxInFlightBytes: 4 * MIB },
   });
   const largest = testLayout(4 * MIB - 64);
   assertEquals(cache.reserveWrite([testKey(1)], largest)[0]?.status, "success");
@@ -470,13 +787,13 @@ gpuTest("TieredCache rejects objects that cannot be read back", async (gpuDevice
   assertThrows(
     () => cache.reserveWrite([testKey(1)], testLayout(4 * MIB - 60)),
     RangeError,
-    "transfers.readBackBytes",
+    "store.maxInFlightBytes",
   );
   // The tail of a long name counts.
   assertThrows(
     () => cache.reserveWrite([testKey(1, { model: "m".repeat(250) })], largest),
     RangeError,
-    "transfers.readBackBytes",
+    "store.maxInFlightBytes",
   );
 });
 
@@ -484,12 +801,18 @@ gpuTest("TieredCache rejects objects that cannot be read back", async (gpuDevice
 
 Deno.test("TieredCache.reportStatus() is JSON, and says what is wrong", async () => {
   const adapter = new RecordingAdapter();
-  const cache = await TieredCache.open(optionsWith(adapter));
+  const cache = await TieredCache.open(
+    optionsWith(adapter, { store: { attempts: 1 }, breaker: { coolDownMs: 0 } }),
+  );
   await putObjects(cache, testKeys(2), LAYOUT);
   assertEquals(await countHits(cache, testKeys(2), LAYOUT), 2);
   const healthy = cache.reportStatus();
   assertEquals([healthy.isHealthy, healthy.problems], [true, []]);
-  const { lastError: _, ...adapterStatus } = healthy.adapters[0] ?? { lastError: undefined };
+  // What is not known yet is left out of the text.
+  const known = Object.entries(healthy.adapters[0] ?? {}).filter(([, value]) =>
+    value !== undefined
+  );
+  const adapterStatus = Object.fromEntries(known);
   assertEquals(JSON.parse(JSON.stringify({ ...healthy, adapters: [adapterStatus] })), {
     ...healthy,
     adapters: [adapterStatus],
@@ -500,7 +823,7 @@ Deno.test("TieredCache.reportStatus() is JSON, and says what is wrong", async ()
   const { isHealthy, problems } = cache.reportStatus();
   assertEquals(isHealthy, false);
   assertEquals(problems.length, 1);
-  assertStringIncludes(problems[0] ?? "", "adapter 0 (hand_made) is failing");
+  assertStringIncludes(problems[0] ?? "", "adapter 0 (hand_made): ");
   assertStringIncludes(problems[0] ?? "", "the disk is on fire");
 
   adapter.beforeStore = () => {};
@@ -519,8 +842,8 @@ Deno.test("TieredCache.close() writes what is queued, once, and closes the adapt
     return adapter;
   })];
   const cache = await TieredCache.open(optionsWith(adapter, { clock, adapters }));
-  write(cache, 1);
-  write(cache, 2);
+  put(cache, [testKey(1)], LAYOUT);
+  put(cache, [testKey(2)], LAYOUT);
   assertEquals(adapter.stores, []);
 
   const closed = cache.close();
@@ -576,7 +899,11 @@ Deno.test("TieredCache.close() is not held up by adapters that hang", async () =
   const clock = new ManualClock();
   // The load of one object fills the scratch; another object waits for it.
   const layout = testLayout(4 * MIB - 64);
-  const options = { clock, transfers: { loadBytes: 4 * MIB }, l1: { capacityBytes: 32 * MIB } };
+  const options = {
+    clock,
+    prefetch: { maxInFlightBytes: 4 * MIB },
+    l1: { capacityBytes: 32 * MIB },
+  };
   const cache = await TieredCache.open(optionsWith(adapter, options));
   adapter.seed(testKeys(2), layout);
   const never = new Promise<void>(() => {});
@@ -586,7 +913,7 @@ Deno.test("TieredCache.close() is not held up by adapters that hang", async () =
 
   const matched = cache.match(testKeys(2), layout);
   await clock.advance(0);
-  write(cache, 9);
+  put(cache, [testKey(9)], LAYOUT);
   let isClosed = false;
   const closed = cache.close().then(() => isClosed = true);
   for (let waitedMs = 0; waitedMs < 120_000 && !isClosed; waitedMs += 1_000) {

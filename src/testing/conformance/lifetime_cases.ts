@@ -20,8 +20,9 @@ export const lifetimeCases: readonly SubjectCase[] = [
   {
     name: "declares what it promises",
     check({ adapter }) {
-      const { shared, durable, maxObjectBytes, preferredBytesInFlight } = adapter.capabilities;
-      for (const flag of [shared, durable]) assert([true, false, undefined].includes(flag));
+      const { shared, durable, evicts, maxObjectBytes, preferredBytesInFlight } =
+        adapter.capabilities;
+      for (const flag of [shared, durable, evicts]) assert([true, false, undefined].includes(flag));
       for (const bytes of [maxObjectBytes, preferredBytesInFlight]) {
         assert(bytes === undefined || bytes > 0);
       }

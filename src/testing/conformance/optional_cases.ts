@@ -12,25 +12,35 @@ async function listed(subject: Subject, model?: string): Promise<Map<string, num
   return sizes;
 }
 
+/** Deletes objects; the answer as a string of bits, and the bytes that are free now. */
+async function deletion(
+  { adapter }: Subject,
+  keys: readonly ObjectKey[],
+): Promise<[deleted: string, bytes: number]> {
+  const result = await adapter.delete?.(keys, call());
+  assert(result !== undefined);
+  return [bits(result.deleted), result.bytes];
+}
+
 async function deleted(subject: Subject, keys: readonly ObjectKey[]): Promise<string> {
-  const bitmap = await subject.adapter.delete?.(keys, call());
-  return bitmap === undefined ? "" : bits(bitmap);
+  const [bits] = await deletion(subject, keys);
+  return bits;
 }
 
 /** Methods that an adapter may have; each case passes where there is none. */
 export const optionalCases: readonly SubjectCase[] = [
   {
-    name: "delete removes what is there, says what that was, and can be repeated",
+    name: "delete removes what is there, says what and how many bytes, and can be repeated",
     async check(subject) {
       if (subject.adapter.delete === undefined) return;
-      const given = samples(4);
+      const given = Array.from({ length: 4 }, (_, n) => sample(n, 100 + n));
       const [a, b, c, d] = given.map(({ key }) => key);
       assert(a !== undefined && b !== undefined && c !== undefined && d !== undefined);
       await subject.store(given.slice(0, 3));
-      assertEquals(await deleted(subject, [a, d, c]), "101");
+      assertEquals(await deletion(subject, [a, d, c]), ["101", 202]);
       assertEquals(await subject.lookup([a, b, c, d]), "0100");
       assertEquals(await subject.load(sample(0)), null);
-      assertEquals(await deleted(subject, [a, c]), "00");
+      assertEquals(await deletion(subject, [a, c]), ["00", 0]);
       await subject.assertHeld(given.slice(1, 2));
       assertEquals(subject.errors, [], "a missing object is no failure");
     },
@@ -44,7 +54,7 @@ export const optionalCases: readonly SubjectCase[] = [
         const given = { key, bytes: sampleBytes(seed, 100 * seed) };
         await subject.store([given]);
         await subject.assertHeld([given]);
-        assertEquals(await deleted(subject, [key]), "1");
+        assertEquals(await deletion(subject, [key]), ["1", 100 * seed]);
         assertEquals(await subject.lookup([key]), "0");
       }
     },

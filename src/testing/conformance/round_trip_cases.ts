@@ -97,7 +97,8 @@ export const roundTripCases: readonly SubjectCase[] = [
       assertEquals(await subject.lookup([]), "");
       assertEquals(await subject.lookup([], true), "");
       assertEquals((await subject.adapter.load([], call())).length, 0);
-      assertEquals((await subject.adapter.delete?.([], call()))?.length ?? 0, 0);
+      const deletion = await subject.adapter.delete?.([], call());
+      assertEquals([deletion?.deleted.length ?? 0, deletion?.bytes ?? 0], [0, 0]);
       subject.adapter.unlock?.([]);
       assertEquals(subject.errors, []);
     },

@@ -223,7 +223,7 @@ Deno.test("a directory in the place of an object is a miss, and costs only that 
   assertEquals(String(await opened.adapter.lookupAndLock([key], lookupCall)), "0");
   assertEquals(await store(opened.adapter, [key, other]), "01");
   assertEquals(await load(opened.adapter, [key, other]), "01");
-  assertEquals(String(await opened.adapter.delete?.([key], call)), "0");
+  assertEquals(String((await opened.adapter.delete?.([key], call))?.deleted), "0");
 });
 
 Deno.test("a base directory that is removed while running is made again", async () => {
@@ -234,7 +234,7 @@ Deno.test("a base directory that is removed while running is made again", async 
     await Deno.remove(opened.path, { recursive: true });
     assertEquals(await load(opened.adapter, keys), "0".repeat(20));
     assertEquals(String(await opened.adapter.lookupAndLock(keys, lookupCall)), "0".repeat(20));
-    assertEquals(String(await opened.adapter.delete?.(keys, call)), "0".repeat(20));
+    assertEquals(String((await opened.adapter.delete?.(keys, call))?.deleted), "0".repeat(20));
     assertEquals(await Array.fromAsync(opened.adapter.list?.(call) ?? []), []);
     assertEquals(await opened.adapter.usage?.(call), { usedBytes: 0, objectCount: 0 });
   }
@@ -285,6 +285,39 @@ Deno.test("what others put into the directory is neither listed, counted nor rem
   assertEquals(await opened.adapter.usage?.(call), { usedBytes: 4000, objectCount: 4 });
   await opened.adapter.delete?.(keys, call);
   for (const path of foreign) assertEquals(await Deno.readTextFile(path), "foreign");
+});
+
+Deno.test("delete frees the bytes of the files that it removes, whatever their length", async () => {
+  await using opened = await openInTemp();
+  const keys = testKeys(3);
+  await store(opened.adapter, keys);
+  await Deno.truncate(fileOf(opened.path, testKey(1)), 7);
+  const result = await opened.adapter.delete?.([...keys, testKey(9)], call);
+  assertEquals([String(result?.deleted), result?.bytes], ["1110", 2007]);
+  assertEquals([await filesIn(opened.path), opened.errors], [[], []]);
+});
+
+Deno.test("delete leaves what is no file in the place of an object", async () => {
+  await using opened = await openInTemp();
+  const [linked, directory] = [testKey(1), testKey(2)];
+  const target = join(opened.path, "target");
+  await Deno.writeTextFile(target, "foreign");
+  await Deno.mkdir(dirname(fileOf(opened.path, linked)));
+  await Deno.symlink(target, fileOf(opened.path, linked));
+  await Deno.mkdir(fileOf(opened.path, directory), { recursive: true });
+  const result = await opened.adapter.delete?.([linked, directory], call);
+  assertEquals([String(result?.deleted), result?.bytes], ["00", 0]);
+  assert((await Deno.lstat(fileOf(opened.path, linked))).isSymlink);
+  assert((await Deno.lstat(fileOf(opened.path, directory))).isDirectory);
+  assertEquals(opened.errors, []);
+});
+
+Deno.test("delete stops when its signal aborts", async () => {
+  await using opened = await openInTemp();
+  await store(opened.adapter, testKeys(3));
+  const result = await opened.adapter.delete?.(testKeys(3), { signal: AbortSignal.abort() });
+  assertEquals([String(result?.deleted), result?.bytes], ["000", 0]);
+  assertEquals(await load(opened.adapter, testKeys(3)), "111");
 });
 
 Deno.test("list and usage stop when their signal aborts", async () => {

@@ -54,14 +54,15 @@ Deno.test("objects that are locked stay, and leave when all locks are given up",
   await store(opened, [0, 1]);
   const key = testKey(0);
   for (let i = 0; i < 2; i++) await opened.adapter.lookupAndLock([key], lookupCall);
-  assertEquals(String(await opened.adapter.delete?.([key], call)), "0");
+  assertEquals(String((await opened.adapter.delete?.([key], call))?.deleted), "0");
   await store(opened, [2]);
   assertEquals(await held(opened, 3), "101");
   opened.adapter.unlock?.([key]);
   await store(opened, [3]);
   assertEquals(await held(opened, 4), "1001");
   opened.adapter.unlock?.([key]);
-  assertEquals(String(await opened.adapter.delete?.([key], call)), "1");
+  const deletion = await opened.adapter.delete?.([key, testKey(1)], call);
+  assertEquals([String(deletion?.deleted), deletion?.bytes], ["10", 1000]);
 });
 
 Deno.test("what does not fit is not stored, and costs nothing else", async () => {

@@ -136,6 +136,23 @@ Deno.test("decodeFileName() undoes encodeFileName(), unless the name is hashed",
   );
 });
 
+Deno.test("hasHashedFileName() is what the name says, near the bound too", () => {
+  const pieces = fc.constantFrom("m", "mm", "%", "é", "語", "/");
+  const nearBound = fc.record({
+    model: fc.tuple(fc.integer({ min: 100, max: 165 }), fc.array(pieces, { maxLength: 12 }))
+      .map(([length, rest]) => "m".repeat(length) + rest.join("")),
+    cacheSalt: fc.array(fc.constantFrom("s", "%", "é", " "), { maxLength: 12 })
+      .map((each) => each.join("")),
+    objectGroup: fc.integer({ min: 0, max: 32 }).chain((bits) => fc.nat(2 ** bits - 1)),
+  }).filter((fields) => isValid(fields)).map(keyOf);
+  fc.assert(
+    fc.property(fc.oneof(keys, nearBound), (key) => {
+      assertEquals(hasHashedFileName(key), isHashedFileName(encodeFileName(key)));
+    }),
+    numRuns(3000),
+  );
+});
+
 Deno.test("encodeFileName() gives different keys different names", () => {
   // Texts that differ by little, so that a careless encoding makes them meet.
   const similar = fc.array(

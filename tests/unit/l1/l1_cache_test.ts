@@ -1,83 +1,28 @@
 import { assert, assertEquals, assertExists, assertThrows } from "@std/assert";
-import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import {
-  L1Cache,
-  type L1CacheOptions,
-  type L1Pin,
-  type L1StatusReport,
-  type ReadReservation,
-  type WriteReservation,
-} from "../../../src/l1/l1_cache.ts";
-import { LruPolicy } from "../../../src/l1/lru.ts";
+import type { WriteReservation } from "../../../src/l1/l1_cache.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import type { Slab } from "../../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { deviceTest, gpuTest } from "../../support/devices.ts";
-import { assertNoLocks, assertRanges, lruL1, writeObjects } from "../../support/l1.ts";
+import {
+  assertNoLocks,
+  assertRanges,
+  LAYOUT,
+  lruL1,
+  nameOf,
+  pick,
+  pin,
+  pinsOf,
+  READ_TTL_MS,
+  residents,
+  setUp,
+  SIZE,
+  statuses,
+  WRITE_TTL_MS,
+  writeObjects,
+} from "../../support/l1.ts";
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
-
-const SIZE = 1024;
-const LAYOUT = testLayout(SIZE);
-const WRITE_TTL_MS = 600_000;
-const READ_TTL_MS = 300_000;
-
-interface SetUp {
-  readonly l1: L1Cache;
-  readonly clock: ManualClock;
-  /** What listeners heard, in order. */
-  readonly heard: string[];
-}
-
-/** A cache with room for `objects` objects. */
-function setUp(objects = 8, options: Partial<L1CacheOptions> = {}): SetUp {
-  const clock = new ManualClock();
-  const l1 = new L1Cache({
-    device: new HostDevice(),
-    clock,
-    capacityBytes: objects * SIZE,
-    policy: new LruPolicy(),
-    ...options,
-  });
-  const heard: string[] = [];
-  l1.addListener({
-    written: (written) => heard.push(`written ${written.map(({ key }) => nameOf(key)).join(" ")}`),
-    removed: (key, reason) => heard.push(`${reason} ${nameOf(key)}`),
-  });
-  return { l1, clock, heard };
-}
-
-const NAMES = new Map(testKeys(64).map(({ id }, n) => [id, n]));
-
-/** The number that a test key was made of. */
-function nameOf(key: ObjectKey): string {
-  return String(NAMES.get(key.id));
-}
-
-function statuses(reservations: readonly { readonly status: string }[]): string[] {
-  return reservations.map(({ status }) => status);
-}
-
-function pinsOf(reservations: readonly ReadReservation[]): L1Pin[] {
-  return reservations.map((reservation) => {
-    if (reservation.status !== "success") throw new Error(`No pin: ${reservation.status}`);
-    return reservation.pin;
-  });
-}
-
-function pin(l1: L1Cache, n: number): L1Pin {
-  return pinsOf(l1.reserveRead([testKey(n)]))[0] as L1Pin;
-}
-
-function residents(l1: L1Cache): number[] {
-  return [...Array(64).keys()].filter((n) => l1.has(testKey(n)));
-}
-
-/** Numbers of a status report that a test cares for. */
-function pick<K extends keyof L1StatusReport>(l1: L1Cache, ...names: K[]): L1StatusReport[K][] {
-  const report = l1.reportStatus();
-  return names.map((name) => report[name]);
-}
 
 deviceTest("objects that were written can be read, byte for byte", async (device) => {
   using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
@@ -144,6 +89,20 @@ Deno.test("L1Cache.reserveWrite() gives a key that a batch names twice one range
   assertEquals(l1.finishWrite(keys), ["success", "success", "key-not-exist"]);
   l1.clear();
   assertEquals(pick(l1, "usedBytes"), [0]);
+});
+
+Deno.test("a call that finishes a key twice finishes it once", () => {
+  const { l1 } = setUp();
+  const twice = [testKey(0), testKey(0)];
+  l1.reserveWrite(twice, LAYOUT);
+  assertEquals(l1.finishWriteAndDelete(twice), ["success", "key-not-exist"]);
+  l1.reserveWrite(twice, LAYOUT);
+  const reservations = l1.finishWriteAndReserveRead(twice);
+  assertEquals(statuses(reservations), ["success", "key-not-exist"]);
+  l1.finishRead(pinsOf(reservations.slice(0, 1)));
+  assertNoLocks(l1);
+  assertEquals(l1.delete(twice), ["success", "key-not-exist"]);
+  assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
 });
 
 Deno.test("L1Cache.reserveWrite() reserves all of a batch or nothing", () => {
@@ -721,6 +680,11 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
     temporaryCount: 1,
     stagingObjectCount: 3,
     stagingBytes: 2 * SIZE,
+    heldCount: 0,
+    heldBytes: 0,
+    protectedCount: 0,
+    leavingCount: 0,
+    leavingBytes: 0,
     usedBytes: 6 * SIZE,
     slabBytes: 8 * SIZE,
     capacityBytes: 16 * SIZE,
@@ -730,6 +694,7 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
     usageRatio: 6 / 16,
     evictedCount: 0,
     outOfMemoryCount: 1,
+    quotaExceededCount: 0,
     failedSlabCount: 0,
     evictionPolicy: "lru",
     writeTtlMs: WRITE_TTL_MS,

@@ -9,6 +9,7 @@ import {
   tailBytes,
   TRAILER_BYTES,
   verifyObject,
+  verifySealedObject,
 } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
@@ -180,4 +181,43 @@ Deno.test("a seal depends on every byte of the payload", () => {
     seals.add(tail.toHex());
   }
   assert(seals.size === 65);
+});
+
+for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
+  Deno.test(`a sealed object with a ${name} key verifies by its own trailer, whatever its layout`, () => {
+    for (const size of [4, 64, 256]) {
+      const bytes = sealed(key, testLayout(size));
+      assertEquals(verifySealedObject(key, bytes.byteLength, [bytes]), null);
+      assertEquals(verifySealedObject(key, bytes.byteLength, cut(bytes, [1, size + 3])), null);
+    }
+  });
+
+  Deno.test(`every change of an object with a ${name} key is detected without its layout`, () => {
+    const bytes = sealed(key, testLayout(64));
+    const { byteLength } = bytes;
+    for (let at = 0; at < byteLength; at++) {
+      const changed = bytes.with(at, (bytes[at] ?? 0) ^ 1);
+      assertNotEquals(verifySealedObject(key, byteLength, [changed]), null, `byte ${at}`);
+      const short = bytes.slice(0, at);
+      assertEquals(verifySealedObject(key, byteLength, [short]), "length");
+      assertNotEquals(verifySealedObject(key, at, [short]), null, `${at} bytes`);
+    }
+    for (const extra of [1, 4, 64]) {
+      const longer = concatParts([new Uint8Array(extra), bytes]);
+      assertEquals(verifySealedObject(key, byteLength + extra, [longer]), "length");
+      assertEquals(verifySealedObject(key, byteLength, [bytes, new Uint8Array(extra)]), "length");
+    }
+    assertEquals(verifySealedObject(testKey(7), byteLength, [bytes]) === null, false);
+  });
+}
+
+Deno.test("an object without its layout says what is wrong with it", () => {
+  const [key, layout] = [testKey(1), testLayout(64)];
+  const fault = (bytes: Uint8Array) => verifySealedObject(key, bytes.byteLength, [bytes]);
+  const bytes = sealed(key, layout);
+  assertEquals(fault(bytes.with(0, (bytes[0] ?? 0) ^ 1)), "payload-checksum");
+  assertEquals(fault(bytes.with(64, 0)), "magic");
+  assertEquals(fault(bytes.with(64 + 50, 1)), "trailer-checksum");
+  assertEquals(fault(sealed(testKey(2), layout)), "key");
+  assertEquals(fault(new Uint8Array(10)), "length");
 });

@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertExists, assertThrows } from "@std/assert";
-import * as fc from "fast-check";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import type { DeviceBuffer, MemoryDevice, Slab } from "../../../src/memory/memory_device.ts";
 import {
@@ -10,7 +9,7 @@ import {
 import { assertSameBytes } from "../../support/bytes.ts";
 import { deviceTest, readRange } from "../../support/devices.ts";
 import { testBytes, testKey } from "../../support/objects.ts";
-import { numRuns } from "../../support/runs.ts";
+import { assertConsistent, fill, mustAllocate, roundUp } from "../../support/slabs.ts";
 
 const KIB = 1024;
 
@@ -42,179 +41,6 @@ class WatchedDevice extends HostDevice {
     return [...this.slabs].reduce((sum, { byteLength }) => sum + byteLength, 0);
   }
 }
-
-function mustAllocate(allocator: SlabAllocator, byteLength: number): Allocation {
-  const allocation = allocator.allocate(byteLength);
-  assertExists(allocation, `no room for ${byteLength} bytes`);
-  return allocation;
-}
-
-/** As many objects of one size as fit. */
-function fill(allocator: SlabAllocator, byteLength: number): Allocation[] {
-  const allocations: Allocation[] = [];
-  for (;;) {
-    const allocation = allocator.allocate(byteLength);
-    if (allocation === null) return allocations;
-    allocations.push(allocation);
-  }
-}
-
-function roundUp(byteLength: number): number {
-  return Math.ceil(byteLength / 256) * 256;
-}
-
-/** Sizes of the gaps between allocations, over all slabs. */
-function gapsIn(slabs: Iterable<Slab>, live: readonly Allocation[]): number[] {
-  const gaps: number[] = [];
-  for (const slab of slabs) {
-    let end = 0;
-    const inSlab = live.filter((allocation) => allocation.slab === slab)
-      .toSorted((a, b) => a.byteOffset - b.byteOffset);
-    for (const { byteOffset, byteLength } of inSlab) {
-      assert(byteOffset >= end, `range at ${byteOffset} overlaps one that ends at ${end}`);
-      gaps.push(byteOffset - end);
-      end = byteOffset + roundUp(byteLength);
-    }
-    assert(end <= slab.byteLength, "range ends inside its slab");
-    gaps.push(slab.byteLength - end);
-  }
-  return gaps;
-}
-
-/** What must hold after every call. */
-function assertConsistent(
-  allocator: SlabAllocator,
-  device: WatchedDevice,
-  live: readonly Allocation[],
-): void {
-  const gaps = gapsIn(device.slabs, live);
-  const freeBytes = gaps.reduce((sum, gap) => sum + gap, 0);
-  const largestFreeBytes = Math.max(0, ...gaps);
-  for (const { slab, buffer, byteOffset, byteLength, reservedBytes } of live) {
-    assert(device.slabs.has(slab), "the slab of a live range exists");
-    assert(buffer === slab.buffer);
-    assertEquals(byteOffset % 256, 0, "alignment");
-    assertEquals(reservedBytes, roundUp(byteLength));
-  }
-  assert(device.slabBytes <= allocator.capacityBytes, "slabs stay within the capacity");
-  const used = new Set(live.map(({ slab }) => slab));
-  assert(device.slabs.size - used.size <= 1, "at most one empty slab is kept");
-  assertEquals(allocator.usedBytes, live.reduce((sum, each) => sum + each.reservedBytes, 0));
-  assertEquals(allocator.stats(), {
-    usedBytes: allocator.usedBytes,
-    slabBytes: device.slabBytes,
-    capacityBytes: allocator.capacityBytes,
-    largestFreeBytes,
-    slabs: device.slabs.size,
-    fragmentation: freeBytes === 0 ? 0 : 1 - largestFreeBytes / freeBytes,
-  });
-}
-
-interface Allocate {
-  readonly kind: "allocate";
-  readonly byteLength: number;
-}
-interface Free {
-  readonly kind: "free";
-  readonly index: number;
-}
-
-function steps(maxObjectBytes: number): fc.Arbitrary<(Allocate | Free)[]> {
-  const sizes = fc.oneof(
-    fc.integer({ min: 1, max: maxObjectBytes }),
-    fc.integer({ min: 1, max: maxObjectBytes / 8 }),
-    fc.constantFrom(1, 255, 256, 257, 4096, 5000, maxObjectBytes),
-  );
-  const allocate = sizes.map((byteLength): Allocate => ({ kind: "allocate", byteLength }));
-  const free = fc.nat().map((index): Free => ({ kind: "free", index }));
-  return fc.array(fc.oneof({ weight: 3, arbitrary: allocate }, { weight: 2, arbitrary: free }), {
-    maxLength: 150,
-    size: "max",
-  });
-}
-
-Deno.test("SlabAllocator gives out ranges that never overlap, and keeps exact counters", () => {
-  const bounds = fc.constantFrom(
-    { capacityBytes: 64 * KIB, slabBytes: 64 * KIB, maxSlabBytes: 2 ** 31 },
-    { capacityBytes: 256 * KIB, slabBytes: 64 * KIB, maxSlabBytes: 2 ** 31 },
-    { capacityBytes: 200 * KIB, slabBytes: 16 * KIB, maxSlabBytes: 96 * KIB },
-    { capacityBytes: 100 * KIB + 256, slabBytes: 12 * KIB + 256, maxSlabBytes: 2 ** 31 },
-  );
-  fc.assert(
-    fc.property(bounds, steps(40 * KIB), ({ maxSlabBytes, ...options }, calls) => {
-      const device = new WatchedDevice(maxSlabBytes);
-      using allocator = new SlabAllocator(device, options);
-      const live: Allocation[] = [];
-      for (const call of calls) {
-        if (call.kind === "free") {
-          const [freed] = live.splice(call.index % Math.max(1, live.length), 1);
-          if (freed !== undefined) allocator.free(freed);
-        } else {
-          const allocation = allocator.allocate(call.byteLength);
-          if (allocation === null) assertNoRoom(allocator, device, live, call.byteLength);
-          else live.push(allocation);
-        }
-        assertConsistent(allocator, device, live);
-      }
-      for (let freed = live.shift(); freed !== undefined; freed = live.shift()) {
-        allocator.free(freed);
-        assertConsistent(allocator, device, live);
-      }
-      assertEquals(allocator.stats().fragmentation, 0);
-    }),
-    numRuns(300),
-  );
-});
-
-/** A refusal is right: no gap is larger by more than a size class, and no slab could be added. */
-function assertNoRoom(
-  allocator: SlabAllocator,
-  device: WatchedDevice,
-  live: readonly Allocation[],
-  byteLength: number,
-): void {
-  const size = roundUp(byteLength);
-  const largest = Math.max(0, ...gapsIn(device.slabs, live));
-  assert(largest < size * 17 / 16 + 256, `a gap of ${largest} has room for ${size}`);
-  assert(
-    allocator.capacityBytes - device.slabBytes < size || size > device.maxSlabBytes,
-    "another slab has room",
-  );
-}
-
-Deno.test("SlabAllocator has room for as many equal objects as its capacity says, at any time", () => {
-  const shapes = fc.record({
-    units: fc.integer({ min: 1, max: 70 }),
-    perSlab: fc.integer({ min: 1, max: 20 }),
-    slabs: fc.integer({ min: 1, max: 12 }),
-    padding: fc.integer({ min: 0, max: 255 }),
-  });
-  fc.assert(
-    fc.property(
-      shapes,
-      fc.infiniteStream(fc.nat()),
-      ({ units, perSlab, slabs, padding }, random) => {
-        const device = new WatchedDevice();
-        const size = units * 256;
-        const slabBytes = size * perSlab;
-        using allocator = new SlabAllocator(device, {
-          capacityBytes: slabBytes * slabs,
-          slabBytes,
-        });
-        let live = fill(allocator, size - padding);
-        for (let round = 0; round < 4; round++) {
-          assertEquals(live.length, perSlab * slabs);
-          assertEquals(allocator.usedBytes, allocator.capacityBytes);
-          assertConsistent(allocator, device, live);
-          const kept = live.filter(() => random.next().value % 2 === 0);
-          for (const each of live) if (!kept.includes(each)) allocator.free(each);
-          live = [...kept, ...fill(allocator, size - padding)];
-        }
-      },
-    ),
-    numRuns(100),
-  );
-});
 
 deviceTest("ranges of an allocator keep their bytes while others come and go", async (device) => {
   using allocator = new SlabAllocator(device, { capacityBytes: 64 * KIB, slabBytes: 16 * KIB });

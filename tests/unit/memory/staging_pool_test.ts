@@ -210,6 +210,36 @@ Deno.test("a disposed StagingPool rejects who waits, and destroys lent blocks wh
   assertEquals(made.length, 3);
 });
 
+Deno.test("StagingPool.close() tells who waits, and who asks later, why", async () => {
+  const { pool, made } = poolOf(2);
+  const lent = await pool.acquire(2);
+  const reason = new RangeError("the reason");
+  const waiting = [pool.acquire(1), pool.acquire(2)].map((blocks) =>
+    assertRejects(() => blocks, RangeError, "the reason")
+  );
+  pool.close(reason);
+  await Promise.all(waiting);
+  await assertRejects(() => pool.acquire(1), RangeError, "the reason");
+  pool[Symbol.dispose]();
+  await assertRejects(() => pool.acquire(1), RangeError, "the reason");
+  pool.release(lent);
+  assertEquals([liveBlocks(made), pool.totalBytes], [0, 0]);
+});
+
+Deno.test("StagingPool.peakBytes is the most that was ever lent at a time", async () => {
+  const { pool } = poolOf(4);
+  assertEquals(pool.peakBytes, 0);
+  const [first, second] = [await pool.acquire(1), await pool.acquire(2)];
+  pool.release(first);
+  assertEquals(pool.peakBytes, 30);
+  pool.discard(second);
+  pool.release(await pool.acquire(2));
+  assertEquals([pool.peakBytes, pool.lentBytes], [30, 0]);
+  const all = await pool.acquire(4);
+  assertEquals(pool.peakBytes, 40);
+  pool.release(all);
+});
+
 Deno.test("StagingPool stays within its capacity and lends no block twice", async () => {
   const steps = fc.array(
     fc.oneof(
@@ -224,6 +254,7 @@ Deno.test("StagingPool stays within its capacity and lends no block twice", asyn
       const lent: TestBlock[][] = [];
       const asked: number[] = [];
       const served: number[] = [];
+      let peak = 0;
       for (const call of calls) {
         if (call.kind === "acquire") {
           asked.push(call.count);
@@ -240,6 +271,8 @@ Deno.test("StagingPool stays within its capacity and lends no block twice", asyn
         assertEquals(new Set(out).size, out.length, "no block is lent twice");
         assert(out.every(({ isDestroyed }) => !isDestroyed));
         assertEquals(pool.lentBytes, out.length * 10);
+        peak = Math.max(peak, pool.lentBytes);
+        assert(pool.peakBytes >= peak && pool.peakBytes <= pool.capacityBytes);
         assertEquals(pool.totalBytes, liveBlocks(made) * 10);
         assert(pool.totalBytes <= pool.capacityBytes);
         assertEquals(served, asked.slice(0, served.length), "in turn, as many as asked");

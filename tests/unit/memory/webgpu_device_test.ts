@@ -244,6 +244,18 @@ gpuTest("a destroyed device is lost: reading rejects, what is under way too", as
   await assertRejects(() => device.readBack([requestOf(range)]), DeviceLostError);
 });
 
+gpuTest("who waits for read-back buffers hears that the device is lost", async (gpu) => {
+  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 4 * MIB });
+  const range = wholeSlab(device, 1024);
+  const held = await device.readBack([requestOf(range)]);
+  const waiting = assertRejects(() => device.readBack([requestOf(range)]), DeviceLostError);
+  gpu.destroy();
+  // The first one is not given back meanwhile.
+  await waiting;
+  await assertRejects(() => device.readBack([requestOf(range)]), DeviceLostError);
+  held[Symbol.dispose]();
+});
+
 gpuTest("a lost device takes calls without throwing, as WebGPU does", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   const range = wholeSlab(device, 1024);

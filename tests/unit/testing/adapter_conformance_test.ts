@@ -5,6 +5,7 @@ import {
   type AdapterObject,
   Bitmap,
   concatParts,
+  type DeleteResult,
   fillParts,
   type L2Adapter,
   type ObjectKey,
@@ -179,19 +180,25 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
       },
     })],
     ["says that everything was deleted", [
-      "delete removes what is there, says what that was, and can be repeated",
+      "delete removes what is there, says what and how many bytes, and can be repeated",
     ], (held) => ({
       delete: (keys) => {
-        for (const { id } of keys) held.delete(id);
-        return Promise.resolve(new Bitmap(keys.length, keys.length));
+        const { bytes } = deleteFrom(held, keys);
+        return Promise.resolve({ deleted: new Bitmap(keys.length, keys.length), bytes });
       },
     })],
     ["deletes nothing", [
-      "delete removes what is there, says what that was, and can be repeated",
+      "delete removes what is there, says what and how many bytes, and can be repeated",
       "an object can be stored again after it was deleted",
       "delete of a locked object either removes it or leaves it whole",
     ], (held) => ({
-      delete: (keys) => Promise.resolve(Bitmap.from(keys, ({ id }) => held.has(id))),
+      delete: (keys) => Promise.resolve(deleteFrom(new Map(held), keys)),
+    })],
+    ["counts what it deleted wrongly", [
+      "delete removes what is there, says what and how many bytes, and can be repeated",
+      "an object can be stored again after it was deleted",
+    ], (held) => ({
+      delete: (keys) => Promise.resolve({ ...deleteFrom(held, keys), bytes: keys.length }),
     })],
     ["counts objects once more when they are stored again", [
       "usage counts objects and their bytes",
@@ -224,6 +231,15 @@ function storedAll(
 ): Promise<{ stored: Bitmap; bytes: number }> {
   const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
   return Promise.resolve({ stored: new Bitmap(objects.length, objects.length), bytes });
+}
+
+function deleteFrom(held: Held, keys: readonly ObjectKey[]): DeleteResult {
+  let bytes = 0;
+  const deleted = Bitmap.from(keys, ({ id }) => {
+    bytes += held.get(id)?.byteLength ?? 0;
+    return held.delete(id);
+  });
+  return { deleted, bytes };
 }
 
 function bitsOf(

@@ -1,90 +1,16 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import type { L1Cache, L1Pin } from "../../../src/l1/l1_cache.ts";
-import type { L2Adapter } from "../../../src/l2/adapter.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
-import type { MemoryDevice } from "../../../src/memory/memory_device.ts";
-import { StagingPool } from "../../../src/memory/staging_pool.ts";
 import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
-import { ManualClock } from "../../../src/testing/manual_clock.ts";
-import {
-  PrefetchController,
-  type PrefetchOptions,
-  type PrefetchResult,
-} from "../../../src/tiering/prefetch_controller.ts";
+import { wait } from "../../../src/runtime/clock.ts";
+import { defaultPrefetch } from "../../../src/tiering/policies/default_prefetch.ts";
+import { retain } from "../../../src/tiering/policies/retain.ts";
 import { deviceTest, gpuTest } from "../../support/devices.ts";
-import { assertNoLocks, assertRanges, lruL1, writeObjects } from "../../support/l1.ts";
+import { assertNoLocks, assertRanges, writeObjects } from "../../support/l1.ts";
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
-import { gate, guardAll, RecordingAdapter } from "../../support/recording_adapter.ts";
-
-const LAYOUT = testLayout(1024);
-const BLOCK_BYTES = 4096;
-
-interface SetUp extends Disposable {
-  readonly clock: ManualClock;
-  readonly l1: L1Cache;
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  readonly prefetch: PrefetchController;
-  /** Prefetches and gives the pins back: how many objects were served, and how many from L1. */
-  count(keys: readonly ObjectKey[], options?: PrefetchOptions): Promise<[number, number]>;
-  release(result: PrefetchResult): void;
-}
-
-function setUp(
-  device: MemoryDevice,
-  adapters: readonly L2Adapter[],
-  options: { capacityBytes?: number; scratchBlocks?: number; writeTtlMs?: number } = {},
-): SetUp {
-  const { capacityBytes = 64 * 1024, scratchBlocks = 16, writeTtlMs = 600_000 } = options;
-  const clock = new ManualClock();
-  const l1 = lruL1(device, clock, capacityBytes, { writeTtlMs });
-  const scratch = new StagingPool({
-    blockBytes: BLOCK_BYTES,
-    capacityBytes: scratchBlocks * BLOCK_BYTES,
-    create: () => new Uint8Array(BLOCK_BYTES),
-    destroy: () => {},
-  });
-  const guards = guardAll(adapters, clock);
-  const prefetch = new PrefetchController({ l1, adapters: guards, scratch, clock });
-  const release = ({ pins }: PrefetchResult): void => void l1.finishRead(pins);
-  return {
-    clock,
-    l1,
-    scratch,
-    prefetch,
-    release,
-    async count(keys, options = {}) {
-      const result = await prefetch.prefetch(keys, LAYOUT, options);
-      release(result);
-      return [result.pins.length, result.l1Objects];
-    },
-    [Symbol.dispose]() {
-      assertNoLocks(l1);
-      assertEquals(prefetch.reportStatus().inFlightRequests, 0, "requests");
-      assertEquals(scratch.lentBytes, 0, "scratch");
-      assertEquals(clock.pendingTimers, 0, "timers");
-      for (const adapter of adapters) {
-        if (adapter instanceof RecordingAdapter) assertEquals(adapter.lockCount, 0, "L2 locks");
-      }
-      l1[Symbol.dispose]();
-      scratch[Symbol.dispose]();
-    },
-  };
-}
-
-/** Lets everything run that does not wait for time. */
-async function settle(): Promise<void> {
-  await new Promise((resolve) => setTimeout(resolve));
-}
-
-function ranges({ pins }: { pins: readonly L1Pin[] }): L1Pin["range"][] {
-  return pins.map(({ range }) => range);
-}
-
-function residents(l1: L1Cache, keys: readonly ObjectKey[]): boolean[] {
-  return keys.map((key) => l1.has(key));
-}
+import { BLOCK_BYTES, LAYOUT, ranges, residents, settle, setUp } from "../../support/prefetch.ts";
+import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
 
 Deno.test("PrefetchController.prefetch() of no keys is an empty hit", async () => {
   const adapter = new RecordingAdapter();
@@ -99,7 +25,7 @@ Deno.test("PrefetchController.prefetch() asks no adapter for what is in L1", asy
   const keys = testKeys(4);
   writeObjects(t.l1, keys, LAYOUT);
 
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   assertEquals([hit.pins.length, hit.l1Objects], [4, 4]);
   assertEquals(adapter.lookups, []);
   assertEquals(t.l1.delete(keys), keys.map(() => "key-is-locked"));
@@ -121,7 +47,7 @@ deviceTest("PrefetchController.prefetch() loads what an adapter has", async (dev
   let written = 0;
   t.l1.addListener({ written: (objects) => written += objects.length });
 
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   assertEquals(hit.l1Objects, 0);
   await assertRanges(device, ranges(hit), keys);
   assertEquals(t.l1.reportStatus().readLockedCount, 30);
@@ -141,7 +67,7 @@ deviceTest("PrefetchController.prefetch() joins L1 and an adapter", async (devic
   writeObjects(t.l1, [...keys.slice(0, 2), ...keys.slice(4, 5)], LAYOUT);
   adapter.seed(keys, LAYOUT);
 
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   assertEquals(hit.l1Objects, 3);
   await assertRanges(device, ranges(hit), keys);
   t.release(hit);
@@ -171,7 +97,7 @@ Deno.test("PrefetchController.prefetch() gives back pins beyond a gap", async ()
   adapter.seed(keys.slice(0, 2), LAYOUT);
   writeObjects(t.l1, keys.slice(3), LAYOUT);
 
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   assertEquals([hit.pins.length, hit.l1Objects], [2, 0]);
   assertEquals(t.l1.delete(keys.slice(3)), ["success", "success"]);
   t.release(hit);
@@ -196,22 +122,24 @@ deviceTest("PrefetchController.prefetch() joins what adapters have apart", async
     adapter.seed(keys.filter((_, i) => i % 2 === a), LAYOUT);
   }
 
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   await assertRanges(device, ranges(hit), keys);
   t.release(hit);
   assertEquals(adapters.map(({ loads }) => loads.flat().length), [4, 4]);
 });
 
-Deno.test("PrefetchController.prefetch() loads from the first adapter that has an object", async () => {
+Deno.test("PrefetchController.prefetch() divides objects among the adapters that have them", async () => {
   const adapters = [new RecordingAdapter(), new RecordingAdapter()];
   using t = setUp(new HostDevice(), adapters);
-  const keys = testKeys(4);
-  adapters[0]?.seed(keys.slice(0, 2), LAYOUT);
+  const keys = testKeys(8);
+  adapters[0]?.seed(keys.slice(0, 4), LAYOUT);
   adapters[1]?.seed(keys, LAYOUT);
 
-  assertEquals(await t.count(keys), [4, 0]);
-  const ids = keys.map(({ id }) => id);
-  assertEquals(adapters.map(({ loads }) => loads.flat()), [ids.slice(0, 2), ids.slice(2)]);
+  assertEquals(await t.count(keys), [8, 0]);
+  assertEquals(adapters.map(({ loads }) => loads.flat().sort()), [
+    [keys[0], keys[2]].map((key) => key?.id ?? "").sort(),
+    [keys[1], keys[3], ...keys.slice(4)].map((key) => key?.id ?? "").sort(),
+  ]);
 });
 
 deviceTest(
@@ -223,7 +151,7 @@ deviceTest(
     adapter.seed(keys, LAYOUT);
     adapter.beforeLoad = () => void adapter.held.delete(keys[3]?.id ?? "");
 
-    const hit = await t.prefetch.prefetch(keys, LAYOUT);
+    const hit = await t.match(keys, LAYOUT);
     await assertRanges(device, ranges(hit), keys.slice(0, 3));
     t.release(hit);
     assertEquals(t.l1.has(keys[3] as ObjectKey), false);
@@ -288,7 +216,7 @@ deviceTest(
     const keys = testKeys(9);
     adapter.seed(keys, LAYOUT);
 
-    const hit = await t.prefetch.prefetch(keys, LAYOUT);
+    const hit = await t.match(keys, LAYOUT);
     await assertRanges(device, ranges(hit), keys.slice(0, 4));
     assertEquals(t.prefetch.reportStatus().outOfMemory, 1);
     t.release(hit);
@@ -302,7 +230,7 @@ Deno.test("PrefetchController.prefetch() gives up the tail in L1 for a head that
   adapter.seed(keys, LAYOUT);
   writeObjects(t.l1, keys.slice(2), LAYOUT);
 
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   await assertRanges(t.l1.device, ranges(hit), keys.slice(0, 4));
   t.release(hit);
 });
@@ -311,7 +239,7 @@ Deno.test("PrefetchController.prefetch() evicts what nobody reads, never what so
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 4 * LAYOUT.byteLength });
   writeObjects(t.l1, testKeys(4), LAYOUT);
-  const read = await t.prefetch.prefetch(testKeys(2), LAYOUT);
+  const read = await t.match(testKeys(2), LAYOUT);
   adapter.seed(testKeys(4, 10), LAYOUT);
 
   assertEquals(await t.count(testKeys(4, 10)), [2, 0]);
@@ -326,7 +254,7 @@ deviceTest("PrefetchController serves the same keys to many at a time", async (d
   adapter.seed(keys, LAYOUT);
 
   const hits = await Promise.all(
-    Array.from({ length: 6 }, () => t.prefetch.prefetch(keys, LAYOUT)),
+    Array.from({ length: 6 }, () => t.match(keys, LAYOUT)),
   );
   for (const hit of hits) await assertRanges(device, ranges(hit), keys);
   for (const hit of hits) t.release(hit);
@@ -348,7 +276,7 @@ Deno.test("PrefetchController finishes more requests than fit into its scratch",
     open -= batch.length;
   };
 
-  const hits = await Promise.all(prompts.map((keys) => t.prefetch.prefetch(keys, layout)));
+  const hits = await Promise.all(prompts.map((keys) => t.match(keys, layout)));
   for (const [i, hit] of hits.entries()) {
     await assertRanges(t.l1.device, ranges(hit), prompts[i] ?? []);
   }
@@ -362,7 +290,7 @@ Deno.test("PrefetchController.prefetch() serves the same key twice in a chain as
   const [a, b] = testKeys(2);
   const chain = [a, b, a, b] as ObjectKey[];
   adapter.seed(chain, LAYOUT);
-  const hit = await t.prefetch.prefetch(chain, LAYOUT);
+  const hit = await t.match(chain, LAYOUT);
   await assertRanges(t.l1.device, ranges(hit), chain.slice(0, hit.pins.length));
   assert(hit.pins.length >= 2);
   t.release(hit);
@@ -378,7 +306,7 @@ Deno.test("PrefetchController.prefetch() misses a resident object of another lay
 
   // The adapter has the layout that is asked for, but there is one place for a key in L1.
   adapter.seed(keys, LAYOUT);
-  const hit = await t.prefetch.prefetch(keys, LAYOUT);
+  const hit = await t.match(keys, LAYOUT);
   assertEquals(hit.pins.map(({ layout }) => layout.byteLength), [1024]);
   t.release(hit);
 });
@@ -422,7 +350,7 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: i
   // The first batch of twelve comes in time.
   adapter.beforeLoad = () => adapter.loads.length === 1 ? undefined : promise;
 
-  const pending = t.prefetch.prefetch(keys, LAYOUT, { deadlineMs: 100 });
+  const pending = t.match(keys, LAYOUT, { deadlineMs: 100 });
   await settle();
   await t.clock.advance(100);
   const hit = await pending;
@@ -447,8 +375,8 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: w
   const { promise, open } = gate();
   adapter.beforeLoad = () => promise;
 
-  const loading = t.prefetch.prefetch(first, layout);
-  const waiting = t.prefetch.prefetch(second, layout, { deadlineMs: 100 });
+  const loading = t.match(first, layout);
+  const waiting = t.match(second, layout, { deadlineMs: 100 });
   await settle();
   assertEquals(t.l1.reportStatus().stagingObjectCount, 1, "who waits holds no device memory");
   await t.clock.advance(100);
@@ -484,10 +412,9 @@ deviceTest(
     await t.clock.advance(10_000);
     // The only room there is goes to another object before the load ends.
     writeObjects(t.l1, [other], LAYOUT);
+    const hit = await t.match([other], LAYOUT);
     open();
     assertEquals(await waiting, [0, 0]);
-
-    const hit = await t.prefetch.prefetch([other], LAYOUT);
     await assertRanges(device, ranges(hit), [other]);
     t.release(hit);
   },
@@ -521,7 +448,7 @@ deviceTest(
       await settle();
       return loaded;
     };
-    const hit = await t.prefetch.prefetch(goodKeys, LAYOUT);
+    const hit = await t.match(goodKeys, LAYOUT);
     await assertRanges(device, ranges(hit), goodKeys.slice(0, 40));
     t.release(hit);
     await settle();
@@ -529,7 +456,7 @@ deviceTest(
   },
 );
 
-Deno.test("PrefetchController goes on without an adapter that hangs for ever", async () => {
+Deno.test("PrefetchController goes on without an adapter that holds all of the scratch", async () => {
   const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
   // A single load of the hung adapter takes all there is of scratch.
   const layout = testLayout(2 * BLOCK_BYTES - 64);
@@ -540,15 +467,16 @@ Deno.test("PrefetchController goes on without an adapter that hangs for ever", a
   const { promise, open } = gate();
   hung.beforeLoad = () => promise;
 
-  const pending = t.prefetch.prefetch(keys, layout);
+  const pending = t.match(keys, layout);
   await t.clock.advance(0);
-  await t.clock.advance(30_000);
-  assertEquals((await pending).pins, []);
-
-  const hit = await t.prefetch.prefetch(keys, layout);
+  await t.clock.advance(29_999);
+  assertEquals(good.loads, []);
+  await t.clock.advance(1);
+  const hit = await pending;
   await assertRanges(t.l1.device, ranges(hit), keys);
   t.release(hit);
   await t.prefetch.idle();
+  assertEquals(hung.loads.length, 1);
 
   open();
   await settle();
@@ -561,7 +489,7 @@ Deno.test("PrefetchController.prefetch() rejects when the caller aborts", async 
   adapter.seed(keys, LAYOUT);
   writeObjects(t.l1, keys.slice(0, 1), LAYOUT);
   const signal = AbortSignal.abort(new Error("before"));
-  await assertRejects(() => t.prefetch.prefetch(keys, LAYOUT, { signal }), Error, "before");
+  await assertRejects(() => t.match(keys, LAYOUT, { signal }), Error, "before");
   assertEquals(adapter.lookups, []);
 
   for (const phase of ["beforeLookup", "beforeLoad"] as const) {
@@ -572,7 +500,7 @@ Deno.test("PrefetchController.prefetch() rejects when the caller aborts", async 
       return promise;
     };
     const controller = new AbortController();
-    const pending = t.prefetch.prefetch(keys, LAYOUT, {
+    const pending = t.match(keys, LAYOUT, {
       signal: controller.signal,
       deadlineMs: 100,
     });
@@ -600,7 +528,7 @@ Deno.test("PrefetchController.prefetch() answers once, whenever the caller abort
     adapter.beforeLoad = () => reached.open();
     const controller = new AbortController();
 
-    const outcome = t.prefetch.prefetch(keys, LAYOUT, {
+    const outcome = t.match(keys, LAYOUT, {
       signal: controller.signal,
       deadlineMs: 100,
     }).catch(() => null);
@@ -634,7 +562,7 @@ gpuTest(
       await device.lost;
     };
 
-    const hit = await t.prefetch.prefetch(keys, LAYOUT);
+    const hit = await t.match(keys, LAYOUT);
     assert(!hit.pins.some((pin) => t.l1.isPinned(pin)));
     t.release(hit);
     assertEquals(await t.count(keys), [0, 0]);
@@ -670,7 +598,7 @@ Deno.test("PrefetchController.prefetch() serves the longest prefix, whoever has 
         (inFirst.includes(i) || inSecond.includes(i)) && !broken.has(keys[i]?.id ?? "");
       const expected = keys.findIndex((_, i) => !isServed(i));
 
-      const hit = await t.prefetch.prefetch(keys, LAYOUT);
+      const hit = await t.match(keys, LAYOUT);
       await assertRanges(
         t.l1.device,
         ranges(hit),
@@ -680,4 +608,348 @@ Deno.test("PrefetchController.prefetch() serves the longest prefix, whoever has 
     }),
     { numRuns: 60 },
   );
+});
+
+Deno.test("PrefetchController loads what many want once, however it stays", async () => {
+  for (const policy of [retain, defaultPrefetch]) {
+    const adapters = [new RecordingAdapter(), new RecordingAdapter()];
+    using t = setUp(new HostDevice(), adapters, { policy });
+    const keys = testKeys(30);
+    for (const adapter of adapters) {
+      adapter.seed(keys, LAYOUT);
+      adapter.beforeLoad = () => wait(t.clock, 10);
+    }
+    const lengths = [30, 12, 30, 5, 21];
+    const pending = lengths.map((length) => t.match(keys.slice(0, length), LAYOUT));
+    await t.pass(10);
+    await t.pass(10);
+    await t.pass(10);
+    const hits = await Promise.all(pending);
+    for (const [i, hit] of hits.entries()) {
+      await assertRanges(t.l1.device, ranges(hit), keys.slice(0, lengths[i]));
+      // What a reader leaves stays for the others.
+      t.release(hit);
+    }
+    assertEquals(adapters.flatMap(({ loads }) => loads.flat()).length, 30);
+    assertEquals(adapters.map(({ lookups }) => lookups.length), [1, 1]);
+    assertEquals(residents(t.l1, keys), keys.map(() => policy === retain));
+    assertEquals(t.prefetch.reportStatus().sharedLoads, 12 + 30 + 5 + 21);
+  }
+});
+
+Deno.test("PrefetchController pins what others load in the moment that it is there", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { policy: defaultPrefetch });
+  const keys = testKeys(2);
+  adapter.seed(keys, LAYOUT);
+  const { promise, open } = gate();
+  adapter.beforeLoad = () => promise;
+  // Who loads it has left: it goes as soon as nobody has pinned it.
+  const first = t.count(keys, { deadlineMs: 10 });
+  const second = t.count(keys);
+  await t.pass(10);
+  assertEquals(await first, [0, 0]);
+  open();
+  assertEquals(await second, [2, 0]);
+  assertEquals(adapter.loads, [keys.map(({ id }) => id)]);
+  assertEquals(residents(t.l1, keys), [false, false]);
+});
+
+Deno.test("PrefetchController looks for itself when another request gave up", async () => {
+  const keys = testKeys(4);
+  for (const phase of ["beforeLookup", "beforeLoad"] as const) {
+    const adapter = new RecordingAdapter();
+    using t = setUp(new HostDevice(), [adapter]);
+    adapter.seed(keys, LAYOUT);
+    const { promise, open } = gate();
+    adapter[phase] = () => {
+      adapter[phase] = () => {};
+      return promise;
+    };
+    const first = t.count(keys.slice(0, 2), { deadlineMs: 10 });
+    const second = t.count(keys);
+    await t.pass(10);
+    assertEquals(await first, [0, 0]);
+    // What the first one is loading is still waited for, what it only looked up is not.
+    if (phase === "beforeLoad") open();
+    assertEquals(await second, [4, 0], phase);
+    assertEquals(adapter.lookups.length, phase === "beforeLookup" ? 3 : 2);
+    open();
+    await settle();
+  }
+});
+
+Deno.test("PrefetchController does not ask again for what another request found nowhere", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  const keys = testKeys(3);
+  adapter.seed(keys.slice(0, 1), LAYOUT);
+  const counts = await Promise.all([t.count(keys), t.count(keys), t.count(keys)]);
+  assertEquals(counts, [[1, 0], [1, 0], [1, 0]]);
+  // How far a chain's answer reaches is known: of the last object it says nothing.
+  const asked = adapter.lookups.flat().filter((id) => id === keys[1]?.id);
+  assertEquals(asked.length, 1);
+});
+
+Deno.test("PrefetchController asks again for what lay behind the gap of another request", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  const keys = testKeys(3);
+  adapter.seed(keys.slice(1), LAYOUT);
+  const { promise, open } = gate();
+  adapter.beforeLookup = () => promise;
+  const first = t.count(keys);
+  writeObjects(t.l1, keys.slice(0, 1), LAYOUT);
+  const second = t.count(keys);
+  open();
+  await first;
+  assertEquals(await second, [3, 1]);
+});
+
+Deno.test("PrefetchController does not wait for a request that hangs if others can serve", async () => {
+  const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
+  using t = setUp(new HostDevice(), [hung, good]);
+  const keys = testKeys(4);
+  for (const adapter of [hung, good]) adapter.seed(keys, LAYOUT);
+  const answer = gate();
+  const load = gate();
+  good.beforeLookup = () => answer.promise;
+  hung.beforeLoad = () => load.promise;
+
+  const first = t.count(keys, { deadlineMs: 50 });
+  await t.pass(30);
+  assertEquals(hung.loads.length, 1);
+  const second = t.count(keys);
+  await t.pass(20);
+  assertEquals(await first, [0, 0]);
+  good.beforeLookup = () => {};
+  await t.pass(200);
+  assertEquals(await second, [4, 0]);
+  assertEquals(hung.loads.length, 1);
+  assertEquals(good.loads.length, 1);
+  answer.open();
+  load.open();
+  await settle();
+});
+
+Deno.test("PrefetchController serves what the adapters of a hung request do not hold up", async () => {
+  const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
+  using t = setUp(new HostDevice(), [hung, good], { capacityBytes: 2 ** 18 });
+  const keys = testKeys(80);
+  hung.seed(keys.slice(0, 1), LAYOUT);
+  good.seed(keys.slice(1), LAYOUT);
+  const { promise, open } = gate();
+  hung.beforeLoad = () => promise;
+  const others = gate();
+  good.beforeLoad = () => others.promise;
+
+  const first = t.count(keys, { deadlineMs: 50 });
+  await t.pass(10);
+  writeObjects(t.l1, keys.slice(0, 1), LAYOUT);
+  const second = t.count(keys);
+  await t.pass(40);
+  assertEquals(await first, [1, 0]);
+  // What the first one had not begun to load is free at once, though it still waits for the other.
+  others.open();
+  await settle();
+  assertEquals(await second, [80, 1]);
+  open();
+  await settle();
+});
+
+Deno.test("PrefetchController serves 64 requests at a time, the others in their order", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
+  const prompts = Array.from({ length: 200 }, (_, i) => testKeys(1, i));
+  adapter.seed(prompts.flat(), LAYOUT);
+  let most = 0;
+  const order: number[] = [];
+  adapter.beforeLookup = async () => {
+    most = Math.max(most, t.prefetch.reportStatus().activeRequests);
+    await wait(t.clock, 10);
+  };
+  const pending = prompts.map((keys, i) => t.count(keys).then(() => order.push(i)));
+  assertEquals(t.prefetch.reportStatus().queuedRequests, 136);
+  for (let turn = 0; turn < 4; turn++) await t.pass(10);
+  await Promise.all(pending);
+  assertEquals(most, 64);
+  assertEquals(order, prompts.map((_, i) => i));
+});
+
+Deno.test("PrefetchController serves requests that wait for their turn at their deadline", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
+  const { promise, open } = gate();
+  adapter.beforeLookup = () => promise;
+  const keys = testKeys(64);
+  adapter.seed(keys, LAYOUT);
+  const active = keys.map((key) => t.count([key]));
+  const told: number[] = [];
+  t.prefetch.addListener({ deadline: ({ servedObjects }) => void told.push(servedObjects) });
+
+  const chain = testKeys(4, 100);
+  writeObjects(t.l1, chain.slice(0, 2), LAYOUT);
+  const late = t.count(chain, { deadlineMs: 50 });
+  const controller = new AbortController();
+  const aborted = t.count(chain, { signal: controller.signal, deadlineMs: 60 });
+  const patient = t.count(chain);
+  assertEquals(t.prefetch.reportStatus().queuedRequests, 3);
+  await t.pass(50);
+  assertEquals(await late, [2, 2]);
+  assertEquals(told, [2]);
+  controller.abort(new Error("left"));
+  await assertRejects(() => aborted, Error, "left");
+  assertEquals(t.prefetch.reportStatus().queuedRequests, 1);
+  assertEquals(t.prefetch.reportStatus().deadlines, 1);
+  open();
+  assertEquals(await patient, [2, 2]);
+  assertEquals(await Promise.all(active), keys.map(() => [1, 0]));
+  assertEquals(adapter.lookups.length, 65, "who has left is not served");
+});
+
+Deno.test("PrefetchController counts the time in the queue for the deadline", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
+  adapter.beforeLookup = () => wait(t.clock, 30);
+  const active = testKeys(64).map((key) => t.count([key]));
+  adapter.seed(testKeys(1, 100), LAYOUT);
+  let answeredAt = 0;
+  const late = t.count(testKeys(1, 100), { deadlineMs: 40 })
+    .finally(() => answeredAt = t.clock.now());
+  await t.pass(39);
+  await t.pass(100);
+  assertEquals(await late, [0, 0]);
+  assertEquals(answeredAt, 40);
+  await Promise.all(active);
+});
+
+Deno.test("PrefetchController takes little memory for requests that wait", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
+  const { promise, open } = gate();
+  adapter.beforeLookup = () => promise;
+  const keys = testKeys(2);
+  const before = Deno.memoryUsage().heapUsed;
+  const pending = Array.from(
+    { length: 100_000 },
+    () => t.prefetch.prefetch([{ keys, layout: LAYOUT }]),
+  );
+  assertEquals(t.prefetch.reportStatus().queuedRequests, 100_000 - 64);
+  const bytes = Deno.memoryUsage().heapUsed - before;
+  assert(bytes < 100_000 * 2_048, `${bytes} bytes`);
+  open();
+  const results = await Promise.all(pending);
+  assert(results.every(({ length }) => length === 0));
+});
+
+Deno.test("PrefetchController.warm() brings objects into L1 for good and pins none", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { policy: defaultPrefetch });
+  const keys = testKeys(6);
+  adapter.seed(keys.slice(0, 5), LAYOUT);
+  writeObjects(t.l1, keys.slice(1, 2), LAYOUT);
+  const { length, l1Objects } = await t.prefetch.warm([{ keys, layout: LAYOUT }]);
+  assertEquals([length, l1Objects], [5, 1]);
+  assertNoLocks(t.l1);
+  assertEquals(residents(t.l1, keys), [true, true, true, true, true, false]);
+  assertEquals(await t.count(keys.slice(0, 5)), [5, 5]);
+  assertEquals(residents(t.l1, keys.slice(0, 5)), [true, true, true, true, true]);
+
+  const again = await t.prefetch.warm([{ keys: keys.slice(0, 5), layout: LAYOUT }]);
+  assertEquals([again.length, again.l1Objects], [5, 5]);
+  assertNoLocks(t.l1);
+});
+
+Deno.test("PrefetchController keeps what the policy retains, the rest while it is read", async () => {
+  const adapter = new RecordingAdapter();
+  const keys = testKeys(4);
+  const policy = { name: "odd", retains: (key: ObjectKey) => key.id === keys[1]?.id };
+  using t = setUp(new HostDevice(), [adapter], { policy });
+  adapter.seed(keys, LAYOUT);
+  const [first, second] = await Promise.all([t.match(keys, LAYOUT), t.match(keys, LAYOUT)]);
+  t.release(first);
+  assertEquals(residents(t.l1, keys), [true, true, true, true]);
+  await assertRanges(t.l1.device, ranges(second), keys);
+  t.release(second);
+  assertEquals(residents(t.l1, keys), [false, true, false, false]);
+});
+
+Deno.test("PrefetchController serves no pins that are void", async () => {
+  for (const loss of ["device", "time"]) {
+    const adapter = new RecordingAdapter();
+    using t = setUp(new HostDevice(), [adapter], { readTtlMs: 1_000 });
+    const keys = testKeys(4);
+    writeObjects(t.l1, keys.slice(0, 2), LAYOUT);
+    adapter.seed(keys, LAYOUT);
+    const { promise, open } = gate();
+    adapter.beforeLookup = () => promise;
+    const pending = t.match(keys, LAYOUT);
+    await settle();
+    if (loss === "device") {
+      t.l1.detach();
+      t.l1.attach(new HostDevice());
+      open();
+    } else {
+      await t.pass(1_000);
+      // What has expired may leave, and does so here.
+      t.l1.evictTo(0);
+      open();
+    }
+    const hit = await pending;
+    assertEquals(hit.pins.length, 0, loss);
+    await settle();
+    assertNoLocks(t.l1);
+  }
+});
+
+Deno.test("PrefetchController goes on when its device is replaced in a load", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  const keys = testKeys(4);
+  adapter.seed(keys, LAYOUT);
+  adapter.beforeLoad = () => {
+    adapter.beforeLoad = () => {};
+    t.l1.detach();
+    t.l1.attach(new HostDevice());
+  };
+  const hit = await t.match(keys, LAYOUT);
+  await assertRanges(t.l1.device, ranges(hit), keys);
+  assertEquals(adapter.loads.length, 2);
+  t.release(hit);
+});
+
+Deno.test("PrefetchController survives a listener that throws", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  const keys = testKeys(2);
+  writeObjects(t.l1, keys.slice(0, 1), LAYOUT);
+  const { promise, open } = gate();
+  adapter.beforeLookup = () => promise;
+  t.prefetch.addListener({
+    deadline() {
+      throw new Error("listener");
+    },
+  });
+  const pending = t.count(keys, { deadlineMs: 10 });
+  await t.pass(10);
+  assertEquals(await pending, [1, 1]);
+  open();
+  await settle();
+});
+
+Deno.test("PrefetchController leaves no rejection unhandled, whenever the caller aborts", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  adapter.beforeLookup = () => wait(t.clock, 1);
+  const keys = testKeys(65);
+  const controllers = keys.map(() => new AbortController());
+  const pending = keys.map((key, i) =>
+    t.count([key], { signal: (controllers[i] as AbortController).signal }).catch(() => "rejected")
+  );
+  // At once, and in the turn in which it leaves the queue.
+  for (const controller of controllers.slice(1)) controller.abort();
+  await t.pass(1);
+  const outcomes = await Promise.all(pending);
+  assertEquals(outcomes.filter((outcome) => outcome === "rejected").length, 64);
+  await t.pass(1);
 });

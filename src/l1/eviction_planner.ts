@@ -1,0 +1,91 @@
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { EvictionPolicy } from "./eviction_policy.ts";
+import type { L1Entry } from "./l1_entry.ts";
+import type { ObjectTable } from "./object_table.ts";
+import { SaltUsage } from "./salt_usage.ts";
+
+/** Objects to make room for. */
+export interface WantedRoom {
+  /** Their keys. */
+  readonly keys: readonly ObjectKey[];
+  /** Bytes that each of them takes. */
+  readonly bytes: number;
+  /** Ids of objects that must not leave for them. */
+  readonly spared: ReadonlySet<string>;
+}
+
+/** Says what could leave, in the policy's order, before anything does. */
+export class EvictionPlanner {
+  readonly #table: ObjectTable;
+  readonly #policy: EvictionPolicy;
+  readonly #quotaOf: (salt: string) => number | undefined;
+
+  /** Plans for the objects of a table. */
+  constructor(
+    table: ObjectTable,
+    policy: EvictionPolicy,
+    quotaOf: (salt: string) => number | undefined = () => undefined,
+  ) {
+    this.#table = table;
+    this.#policy = policy;
+    this.#quotaOf = quotaOf;
+  }
+
+  /** Resident objects in the order in which they would leave; removing meanwhile is allowed. */
+  *inOrder(): Generator<L1Entry> {
+    for (const id of this.#policy.candidates()) {
+      const entry = this.#table.get(id);
+      if (entry !== undefined) yield entry;
+    }
+  }
+
+  /** Those of {@linkcode inOrder} that may leave now. */
+  *leavers(now: number): Generator<L1Entry> {
+    for (const entry of this.inOrder()) {
+      if (entry.mayLeave(now)) yield entry;
+    }
+  }
+
+  /** What must leave so that salts stay within their quotas; `null` if that is not enough. */
+  leaversForQuotas({ keys, bytes, spared }: WantedRoom, now: number): L1Entry[] | null {
+    const wanted = new SaltUsage();
+    for (const { cacheSalt } of keys) wanted.add(cacheSalt, bytes);
+    const leavers: L1Entry[] = [];
+    for (const [salt, wantedBytes] of wanted.all()) {
+      const quota = this.#quotaOf(salt);
+      if (quota === undefined) continue;
+      const excess = (): number => this.#table.usage.of(salt) + wantedBytes - quota;
+      if (excess() > 0) this.#table.reclaimExpired(now);
+      let left = excess();
+      if (left <= 0) continue;
+      if (wantedBytes > quota) return null;
+      for (const entry of this.leavers(now)) {
+        if (entry.key.cacheSalt !== salt || spared.has(entry.key.id)) continue;
+        leavers.push(entry);
+        left -= entry.bytes;
+        if (left <= 0) break;
+      }
+      if (left > 0) return null;
+    }
+    return leavers;
+  }
+
+  /** Whether all that may leave would make room, were the free ranges in one piece. */
+  canHold({ keys, bytes, spared }: WantedRoom, now: number): boolean {
+    const table = this.#table;
+    const missing = (): number => keys.length * bytes - table.allocator.unusedBytes;
+    if (missing() <= 0) return true;
+    table.reclaimExpired(now);
+    if (missing() <= this.#evictableBytes(spared)) return true;
+    return table.discardExpiredLocks(now) && missing() <= this.#evictableBytes(spared);
+  }
+
+  #evictableBytes(spared: ReadonlySet<string>): number {
+    let bytes = this.#table.idleBytes;
+    for (const id of spared) {
+      const entry = this.#table.get(id);
+      if (entry?.isIdle === true) bytes -= entry.bytes;
+    }
+    return bytes;
+  }
+}

@@ -1,0 +1,116 @@
+import type { Clock } from "../runtime/clock.ts";
+
+/** What a call came to. */
+export type CallEnd<T> =
+  | { readonly status: "answered"; readonly value: T; readonly ms: number }
+  | {
+    readonly status: "failed";
+    readonly cause: unknown;
+    readonly ms: number;
+    /** Whether it missed its deadline. */
+    readonly isTimeout: boolean;
+  }
+  /** Nobody waited for it any more; whether it worked, if it ended. */
+  | { readonly status: "abandoned"; readonly hasWorked: boolean };
+
+/** What the caller of a call gets. */
+export interface CallOutcome<T> {
+  /** The answer, if there was one in time. */
+  readonly result: { readonly value: T } | undefined;
+  /** What the call answers in the end, if it has not ended yet. */
+  readonly late?: Promise<{ readonly value: T } | undefined>;
+}
+
+/** A call to be made. */
+export interface AdapterCall<T> {
+  /** When the caller stops waiting, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Aborts when the caller stops waiting before that. */
+  readonly signal?: AbortSignal | undefined;
+  /** Makes the call. */
+  readonly work: (signal: AbortSignal) => Promise<T>;
+  /** Told what it came to, once, before the caller is; must not throw. */
+  readonly ended: (end: CallEnd<T>) => void;
+}
+
+/** Calls of one adapter: each has an answer within its deadline, and none is forgotten. */
+export class AdapterCalls {
+  readonly #clock: Clock;
+  readonly #onQuiet: () => void;
+  /** One function for each call in flight, which stops waiting for it. */
+  readonly #inFlight = new Set<() => void>();
+  #hung = 0;
+
+  /** `onQuiet` is told whenever no call is in flight any more. */
+  constructor(clock: Clock, onQuiet: () => void) {
+    this.#clock = clock;
+    this.#onQuiet = onQuiet;
+  }
+
+  /** Calls that have neither ended nor missed their deadline. */
+  get inFlight(): number {
+    return this.#inFlight.size;
+  }
+
+  /** Calls that missed their deadline and have not ended. */
+  get hung(): number {
+    return this.#hung;
+  }
+
+  /** Makes a call; never rejects. */
+  run<T>({ timeoutMs, signal, work, ended }: AdapterCall<T>): Promise<CallOutcome<T>> {
+    const controller = new AbortController();
+    const answer = Promise.withResolvers<CallOutcome<T>>();
+    const late = Promise.withResolvers<{ readonly value: T } | undefined>();
+    const startedAt = this.#clock.now();
+    let isHung = false;
+    const leave = (reason: DOMException): void => {
+      controller.abort(reason);
+      answer.resolve({ result: undefined, late: late.promise });
+    };
+    const end = (how: CallEnd<T>): void => {
+      if (!this.#inFlight.delete(abandon)) return;
+      cancelDeadline();
+      signal?.removeEventListener("abort", onAbort);
+      ended(how);
+      if (this.#inFlight.size === 0) this.#onQuiet();
+    };
+    const abandon = (): void => {
+      end({ status: "abandoned", hasWorked: false });
+      leave(new DOMException("The adapter is closed", "AbortError"));
+    };
+    // The call stays in flight: whether the adapter hangs matters also after the caller has left.
+    const onAbort = (): void => leave(new DOMException("The caller stopped waiting", "AbortError"));
+    const cancelDeadline = this.#clock.schedule(() => {
+      isHung = true;
+      this.#hung++;
+      const cause = new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError");
+      end({ status: "failed", cause, ms: timeoutMs, isTimeout: true });
+      leave(cause);
+    }, timeoutMs);
+    const settle = (result: { readonly value: T } | undefined, how: CallEnd<T>): void => {
+      if (isHung) this.#hung--;
+      // What an adapter says after it was told to stop is no news.
+      const isLate = controller.signal.aborted;
+      end(isLate ? { status: "abandoned", hasWorked: result !== undefined } : how);
+      late.resolve(result);
+      answer.resolve({ result });
+    };
+    this.#inFlight.add(abandon);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    (async () => await work(controller.signal))().then(
+      (value) =>
+        settle({ value }, { status: "answered", value, ms: this.#clock.now() - startedAt }),
+      (cause) => {
+        const ms = this.#clock.now() - startedAt;
+        settle(undefined, { status: "failed", cause, ms, isTimeout: false });
+      },
+    );
+    return answer.promise;
+  }
+
+  /** Stops waiting for every call. */
+  abandonAll(): void {
+    for (const abandon of [...this.#inFlight]) abandon();
+  }
+}

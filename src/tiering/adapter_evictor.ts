@@ -1,0 +1,270 @@
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { OrderBook, type TrackedObject } from "./order_book.ts";
+import type { QuotaRegistry } from "./quota_registry.ts";
+import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
+
+/** Objects that cannot be removed before a sweep is given up until the next occasion. */
+const MAX_KEPT = 1024;
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 60_000;
+
+/** What an {@linkcode EvictionController} knows of one adapter. */
+export interface AdapterEvictionStatus {
+  /** Number of the adapter within the cache. */
+  readonly id: number;
+  /** Objects that it is known to hold; 0 while nothing bounds it. */
+  readonly trackedObjects: number;
+  /** Their bytes. */
+  readonly trackedBytes: number;
+  /** Objects evicted from it. */
+  readonly evictedObjects: number;
+  /** Bytes evicted from it. */
+  readonly evictedBytes: number;
+  /** Objects that were to be evicted and stayed, each time counted. */
+  readonly failedEvictions: number;
+  /** Whether not all that it held before has been listed yet. */
+  readonly isSeeding: boolean;
+}
+
+/** How an {@linkcode AdapterEvictor} is set up. */
+export interface AdapterEvictorOptions {
+  readonly guard: AdapterGuard;
+  readonly quotas: QuotaRegistry;
+  readonly clock: Clock;
+  readonly isProtected: (key: ObjectKey) => boolean;
+  /** Bytes above which objects are removed, and those that are left then. */
+  readonly bounds: { readonly high: number; readonly low: number } | undefined;
+  readonly track: (work: Promise<void>) => void;
+}
+
+/** Bounds one adapter, whose slowness costs no other one anything. */
+export class AdapterEvictor implements Disposable {
+  readonly #options: AdapterEvictorOptions;
+  readonly #evictAgain: Retry;
+  readonly #seedAgain: Retry;
+  readonly #overSalts = new Set<string>();
+  readonly #counters = { evictedObjects: 0, evictedBytes: 0, failedEvictions: 0 };
+  #book: OrderBook | undefined;
+  /** The objects that a call is removing now. */
+  #inRemoval: ReadonlyMap<string, TrackedObject> = new Map();
+  #isShrinking = false;
+  #isRunning = false;
+  #ignoreGuard = (): void => {};
+  /** Aborts when the book is closed. */
+  #stopping = new AbortController();
+
+  constructor(options: AdapterEvictorOptions) {
+    this.#options = options;
+    this.#evictAgain = new Retry(options.clock, () => this.#run());
+    this.#seedAgain = new Retry(options.clock, () => this.#seed());
+  }
+
+  /** Keeps a book of the objects as long as anything bounds them. */
+  update(hasQuotas: boolean): void {
+    const { guard, bounds } = this.#options;
+    const isNeeded = guard.canDelete && (hasQuotas || bounds !== undefined);
+    if (isNeeded && this.#book === undefined) this.#start();
+    else if (!isNeeded) this[Symbol.dispose]();
+  }
+
+  /** Removes what a salt, or any salt, has too much. */
+  applyQuotas(changed: string | undefined): void {
+    if (this.#book === undefined) return;
+    for (const salt of changed === undefined ? this.#book.salts() : [changed]) this.#note(salt);
+    this.#run();
+  }
+
+  reportStatus(): AdapterEvictionStatus {
+    return {
+      id: this.#options.guard.id,
+      trackedObjects: this.#book?.size ?? 0,
+      trackedBytes: this.#book?.bytes ?? 0,
+      ...this.#counters,
+      isSeeding: this.#book?.isSeeding ?? false,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#ignoreGuard();
+    this.#stopping.abort();
+    this.#evictAgain.cancel();
+    this.#seedAgain.cancel();
+    this.#overSalts.clear();
+    this.#isShrinking = false;
+    this.#book = undefined;
+  }
+
+  #start(): void {
+    const { guard } = this.#options;
+    const book = this.#book = new OrderBook(guard.canList);
+    this.#ignoreGuard = guard.addListener({
+      stored: (objects) => {
+        book.stored(objects);
+        for (const { key } of objects) this.#note(key.cacheSalt);
+        this.#run();
+      },
+      accessed: (keys) => book.used(keys),
+      deleted: (keys) => {
+        for (const key of keys) this.#forget(book, key);
+      },
+    });
+    this.#stopping = new AbortController();
+    this.#seed();
+  }
+
+  /** Removes an object from the book, unless it was stored again since its removal began. */
+  #forget(book: OrderBook, key: ObjectKey): void {
+    const inRemoval = this.#inRemoval.get(key.id);
+    if (inRemoval === undefined || inRemoval === book.get(key.id)) book.removed(key);
+  }
+
+  /** Finds out which came last for objects that were stored while they were being removed. */
+  async #settleRestored(
+    book: OrderBook,
+    picked: ReadonlyMap<string, TrackedObject>,
+  ): Promise<void> {
+    const restored = [...picked.values()].filter((object) => {
+      const now = book.get(object.key.id);
+      return now !== undefined && now !== object;
+    });
+    if (restored.length === 0) return;
+    const answer = await lookFor(this.#options.guard, restored.map(({ key }) => key));
+    for (const key of answer?.absent ?? []) book.removed(key);
+  }
+
+  #note(salt: string): void {
+    const limit = this.#options.quotas.effective(salt).l2Bytes ?? Infinity;
+    if ((this.#book?.bytesOf(salt) ?? 0) > limit) this.#overSalts.add(salt);
+  }
+
+  #run(): void {
+    const { bounds, track } = this.#options;
+    if (this.#book === undefined) return;
+    if (this.#book.bytes > (bounds?.high ?? Infinity)) this.#isShrinking = true;
+    if (this.#isRunning || this.#evictAgain.isPending) return;
+    if (this.#isShrinking || this.#overSalts.size > 0) track(this.#evict(this.#book));
+  }
+
+  async #evict(book: OrderBook): Promise<void> {
+    const { guard } = this.#options;
+    const kept = new Map<string, ObjectKey>();
+    this.#isRunning = true;
+    try {
+      while (kept.size < MAX_KEPT) {
+        const picked = this.#pick(book, kept);
+        if (picked.size === 0) break;
+        this.#inRemoval = picked;
+        const keys = [...picked.values()].map(({ key }) => key);
+        const removal = await removeObjects(guard, keys);
+        this.#counters.evictedObjects += removal.objects;
+        this.#counters.evictedBytes += removal.bytes;
+        for (const key of removal.absent) this.#forget(book, key);
+        await this.#settleRestored(book, picked);
+        if (this.#book !== book) return;
+        this.#counters.failedEvictions += removal.locked.length;
+        for (const key of removal.locked) kept.set(key.id, key);
+        // Others have their turn before these are tried again.
+        book.used(removal.locked);
+        if (removal.unknown.length > 0) {
+          if (!removal.isSkipped) this.#counters.failedEvictions += removal.unknown.length;
+          this.#evictAgain.later();
+          return;
+        }
+        this.#evictAgain.reset();
+      }
+      this.#isShrinking = false;
+    } finally {
+      this.#inRemoval = new Map();
+      this.#isRunning = false;
+      if (this.#book === book) { for (const key of kept.values()) this.#note(key.cacheSalt); }
+      else this.#run();
+    }
+  }
+
+  /** What leaves next, none of what could not leave just now; nothing if all is within bounds. */
+  #pick(book: OrderBook, kept: ReadonlyMap<string, ObjectKey>): Map<string, TrackedObject> {
+    const { quotas, bounds, isProtected } = this.#options;
+    const picked = new Map<string, TrackedObject>();
+    let pickedBytes = 0;
+    const pick = (objects: Iterable<TrackedObject>, excess: number): void => {
+      let left = excess;
+      for (const object of objects) {
+        if (left <= 0 || picked.size === REMOVAL_BATCH) break;
+        const { key, bytes } = object;
+        if (kept.has(key.id) || picked.has(key.id) || isProtected(key)) continue;
+        picked.set(key.id, object);
+        pickedBytes += bytes;
+        left -= bytes;
+      }
+    };
+    for (const salt of this.#overSalts) {
+      if (picked.size === REMOVAL_BATCH) break;
+      const before = picked.size;
+      const limit = quotas.effective(salt).l2Bytes ?? Infinity;
+      pick(book.oldest(salt), book.bytesOf(salt) - limit);
+      if (picked.size === before) this.#overSalts.delete(salt);
+    }
+    if (this.#isShrinking && bounds !== undefined) {
+      pick(book.oldest(), book.bytes - pickedBytes - bounds.low);
+    }
+    return picked;
+  }
+
+  #seed(): void {
+    if (this.#book?.isSeeding === true) this.#options.track(this.#list(this.#book));
+  }
+
+  /** Finds out what the adapter held before. */
+  async #list(book: OrderBook): Promise<void> {
+    const { guard } = this.#options;
+    const { signal } = this.#stopping;
+    let isComplete = true;
+    const onIncomplete = (): void => void (isComplete = false);
+    for await (const object of guard.list({ signal, onIncomplete })) {
+      if (this.#book !== book) return;
+      book.seed({ key: object.key, bytes: object.byteLength });
+    }
+    if (this.#book !== book) return;
+    if (isComplete) book.endSeeding();
+    else this.#seedAgain.later();
+    this.applyQuotas(undefined);
+  }
+}
+
+/** Does something again later, each time after a longer while, until it is reset. */
+class Retry {
+  readonly #clock: Clock;
+  readonly #work: () => void;
+  #delayMs = FIRST_RETRY_MS;
+  #cancel: (() => void) | undefined;
+
+  constructor(clock: Clock, work: () => void) {
+    this.#clock = clock;
+    this.#work = work;
+  }
+
+  get isPending(): boolean {
+    return this.#cancel !== undefined;
+  }
+
+  later(): void {
+    if (this.isPending) return;
+    this.#cancel = this.#clock.schedule(() => {
+      this.#cancel = undefined;
+      this.#work();
+    }, this.#delayMs);
+    this.#delayMs = Math.min(2 * this.#delayMs, LAST_RETRY_MS);
+  }
+
+  reset(): void {
+    this.#delayMs = FIRST_RETRY_MS;
+  }
+
+  cancel(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.reset();
+  }
+}

@@ -1,0 +1,357 @@
+import type {
+  AdapterEnvironment,
+  L1MemoryDescription,
+  L2Adapter,
+  L2AdapterModule,
+} from "../l2/adapter.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import { parseAdapterConfig } from "../l2/adapter_config.ts";
+import { AdapterError, ConfigError } from "../l2/adapter_error.ts";
+import {
+  AdapterGuard,
+  type AdapterState,
+  type AdapterTimeouts,
+  type GuardListener,
+} from "../l2/adapter_guard.ts";
+import type { AdapterRegistry } from "../l2/adapter_registry.ts";
+import type { BreakerOptions } from "../l2/circuit_breaker.ts";
+import type { StagingPool } from "../memory/staging_pool.ts";
+import type { Clock } from "../runtime/clock.ts";
+import type { AdapterSet } from "./adapter_set.ts";
+import type { AdapterEviction, EvictionController } from "./eviction_controller.ts";
+import { parseEviction } from "./eviction_config.ts";
+import { migrate, type MigrationReport } from "./migration.ts";
+import type { StoreController } from "./store_controller.ts";
+
+/** Time that an adapter has to open. */
+const OPEN_MS = 30_000;
+const REMOVE_MS = 30_000;
+/** Longest delay that timers of JavaScript hosts know. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+const MODES = ["drain", "migrate", "drop"];
+
+/** Configuration of one storage adapter: its type, and the keys that the type declares. */
+export interface L2Config {
+  /** Which adapter. */
+  readonly type: string;
+  /** How the cache bounds it, unless the adapter does that itself; see docs/adapters.md. */
+  readonly eviction?: unknown;
+  /** The keys of that adapter. */
+  readonly [key: string]: unknown;
+}
+
+/** An adapter of a cache. */
+export interface AdapterInfo {
+  /** Its id, which nobody else ever gets. */
+  readonly id: number;
+  /** Its type. */
+  readonly type: string;
+  /** Whether it takes everything, or is being removed. */
+  readonly state: AdapterState;
+  /** Whether it works. */
+  readonly isHealthy: boolean;
+}
+
+/** Options of `removeAdapter`. */
+export interface RemoveAdapterOptions {
+  /**
+   * - `drain`: it gets no more objects, and is closed when nobody uses it any more.
+   * - `migrate`: what it holds is copied to the other adapters before; it serves matches meanwhile.
+   * - `drop`: it is closed at once; what is under way is a miss, or comes from another adapter.
+   *
+   * @default {"drain"}
+   */
+  readonly mode?: "drain" | "migrate" | "drop";
+  /**
+   * Afterwards the call fails; the adapter stays on its way out, and can be removed again.
+   *
+   * @default {30000}
+   */
+  readonly timeoutMs?: number;
+}
+
+/** What `removeAdapter` did; all zero unless the mode was `migrate`. */
+export type RemoveAdapterReport = MigrationReport;
+
+/** How an {@linkcode AdapterManager} is set up. */
+export interface AdapterManagerOptions {
+  /** Which types there are. */
+  readonly registry: AdapterRegistry;
+  /** The adapters in use. */
+  readonly adapters: AdapterSet;
+  /** Which writes to them. */
+  readonly store: StoreController;
+  /** Which bounds them. */
+  readonly eviction: EvictionController;
+  /** Host memory for migrations. */
+  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Deadlines of adapter calls. */
+  readonly timeouts: AdapterTimeouts;
+  /** When a failing operation is left alone. */
+  readonly breaker: Partial<BreakerOptions>;
+  /** Device memory as it is now. */
+  readonly l1Memory: () => L1MemoryDescription;
+  /** Whether an object is being forgotten. */
+  readonly isBarred: (key: ObjectKey) => boolean;
+  /** What listens to an adapter. */
+  readonly listenerOf: (guard: AdapterGuard) => GuardListener;
+  /** Told when an adapter was removed. */
+  readonly onRemoved: (guard: AdapterGuard) => void;
+}
+
+/** A configuration that can work. */
+export interface CheckedConfig {
+  /** The module of its type. */
+  readonly module: L2AdapterModule;
+  /** What the adapter gets. */
+  readonly values: Record<string, never>;
+  /** How the cache bounds it. */
+  readonly eviction: AdapterEviction | undefined;
+}
+
+/** A time limit; it ends too when the cache is closed. */
+interface Limit extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/** Opens, lists and removes adapters while the cache is in use. */
+export class AdapterManager {
+  readonly #options: AdapterManagerOptions;
+  readonly #stopping = new AbortController();
+  readonly #closing = new AbortController();
+  readonly #removals = new Set<Promise<unknown>>();
+  readonly #copies = new Set<Promise<void>>();
+  /** Why adapters that are on their way out are still there. */
+  readonly #stuck = new Map<AdapterGuard, string>();
+  #nextId = 0;
+
+  /** Opens nothing yet. */
+  constructor(options: AdapterManagerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Opens an adapter, and uses it behind the others from now on.
+   *
+   * @returns Its id.
+   * @throws {ConfigError} If its configuration cannot work.
+   * @throws {AdapterError} If it does not open in time.
+   */
+  async add(checked: CheckedConfig): Promise<number> {
+    const { module, values, eviction } = checked;
+    const { clock, timeouts, breaker, adapters, l1Memory, listenerOf } = this.#options;
+    const early: AdapterError[] = [];
+    const opened: { guard?: AdapterGuard } = {};
+    const environment: AdapterEnvironment = {
+      clock,
+      signal: this.#closing.signal,
+      l1Memory: l1Memory(),
+      onError: (error) => {
+        if (opened.guard === undefined) early.push(error);
+        else opened.guard.reportError(error);
+      },
+    };
+    const adapter = await this.#open(module, values, environment);
+    const id = this.#nextId++;
+    const guard = new AdapterGuard(adapter, { id, type: module.type, clock, timeouts, breaker });
+    opened.guard = guard;
+    for (const error of early) guard.reportError(error);
+    if (this.#stopping.signal.aborted) {
+      await guard.close();
+      throw this.#stopping.signal.reason;
+    }
+    guard.addListener(listenerOf(guard));
+    this.#options.eviction.attach(guard, eviction);
+    adapters.add(guard);
+    return id;
+  }
+
+  /**
+   * Removes an adapter.
+   *
+   * @throws {RangeError} If there is none with that id, or the time is none.
+   * @throws {ConfigError} If the mode is unknown, or its objects cannot be migrated.
+   * @throws {AdapterError} If it takes too long, or objects could not be migrated.
+   */
+  async remove(id: number, options: RemoveAdapterOptions = {}): Promise<RemoveAdapterReport> {
+    const { adapters } = this.#options;
+    const { mode = "drain", timeoutMs = REMOVE_MS } = options;
+    const guard = adapters.get(id);
+    if (guard === undefined) {
+      const ids = adapters.all.map((other) => other.id).join(", ");
+      throw new RangeError(`No adapter has id ${id}: there are ${ids === "" ? "none" : ids}`);
+    }
+    this.#checkRemoval(guard, mode, timeoutMs);
+    this.#stuck.delete(guard);
+    const removal = this.#remove(guard, mode, timeoutMs);
+    return await track(this.#removals, removal);
+  }
+
+  async #remove(
+    guard: AdapterGuard,
+    mode: NonNullable<RemoveAdapterOptions["mode"]>,
+    timeoutMs: number,
+  ): Promise<RemoveAdapterReport> {
+    const { adapters, store, eviction, onRemoved } = this.#options;
+    let report = { copiedObjects: 0, copiedBytes: 0, presentObjects: 0, failedObjects: 0 };
+    const text = `Not removed within ${timeoutMs} ms: call again to go on, or with mode "drop"`;
+    try {
+      using limit = this.#limit(timeoutMs, text);
+      const { signal } = limit;
+      adapters.retire(guard);
+      if (mode !== "drop") await inTime(store.emptied(guard), signal);
+      if (mode === "migrate") report = await inTime(this.#migrate(guard, signal), signal);
+      guard.drain();
+      if (mode === "drop") store.abandon(guard);
+      else await guard.idle(signal);
+    } catch (cause) {
+      const error = new AdapterError({ adapter: guard.type, operation: "remove", cause });
+      if (adapters.get(guard.id) === guard) this.#stuck.set(guard, error.message);
+      throw error;
+    }
+    eviction.detach(guard);
+    this.#stuck.delete(guard);
+    if (adapters.remove(guard)) onRemoved(guard);
+    await guard.close();
+    return report;
+  }
+
+  async #migrate(guard: AdapterGuard, signal: AbortSignal): Promise<RemoveAdapterReport> {
+    const { adapters, scratch, isBarred } = this.#options;
+    guard.migrate();
+    const report = await migrate({
+      from: guard,
+      to: () => adapters.storing,
+      scratch,
+      signal,
+      isBarred,
+      track: (work) => void track(this.#copies, work),
+    });
+    if (report.failedObjects === 0) return report;
+    throw new Error(
+      `${report.failedObjects} objects could not be copied: call again, or with mode "drain"`,
+    );
+  }
+
+  /** Resolves when no batch that is being copied now is under way any more. */
+  async copied(): Promise<void> {
+    await Promise.allSettled(this.#copies);
+  }
+
+  /** Which adapters are on their way out and still there, and why. */
+  problems(): string[] {
+    return [...this.#stuck].map(([{ id, type }, problem]) => `adapter ${id} (${type}): ${problem}`);
+  }
+
+  /** The adapters, the preferred one first. */
+  list(): AdapterInfo[] {
+    return this.#options.adapters.all.map((guard) => {
+      const { id, type, state, isHealthy } = guard.reportStatus();
+      return { id, type, state, isHealthy };
+    });
+  }
+
+  /** Lets what is being opened or removed fail; the adapters that are there still work. */
+  stop(): void {
+    this.#stopping.abort(new Error("Cache is closed: open another"));
+  }
+
+  /** Closes all adapters. */
+  async close(): Promise<void> {
+    this.stop();
+    this.#closing.abort();
+    await Promise.all(this.#options.adapters.all.map((guard) => guard.close()));
+    await Promise.allSettled([...this.#removals, ...this.#copies]);
+  }
+
+  #checkRemoval(guard: AdapterGuard, mode: string, timeoutMs: number): void {
+    if (!(timeoutMs >= 0)) {
+      throw new RangeError(`timeoutMs must be at least 0: received ${timeoutMs}`);
+    }
+    const expected = MODES.includes(mode)
+      ? mode === "migrate" ? this.#whyNoMigration(guard) : undefined
+      : MODES.map((known) => `"${known}"`).join(", ");
+    if (expected === undefined) return;
+    const adapter = `removeAdapter(${guard.id})`;
+    throw new ConfigError({ adapter, key: "mode", expected, received: mode });
+  }
+
+  #whyNoMigration(guard: AdapterGuard): string | undefined {
+    const instead = `"drain" or "drop", because`;
+    if (!guard.canList) return `${instead} a ${guard.type} adapter cannot list its objects`;
+    if (!guard.takesLookups) return `${instead} the adapter is being drained already`;
+    if (this.#options.adapters.storing.some((other) => other !== guard)) return undefined;
+    return `${instead} there is no other adapter to copy to`;
+  }
+
+  #limit(ms: number, text: string): Limit {
+    const { clock } = this.#options;
+    const late = new AbortController();
+    const end = (): void => late.abort(new DOMException(text, "TimeoutError"));
+    const cancel = ms === Infinity ? () => {} : clock.schedule(end, Math.min(ms, MAX_TIMER_MS));
+    return {
+      signal: AbortSignal.any([late.signal, this.#stopping.signal]),
+      [Symbol.dispose]: cancel,
+    };
+  }
+
+  async #open(
+    module: L2AdapterModule,
+    values: Record<string, never>,
+    environment: AdapterEnvironment,
+  ): Promise<L2Adapter> {
+    using limit = this.#limit(OPEN_MS, `Not open within ${OPEN_MS} ms`);
+    const opening = (async () => await module.create(values, environment))();
+    try {
+      return await inTime(opening, limit.signal);
+    } catch (cause) {
+      // What opens after all is nobody's.
+      opening.then((adapter) => adapter[Symbol.asyncDispose]()).catch(() => {});
+      if (cause !== limit.signal.reason) throw cause;
+      throw new AdapterError({ adapter: module.type, operation: "open", cause });
+    }
+  }
+}
+
+/**
+ * Finds the module of a configuration and checks its values.
+ *
+ * @throws {ConfigError} If the type is unknown or a value cannot work.
+ */
+export async function checkConfig(
+  registry: AdapterRegistry,
+  config: L2Config,
+): Promise<CheckedConfig> {
+  if (typeof config?.type !== "string") {
+    const expected = "objects with a text type";
+    throw new ConfigError({ adapter: "l2", expected, received: config });
+  }
+  const module = await registry.resolve(config.type);
+  const { eviction, ...rest } = config;
+  const isOwn = eviction === undefined || "eviction" in module.config;
+  return {
+    module,
+    // The values have the types that this very module declares.
+    values: parseAdapterConfig(module, isOwn ? config : rest) as Record<string, never>,
+    eviction: isOwn ? undefined : parseEviction(config.type, eviction),
+  };
+}
+
+function inTime<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) return Promise.reject(signal.reason);
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  const giveUp = (): void => reject(signal.reason);
+  signal.addEventListener("abort", giveUp, { once: true });
+  work.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
+  return promise;
+}
+
+/** Keeps work in a set until it has ended. */
+function track<T>(running: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
+  running.add(work);
+  const ended = (): void => void running.delete(work);
+  work.then(ended, ended);
+  return work;
+}

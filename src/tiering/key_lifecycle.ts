@@ -1,0 +1,464 @@
+import { getLogger } from "@logtape/logtape";
+import { type ObjectKey, validateCacheSalt, validateModelName } from "../keys/object_key.ts";
+import type { L1Cache } from "../l1/l1_cache.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { type Clock, wait } from "../runtime/clock.ts";
+import { REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
+
+/** How often an object is tried again that an adapter did not remove at first. */
+const FURTHER_TRIES = 3;
+const TRY_AGAIN_MS = 100;
+/** Expired objects that are still in an adapter are tried again after this time, then later. */
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 60_000;
+/** Longest delay that timers of JavaScript hosts know. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** What is to be forgotten: some objects, all under a cache salt, or all of a model. */
+export type ForgetSelector =
+  | { readonly keys: readonly ObjectKey[] }
+  | { readonly salt: string }
+  | { readonly model: string };
+
+/** What was forgotten where. */
+export interface ForgetReport {
+  /** Objects and bytes that left device memory. */
+  readonly l1: { readonly objects: number; readonly bytes: number };
+  /** The adapters. */
+  readonly adapters: readonly {
+    /** Number of the adapter within the cache. */
+    readonly id: number;
+    /** Its type. */
+    readonly type: string;
+    /** Objects that were removed from it. */
+    readonly objects: number;
+    /** Their bytes. */
+    readonly bytes: number;
+    /** Whether it is sure that it holds none of them any more. */
+    readonly complete: boolean;
+    /** Why that is not sure, and what to do. */
+    readonly problem?: string;
+  }[];
+}
+
+/** State of a {@linkcode KeyLifecycle}. */
+export interface LifecycleStatus {
+  /** Keys that are pinned. */
+  readonly pinned: number;
+  /** Keys whose objects are going to expire, or have expired and are still in an adapter. */
+  readonly expiring: number;
+  /** Removals under way. */
+  readonly forgetting: number;
+}
+
+/** How a {@linkcode KeyLifecycle} is set up. */
+export interface KeyLifecycleOptions {
+  /** Device memory. */
+  readonly l1: L1Cache;
+  /** The adapters in use now. */
+  readonly adapters: () => readonly AdapterGuard[];
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Resolves when nothing that is to be forgotten is on its way into an adapter. */
+  readonly beforeForget?: (isForgotten: (key: ObjectKey) => boolean) => Promise<void>;
+}
+
+/** What a selector means. */
+interface Target {
+  readonly test: (key: ObjectKey) => boolean;
+  /** The keys, if they are known. */
+  readonly keys?: readonly ObjectKey[];
+  /** The only model, if that is known. */
+  readonly model?: string;
+}
+
+interface Expiration {
+  readonly key: ObjectKey;
+  readonly at: number;
+  /** How often the object could not be removed everywhere. */
+  readonly attempts: number;
+}
+
+type AdapterReport = ForgetReport["adapters"][number];
+
+const logger = getLogger(["kvtier", "lifecycle"]);
+
+/** Decides how long objects live, in all tiers at once: pinned, for a while, or no longer. */
+export class KeyLifecycle implements Disposable {
+  readonly #options: KeyLifecycleOptions;
+  readonly #pinned = new Map<string, ObjectKey>();
+  readonly #expirations = new Map<string, Expiration>();
+  readonly #queue = new ExpirationQueue();
+  /** Objects that have expired and may still be in an adapter. */
+  readonly #overdue = new Map<string, Expiration>();
+  readonly #forgotten = new Set<Target["test"]>();
+  readonly #closing = new AbortController();
+  #timerAt = Infinity;
+  #cancelTimer = (): void => {};
+
+  /** Starts nothing yet. */
+  constructor(options: KeyLifecycleOptions) {
+    this.#options = options;
+  }
+
+  /** Keeps what is or comes under these keys from being evicted, until {@linkcode unpin}. */
+  pin(keys: readonly ObjectKey[]): void {
+    for (const key of keys) this.#pinned.set(key.id, key);
+    this.#options.l1.protect(keys);
+  }
+
+  /** Takes {@linkcode pin} back; what is not pinned stays so. */
+  unpin(keys: readonly ObjectKey[]): void {
+    for (const { id } of keys) this.#pinned.delete(id);
+    this.#options.l1.unprotect(keys);
+  }
+
+  /** Whether a key is pinned. */
+  isPinned(key: ObjectKey): boolean {
+    return this.#pinned.has(key.id);
+  }
+
+  /**
+   * Removes objects from every tier after `ms` milliseconds; a later call for the same key replaces
+   * this one, and `null` takes it back. What an adapter cannot remove then is tried again.
+   *
+   * @throws {RangeError} If `ms` is negative or not finite.
+   */
+  ttl(keys: readonly ObjectKey[], ms: number | null): void {
+    if (ms !== null && !(Number.isFinite(ms) && ms >= 0)) {
+      throw new RangeError(`Life must be at least 0 ms, or null: received ${ms}`);
+    }
+    const now = this.#options.clock.now();
+    for (const key of keys) {
+      this.#overdue.delete(key.id);
+      if (ms === null) this.#expirations.delete(key.id);
+      else this.#expect({ key, at: now + ms, attempts: 0 });
+    }
+    this.#setTimer();
+  }
+
+  /** Whether nobody must load an object now, because it is being forgotten. */
+  isBarred(key: ObjectKey): boolean {
+    if (this.#overdue.size > 0 && this.#overdue.has(key.id)) return true;
+    if (this.#forgotten.size === 0) return false;
+    for (const test of this.#forgotten) {
+      if (test(key)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Removes objects from every tier, their pins and lives too. An adapter that does not do it is
+   * named in the answer, with what to do about it.
+   *
+   * @throws {TypeError} If the selector has not exactly one of `keys`, `salt` and `model`, or one
+   * that no object can have.
+   */
+  async forget(selector: ForgetSelector): Promise<ForgetReport> {
+    const target = parseSelector(selector);
+    for (const marks of [this.#expirations, this.#overdue]) {
+      for (const { key } of chosen(marks, target, ({ key }) => key)) marks.delete(key.id);
+    }
+    this.#setTimer();
+    return await this.#forget(target);
+  }
+
+  /** Counters now. */
+  reportStatus(): LifecycleStatus {
+    return {
+      pinned: this.#pinned.size,
+      expiring: new Set([...this.#expirations.keys(), ...this.#overdue.keys()]).size,
+      forgetting: this.#forgotten.size,
+    };
+  }
+
+  /** Lets nothing expire any more; what is being forgotten is not tried again. */
+  [Symbol.dispose](): void {
+    this.#closing.abort();
+    this.#cancelTimer();
+    this.#expirations.clear();
+    this.#overdue.clear();
+  }
+
+  /** Up to the first wait this happens at once: L1 has nothing left when it returns. */
+  async #forget(target: Target): Promise<ForgetReport> {
+    const { l1, adapters, beforeForget } = this.#options;
+    const { test } = target;
+    this.#forgotten.add(test);
+    try {
+      this.unpin(chosen(this.#pinned, target, (key) => key));
+      const first = l1.forget(test);
+      await beforeForget?.(test);
+      const removed = await Promise.all(adapters().map((guard) => this.#forgetIn(guard, target)));
+      // What was on its way from an adapter when this began.
+      const second = l1.forget(test);
+      return {
+        l1: { objects: first.objects + second.objects, bytes: first.bytes + second.bytes },
+        adapters: removed,
+      };
+    } finally {
+      this.#forgotten.delete(test);
+    }
+  }
+
+  async #forgetIn(guard: AdapterGuard, target: Target): Promise<AdapterReport> {
+    const { id, type } = guard;
+    const incapable = incapacity(guard, target);
+    if (incapable !== undefined) {
+      return { id, type, objects: 0, bytes: 0, complete: false, problem: incapable };
+    }
+    const problems: string[] = [];
+    const keys = target.keys ?? await this.#listKeys(guard, target, problems);
+    const { objects, bytes } = await this.#removeFrom(guard, keys, problems);
+    const { hungCalls } = guard.reportStatus();
+    if (hungCalls > 0) {
+      problems.push(`${hungCalls} calls hang, and may store something yet: forget again later`);
+    }
+    const complete = problems.length === 0;
+    const report = { id, type, objects, bytes, complete };
+    return complete ? report : { ...report, problem: problems.join("; ") };
+  }
+
+  /** The keys in an adapter that a target names; what was not listed is a problem. */
+  async #listKeys(
+    guard: AdapterGuard,
+    { test, model }: Target,
+    problems: string[],
+  ): Promise<ObjectKey[]> {
+    const keys: ObjectKey[] = [];
+    const { signal } = this.#closing;
+    const onIncomplete = (): void => {
+      problems.push(`not all objects could be listed: forget again later${lastErrorOf(guard)}`);
+    };
+    const options = { signal, onIncomplete, ...(model === undefined ? {} : { model }) };
+    for await (const { key } of guard.list(options)) {
+      if (test(key)) keys.push(key);
+    }
+    return keys;
+  }
+
+  async #removeFrom(
+    guard: AdapterGuard,
+    keys: readonly ObjectKey[],
+    problems: string[],
+  ): Promise<{ objects: number; bytes: number }> {
+    const { clock } = this.#options;
+    const { signal } = this.#closing;
+    const sum = { objects: 0, bytes: 0 };
+    let left = keys;
+    for (let tries = 0; left.length > 0; tries++) {
+      const locked: ObjectKey[] = [];
+      const unknown: ObjectKey[] = [];
+      let isSkipped = false;
+      for (let i = 0; i < left.length; i += REMOVAL_BATCH) {
+        const batch = left.slice(i, i + REMOVAL_BATCH);
+        if (isSkipped) {
+          unknown.push(...batch);
+          continue;
+        }
+        const removal = await removeObjects(guard, batch);
+        sum.objects += removal.objects;
+        sum.bytes += removal.bytes;
+        locked.push(...removal.locked);
+        unknown.push(...removal.unknown);
+        isSkipped = removal.isSkipped;
+      }
+      left = [...locked, ...unknown];
+      const isLastTry = isSkipped || tries === FURTHER_TRIES || signal.aborted;
+      if (isLastTry && locked.length > 0) {
+        problems.push(`${locked.length} objects are in use: forget again later`);
+      }
+      if (isLastTry && unknown.length > 0) problems.push(failureOf(guard, unknown.length));
+      if (isLastTry) break;
+      if (left.length > 0) await wait(clock, TRY_AGAIN_MS, signal);
+    }
+    return sum;
+  }
+
+  #expect(expiration: Expiration): void {
+    this.#expirations.set(expiration.key.id, expiration);
+    this.#queue.push(expiration);
+    if (this.#queue.size > 2 * this.#expirations.size + 64) {
+      this.#queue.reset(this.#expirations.values());
+    }
+  }
+
+  #isCurrent(expiration: Expiration): boolean {
+    return this.#expirations.get(expiration.key.id) === expiration;
+  }
+
+  #setTimer(): void {
+    if (this.#closing.signal.aborted) return;
+    let next = this.#queue.first;
+    while (next !== undefined && !this.#isCurrent(next)) {
+      this.#queue.shift();
+      next = this.#queue.first;
+    }
+    const at = next?.at ?? Infinity;
+    if (at === this.#timerAt) return;
+    this.#cancelTimer();
+    this.#timerAt = at;
+    if (next === undefined) return;
+    const { clock } = this.#options;
+    const delayMs = Math.min(Math.max(0, at - clock.now()), MAX_TIMER_MS);
+    this.#cancelTimer = clock.schedule(() => {
+      this.#timerAt = Infinity;
+      this.#expire();
+    }, delayMs);
+  }
+
+  #expire(): void {
+    const now = this.#options.clock.now();
+    const due: Expiration[] = [];
+    let next = this.#queue.first;
+    while (next !== undefined && (next.at <= now || !this.#isCurrent(next))) {
+      this.#queue.shift();
+      if (this.#isCurrent(next)) {
+        this.#expirations.delete(next.key.id);
+        this.#overdue.set(next.key.id, next);
+        due.push(next);
+      }
+      next = this.#queue.first;
+    }
+    this.#setTimer();
+    if (due.length === 0) return;
+    this.#forgetExpired(due).catch((error: unknown) => {
+      logger.error("Expired objects could not be removed: {error}", { error });
+      this.#settle(due, true);
+    });
+  }
+
+  async #forgetExpired(due: readonly Expiration[]): Promise<void> {
+    const target = keysTarget(due.map(({ key }) => key));
+    const { adapters } = await this.#forget(target);
+    const failed = adapters.filter(({ complete }) => !complete);
+    for (const { id, type, problem } of failed) {
+      logger.warn("{type}: expired objects may still be there: {problem}", { id, type, problem });
+    }
+    const guards = this.#options.adapters();
+    const mayPass = failed.some(({ id }) =>
+      guards.some((guard) => guard.id === id && incapacity(guard, target) === undefined)
+    );
+    this.#settle(due, mayPass);
+  }
+
+  /** Lets expired objects go, or expire again, unless that was decided otherwise meanwhile. */
+  #settle(due: readonly Expiration[], isAgain: boolean): void {
+    if (this.#closing.signal.aborted) return;
+    const now = this.#options.clock.now();
+    for (const expired of due) {
+      const { key, attempts } = expired;
+      if (this.#overdue.get(key.id) !== expired) continue;
+      if (isAgain) {
+        const delayMs = Math.min(FIRST_RETRY_MS * 2 ** attempts, LAST_RETRY_MS);
+        this.#expect({ key, at: now + delayMs, attempts: attempts + 1 });
+      } else {
+        this.#overdue.delete(key.id);
+      }
+    }
+    this.#setTimer();
+  }
+}
+
+/** A binary heap, the earliest first. */
+class ExpirationQueue {
+  #heap: Expiration[] = [];
+
+  get size(): number {
+    return this.#heap.length;
+  }
+
+  get first(): Expiration | undefined {
+    return this.#heap[0];
+  }
+
+  /** Replaces all. */
+  reset(expirations: Iterable<Expiration>): void {
+    // What is sorted is a heap.
+    this.#heap = [...expirations].sort((a, b) => a.at - b.at);
+  }
+
+  push(expiration: Expiration): void {
+    const heap = this.#heap;
+    let i = heap.length;
+    while (i > 0) {
+      const parent = (i - 1) >>> 1;
+      const above = heap[parent] as Expiration;
+      if (above.at <= expiration.at) break;
+      heap[i] = above;
+      i = parent;
+    }
+    heap[i] = expiration;
+  }
+
+  shift(): void {
+    const heap = this.#heap;
+    const last = heap.pop();
+    if (last === undefined || heap.length === 0) return;
+    let i = 0;
+    for (;;) {
+      let child = 2 * i + 1;
+      if (child >= heap.length) break;
+      const right = heap[child + 1];
+      if (right !== undefined && right.at < (heap[child] as Expiration).at) child++;
+      const below = heap[child] as Expiration;
+      if (below.at >= last.at) break;
+      heap[i] = below;
+      i = child;
+    }
+    heap[i] = last;
+  }
+}
+
+function parseSelector(selector: ForgetSelector): Target {
+  const { keys, salt, model }: { keys?: readonly ObjectKey[]; salt?: string; model?: string } =
+    selector;
+  const given = Object.entries({ keys, salt, model }).filter(([, value]) => value !== undefined);
+  if (given.length !== 1) {
+    const names = given.map(([name]) => name).join(" and ");
+    throw new TypeError(
+      `Selector must have one of keys, salt and model: received ${names === "" ? "none" : names}`,
+    );
+  }
+  if (keys !== undefined) return keysTarget(keys);
+  try {
+    if (salt !== undefined) validateCacheSalt(salt);
+    if (model !== undefined) validateModelName(model);
+  } catch (cause) {
+    throw new TypeError(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+  if (model !== undefined) return { test: (key) => key.model === model, model };
+  return { test: (key) => key.cacheSalt === salt };
+}
+
+function keysTarget(keys: readonly ObjectKey[]): Target {
+  const own = new Map(keys.map((key) => [key.id, key]));
+  return { test: ({ id }) => own.has(id), keys: [...own.values()] };
+}
+
+/** Those of some marks that a target names. */
+function chosen<T>(
+  marks: ReadonlyMap<string, T>,
+  { keys, test }: Target,
+  keyOf: (mark: T) => ObjectKey,
+): T[] {
+  if (keys === undefined) return [...marks.values()].filter((mark) => test(keyOf(mark)));
+  return keys.flatMap(({ id }) => marks.get(id) ?? []);
+}
+
+/** Why an adapter can never remove what a target names, and what to do; if it can, `undefined`. */
+function incapacity(guard: AdapterGuard, { keys }: Target): string | undefined {
+  if (guard.state === "closed") return "it is closed: add it again, and forget again";
+  if (!guard.canDelete) return "it cannot delete objects: remove them where it keeps them";
+  if (keys !== undefined || guard.canList) return undefined;
+  return "it cannot list objects: forget them by their keys, or remove them where it keeps them";
+}
+
+function failureOf(guard: AdapterGuard, count: number): string {
+  return `${count} objects may still be there: forget again later${lastErrorOf(guard)}`;
+}
+
+function lastErrorOf(guard: AdapterGuard): string {
+  const { lastError } = guard.reportStatus();
+  return lastError === undefined ? "" : ` (${lastError})`;
+}

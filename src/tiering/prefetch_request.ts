@@ -1,0 +1,321 @@
+import type { ObjectLayout } from "../keys/kv_layout.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { L1Cache, L1Pin, ReadReservation, WriteReservation } from "../l1/l1_cache.ts";
+import { sealedBytes } from "../l2/object_trailer.ts";
+import type { MemoryRange } from "../memory/memory_device.ts";
+import { firstNeeded, type KeyRow, usablePrefix } from "./key_rows.ts";
+
+/** The longest prefix that could be had, pinned. */
+export interface PrefetchResult {
+  /** How many chunks it has. */
+  readonly length: number;
+  /** For each row the pins of the chunks that are needed for it, in order. */
+  readonly pins: readonly (readonly L1Pin[])[];
+  /** How many of the pinned objects were in L1 before. */
+  readonly l1Objects: number;
+}
+
+/** Which objects a request needs from the adapters. */
+export interface PrefetchPlan {
+  /** How many chunks the prefix then has. */
+  readonly length: number;
+  /** The cells that are needed for it and are not pinned. */
+  readonly cells: readonly number[];
+}
+
+/** Room in L1 for the objects of one batch. */
+export interface StagedBatch {
+  /** Tells this attempt to load the objects from others. */
+  readonly writer: string;
+  /** The cells that have room. */
+  readonly cells: readonly number[];
+  /** Where each of them goes. */
+  readonly ranges: readonly MemoryRange[];
+  /** Whether there was room for all that are to be loaded. */
+  readonly hasRoom: boolean;
+  /** Whether device memory ended before the batch did. */
+  readonly isOutOfMemory: boolean;
+}
+
+/**
+ * One call of `prefetch`: which of its objects are pinned so far, and whether the caller has its
+ * answer. An object is addressed by its *cell*, `chunk * rows + row`: of cells in order, no later
+ * one matters for a prefix that ends before an earlier one.
+ */
+export class PrefetchRequest {
+  /** What is asked for. */
+  readonly rows: readonly KeyRow[];
+  /** Resolves once, with what the caller gets. */
+  readonly published: Promise<PrefetchResult>;
+  readonly #l1: L1Cache;
+  readonly #id: number;
+  readonly #retains: (key: ObjectKey) => boolean;
+  readonly #isPinning: boolean;
+  readonly #pins: (L1Pin | undefined)[];
+  readonly #inL1 = new Set<number>();
+  readonly #answer = Promise.withResolvers<PrefetchResult>();
+  readonly #listeners = new Set<() => void>();
+  #isPublished = false;
+  #batches = 0;
+  /** No chunk from here on can be part of the prefix. */
+  #end: number;
+
+  /** Pins what is in L1. */
+  constructor(options: {
+    readonly id: number;
+    readonly rows: readonly KeyRow[];
+    readonly l1: L1Cache;
+    readonly retains: (key: ObjectKey) => boolean;
+    /** Whether the caller wants pins; else what is loaded is only to be there. */
+    readonly isPinning: boolean;
+  }) {
+    const { id, rows, l1 } = options;
+    this.rows = rows;
+    this.published = this.#answer.promise;
+    // Who asked may have left before it could wait for the answer.
+    this.published.catch(() => {});
+    this.#l1 = l1;
+    this.#id = id;
+    this.#retains = options.retains;
+    this.#isPinning = options.isPinning;
+    this.#end = rows[0]?.keys.length ?? 0;
+    this.#pins = new Array(this.#end * rows.length).fill(undefined);
+    for (const [r, { keys }] of rows.entries()) {
+      for (const [chunk, reservation] of l1.reserveRead(keys).entries()) {
+        const cell = chunk * rows.length + r;
+        if (this.#keep(cell, reservation)) this.#inL1.add(cell);
+      }
+    }
+  }
+
+  /** Whether the caller has its answer. */
+  get isPublished(): boolean {
+    return this.#isPublished;
+  }
+
+  /** Calls `listener` when the caller gets its answer; returns a function that ends that. */
+  onPublished(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** No chunk from here on can be part of the prefix. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** Key of a cell. */
+  key(cell: number): ObjectKey {
+    return this.#row(cell).keys[this.chunkOf(cell)] as ObjectKey;
+  }
+
+  /** Layout of a cell. */
+  layout(cell: number): ObjectLayout {
+    return this.#row(cell).layout;
+  }
+
+  /** Chunk of a cell. */
+  chunkOf(cell: number): number {
+    return Math.floor(cell / this.rows.length);
+  }
+
+  /** Bytes of an object as an adapter has it. */
+  bytes(cell: number): number {
+    return sealedBytes(this.key(cell), this.layout(cell));
+  }
+
+  /** Whether an object is pinned. */
+  has(cell: number): boolean {
+    return this.#pins[cell] !== undefined;
+  }
+
+  /** Cells that can be part of the prefix and are not pinned. */
+  missing(): number[] {
+    const cells: number[] = [];
+    for (let cell = 0; cell < this.#end * this.rows.length; cell++) {
+      if (this.#pins[cell] === undefined) cells.push(cell);
+    }
+    return cells;
+  }
+
+  /** What the longest prefix needs, if those for which `canHave` holds can be had. */
+  plan(canHave: (cell: number) => boolean): PrefetchPlan {
+    const { rows } = this;
+    const length = usablePrefix(
+      rows,
+      this.#end,
+      (r, chunk) => this.has(chunk * rows.length + r) || canHave(chunk * rows.length + r),
+    );
+    const cells: number[] = [];
+    for (let cell = 0; cell < length * rows.length; cell++) {
+      if (this.has(cell)) continue;
+      if (this.chunkOf(cell) >= firstNeeded(this.#row(cell), length)) cells.push(cell);
+    }
+    return { length, cells };
+  }
+
+  /** Gives up everything from chunk `end` on. */
+  narrow(end: number): void {
+    if (this.#isPublished || end >= this.#end) return;
+    this.#end = end;
+    this.#release(end * this.rows.length);
+  }
+
+  /** Ends before an object for which there is no room, unless there are pins to give up for it. */
+  endBefore(cell: number): void {
+    if (this.#lastPinned <= this.chunkOf(cell)) this.narrow(this.chunkOf(cell));
+  }
+
+  /**
+   * Reserves room for objects that can still be part of the prefix; pins those that came into L1
+   * meanwhile. Where there is no room the prefix ends.
+   */
+  stage(batch: readonly number[]): StagedBatch {
+    const writer = `prefetch:${this.#id}:${this.#batches++}`;
+    const cells: number[] = [];
+    const ranges: MemoryRange[] = [];
+    let hasRoom = true;
+    let isOutOfMemory = false;
+    for (const cell of batch) {
+      if (this.#isPublished || this.chunkOf(cell) >= this.#end) break;
+      const reservation = this.#reserve(cell, writer);
+      if (reservation?.status === "success") {
+        cells.push(cell);
+        ranges.push(reservation.range);
+      } else if (reservation?.status === "key-not-writable") {
+        this.pin(cell);
+      } else {
+        this.narrow(this.chunkOf(cell));
+        hasRoom = false;
+        isOutOfMemory = isFull(reservation);
+        break;
+      }
+    }
+    return { writer, cells, ranges, hasRoom, isOutOfMemory };
+  }
+
+  /** Whether the room of a staged object is still its own. */
+  isStaged(cell: number, writer: string): boolean {
+    return this.#l1.isReserved(this.key(cell), { writer });
+  }
+
+  /**
+   * Makes staged objects resident; they are pinned if the caller still waits for them.
+   *
+   * @param onResident Called for each while it is sure to be there.
+   */
+  admit(cells: readonly number[], writer: string, onResident: (cell: number) => void): void {
+    const keys = cells.map((cell) => this.key(cell));
+    const reservations = this.#l1.finishWriteAndReserveRead(keys, { writer });
+    for (const [i, reservation] of reservations.entries()) {
+      const cell = cells[i] as number;
+      if (reservation.status === "success") onResident(cell);
+      this.#keep(cell, reservation);
+    }
+  }
+
+  /** Gives up what is still staged. */
+  unstage(cells: readonly number[], writer: string): void {
+    this.#l1.finishWriteAndDelete(cells.map((cell) => this.key(cell)), { writer });
+  }
+
+  /** Pins an object that is in L1. */
+  pin(cell: number): boolean {
+    const [reservation] = this.#l1.reserveRead([this.key(cell)]);
+    return reservation !== undefined && this.#keep(cell, reservation);
+  }
+
+  /** Answers the caller, once: with the pinned prefix, or with a reason why not. */
+  publish(reason?: unknown): void {
+    if (this.#isPublished) return;
+    if (reason === undefined) this.#refreshPins();
+    const { rows } = this;
+    const length = reason === undefined
+      ? usablePrefix(rows, this.#end, (r, chunk) => this.has(chunk * rows.length + r))
+      : 0;
+    const pins = rows.map((row, r): L1Pin[] => {
+      const needed: L1Pin[] = [];
+      for (let chunk = firstNeeded(row, length); chunk < length; chunk++) {
+        const cell = chunk * rows.length + r;
+        const pin = this.#pins[cell];
+        if (pin === undefined) continue;
+        needed.push(pin);
+        if (this.#isPinning) this.#pins[cell] = undefined;
+      }
+      return needed;
+    });
+    this.#isPublished = true;
+    for (const row of pins) this.#l1.touch(row.map(({ key }) => key));
+    this.#release(0);
+    for (const listener of this.#listeners) listener();
+    if (reason !== undefined) return this.#answer.reject(reason);
+    let l1Objects = 0;
+    for (const cell of this.#inL1) {
+      const chunk = this.chunkOf(cell);
+      if (chunk < length && chunk >= firstNeeded(this.#row(cell), length)) l1Objects++;
+    }
+    this.#answer.resolve({ length, pins, l1Objects });
+  }
+
+  /** Reserves room for an object; if there is none, pins behind it are given up for it. */
+  #reserve(cell: number, writer: string): WriteReservation | undefined {
+    const key = this.key(cell);
+    const options = { writer, temporary: !this.#retains(key) };
+    for (;;) {
+      const [reservation] = this.#l1.reserveWrite([key], this.layout(cell), options);
+      if (!isFull(reservation)) return reservation;
+      const last = this.#lastPinned;
+      if (last <= this.chunkOf(cell)) return reservation;
+      this.narrow(last);
+    }
+  }
+
+  /** Keeps a pin if it can be part of the prefix. */
+  #keep(cell: number, reservation: ReadReservation): boolean {
+    if (reservation.status !== "success") return false;
+    const { pin } = reservation;
+    const isWanted = !this.#isPublished && this.chunkOf(cell) < this.#end &&
+      this.#pins[cell] === undefined && isSameLayout(pin.layout, this.layout(cell));
+    if (isWanted) this.#pins[cell] = pin;
+    else this.#l1.finishRead([pin]);
+    return isWanted;
+  }
+
+  /**
+   * Drops pins that are void, because locks expire and devices are lost, and pins what came into L1
+   * without being waited for.
+   */
+  #refreshPins(): void {
+    if (!this.#l1.arePinned(this.#pins.filter((pin) => pin !== undefined))) {
+      for (const [cell, pin] of this.#pins.entries()) {
+        if (pin !== undefined && !this.#l1.isPinned(pin)) this.#pins[cell] = undefined;
+      }
+    }
+    for (const cell of this.missing()) {
+      if (this.#l1.has(this.key(cell))) this.pin(cell);
+    }
+  }
+
+  #release(fromCell: number): void {
+    const pins = this.#pins.splice(fromCell).filter((pin) => pin !== undefined);
+    if (pins.length > 0) this.#l1.finishRead(pins);
+  }
+
+  /** The last chunk with a pin; negative if there is none. */
+  get #lastPinned(): number {
+    return this.chunkOf(this.#pins.findLastIndex((pin) => pin !== undefined));
+  }
+
+  #row(cell: number): KeyRow {
+    return this.rows[cell % this.rows.length] as KeyRow;
+  }
+}
+
+function isSameLayout(a: ObjectLayout, b: ObjectLayout): boolean {
+  return a === b ||
+    (a.byteLength === b.byteLength && a.fingerprint.toHex() === b.fingerprint.toHex());
+}
+
+function isFull(reservation: WriteReservation | undefined): boolean {
+  return reservation?.status === "out-of-memory" || reservation?.status === "quota-exceeded";
+}

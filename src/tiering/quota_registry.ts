@@ -1,0 +1,96 @@
+import { validateCacheSalt } from "../keys/object_key.ts";
+
+/** Most bytes of the objects under one cache salt; what is left out has no limit. */
+export interface Quota {
+  /** In device memory. */
+  readonly l1Bytes?: number;
+  /** In each storage adapter. */
+  readonly l2Bytes?: number;
+}
+
+/** How many bytes the objects under each cache salt may have. */
+export class QuotaRegistry {
+  readonly #quotas = new Map<string, Quota>();
+  readonly #listeners = new Set<(salt: string | undefined) => void>();
+  #default: Quota = {};
+
+  /** The quota of every salt that has none of its own; no limit at first. */
+  get default(): Quota {
+    return this.#default;
+  }
+
+  /**
+   * Sets the quota of every salt that has none of its own.
+   *
+   * @throws {RangeError} If a number is not a safe integer of at least 0.
+   */
+  setDefault(quota: Quota): void {
+    this.#default = checkedQuota(quota);
+    this.#notify(undefined);
+  }
+
+  /**
+   * Sets the quota of a salt. What is too much then is removed at once, as far as it may leave.
+   *
+   * @throws {TypeError} If the salt has a forbidden character.
+   * @throws {RangeError} If the salt is too long, or a number is not a safe integer of at least 0.
+   */
+  set(salt: string, quota: Quota): void {
+    validateCacheSalt(salt);
+    this.#quotas.set(salt, checkedQuota(quota));
+    this.#notify(salt);
+  }
+
+  /** The quota that was set for a salt. */
+  get(salt: string): Quota | undefined {
+    return this.#quotas.get(salt);
+  }
+
+  /** The quota that holds for a salt: its own, or the default. */
+  effective(salt: string): Quota {
+    return this.#quotas.get(salt) ?? this.#default;
+  }
+
+  /**
+   * Gives a salt the default again.
+   *
+   * @returns Whether it had a quota of its own.
+   */
+  delete(salt: string): boolean {
+    const isDeleted = this.#quotas.delete(salt);
+    if (isDeleted) this.#notify(salt);
+    return isDeleted;
+  }
+
+  /** The quotas that were set, in the order of their salts. */
+  list(): { salt: string; quota: Quota }[] {
+    return [...this.#quotas].map(([salt, quota]) => ({ salt, quota }))
+      .sort((a, b) => a.salt < b.salt ? -1 : 1);
+  }
+
+  /**
+   * Calls `listener` after each change with the salt, or with `undefined` if it was the default.
+   *
+   * @returns A function that ends that.
+   */
+  onChange(listener: (salt: string | undefined) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #notify(salt: string | undefined): void {
+    for (const listener of this.#listeners) listener(salt);
+  }
+}
+
+function checkedQuota({ l1Bytes, l2Bytes }: Quota): Quota {
+  for (const [name, bytes] of Object.entries({ l1Bytes, l2Bytes })) {
+    if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes >= 0)) {
+      throw new RangeError(`${name} must be an integer of at least 0: received ${bytes}`);
+    }
+  }
+  return Object.freeze({
+    ...(l1Bytes === undefined ? {} : { l1Bytes }),
+    ...(l2Bytes === undefined ? {} : { l2Bytes }),
+  });
+}

@@ -1,0 +1,33 @@
+/** One line of a benchmark. */
+export interface Row {
+  /** Where the objects lay. */
+  readonly device: string;
+  /** What was done. */
+  readonly operation: string;
+  /** Size of an object. */
+  readonly objectBytes: number;
+  /** Median time, or time per something that the operation names. */
+  readonly medianMs: number;
+  /** Speed, where bytes moved. */
+  readonly gbps?: number;
+  /** Speed as a share of the plain loop's, where there is one. */
+  readonly ofLimit?: number;
+}
+
+/** The value in the middle. */
+export function median(values: readonly number[]): number {
+  return percentile(values, 0.5);
+}
+
+/** The value that a share of all values does not exceed. */
+export function percentile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN;
+}
+
+/** Milliseconds that something takes. */
+export async function time(run: () => unknown): Promise<number> {
+  const start = performance.now();
+  await run();
+  return performance.now() - start;
+}

@@ -1,0 +1,813 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import * as fc from "fast-check";
+import type { ObjectKey } from "../../src/keys/object_key.ts";
+import { L1Cache, type L1Pin, type L1Status } from "../../src/l1/l1_cache.ts";
+import { LruPolicy } from "../../src/l1/lru.ts";
+import type { DeviceBuffer, MemoryRange } from "../../src/memory/memory_device.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
+import { assertSameBytes } from "../support/bytes.ts";
+import { FragileDevice } from "../support/fragile_device.ts";
+import { testBytes, testKey, testLayout } from "../support/objects.ts";
+import { runs } from "../support/runs.ts";
+
+// Random calls of an L1Cache beside a model that is too simple to be wrong: lists that are searched
+// from the start, and no memory. Every status, event, counter and byte is compared.
+
+const SIZE = 256;
+const CAPACITY = 6;
+const SALTS = ["", "b"];
+const KEYS = Array.from({ length: 10 }, (_, n) => testKey(n, { cacheSalt: saltOf(n) }));
+const NUMBERS = new Map(KEYS.map(({ id }, n) => [id, n]));
+const BYTES = KEYS.map((key) => testBytes(key, SIZE));
+const LAYOUT = testLayout(SIZE);
+const WRITERS = ["store", "prefetch:1"];
+const WRITE_TTL_MS = 20;
+const READ_TTL_MS = 10;
+
+function saltOf(n: number): string {
+  return SALTS[n % SALTS.length] ?? "";
+}
+
+interface ModelEntry {
+  readonly n: number;
+  readonly writer: string;
+  range?: MemoryRange;
+  temporary: boolean;
+  /** Of the writer, then of the readers. */
+  expiresAt: number;
+  pins: Set<ModelPin>;
+  holds: number;
+}
+
+interface ModelPin {
+  readonly entry: ModelEntry;
+}
+
+interface Group {
+  entries: ModelEntry[];
+  finished: number;
+}
+
+/** What an L1Cache promises, for objects of one size; keys are numbers. */
+class Model {
+  now = 0;
+  capacity = CAPACITY;
+  isLost = false;
+  isDetached = false;
+  /** The first to leave comes first. */
+  residents: ModelEntry[] = [];
+  staged: ModelEntry[] = [];
+  /** Forgotten while they were read. */
+  leaving: ModelEntry[] = [];
+  /** Forgotten while they were written, by key and writer. */
+  readonly condemned = new Map<string, Group>();
+  readonly protected = new Set<number>();
+  readonly quotas = new Map<string, number>();
+  events: string[] = [];
+  evicted = 0;
+  outOfMemory = 0;
+  quotaExceeded = 0;
+  failedSlabs = 0;
+
+  reserve(
+    keys: readonly number[],
+    writer: string,
+    temporary: boolean,
+    rangeOf: (i: number) => MemoryRange | undefined,
+  ): L1Status[] {
+    if (this.isLost) return keys.map(() => "device-lost");
+    const writable = keys.map((n, i) => keys.indexOf(n) === i && this.#isWritable(n, writer));
+    const wanted = keys.filter((_, i) => writable[i]);
+    const failure = wanted.length === 0 ? null : this.#makeRoom(wanted, keys);
+    if (failure !== null) return keys.map(() => failure);
+    return keys.map((n, i) => {
+      if (writable[i] !== true) return "key-not-writable";
+      const expiresAt = this.now + WRITE_TTL_MS;
+      const entry: ModelEntry = { n, writer, temporary, expiresAt, pins: new Set(), holds: 0 };
+      entry.range = rangeOf(i) as MemoryRange;
+      this.staged.push(entry);
+      return "success";
+    });
+  }
+
+  finish(keys: readonly number[], writer: string): L1Status[] {
+    const admitted: ModelEntry[] = [];
+    const statuses = keys.map((n) => this.#admit(n, writer, admitted));
+    this.residents.push(...admitted.toReversed());
+    const written = admitted.filter(({ temporary }) => !temporary).map(({ n }) => n);
+    if (written.length > 0) this.events.push(`written ${written}`);
+    if (admitted.length > 0) this.events.push("admitted");
+    return statuses;
+  }
+
+  finishAndRead(keys: readonly number[], writer: string): (L1Status | ModelPin)[] {
+    const admitted: ModelEntry[] = [];
+    const pins = keys.map((n) => {
+      const status = this.#admit(n, writer, admitted);
+      if (status !== "success") return status;
+      return this.#pin(this.#find(n) ?? admitted.find((each) => each.n === n));
+    });
+    this.residents.push(...admitted.toReversed());
+    if (admitted.length > 0) this.events.push("admitted");
+    return pins;
+  }
+
+  abandon(keys: readonly number[], writer: string): L1Status[] {
+    return keys.map((n) => {
+      if (this.#finishCondemned(n, writer, true)) return "key-not-exist";
+      const entry = this.findStaged(n, writer);
+      if (entry === undefined) return "key-not-exist";
+      this.#drop(entry);
+      return "success";
+    });
+  }
+
+  read(keys: readonly number[]): (L1Status | ModelPin)[] {
+    return keys.map((n) => this.#pin(this.#find(n)));
+  }
+
+  giveUp(pins: readonly ModelPin[]): L1Status[] {
+    return pins.map((pin) => {
+      const { entry } = pin;
+      if (!this.#isReadable(entry)) return "key-not-exist";
+      if (!this.isPinned(pin)) return "key-in-wrong-state";
+      entry.pins.delete(pin);
+      if (entry.pins.size > 0) return "success";
+      if (this.leaving.includes(entry)) this.leaving = without(this.leaving, entry);
+      else if (entry.temporary && this.#mayLeave(entry)) this.#remove(entry, "temporary");
+      return "success";
+    });
+  }
+
+  touch(keys: readonly number[]): void {
+    for (const n of keys.toReversed()) {
+      const entry = this.#find(n);
+      if (entry !== undefined) this.residents = [...without(this.residents, entry), entry];
+    }
+  }
+
+  delete(keys: readonly number[]): L1Status[] {
+    return keys.map((n) => {
+      this.staged = this.staged.filter((each) => each.n !== n || this.isLocked(each));
+      const entry = this.#find(n);
+      if (entry === undefined) {
+        return this.staged.some((each) => each.n === n) ? "key-is-locked" : "key-not-exist";
+      }
+      if (entry.holds > 0 || this.isReading(entry)) return "key-is-locked";
+      this.#remove(entry, "deleted");
+      return "success";
+    });
+  }
+
+  clear(): void {
+    this.#reclaim();
+    for (const each of this.residents) if (this.#mayLeave(each)) this.#remove(each, "deleted");
+  }
+
+  forget(keys: readonly number[]): { objects: number; bytes: number } {
+    const resident = this.residents.filter(({ n }) => keys.includes(n));
+    const staged = this.staged.filter(({ n }) => keys.includes(n));
+    for (const entry of resident) {
+      this.#remove(entry, "forgotten");
+      if (this.isReading(entry)) this.leaving.push(entry);
+    }
+    for (const entry of staged) {
+      if (this.isLocked(entry)) this.#condemn(entry);
+      else this.#drop(entry);
+    }
+    const objects = resident.length + staged.length;
+    return { objects, bytes: objects * SIZE };
+  }
+
+  release(keys: readonly number[]): void {
+    for (const n of keys) {
+      const entry = this.#find(n);
+      if (entry === undefined || entry.holds > 0 || this.protected.has(n)) continue;
+      if (this.isReading(entry)) entry.temporary = true;
+      else this.#remove(entry, "released");
+    }
+  }
+
+  hold(keys: readonly number[]): string {
+    return keys.map((n) => {
+      const entry = this.#find(n);
+      if (entry !== undefined) entry.holds++;
+      return entry === undefined ? "0" : "1";
+    }).join("");
+  }
+
+  unhold(keys: readonly number[]): void {
+    for (const n of keys) {
+      const entry = this.#find(n);
+      if (entry !== undefined && entry.holds > 0) entry.holds--;
+    }
+  }
+
+  evictTo(objects: number): number {
+    const before = this.used;
+    if (before > objects) this.#reclaim();
+    while (this.used > objects && this.#evictFirst(() => true));
+    return (before - this.used) * SIZE;
+  }
+
+  evictSalt(salt: string, objects: number): number {
+    const before = this.usage(salt);
+    if (before > objects) this.#reclaim();
+    while (this.usage(salt) > objects && this.#evictFirst(({ n }) => saltOf(n) === salt));
+    return (before - this.usage(salt)) * SIZE;
+  }
+
+  victims(objects: number): number[] {
+    const mayLeave = this.residents
+      .filter((each) => !this.protected.has(each.n) && !this.isReading(each));
+    return mayLeave.slice(0, objects).map(({ n }) => n);
+  }
+
+  failSlab(buffer: DeviceBuffer, objectsInOthers: number): void {
+    const isThere = ({ range }: ModelEntry): boolean => range?.buffer === buffer;
+    this.failedSlabs++;
+    this.capacity = objectsInOthers;
+    this.staged = this.staged.filter((each) => !isThere(each));
+    this.leaving = this.leaving.filter((each) => !isThere(each));
+    for (const each of this.#allCondemned().filter(isThere)) this.#dropCondemned(each);
+    for (const each of this.residents.filter(isThere)) this.#remove(each, "device-lost");
+  }
+
+  detach(): void {
+    if (this.isDetached) return;
+    this.isDetached = true;
+    this.isLost = true;
+    for (const each of this.residents) this.#remove(each, "device-lost");
+    this.staged = [];
+    this.leaving = [];
+    this.condemned.clear();
+  }
+
+  attach(): void {
+    this.detach();
+    this.isDetached = false;
+    this.isLost = false;
+    this.capacity = CAPACITY;
+    this.failedSlabs = 0;
+  }
+
+  /** All that takes room. */
+  get all(): ModelEntry[] {
+    return [...this.residents, ...this.staged, ...this.leaving, ...this.#allCondemned()];
+  }
+
+  get used(): number {
+    return this.all.length;
+  }
+
+  get gone(): ModelEntry[] {
+    return [...this.leaving, ...this.#allCondemned()];
+  }
+
+  usage(salt: string): number {
+    return [...this.residents, ...this.staged].filter(({ n }) => saltOf(n) === salt).length;
+  }
+
+  isPinned(pin: ModelPin): boolean {
+    const { entry } = pin;
+    return !this.isLost && this.#isReadable(entry) && entry.pins.has(pin) && this.isReading(entry);
+  }
+
+  isReading({ pins, expiresAt }: ModelEntry): boolean {
+    return pins.size > 0 && this.now < expiresAt;
+  }
+
+  isLocked({ expiresAt }: ModelEntry): boolean {
+    return this.now < expiresAt;
+  }
+
+  findStaged(n: number, writer: string): ModelEntry | undefined {
+    return this.staged.find((each) => each.n === n && each.writer === writer);
+  }
+
+  #find(n: number): ModelEntry | undefined {
+    return this.residents.find((each) => each.n === n);
+  }
+
+  #isReadable(entry: ModelEntry): boolean {
+    return this.residents.includes(entry) || this.leaving.includes(entry);
+  }
+
+  #mayLeave(entry: ModelEntry): boolean {
+    return entry.holds === 0 && !this.protected.has(entry.n) && !this.isReading(entry);
+  }
+
+  #isWritable(n: number, writer: string): boolean {
+    if (this.#find(n) !== undefined) return false;
+    const before = this.findStaged(n, writer);
+    if (before !== undefined && this.isLocked(before)) return false;
+    if (before !== undefined) this.#drop(before);
+    return true;
+  }
+
+  #makeRoom(wanted: readonly number[], named: readonly number[]): L1Status | null {
+    const mayLeave = (): ModelEntry[] =>
+      this.residents.filter((each) => this.#mayLeave(each) && !named.includes(each.n));
+    const leave: ModelEntry[] = [];
+    for (const salt of new Set(wanted.map(saltOf))) {
+      const quota = this.quotas.get(salt) ?? Infinity;
+      const count = wanted.filter((n) => saltOf(n) === salt).length;
+      const excess = (): number => Math.ceil(this.usage(salt) + count - quota / SIZE);
+      if (excess() <= 0) continue;
+      this.#reclaim();
+      if (excess() <= 0) continue;
+      const own = mayLeave().filter(({ n }) => saltOf(n) === salt).slice(0, excess());
+      if (own.length < excess()) {
+        this.quotaExceeded++;
+        return "quota-exceeded";
+      }
+      leave.push(...own);
+    }
+    const missing = (): number => wanted.length - (this.capacity - this.used);
+    if (missing() > 0) this.#reclaim();
+    if (missing() > mayLeave().length) {
+      this.outOfMemory++;
+      return "out-of-memory";
+    }
+    for (const entry of leave) this.#evict(entry);
+    while (missing() > 0 && this.#evictFirst(({ n }) => !named.includes(n)));
+    return null;
+  }
+
+  #admit(n: number, writer: string, admitted: ModelEntry[]): L1Status {
+    if (this.isLost) return "device-lost";
+    if (this.#finishCondemned(n, writer, false)) return "key-not-exist";
+    const entry = this.findStaged(n, writer);
+    if (entry === undefined) return "key-not-exist";
+    if (!this.isLocked(entry)) return "key-in-wrong-state";
+    this.#drop(entry);
+    if (this.#find(n) === undefined && !admitted.some((each) => each.n === n)) admitted.push(entry);
+    return "success";
+  }
+
+  /** Nothing is decided before all writers under one tag have finished. */
+  #finishCondemned(n: number, writer: string, givesUp: boolean): boolean {
+    const group = this.condemned.get(`${n} ${writer}`);
+    if (group === undefined) return false;
+    const successor = this.findStaged(n, writer);
+    group.finished++;
+    if (group.finished < group.entries.length + (successor === undefined ? 0 : 1)) {
+      if (successor !== undefined && givesUp) this.#condemn(successor);
+      return true;
+    }
+    this.condemned.delete(`${n} ${writer}`);
+    if (successor !== undefined && givesUp) this.#drop(successor);
+    return successor === undefined || givesUp;
+  }
+
+  #condemn(entry: ModelEntry): void {
+    const tag = `${entry.n} ${entry.writer}`;
+    this.#drop(entry);
+    const group = this.condemned.get(tag) ?? { entries: [], finished: 0 };
+    group.entries.push(entry);
+    this.condemned.set(tag, group);
+  }
+
+  #allCondemned(): ModelEntry[] {
+    return [...this.condemned.values()].flatMap(({ entries }) => entries);
+  }
+
+  #dropCondemned(entry: ModelEntry): void {
+    const tag = `${entry.n} ${entry.writer}`;
+    const group = this.condemned.get(tag);
+    if (group === undefined) return;
+    group.entries = without(group.entries, entry);
+    group.finished = Math.max(0, group.finished - 1);
+    if (group.entries.length === 0) this.condemned.delete(tag);
+  }
+
+  #pin(entry: ModelEntry | undefined): L1Status | ModelPin {
+    if (this.isLost) return "device-lost";
+    if (entry === undefined) return "key-not-exist";
+    if (!this.isReading(entry)) entry.pins = new Set();
+    const pin = { entry };
+    entry.pins.add(pin);
+    entry.expiresAt = this.now + READ_TTL_MS;
+    return pin;
+  }
+
+  #reclaim(): void {
+    this.staged = this.staged.filter((each) => this.isLocked(each));
+    this.leaving = this.leaving.filter((each) => this.isReading(each));
+    for (const each of this.#allCondemned()) if (!this.isLocked(each)) this.#dropCondemned(each);
+  }
+
+  #evictFirst(test: (entry: ModelEntry) => boolean): boolean {
+    const victim = this.residents.find((each) => this.#mayLeave(each) && test(each));
+    if (victim !== undefined) this.#evict(victim);
+    return victim !== undefined;
+  }
+
+  #evict(entry: ModelEntry): void {
+    this.#remove(entry, "evicted");
+    this.evicted++;
+  }
+
+  #drop(entry: ModelEntry): void {
+    this.staged = without(this.staged, entry);
+  }
+
+  #remove(entry: ModelEntry, reason: string): void {
+    this.residents = without(this.residents, entry);
+    this.events.push(`${reason} ${entry.n}`);
+  }
+}
+
+function without(entries: readonly ModelEntry[], entry: ModelEntry): ModelEntry[] {
+  return entries.filter((each) => each !== entry);
+}
+
+type Call =
+  | {
+    /** `write` also finishes what it reserves. */
+    readonly kind: "reserve" | "write";
+    readonly keys: readonly number[];
+    readonly writer: string;
+    readonly temporary: boolean;
+  }
+  | {
+    readonly kind: "finish" | "finishAndRead" | "abandon";
+    readonly keys: readonly number[];
+    readonly writer: string;
+  }
+  | {
+    readonly kind:
+      | "read"
+      | "touch"
+      | "delete"
+      | "forget"
+      | "release"
+      | "hold"
+      | "unhold"
+      | "protect"
+      | "unprotect";
+    readonly keys: readonly number[];
+  }
+  | { readonly kind: "giveUp"; readonly pins: readonly number[] }
+  | { readonly kind: "advance"; readonly ms: number }
+  | { readonly kind: "evictTo" | "victims"; readonly objects: number }
+  | { readonly kind: "evictSalt"; readonly salt: string; readonly objects: number }
+  | { readonly kind: "quota"; readonly salt: string; readonly bytes: number | null }
+  | { readonly kind: "failSlab"; readonly index: number }
+  | { readonly kind: "clear" | "lose" | "detach" | "attach" };
+
+/** A cache, its model, and the pins of both that were ever handed out. */
+class Pair {
+  readonly model = new Model();
+  readonly l1: L1Cache;
+  readonly #events: string[] = [];
+  readonly #pins: { readonly real: L1Pin; readonly model: ModelPin }[] = [];
+  #device = new FragileDevice();
+
+  constructor(slabBytes: number) {
+    const { model } = this;
+    const clock: Clock = { now: () => model.now, schedule: () => () => {} };
+    this.l1 = new L1Cache({
+      device: this.#device,
+      clock,
+      capacityBytes: CAPACITY * SIZE,
+      slabBytes,
+      policy: new LruPolicy(),
+      quotaOf: (salt) => model.quotas.get(salt),
+      writeTtlMs: WRITE_TTL_MS,
+      readTtlMs: READ_TTL_MS,
+    });
+    this.l1.addListener({
+      written: (objects) =>
+        this.#events.push(`written ${objects.map(({ key }) => NUMBERS.get(key.id))}`),
+      admitted: () => this.#events.push("admitted"),
+      removed: (key, reason) => this.#events.push(`${reason} ${NUMBERS.get(key.id)}`),
+    });
+  }
+
+  run(call: Call): void {
+    const { l1, model } = this;
+    const keys = "keys" in call ? call.keys.map(keyOf) : [];
+    switch (call.kind) {
+      case "reserve":
+        return this.#reserve(call);
+      case "write":
+        this.#reserve(call);
+        return this.run({ ...call, kind: "finish" });
+      case "finish":
+        return assertEquals(l1.finishWrite(keys, call), model.finish(call.keys, call.writer));
+      case "finishAndRead":
+        return this.#keep(
+          l1.finishWriteAndReserveRead(keys, call),
+          model.finishAndRead(call.keys, call.writer),
+        );
+      case "abandon":
+        return assertEquals(
+          l1.finishWriteAndDelete(keys, call),
+          model.abandon(call.keys, call.writer),
+        );
+      case "read":
+        return this.#keep(l1.reserveRead(keys), model.read(call.keys));
+      case "touch":
+        l1.touch(keys);
+        return model.touch(call.keys);
+      case "delete":
+        return assertEquals(l1.delete(keys), model.delete(call.keys));
+      case "giveUp": {
+        const pins = call.pins.flatMap((index) =>
+          this.#pins.at(-1 - index % Math.max(1, this.#pins.length)) ?? []
+        );
+        const expected = model.giveUp(pins.map((pin) => pin.model));
+        return assertEquals(l1.finishRead(pins.map(({ real }) => real)), expected);
+      }
+      case "advance":
+        model.now += call.ms;
+        return;
+      case "clear":
+        l1.clear();
+        return model.clear();
+      case "forget": {
+        const test = (key: ObjectKey): boolean => call.keys.includes(NUMBERS.get(key.id) ?? -1);
+        return assertEquals(l1.forget(test), model.forget(call.keys));
+      }
+      case "release":
+        l1.release(keys);
+        return model.release(call.keys);
+      case "hold":
+        return assertEquals(l1.hold(keys).toString(), model.hold(call.keys));
+      case "unhold":
+        l1.unhold(keys);
+        return model.unhold(call.keys);
+      case "protect":
+        l1.protect(keys);
+        return call.keys.forEach((n) => model.protected.add(n));
+      case "unprotect":
+        l1.unprotect(keys);
+        return call.keys.forEach((n) => model.protected.delete(n));
+      case "evictTo":
+        return assertEquals(l1.evictTo(call.objects * SIZE), model.evictTo(call.objects));
+      case "evictSalt": {
+        const { salt, objects } = call;
+        return assertEquals(l1.evictSalt(salt, objects * SIZE), model.evictSalt(salt, objects));
+      }
+      case "victims": {
+        const victims = l1.victims(call.objects * SIZE).map(({ key }) => NUMBERS.get(key.id));
+        return assertEquals(victims, model.victims(call.objects));
+      }
+      case "quota":
+        if (call.bytes === null) model.quotas.delete(call.salt);
+        else model.quotas.set(call.salt, call.bytes);
+        return;
+      case "failSlab":
+        return this.#failSlab(call.index);
+      case "lose":
+        this.#device.isLost = true;
+        model.isLost = true;
+        return;
+      case "detach":
+        l1.detach();
+        return model.detach();
+      case "attach":
+        return this.#attach();
+    }
+  }
+
+  /** Compares all that can be seen from outside. */
+  check(): void {
+    const { l1, model } = this;
+    assertEquals(this.#events.splice(0).sort(), model.events.splice(0).sort(), "events");
+    for (const [n, key] of KEYS.entries()) {
+      const isResident = model.residents.some((each) => each.n === n);
+      if (l1.has(key) !== isResident) throw new Error(`object ${n}: resident ${l1.has(key)}`);
+      const isProtected = l1.isProtected(key);
+      if (isProtected !== model.protected.has(n)) throw new Error(`${n}: protected ${isProtected}`);
+      for (const writer of WRITERS) {
+        const staged = model.findStaged(n, writer);
+        const isReserved = staged !== undefined && !model.isLost && model.isLocked(staged);
+        assert(l1.isReserved(key, { writer }) === isReserved, `${n} is reserved: ${!isReserved}`);
+      }
+    }
+    for (const { real, model: pin } of this.#pins) {
+      const isPinned = l1.isPinned(real);
+      assert(isPinned === model.isPinned(pin), `a pin of object ${pin.entry.n}: ${isPinned}`);
+      assert(l1.arePinned([real]) === isPinned);
+      if (isPinned) this.#checkBytes(real.range, pin.entry.n);
+    }
+    const places = model.all.map(({ range }) => `${this.#slabNumber(range)} ${range?.byteOffset}`);
+    assertEquals(new Set(places).size, places.length, "no range serves two objects");
+    this.#checkCounters();
+  }
+
+  /** Lets all locks expire: after that, nothing can be left but what is held or protected. */
+  finish(): void {
+    for (const { n, range } of this.model.residents) this.#checkBytes(range as MemoryRange, n);
+    const all = [...KEYS.keys()];
+    for (let i = 0; i < 40 && this.l1.reportStatus().heldCount > 0; i++) {
+      this.run({ kind: "unhold", keys: all });
+    }
+    this.run({ kind: "unprotect", keys: all });
+    this.run({ kind: "advance", ms: WRITE_TTL_MS });
+    this.run({ kind: "clear" });
+    this.check();
+    const { usedBytes, fragmentation, slabs, leavingBytes } = this.l1.reportStatus();
+    assertEquals([usedBytes, fragmentation, leavingBytes], [0, 0, 0]);
+    assertEquals([...this.l1.usageBySalt()], []);
+    assert(slabs <= 1);
+    this.l1[Symbol.dispose]();
+    assertEquals(this.#device.slabs.size, 0);
+  }
+
+  #checkCounters(): void {
+    const { l1, model } = this;
+    const report = l1.reportStatus();
+    const usage = SALTS.map((salt) => model.usage(salt) * SIZE);
+    assertEquals(SALTS.map((salt) => l1.usedBytesOf(salt)), usage);
+    assertEquals(SALTS.map((salt) => l1.usageBySalt().get(salt) ?? 0), usage);
+    const held = model.residents.filter(({ holds }) => holds > 0);
+    const visible = [...model.residents, ...model.staged];
+    const expected = {
+      isHealthy: !model.isLost && model.failedSlabs === 0,
+      totalObjectCount: visible.length,
+      writeLockedCount: model.staged.filter((each) => model.isLocked(each)).length,
+      readLockedCount: model.residents.filter((each) => model.isReading(each)).length,
+      temporaryCount: visible.filter(({ temporary }) => temporary).length,
+      stagingObjectCount: model.staged.length,
+      stagingBytes: model.staged.length * SIZE,
+      heldCount: held.length,
+      heldBytes: held.length * SIZE,
+      protectedCount: model.protected.size,
+      leavingCount: model.gone.length,
+      leavingBytes: model.gone.length * SIZE,
+      usedBytes: model.used * SIZE,
+      evictedCount: model.evicted,
+      outOfMemoryCount: model.outOfMemory,
+      quotaExceededCount: model.quotaExceeded,
+      failedSlabCount: model.failedSlabs,
+    };
+    const names = Object.keys(expected) as (keyof typeof expected)[];
+    if (names.every((name) => report[name] === expected[name])) return;
+    assertEquals(Object.fromEntries(names.map((name) => [name, report[name]])), expected);
+  }
+
+  /** Reserves, and writes at once: into nobody else's range, or a pin's bytes would be wrong. */
+  #reserve({ keys, writer, temporary }: Call & { kind: "reserve" | "write" }): void {
+    const real = this.l1.reserveWrite(keys.map(keyOf), LAYOUT, { writer, temporary });
+    const ranges = real.map((each) => each.status === "success" ? each.range : undefined);
+    const expected = this.model.reserve(keys, writer, temporary, (i) => ranges[i]);
+    assertEquals(real.map(({ status }) => status), expected);
+    for (const [i, range] of ranges.entries()) {
+      if (range !== undefined) this.#device.upload(range, [bytesOf(keys[i] as number)]);
+    }
+  }
+
+  #keep(
+    real: readonly ({ status: "success"; pin: L1Pin } | { status: L1Status })[],
+    expected: readonly (L1Status | ModelPin)[],
+  ): void {
+    assertEquals(
+      real.map(({ status }) => status),
+      expected.map((each) => typeof each === "string" ? each : "success"),
+    );
+    for (const [i, reservation] of real.entries()) {
+      const pin = expected[i];
+      if (!("pin" in reservation) || pin === undefined || typeof pin === "string") continue;
+      assertEquals(reservation.pin.key.id, KEYS[pin.entry.n]?.id);
+      this.#pins.push({ real: reservation.pin, model: pin });
+    }
+  }
+
+  #failSlab(index: number): void {
+    const slabs = [...this.#device.slabs];
+    const slab = slabs[index % Math.max(1, slabs.length)];
+    if (slab === undefined) return;
+    const bytesInOthers = this.l1.reportStatus().slabBytes - slab.byteLength;
+    this.model.failSlab(slab.buffer, bytesInOthers / SIZE);
+    this.#device.fail(slab);
+  }
+
+  #attach(): void {
+    const device = new FragileDevice();
+    if (!this.model.isLost) {
+      assertThrows(() => this.l1.attach(device), Error, "detach");
+      return;
+    }
+    const old = this.#device;
+    const oldSlabs = [...old.slabs];
+    this.l1.attach(device);
+    this.model.attach();
+    this.#device = device;
+    assertEquals(old.slabs.size, 0, "the old device's memory is released");
+    // Must not touch what lies on the new device.
+    for (const slab of oldSlabs) old.fail(slab);
+  }
+
+  #slabNumber(range: MemoryRange | undefined): number {
+    return [...this.#device.slabs].findIndex(({ buffer }) => buffer === range?.buffer);
+  }
+
+  #checkBytes({ buffer, byteOffset, byteLength }: MemoryRange, n: number): void {
+    const bytes = (buffer as Uint8Array).subarray(byteOffset, byteOffset + byteLength);
+    assertSameBytes(bytes, bytesOf(n), `object ${n}`);
+  }
+}
+
+function keyOf(n: number): ObjectKey {
+  return KEYS[n] as ObjectKey;
+}
+
+function bytesOf(n: number): Uint8Array<ArrayBuffer> {
+  return BYTES[n] as Uint8Array<ArrayBuffer>;
+}
+
+const keys = fc.oneof(
+  fc.array(fc.nat(KEYS.length - 1), { minLength: 1, maxLength: 3 }),
+  // Chains, as engines use them.
+  fc.tuple(fc.nat(KEYS.length - 1), fc.integer({ min: 1, max: 7 })).map(([first, count]) =>
+    [...KEYS.keys()].slice(first, first + count)
+  ),
+);
+const writer = fc.constantFrom(...WRITERS);
+const salt = fc.constantFrom(...SALTS);
+
+function kind<const K extends string>(...kinds: K[]): fc.Arbitrary<K> {
+  return fc.constantFrom(...kinds);
+}
+
+const calls: fc.Arbitrary<Call> = fc.oneof(
+  {
+    weight: 40,
+    arbitrary: fc.record({
+      kind: kind("write", "write", "reserve"),
+      keys,
+      writer,
+      temporary: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, fc.constant(true)),
+    }),
+  },
+  {
+    weight: 16,
+    arbitrary: fc.record({ kind: kind("finish", "finishAndRead", "finishAndRead"), keys, writer }),
+  },
+  { weight: 3, arbitrary: fc.record({ kind: kind("abandon"), keys, writer }) },
+  {
+    weight: 20,
+    arbitrary: fc.record({ kind: kind("read", "read", "touch", "delete"), keys }),
+  },
+  {
+    weight: 24,
+    arbitrary: fc.record({
+      kind: kind("forget", "release", "hold", "unhold", "protect", "unprotect"),
+      keys,
+    }),
+  },
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      kind: kind("giveUp"),
+      pins: fc.array(fc.nat(12), { minLength: 1, maxLength: 4 }),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      kind: kind("advance"),
+      ms: fc.constantFrom(1, READ_TTL_MS - 1, READ_TTL_MS, WRITE_TTL_MS - 1, WRITE_TTL_MS),
+    }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({ kind: kind("evictTo", "victims"), objects: fc.nat(CAPACITY) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: kind("evictSalt"), salt, objects: fc.nat(CAPACITY) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      kind: kind("quota"),
+      salt,
+      bytes: fc.option(
+        fc.integer({ min: 2, max: 2 * CAPACITY }).map((halves) => halves * SIZE / 2),
+      ),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: kind("failSlab"), index: fc.nat(CAPACITY) }) },
+  { weight: 1, arbitrary: fc.record({ kind: kind("lose", "detach", "clear") }) },
+  { weight: 2, arbitrary: fc.record({ kind: kind("attach") }) },
+);
+
+Deno.test("L1Cache does what its model does, whatever is called in which order", () => {
+  const slabBytes = fc.constantFrom(SIZE, 2 * SIZE, CAPACITY * SIZE);
+  const sequences = fc.array(calls, { minLength: 10, maxLength: 40, size: "max" });
+  fc.assert(
+    fc.property(slabBytes, sequences, (slab, sequence) => {
+      const pair = new Pair(slab);
+      for (const call of sequence) {
+        pair.run(call);
+        pair.check();
+      }
+      pair.finish();
+    }),
+    runs(10_000),
+  );
+});

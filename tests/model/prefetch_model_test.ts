@@ -1,0 +1,661 @@
+import { assert, assertEquals } from "@std/assert";
+import * as fc from "fast-check";
+import type { ObjectKey } from "../../src/keys/object_key.ts";
+import type { L1Cache, L1Pin } from "../../src/l1/l1_cache.ts";
+import {
+  type AdapterObject,
+  Bitmap,
+  type CallOptions,
+  concatParts,
+  fillParts,
+  type L2Adapter,
+  type LookupOptions,
+  type StoreResult,
+} from "../../src/l2/adapter.ts";
+import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { HostDevice } from "../../src/memory/host_device.ts";
+import type { StagingPool } from "../../src/memory/staging_pool.ts";
+import { type Clock, wait } from "../../src/runtime/clock.ts";
+import { ManualClock } from "../../src/testing/manual_clock.ts";
+import { AdapterSet } from "../../src/tiering/adapter_set.ts";
+import { firstNeeded, type KeyRow, usablePrefix } from "../../src/tiering/key_rows.ts";
+import { defaultPrefetch } from "../../src/tiering/policies/default_prefetch.ts";
+import { retain } from "../../src/tiering/policies/retain.ts";
+import { PrefetchController } from "../../src/tiering/prefetch_controller.ts";
+import type { PrefetchResult } from "../../src/tiering/prefetch_request.ts";
+import { scratchPool } from "../support/controllers.ts";
+import { assertNoLocks, lruL1, writeObjects } from "../support/l1.ts";
+import { testBytes, testKeys, testLayout } from "../support/objects.ts";
+import { numRuns } from "../support/runs.ts";
+import { sealedObject } from "../support/sealed_objects.ts";
+
+// Random requests over a real L1 and real guards, around adapters that answer, miss, lie, fail, are
+// slow or hang, beside a reference that knows only who has what. What a request gets lies between
+// what those give who never failed and what anybody could have given.
+
+const SIZE = 64;
+const LAYOUT = testLayout(SIZE);
+const KEYS = testKeys(24);
+const BYTES = new Map(KEYS.map((key) => [key.id, testBytes(key, SIZE)]));
+const SEALED = new Map(
+  KEYS.map((key) => [key.id, concatParts(sealedObject(key, LAYOUT).parts)]),
+);
+const NUMBERS = new Map(KEYS.map(({ id }, n) => [id, n]));
+/** Chains that part in the middle: the numbers of the keys of the first row. */
+const CHAINS = [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 8, 9, 10, 11]];
+/** What to add for the second row. */
+const ROW_STEP = 12;
+const BLOCK_BYTES = 512;
+const SCRATCH_BLOCKS = 6;
+const TIMEOUTS = { ...DEFAULT_ADAPTER_TIMEOUTS, lookupMs: 200, loadMs: 500 };
+/** Before that no adapter is passed over. */
+const LEAST_HEDGE_MS = 100;
+/** In that time every request is answered, though many take turns at too little memory. */
+const LONGEST_MS = 120_000;
+const ROOMY = 64;
+
+/** What a call does: it answers, at once or after some milliseconds, rejects, or hangs. */
+type Mode = "answer" | "reject" | "hang" | number;
+
+interface Script {
+  readonly held: readonly number[];
+  /** What is not what was stored, is gone when it is loaded, or never was there. */
+  readonly damaged: readonly number[];
+  readonly gone: readonly number[];
+  readonly lookup: Mode;
+  readonly load: Mode;
+}
+
+interface RunningLoad {
+  readonly batch: readonly AdapterObject[];
+  readonly ids: readonly string[];
+  readonly bytes: number;
+  /** When the lookup was answered before it; what waits for its turn may be passed over, too. */
+  readonly foundAt: number;
+  readonly signal: AbortSignal;
+}
+
+/** An adapter that does what it is told to, and notices what should not happen to it. */
+class ScriptedAdapter implements L2Adapter {
+  readonly capabilities = {};
+  readonly held: ReadonlySet<number>;
+  readonly good: ReadonlySet<number>;
+  readonly running = new Set<RunningLoad>();
+  lookupMode: Mode;
+  loadMode: Mode;
+  /** Whether it never rejected and never hung. */
+  isSound: boolean;
+  readonly #script: Script;
+  readonly #world: World;
+  readonly #locks = new Map<string, number>();
+  readonly #foundAt = new Map<string, number>();
+  #hung: (() => void)[] = [];
+  #pauses = 0;
+
+  constructor(script: Script, world: World) {
+    this.#script = script;
+    this.#world = world;
+    this.held = new Set(script.held);
+    const bad = [...script.damaged, ...script.gone];
+    this.good = new Set(script.held.filter((n) => !bad.includes(n)));
+    this.lookupMode = script.lookup;
+    this.loadMode = script.load;
+    this.isSound = isSound(script.lookup) && isSound(script.load);
+  }
+
+  get lockCount(): number {
+    return this.#locks.values().reduce((sum, count) => sum + count, 0);
+  }
+
+  setModes(lookup: Mode, load: Mode): void {
+    this.lookupMode = lookup;
+    this.loadMode = load;
+    this.isSound &&= isSound(lookup) && isSound(load);
+  }
+
+  /** Whether calls are under way, those that hang not counted. */
+  get isBusy(): boolean {
+    return this.#pauses > 0;
+  }
+
+  /** Loads that nobody listens to any more write into their buffers, which should be their own. */
+  scribble(): void {
+    for (const { batch, signal } of this.running) {
+      if (!signal.aborted) continue;
+      for (const { parts } of batch) for (const part of parts) part.fill(0xee);
+    }
+  }
+
+  /** Lets calls go on that hang. */
+  letGo(): void {
+    for (const go of this.#hung.splice(0)) go();
+  }
+
+  store(): Promise<StoreResult> {
+    return Promise.reject(new Error("Nothing is stored here"));
+  }
+
+  async lookupAndLock(
+    keys: readonly ObjectKey[],
+    { prefix, signal }: LookupOptions,
+  ): Promise<Bitmap> {
+    for (const { id } of keys) {
+      this.#world.expect(!this.#world.barred.has(id), "a barred key is looked up");
+    }
+    await this.#pause(this.lookupMode);
+    const held = Bitmap.from(keys, ({ id }) => this.held.has(NUMBERS.get(id) ?? -1));
+    const found = prefix ? new Bitmap(keys.length, held.countLeadingOnes()) : held;
+    for (const { id } of found.gather(keys)) {
+      this.#locks.set(id, (this.#locks.get(id) ?? 0) + 1);
+      if (!signal.aborted) this.#foundAt.set(id, this.#world.clock.now());
+    }
+    return found;
+  }
+
+  unlock(keys: readonly ObjectKey[]): void {
+    for (const { id } of keys) {
+      const count = this.#locks.get(id) ?? 0;
+      this.#world.expect(count > 0, "what is not locked is unlocked");
+      this.#locks.set(id, count - 1);
+    }
+  }
+
+  async load(batch: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
+    const load: RunningLoad = {
+      batch,
+      ids: batch.map(({ key }) => key.id),
+      bytes: batch.reduce((sum, { byteLength }) => sum + byteLength, 0),
+      foundAt: Math.min(...batch.map(({ key }) => this.#foundAt.get(key.id) ?? 0)),
+      signal,
+    };
+    this.#world.checkLoad(this, load);
+    this.running.add(load);
+    try {
+      const answer = Bitmap.from(batch, ({ key, parts }) => this.#fill(key, parts));
+      await this.#pause(this.loadMode);
+      if (!signal.aborted) return answer;
+      this.scribble();
+      return new Bitmap(batch.length, batch.length);
+    } finally {
+      this.running.delete(load);
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return Promise.resolve();
+  }
+
+  #fill({ id }: ObjectKey, parts: readonly Uint8Array[]): boolean {
+    const n = NUMBERS.get(id) ?? -1;
+    if (this.#script.gone.includes(n)) return false;
+    const isFilled = fillParts(parts, SEALED.get(id));
+    const [first] = parts;
+    if (this.#script.damaged.includes(n) && first !== undefined) first[5] = (first[5] ?? 0) ^ 4;
+    return isFilled;
+  }
+
+  async #pause(mode: Mode): Promise<void> {
+    if (mode === "reject") throw new Error("broken");
+    if (mode === "hang") await new Promise<void>((resolve) => this.#hung.push(resolve));
+    if (typeof mode !== "number") return;
+    this.#pauses++;
+    await wait(this.#world.clock, mode);
+    this.#pauses--;
+  }
+}
+
+function isSound(mode: Mode): boolean {
+  return mode === "answer" || typeof mode === "number";
+}
+
+interface Start {
+  readonly chain: number;
+  readonly length: number;
+  /** For each row its window, or `null`. */
+  readonly windows: readonly (number | null)[];
+  readonly deadlineMs: number | null;
+  readonly isWarm: boolean;
+  readonly copies: number;
+}
+
+type Step =
+  | { readonly do: "start"; readonly start: Start }
+  | { readonly do: "advance"; readonly ms: number }
+  | { readonly do: "abort" | "release"; readonly nth: number }
+  | { readonly do: "write"; readonly keys: readonly number[] }
+  | { readonly do: "evict"; readonly objects: number }
+  | { readonly do: "clear" | "lose" }
+  | { readonly do: "bar"; readonly keys: readonly number[] }
+  | { readonly do: "drain" | "let go"; readonly adapter: number }
+  | { readonly do: "mode"; readonly adapter: number; readonly lookup: Mode; readonly load: Mode };
+
+interface Plan {
+  readonly adapters: readonly Script[];
+  readonly capacity: number;
+  readonly isRetaining: boolean;
+  /** Each step, and how many turns of the microtask queue follow. */
+  readonly steps: readonly (readonly [Step, number])[];
+}
+
+/** A request as the reference sees it. */
+class Asked {
+  readonly controller = new AbortController();
+  readonly rows: readonly KeyRow[];
+  readonly start: Start;
+  readonly startedAt: number;
+  readonly residents: ReadonlySet<number>;
+  readonly outOfMemory: number;
+  /** Whether what happened meanwhile may have cost it something. */
+  isDisturbed: boolean;
+  isAnswered = false;
+  answeredAt = Infinity;
+  result: PrefetchResult | undefined;
+
+  constructor(start: Start, world: World) {
+    const numbers = (CHAINS[start.chain] ?? []).slice(0, start.length);
+    this.start = start;
+    this.rows = start.windows.map((windowChunks, r) => ({
+      keys: numbers.map((n) => KEYS[n + r * ROW_STEP] as ObjectKey),
+      layout: LAYOUT,
+      ...(windowChunks === null ? {} : { windowChunks }),
+    }));
+    this.startedAt = world.clock.now();
+    this.residents = new Set(KEYS.keys().filter((n) => world.l1.has(KEYS[n] as ObjectKey)));
+    this.outOfMemory = world.l1.reportStatus().outOfMemoryCount;
+    this.isDisturbed = world.barred.size > 0 || world.isLost ||
+      world.prefetch.reportStatus().activeRequests >= 64;
+  }
+
+  get pins(): readonly L1Pin[] {
+    return this.result?.pins.flat() ?? [];
+  }
+
+  /** The longest prefix, had it all of these objects. */
+  prefix(has: (n: number) => boolean): number {
+    return usablePrefix(this.rows, this.start.length, (r, chunk) => {
+      const key = this.rows[r]?.keys[chunk];
+      return has(NUMBERS.get(key?.id ?? "") ?? -1);
+    });
+  }
+}
+
+/** A prefetch controller with all that it needs, and everything that ever happened to it. */
+class World {
+  readonly clock = new ManualClock();
+  readonly adapters: readonly ScriptedAdapter[];
+  readonly guards: readonly AdapterGuard[];
+  readonly l1: L1Cache;
+  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly prefetch: PrefetchController;
+  readonly barred = new Set<string>();
+  readonly asked: Asked[] = [];
+  /** What engines wrote. */
+  readonly written = new Set<number>();
+  /** What some request was to warm. */
+  readonly warmed = new Set<number>();
+  isLost = false;
+  readonly #violations: string[] = [];
+  readonly #isRetaining: boolean;
+
+  constructor({ adapters, capacity, isRetaining }: Plan) {
+    this.adapters = adapters.map((script) => new ScriptedAdapter(script, this));
+    const set = new AdapterSet();
+    this.guards = this.adapters.map((adapter, id) => guarded(adapter, id, this.clock));
+    for (const guard of this.guards) set.add(guard);
+    this.l1 = lruL1(new HostDevice(), this.clock, capacity * 256);
+    this.scratch = scratchPool(BLOCK_BYTES, SCRATCH_BLOCKS);
+    this.#isRetaining = isRetaining;
+    this.prefetch = new PrefetchController({
+      l1: this.l1,
+      adapters: set,
+      scratch: this.scratch,
+      policy: isRetaining ? retain : defaultPrefetch,
+      clock: this.clock,
+      isBarred: ({ id }) => this.barred.has(id),
+    });
+  }
+
+  /** Notes what adapters see, for whom a failed assertion would be a failed call. */
+  expect(isTrue: boolean, what: string): void {
+    if (!isTrue) this.#violations.push(what);
+  }
+
+  checkLoad(adapter: ScriptedAdapter, { ids, bytes }: RunningLoad): void {
+    const isLoaded = new Set(ids);
+    this.expect(isLoaded.size === ids.length, "a batch names an object twice");
+    for (const id of ids) this.expect(!this.barred.has(id), "a barred key is loaded");
+    for (const { running } of this.adapters) {
+      for (const load of running) {
+        const isOld = this.clock.now() - load.foundAt >= LEAST_HEDGE_MS;
+        const isTwice = load.ids.some((id) => isLoaded.has(id));
+        this.expect(isOld || !isTwice, "an object is loaded twice at a time");
+      }
+    }
+    const inFlight = [...adapter.running].filter(({ signal }) => !signal.aborted);
+    const sum = inFlight.reduce((sum, load) => sum + load.bytes, bytes);
+    const share = SCRATCH_BLOCKS * BLOCK_BYTES / this.adapters.length;
+    this.expect(sum <= share || inFlight.length === 0, "an adapter takes more than its share");
+  }
+
+  ask(start: Start): void {
+    const asked = new Asked(start, this);
+    const { deadlineMs, isWarm } = start;
+    const options = {
+      signal: asked.controller.signal,
+      ...(deadlineMs === null ? {} : { deadlineMs }),
+    };
+    this.asked.push(asked);
+    for (const { id } of isWarm ? asked.rows.flatMap(({ keys }) => keys) : []) {
+      this.warmed.add(NUMBERS.get(id) ?? -1);
+    }
+    const answer = isWarm
+      ? this.prefetch.warm(asked.rows, options)
+      : this.prefetch.prefetch(asked.rows, options);
+    answer.then(
+      (result) => this.#answered(asked, result),
+      () => this.expect(asked.controller.signal.aborted, "a request rejects by itself"),
+    ).finally(() => {
+      asked.isAnswered = true;
+      asked.answeredAt = this.clock.now();
+    });
+  }
+
+  take(step: Step): Promise<void> | void {
+    switch (step.do) {
+      case "start":
+        for (let copy = 0; copy < step.start.copies; copy++) this.ask(step.start);
+        return;
+      case "advance":
+        return this.pass(step.ms);
+      case "abort": {
+        const asked = this.asked[step.nth % this.asked.length];
+        if (asked?.isAnswered === false) asked.controller.abort(new Error("aborted"));
+        return;
+      }
+      case "release": {
+        const asked = this.asked[step.nth % this.asked.length];
+        if (asked !== undefined) this.release(asked);
+        return;
+      }
+      case "write":
+        return this.#write(step.keys);
+      case "evict":
+        return void this.l1.evictTo(step.objects * 256);
+      case "clear":
+        return this.l1.clear();
+      case "lose":
+        this.disturb();
+        if (this.isLost) this.l1.attach(new HostDevice());
+        else this.l1.detach();
+        this.isLost = !this.isLost;
+        return;
+      case "bar":
+        this.disturb();
+        this.barred.clear();
+        for (const n of step.keys) this.barred.add(KEYS[n]?.id ?? "");
+        return;
+      case "drain":
+        this.disturb();
+        return this.guards[step.adapter % this.guards.length]?.drain();
+      case "let go":
+        return this.adapters[step.adapter % this.adapters.length]?.letGo();
+      case "mode":
+        return this.adapters[step.adapter % this.adapters.length]
+          ?.setModes(step.lookup, step.load);
+    }
+  }
+
+  /** Time passes in steps, so that no deadline comes before what waits for no time has run. */
+  async pass(ms: number): Promise<void> {
+    for (let left = ms; left > 0; left -= 40) {
+      await settle(150);
+      for (const adapter of this.adapters) adapter.scribble();
+      await this.clock.advance(Math.min(40, left));
+    }
+  }
+
+  disturb(): void {
+    for (const asked of this.asked) if (!asked.isAnswered) asked.isDisturbed = true;
+  }
+
+  release(asked: Asked): void {
+    if (asked.result === undefined || asked.start.isWarm) return;
+    this.l1.finishRead(asked.pins);
+    asked.result = undefined;
+  }
+
+  /** Whether somebody waits, or something moves. */
+  get isBusy(): boolean {
+    const { activeRequests, drainingRequests } = this.prefetch.reportStatus();
+    return activeRequests + drainingRequests > 0 ||
+      this.asked.some(({ isAnswered }) => !isAnswered) ||
+      this.adapters.some(({ isBusy }) => isBusy) ||
+      this.guards.some(({ callsInFlight }) => callsInFlight > 0);
+  }
+
+  /** What must hold at any time. */
+  check(): void {
+    assertEquals(this.#violations, []);
+    assert(this.scratch.lentBytes <= this.scratch.capacityBytes);
+    const now = this.clock.now();
+    for (const { isAnswered, start: { deadlineMs }, startedAt, result, start } of this.asked) {
+      if (deadlineMs !== null) assert(isAnswered || now <= startedAt + deadlineMs, "late");
+      if (result === undefined || start.isWarm) continue;
+      for (const pin of result.pins.flat()) {
+        if (this.l1.isPinned(pin)) assertBytes(pin);
+      }
+    }
+  }
+
+  /** What must hold when all is over. */
+  async checkEnd(): Promise<void> {
+    for (const asked of this.asked) this.release(asked);
+    assertNoLocks(this.l1);
+    const { queuedRequests, activeRequests, drainingRequests } = this.prefetch.reportStatus();
+    assertEquals([queuedRequests, activeRequests, drainingRequests], [0, 0, 0], "requests");
+    assertEquals(this.scratch.lentBytes, 0, "scratch");
+    assertEquals(this.clock.pendingTimers, 0, "timers");
+    assertEquals(this.guards.map(({ lockedKeys }) => lockedKeys), this.guards.map(() => 0));
+    const { temporaryCount } = this.l1.reportStatus();
+    assertEquals(temporaryCount, 0, "temporary objects that nobody reads");
+    if (!this.#isRetaining) {
+      const left = KEYS.keys().filter((n) => this.l1.has(KEYS[n] as ObjectKey));
+      for (const n of left) assert(this.written.has(n) || this.warmed.has(n), `${n} was to leave`);
+    }
+
+    for (const adapter of this.adapters) adapter.letGo();
+    await settle(200);
+    assertEquals(this.adapters.map(({ lockCount }) => lockCount), this.adapters.map(() => 0));
+    assertNoLocks(this.l1);
+    for (const reservation of this.l1.reserveRead(KEYS)) {
+      if (reservation.status !== "success") continue;
+      assertBytes(reservation.pin);
+      this.l1.finishRead([reservation.pin]);
+    }
+    this.check();
+  }
+
+  /** All adapters work again: the same requests get all there is. */
+  async checkAfterwards(): Promise<void> {
+    this.barred.clear();
+    if (this.isLost) this.l1.attach(new HostDevice());
+    this.isLost = false;
+    for (const adapter of this.adapters) adapter.setModes("answer", "answer");
+    await this.clock.advance(400_000);
+    for (const chain of CHAINS.keys()) {
+      const windows = [null];
+      this.ask({ chain, length: 8, windows, deadlineMs: null, isWarm: false, copies: 1 });
+    }
+    await settle(500);
+    for (const asked of this.asked) {
+      assert(asked.isAnswered, "a request waits for what nobody does");
+      this.release(asked);
+    }
+    this.check();
+    assertNoLocks(this.l1);
+  }
+
+  #write(keys: readonly number[]): void {
+    const fitting = keys.filter((n) => !this.l1.has(KEYS[n] as ObjectKey));
+    if (this.isLost || this.l1.capacityBytes < ROOMY * 256) return;
+    for (const n of fitting) this.written.add(n);
+    writeObjects(this.l1, fitting.map((n) => KEYS[n] as ObjectKey), LAYOUT);
+  }
+
+  #answered(asked: Asked, result: PrefetchResult): void {
+    const { start, rows, residents } = asked;
+    asked.result = result;
+    const { length, pins, l1Objects } = result;
+    const available = (n: number): boolean =>
+      residents.has(n) || this.written.has(n) || this.adapters.some(({ good }) => good.has(n));
+    this.expect(length <= asked.prefix(available), "a prefix is longer than can be");
+    for (const [r, row] of rows.entries()) {
+      const needed = row.keys.slice(firstNeeded(row, length), length).map(({ id }) => id);
+      const served = pins[r]?.map(({ key }) => key.id) ?? [];
+      this.expect(needed.join() === served.join(), "the pins are not those that are needed");
+    }
+    const numbers = pins.flat().map(({ key }) => NUMBERS.get(key.id) ?? -1);
+    const inL1 = numbers.filter((n) => residents.has(n)).length;
+    if (!asked.isDisturbed) this.expect(l1Objects === inL1, "l1Objects is wrong");
+    if (!start.isWarm && !this.isLost) {
+      for (const pin of pins.flat()) {
+        this.expect(this.l1.isPinned(pin), "a pin is void");
+        assertBytes(pin);
+      }
+    }
+    // What those that never failed have, and L1, is the least that it gets.
+    const isInTime = start.deadlineMs === null ||
+      this.clock.now() < asked.startedAt + start.deadlineMs;
+    const isFull = this.l1.reportStatus().outOfMemoryCount > asked.outOfMemory;
+    if (asked.isDisturbed || !isInTime || isFull) return;
+    const certain = (n: number): boolean =>
+      residents.has(n) || this.#serving.some(({ isSound, good }) => isSound && good.has(n));
+    const least = asked.prefix(certain);
+    this.expect(length >= least, `a prefix of ${length} is shorter than ${least}`);
+  }
+
+  get #serving(): ScriptedAdapter[] {
+    return this.adapters.filter((_, i) => this.guards[i]?.takesLookups);
+  }
+}
+
+function guarded(adapter: L2Adapter, id: number, clock: Clock): AdapterGuard {
+  return new AdapterGuard(adapter, { id, type: `adapter${id}`, clock, timeouts: TIMEOUTS });
+}
+
+function assertBytes({ key, range }: L1Pin): void {
+  const bytes = range.buffer as Uint8Array;
+  const expected = BYTES.get(key.id) as Uint8Array;
+  for (let i = 0; i < SIZE; i++) {
+    if (bytes[range.byteOffset + i] !== expected[i]) {
+      throw new Error(`Byte ${i} of key ${NUMBERS.get(key.id)} is wrong`);
+    }
+  }
+}
+
+async function settle(turns: number): Promise<void> {
+  for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+}
+
+async function run(plan: Plan): Promise<void> {
+  const world = new World(plan);
+  for (const [step, turns] of plan.steps) {
+    await world.take(step);
+    await settle(turns);
+    world.check();
+  }
+  await settle(200);
+  for (let ms = 0; ms < LONGEST_MS && world.isBusy; ms += 20) await world.pass(20);
+  await settle(200);
+  for (const { isAnswered } of world.asked) assert(isAnswered, "a request is never answered");
+  world.check();
+  await world.checkEnd();
+  await world.checkAfterwards();
+}
+
+const someKeys = fc.subarray([...KEYS.keys()]);
+const fewKeys = fc.uniqueArray(fc.nat(KEYS.length - 1), { maxLength: 3 });
+const sound: fc.Arbitrary<Mode> = fc.oneof(
+  { weight: 3, arbitrary: fc.constant<Mode>("answer") },
+  { weight: 2, arbitrary: fc.constantFrom<Mode>(1, 30, 60, 150) },
+);
+const mode: fc.Arbitrary<Mode> = fc.oneof(
+  { weight: 3, arbitrary: sound },
+  { weight: 1, arbitrary: fc.constantFrom<Mode>("reject", "hang") },
+);
+const script: fc.Arbitrary<Script> = fc.record({
+  held: fc.oneof(fc.constant([...KEYS.keys()]), someKeys),
+  damaged: fc.oneof(fc.constant([]), fewKeys),
+  gone: fc.oneof(fc.constant([]), fewKeys),
+  lookup: mode,
+  load: mode,
+});
+const window = fc.oneof(
+  { weight: 3, arbitrary: fc.constant(null) },
+  { weight: 1, arbitrary: fc.integer({ min: 1, max: 4 }) },
+);
+const start: fc.Arbitrary<Start> = fc.record({
+  chain: fc.nat(CHAINS.length - 1),
+  length: fc.integer({ min: 1, max: 8 }),
+  windows: fc.array(window, { minLength: 1, maxLength: 2 }),
+  deadlineMs: fc.oneof(
+    { weight: 2, arbitrary: fc.constant(null) },
+    { weight: 1, arbitrary: fc.constantFrom(0, 10, 60, 400) },
+  ),
+  isWarm: fc.nat(5).map((n) => n === 0),
+  copies: fc.oneof(
+    { weight: 80, arbitrary: fc.constant(1) },
+    { weight: 9, arbitrary: fc.constant(3) },
+    { weight: 1, arbitrary: fc.constant(70) },
+  ),
+});
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ do: fc.constant("start" as const), start }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant("advance" as const),
+      ms: fc.constantFrom(1, 10, 40, 120, 300, 1_200),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constantFrom("abort" as const, "release"), nth: fc.nat(9) }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("write" as const), keys: fewKeys }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant("evict" as const), objects: fc.nat(8) }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constantFrom("clear" as const, "lose") }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("bar" as const), keys: fewKeys }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constantFrom("drain" as const, "let go", "let go"),
+      adapter: fc.nat(2),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("mode" as const),
+      adapter: fc.nat(2),
+      lookup: mode,
+      load: mode,
+    }),
+  },
+);
+const plan: fc.Arbitrary<Plan> = fc.record({
+  adapters: fc.array(script, { minLength: 1, maxLength: 3 }),
+  capacity: fc.constantFrom(6, ROOMY, ROOMY),
+  isRetaining: fc.boolean(),
+  steps: fc.array(fc.tuple(step, fc.constantFrom(0, 1, 5, 15, 60)), {
+    minLength: 1,
+    maxLength: 14,
+  }),
+});
+
+Deno.test("PrefetchController serves what there is, whatever the adapters do", async () => {
+  await fc.assert(fc.asyncProperty(plan, run), numRuns(10_000));
+});

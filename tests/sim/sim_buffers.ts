@@ -1,0 +1,35 @@
+import type { AdapterObject } from "../../src/l2/adapter.ts";
+
+type Use = "store" | "load";
+
+/** The buffers that calls to adapters use: what one of them fills, no other may use. */
+export class SimBuffers {
+  readonly #uses = new Map<ArrayBuffer, Record<Use, number>>();
+
+  /** Notes that a call uses the buffers of objects, until that is disposed. */
+  lend(
+    objects: readonly AdapterObject[],
+    use: Use,
+    violated: (what: string) => void,
+  ): Disposable {
+    const buffers = new Set(objects.flatMap(({ parts }) => parts.map(({ buffer }) => buffer)));
+    for (const buffer of buffers) {
+      const uses = this.#uses.get(buffer) ?? { store: 0, load: 0 };
+      if (uses.load > 0 || (use === "load" && uses.store > 0)) {
+        violated(`a ${use} is lent a buffer that another call still uses`);
+      }
+      uses[use]++;
+      this.#uses.set(buffer, uses);
+    }
+    return {
+      [Symbol.dispose]: () => {
+        for (const buffer of buffers) {
+          const uses = this.#uses.get(buffer);
+          if (uses === undefined) continue;
+          uses[use]--;
+          if (uses.load + uses.store === 0) this.#uses.delete(buffer);
+        }
+      },
+    };
+  }
+}

@@ -1,0 +1,88 @@
+import type { ObjectKey } from "../../src/keys/object_key.ts";
+import { DeviceLostError, type MemoryRange } from "../../src/memory/memory_device.ts";
+import { firstNeeded, type KeyRow } from "../../src/tiering/key_rows.ts";
+import type { CacheHit } from "../../src/tiered_cache.ts";
+import { isContentOf } from "./sim_content.ts";
+import type { SimDevice } from "./sim_device.ts";
+import { READ_TTL_MS } from "./sim_kinds.ts";
+import type { Life, SimWorld } from "./sim_world.ts";
+
+/** A hit that somebody holds, and what it must be. */
+export class SimHit implements Disposable {
+  readonly #world: SimWorld;
+  readonly #life: Life;
+  readonly #hit: CacheHit;
+  readonly #rows: readonly KeyRow[];
+  readonly #device: SimDevice;
+  readonly #startedAt: number;
+
+  /** `startedAt` is when it was asked for: no pin is older. */
+  constructor(
+    world: SimWorld,
+    life: Life,
+    hit: CacheHit,
+    rows: readonly KeyRow[],
+    startedAt: number,
+  ) {
+    this.#world = world;
+    this.#life = life;
+    this.#hit = hit;
+    this.#rows = rows;
+    this.#device = life.device;
+    this.#startedAt = startedAt;
+  }
+
+  /** How many chunks it has. */
+  get length(): number {
+    return this.#hit.length;
+  }
+
+  /** The keys of its objects, by rows. */
+  keys(): ObjectKey[][] {
+    return this.#rows.map((row) => row.keys.slice(firstNeeded(row, this.length), this.length));
+  }
+
+  /** Every byte is right, or the hit says that it is none any more, with a good reason. */
+  check(when: string): void {
+    for (const [r, keys] of this.keys().entries()) {
+      const ranges = this.#ranges(r, when);
+      if (ranges === undefined) return;
+      if (ranges.length !== keys.length) {
+        this.#world.fail(`a hit of ${keys.length} objects has ${ranges.length} ${when}`);
+      }
+      for (const [i, key] of keys.entries()) this.#checkBytes(key, r, ranges[i], when);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#hit[Symbol.dispose]();
+  }
+
+  get #isLost(): boolean {
+    return this.#device.isLost || this.#life.device !== this.#device;
+  }
+
+  #ranges(row: number, when: string): MemoryRange[] | undefined {
+    const { trace, clock } = this.#world;
+    try {
+      const ranges = this.#hit.ranges(row);
+      if (this.#isLost) this.#world.fail(`a hit on a lost device is served ${when}`);
+      return ranges;
+    } catch (error) {
+      const isOld = clock.now() - this.#startedAt >= READ_TTL_MS;
+      const isRight = this.#isLost
+        ? error instanceof DeviceLostError
+        : isOld || this.#life.isClosing;
+      if (!isRight) this.#world.fail(`a hit is refused ${when}`, error);
+      trace.note(this.#isLost ? "hit on a lost device" : "hit expired");
+      return undefined;
+    }
+  }
+
+  #checkBytes(key: ObjectKey, row: number, range: MemoryRange | undefined, when: string): void {
+    const bytes = (range?.buffer as Uint8Array<ArrayBuffer>)
+      .subarray(range?.byteOffset, (range?.byteOffset ?? 0) + (range?.byteLength ?? 0));
+    const isWhole = bytes.byteLength === this.#rows[row]?.layout.byteLength;
+    if (!isWhole || !isContentOf(key, bytes)) this.#world.fail(`wrong bytes ${when}: ${key.id}`);
+  }
+}

@@ -1,0 +1,119 @@
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { resolveOptions, type TieredCacheOptions } from "../../src/cache_options.ts";
+import { ConfigError } from "../../src/l2/adapter_error.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+
+const MIB = 2 ** 20;
+
+Deno.test("resolveOptions() fills in the documented defaults", () => {
+  const { l1, store, prefetch, timeouts } = resolveOptions({});
+  const { policy: storePolicy, ...storeNumbers } = store;
+  const { policy: prefetchPolicy, ...prefetchNumbers } = prefetch;
+  assertEquals<unknown>(
+    { l1, storeNumbers, prefetchNumbers, policies: [storePolicy.name, prefetchPolicy.name] },
+    {
+      l1: { capacityBytes: 512 * MIB },
+      storeNumbers: {
+        maxInFlightBytes: 128 * MIB,
+        maxQueuedBytes: 128 * MIB,
+        whenFull: "wait",
+        flushBytes: 16 * MIB,
+        flushIdleMs: 50,
+        attempts: 3,
+        backOffMs: 200,
+      },
+      prefetchNumbers: { maxInFlightBytes: 128 * MIB },
+      policies: ["default", "retain"],
+    },
+  );
+  assertEquals(timeouts, DEFAULT_ADAPTER_TIMEOUTS);
+});
+
+Deno.test("resolveOptions() keeps what is given, and takes undefined for left out", () => {
+  const given = {
+    l1: { capacityBytes: 8 * MIB, readTtlMs: 5, watermark: { high: 0.9, low: 0.5 } },
+    store: { flushBytes: undefined, flushIdleMs: 0, whenFull: "drop_oldest" },
+    prefetch: { maxInFlightBytes: undefined },
+    timeouts: { loadMs: 7, storeMs: undefined },
+  } as unknown as TieredCacheOptions;
+  const { l1, store, prefetch, timeouts } = resolveOptions(given);
+  assertEquals(l1, {
+    capacityBytes: 8 * MIB,
+    readTtlMs: 5,
+    watermark: { high: 0.9, low: 0.5 },
+  });
+  assertEquals([store.flushBytes, store.flushIdleMs, store.whenFull], [16 * MIB, 0, "drop_oldest"]);
+  assertEquals([store.maxQueuedBytes, prefetch.maxInFlightBytes], [2 * MIB, 128 * MIB]);
+  assertEquals(timeouts, { ...DEFAULT_ADAPTER_TIMEOUTS, loadMs: 7 });
+});
+
+Deno.test("resolveOptions() evicts ahead for a policy that writes before eviction", () => {
+  assertEquals(resolveOptions({ store: { policy: "on_evict" } }).l1.watermark, {
+    high: 0.8,
+    low: 0.6,
+  });
+  const watermark = { high: 0.5, low: 0.4 };
+  const own = resolveOptions({ l1: { watermark }, store: { policy: "on_evict" } });
+  assertEquals(own.l1.watermark, watermark);
+  assertEquals(resolveOptions({ store: { policy: "skip_l1" } }).l1.watermark, undefined);
+});
+
+Deno.test("resolveOptions() takes policies by name and as objects", () => {
+  const names = ["default", "skip_l1", "on_evict"] as const;
+  for (const policy of names) {
+    assertEquals(resolveOptions({ store: { policy } }).store.policy.name, policy);
+  }
+  for (const policy of ["default", "retain"] as const) {
+    assertEquals(resolveOptions({ prefetch: { policy } }).prefetch.policy.name, policy);
+  }
+  const store = { name: "mine", writes: "at-once", keepsInL1: true } as const;
+  const prefetch = { name: "mine too", retains: () => true };
+  const resolved = resolveOptions({ store: { policy: store }, prefetch: { policy: prefetch } });
+  assert(resolved.store.policy === store);
+  assert(resolved.prefetch.policy === prefetch);
+});
+
+const wrongNumbers: Record<string, TieredCacheOptions> = {
+  "store.maxInFlightBytes": { store: { maxInFlightBytes: 4 * MIB - 1 } },
+  "prefetch.maxInFlightBytes": { prefetch: { maxInFlightBytes: 4 * MIB - 1 } },
+  "store.maxQueuedBytes": { store: { maxQueuedBytes: 0 } },
+  "store.flushBytes": { store: { flushBytes: 0 } },
+  "store.flushIdleMs": { store: { flushIdleMs: -1 } },
+  "store.attempts": { store: { attempts: 0 } },
+  "store.backOffMs": { store: { backOffMs: NaN } },
+  "breaker.failures": { breaker: { failures: 0 } },
+  "breaker.coolDownMs": { breaker: { coolDownMs: -1 } },
+  "breaker.maxCoolDownMs": { breaker: { coolDownMs: 10, maxCoolDownMs: 9 } },
+  "timeouts.lookupMs": { timeouts: { lookupMs: -1 } },
+  "timeouts.closeMs": { timeouts: { closeMs: NaN } },
+};
+for (const [name, options] of Object.entries(wrongNumbers)) {
+  Deno.test(`resolveOptions() refuses a ${name} that cannot be`, () => {
+    const error = assertThrows(() => resolveOptions(options), RangeError);
+    assertStringIncludes(error.message, `${name} must be at least`);
+  });
+}
+
+Deno.test("resolveOptions() refuses watermarks that cannot be", () => {
+  const wrong: [number, number][] = [[0.5, 0.6], [1.1, 0.5], [0.5, 0], [NaN, 0.5], [0.5, NaN]];
+  for (const [high, low] of wrong) {
+    assertThrows(
+      () => resolveOptions({ l1: { watermark: { high, low } } }),
+      RangeError,
+      "l1.watermark must have 0 < low <= high <= 1",
+    );
+  }
+});
+
+const wrongNames: Record<string, [unknown, string]> = {
+  "store.policy": [{ store: { policy: "eager" } }, `"default", "skip_l1", "on_evict" or a policy`],
+  "prefetch.policy": [{ prefetch: { policy: "all" } }, `"default", "retain" or a policy`],
+  "store.whenFull": [{ store: { whenFull: "panic" } }, `"wait", "drop_new", "drop_oldest"`],
+};
+for (const [name, [options, expected]] of Object.entries(wrongNames)) {
+  Deno.test(`resolveOptions() refuses an unknown ${name} and names those that there are`, () => {
+    const error = assertThrows(() => resolveOptions(options as TieredCacheOptions), ConfigError);
+    assertStringIncludes(error.message, name);
+    assertStringIncludes(error.message, expected);
+  });
+}

@@ -1,0 +1,159 @@
+import { assert, assertEquals, assertStrictEquals, assertThrows } from "@std/assert";
+import { HostDevice } from "../../../src/memory/host_device.ts";
+import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
+import { ManualClock } from "../../../src/testing/manual_clock.ts";
+import { gpuTest } from "../../support/devices.ts";
+import { FragileDevice } from "../../support/fragile_device.ts";
+import {
+  assertRanges,
+  LAYOUT,
+  lruL1,
+  pick,
+  pinsOf,
+  residents,
+  setUp,
+  SIZE,
+  statuses,
+  writeObjects,
+} from "../../support/l1.ts";
+import { testKey, testKeys } from "../../support/objects.ts";
+
+Deno.test("L1Cache.detach() drops every object and voids every pin, for ever", () => {
+  const device = new FragileDevice();
+  const { l1, heard } = setUp(8, { device });
+  writeObjects(l1, testKeys(3), LAYOUT);
+  l1.reserveWrite([testKey(3)], LAYOUT);
+  l1.reserveWrite([testKey(4)], LAYOUT, { writer: "forgotten" });
+  const pins = pinsOf(l1.reserveRead(testKeys(2)));
+  l1.forget(({ id }) => id === testKey(1).id || id === testKey(4).id);
+  l1.hold([testKey(2)]);
+  heard.length = 0;
+  device.isLost = true;
+  l1.detach("the driver was reset");
+  assertEquals(heard, ["device-lost 0", "device-lost 2"]);
+  assertEquals(
+    pick(l1, "usedBytes", "slabBytes", "totalObjectCount", "leavingCount", "heldCount"),
+    [0, 0, 0, 0, 0],
+  );
+  assertEquals([...l1.usageBySalt()], []);
+  assertEquals(device.slabs.size, 0);
+  l1.attach(new HostDevice());
+  writeObjects(l1, testKeys(2), LAYOUT);
+  assert(!pins.some((each) => l1.isPinned(each)) && !l1.arePinned(pins));
+  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+  assertEquals(l1.finishWrite([testKey(3)]), ["key-not-exist"], "reserved on the other device");
+  assertEquals(l1.finishWrite([testKey(4)], { writer: "forgotten" }), ["key-not-exist"]);
+  assertEquals(residents(l1), [0, 1]);
+});
+
+Deno.test("a detached cache says so until it has a device again", () => {
+  const { l1, heard } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  l1.reserveWrite([testKey(1)], LAYOUT);
+  l1.detach();
+  heard.length = 0;
+  l1.detach();
+  assertEquals(heard, [], "told once");
+  assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["device-lost"]);
+  assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
+  assertEquals(l1.finishWrite([testKey(1)]), ["device-lost"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead([testKey(1)])), ["device-lost"]);
+  assertEquals(l1.finishWriteAndDelete([testKey(1)]), ["key-not-exist"]);
+  assertEquals(l1.hold(testKeys(1)).toString(), "0");
+  assertEquals([l1.evictTo(0), l1.victims(SIZE), l1.forget(() => true)], [0, [], {
+    objects: 0,
+    bytes: 0,
+  }]);
+  l1.release(testKeys(1));
+  l1.clear();
+  assertEquals(pick(l1, "isHealthy"), [false]);
+  const device = new HostDevice();
+  l1.attach(device);
+  assertStrictEquals(l1.device, device);
+  assertEquals(pick(l1, "isHealthy"), [true]);
+  writeObjects(l1, testKeys(8), LAYOUT);
+  assertEquals(residents(l1).length, 8, "as much room as before");
+});
+
+Deno.test("what is protected stays so on another device", () => {
+  const { l1 } = setUp();
+  l1.protect(testKeys(1));
+  l1.detach();
+  l1.attach(new HostDevice());
+  writeObjects(l1, testKeys(2), LAYOUT);
+  l1.clear();
+  assertEquals(residents(l1), [0]);
+});
+
+Deno.test("L1Cache.attach() takes the place of a lost device only", () => {
+  const device = new FragileDevice();
+  const { l1, heard } = setUp(8, { device });
+  assertThrows(() => l1.attach(new HostDevice()), Error, "detach it first");
+  writeObjects(l1, testKeys(1), LAYOUT);
+  heard.length = 0;
+  device.isLost = true;
+  assertThrows(() => setUp(8).l1.attach(device), Error, "detach it first");
+  l1.attach(new HostDevice());
+  assertEquals(heard, ["device-lost 0"], "it was detached first");
+  assertThrows(() => l1.attach(new HostDevice()), Error, "detach it first");
+  l1[Symbol.dispose]();
+  assertThrows(() => l1.attach(new HostDevice()), Error, "closed");
+});
+
+Deno.test("L1Cache.maxObjectBytes is that of the device", () => {
+  const { l1 } = setUp(8, { device: new FragileDevice(4 * SIZE) });
+  assertEquals(l1.maxObjectBytes, 4 * SIZE);
+  l1.detach();
+  l1.attach(new FragileDevice(2 * SIZE));
+  assertEquals(l1.maxObjectBytes, 2 * SIZE);
+});
+
+Deno.test("a slab of an old device that fails late takes nothing from the new one", () => {
+  const old = new FragileDevice();
+  const { l1, heard } = setUp(8, { device: old, slabBytes: 2 * SIZE });
+  writeObjects(l1, testKeys(4), LAYOUT);
+  const [first, second] = [...old.slabs];
+  assert(first !== undefined && second !== undefined);
+  old.fail(first);
+  assertEquals(pick(l1, "failedSlabCount", "isHealthy"), [1, false]);
+  l1.detach();
+  l1.attach(new FragileDevice());
+  assertEquals(pick(l1, "failedSlabCount", "isHealthy"), [0, true]);
+  writeObjects(l1, testKeys(8), LAYOUT);
+  heard.length = 0;
+  old.fail(second);
+  assertEquals(heard, []);
+  assertEquals(residents(l1).length, 8);
+  assertEquals(pick(l1, "failedSlabCount", "isHealthy"), [0, true]);
+});
+
+Deno.test("a slab that fails takes leaving objects with it", () => {
+  const device = new FragileDevice();
+  const { l1 } = setUp(8, { device, slabBytes: 4 * SIZE });
+  writeObjects(l1, testKeys(1), LAYOUT);
+  l1.reserveWrite([testKey(1)], LAYOUT);
+  const pins = pinsOf(l1.reserveRead(testKeys(1)));
+  l1.forget(() => true);
+  for (const slab of device.slabs) device.fail(slab);
+  assert(!l1.arePinned(pins));
+  assertEquals(pick(l1, "usedBytes", "slabs", "leavingCount"), [0, 0, 0]);
+  assertEquals(l1.finishWrite([testKey(1)]), ["key-not-exist"]);
+});
+
+gpuTest("L1 works again on another device when its own is lost", async (gpuDevice) => {
+  const clock = new ManualClock();
+  const lost = await WebGpuDevice.request();
+  assert(lost !== null);
+  using l1 = lruL1(lost, clock, 8 * SIZE);
+  writeObjects(l1, testKeys(2), LAYOUT);
+  lost.gpuDevice.destroy();
+  const { message } = await lost.lost;
+  l1.detach(message);
+  lost[Symbol.dispose]();
+  using device = WebGpuDevice.adopt(gpuDevice);
+  l1.attach(device);
+  writeObjects(l1, testKeys(3), LAYOUT);
+  const pins = pinsOf(l1.reserveRead(testKeys(3)));
+  await assertRanges(device, pins.map(({ range }) => range), testKeys(3));
+  l1.detach();
+});

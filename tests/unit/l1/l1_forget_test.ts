@@ -1,0 +1,230 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import type { L1Cache } from "../../../src/l1/l1_cache.ts";
+import { ManualClock } from "../../../src/testing/manual_clock.ts";
+import { deviceTest } from "../../support/devices.ts";
+import {
+  assertRanges,
+  LAYOUT,
+  lruL1,
+  nameOf,
+  pick,
+  pin,
+  pinsOf,
+  READ_TTL_MS,
+  residents,
+  setUp,
+  SIZE,
+  statuses,
+  WRITE_TTL_MS,
+  writeObjects,
+} from "../../support/l1.ts";
+import { testKey, testKeys, testLayout } from "../../support/objects.ts";
+
+function all(): boolean {
+  return true;
+}
+
+function numbered(...numbers: number[]): (key: ObjectKey) => boolean {
+  return (key) => numbers.includes(Number(nameOf(key)));
+}
+
+function leaving(l1: L1Cache): number[] {
+  return pick(l1, "leavingCount", "leavingBytes") as number[];
+}
+
+Deno.test("L1Cache.forget() removes what passes the test, and counts it", () => {
+  const { l1, heard } = setUp();
+  writeObjects(l1, testKeys(3), testLayout(1000));
+  l1.reserveWrite(testKeys(2, 3), testLayout(500));
+  heard.length = 0;
+  assertEquals(l1.forget(numbered(0, 2, 4, 9)), { objects: 3, bytes: 2500 });
+  assertEquals(heard, ["forgotten 0", "forgotten 2"]);
+  assertEquals(residents(l1), [1]);
+  assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [1024 + 512 + 512, 1]);
+  assertEquals(leaving(l1), [1, 512]);
+  assertEquals(l1.forget(numbered(0, 4)), { objects: 0, bytes: 0 }, "they are gone already");
+  assertEquals(l1.finishWrite(testKeys(2, 3)), ["success", "key-not-exist"]);
+  assertEquals(leaving(l1), [0, 0]);
+});
+
+Deno.test("a test that throws forgets nothing", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(3), LAYOUT);
+  const test = (key: ObjectKey): boolean => {
+    if (nameOf(key) === "2") throw new Error("broken");
+    return true;
+  };
+  assertThrows(() => l1.forget(test), Error, "broken");
+  assertEquals(residents(l1), [0, 1, 2]);
+});
+
+Deno.test("L1Cache.forget() removes what is held, protected or temporary", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(2), LAYOUT);
+  writeObjects(l1, [testKey(2)], LAYOUT, { temporary: true });
+  l1.hold([testKey(0)]);
+  l1.protect([testKey(1)]);
+  assertEquals(l1.forget(all), { objects: 3, bytes: 3 * SIZE });
+  assertEquals(pick(l1, "usedBytes", "totalObjectCount", "heldCount", "leavingCount"), [
+    0,
+    0,
+    0,
+    0,
+  ]);
+});
+
+deviceTest("what is forgotten while it is read keeps its bytes for its readers", async (device) => {
+  using l1 = lruL1(device, new ManualClock(), 4 * SIZE);
+  writeObjects(l1, testKeys(2), LAYOUT);
+  const pins = pinsOf(l1.reserveRead(testKeys(2)));
+  l1.forget(all);
+  assertEquals(statuses(l1.reserveRead(testKeys(2))), ["key-not-exist", "key-not-exist"]);
+  writeObjects(l1, testKeys(2, 10), LAYOUT);
+  assertEquals(statuses(l1.reserveWrite(testKeys(3, 20), LAYOUT))[0], "out-of-memory");
+  for (let n = 20; n < 30; n++) writeObjects(l1, [testKey(n)], LAYOUT);
+  assert(l1.arePinned(pins) && pins.every((each) => l1.isPinned(each)));
+  await assertRanges(device, pins.map(({ range }) => range), testKeys(2));
+  assertEquals(l1.finishRead(pins), ["success", "success"]);
+  assertEquals(statuses(l1.reserveWrite(testKeys(3, 40), LAYOUT)), [
+    "success",
+    "success",
+    "success",
+  ]);
+});
+
+Deno.test("what is forgotten while it is read is freed with its last reader", () => {
+  const { l1, heard } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const pins = [pin(l1, 0), pin(l1, 0)];
+  heard.length = 0;
+  l1.forget(all);
+  assertEquals(heard, ["forgotten 0"]);
+  assertEquals(l1.finishRead(pins.slice(0, 1)), ["success"]);
+  assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [SIZE, 0]);
+  assertEquals(leaving(l1), [1, SIZE]);
+  assertEquals(l1.finishRead(pins), ["key-in-wrong-state", "success"]);
+  assertEquals([leaving(l1), pick(l1, "usedBytes")], [[0, 0], [0]]);
+  assertEquals(heard, ["forgotten 0"], "told once");
+  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+});
+
+Deno.test("room of a forgotten object whose readers vanished is used again", async () => {
+  const { l1, clock } = setUp(1);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const held = pin(l1, 0);
+  l1.forget(all);
+  await clock.advance(READ_TTL_MS - 1);
+  assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["out-of-memory"]);
+  await clock.advance(1);
+  assert(!l1.isPinned(held));
+  assertEquals(leaving(l1), [1, SIZE]);
+  assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["success"]);
+  assertEquals(leaving(l1), [0, 0]);
+  assertEquals(l1.finishRead([held]), ["key-not-exist"]);
+});
+
+Deno.test("a forgotten key can be stored again beside its leaving object", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const old = pin(l1, 0);
+  l1.forget(all);
+  writeObjects(l1, testKeys(1), LAYOUT);
+  const fresh = pin(l1, 0);
+  assert(old.range.byteOffset !== fresh.range.byteOffset);
+  assertEquals(l1.finishRead([old]), ["success"]);
+  assert(l1.isPinned(fresh) && l1.has(testKey(0)));
+  assertEquals(pick(l1, "usedBytes"), [SIZE]);
+});
+
+Deno.test("an object whose reader's lock has expired is freed at once", async () => {
+  const { l1, clock } = setUp();
+  writeObjects(l1, testKeys(1), LAYOUT);
+  pin(l1, 0);
+  await clock.advance(READ_TTL_MS);
+  l1.forget(all);
+  assertEquals(pick(l1, "usedBytes", "leavingCount"), [0, 0]);
+});
+
+// Forgotten while it is written
+
+for (
+  const finish of ["finishWrite", "finishWriteAndReserveRead", "finishWriteAndDelete"] as const
+) {
+  Deno.test(`L1Cache.${finish}() of what was forgotten frees it, and says that it is gone`, () => {
+    const { l1, heard } = setUp();
+    l1.reserveWrite(testKeys(1), LAYOUT);
+    l1.forget(all);
+    assert(!l1.isReserved(testKey(0)));
+    assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [SIZE, 0]);
+    const [outcome] = l1[finish](testKeys(1));
+    assertEquals(typeof outcome === "string" ? outcome : outcome?.status, "key-not-exist");
+    assertEquals([pick(l1, "usedBytes"), residents(l1)], [[0], []]);
+    assertEquals(heard, [], "it was never visible");
+  });
+}
+
+Deno.test("room of what was forgotten while it was written stays out of use", async () => {
+  const { l1, clock } = setUp(2);
+  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "slow" });
+  l1.forget(numbered(0));
+  assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["out-of-memory"]);
+  l1.clear();
+  assertEquals(leaving(l1), [1, SIZE]);
+  await clock.advance(WRITE_TTL_MS);
+  assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["success"]);
+  assertEquals(leaving(l1), [0, 0]);
+  assertEquals(l1.finishWrite(testKeys(1), { writer: "slow" }), ["key-not-exist"]);
+});
+
+Deno.test("an expired reservation is freed when it is forgotten", async () => {
+  const { l1, clock } = setUp();
+  l1.reserveWrite(testKeys(1), LAYOUT);
+  await clock.advance(WRITE_TTL_MS);
+  assertEquals(l1.forget(all), { objects: 1, bytes: SIZE });
+  assertEquals(pick(l1, "usedBytes"), [0]);
+});
+
+Deno.test("a forgotten key can be reserved again at once, by the same writer too", () => {
+  const { l1 } = setUp();
+  for (const writer of ["same", "other"]) {
+    l1.reserveWrite(testKeys(1), LAYOUT, { writer });
+    l1.forget(all);
+    const again = l1.reserveWrite(testKeys(1), LAYOUT, { writer });
+    assertEquals(statuses(again), ["success"]);
+    assert(l1.isReserved(testKey(0), { writer }));
+    assertEquals(leaving(l1), [1, SIZE]);
+    // The forgotten one's writer, then the other.
+    assertEquals(l1.finishWrite(testKeys(1), { writer }), ["key-not-exist"]);
+    assert(!l1.has(testKey(0)), "who has finished is not known");
+    assertEquals(l1.finishWrite(testKeys(1), { writer }), ["success"]);
+    assertEquals([residents(l1), leaving(l1)], [[0], [0, 0]]);
+    l1.clear();
+  }
+});
+
+Deno.test("neither of two reservations of one writer is found if either is given up", () => {
+  for (const isFirst of [true, false]) {
+    const { l1 } = setUp();
+    l1.reserveWrite(testKeys(1), LAYOUT);
+    l1.forget(all);
+    l1.reserveWrite(testKeys(1), LAYOUT);
+    const giveUp = (): void => void l1.finishWriteAndDelete(testKeys(1));
+    if (isFirst) giveUp();
+    assertEquals(l1.finishWrite(testKeys(1)), ["key-not-exist"]);
+    assertEquals(pick(l1, "usedBytes"), [isFirst ? 0 : 2 * SIZE], "one of them still writes");
+    if (!isFirst) giveUp();
+    assertEquals([residents(l1), pick(l1, "usedBytes")], [[], [0]]);
+  }
+});
+
+Deno.test("another writer's reservation has nothing to do with the forgotten one", () => {
+  const { l1 } = setUp();
+  l1.reserveWrite(testKeys(1), LAYOUT, { writer: "a" });
+  l1.forget(all);
+  l1.reserveWrite(testKeys(1), LAYOUT, { writer: "b" });
+  assertEquals(l1.finishWrite(testKeys(1), { writer: "b" }), ["success"]);
+  assertEquals(residents(l1), [0]);
+  assertEquals(l1.finishWrite(testKeys(1), { writer: "a" }), ["key-not-exist"]);
+  assertEquals([residents(l1), pick(l1, "usedBytes")], [[0], [SIZE]]);
+});
