@@ -285,7 +285,8 @@ export class TieredCache implements AsyncDisposable {
   /**
    * Reserves room in device memory for objects to be written. Fill the ranges by work on the
    * device's queue, then call {@linkcode finishWrite}, or {@linkcode cancelWrite}. After
-   * `l1.writeTtlMs` the room may be given to another object: do not write to it any more.
+   * `l1.writeTtlMs`, or when the device was lost, the room may be given to another object: neither
+   * write to it nor finish it any more.
    *
    * @returns For each key its range, or why there is none.
    * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move.

@@ -204,8 +204,7 @@ export class AdapterManager {
       if (mode !== "drop") await inTime(store.emptied(guard), signal);
       if (mode === "migrate") report = await inTime(this.#migrate(guard, signal), signal);
       guard.drain();
-      if (mode === "drop") store.abandon(guard);
-      else await guard.idle(signal);
+      if (mode !== "drop") await guard.idle(signal);
     } catch (cause) {
       const error = new AdapterError({ adapter: guard.type, operation: "remove", cause });
       if (adapters.get(guard.id) === guard) this.#stuck.set(guard, error.message);
@@ -213,6 +212,7 @@ export class AdapterManager {
     }
     eviction.detach(guard);
     this.#stuck.delete(guard);
+    // What still waits for it is dropped.
     if (adapters.remove(guard)) onRemoved(guard);
     await guard.close();
     return report;

@@ -33,10 +33,10 @@ for (let part = 0; part < Math.min(PARTS, numRuns); part++) {
 }
 
 Deno.test("simulate() lives through the same day again with the same seed", async () => {
-  const { digest, counts } = await simulate({ seed, ...requests });
-  const before = days.find((day) => day.seed === seed) ?? await simulate({ seed, ...requests });
-  assertEquals(before.counts, counts, `seed ${seed}`);
-  assertEquals(before.digest, digest, `seed ${seed}`);
+  const { digest, counts } = await simulate({ seed });
+  const again = await simulate({ seed });
+  assertEquals(again.counts, counts, `seed ${seed}`);
+  assertEquals(again.digest, digest, `seed ${seed}`);
   assertNotEquals((await simulate({ seed: seed + 1, requests: 10 })).digest, digest);
 });
 
@@ -57,7 +57,7 @@ Deno.test("simulate() makes everything happen", { ignore: numRuns < ENOUGH_DAYS 
     ...["drain", "migrate", "drop"].map((mode) => `removed ${mode}`),
     ...["stored", "loaded", "deleted", "dropped", "deadline", "deviceattached"]
       .map((type) => `event ${type}`),
-    ...["miss", "partial hit", "full hit", "match aborted", "match after close", "warm"],
+    ...["miss", "partial hit", "full hit", "match aborted", "warm"],
     ...["hit expired", "hit on a lost device", "not removed", "restart", "forgotten", "ttl"],
     ...["sim_server hangs for ever", "sim_tape store"],
   ].filter((event) => !happened.has(event));

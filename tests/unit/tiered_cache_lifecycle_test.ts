@@ -157,14 +157,15 @@ Deno.test("TieredCache.attachDevice() leaves a closed cache closed", async () =>
 Deno.test("TieredCache checks objects against the device that it has", async () => {
   const device = new LosableDevice();
   await using cache = await TieredCache.open(optionsOf({ a: new RecordingAdapter() }, { device }));
-  assertEquals(cache.reserveWrite(testKeys(1), testLayout(8192))[0]?.status, "success");
+  const layout = testLayout(8192);
+  assertEquals(cache.reserveWrite(testKeys(1), layout)[0]?.status, "success");
   await device.lose();
   const small = new class extends LosableDevice {
     override readonly maxSlabBytes = 4096;
   }();
   await cache.attachDevice(small);
   assertEquals(cache.maxObjectBytes, 4096);
-  assertThrows(() => cache.reserveWrite(testKeys(1), testLayout(8192)), RangeError, "must fit");
+  assertThrows(() => cache.reserveWrite(testKeys(1), layout), RangeError, "must fit");
 });
 
 gpuTest(

@@ -497,13 +497,20 @@ Deno.test("TieredCache rejects rows and deadlines that cannot be", async () => {
 
 Deno.test("TieredCache.match() takes a deadline that no timer can hold for none", async () => {
   const adapter = new RecordingAdapter();
-  await using cache = await TieredCache.open(optionsWith(adapter));
+  const clock = new ManualClock();
+  await using cache = await TieredCache.open(optionsWith(adapter, { clock }));
   adapter.seed(testKeys(2), LAYOUT);
-  for (const deadlineMs of [2 ** 31, Infinity]) {
+  const timers: number[] = [];
+  for (
+    const options of [{}, { deadlineMs: 5 }, { deadlineMs: 2 ** 31 }, { deadlineMs: Infinity }]
+  ) {
     cache.clearL1();
-    assertEquals((await cache.match(testKeys(2), LAYOUT, { deadlineMs })).length, 2);
+    adapter.beforeLookup = () => void timers.push(clock.pendingTimers);
+    using hit = await cache.match(testKeys(2), LAYOUT, options);
+    assertEquals(hit.length, 2);
   }
-  assertEquals(cache.reportStatus().prefetch.deadlines, 0);
+  const [none = 0] = timers;
+  assertEquals(timers, [none, none + 1, none, none]);
 });
 
 // Store and prefetch policies
