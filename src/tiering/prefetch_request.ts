@@ -72,8 +72,6 @@ export class PrefetchRequest {
     const { id, rows, l1 } = options;
     this.rows = rows;
     this.published = this.#answer.promise;
-    // Who asked may have left before it could wait for the answer.
-    this.published.catch(() => {});
     this.#l1 = l1;
     this.#id = id;
     this.#retains = options.retains;

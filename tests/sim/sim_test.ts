@@ -7,7 +7,8 @@ import { type SimReport, simulate } from "./simulate.ts";
 const PARTS = 4;
 /** With so many days everything that is simulated happens. */
 const ENOUGH_DAYS = 100;
-const { seed = Math.floor(Math.random() * 2 ** 31) } = runs(1);
+/** The same days each time, so that a failure is of the change that was made; any others on demand. */
+const { seed = 20_000 } = runs(1);
 const { numRuns } = runs(isSeedGiven() ? 1 : 200);
 const requests = requestsOf(Deno.args);
 const days: SimReport[] = [];

@@ -152,7 +152,8 @@ export class SimTroubles {
       if (complete !== (problem === undefined)) this.#world.fail(`${type} has a problem, or none`);
       const store = stores.get(id) ?? fleet.get(id);
       if (store === undefined) continue;
-      if (!complete) this.#world.excuse(life, store);
+      // A write that hangs may still land there, and what cannot be listed is not known.
+      if (!complete) oracle.excuse(named);
       const left = named.filter((key) =>
         store.has(key) && !store.denied.has(key.id) && oracle.isForgottenSince(key, turn)
       );

@@ -202,21 +202,20 @@ Deno.test("ObjectLoader passes an adapter over that takes far longer than expect
   assertEquals(hung.loads.length, 3, "it is one of them again");
 });
 
-Deno.test("ObjectLoader comes back to an adapter that it passed over, if the next one fails", async () => {
+Deno.test("ObjectLoader comes back to an adapter that it passed over, and then waits", async () => {
   const keys = testKeys(4);
-  const [slow, liar] = twoWith(keys);
-  using t = setUp(new HostDevice(), [slow, liar]);
-  slow.beforeLoad = () => wait(t.clock, 200);
-  liar.beforeLoad = () => {
-    liar.held.clear();
-    return wait(t.clock, 50);
-  };
+  const [slow, broken] = twoWith(keys);
+  using t = setUp(new HostDevice(), [slow, broken]);
+  slow.beforeLoad = () => wait(t.clock, slow.loads.length === 1 ? 120 : 2_000);
+  broken.beforeLookup = () => wait(t.clock, 5);
+  broken.beforeLoad = () => wait(t.clock, 100).then(() => Promise.reject(new Error("broken")));
   let isAnswered = false;
   const pending = t.match(keys, LAYOUT).finally(() => isAnswered = true);
-  for (let ms = 0; ms < 600 && !isAnswered; ms += 50) await t.pass(50);
+  for (let ms = 0; ms < 3_000 && !isAnswered; ms += 20) await t.pass(20);
   const hit = await pending;
   await assertRanges(t.l1.device, ranges(hit), keys);
   t.release(hit);
+  assertEquals([slow.loads.length, broken.loads.length], [2, 1]);
 });
 
 Deno.test("ObjectLoader waits for a slow adapter that alone has an object of a batch", async () => {
@@ -405,6 +404,24 @@ Deno.test("ObjectLoader takes a shorter prefix where a window's object fails to 
   assertEquals(pins[1]?.map(({ key }) => key.id), ids(windowed.slice(5, 8)));
   t.l1.finishRead(pins.flat());
   assertEquals(residents(t.l1, full).slice(0, 8), full.slice(0, 8).map(() => true));
+});
+
+Deno.test("ObjectLoader uses a late answer behind a window's object that failed to load", async () => {
+  const keys = testKeys(10);
+  const [late, fast] = [new RecordingAdapter(), new RecordingAdapter()];
+  using t = setUp(new HostDevice(), [late, fast]);
+  late.seed(keys.slice(8), LAYOUT);
+  fast.seed(keys.slice(0, 6), LAYOUT);
+  late.beforeLookup = () => wait(t.clock, 40);
+  fast.beforeLoad = () => {
+    fast.held.delete(keys[4]?.id ?? "");
+    return wait(t.clock, 50);
+  };
+  const pending = t.prefetch.prefetch([{ keys, layout: LAYOUT, windowChunks: 2 }]);
+  for (const ms of [20, 20, 30]) await t.pass(ms);
+  const { length, pins } = await pending;
+  assertEquals(length, 10);
+  t.l1.finishRead(pins.flat());
 });
 
 Deno.test("ObjectLoader looks beyond a gap where rows have windows", async () => {

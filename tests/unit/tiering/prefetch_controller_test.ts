@@ -757,6 +757,29 @@ Deno.test("PrefetchController serves what the adapters of a hung request do not 
   await settle();
 });
 
+Deno.test("PrefetchController does not wait for a request that has failed, though it hangs", async () => {
+  const [hung, broken] = [new RecordingAdapter(), new RecordingAdapter()];
+  using t = setUp(new HostDevice(), [hung, broken]);
+  const keys = testKeys(2);
+  hung.seed(keys.slice(0, 1), LAYOUT);
+  broken.seed(keys.slice(1), LAYOUT);
+  const { promise, open } = gate();
+  hung.beforeLoad = () => promise;
+  broken.beforeLoad = () => {
+    broken.beforeLoad = () => {};
+    return wait(t.clock, 30).then(() => Promise.reject(new Error("broken")));
+  };
+  const first = t.count(keys, { deadlineMs: 20 });
+  await t.pass(10);
+  const second = t.count(keys.slice(1));
+  await t.pass(10);
+  assertEquals(await first, [0, 0]);
+  await t.pass(10);
+  assertEquals(await second, [1, 0], "the other object of the first one is still being loaded");
+  open();
+  await settle();
+});
+
 Deno.test("PrefetchController serves 64 requests at a time, the others in their order", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
