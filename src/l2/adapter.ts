@@ -55,6 +55,7 @@ export type {
   ConfigValues,
   FieldBase,
   NumberField,
+  ObjectField,
   StringField,
 } from "./adapter_config.ts";
 export { AdapterError, ConfigError } from "./adapter_error.ts";

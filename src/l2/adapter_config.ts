@@ -40,8 +40,16 @@ export interface BooleanField extends FieldBase<boolean> {
   readonly type: "boolean";
 }
 
+/** A configuration key that holds an object with declared keys of its own. */
+export interface ObjectField extends FieldBase<never> {
+  /** The type. */
+  readonly type: "object";
+  /** The keys in it. */
+  readonly fields: ConfigFields;
+}
+
 /** A declared configuration key. */
-export type ConfigField = StringField | NumberField | BooleanField;
+export type ConfigField = StringField | NumberField | BooleanField | ObjectField;
 
 /** Declared configuration keys by name. */
 export type ConfigFields = Readonly<Record<string, ConfigField>>;
@@ -51,6 +59,8 @@ export type ConfigValue<Field extends ConfigField> = Field extends
   { readonly type: "string"; readonly oneOf: readonly (infer Choice)[] } ? Choice
   : Field extends { readonly type: "string" } ? string
   : Field extends { readonly type: "number" } ? number
+  : Field extends { readonly type: "object"; readonly fields: infer Fields extends ConfigFields }
+    ? ConfigValues<Fields>
   : boolean;
 
 /** Types of all values, after validation: what is not given and has no default is `undefined`. */
@@ -81,40 +91,64 @@ export function parseAdapterConfig<Fields extends ConfigFields>(
   module: Configurable<Fields>,
   given: Readonly<Record<string, unknown>>,
 ): ConfigValues<Fields> {
-  const fail = (key: string, expected: string, received: unknown): never => {
+  const fail: Fail = (key, expected, received) => {
     const help = adapterHelp(module);
     throw new ConfigError({ adapter: `${module.type} adapter`, key, expected, received, help });
   };
-  for (const key of Object.keys(given)) {
-    if (key !== "type" && !Object.hasOwn(module.config, key)) {
-      const known = ["type", ...Object.keys(module.config)].join(", ");
-      fail(key, `one of the keys ${known}`, key);
-    }
-  }
-  const values: Record<string, unknown> = {};
-  for (const [key, field] of Object.entries(module.config)) {
-    const value = given[key] === undefined ? field.default : given[key];
-    if (value === undefined) {
-      if (field.required) fail(key, describeField(field), "nothing");
-      continue;
-    }
-    const expected = unmetExpectation(field, value);
-    if (expected !== undefined) fail(key, expected, value);
-    values[key] = value;
-  }
-  return values as ConfigValues<Fields>;
+  const { type: _, ...rest } = given;
+  return parseFields(module.config, rest, "", fail) as ConfigValues<Fields>;
 }
 
 /** The configuration keys of an adapter as text, for error messages and the command line. */
 export function adapterHelp(module: Configurable): string {
-  const lines = Object.entries(module.config).map(([key, field]) => {
+  const lines = helpLines(module.config, "  ");
+  const keys = lines.length === 0 ? "  no keys" : lines.join("\n");
+  return `${module.type}: ${module.summary}\n${keys}`;
+}
+
+function helpLines(fields: ConfigFields, indent: string): string[] {
+  return Object.entries(fields).flatMap(([key, field]) => {
     const notes = [describeField(field)];
     if (field.required) notes.push("required");
     if (field.default !== undefined) notes.push(`default ${JSON.stringify(field.default)}`);
-    return `  ${key}: ${notes.join(", ")}\n      ${field.help}`;
+    const own = field.type === "object" ? helpLines(field.fields, `${indent}    `) : [];
+    return [`${indent}${key}: ${notes.join(", ")}\n${indent}    ${field.help}`, ...own];
   });
-  const keys = lines.length === 0 ? "  no keys" : lines.join("\n");
-  return `${module.type}: ${module.summary}\n${keys}`;
+}
+
+type Fail = (key: string, expected: string, received: unknown) => never;
+
+function parseFields(
+  fields: ConfigFields,
+  given: Readonly<Record<string, unknown>>,
+  prefix: string,
+  fail: Fail,
+): Record<string, unknown> {
+  for (const key of Object.keys(given)) {
+    if (Object.hasOwn(fields, key)) continue;
+    const known = [...prefix === "" ? ["type"] : [], ...Object.keys(fields)].join(", ");
+    fail(prefix + key, `one of the keys ${known}`, key);
+  }
+  const values: Record<string, unknown> = {};
+  for (const [key, field] of Object.entries(fields)) {
+    const name = prefix + key;
+    const value = given[key] === undefined ? field.default : given[key];
+    if (value === undefined) {
+      if (field.required) fail(name, describeField(field), "nothing");
+    } else if (field.type === "object") {
+      if (!isRecord(value)) return fail(name, describeField(field), value);
+      values[key] = parseFields(field.fields, value, `${name}.`, fail);
+    } else {
+      const expected = unmetExpectation(field, value);
+      if (expected !== undefined) fail(name, expected, value);
+      values[key] = value;
+    }
+  }
+  return values;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** Type and range of a key in words. */
@@ -124,6 +158,8 @@ function describeField(field: ConfigField): string {
       return field.oneOf === undefined ? "a text" : `one of ${field.oneOf.join(", ")}`;
     case "boolean":
       return "true or false";
+    case "object":
+      return `an object with the keys ${Object.keys(field.fields).join(", ")}`;
     case "number": {
       const bounds = [
         field.minimum === undefined ? "" : ` of at least ${field.minimum}`,
@@ -136,7 +172,10 @@ function describeField(field: ConfigField): string {
 }
 
 /** What was expected, if the value is not that. */
-function unmetExpectation(field: ConfigField, value: unknown): string | undefined {
+function unmetExpectation(
+  field: Exclude<ConfigField, ObjectField>,
+  value: unknown,
+): string | undefined {
   switch (field.type) {
     case "string":
       if (typeof value !== "string") return describeField(field);
