@@ -4,8 +4,27 @@
  * @module
  */
 import { isAbsolute, join, normalize, SEPARATOR } from "@std/path";
-import { defineL2Adapter, type L2AdapterModule } from "../src/l2/adapter.ts";
+import {
+  ConfigError,
+  type ConfigValues,
+  defineL2Adapter,
+  evictionField,
+  type L2AdapterModule,
+  watermarksOf,
+} from "../src/l2/adapter.ts";
+import type { DiskBounds } from "./_fs/disk_space.ts";
 import { FileStore } from "./_fs/file_store.ts";
+import { hostFileSystem } from "./_fs/file_system.ts";
+import { ObjectPaths } from "./_fs/object_paths.ts";
+import { UnsealedStore } from "./_fs/unsealed_store.ts";
+
+/** Where the locks and the account lie that all processes use, whatever their configuration. */
+const SHARED_DIRECTORY = "tmp";
+const GIB = 2 ** 30;
+/** Beyond it, bytes are no safe integers. */
+const MAX_GIB = 2 ** 22;
+/** Bytes in flight unless another number is given. */
+const MAX_BYTES_IN_FLIGHT = 256 * 2 ** 20;
 
 const config = {
   base_path: {
@@ -16,9 +35,9 @@ const config = {
   },
   relative_tmp_dir: {
     type: "string",
-    default: "tmp",
     check: (path: string) => isInside(path) ? undefined : "a relative path below base_path",
-    help: "Directory below base_path for files that are being written.",
+    help: "Directory below base_path for files that are being written; left out, they lie beside " +
+      "the objects, which is faster.",
   },
   durability: {
     type: "string",
@@ -27,26 +46,155 @@ const config = {
     help: "What survives a power cut: none promises nothing (a torn file is a miss), file syncs " +
       "the data before it is published, full syncs the directory as well.",
   },
+  max_capacity_gb: {
+    type: "number",
+    minimum: 0,
+    maximum: MAX_GIB,
+    default: 10,
+    help: "Most GiB on disk, counted over all processes that share the directory; 0: no limit.",
+  },
+  eviction: {
+    ...evictionField,
+    help: "How room is made: beyond trigger_watermark, eviction_ratio of the capacity is removed.",
+  },
+  disk_high_watermark: {
+    type: "number",
+    exclusiveMinimum: 0,
+    maximum: 1,
+    help: "Share of the disk that may be used, by anybody; beyond, objects are removed. " +
+      "Needs --allow-sys=statfs.",
+  },
+  disk_min_free_gb: {
+    type: "number",
+    minimum: 0,
+    maximum: MAX_GIB,
+    help: "GiB of the disk that stay free. Needs --allow-sys=statfs.",
+  },
+  recover_on_start: {
+    type: "boolean",
+    default: true,
+    help: "Whether what is there is counted, in the background, when the cache opens.",
+  },
+  use_odirect: {
+    type: "boolean",
+    default: false,
+    help: "Whether files are read and written past the page cache, where that is possible.",
+  },
+  io_concurrency: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    maximum: 24,
+    default: 8,
+    help: "Most files that are read or written at a time; Deno has 32 threads for all of them.",
+  },
+  read_max_bytes_in_flight: {
+    type: "number",
+    integer: true,
+    minimum: 0,
+    default: 0,
+    help: "Most bytes that are read or written at a time; 0: 256 MiB.",
+  },
+  read_ahead_size: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    help: "Bytes that are read first, so that the system reads ahead; left out, all at once.",
+  },
+  shard_dirs: {
+    type: "boolean",
+    help: "Whether files are spread over sub-directories by hash: one level of 256 with " +
+      "file_layout kvtier, where that is the default; two levels with lmcache, where it is not.",
+  },
+  file_layout: {
+    type: "string",
+    oneOf: ["kvtier", "lmcache"],
+    default: "kvtier",
+    help: "kvtier: every file carries a seal. lmcache: the names and raw files of LMCache, so " +
+      "that both can use the directory; needs accept_unsealed.",
+  },
+  accept_unsealed: {
+    type: "boolean",
+    default: false,
+    help: "Allows files without a seal (file_layout lmcache): wrong bytes in them go unnoticed.",
+  },
+  checksum: {
+    type: "string",
+    oneOf: ["none", "crc32"],
+    default: "none",
+    help: "With file_layout lmcache: crc32 writes and demands LMCache's checksum behind the " +
+      "bytes. The seal of kvtier files always has one.",
+  },
+  allow_shared_group: {
+    type: "boolean",
+    default: false,
+    help: "Allows a base_path that others can write to, and lets the group use what is written.",
+  },
 } as const;
 
 /**
  * Objects as files in a directory.
  *
- * Requires `--allow-read` and `--allow-write` permissions for `base_path`.
+ * Requires `--allow-read` and `--allow-write` permissions for `base_path`, and
+ * `--allow-sys=statfs` for `disk_high_watermark` and `disk_min_free_gb`.
  */
 const fs: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "fs",
   summary: "Objects as files in a directory, local or shared.",
   config,
-  create: (values, { onError }) =>
-    FileStore.open({
-      basePath: values.base_path,
-      tmpPath: join(values.base_path, values.relative_tmp_dir),
+  async create(values, { clock, onError }) {
+    const { base_path: given, file_layout: layout } = values;
+    const fail = (key: string, expected: string, received: unknown): never => {
+      throw new ConfigError({ adapter: "fs adapter", key, expected, received });
+    };
+    if (layout === "lmcache" && !values.accept_unsealed) {
+      fail("accept_unsealed", "true with file_layout lmcache, whose files carry no seal", false);
+    }
+    if (layout === "kvtier" && values.accept_unsealed) {
+      fail("accept_unsealed", "false with file_layout kvtier, whose files carry a seal", true);
+    }
+    for (const key of ["disk_high_watermark", "disk_min_free_gb"] as const) {
+      if (values[key] === undefined) continue;
+      const { state } = await Deno.permissions.query({ name: "sys", kind: "statfs" });
+      if (state !== "granted") fail(key, "the permission --allow-sys=statfs", values[key]);
+    }
+    // A link is followed once, so that nobody can point it elsewhere meanwhile.
+    const basePath = await Deno.realPath(given).catch(() => given);
+    const isSharded = values.shard_dirs ?? layout === "kvtier";
+    const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
+    const store = await FileStore.open({
+      files: hostFileSystem,
+      paths: new ObjectPaths({ basePath, layout, shards }),
+      sharedPath: join(basePath, SHARED_DIRECTORY),
+      tmpPath: values.relative_tmp_dir && join(basePath, values.relative_tmp_dir),
       durability: values.durability,
+      isDirect: values.use_odirect,
+      isUnsealed: layout === "lmcache",
+      isGroupShared: values.allow_shared_group,
+      ioConcurrency: values.io_concurrency,
+      maxBytesInFlight: values.read_max_bytes_in_flight || MAX_BYTES_IN_FLIGHT,
+      readAheadBytes: values.read_ahead_size ?? 0,
+      countsOnStart: values.recover_on_start,
+      bounds: boundsOf(values),
+      clock,
       onError,
-    }),
+    });
+    if (layout === "kvtier") return store;
+    return new UnsealedStore(store, { hasChecksum: values.checksum === "crc32", onError });
+  },
 });
 export default fs;
+
+function boundsOf(values: ConfigValues<typeof config>): DiskBounds {
+  const { max_capacity_gb: capacity, disk_high_watermark, disk_min_free_gb } = values;
+  const watermark = watermarksOf(values.eviction);
+  return {
+    capacityBytes: capacity === 0 ? Infinity : Math.floor(capacity * GIB),
+    ...(watermark === undefined ? {} : { watermark }),
+    ...(disk_high_watermark === undefined ? {} : { diskHighWatermark: disk_high_watermark }),
+    ...(disk_min_free_gb === undefined ? {} : { diskMinFreeBytes: disk_min_free_gb * GIB }),
+  };
+}
 
 function isInside(path: string): boolean {
   const normal = normalize(path + SEPARATOR);

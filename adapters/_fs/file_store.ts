@@ -1,84 +1,173 @@
-import { pooledMap } from "@std/async";
-import { dirname, join } from "@std/path";
+import { basename, dirname, join } from "@std/path";
 import {
   AdapterError,
   type AdapterObject,
   type AdapterUsage,
   Bitmap,
   type CallOptions,
+  type Clock,
   ConfigError,
-  decodeFileName,
   type DeleteResult,
-  encodeFileName,
-  isHashedFileName,
+  keyInTail,
   type L2Adapter,
   type ListedObject,
   type ListOptions,
+  type LoadOptions,
   type LookupOptions,
+  MAX_TAIL_BYTES,
   type ObjectKey,
   type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
-import { publishFile, syncDirectory } from "./publish_file.ts";
+import { findChainEnd } from "./chain_search.ts";
+import { DirectFiles, isDirectRefused } from "./direct_files.ts";
+import {
+  diskBytesFor,
+  diskBytesOf,
+  objectDirectories,
+  type ObjectFile,
+  walkObjects,
+} from "./directory_walk.ts";
+import { type DiskBounds, DiskSpace } from "./disk_space.ts";
+import { isNoObject, isReadOnly } from "./errno.ts";
+import type { FileSystem, ReadableFile } from "./file_system.ts";
+import { IoSlots } from "./io_slots.ts";
+import type { ObjectPaths } from "./object_paths.ts";
+import { type Durability, publishFile } from "./publish_file.ts";
+import { TemporaryFiles } from "./temporary_files.ts";
+import { UsageLedger } from "./usage_ledger.ts";
+import { UseTimes } from "./use_times.ts";
 
-/** File operations at a time: Deno has 32 threads for all of them, and other work needs some. */
-const CONCURRENCY = 8;
-/** Keys whose files a chain lookup asks for before it looks whether there was a gap. */
-const LOOKUP_WINDOW = 64;
-const DIRECTORY_MODE = 0o700;
+/** Keys known to be missing from the middle of a chain that are remembered. */
+const MOST_SUSPECTS = 4096;
+/** Time between two rounds of keeping house, in milliseconds. */
+const HOUSEKEEPING_MS = 600_000;
 
 /** How a {@linkcode FileStore} is set up. */
 export interface FileStoreOptions {
-  /** Directory for the objects. */
-  readonly basePath: string;
-  /** Directory for files that are being written, on the same file system. */
-  readonly tmpPath: string;
+  /** The file operations. */
+  readonly files: FileSystem;
+  /** Where the objects lie. */
+  readonly paths: ObjectPaths;
+  /** Directory of the locks and of the account that writers share. */
+  readonly sharedPath: string;
+  /** Directory for files that are being written; left out, they lie beside the objects. */
+  readonly tmpPath: string | undefined;
   /** What is synced before an object counts as stored. */
-  readonly durability: "none" | "file" | "full";
+  readonly durability: Durability;
+  /** Whether the page cache is to be passed by. */
+  readonly isDirect: boolean;
+  /** Whether members of the group share the directory. */
+  readonly isGroupShared: boolean;
+  /** Most file operations at a time. */
+  readonly ioConcurrency: number;
+  /** Most bytes that they move. */
+  readonly maxBytesInFlight: number;
+  /** Bytes of an object that are read first, so that the system reads ahead; 0 reads at once. */
+  readonly readAheadBytes: number;
+  /** Whether what is there is counted at the start. */
+  readonly countsOnStart: boolean;
+  /** What bounds the objects. */
+  readonly bounds: DiskBounds;
+  /** Whether objects come without their seal, so that others can read them. */
+  readonly isUnsealed: boolean;
+  /** Source of time. */
+  readonly clock: Clock;
   /** Told about failures that cost a key. */
   readonly onError: (error: AdapterError) => void;
 }
 
 /**
- * Objects as files, spread over 256 directories by hash. Nothing about them is kept in memory, so
- * that any number of processes and hosts can share the directory: the file system is the index.
+ * Objects as files. The file system is the index: whatever is remembered of them only makes it
+ * faster, so that any number of processes and hosts can share the directory.
  */
 export class FileStore implements L2Adapter {
   /** Files outlive the process and are seen by others. */
-  readonly capabilities = { shared: true, durable: true } as const;
+  readonly capabilities: L2Adapter["capabilities"];
   readonly #options: FileStoreOptions;
-  /** Names this writer's temporary files: no two writers use one. */
-  readonly #writerTag = `${Deno.pid}-${systemRandom.bytes(8).toHex()}`;
-  #temporaryFiles = 0;
+  readonly #slots: IoSlots;
+  readonly #temporary: TemporaryFiles;
+  readonly #space: DiskSpace;
+  readonly #useTimes: UseTimes;
+  readonly #locks = new Map<string, number>();
+  /** Objects that a lookup may claim although they are missing. */
+  readonly #suspects = new Set<string>();
+  /** Directories that were there a moment ago. */
+  readonly #made = new Set<string>();
+  readonly #closing = new AbortController();
+  #files: FileSystem;
+  #direct: DirectFiles | undefined;
+  #directRefusal: string | undefined;
+  #makingShards: Promise<void> | undefined;
+  #housekeeping: Promise<void> = Promise.resolve();
+  #cancelHousekeeping = (): void => {};
 
   private constructor(options: FileStoreOptions) {
     this.#options = options;
+    const { files, paths, sharedPath, clock, bounds, isUnsealed } = options;
+    this.#files = files;
+    this.#slots = new IoSlots({
+      operations: options.ioConcurrency,
+      bytes: options.maxBytesInFlight,
+    });
+    const mode = this.#fileMode;
+    const places = (): AsyncIterable<string> => this.#temporaryPlaces();
+    this.#temporary = new TemporaryFiles({ files, path: sharedPath, mode, places });
+    this.#useTimes = new UseTimes({ files, paths, clock });
+    this.#space = new DiskSpace({
+      ...bounds,
+      files,
+      paths,
+      ledger: new UsageLedger({
+        files,
+        path: join(sharedPath, "usage.ledger"),
+        mode,
+        clock,
+        random: systemRandom,
+      }),
+      evictionLock: { path: join(sharedPath, "eviction.lock"), mode },
+      tag: this.#temporary.tag,
+      isAlive: (tag) => this.#temporary.isAlive(tag),
+      abandonedBytes: (dead, signal) => this.#temporary.abandonedBytes(dead, signal),
+      clock,
+      isLocked: (path) => this.#isLocked(path),
+      signal: this.#closing.signal,
+      onError: (cause) => this.#report("evict", cause),
+    });
+    this.capabilities = {
+      shared: true,
+      durable: true,
+      evicts: this.#space.isBounded,
+      ...(isUnsealed ? { unsealed: true } : {}),
+    };
   }
 
   /**
-   * Opens a directory, creating it where that is possible.
+   * Opens a directory, creating it where that is possible. What is in it can be loaded at once;
+   * counting and cleaning up go on in the background.
    *
-   * @throws {ConfigError} If `basePath` exists and is not a directory.
+   * @throws {ConfigError} If the path is no directory, or others could write to it.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
+    const { files, paths: { basePath }, isGroupShared } = options;
     const store = new FileStore(options);
-    const { basePath, onError } = options;
     try {
-      await makeDirectory(basePath);
+      await files.mkdir(basePath, store.#directoryMode);
     } catch (cause) {
       // A disk may come back and permissions may be granted later; a file in the way is a mistake.
-      const isFile = await Deno.stat(basePath).then(({ isDirectory }) => !isDirectory, () => false);
-      if (isFile) {
-        throw new ConfigError({
-          adapter: "fs adapter",
-          key: "base_path",
-          expected: "a directory, or a path where one can be made",
-          received: basePath,
-          cause,
-        });
-      }
-      onError(new AdapterError({ adapter: "fs", operation: "open", cause }));
+      const isFile = await files.lstat(basePath).then((info) => !info.isDirectory, () => false);
+      if (isFile) throw wrongBasePath("a directory, or a path where one can be made", basePath);
+      store.#report("open", cause);
     }
+    const info = await files.lstat(basePath).catch(() => undefined);
+    if (!isGroupShared && ((info?.mode ?? 0) & 0o022) !== 0) {
+      throw wrongBasePath(
+        "a directory that nobody else can write to (chmod go-w), or allow_shared_group: true",
+        `${basePath} with mode ${((info?.mode ?? 0) & 0o7777).toString(8).padStart(4, "0")}`,
+      );
+    }
+    if (options.isDirect) await store.#startDirect();
+    store.#keepHouse(options.countsOnStart);
     return store;
   }
 
@@ -87,67 +176,153 @@ export class FileStore implements L2Adapter {
     objects: readonly AdapterObject[],
     { signal }: CallOptions,
   ): Promise<StoreResult> {
+    const stored = new Bitmap(objects.length);
     let bytes = 0;
-    const stored = await this.#forEach("store", objects, async (object) => {
-      signal.throwIfAborted();
-      await this.#publish(object);
-      bytes += object.byteLength;
-      return true;
-    }, ({ key }) => key);
+    let soon = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
+    await this.#slots.forEach(objects, bytesOf, async (object, index) => {
+      if (signal.aborted || this.#isClosed) return;
+      const diskBytes = diskBytesFor(object.byteLength);
+      try {
+        if (!(await this.#storeOne(object, soon, signal))) return;
+        stored.set(index);
+        bytes += object.byteLength;
+      } catch (cause) {
+        this.#space.failed(cause, diskBytes);
+        this.#report("store", cause, object.key);
+      } finally {
+        soon -= diskBytes;
+      }
+    });
+    if (this.#space.isBounded) {
+      this.#useTimes.stored(stored.gather(objects).map(({ key }) => key));
+    }
     return { stored, bytes };
   }
 
-  /** Asks the file system for each object; a chain is asked for piece by piece, up to a gap. */
+  /**
+   * Asks the file system for each object; of a chain, for as few as it takes to find its end. What
+   * is found is not evicted until it is unlocked.
+   */
   async lookupAndLock(
     keys: readonly ObjectKey[],
     { prefix, signal }: LookupOptions,
   ): Promise<Bitmap> {
-    const found = new Bitmap(keys.length);
-    const window = prefix ? LOOKUP_WINDOW : keys.length;
-    for (let start = 0; start < keys.length && !signal.aborted; start += window) {
-      const part = keys.slice(start, start + window);
-      const present = await this.#forEach("lookup", part, async (key) => {
-        const { isFile } = await Deno.lstat(this.#pathOf(key));
-        return isFile;
-      }, (key) => key);
-      for (const index of present.indices()) found.set(start + index);
-      if (prefix && present.countLeadingOnes() < part.length) break;
+    if (signal.aborted) return new Bitmap(keys.length);
+    const { paths } = this.#options;
+    const look = async (key: ObjectKey): Promise<boolean> => {
+      try {
+        return (await this.#files.lstat(paths.pathOf(key))).isFile;
+      } catch (cause) {
+        if (!isNoObject(cause)) this.#report("lookup", cause, key);
+        return false;
+      }
+    };
+    const isPresent = (key: ObjectKey): Promise<boolean> =>
+      this.#suspects.has(key.id) ? look(key) : this.#files.exists(paths.pathOf(key));
+    let found: Bitmap;
+    if (prefix) {
+      const suspects = this.#suspects.size === 0
+        ? []
+        : [...keys.keys()].filter((i) => this.#suspects.has((keys[i] as ObjectKey).id));
+      const end = await findChainEnd(
+        keys.length,
+        (place) => isPresent(keys[place] as ObjectKey),
+        suspects,
+      );
+      found = new Bitmap(keys.length, end);
+      if (this.#space.isBounded) this.#useTimes.lookedUp(keys, end);
+    } else {
+      found = new Bitmap(keys.length);
+      await this.#slots.forEach(keys, () => 0, async (key, index) => {
+        if (!signal.aborted && await isPresent(key)) found.set(index);
+      });
+    }
+    const [first] = keys;
+    // What cannot be read looks as if it were not there: a look at one tells the difference.
+    if (first !== undefined && found.popcount() === 0) await look(first);
+    if (this.#space.isBounded) {
+      for (const index of found.indices()) {
+        const { id } = keys[index] as ObjectKey;
+        this.#locks.set(id, (this.#locks.get(id) ?? 0) + 1);
+      }
     }
     return found;
   }
 
+  /** Lets objects be evicted again. */
+  unlock(keys: readonly ObjectKey[]): void {
+    if (this.#locks.size === 0) return;
+    for (const { id } of keys) {
+      const count = (this.#locks.get(id) ?? 0) - 1;
+      if (count > 0) this.#locks.set(id, count);
+      else this.#locks.delete(id);
+    }
+  }
+
   /** Reads each object into its parts; a file of another length is a miss. */
-  load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
-    return this.#forEach("load", objects, async ({ key, parts, byteLength }) => {
-      signal.throwIfAborted();
-      const path = this.#pathOf(key);
-      // Opening a FIFO would wait for its writer, and a link may lead out of the directory.
-      const { isFile, size } = await Deno.lstat(path);
-      return isFile && size === byteLength && await readFile(path, parts);
-    }, ({ key }) => key);
+  load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
+    return this.loadFollowedBy([0], objects, options);
+  }
+
+  /** Like {@linkcode load}, with one of these numbers of bytes behind what is read. */
+  async loadFollowedBy(
+    rests: readonly number[],
+    objects: readonly AdapterObject[],
+    { signal, onLoaded }: LoadOptions,
+  ): Promise<Bitmap> {
+    const loaded = new Bitmap(objects.length);
+    await this.#slots.forEach(objects, bytesOf, async ({ key, parts }, index) => {
+      try {
+        if (signal.aborted || this.#isClosed) return;
+        const path = this.#options.paths.pathOf(key);
+        if (!(await this.#read(path, parts, rests))) return this.#suspect(key);
+        loaded.set(index);
+        onLoaded?.(index);
+      } catch (cause) {
+        if (isNoObject(cause)) this.#suspect(key);
+        else this.#report("load", cause, key);
+      }
+    });
+    return loaded;
   }
 
   /** Removes the files of objects; what stands in the place of one and is no file is not ours. */
   async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
+    const deleted = new Bitmap(keys.length);
     let bytes = 0;
-    const deleted = await this.#forEach("delete", keys, async (key) => {
-      signal.throwIfAborted();
-      const path = this.#pathOf(key);
-      const { isFile, size } = await Deno.lstat(path);
-      if (!isFile) return false;
-      await Deno.remove(path);
-      bytes += size;
-      return true;
-    }, (key) => key);
+    let diskBytes = 0;
+    await this.#slots.forEach(keys, () => 0, async (key, index) => {
+      try {
+        if (signal.aborted || this.#isClosed || this.#locks.has(key.id)) return;
+        const path = this.#options.paths.pathOf(key);
+        const info = await this.#files.lstat(path);
+        if (!info.isFile) return;
+        await this.#files.remove(path);
+        this.#suspect(key);
+        deleted.set(index);
+        bytes += info.size;
+        diskBytes += Math.min(diskBytesOf(info), diskBytesFor(info.size));
+      } catch (cause) {
+        if (!isNoObject(cause)) this.#report("delete", cause, key);
+      }
+    });
+    try {
+      await this.#space.credit(diskBytes);
+    } catch (cause) {
+      if (!isNoObject(cause)) this.#report("delete", cause);
+    }
     return { deleted, bytes };
   }
 
-  /** Enumerates the objects whose names spell their keys. */
+  /** Enumerates the objects. */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
-    for await (const { key, size } of this.#files()) {
-      if (signal.aborted) return;
-      if (key !== null && (model === undefined || key.model === model)) {
-        yield { key, byteLength: size };
+    for await (const batch of walkObjects(this.#files, this.#options.paths, signal)) {
+      for (const file of batch) {
+        const key = await this.#keyOf(file);
+        if (signal.aborted) return;
+        if (key !== null && (model === undefined || key.model === model)) {
+          yield { key, byteLength: file.size, usedAt: file.usedAt };
+        }
       }
     }
   }
@@ -156,109 +331,290 @@ export class FileStore implements L2Adapter {
   async usage({ signal }: CallOptions): Promise<AdapterUsage> {
     let usedBytes = 0;
     let objectCount = 0;
-    for await (const { size } of this.#files()) {
-      signal.throwIfAborted();
-      usedBytes += size;
-      objectCount++;
+    for await (const batch of walkObjects(this.#files, this.#options.paths, signal)) {
+      for (const { size } of batch) usedBytes += size;
+      objectCount += batch.length;
     }
-    return { usedBytes, objectCount };
+    signal.throwIfAborted();
+    const { capacityBytes } = this.#space.reportStatus();
+    return { usedBytes, objectCount, ...(capacityBytes === undefined ? {} : { capacityBytes }) };
   }
 
-  /** The configuration in use. */
+  /** The configuration in use, and how full the directory is. */
   reportStatus(): Record<string, unknown> {
-    const { basePath, tmpPath, durability } = this.#options;
-    return { basePath, tmpPath, durability };
+    const { paths: { basePath }, durability, isDirect } = this.#options;
+    return {
+      basePath,
+      durability,
+      io: !isDirect
+        ? "buffered"
+        : this.#directRefusal === undefined
+        ? "direct"
+        : `buffered: O_DIRECT was refused: ${this.#directRefusal}`,
+      space: this.#space.reportStatus(),
+      reclaimedTemporaryFiles: this.#temporary.reclaimed,
+    };
   }
 
-  /** Nothing is held open between calls. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return Promise.resolve();
-  }
-
-  async #publish(object: AdapterObject): Promise<void> {
-    const { basePath, tmpPath, durability } = this.#options;
-    const finalPath = this.#pathOf(object.key);
-    const name = `${this.#writerTag}-${(this.#temporaryFiles++).toString(36)}.tmp`;
-    const publish = (): Promise<void> =>
-      publishFile({ parts: object.parts, tmpPath: join(tmpPath, name), finalPath, durability });
+  /** Ends what goes on in the background, and gives back what this writer has taken in advance. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    this.#cancelHousekeeping();
+    await this.#slots.idle();
+    await this.#housekeeping;
+    await this.#makingShards;
+    await this.#useTimes.flush();
     try {
-      await publish();
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-      // The first object of a directory, or somebody removed it while we run.
-      await makeDirectory(tmpPath);
-      await makeDirectory(dirname(finalPath));
-      if (durability === "full") await syncDirectory(basePath);
-      await publish();
+      await this.#space.close();
+    } catch (cause) {
+      if (!isNoObject(cause)) this.#report("close", cause);
     }
+    await this.#temporary.close();
+    await this.#direct?.[Symbol.asyncDispose]();
   }
 
-  #pathOf(key: ObjectKey): string {
-    return join(this.#options.basePath, key.chunkHashHex.slice(0, 2), encodeFileName(key));
+  get #isClosed(): boolean {
+    return this.#closing.signal.aborted;
   }
 
-  /** The files of objects; `key` is `null` where the name does not spell it. */
-  async *#files(): AsyncGenerator<{ key: ObjectKey | null; size: number }> {
-    const { basePath } = this.#options;
-    for await (const directory of entriesOf(basePath)) {
-      if (!directory.isDirectory || !/^[0-9a-f]{2}$/.test(directory.name)) continue;
-      for await (const { name } of entriesOf(join(basePath, directory.name))) {
-        const path = join(basePath, directory.name, name);
-        const key = decodeFileName(name);
-        const isOurs = key === null ? isHashedFileName(name) : path === this.#pathOf(key);
-        // Another process may have removed it meanwhile.
-        const info = isOurs ? await Deno.lstat(path).catch(() => null) : null;
-        if (info?.isFile) yield { key, size: info.size };
-      }
-    }
+  get #directoryMode(): number {
+    return this.#options.isGroupShared ? 0o2770 : 0o700;
   }
 
-  /** Runs an operation on each item, few at a time; what fails is reported and costs its bit. */
-  async #forEach<Item>(
-    operation: string,
-    items: readonly Item[],
-    run: (item: Item) => Promise<boolean>,
-    keyOf: (item: Item) => ObjectKey,
-  ): Promise<Bitmap> {
-    const bits = new Bitmap(items.length);
-    const runs = pooledMap(CONCURRENCY, items.entries(), async ([index, item]) => {
+  get #fileMode(): number {
+    return this.#options.isGroupShared ? 0o660 : 0o600;
+  }
+
+  /** Writes an object; whether there was room for it. */
+  async #storeOne(object: AdapterObject, soon: number, signal: AbortSignal): Promise<boolean> {
+    const { paths, sharedPath, tmpPath, durability } = this.#options;
+    const directory = paths.directoryOf(object.key);
+    const finalPath = `${directory}/${paths.nameOf(object.key)}`;
+    const diskBytes = diskBytesFor(object.byteLength);
+    for (let attempt = 0;; attempt++) {
       try {
-        if (await run(item)) bits.set(index);
-      } catch (cause) {
-        const isAbsent = cause instanceof Deno.errors.NotFound && operation !== "store";
-        const isAbort = cause instanceof DOMException;
-        if (isAbsent || isAbort) return;
-        this.#options.onError(
-          new AdapterError({ adapter: "fs", operation, key: keyOf(item), cause }),
-        );
+        if (!this.#made.has(sharedPath)) await this.#makeTemporary();
+        if (!this.#made.has(directory)) {
+          await this.#makeShard(directory);
+          this.#makingShards ??= this.#makeShards();
+        }
+        if (!this.#space.tryTake(diskBytes)) {
+          if (!(await this.#space.take(diskBytes, soon, signal))) return false;
+        }
+        const mayReplace = this.#space.isBounded && !this.#useTimes.isKnownToLack(object.key);
+        const replaced = mayReplace ? this.#lookIfThere(finalPath) : undefined;
+        const ownPath = this.#temporary.next(tmpPath ?? directory);
+        const mode = this.#fileMode;
+        const { parts } = object;
+        const files = this.#files;
+        let isPublished = false;
+        const onPublished = (): void => void (isPublished = true);
+        const file = { parts, tmpPath: ownPath, finalPath, mode, durability, onPublished };
+        let info: Deno.FileInfo | undefined;
+        try {
+          await publishFile({ files, ...file });
+        } catch (error) {
+          // What has its name takes its room, although it does not count as stored.
+          if (!isPublished) this.#space.give(diskBytes);
+          throw error;
+        } finally {
+          this.#space.settled(diskBytes);
+          info = await replaced;
+        }
+        if (info?.isFile) {
+          this.#space.replaced(Math.min(diskBytesOf(info), diskBytesFor(info.size)));
+        }
+        this.#space.succeeded();
+        this.#suspects.delete(object.key.id);
+        return true;
+      } catch (error) {
+        if (attempt > 0) throw error;
+        if (error instanceof Deno.errors.NotFound) this.#made.clear();
+        else if (this.#direct !== undefined && isDirectRefused(error)) this.#stopDirect(error);
+        else throw error;
       }
+    }
+  }
+
+  async #lookIfThere(path: string): Promise<Deno.FileInfo | undefined> {
+    if (!(await this.#files.exists(path))) return undefined;
+    return await this.#files.lstat(path).catch(() => undefined);
+  }
+
+  async #read(
+    path: string,
+    parts: AdapterObject["parts"],
+    rests: readonly number[],
+  ): Promise<boolean> {
+    const read = async (): Promise<boolean> => {
+      using file = await this.#files.open(path);
+      const end = await readParts(file, parts, this.#options.readAheadBytes);
+      return end !== undefined && rests.some((rest) => file.endsAt(end + rest));
+    };
+    try {
+      return await read();
+    } catch (error) {
+      if (this.#direct === undefined || !isDirectRefused(error)) throw error;
+      this.#stopDirect(error);
+      return await read();
+    }
+  }
+
+  async #keyOf({ path, size, object }: ObjectFile): Promise<ObjectKey | null> {
+    if (object !== "key-in-file") return object.key;
+    const end = new Uint8Array(Math.min(size, MAX_TAIL_BYTES));
+    try {
+      using file = await this.#options.files.open(path);
+      if (await file.read(end, size - end.byteLength) < end.byteLength) return null;
+    } catch (cause) {
+      if (!isNoObject(cause)) this.#report("list", cause);
+      return null;
+    }
+    const key = keyInTail(end, size);
+    return key !== null && this.#options.paths.pathOf(key) === path ? key : null;
+  }
+
+  #isLocked(path: string): boolean {
+    const object = this.#options.paths.objectNamed(dirname(path), basename(path));
+    // Which key a hashed name stands for is not known without reading the file.
+    if (object === "key-in-file") return this.#locks.size > 0;
+    return object !== null && this.#locks.has(object.key.id);
+  }
+
+  /** Where files of writers can lie, whatever their configuration. */
+  async *#temporaryPlaces(): AsyncGenerator<string, void> {
+    const { paths, sharedPath, tmpPath } = this.#options;
+    yield sharedPath;
+    if (tmpPath !== undefined && tmpPath !== sharedPath) yield tmpPath;
+    yield* objectDirectories(this.#options.files, paths);
+  }
+
+  #suspect({ id }: ObjectKey): void {
+    this.#suspects.add(id);
+    if (this.#suspects.size <= MOST_SUSPECTS) return;
+    for (const oldest of this.#suspects) {
+      this.#suspects.delete(oldest);
+      return;
+    }
+  }
+
+  async #makeTemporary(): Promise<void> {
+    const { sharedPath, tmpPath } = this.#options;
+    await this.#makeDirectory(sharedPath);
+    if (tmpPath !== undefined) await this.#makeDirectory(tmpPath);
+    await this.#temporary.announce();
+    this.#made.add(sharedPath);
+  }
+
+  async #makeShard(path: string): Promise<void> {
+    const { files, paths: { basePath }, durability } = this.#options;
+    if (path !== basePath) {
+      await this.#makeDirectory(path);
+      if (durability === "full") {
+        for (let at = dirname(path); at.length >= basePath.length; at = dirname(at)) {
+          await files.syncDirectory(at);
+        }
+      }
+    }
+    this.#made.add(path);
+  }
+
+  /** Makes all of the directories for objects, so that later stores need not wait for theirs. */
+  async #makeShards(): Promise<void> {
+    for (const path of this.#options.paths.shards()) {
+      if (this.#isClosed) return;
+      try {
+        if (!this.#made.has(path)) await this.#makeShard(path);
+      } catch {
+        // The store that needs it says why it cannot be made.
+        return;
+      }
+    }
+  }
+
+  async #makeDirectory(path: string): Promise<void> {
+    const { files, isGroupShared } = this.#options;
+    const mode = this.#directoryMode;
+    await files.mkdir(path, mode);
+    if (!(await files.lstat(path)).isDirectory) {
+      throw new Deno.errors.NotADirectory(`${path} is a link, or no directory`);
+    }
+    // What the group may do, the process may have been told to deny (umask).
+    if (isGroupShared) await files.chmod(path, mode).catch(() => {});
+  }
+
+  async #startDirect(): Promise<void> {
+    const direct = new DirectFiles(this.#options.files);
+    let refusal: unknown;
+    try {
+      await this.#makeTemporary();
+      refusal = await direct.probe(this.#temporary.next(), this.#fileMode);
+    } catch (error) {
+      refusal = error;
+    }
+    this.#direct = direct;
+    this.#files = direct.files;
+    if (refusal !== undefined) this.#stopDirect(refusal);
+  }
+
+  /** Goes through the page cache from now on. */
+  #stopDirect(refusal: unknown): void {
+    if (this.#files === this.#options.files) return;
+    this.#files = this.#options.files;
+    this.#directRefusal = refusal instanceof Error ? refusal.message : String(refusal);
+    const message = `O_DIRECT is refused, so the page cache is used: ${this.#directRefusal}`;
+    this.#report("open", new Error(message));
+  }
+
+  #keepHouse(counts: boolean): void {
+    const { clock } = this.#options;
+    const { signal } = this.#closing;
+    const work = async (): Promise<void> => {
+      try {
+        await this.#space.credit(await this.#temporary.sweep(signal));
+        if (counts) await this.#space.recover();
+      } catch (cause) {
+        // What cannot be written to needs no cleaning, and what is not there no counting.
+        const isNothingToDo = isReadOnly(cause) || cause instanceof Deno.errors.NotFound;
+        if (!isNothingToDo) this.#report("recover", cause);
+      }
+    };
+    this.#housekeeping = work().then(() => {
+      if (signal.aborted) return;
+      this.#cancelHousekeeping = clock.schedule(() => this.#keepHouse(true), HOUSEKEEPING_MS);
     });
-    for await (const _ of runs);
-    return bits;
+  }
+
+  #report(operation: string, cause: unknown, key?: ObjectKey): void {
+    const about = key === undefined ? {} : { key };
+    this.#options.onError(new AdapterError({ adapter: "fs", operation, cause, ...about }));
   }
 }
 
-async function readFile(path: string, parts: readonly Uint8Array[]): Promise<boolean> {
-  using file = await Deno.open(path, { read: true });
+/** Fills the parts from the beginning of a file; where that ends, if the file is long enough. */
+async function readParts(
+  file: ReadableFile,
+  parts: AdapterObject["parts"],
+  readAheadBytes: number,
+): Promise<number | undefined> {
+  let position = 0;
   for (const part of parts) {
     for (let done = 0; done < part.byteLength;) {
-      const read = await file.read(part.subarray(done));
-      if (read === null) return false;
-      done += read;
+      const end = position === 0 && readAheadBytes > 0 ? readAheadBytes : part.byteLength;
+      const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
+      const count = await file.read(rest, position);
+      if (count === 0) return undefined;
+      done += count;
+      position += count;
     }
   }
-  return true;
+  return position;
 }
 
-/** The entries of a directory: none if it does not exist, or does not any more. */
-async function* entriesOf(path: string): AsyncGenerator<Deno.DirEntry> {
-  try {
-    yield* Deno.readDir(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
+function bytesOf({ byteLength }: AdapterObject): number {
+  return byteLength;
 }
 
-async function makeDirectory(path: string): Promise<void> {
-  await Deno.mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+function wrongBasePath(expected: string, received: string): ConfigError {
+  return new ConfigError({ adapter: "fs adapter", key: "base_path", expected, received });
 }

@@ -1,7 +1,7 @@
 import { type ArgsDef, type CommandDef, defineCommand } from "citty";
 import { adapterHelp } from "../l2/adapter_config.ts";
-import { ConfigError } from "../l2/adapter_error.ts";
 import { openAdapterRegistry } from "../tiered_cache.ts";
+import { print, runForUser } from "./output.ts";
 
 /** `kvtier adapters [TYPE]`: which adapters there are, and what they can be told. */
 export const adaptersCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
@@ -14,8 +14,8 @@ export const adaptersCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
       description: "Directory of adapter modules beside those of this package",
     },
   },
-  async run({ args }) {
-    try {
+  run: ({ args }) =>
+    runForUser(async () => {
       const { type, "adapters-dir": adaptersDir } = args;
       const registry = await openAdapterRegistry(
         typeof adaptersDir === "string" ? { adaptersDir } : {},
@@ -24,17 +24,5 @@ export const adaptersCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
       const { loaded, failed } = await registry.list();
       print(loaded.map(({ module }) => adapterHelp(module)).join("\n\n"));
       for (const { origin, reason } of failed) print(`\nCannot be used: ${origin}: ${reason}`);
-    } catch (error) {
-      // A user's mistake needs a sentence, not a stack trace.
-      if (!(error instanceof ConfigError)) throw error;
-      Deno.stderr.writeSync(encoder.encode(`${error.message}\n`));
-      Deno.exitCode = 2;
-    }
-  },
+    }),
 });
-
-const encoder = new TextEncoder();
-
-function print(text: string): void {
-  Deno.stdout.writeSync(encoder.encode(`${text}\n`));
-}

@@ -6,6 +6,7 @@
 import { defineCommand, runMain } from "citty";
 import packageConfig from "../../deno.json" with { type: "json" };
 import { adaptersCommand } from "./adapters.ts";
+import { modelsCommand } from "./models.ts";
 
 /**
  * Runs the command that the arguments name.
@@ -21,7 +22,7 @@ export async function main(args: string[]): Promise<void> {
       version: packageConfig.version,
       description: "Tiered KV cache for LLM inference on WebGPU",
     },
-    subCommands: { adapters: adaptersCommand },
+    subCommands: { adapters: adaptersCommand, models: modelsCommand },
   });
   await runMain(command, { rawArgs: args });
 }

@@ -8,6 +8,8 @@ export const MAX_SALT_BYTES = 128;
 export const CHUNK_HASH_BYTES = 32;
 
 const encoder = new TextEncoder();
+// A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 // Every chunk of a prompt names the same model and salt: checked once, not once a chunk.
 let lastValidModel: string | undefined;
 let lastValidSalt: string | undefined;
@@ -105,6 +107,29 @@ export class ObjectKey {
     view.setUint16(42 + model.length, salt.length, true);
     bytes.set(salt, 44 + model.length);
     return bytes;
+  }
+
+  /**
+   * The key that {@linkcode toBytes} encoded.
+   *
+   * @throws {RangeError} If the bytes have another length than their fields, or a field is out of
+   * range.
+   * @throws {TypeError} If a text is not UTF-8 or has a forbidden character.
+   */
+  static fromBytes(bytes: Uint8Array): ObjectKey {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const modelEnd = 42 + view.getUint16(40, true);
+    const end = modelEnd + 2 + view.getUint16(modelEnd, true);
+    if (end !== bytes.byteLength) {
+      throw new RangeError(`An encoded key must have ${end} bytes: received ${bytes.byteLength}`);
+    }
+    return new ObjectKey({
+      chunkHash: bytes.subarray(0, CHUNK_HASH_BYTES),
+      kvRank: view.getUint32(32, true),
+      objectGroup: view.getUint32(36, true),
+      model: decoder.decode(bytes.subarray(42, modelEnd)),
+      cacheSalt: decoder.decode(bytes.subarray(modelEnd + 2)),
+    });
   }
 
   /** SHA-256 over {@linkcode toBytes}, in a domain of its own: 32 bytes, not to be changed. */

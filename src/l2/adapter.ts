@@ -59,6 +59,8 @@ export type {
   StringField,
 } from "./adapter_config.ts";
 export { AdapterError, ConfigError } from "./adapter_error.ts";
+export { evictionField, watermarksOf } from "./eviction_field.ts";
+export { keyInTail, MAX_TAIL_BYTES } from "./object_trailer.ts";
 
 /**
  * One object in a batch: its key and its bytes, in parts that follow one another. To the adapter
@@ -80,9 +82,23 @@ export interface CallOptions {
   readonly signal: AbortSignal;
 }
 
+/** Options of `load`. */
+export interface LoadOptions extends CallOptions {
+  /**
+   * May be called with the index of an object whose parts are filled, before the call settles: then
+   * it is verified while others are still on their way. The bit in the answer is what counts.
+   */
+  readonly onLoaded?: (index: number) => void;
+}
+
 /** Options of `lookupAndLock`. */
 export interface LookupOptions extends CallOptions {
-  /** The keys are a chain: the answer may stop at the first gap. */
+  /**
+   * The keys are a chain, of which the front is wanted: the answer may stop at the first gap. Where
+   * asking is slow, an adapter may search for the end instead of asking for each key, and take a
+   * key for present because later ones are; if that turns out wrong, `load` misses it, and it must
+   * not be claimed again.
+   */
   readonly prefix: boolean;
 }
 
@@ -114,6 +130,8 @@ export interface ListedObject {
   readonly key: ObjectKey;
   /** Its size. */
   readonly byteLength: number;
+  /** When it was last stored or used, in milliseconds since 1970, where the adapter knows. */
+  readonly usedAt?: number;
 }
 
 /** How much an adapter holds. */
@@ -132,6 +150,11 @@ export interface AdapterCapabilities {
   readonly shared?: boolean;
   /** Objects survive the process. @default {false} */
   readonly durable?: boolean;
+  /**
+   * Objects are kept without the seal that the cache puts behind them, and come back unverified:
+   * only where the user has said that this may be. @default {false}
+   */
+  readonly unsealed?: boolean;
   /** It bounds itself: the cache removes nothing to make room. @default {false} */
   readonly evicts?: boolean;
   /** Largest object it takes; left out if there is no limit. */
@@ -155,7 +178,7 @@ export interface L2Adapter {
   /** Gives up what a lookup locked; unknown keys are ignored. */
   unlock?(keys: readonly ObjectKey[]): void;
   /** Fills the parts of objects. One whose length differs from what is stored is a miss. */
-  load(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap>;
+  load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap>;
   /** Removes objects that are not locked; says which were there, and how many bytes that frees. */
   delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult>;
   /** Enumerates the objects, in no particular order. */

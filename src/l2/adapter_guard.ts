@@ -22,7 +22,13 @@ import { AdapterCalls, type CallEnd, type CallOutcome } from "./adapter_calls.ts
 import { AdapterError } from "./adapter_error.ts";
 import { type BreakerOptions, CircuitBreaker, type CircuitState } from "./circuit_breaker.ts";
 import { LoadSpeed } from "./load_speed.ts";
-import { type TrailerFault, verifyObject, verifySealedObject } from "./object_trailer.ts";
+import {
+  payloadPieces,
+  tailBytes,
+  type TrailerFault,
+  verifyObject,
+  verifySealedObject,
+} from "./object_trailer.ts";
 
 /** How long a call of each kind may take, in milliseconds. */
 export interface AdapterTimeouts {
@@ -143,6 +149,8 @@ export interface AdapterStatus {
   readonly loadedObjects: number;
   /** Bytes loaded and verified. */
   readonly loadedBytes: number;
+  /** Objects among them that nobody could verify: the adapter keeps no seals. */
+  readonly unverifiedLoads: number;
   /** Objects that could not be loaded. */
   readonly missedLoads: number;
   /** Objects that were loaded but were not what was stored, by what was wrong. */
@@ -216,6 +224,7 @@ export class AdapterGuard {
     foundKeys: 0,
     loadedObjects: 0,
     loadedBytes: 0,
+    unverifiedLoads: 0,
     missedLoads: 0,
     timeouts: 0,
     failedCalls: 0,
@@ -366,7 +375,7 @@ export class AdapterGuard {
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.storeMs,
       work: async (signal) => {
-        const answer = await this.#adapter.store(objects, { signal });
+        const answer = await this.#adapter.store(this.#asKept(objects), { signal });
         const result = copyStoreResult(answer, objects.length);
         if (result === undefined) {
           throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
@@ -442,10 +451,15 @@ export class AdapterGuard {
    * adapter has let go of the buffers, and removes damaged objects, so that lookups miss them.
    */
   load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
-    return this.#load(objects, ({ key, layout, parts }) => verifyObject(key, layout, parts));
+    return this.#load(objects, ({ key, layout, parts }) => {
+      return this.#isUnsealed ? null : verifyObject(key, layout, parts);
+    });
   }
 
-  /** Like {@linkcode load}, for objects of any layout: each is verified by its own trailer. */
+  /**
+   * Like {@linkcode load}, for objects of any layout: each is verified by its own trailer. Not for
+   * an adapter that keeps none.
+   */
   loadSealed(objects: readonly SealedObject[]): Promise<GuardedOutcome> {
     return this.#load(
       objects,
@@ -618,10 +632,18 @@ export class AdapterGuard {
       this.unlock(keys);
       return { done: new Bitmap(objects.length), skipped: true };
     }
+    // `undefined` while nobody has looked.
+    const faults = new Array<TrailerFault | null | undefined>(objects.length);
+    let isOver = false;
+    const onLoaded = (index: number): void => {
+      const object = objects[index];
+      if (!isOver && object !== undefined) faults[index] = verify(object);
+    };
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.loadMs,
       work: async (signal) => {
-        const loaded = copyBits(await this.#adapter.load(objects, { signal }), objects.length);
+        const answer = await this.#adapter.load(this.#asKept(objects), { signal, onLoaded });
+        const loaded = copyBits(answer, objects.length);
         if (loaded === undefined) throw new TypeError("load() must resolve to one bit an object");
         return loaded;
       },
@@ -633,14 +655,17 @@ export class AdapterGuard {
     if (call.late === undefined) this.#unlockInAdapter(keys);
     else call.late.then(() => this.#unlockInAdapter(keys));
     this.#giveBackLocks(keys.length);
+    isOver = true;
     const verified = new Bitmap(objects.length);
     const damaged: ObjectKey[] = [];
     for (const [i, object] of objects.entries()) {
       if (!call.result?.value.test(i)) continue;
-      const fault = verify(object);
+      const known = faults[i];
+      const fault = known === undefined ? verify(object) : known;
       if (fault === null) {
         verified.set(i);
         this.#counters.loadedBytes += object.byteLength;
+        if (this.#isUnsealed) this.#counters.unverifiedLoads++;
       } else {
         this.#noteDamage(object.key, fault);
         // Another layout or a newer format may be another reader's good object.
@@ -656,6 +681,19 @@ export class AdapterGuard {
     }
     if (damaged.length > 0) await this.delete(damaged);
     return { done: verified, ...settledOf(call) };
+  }
+
+  get #isUnsealed(): boolean {
+    return this.#adapter.capabilities.unsealed === true;
+  }
+
+  /** Objects as the adapter keeps them: with their seal, or without. */
+  #asKept(objects: readonly SealedObject[]): readonly SealedObject[] {
+    if (!this.#isUnsealed) return objects;
+    return objects.map(({ key, parts, byteLength: sealed }) => {
+      const byteLength = sealed - tailBytes(key);
+      return { key, parts: payloadPieces(byteLength, parts), byteLength };
+    });
   }
 
   /** A pass for a call, or `undefined` if the adapter is left alone. */

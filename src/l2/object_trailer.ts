@@ -1,14 +1,18 @@
 import { hasHashedFileName } from "../keys/key_codec.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
-import type { ObjectKey } from "../keys/object_key.ts";
+import { MAX_MODEL_BYTES, MAX_SALT_BYTES, ObjectKey } from "../keys/object_key.ts";
 import { crc32 } from "../runtime/checksum.ts";
 
 /** Bytes of a trailer. */
 export const TRAILER_BYTES = 64;
+/** Most bytes behind a payload: the longest key and a trailer. */
+export const MAX_TAIL_BYTES: number = TRAILER_BYTES + 44 + MAX_MODEL_BYTES + MAX_SALT_BYTES;
 /** Version of the format that this code writes and reads. */
 export const TRAILER_VERSION = 1;
 
 const MAGIC = new TextEncoder().encode("KVT1");
+
+const NOTHING = new Uint8Array(0);
 
 /** Why an object is not what was asked for. */
 export type TrailerFault =
@@ -83,13 +87,38 @@ export function verifySealedObject(
   return verify(key, payloadBytes, undefined, pieces);
 }
 
+/**
+ * The key that stands in an object whose file name does not spell it.
+ *
+ * @param end The last bytes of the object, {@linkcode MAX_TAIL_BYTES} or all of them.
+ * @param byteLength Bytes of the whole object.
+ * @returns `null` if they are not the end of such an object.
+ */
+export function keyInTail(end: Uint8Array, byteLength: number): ObjectKey | null {
+  const trailerAt = end.byteLength - TRAILER_BYTES;
+  if (trailerAt < 0) return null;
+  const trailer = end.subarray(trailerAt);
+  const view = new DataView(trailer.buffer, trailer.byteOffset, TRAILER_BYTES);
+  if (!holds(trailer, 0, MAGIC)) return null;
+  if (view.getUint32(60, true) !== crc32(trailer.subarray(0, 60))) return null;
+  const keyLength = view.getUint16(6, true);
+  const payloadBytes = Number(view.getBigUint64(8, true));
+  if (payloadBytes + keyLength + TRAILER_BYTES !== byteLength || keyLength > trailerAt) return null;
+  try {
+    const key = ObjectKey.fromBytes(end.subarray(trailerAt - keyLength, trailerAt));
+    return holds(trailer, 16, key.digest) ? key : null;
+  } catch {
+    return null;
+  }
+}
+
 /** The payload of an object, without what stands behind it. */
 export function payloadPieces(
-  layout: ObjectLayout,
+  payloadBytes: number,
   pieces: readonly Uint8Array<ArrayBuffer>[],
 ): Uint8Array<ArrayBuffer>[] {
   const payload: Uint8Array<ArrayBuffer>[] = [];
-  let left = layout.byteLength;
+  let left = payloadBytes;
   for (const piece of pieces) {
     if (left <= 0) break;
     payload.push(piece.byteLength <= left ? piece : piece.subarray(0, left));
@@ -106,18 +135,19 @@ function verify(
   pieces: readonly Uint8Array[],
 ): TrailerFault | null {
   const inline = inlineKey(key);
-  const trailer = copyOut(pieces, payloadBytes + inline.byteLength, TRAILER_BYTES);
-  const view = new DataView(trailer.buffer);
-  if (!areEqual(trailer.subarray(0, 4), MAGIC)) return "magic";
+  const tail = viewOf(pieces, payloadBytes, inline.byteLength + TRAILER_BYTES);
+  const trailer = tail.subarray(inline.byteLength);
+  const view = new DataView(trailer.buffer, trailer.byteOffset, TRAILER_BYTES);
+  if (!holds(trailer, 0, MAGIC)) return "magic";
   if (view.getUint32(60, true) !== crc32(trailer.subarray(0, 60))) return "trailer-checksum";
   if (view.getUint8(4) !== TRAILER_VERSION || view.getUint8(5) !== 0) return "version";
   if (view.getUint16(6, true) !== inline.byteLength) return "length";
-  if (view.getBigUint64(8, true) !== BigInt(payloadBytes)) return "length";
-  if (!areEqual(trailer.subarray(16, 48), key.digest)) return "key";
-  const storedFingerprint = trailer.subarray(48, 56);
-  if (!areEqual(storedFingerprint, fingerprint ?? storedFingerprint)) return "layout";
-  const storedKey = copyOut(pieces, payloadBytes, inline.byteLength);
-  if (!areEqual(storedKey, inline)) return "key";
+  if (view.getUint32(8, true) + view.getUint32(12, true) * 2 ** 32 !== payloadBytes) {
+    return "length";
+  }
+  if (!holds(trailer, 16, key.digest)) return "key";
+  if (fingerprint !== undefined && !holds(trailer, 48, fingerprint)) return "layout";
+  if (!holds(tail, 0, inline)) return "key";
   if (view.getUint32(56, true) !== payloadChecksum(payloadBytes, pieces)) return "payload-checksum";
   return null;
 }
@@ -144,7 +174,7 @@ function encodeTrailer(
 }
 
 function inlineKey(key: ObjectKey): Uint8Array {
-  return hasHashedFileName(key) ? key.toBytes() : new Uint8Array(0);
+  return hasHashedFileName(key) ? key.toBytes() : NOTHING;
 }
 
 function payloadChecksum(payloadBytes: number, pieces: readonly Uint8Array[]): number {
@@ -164,11 +194,16 @@ function copyInto(pieces: readonly Uint8Array[], offset: number, bytes: Uint8Arr
   });
 }
 
-function copyOut(
-  pieces: readonly Uint8Array[],
-  offset: number,
-  byteLength: number,
-): Uint8Array<ArrayBuffer> {
+/** Some of the bytes: where they lie, or a copy if they lie in several pieces. */
+function viewOf(pieces: readonly Uint8Array[], offset: number, byteLength: number): Uint8Array {
+  let start = 0;
+  for (const piece of pieces) {
+    const end = start + piece.byteLength;
+    if (offset >= start && offset + byteLength <= end) {
+      return piece.subarray(offset - start, offset - start + byteLength);
+    }
+    start = end;
+  }
   const bytes = new Uint8Array(byteLength);
   forEachOverlap(pieces, offset, byteLength, (part, done) => bytes.set(part, done));
   return bytes;
@@ -190,6 +225,10 @@ function forEachOverlap(
   }
 }
 
-function areEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i]);
+/** Whether `bytes` hold `expected` from `offset` on. */
+function holds(bytes: Uint8Array, offset: number, expected: Uint8Array): boolean {
+  for (let i = 0; i < expected.byteLength; i++) {
+    if (bytes[offset + i] !== expected[i]) return false;
+  }
+  return true;
 }

@@ -280,6 +280,9 @@ export class AdapterManager {
 
   #whyNoMigration(guard: AdapterGuard): string | undefined {
     const instead = `"drain" or "drop", because`;
+    if (guard.capabilities.unsealed) {
+      return `${instead} nothing in the objects of this ${guard.type} adapter says what they are`;
+    }
     if (!guard.canList) return `${instead} a ${guard.type} adapter cannot list its objects`;
     if (!guard.takesLookups) return `${instead} the adapter is being drained already`;
     if (this.#options.adapters.storing.some((other) => other !== guard)) return undefined;

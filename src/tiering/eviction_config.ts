@@ -1,47 +1,44 @@
+import { parseAdapterConfig } from "../l2/adapter_config.ts";
 import { ConfigError } from "../l2/adapter_error.ts";
+import { evictionField, watermarksOf } from "../l2/eviction_field.ts";
 import type { AdapterEviction } from "./eviction_controller.ts";
 
 const GIB = 2 ** 30;
 /** Beyond it, bytes are no safe integers. */
 const MAX_GIB = 2 ** 22;
-const KEYS = ["eviction_policy", "max_capacity_gb", "trigger_watermark", "eviction_ratio"];
+
+const config = {
+  eviction: {
+    ...evictionField,
+    fields: {
+      ...evictionField.fields,
+      max_capacity_gb: {
+        type: "number",
+        exclusiveMinimum: 0,
+        maximum: MAX_GIB,
+        help: "Most GiB of objects.",
+      },
+    },
+  },
+} as const;
 
 /**
- * The `eviction` block of an adapter's configuration: `max_capacity_gb`, `trigger_watermark` (the
- * share of it at which objects are removed, 0.8) and `eviction_ratio` (the share that is removed
- * then, 0.2). `eviction_policy` is `LRU`, or `noop`, with which only quotas count.
+ * The `eviction` block in the configuration of an adapter that does not bound itself:
+ * `max_capacity_gb`, and the keys of {@linkcode evictionField}.
  *
  * @throws {ConfigError} If a key is unknown, the capacity is missing or a value cannot work.
  */
 export function parseEviction(type: string, block: unknown): AdapterEviction {
-  const fail = (key: string, expected: string, received: unknown): never => {
-    throw new ConfigError({ adapter: `${type} adapter`, key, expected, received });
-  };
-  if (typeof block !== "object" || block === null || Array.isArray(block)) {
-    return fail("eviction", "an object", block);
+  const summary = "How the cache bounds an adapter that does not bound itself.";
+  const { eviction } = parseAdapterConfig({ type, summary, config }, { eviction: block });
+  const watermarks = watermarksOf(eviction);
+  if (watermarks === undefined) return {};
+  const capacity = eviction?.max_capacity_gb;
+  if (capacity === undefined) {
+    const key = "eviction.max_capacity_gb";
+    const expected = "a number above 0: only then the cache knows when to remove objects";
+    throw new ConfigError({ adapter: `${type} adapter`, key, expected, received: capacity });
   }
-  const values = block as Record<string, unknown>;
-  for (const [key, value] of Object.entries(values)) {
-    if (!KEYS.includes(key)) fail(`eviction.${key}`, `one of ${KEYS.join(", ")}`, value);
-  }
-  const number = (key: string, most: number): number => {
-    const value = values[key];
-    if (typeof value === "number" && value > 0 && value <= most) return value;
-    const range = most < Infinity ? `a number above 0, at most ${most}` : "a number above 0";
-    return fail(`eviction.${key}`, range, value);
-  };
-  const { eviction_policy: policy = "LRU" } = values;
-  if (policy !== "LRU" && policy !== "noop") {
-    fail("eviction.eviction_policy", '"LRU" or "noop"', policy);
-  }
-  const isBounded = policy === "LRU";
-  const capacityBytes = isBounded || values.max_capacity_gb !== undefined
-    ? Math.floor(number("max_capacity_gb", MAX_GIB) * GIB)
-    : 0;
-  const highWatermark = values.trigger_watermark === undefined
-    ? 0.8
-    : number("trigger_watermark", 1);
-  const ratio = values.eviction_ratio === undefined ? 0.2 : number("eviction_ratio", 1);
-  const lowWatermark = Math.max(0, highWatermark - ratio);
-  return { ...(isBounded ? { capacityBytes } : {}), highWatermark, lowWatermark };
+  const { high: highWatermark, low: lowWatermark } = watermarks;
+  return { capacityBytes: Math.floor(capacity * GIB), highWatermark, lowWatermark };
 }

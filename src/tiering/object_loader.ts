@@ -373,7 +373,7 @@ export class ObjectLoader {
       const object = objects[i];
       const isOurs = cell !== undefined && request.isStaged(cell, writer);
       if (isOurs && range !== undefined && object !== undefined) {
-        l1.device.upload(range, payloadPieces(object.layout, object.parts));
+        l1.device.upload(range, payloadPieces(object.layout.byteLength, object.parts));
       } else {
         done.clear(i);
       }

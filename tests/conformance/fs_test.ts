@@ -2,13 +2,26 @@ import fs from "../../adapters/fs.ts";
 import { adapterConformanceCases } from "../../src/testing/mod.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 
-for (const durability of ["none", "file", "full"]) {
+const lmcache = { "file_layout": "lmcache", "accept_unsealed": true };
+const variants: Record<string, Readonly<Record<string, unknown>>> = {
+  "as it is": {},
+  "durability file": { durability: "file" },
+  "durability full": { durability: "full" },
+  "past the page cache": { use_odirect: true, durability: "file" },
+  "without sub-directories": { shard_dirs: false },
+  "LMCache's layout": lmcache,
+  "LMCache's layout with checksums": { ...lmcache, checksum: "crc32", shard_dirs: true },
+  "LMCache's layout past the page cache": { ...lmcache, checksum: "crc32", use_odirect: true },
+  "without bounds": { max_capacity_gb: 0, read_ahead_size: 1000, io_concurrency: 2 },
+};
+
+for (const [name, options] of Object.entries(variants)) {
   const config = async () => {
     const directory = await tempDirectory();
     const dispose = () => directory[Symbol.asyncDispose]();
-    return { config: { base_path: directory.path, durability }, [Symbol.asyncDispose]: dispose };
+    return { config: { base_path: directory.path, ...options }, [Symbol.asyncDispose]: dispose };
   };
-  for (const { name, run } of adapterConformanceCases) {
-    Deno.test(`fs adapter, durability ${durability}: ${name}`, () => run({ module: fs, config }));
+  for (const { name: promise, run } of adapterConformanceCases) {
+    Deno.test(`fs adapter, ${name}: ${promise}`, () => run({ module: fs, config }));
   }
 }

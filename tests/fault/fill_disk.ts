@@ -1,14 +1,18 @@
 // Stores objects until the file system is full, makes room, and stores again; prints what happened.
 import { join } from "@std/path";
 import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
-import { filesIn } from "../support/fs_adapter.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { temporaryFilesIn } from "../support/fs_adapter.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 
 const [mountPoint = ""] = Deno.args;
 const layout = testLayout(2 ** 19);
 const filler = join(mountPoint, "filler");
 await Deno.writeFile(filler, new Uint8Array(2 ** 20));
-await using cache = await openFsCache(join(mountPoint, "base"));
+// A full disk is left alone for a while, which passes as soon as there is room.
+let skippedMs = 0;
+const clock = { ...systemClock, now: () => systemClock.now() + skippedMs };
+await using cache = await openFsCache(join(mountPoint, "base"), clock);
 
 /** Stores the object of `testKey(n)`; whether that worked. */
 async function put(n: number): Promise<boolean> {
@@ -22,12 +26,13 @@ while (await put(stored)) stored++;
 await put(100);
 await put(101);
 const full = adapterStatus(cache);
-const leftWhenFull = await filesIn(join(mountPoint, "base", "tmp"));
+const leftWhenFull = await temporaryFilesIn(join(mountPoint, "base"));
 cache.clearL1();
 const keys = Array.from({ length: stored }, (_, n) => testKey(n));
 const hitsWhenFull = await countHits(cache, keys, layout);
 
 await Deno.remove(filler);
+skippedMs = 60_000;
 const storesAgain = await put(102);
 const { isHealthy } = adapterStatus(cache);
 cache.clearL1();

@@ -1,90 +1,94 @@
-import { Buffer } from "node:buffer";
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertGreater } from "@std/assert";
 import { delay } from "@std/async";
-import { concatParts } from "../../src/l2/adapter.ts";
-import { childCommand } from "../support/child.ts";
-import { countHits, openFsCache } from "../support/fs_cache.ts";
-import { fileOf, filesIn } from "../support/fs_adapter.ts";
-import { testKeys, testLayout } from "../support/objects.ts";
-import { sealedObject } from "../support/sealed_objects.ts";
+import { type SeededRandom, seededRandom } from "../support/random.ts";
+import { runs } from "../support/runs.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
-import { KILLED_OBJECT_BYTES, KILLED_OBJECTS } from "./killed_objects.ts";
+import { printFigures } from "./lab/figures.ts";
+import { servedObjects } from "./lab/served_objects.ts";
+import { type Found, StoredSet } from "./lab/stored_set.ts";
+import { assertReclaimed, temporaries } from "./lab/temporaries.ts";
+import { WriterProcess } from "./lab/writer_process.ts";
 
-const KILLS = 30;
+// deno test -A tests/fault/sigkill_test.ts -- [--runs KILLS] [--seed S]
+
+const { numRuns: KILLS, seed = Date.now() % 1_000_000 } = runs(300);
 /** Writers at a time, in one directory. */
-const WRITERS = 2;
-const LONGEST_LIFE_MS = 120;
+const WRITERS = 3;
+const LONGEST_LIFE_MS = 40;
+/** Kills after which what the dead left behind is to be reclaimed. */
+const KILLS_A_SWEEP = 100;
+const STORED = { count: 24, payloadBytes: 2 ** 16, batch: 24 };
+const set = new StoredSet(STORED.count, STORED.payloadBytes);
 
-const program = new URL("./store_forever.ts", import.meta.url);
-const layout = testLayout(KILLED_OBJECT_BYTES);
-const keys = testKeys(KILLED_OBJECTS);
-const expected = keys.map((key) => concatParts(sealedObject(key, layout).parts));
-
-/** Lets a child store into a directory, and kills it `lifeMs` after it began. */
-async function storeAndKill(path: string, method: string, lifeMs: number): Promise<void> {
-  const child = childCommand(program, { args: [path, method] }).spawn();
-  const output = child.stdout.getReader();
-  await output.read();
-  await delay(lifeMs);
-  child.kill("SIGKILL");
-  const { signal } = await child.status;
-  assertEquals(signal, "SIGKILL");
-  await output.cancel();
+/**
+ * Lets processes store the same objects into a directory, all at once, and kills each some time
+ * after it began. None of them may fail before.
+ *
+ * @param options.meanwhile Called while they store.
+ */
+async function storeAndKill(
+  basePath: string,
+  random: SeededRandom,
+  options: { writers?: number; inPlace?: boolean; meanwhile?: () => Promise<unknown> } = {},
+): Promise<void> {
+  const { writers = 1, inPlace = false, meanwhile } = options;
+  await using running = new AsyncDisposableStack();
+  const first = random.below(STORED.count);
+  const what = { ...STORED, basePath, durability: "none", first, inPlace } as const;
+  const starting = Array.from({ length: writers }, () => WriterProcess.start(what));
+  const started = (await Promise.all(starting)).map((writer) => running.use(writer));
+  await Promise.all(started.map((writer) => writer.go()));
+  const killed = started.map(async (writer) => {
+    await delay(random.below(LONGEST_LIFE_MS));
+    await writer.kill();
+  });
+  await Promise.all([meanwhile?.(), ...killed]);
 }
-
-/** How many of the objects have files, and how many of these are not exactly their object. */
-async function inspect(path: string): Promise<{ present: number; torn: number }> {
-  const counts = { present: 0, torn: 0 };
-  for (const [i, key] of keys.entries()) {
-    const bytes = await Deno.readFile(fileOf(path, key)).catch(() => null);
-    if (bytes === null) continue;
-    counts.present++;
-    if (Buffer.compare(bytes, expected[i] ?? new Uint8Array()) !== 0) counts.torn++;
-  }
-  return counts;
-}
-
-/** Numbers from 0 to 1 that are a function of the seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = state + 0x6d2b79f5 | 0;
-    let mixed = Math.imul(state ^ state >>> 15, 1 | state);
-    mixed = mixed + Math.imul(mixed ^ mixed >>> 7, 61 | mixed) ^ mixed;
-    return ((mixed ^ mixed >>> 14) >>> 0) / 2 ** 32;
-  };
-}
-
-const seed = Number(Deno.env.get("KVTIER_TEST_SEED") ?? Math.floor(Math.random() * 2 ** 31));
 
 Deno.test(`${KILLS} writers killed at random moments leave no wrong object, seed ${seed}`, async () => {
-  const random = seeded(seed);
+  const random = seededRandom(seed);
   await using directory = await tempDirectory();
-  let left = 0;
-  for (let killed = 0; killed < KILLS; killed += WRITERS) {
-    await Promise.all(Array.from({ length: WRITERS }, () => {
-      return storeAndKill(directory.path, "adapter", random() * LONGEST_LIFE_MS);
-    }));
-    const { present, torn } = await inspect(directory.path);
-    assertEquals(torn, 0);
-    await using cache = await openFsCache(directory.path);
-    const hits = await countHits(cache, keys, layout);
-    if (present === keys.length) assertEquals(hits, keys.length);
-    left = (await filesIn(`${directory.path}/tmp`)).length;
+  const { path } = directory;
+  const figures = { seed, kills: 0, inspectedFiles: 0, verifiedLoads: 0, wrong: 0, tempsLeft: 0 };
+  const temps = new Set<string>();
+  let unswept = 0;
+  const check = async (): Promise<[read: Found, served: Found]> => {
+    const read = await set.inspect(path);
+    const served = await servedObjects(path, set);
+    figures.inspectedFiles += read.whole.length;
+    figures.verifiedLoads += served.whole.length;
+    figures.wrong += read.torn.length + served.torn.length;
+    return [read, served];
+  };
+  while (figures.kills < KILLS) {
+    const writers = Math.min(WRITERS, KILLS - figures.kills);
+    await storeAndKill(path, random, { writers, meanwhile: check });
+    figures.kills += writers;
+    for (const temp of await temporaries(path)) temps.add(temp);
+    const [read, served] = await check();
+    assertEquals(figures.wrong, 0, `after ${figures.kills} kills`);
+    assertEquals(served, read, "objects that are whole are served");
+    unswept += writers;
+    if (unswept < KILLS_A_SWEEP && figures.kills < KILLS) continue;
+    await assertReclaimed(path);
+    unswept = 0;
   }
-  const { present } = await inspect(directory.path);
-  assertEquals(present, keys.length);
+  assertEquals((await set.inspect(path)).whole.length, STORED.count);
+  figures.tempsLeft = temps.size;
   // Otherwise no kill ever hit a write.
-  assert(left > 0, "no temporary file was left behind");
+  assertGreater(figures.tempsLeft, 0, "no temporary file was left behind");
+  printFigures("sigkill", figures);
 });
 
 Deno.test(`writers that write in place are seen to tear objects, seed ${seed}`, async () => {
-  const random = seeded(seed);
+  const random = seededRandom(seed);
   await using directory = await tempDirectory();
+  let kills = 0;
   let torn = 0;
-  for (let killed = 0; killed < KILLS && torn === 0; killed++) {
-    await storeAndKill(directory.path, "in-place", random() * LONGEST_LIFE_MS);
-    torn += (await inspect(directory.path)).torn;
+  for (; kills < 30 && torn === 0; kills++) {
+    await storeAndKill(directory.path, random, { inPlace: true });
+    torn += (await set.inspect(directory.path)).torn.length;
   }
   assert(torn > 0, "the kills tore nothing: this test could not see it");
+  printFigures("sigkill control", { seed, kills, torn });
 });

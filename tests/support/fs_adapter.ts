@@ -1,10 +1,14 @@
 import { walk } from "@std/fs";
 import { join, relative } from "@std/path";
+import { FileStore, type FileStoreOptions } from "../../adapters/_fs/file_store.ts";
+import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
+import { type FileLayout, ObjectPaths } from "../../adapters/_fs/object_paths.ts";
 import fs from "../../adapters/fs.ts";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { AdapterEnvironment, AdapterObject, L2Adapter } from "../../src/l2/adapter.ts";
 import { parseAdapterConfig } from "../../src/l2/adapter_config.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { testEnvironment } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 
@@ -31,4 +35,56 @@ export function testObject(key: ObjectKey, byteLength = 1000): AdapterObject {
 export async function filesIn(directory: string): Promise<string[]> {
   const entries = await Array.fromAsync(walk(directory, { includeDirs: false }));
   return entries.map(({ path }) => relative(directory, path)).sort();
+}
+
+/** Paths of the files below a directory that hold objects, sorted, relative to it. */
+export async function objectFilesIn(directory: string): Promise<string[]> {
+  return (await filesIn(directory)).filter((path) => path.endsWith(".data"));
+}
+
+/** Paths of the files below a directory that are being written or were abandoned, sorted. */
+export async function temporaryFilesIn(directory: string): Promise<string[]> {
+  return (await filesIn(directory)).filter((path) => path.endsWith(".tmp"));
+}
+
+/** How a test opens a {@linkcode FileStore}: what is left out has the simplest value. */
+export type TestStoreOptions =
+  & Partial<Omit<FileStoreOptions, "paths" | "sharedPath">>
+  & { readonly layout?: FileLayout; readonly shards?: number };
+
+/** Opens the store behind the fs adapter, so that a test can replace its parts. */
+export async function openFileStore(
+  basePath: string,
+  { layout = "kvtier", shards = 0, ...options }: TestStoreOptions = {},
+): Promise<FileStore> {
+  return await FileStore.open({
+    files: hostFileSystem,
+    paths: new ObjectPaths({ basePath, layout, shards }),
+    sharedPath: join(basePath, "tmp"),
+    tmpPath: undefined,
+    durability: "none",
+    isDirect: false,
+    isUnsealed: layout === "lmcache",
+    isGroupShared: false,
+    ioConcurrency: 8,
+    maxBytesInFlight: 2 ** 28,
+    readAheadBytes: 0,
+    countsOnStart: true,
+    bounds: { capacityBytes: 2 ** 30, watermark: { high: 0.8, low: 0.6 } },
+    clock: systemClock,
+    onError: (error) => {
+      throw error;
+    },
+    ...options,
+  });
+}
+
+/** Bytes that the objects below a directory take on disk. */
+export async function diskBytesIn(directory: string): Promise<number> {
+  let bytes = 0;
+  for (const path of await objectFilesIn(directory)) {
+    const { blocks, size } = await Deno.lstat(join(directory, path));
+    bytes += blocks === null ? size : blocks * 512;
+  }
+  return bytes;
 }

@@ -1,13 +1,14 @@
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { AdapterStatus } from "../../src/l2/adapter_guard.ts";
+import type { Clock } from "../../src/runtime/clock.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { assertRanges } from "./l1.ts";
 import { testBytes } from "./objects.ts";
 
 /** Opens a cache of host memory and one directory, which is tried once, and always. */
-export function openFsCache(basePath: string): Promise<TieredCache> {
+export function openFsCache(basePath: string, clock?: Clock): Promise<TieredCache> {
   const l2 = [{ type: "fs", base_path: basePath }];
   return TieredCache.open({
     device: new HostDevice(),
@@ -15,6 +16,7 @@ export function openFsCache(basePath: string): Promise<TieredCache> {
     l2,
     store: { attempts: 1 },
     breaker: { coolDownMs: 0 },
+    ...(clock === undefined ? {} : { clock }),
   });
 }
 

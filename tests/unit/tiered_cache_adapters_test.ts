@@ -1,12 +1,11 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import { AdapterError, ConfigError } from "../../src/l2/adapter_error.ts";
-import { HostDevice } from "../../src/memory/host_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { mapAdapter, moduleOf } from "../support/adapters.ts";
 import { assertIdle, listen, optionsOf, put } from "../support/caches.ts";
-import { filesIn } from "../support/fs_adapter.ts";
+import { objectFilesIn } from "../support/fs_adapter.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
 import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { settle } from "../support/prefetch.ts";
@@ -208,7 +207,11 @@ Deno.test("TieredCache.removeAdapter() migrates from directory to directory", as
   await putObjects(cache, testKeys(3, 100), LAYOUT);
   const report = await cache.removeAdapter(0, { mode: "migrate" });
   assertEquals([report.copiedObjects, report.presentObjects, report.failedObjects], [21, 3, 0]);
-  assertEquals(await filesIn(to.path), await filesIn(from.path), "what it left stays where it is");
+  assertEquals(
+    await objectFilesIn(to.path),
+    await objectFilesIn(from.path),
+    "what it left stays where it is",
+  );
   cache.clearL1();
   for (const key of [...keys, ...testKeys(3, 100)]) {
     assertEquals(await countHits(cache, [key], LAYOUT), 1);
@@ -281,25 +284,25 @@ Deno.test("TieredCache.removeAdapter() migrates nothing that is being forgotten"
 // Eviction by the cache
 
 Deno.test("TieredCache bounds an adapter by its eviction block", async () => {
-  await using directory = await tempDirectory();
+  const adapter = new RecordingAdapter();
   const sealed = LAYOUT.byteLength + 64;
   const eviction = {
     "max_capacity_gb": 10 * sealed / 2 ** 30,
     "trigger_watermark": 0.8,
     "eviction_ratio": 0.3,
   };
-  const l2 = [{ type: "fs", base_path: directory.path, eviction }];
-  await using cache = await TieredCache.open({ device: new HostDevice(), l2 });
+  const l2 = [{ type: "a", eviction }];
+  await using cache = await TieredCache.open(optionsOf({ a: adapter }, { l2 }));
   const deleted = listen(cache.events, "deleted");
   for (let n = 0; n < 8; n++) await putObjects(cache, [testKey(n)], LAYOUT);
-  assertEquals([(await filesIn(directory.path)).length, deleted.length], [8, 0]);
+  assertEquals([adapter.held.size, deleted.length], [8, 0]);
   const gone = Promise.withResolvers<void>();
   cache.events.addEventListener("deleted", () => gone.resolve());
   await putObjects(cache, [testKey(8)], LAYOUT);
   await gone.promise;
-  assertEquals((await filesIn(directory.path)).length, 5, "down to half of the capacity");
+  assertEquals(adapter.held.size, 5, "down to half of the capacity");
   assertEquals(deleted, [["deleted", {
-    adapter: { id: 0, type: "fs" },
+    adapter: { id: 0, type: "a" },
     objects: 4,
     bytes: 4 * sealed,
   }]]);

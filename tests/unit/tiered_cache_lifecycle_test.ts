@@ -16,7 +16,7 @@ import type { ForgetSelector } from "../../src/tiering/key_lifecycle.ts";
 import { mapAdapter, moduleOf } from "../support/adapters.ts";
 import { assertIdle, listen, LosableDevice, optionsOf, put } from "../support/caches.ts";
 import { gpuTest } from "../support/devices.ts";
-import { fileOf, filesIn } from "../support/fs_adapter.ts";
+import { fileOf, objectFilesIn } from "../support/fs_adapter.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
 import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { settle } from "../support/prefetch.ts";
@@ -279,8 +279,8 @@ Deno.test("TieredCache.ttl() removes objects from every tier when their time is 
     "deleted",
     ({ detail }) => detail.adapter.type === "fs" && gone.resolve(),
   );
-  if ((await filesIn(directory)).length > 4) await gone.promise;
-  assertEquals((await filesIn(directory)).length, 4);
+  if ((await objectFilesIn(directory)).length > 4) await gone.promise;
+  assertEquals((await objectFilesIn(directory)).length, 4);
   assertEquals([recording.count(short), recording.count(long), recording.count(taken)], [0, 2, 2]);
   for (const keys of [long, taken]) assertEquals(await countHits(cache, keys, LAYOUT), 2);
   assertThrows(() => cache.ttl(short, -1), RangeError, "Life must be at least 0 ms");
@@ -322,7 +322,7 @@ for (const [name, selectorOf] of Object.entries(selectors)) {
     assertEquals(await countHits(cache, mine, LAYOUT), 0);
     assertEquals(await countHits(cache, others, LAYOUT), 2);
     assertEquals([recording.count(mine), recording.count(others)], [0, 2]);
-    assertEquals((await filesIn(directory)).length, 2);
+    assertEquals((await objectFilesIn(directory)).length, 2);
     const { pinned, expiring } = cache.reportStatus().lifecycle;
     assertEquals([pinned, expiring], [0, 0]);
     await putObjects(cache, mine, LAYOUT);

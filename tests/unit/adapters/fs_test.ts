@@ -8,7 +8,14 @@ import { type AdapterError, concatParts, type L2Adapter } from "../../../src/l2/
 import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
 import { ConfigError } from "../../../src/l2/adapter_error.ts";
 import { runChild } from "../../support/child.ts";
-import { fileOf, filesIn, openFs, testObject } from "../../support/fs_adapter.ts";
+import {
+  fileOf,
+  filesIn,
+  objectFilesIn,
+  openFs,
+  temporaryFilesIn,
+  testObject,
+} from "../../support/fs_adapter.ts";
 import { testBytes, testKey, testKeys } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
@@ -30,6 +37,17 @@ async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<str
   return String(loaded);
 }
 
+/** Removes a directory in which others are still making directories. */
+async function removeTree(path: string): Promise<void> {
+  for (;;) {
+    try {
+      return await Deno.remove(path, { recursive: true });
+    } catch (error) {
+      if (!(error instanceof Error) || !error.message.includes("not empty")) throw error;
+    }
+  }
+}
+
 /** An adapter in a new directory, and the failures that it reports. */
 async function openInTemp(config: Record<string, unknown> = {}): Promise<
   { adapter: L2Adapter; path: string; errors: AdapterError[] } & AsyncDisposable
@@ -39,7 +57,10 @@ async function openInTemp(config: Record<string, unknown> = {}): Promise<
   const adapter = await openFs({ base_path: directory.path, ...config }, {
     onError: (error) => errors.push(error),
   });
-  const dispose = () => directory[Symbol.asyncDispose]();
+  const dispose = async (): Promise<void> => {
+    await adapter[Symbol.asyncDispose]();
+    await directory[Symbol.asyncDispose]();
+  };
   return { adapter, path: directory.path, errors, [Symbol.asyncDispose]: dispose };
 }
 
@@ -54,7 +75,7 @@ Deno.test("an object is a file with its bytes, under its name, in the directory 
   });
   assertEquals(await store(opened.adapter, [key]), "1");
   const name = `ab/meta%2Fllama%203@0x02010100@a@${"ab".repeat(32)}@tenant%231.data`;
-  assertEquals(await filesIn(opened.path), [name]);
+  assertEquals(await objectFilesIn(opened.path), [name]);
   assertEquals(await Deno.readFile(join(opened.path, name)), testBytes(key, 1000));
 });
 
@@ -64,7 +85,7 @@ Deno.test("objects are spread over 256 directories", async () => {
     return testKey(0).withChunkHash(new Uint8Array(32).fill(i));
   });
   await store(opened.adapter, keys);
-  const names = (await filesIn(opened.path)).map(dirname);
+  const names = (await objectFilesIn(opened.path)).map(dirname);
   const expected = keys.map(({ chunkHashHex }) => chunkHashHex.slice(0, 2));
   assertEquals(names, expected.sort());
   assertEquals(await load(opened.adapter, keys), "1".repeat(256));
@@ -73,7 +94,7 @@ Deno.test("objects are spread over 256 directories", async () => {
 Deno.test("an object whose name would be too long is stored under a digest", async () => {
   await using opened = await openInTemp();
   assertEquals(await store(opened.adapter, [longKey]), "1");
-  const [file = ""] = await filesIn(opened.path);
+  const [file = ""] = await objectFilesIn(opened.path);
   assert(isHashedFileName(basename(file)));
   assertEquals(await load(opened.adapter, [longKey]), "1");
   assertEquals(String(await opened.adapter.lookupAndLock([longKey], lookupCall)), "1");
@@ -87,7 +108,8 @@ for (const umask of ["000", "022", "077"]) {
       shell: ["sh", "-c", `umask ${umask} && exec "$@"`, "sh"],
     });
     const directories = { "": "700", "tmp": "700", "tmp/deep": "700", "prefix": "700" };
-    assertEquals(modes, { ...directories, object: "600" });
+    const files = { "lock": "600", "ledger": "600", "object": "600" };
+    assertEquals(modes, { ...directories, ...files });
   });
 }
 
@@ -99,8 +121,7 @@ Deno.test("no temporary file is left after stores, replacements and failures", a
   for (let i = 0; i < 3; i++) {
     assertEquals(await store(opened.adapter, [...keys, blocked]), "111110");
   }
-  const tmp = join(opened.path, "tmp");
-  assertEquals(await filesIn(tmp), []);
+  assertEquals(await temporaryFilesIn(opened.path), []);
   assertEquals(opened.errors.length, 3);
   assertEquals(opened.errors[0]?.key?.id, blocked.id);
   assertEquals(opened.errors[0]?.operation, "store");
@@ -118,7 +139,8 @@ Deno.test("a store whose buffers fail half-way leaves no temporary file", async 
   };
   const { stored } = await opened.adapter.store([object], call);
   assertEquals(String(stored), "0");
-  assertEquals(await filesIn(opened.path), []);
+  assertEquals(await objectFilesIn(opened.path), []);
+  assertEquals(await temporaryFilesIn(opened.path), []);
   assertEquals(opened.errors.length, 1);
 });
 
@@ -132,7 +154,8 @@ Deno.test("temporary files are where relative_tmp_dir says, and never listed", a
     assert((await Deno.stat(join(opened.path, name))).isDirectory);
     await Deno.writeTextFile(join(opened.path, name, "1-2-3.tmp"), "of a dead writer");
     assertEquals((await Array.fromAsync(opened.adapter.list?.(call) ?? [])).length, 32);
-    assertEquals(await opened.adapter.usage?.(call), { objectCount: 32, usedBytes: 32_000 });
+    const usage = { objectCount: 32, usedBytes: 32_000, capacityBytes: 10 * 2 ** 30 };
+    assertEquals(await opened.adapter.usage?.(call), usage);
   }
 });
 
@@ -165,7 +188,7 @@ Deno.test("a base_path that cannot be made now is no reason to fail: it may come
   await Deno.writeTextFile(parent, "not mounted");
   const errors: AdapterError[] = [];
   const onError = (error: AdapterError) => void errors.push(error);
-  const adapter = await openFs({ base_path: join(parent, "base") }, { onError });
+  await using adapter = await openFs({ base_path: join(parent, "base") }, { onError });
   assertEquals([errors[0]?.operation, errors[0]?.code], ["open", "ENOTDIR"]);
   assertEquals(await store(adapter, [testKey(1)]), "0");
   assertEquals(await load(adapter, [testKey(1)]), "0");
@@ -231,12 +254,13 @@ Deno.test("a base directory that is removed while running is made again", async 
   const keys = testKeys(20);
   for (let i = 0; i < 3; i++) {
     assertEquals(await store(opened.adapter, keys), "1".repeat(20));
-    await Deno.remove(opened.path, { recursive: true });
+    await removeTree(opened.path);
     assertEquals(await load(opened.adapter, keys), "0".repeat(20));
     assertEquals(String(await opened.adapter.lookupAndLock(keys, lookupCall)), "0".repeat(20));
     assertEquals(String((await opened.adapter.delete?.(keys, call))?.deleted), "0".repeat(20));
     assertEquals(await Array.fromAsync(opened.adapter.list?.(call) ?? []), []);
-    assertEquals(await opened.adapter.usage?.(call), { usedBytes: 0, objectCount: 0 });
+    const usage = { usedBytes: 0, objectCount: 0, capacityBytes: 10 * 2 ** 30 };
+    assertEquals(await opened.adapter.usage?.(call), usage);
   }
   assertEquals(await store(opened.adapter, keys), "1".repeat(20));
   assertEquals(await load(opened.adapter, keys), "1".repeat(20));
@@ -282,7 +306,8 @@ Deno.test("what others put into the directory is neither listed, counted nor rem
   const listed = await Array.fromAsync(opened.adapter.list?.(call) ?? []);
   assertEquals(listed.map(({ key }) => key.id).sort(), keys.map(({ id }) => id).sort());
   assertEquals(new Set(listed.map(({ byteLength }) => byteLength)), new Set([1000]));
-  assertEquals(await opened.adapter.usage?.(call), { usedBytes: 4000, objectCount: 4 });
+  const usage = { usedBytes: 4000, objectCount: 4, capacityBytes: 10 * 2 ** 30 };
+  assertEquals(await opened.adapter.usage?.(call), usage);
   await opened.adapter.delete?.(keys, call);
   for (const path of foreign) assertEquals(await Deno.readTextFile(path), "foreign");
 });
@@ -294,7 +319,7 @@ Deno.test("delete frees the bytes of the files that it removes, whatever their l
   await Deno.truncate(fileOf(opened.path, testKey(1)), 7);
   const result = await opened.adapter.delete?.([...keys, testKey(9)], call);
   assertEquals([String(result?.deleted), result?.bytes], ["1110", 2007]);
-  assertEquals([await filesIn(opened.path), opened.errors], [[], []]);
+  assertEquals([await objectFilesIn(opened.path), opened.errors], [[], []]);
 });
 
 Deno.test("delete leaves what is no file in the place of an object", async () => {
@@ -330,8 +355,9 @@ Deno.test("list and usage stop when their signal aborts", async () => {
 
 Deno.test("two adapters on one directory write the same objects without failures", async () => {
   await using directory = await tempDirectory();
+  await using stack = new AsyncDisposableStack();
   const adapters = await Promise.all(
-    Array.from({ length: 4 }, () => openFs({ base_path: directory.path })),
+    Array.from({ length: 4 }, async () => stack.use(await openFs({ base_path: directory.path }))),
   );
   const keys = testKeys(8);
   for (let round = 0; round < 5; round++) {
@@ -340,14 +366,32 @@ Deno.test("two adapters on one directory write the same objects without failures
     assertEquals(new Set(await Promise.all(work)), new Set(["11111111"]));
     await Promise.all(reads);
   }
-  assertEquals((await filesIn(directory.path)).length, 8);
+  assertEquals((await objectFilesIn(directory.path)).length, 8);
+  await stack.disposeAsync();
+  const others = ["tmp/usage.ledger"];
+  const left = (await filesIn(directory.path)).filter((path) => !path.endsWith(".data"));
+  assertEquals(left, others);
 });
 
-Deno.test("the status tells the configuration in use", async () => {
-  await using opened = await openInTemp({ durability: "file" });
+Deno.test("the status tells the configuration in use, and how full the directory is", async () => {
+  await using opened = await openInTemp({ durability: "file", max_capacity_gb: 1 });
+  await store(opened.adapter, testKeys(3));
+  await opened.adapter[Symbol.asyncDispose]();
   assertEquals(opened.adapter.reportStatus?.(), {
     basePath: opened.path,
-    tmpPath: join(opened.path, "tmp"),
     durability: "file",
+    io: "buffered",
+    space: {
+      usedBytes: 3 * 4096,
+      capacityBytes: 2 ** 30,
+      isShared: true,
+      isCounting: false,
+      evictedObjects: 0,
+      evictedBytes: 0,
+      refusedObjects: 0,
+      pausedBy: undefined,
+      models: [],
+    },
+    reclaimedTemporaryFiles: 0,
   });
 });

@@ -255,3 +255,63 @@ for (const field of ["worldSize", "rank", "localWorldSize", "localRank"] as cons
     }
   });
 }
+
+const anyKey = fc.record({
+  chunkHash: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+  model: fc.string({ unit: "binary", minLength: 1, maxLength: 64 }),
+  kvRank: fc.nat(2 ** 32 - 1),
+  objectGroup: fc.nat(2 ** 32 - 1),
+  cacheSalt: fc.string({ unit: "binary", maxLength: 32 }),
+}).chain((fields) => {
+  try {
+    return fc.constant(new ObjectKey(fields));
+  } catch {
+    // Texts that are forbidden: the others of this key still vary.
+    return fc.constant(new ObjectKey({ ...fields, model: "m", cacheSalt: "" }));
+  }
+});
+
+Deno.test("ObjectKey.fromBytes() is the inverse of toBytes()", () => {
+  const texts = ["\ufeffm", "é", "\u{10ffff}", "a/b", " ", "%2F"].map(withModel);
+  for (const key of [...texts, new ObjectKey(FIELDS), withSalt(""), withSalt("\ufeff")]) {
+    assertEquals(ObjectKey.fromBytes(key.toBytes()).id, key.id);
+  }
+  fc.assert(
+    fc.property(anyKey, fc.nat(9), (key, offset) => {
+      const bytes = key.toBytes();
+      const within = new Uint8Array(bytes.byteLength + 20);
+      within.set(bytes, offset);
+      const view = within.subarray(offset, offset + bytes.byteLength);
+      const decoded = ObjectKey.fromBytes(view);
+      within.fill(0xff);
+      assertEquals(decoded.id, key.id);
+      assertEquals(decoded.toBytes(), bytes);
+      assertEquals(decoded.digest, key.digest);
+    }),
+    numRuns(1000),
+  );
+});
+
+Deno.test("ObjectKey.fromBytes() refuses what toBytes() does not return", () => {
+  const bytes = new ObjectKey(FIELDS).toBytes();
+  for (let length = 0; length < bytes.byteLength; length++) {
+    assertThrows(() => ObjectKey.fromBytes(bytes.subarray(0, length)), RangeError);
+  }
+  assertThrows(() => ObjectKey.fromBytes(Uint8Array.of(...bytes, 0)), RangeError);
+  assertThrows(() => ObjectKey.fromBytes(bytes.with(42, 0xff)), TypeError);
+  assertThrows(() => ObjectKey.fromBytes(bytes.with(42, 0x40)), TypeError);
+  assertThrows(() => ObjectKey.fromBytes(bytes.with(bytes.byteLength - 1, 0x2f)), TypeError);
+  assertThrows(() => ObjectKey.fromBytes(new Uint8Array(44)));
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: 300 }), (nonsense) => {
+      let key: ObjectKey;
+      try {
+        key = ObjectKey.fromBytes(nonsense);
+      } catch (error) {
+        return assert(error instanceof RangeError || error instanceof TypeError);
+      }
+      assertEquals(key.toBytes(), nonsense);
+    }),
+    numRuns(1000),
+  );
+});

@@ -128,6 +128,88 @@ Deno.test("a default must keep its own rules", () => {
   assertThrows(() => parseAdapterConfig(broken, {}), ConfigError, "of at most 1");
 });
 
+const nested = defineL2Adapter({
+  type: "cupboard",
+  summary: "Objects in a cupboard.",
+  config: {
+    doors: {
+      type: "object",
+      help: "Its doors.",
+      fields: {
+        count: { type: "number", integer: true, minimum: 1, default: 2, help: "How many." },
+        colour: { type: "string", required: true, help: "Their colour." },
+        handles: {
+          type: "object",
+          help: "Their handles.",
+          fields: { are_round: { type: "boolean", default: true, help: "Whether they turn." } },
+        },
+      },
+    },
+  },
+  create: () => mapAdapter(),
+});
+
+Deno.test("keys of an object get their defaults; an object that is not given has none", () => {
+  assertEquals<unknown>(parseAdapterConfig(nested, {}), {});
+  assertEquals<unknown>(parseAdapterConfig(nested, { doors: undefined }), {});
+  assertEquals<unknown>(
+    parseAdapterConfig(nested, { doors: { colour: "red", handles: {} } }),
+    { doors: { count: 2, colour: "red", handles: { are_round: true } } },
+  );
+  const given = { doors: { colour: "red", count: 3, handles: { are_round: false } } };
+  assertEquals<unknown>(parseAdapterConfig(nested, given), given);
+});
+
+for (
+  const [what, doors, key, expected, received] of [
+    ["no object", 1, "doors", "an object with the keys count, colour, handles", 1],
+    ["null", null, "doors", "an object with the keys", null],
+    ["an array", [], "doors", "an object with the keys", []],
+    ["an unknown key", { colour: "red", size: 1 }, "doors.size", "count, colour, handles", "size"],
+    ["the key of the type", { colour: "red", type: "x" }, "doors.type", "count, colour", "type"],
+    ["a required key left out", {}, "doors.colour", "a text", "nothing"],
+    ["a value of a wrong type", { colour: 1 }, "doors.colour", "a text", 1],
+    ["a value out of range", { colour: "red", count: 0 }, "doors.count", "of at least 1", 0],
+    [
+      "an unknown key, deeper",
+      { colour: "red", handles: { size: 1 } },
+      "doors.handles.size",
+      "one of the keys are_round",
+      "size",
+    ],
+    [
+      "a wrong value, deeper",
+      { colour: "red", handles: { are_round: 1 } },
+      "doors.handles.are_round",
+      "true or false",
+      1,
+    ],
+  ] as const
+) {
+  Deno.test(`an object in a configuration that is or has ${what} is refused`, () => {
+    const error = assertThrows(() => parseAdapterConfig(nested, { doors }), ConfigError);
+    assertEquals<unknown>([error.key, error.received], [key, received]);
+    assertStringIncludes(error.expected, expected);
+  });
+}
+
+Deno.test("help shows the keys of an object below it, indented", () => {
+  assertEquals(
+    adapterHelp(nested),
+    `cupboard: Objects in a cupboard.
+  doors: an object with the keys count, colour, handles
+      Its doors.
+      count: a whole number of at least 1, default 2
+          How many.
+      colour: a text, required
+          Their colour.
+      handles: an object with the keys are_round
+          Their handles.
+          are_round: true or false, default true
+              Whether they turn.`,
+  );
+});
+
 Deno.test("help names the adapter, and each key with type, bounds, default and purpose", () => {
   assertEquals(
     adapterHelp(module),

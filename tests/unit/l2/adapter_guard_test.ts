@@ -5,7 +5,9 @@ import { type AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/ada
 import { sealObject } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import type { ManualClock } from "../../../src/testing/manual_clock.ts";
+import { mapAdapter } from "../../support/adapters.ts";
 import { testBytes, testKey } from "../../support/objects.ts";
+import { emptyObject, sealedObject } from "../../support/sealed_objects.ts";
 import {
   answerWith as wrong,
   empty,
@@ -166,6 +168,7 @@ Deno.test("what is stored is loaded, verified and counted", async () => {
     foundKeys: 3,
     loadedObjects: 3,
     loadedBytes: bytes,
+    unverifiedLoads: 0,
     missedLoads: 0,
     damagedObjects: {},
     timeouts: 0,
@@ -523,4 +526,32 @@ Deno.test("an adapter that cannot say how it is does not keep the guard from it"
 
 Deno.test("every kind of call has a deadline by default", () => {
   for (const ms of Object.values(DEFAULT_ADAPTER_TIMEOUTS)) assert(ms > 0 && ms <= 60_000);
+});
+
+Deno.test("an adapter without seals gets payloads alone, and what it loads counts as unverified", async () => {
+  const held = new Map<string, Uint8Array<ArrayBuffer>>();
+  const { guard } = guardOf({ ...mapAdapter(held), capabilities: { unsealed: true } });
+  const longKey = testKey(5, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
+  const objects = [...sealed, sealedObject(longKey, layout)];
+  assertEquals(String((await guard.store(objects)).done), "1111");
+  for (const { key } of objects) {
+    assertEquals(held.get(key.id), testBytes(key, layout.byteLength));
+  }
+  const rooms = [...empty(), emptyObject(longKey, layout)];
+  assertEquals(String((await guard.load(rooms)).done), "1111");
+  for (const { key, parts } of rooms) {
+    assertEquals(parts[0], testBytes(key, layout.byteLength));
+  }
+  const status = guard.reportStatus();
+  assertEquals([status.loadedObjects, status.unverifiedLoads, status.damagedObjects], [4, 4, {}]);
+});
+
+Deno.test("what an adapter without seals has damaged is served: it cannot be told", async () => {
+  const held = new Map(keys.map(({ id }) => [id, new Uint8Array(layout.byteLength).fill(7)]));
+  const { guard } = guardOf({ ...mapAdapter(held), capabilities: { unsealed: true } });
+  assertEquals(String((await guard.load(empty())).done), "111");
+  held.set(keys[1]?.id ?? "", new Uint8Array(layout.byteLength - 1));
+  assertEquals(String((await guard.load(empty())).done), "101");
+  const { unverifiedLoads, missedLoads } = guard.reportStatus();
+  assertEquals([unverifiedLoads, missedLoads], [5, 1]);
 });

@@ -4,6 +4,8 @@ import { kvLayout, type ObjectLayout } from "../../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
 import { concatParts } from "../../../src/l2/adapter.ts";
 import {
+  keyInTail,
+  MAX_TAIL_BYTES,
   payloadPieces,
   sealObject,
   tailBytes,
@@ -13,6 +15,7 @@ import {
 } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
+import { numRuns } from "../../support/runs.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
 
 /** Written by a program in another language, from the description of the format alone. */
@@ -118,7 +121,7 @@ Deno.test("pieces split anyhow have the seal of the whole", () => {
     sealObject(longKey, layout, pieces);
     assertEquals(fresh, whole);
     assertEquals(verifyObject(longKey, layout, cut(whole, positions)), null);
-    assertEquals(concatParts(payloadPieces(layout, pieces)), testBytes(longKey, 96));
+    assertEquals(concatParts(payloadPieces(layout.byteLength, pieces)), testBytes(longKey, 96));
   }));
 });
 
@@ -220,4 +223,54 @@ Deno.test("an object without its layout says what is wrong with it", () => {
   assertEquals(fault(bytes.with(64 + 50, 1)), "trailer-checksum");
   assertEquals(fault(sealed(testKey(2), layout)), "key");
   assertEquals(fault(new Uint8Array(10)), "length");
+});
+
+Deno.test("the key of an object with a hashed name stands in its tail", () => {
+  for (const payload of [0, 1, 256, 5000]) {
+    const bytes = sealed(longKey, testLayout(payload));
+    for (const known of [MAX_TAIL_BYTES, MAX_TAIL_BYTES + 1, bytes.byteLength]) {
+      const end = bytes.slice(-Math.min(known, bytes.byteLength));
+      assertEquals(keyInTail(end, bytes.byteLength)?.id, longKey.id);
+    }
+  }
+});
+
+Deno.test("the longest key of all fits into the most bytes of a tail", () => {
+  const key = testKey(1, { model: "\u{1f600}".repeat(64), cacheSalt: "s".repeat(128) });
+  assertEquals(tailBytes(key), MAX_TAIL_BYTES);
+});
+
+Deno.test("a tail that is damaged, cut or of another length has no key", () => {
+  const bytes = sealed(longKey, testLayout(100));
+  const { byteLength } = bytes;
+  // Neither the digest of the payload nor the layout is part of the key.
+  const keyAndTrailer = byteLength - tailBytes(longKey);
+  for (let bit = 8 * keyAndTrailer; bit < 8 * byteLength; bit++) {
+    const damaged = bytes.slice();
+    damaged[bit >> 3] = (damaged[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+    assertEquals(keyInTail(damaged, byteLength), null, `bit ${bit}`);
+  }
+  for (const length of [byteLength - 1, byteLength + 1, 0, 2 ** 52]) {
+    assertEquals(keyInTail(bytes, length), null, `${length} bytes`);
+  }
+  for (let length = 0; length < byteLength; length++) {
+    assertEquals(keyInTail(bytes.subarray(0, length), length), null, `cut after ${length}`);
+    const end = bytes.subarray(byteLength - length);
+    const expected = length < tailBytes(longKey) ? null : longKey.id;
+    assertEquals(keyInTail(end, byteLength)?.id ?? null, expected, `the last ${length}`);
+  }
+});
+
+Deno.test("an object whose name spells its key has none in its tail", () => {
+  const bytes = sealed(testKey(1), testLayout(256));
+  assertEquals(keyInTail(bytes, bytes.byteLength), null);
+});
+
+Deno.test("nonsense has no key in its tail", () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ maxLength: MAX_TAIL_BYTES }), fc.nat(1000), (bytes, length) => {
+      assertEquals(keyInTail(bytes, length), null);
+    }),
+    numRuns(500),
+  );
 });

@@ -121,12 +121,13 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
     })],
     ["finds everything", [
       "lookup finds what is stored, and only that",
-      "lookup of a chain answers right up to the gap, and claims no missing key",
+      "lookup of a chain finds its end",
+      "lookup of a chain claims a missing key once at most",
     ], () => ({
       lookupAndLock: (keys) => Promise.resolve(new Bitmap(keys.length, keys.length)),
     })],
     ["takes a chain for complete if its end is there", [
-      "lookup of a chain answers right up to the gap, and claims no missing key",
+      "lookup of a chain claims a missing key once at most",
     ], (held) => ({
       lookupAndLock: (keys, { prefix }) => {
         const last = keys.findLastIndex(({ id }) => held.has(id));

@@ -468,8 +468,11 @@ Deno.test("checkConfig() takes the eviction block, unless the adapter has one of
 
   const plain = await checkConfig(registry, { type: "plain", eviction });
   assertEquals([plain.values, plain.eviction], [{}, bounds]);
-  const fs = await checkConfig(registry, { type: "fs", base_path: "x", eviction });
-  assertEquals(fs.eviction, bounds);
+  // The fs adapter bounds itself, whichever processes share its directory.
+  const watermarks = { "trigger_watermark": 1, "eviction_ratio": 0.5 };
+  const fs = await checkConfig(registry, { type: "fs", base_path: "x", eviction: watermarks });
+  assertEquals([fs.values["max_capacity_gb"], fs.eviction], [10, undefined]);
+  assertEquals<unknown>(fs.values["eviction"], { eviction_policy: "LRU", ...watermarks });
   assertEquals((await checkConfig(registry, { type: "plain" })).eviction, undefined);
   const own = await checkConfig(registry, { type: "own", eviction: "mine" });
   assertEquals<unknown>([own.values, own.eviction], [{ eviction: "mine" }, undefined]);
@@ -477,5 +480,10 @@ Deno.test("checkConfig() takes the eviction block, unless the adapter has one of
     () => checkConfig(registry, { type: "fs", base_path: "x", eviction: { capacity: 5 } }),
     ConfigError,
     "eviction.capacity",
+  );
+  await assertRejects(
+    () => checkConfig(registry, { type: "fs", base_path: "x", eviction }),
+    ConfigError,
+    "eviction.max_capacity_gb",
   );
 });

@@ -35,14 +35,18 @@ const wrong: Record<string, [unknown, key: string, expected: string]> = {
   "no object": ["LRU", "eviction", "an object"],
   "null": [null, "eviction", "an object"],
   "an array": [[], "eviction", "an object"],
-  "an unknown key": [{ max_gb: 1 }, "eviction.max_gb", "one of eviction_policy, max_capacity_gb"],
+  "an unknown key": [{ max_gb: 1 }, "eviction.max_gb", "one of the keys eviction_policy"],
   "an unknown policy": [
     { "eviction_policy": "IsolatedLRU", "max_capacity_gb": 1 },
     "eviction.eviction_policy",
-    '"LRU" or "noop"',
+    "one of LRU, noop",
   ],
   "no capacity": [{ "eviction_policy": "LRU" }, "eviction.max_capacity_gb", "a number above 0"],
-  "a capacity of 0": [{ "max_capacity_gb": 0 }, "eviction.max_capacity_gb", "a number above 0"],
+  "a capacity of 0": [
+    { "max_capacity_gb": 0 },
+    "eviction.max_capacity_gb",
+    "a number greater than 0",
+  ],
   "a capacity in words": [{ "max_capacity_gb": "1" }, "eviction.max_capacity_gb", "a number"],
   "a capacity that is no number": [
     { "max_capacity_gb": NaN },
@@ -58,12 +62,12 @@ const wrong: Record<string, [unknown, key: string, expected: string]> = {
   "a ratio of 0": [
     { "max_capacity_gb": 1, "eviction_ratio": 0 },
     "eviction.eviction_ratio",
-    "above 0",
+    "greater than 0",
   ],
   "a ratio of null": [
     { "max_capacity_gb": 1, "eviction_ratio": null },
     "eviction.eviction_ratio",
-    "above 0",
+    "greater than 0",
   ],
 };
 for (const [name, [block, key, expected]] of Object.entries(wrong)) {

@@ -1,0 +1,487 @@
+import {
+  AdapterError,
+  type AdapterObject,
+  type AdapterUsage,
+  Bitmap,
+  type CallOptions,
+  type Clock,
+  ConfigError,
+  type DeleteResult,
+  type L2Adapter,
+  type ListedObject,
+  type ListOptions,
+  type LookupOptions,
+  type ObjectKey,
+  type StoreResult,
+  systemRandom,
+} from "../../src/l2/adapter.ts";
+import { DirectIo } from "./direct_io.ts";
+import { IoLimit } from "./io_limit.ts";
+import type { PoolIndex } from "./index_file.ts";
+import { PoolDirectory } from "./pool_directory.ts";
+import { pagesFor, PoolGeometry } from "./pool_geometry.ts";
+import { rebuildIndex } from "./rebuild_index.ts";
+import { areComplete, layOutFiles, SlotFiles } from "./slot_files.ts";
+import { RUN_BYTES } from "./slot_format.ts";
+import { type Entry, SlotTable } from "./slot_table.ts";
+
+/** Operations at a time, over all calls. */
+const MOST_OPERATIONS = 8;
+/** After the pool could not be laid out, no store tries again for so long, in milliseconds. */
+const LAY_OUT_PAUSE_MS = 30_000;
+
+/** How a {@linkcode PoolStore} is set up. */
+export interface PoolStoreOptions {
+  /** The directory. */
+  readonly path: string;
+  /** Number of slots. */
+  readonly slots: number;
+  /** Number of files. */
+  readonly files: number;
+  /** Most bytes of an object; left out, the first object decides. */
+  readonly slotBytes: number | undefined;
+  /** Whether objects are to be read and written past the page cache. */
+  readonly isDirect: boolean;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Aborts when the cache closes. */
+  readonly signal: AbortSignal;
+  /** Told about failures that cost a key. */
+  readonly onError: (error: AdapterError) => void;
+}
+
+/** Where the index came from. */
+export type RecoverySource = "index" | "slots" | "new";
+
+/** A pool that is laid out. */
+interface Pool {
+  readonly files: SlotFiles;
+  readonly table: SlotTable;
+}
+
+/** Objects in slots of one size, in files that are made once. */
+export class PoolStore implements L2Adapter {
+  readonly #options: PoolStoreOptions;
+  readonly #directory: PoolDirectory;
+  readonly #limit = new IoLimit(MOST_OPERATIONS);
+  readonly #run: Uint8Array = systemRandom.bytes(RUN_BYTES);
+  #direct: DirectIo | undefined;
+  #directRefusal: string | undefined;
+  #pool: Pool | undefined;
+  #layingOut: Promise<Pool> | undefined;
+  #layOutFailure: { readonly cause: unknown; readonly timeMs: number } | undefined;
+  #recoveredFrom: RecoverySource = "new";
+  #nextSequence = 1;
+  #isClosed = false;
+  #disposal: Promise<void> | undefined;
+
+  private constructor(options: PoolStoreOptions, directory: PoolDirectory) {
+    this.#options = options;
+    this.#directory = directory;
+  }
+
+  /**
+   * Takes a directory and opens the pool in it, or lays one out if it is known how large slots are.
+   *
+   * @throws {ConfigError} If the directory cannot be used, belongs to another process, has a pool
+   * of another shape with objects in it, or no room for the pool.
+   */
+  static async open(options: PoolStoreOptions): Promise<PoolStore> {
+    const { path } = options;
+    const directory = await PoolDirectory.take(path).catch((cause) => {
+      const expected = "a directory where files can be made and locked";
+      throw wrongParameter("file_path", expected, path, cause);
+    });
+    if (directory === undefined) {
+      const expected =
+        "a directory of its own for each cache: this one is in use by another process";
+      throw wrongParameter("file_path", expected, path);
+    }
+    const store = new PoolStore(options, directory);
+    try {
+      await store.#open();
+    } catch (error) {
+      await store.#close();
+      throw error;
+    }
+    return store;
+  }
+
+  /** Files outlive the process, and only it may use them. */
+  get capabilities(): L2Adapter["capabilities"] {
+    const slotBytes = this.#slotBytes;
+    const limit = slotBytes === undefined ? {} : { maxObjectBytes: slotBytes };
+    return { durable: true, shared: false, evicts: true, ...limit };
+  }
+
+  /**
+   * Writes each object into a slot that is free, or becomes free by evicting what was used least
+   * recently; then an older object of the key gives up its slot.
+   */
+  async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
+    const stored = new Bitmap(objects.length);
+    let bytes = 0;
+    const pool = signal.aborted || this.#isClosed ? undefined : await this.#poolFor(objects);
+    if (pool === undefined) return { stored, bytes };
+    const entries: Entry[] = [];
+    await this.#limit.forEach(objects, async (object, index) => {
+      if (signal.aborted || this.#isClosed) return;
+      const entry = await this.#storeOne(pool, object);
+      if (entry === undefined) return;
+      entries.push(entry);
+      stored.set(index);
+      bytes += object.byteLength;
+    });
+    pool.table.touch(stored.gather(objects).map(({ key }) => key));
+    // Until here no object of the batch made room for another.
+    for (const entry of entries) pool.table.release(entry);
+    return { stored, bytes };
+  }
+
+  /** Looks into the index; what is found is not evicted until it is unlocked. */
+  lookupAndLock(
+    keys: readonly ObjectKey[],
+    { prefix, signal }: LookupOptions,
+  ): Promise<Bitmap> {
+    const found = new Bitmap(keys.length);
+    const table = this.#pool?.table;
+    if (table === undefined || signal.aborted) return Promise.resolve(found);
+    for (const [index, key] of keys.entries()) {
+      const entry = table.get(key);
+      if (entry !== undefined) {
+        entry.locks++;
+        found.set(index);
+      } else if (prefix) break;
+    }
+    table.touch(found.gather(keys));
+    return Promise.resolve(found);
+  }
+
+  /** Lets objects be evicted again. */
+  unlock(keys: readonly ObjectKey[]): void {
+    for (const key of keys) {
+      const entry = this.#pool?.table.get(key);
+      if (entry !== undefined && entry.locks > 0) entry.locks--;
+    }
+  }
+
+  /** Reads each object into its parts. */
+  async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
+    const loaded = new Bitmap(objects.length);
+    const pool = this.#pool;
+    if (pool === undefined || signal.aborted || this.#isClosed) return loaded;
+    const { table, files } = pool;
+    // Nothing may be evicted between here and its turn.
+    const entries = objects.map(({ key, byteLength }) => {
+      const entry = table.get(key);
+      return entry?.byteLength === byteLength ? table.use(entry) : undefined;
+    });
+    table.touch(objects.map(({ key }) => key));
+    await this.#limit.forEach(objects, async ({ key, parts }, index) => {
+      const entry = entries[index];
+      if (entry === undefined) return;
+      try {
+        if (signal.aborted || this.#isClosed) return;
+        if (await files.read(entry.slot, parts)) loaded.set(index);
+        else {
+          if (!entry.isRetired) await this.#drop(pool, entry);
+          throw new Deno.errors.UnexpectedEof("The file ends before the object does");
+        }
+      } catch (cause) {
+        this.#report("load", cause, key);
+      } finally {
+        table.release(entry);
+      }
+    });
+    return loaded;
+  }
+
+  /** Frees the slots of objects. */
+  async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
+    const deleted = new Bitmap(keys.length);
+    let bytes = 0;
+    const pool = this.#pool;
+    if (pool === undefined) return { deleted, bytes };
+    await this.#limit.forEach(keys, async (key, index) => {
+      const entry = pool.table.get(key);
+      if (signal.aborted || this.#isClosed || entry === undefined || entry.locks > 0) return;
+      try {
+        await this.#drop(pool, entry);
+        deleted.set(index);
+        bytes += entry.byteLength;
+      } catch (cause) {
+        this.#report("delete", cause, key);
+      }
+    });
+    return { deleted, bytes };
+  }
+
+  /** Enumerates the objects. */
+  async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
+    for (const { key, byteLength } of this.#pool?.table.entries() ?? []) {
+      if (signal.aborted) return;
+      if (model === undefined || key.model === model) yield { key, byteLength };
+    }
+  }
+
+  /** Bytes of the objects, and of the room for them. */
+  usage(): Promise<AdapterUsage> {
+    const slotBytes = this.#slotBytes;
+    return Promise.resolve({
+      usedBytes: this.#pool?.table.usedBytes ?? 0,
+      objectCount: this.#pool?.table.size ?? 0,
+      ...(slotBytes === undefined ? {} : { capacityBytes: this.#options.slots * slotBytes }),
+    });
+  }
+
+  /** What the pool is like, and how it is used. */
+  reportStatus(): Readonly<Record<string, unknown>> {
+    const { path, slots, files, isDirect } = this.#options;
+    const table = this.#pool?.table;
+    const isUsed = this.#direct !== undefined && this.#directRefusal === undefined;
+    return {
+      directory: path,
+      slots,
+      slotBytes: this.#slotBytes ?? null,
+      files: this.#pool?.files.geometry.files ?? files,
+      usedSlots: table?.size ?? 0,
+      freeSlots: table?.freeSlots ?? slots,
+      lockedObjects: table?.lockedCount ?? 0,
+      evictedObjects: table?.evictedCount ?? 0,
+      recoveredFrom: this.#recoveredFrom,
+      directIo: {
+        isRequested: isDirect,
+        path: isUsed ? "O_DIRECT" : "page cache",
+        ...(this.#directRefusal === undefined ? {} : { reason: this.#directRefusal }),
+      },
+    };
+  }
+
+  /** Waits for what is under way, keeps the index for the next owner and gives up the directory. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
+    return this.#disposal ??= this.#dispose();
+  }
+
+  get #slotBytes(): number | undefined {
+    return this.#pool?.files.geometry.slotBytes ?? this.#options.slotBytes;
+  }
+
+  async #open(): Promise<void> {
+    const { path, slots, files, slotBytes, isDirect } = this.#options;
+    if (isDirect) await this.#startDirect();
+    const there = await this.#directory.readGeometry();
+    if (there !== undefined) {
+      const wanted = new PoolGeometry({ slots, files, slotBytes: slotBytes ?? there.slotBytes });
+      if (there.equals(wanted)) return await this.#openPool(there);
+      if ((await this.#contentOf(there)).objects.length > 0) {
+        throw new ConfigError({
+          adapter: "file_pool adapter",
+          expected: `the shape of the pool in ${path} (${there}), another file_path, or that ` +
+            "the files in it are removed",
+          received: String(wanted),
+        });
+      }
+      await this.#directory.removePool(there);
+    }
+    if (slotBytes === undefined) return;
+    const geometry = new PoolGeometry({ slots, files, slotBytes });
+    try {
+      await this.#layOut(geometry);
+    } catch (cause) {
+      if (this.#options.signal.aborted) throw cause;
+      const expected = `a directory with room for ${geometry.diskBytes} bytes (${geometry})`;
+      throw wrongParameter("file_path", expected, path, cause);
+    }
+  }
+
+  /** Opens the pool that is there. */
+  async #openPool(geometry: PoolGeometry): Promise<void> {
+    const isComplete = await areComplete(this.#directory.path, geometry);
+    if (!isComplete) await layOutFiles(this.#directory.path, geometry, this.#options.signal);
+    const index = isComplete ? await this.#directory.readIndex(geometry) : undefined;
+    // From here on it may be out of date at any moment.
+    await this.#directory.removeIndex();
+    const files = this.#filesOf(geometry);
+    this.#recoveredFrom = index === undefined ? "slots" : "index";
+    this.#begin(files, index ?? await this.#rebuild(files));
+  }
+
+  async #contentOf(geometry: PoolGeometry): Promise<PoolIndex> {
+    const index = await this.#directory.readIndex(geometry);
+    if (index !== undefined) return index;
+    using files = this.#filesOf(geometry);
+    return await this.#rebuild(files);
+  }
+
+  #rebuild(files: SlotFiles): Promise<PoolIndex> {
+    return rebuildIndex(files, this.#limit, (cause) => this.#report("recover", cause));
+  }
+
+  /** Makes the files of a pool, and takes over what is in slots that are there already. */
+  async #layOut(geometry: PoolGeometry): Promise<Pool> {
+    await this.#directory.removeIndex();
+    const { path } = this.#directory;
+    const hadFiles = await layOutFiles(path, geometry, this.#options.signal);
+    await this.#directory.writeGeometry(geometry);
+    const files = this.#filesOf(geometry);
+    this.#recoveredFrom = hadFiles ? "slots" : "new";
+    const nothing = { objects: [], nextSequence: 1 };
+    return this.#begin(files, hadFiles ? await this.#rebuild(files) : nothing);
+  }
+
+  #begin(files: SlotFiles, { objects, nextSequence }: PoolIndex): Pool {
+    this.#nextSequence = nextSequence;
+    return this.#pool = { files, table: new SlotTable(files.geometry.slots, objects) };
+  }
+
+  #filesOf(geometry: PoolGeometry): SlotFiles {
+    return new SlotFiles({
+      directory: this.#directory.path,
+      geometry,
+      direct: this.#directRefusal === undefined ? this.#direct : undefined,
+      onRefusal: (error) => this.#refuseDirect(error),
+    });
+  }
+
+  /** The pool, which the first object may have to give its shape. */
+  async #poolFor(objects: readonly AdapterObject[]): Promise<Pool | undefined> {
+    if (this.#pool !== undefined) return this.#pool;
+    const { slots, files, clock } = this.#options;
+    const [first] = objects;
+    if (first === undefined) return undefined;
+    const geometry = new PoolGeometry({ slots, files, slotBytes: pagesFor(first.byteLength || 1) });
+    try {
+      const failure = this.#layOutFailure;
+      if (failure !== undefined && clock.now() - failure.timeMs < LAY_OUT_PAUSE_MS) {
+        throw failure.cause;
+      }
+      return await (this.#layingOut ??= this.#layOut(geometry));
+    } catch (cause) {
+      if (this.#layingOut !== undefined) {
+        const needed = `The pool needs ${geometry.diskBytes} bytes (${geometry})`;
+        this.#layOutFailure = { cause: explained(cause, needed), timeMs: clock.now() };
+      }
+      for (const { key } of objects) this.#report("store", this.#layOutFailure?.cause, key);
+      return undefined;
+    } finally {
+      this.#layingOut = undefined;
+    }
+  }
+
+  /** Stores an object, which stays in use; `undefined` if that failed. */
+  async #storeOne(
+    { files, table }: Pool,
+    object: AdapterObject,
+  ): Promise<Entry | undefined> {
+    const { key, byteLength } = object;
+    const { slotBytes } = files.geometry;
+    if (byteLength > slotBytes) {
+      const reason = `An object of ${byteLength} bytes must fit into a slot of ${slotBytes} bytes`;
+      this.#report("store", new RangeError(`${reason}: see backend_params.slot_bytes`), key);
+      return undefined;
+    }
+    const slot = table.takeSlot();
+    if (slot === undefined) {
+      this.#report("store", new Error("All slots are locked or in use: see pool_size"), key);
+      return undefined;
+    }
+    const sequence = this.#nextSequence++;
+    try {
+      await files.write({ slot, slotBytes, sequence, run: this.#run, key, byteLength }, object);
+    } catch (cause) {
+      this.#report("store", cause, key);
+      await this.#clear(files, slot);
+      table.giveBack(slot);
+      return undefined;
+    }
+    const { entry, retired } = table.commit({ key, slot, byteLength, sequence });
+    if (retired !== undefined) {
+      await this.#clear(files, retired.slot);
+      table.release(retired);
+    }
+    return entry;
+  }
+
+  /** Clears a slot whose object must not come back; that it fails costs no key now. */
+  async #clear(files: SlotFiles, slot: number): Promise<void> {
+    try {
+      await files.clear(slot);
+    } catch (cause) {
+      this.#report("clear", cause);
+    }
+  }
+
+  /** Takes an object out of the pool. */
+  async #drop({ files, table }: Pool, entry: Entry): Promise<void> {
+    table.retire(entry);
+    try {
+      await files.clear(entry.slot);
+    } finally {
+      table.release(entry);
+    }
+  }
+
+  async #startDirect(): Promise<void> {
+    this.#direct = new DirectIo();
+    const refusal = await this.#direct.probe(this.#directory.temporaryPath);
+    if (refusal !== undefined) this.#refuseDirect(refusal);
+  }
+
+  #refuseDirect(error: unknown): void {
+    this.#directRefusal = error instanceof Error ? error.message : String(error);
+    const message = `O_DIRECT is refused, so the page cache is used: ${this.#directRefusal}`;
+    this.#report("open", new Error(message));
+  }
+
+  async #dispose(): Promise<void> {
+    await this.#layingOut?.catch(() => {});
+    await this.#limit.whenIdle();
+    const pool = this.#pool;
+    this.#pool = undefined;
+    if (pool !== undefined) {
+      try {
+        const index = { objects: pool.table.entries(), nextSequence: this.#nextSequence };
+        await this.#directory.writeIndex(index, pool.files.geometry);
+      } catch (cause) {
+        this.#report("close", cause);
+      }
+      pool.files[Symbol.dispose]();
+    }
+    await this.#close();
+  }
+
+  async #close(): Promise<void> {
+    this.#pool?.files[Symbol.dispose]();
+    await this.#direct?.[Symbol.asyncDispose]();
+    this.#directory[Symbol.dispose]();
+  }
+
+  #report(operation: string, cause: unknown, key?: ObjectKey): void {
+    const about = key === undefined ? {} : { key };
+    this.#options.onError(new AdapterError({ adapter: "file_pool", operation, cause, ...about }));
+  }
+}
+
+/** An error that says what was needed, with the code of the operating system. */
+function explained(cause: unknown, needed: string): Error {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const code: unknown = cause instanceof Error ? Reflect.get(cause, "code") : undefined;
+  const error = new Error(`${needed}: ${reason}`, { cause });
+  return typeof code === "string" ? Object.assign(error, { code }) : error;
+}
+
+function wrongParameter(
+  key: string,
+  expected: string,
+  received: unknown,
+  cause?: unknown,
+): ConfigError {
+  return new ConfigError({
+    adapter: "file_pool adapter",
+    key: `backend_params.${key}`,
+    expected,
+    received: cause instanceof Error ? `${received} (${cause.message})` : received,
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

@@ -1,0 +1,108 @@
+import type { FileSystem } from "./file_system.ts";
+import type { NamedObject, ObjectPaths } from "./object_paths.ts";
+
+/** Files that are looked at together. */
+const BATCH = 256;
+/** Files that are looked at a time: serving comes first. */
+const CONCURRENCY = 4;
+
+/** A file that holds an object. */
+export interface ObjectFile {
+  /** Where it is. */
+  readonly path: string;
+  /** What its name says. */
+  readonly object: Exclude<NamedObject, null>;
+  /** Its size, in bytes. */
+  readonly size: number;
+  /** Bytes that it takes on disk. */
+  readonly diskBytes: number;
+  /** When it was last written or used, in milliseconds. */
+  readonly usedAt: number;
+}
+
+/** Bytes that a file of so many bytes takes on disk, before it is there. */
+export function diskBytesFor(size: number): number {
+  return Math.ceil(size / 4096) * 4096;
+}
+
+/** Bytes that a file takes on disk. */
+export function diskBytesOf({ blocks, size }: Deno.FileInfo): number {
+  return blocks === null ? diskBytesFor(size) : blocks * 512;
+}
+
+/** The files that hold objects, a batch at a time, in no particular order. */
+export async function* walkObjects(
+  files: FileSystem,
+  paths: ObjectPaths,
+  signal: AbortSignal,
+): AsyncGenerator<ObjectFile[], void> {
+  for await (const directory of objectDirectories(files, paths)) {
+    let batch: { path: string; object: Exclude<NamedObject, null> }[] = [];
+    for await (const { name, isFile } of entriesOf(files, directory)) {
+      if (signal.aborted) return;
+      const object = isFile ? paths.objectNamed(directory, name) : null;
+      if (object === null) continue;
+      batch.push({ path: `${directory}/${name}`, object });
+      if (batch.length < BATCH) continue;
+      yield await look(files, batch);
+      batch = [];
+    }
+    if (batch.length > 0) yield await look(files, batch);
+  }
+}
+
+/** The directories that hold objects. */
+export function objectDirectories(files: FileSystem, paths: ObjectPaths): AsyncIterable<string> {
+  return walkShards(files, paths, paths.basePath, 0);
+}
+
+/** The entries of a directory: none if it does not exist, or does not any more. */
+export async function* entriesOf(
+  files: FileSystem,
+  path: string,
+): AsyncGenerator<Deno.DirEntry, void> {
+  try {
+    yield* files.readDir(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+async function* walkShards(
+  files: FileSystem,
+  paths: ObjectPaths,
+  directory: string,
+  level: number,
+): AsyncGenerator<string, void> {
+  if (level === paths.levels) {
+    yield directory;
+    return;
+  }
+  for await (const { name, isDirectory } of entriesOf(files, directory)) {
+    if (!isDirectory || !paths.isShard(level, name)) continue;
+    yield* walkShards(files, paths, `${directory}/${name}`, level + 1);
+  }
+}
+
+async function look(
+  files: FileSystem,
+  batch: readonly { path: string; object: Exclude<NamedObject, null> }[],
+): Promise<ObjectFile[]> {
+  const found: ObjectFile[] = [];
+  let next = 0;
+  const run = async (): Promise<void> => {
+    for (let file = batch[next++]; file !== undefined; file = batch[next++]) {
+      try {
+        const info = await files.lstat(file.path);
+        if (!info.isFile) continue;
+        const diskBytes = diskBytesOf(info);
+        found.push({ ...file, size: info.size, diskBytes, usedAt: info.mtime?.getTime() ?? 0 });
+      } catch (error) {
+        // Another process may have removed it meanwhile.
+        if (!(error instanceof Deno.errors.NotFound)) throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENCY }, run));
+  return found;
+}

@@ -1,0 +1,221 @@
+import * as nodeFs from "node:fs";
+import { statfs } from "node:fs/promises";
+
+/** A file that is being read. */
+export interface ReadableFile extends Disposable {
+  /** Reads bytes from `position` on; returns how many, 0 at the end. May be fewer than asked for. */
+  read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
+  /** Whether the file ends at `position`. */
+  endsAt(position: number): boolean;
+}
+
+/** A file that is being written from its beginning, by one call at a time. */
+export interface WritableFile extends Disposable {
+  /** Appends bytes; returns how many. May be fewer than given. */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<number>;
+  /** Hands everything written so far to the operating system. */
+  flush(): Promise<void>;
+  /** Makes the bytes survive a power cut. */
+  syncData(): Promise<void>;
+}
+
+/** A small file that one holder at a time has open, in all processes. */
+export interface LockedFile extends Disposable {
+  /** The content. */
+  read(): Promise<Uint8Array>;
+  /** Replaces the content. */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+}
+
+/** Room on a file system, in bytes. */
+export interface DiskRoom {
+  /** Used by anybody. */
+  readonly usedBytes: number;
+  /** Left for this user. */
+  readonly availableBytes: number;
+}
+
+/**
+ * The file operations that the adapter is made of; each is one call of the operating system, or a
+ * few. Failures have the `code` of the operating system.
+ */
+export interface FileSystem {
+  /** Creates a file that must not exist, for this user alone, or for the group. */
+  create(path: string, mode: number): Promise<WritableFile>;
+  /** Opens a file; neither follows a link nor waits for the writer of a FIFO. */
+  open(path: string): Promise<ReadableFile>;
+  /**
+   * Opens a file for this holder alone, creating it if `create` is set.
+   *
+   * @returns `undefined` if somebody else has it.
+   */
+  lock(path: string, options: { create: boolean; mode: number }): Promise<LockedFile | undefined>;
+  /** Whether anything can be found at a path; a third of the cost of {@linkcode lstat}. */
+  exists(path: string): Promise<boolean>;
+  /** What is at a path, links not followed. */
+  lstat(path: string): Promise<Deno.FileInfo>;
+  /** The entries of a directory. */
+  readDir(path: string): AsyncIterable<Deno.DirEntry>;
+  /** Creates a directory and those above it; does nothing if it exists. */
+  mkdir(path: string, mode: number): Promise<void>;
+  /** Gives a file another name, in place of what has that name. */
+  rename(from: string, to: string): Promise<void>;
+  /** Removes a file. */
+  remove(path: string): Promise<void>;
+  /** Sets the time of the last use. */
+  touch(path: string, time: Date): Promise<void>;
+  /** Sets who may do what. */
+  chmod(path: string, mode: number): Promise<void>;
+  /** Makes the names in a directory survive a power cut. */
+  syncDirectory(path: string): Promise<void>;
+  /** How full the file system of a path is. Requires `--allow-sys=statfs`. */
+  room(path: string): Promise<DiskRoom>;
+}
+
+const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
+
+/** The host's file system, through the page cache. */
+export const hostFileSystem: FileSystem = {
+  async create(path, mode) {
+    return new HostWritableFile(await Deno.open(path, { write: true, createNew: true, mode }));
+  },
+  async open(path) {
+    return new HostReadableFile(await openNumbered(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  },
+  async lock(path, { create, mode }) {
+    const file = await Deno.open(path, { read: true, write: true, create, mode });
+    try {
+      if (await file.tryLock(true)) return new HostLockedFile(file);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+    file.close();
+    return undefined;
+  },
+  exists(path) {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    nodeFs.exists(path, resolve);
+    return promise;
+  },
+  lstat: (path) => Deno.lstat(path),
+  readDir: (path) => Deno.readDir(path),
+  mkdir: (path, mode) => Deno.mkdir(path, { recursive: true, mode }),
+  rename: (from, to) => Deno.rename(from, to),
+  remove: (path) => Deno.remove(path),
+  touch: (path, time) => Deno.utime(path, time, time),
+  chmod: (path, mode) => Deno.chmod(path, mode),
+  async syncDirectory(path) {
+    using directory = await Deno.open(path, { read: true });
+    await directory.sync();
+  },
+  async room(path) {
+    const { blocks, bfree, bavail, bsize } = await statfs(path);
+    return { usedBytes: (blocks - bfree) * bsize, availableBytes: bavail * bsize };
+  },
+};
+
+/** Opens a file with flags that `Deno.open()` does not know, and returns its number. */
+export function openNumbered(path: string, flags: number): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  nodeFs.open(path, flags, (error, number) => error ? reject(error) : resolve(number));
+  return promise;
+}
+
+/** Reads from a numbered file, on a thread of its own. */
+export function readNumbered(
+  file: number,
+  into: Uint8Array,
+  position: number,
+): Promise<number> {
+  const { promise, resolve, reject } = Promise.withResolvers<number>();
+  nodeFs.read(
+    file,
+    into,
+    0,
+    into.byteLength,
+    position,
+    (error, count) => error ? reject(error) : resolve(count),
+  );
+  return promise;
+}
+
+const oneByte = new Uint8Array(1);
+
+class HostReadableFile implements ReadableFile {
+  readonly #file: number;
+
+  constructor(file: number) {
+    this.#file = file;
+  }
+
+  read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+    return readNumbered(this.#file, into, position);
+  }
+
+  endsAt(position: number): boolean {
+    // At the end there is nothing to wait for; asking for the length costs ten times as much.
+    return nodeFs.readSync(this.#file, oneByte, 0, 1, position) === 0;
+  }
+
+  [Symbol.dispose](): void {
+    nodeFs.closeSync(this.#file);
+  }
+}
+
+class HostWritableFile implements WritableFile {
+  readonly #file: Deno.FsFile;
+
+  constructor(file: Deno.FsFile) {
+    this.#file = file;
+  }
+
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+    return this.#file.write(bytes);
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  syncData(): Promise<void> {
+    return this.#file.syncData();
+  }
+
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}
+
+class HostLockedFile implements LockedFile {
+  readonly #file: Deno.FsFile;
+
+  constructor(file: Deno.FsFile) {
+    this.#file = file;
+  }
+
+  async read(): Promise<Uint8Array> {
+    const { size } = await this.#file.stat();
+    const bytes = new Uint8Array(size);
+    await this.#file.seek(0, Deno.SeekMode.Start);
+    let done = 0;
+    while (done < size) {
+      const count = await this.#file.read(bytes.subarray(done));
+      if (count === null) break;
+      done += count;
+    }
+    return bytes.subarray(0, done);
+  }
+
+  async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    await this.#file.seek(0, Deno.SeekMode.Start);
+    for (let done = 0; done < bytes.byteLength;) {
+      done += await this.#file.write(bytes.subarray(done));
+    }
+    await this.#file.truncate(bytes.byteLength);
+  }
+
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}

@@ -1,0 +1,190 @@
+import { join } from "@std/path";
+import { systemRandom } from "../../src/l2/adapter.ts";
+import { diskBytesOf, entriesOf } from "./directory_walk.ts";
+import { isLockUnsupported, isReadOnly } from "./errno.ts";
+import type { FileSystem, LockedFile } from "./file_system.ts";
+
+/** Younger files are left alone if their writer may be about to take its lock. */
+const GRACE_MS = 60_000;
+/** Older ones have no living writer, even if it has no lock that would tell. */
+const ABANDONED_MS = 3_600_000;
+
+const TEMPORARY = /^([0-9]+-[0-9a-f]{16})-[0-9a-z]+\.tmp$/;
+const LOCK = /^([0-9]+-[0-9a-f]{16})\.lock$/;
+
+/** How {@linkcode TemporaryFiles} are set up. */
+export interface TemporaryFilesOptions {
+  /** What does it. */
+  readonly files: FileSystem;
+  /** The directory of locks. */
+  readonly path: string;
+  /** Permissions of files. */
+  readonly mode: number;
+  /** The directories in which writers have their files. */
+  readonly places: () => AsyncIterable<string>;
+}
+
+/**
+ * The temporary files of one writer, and what writers that are gone left behind. A writer has a tag
+ * of its own in the names of its files, and holds a lock on a file with that tag as long as it
+ * lives: the operating system ends the lock with the process, however that ends.
+ */
+export class TemporaryFiles {
+  /** Names this writer. */
+  readonly tag = `${Deno.pid}-${systemRandom.bytes(8).toHex()}`;
+  readonly #options: TemporaryFilesOptions;
+  #count = 0;
+  #lock: Promise<LockedFile | undefined> | undefined;
+  #announcing: Promise<void> | undefined;
+  #reclaimed = 0;
+
+  /** Nothing is done to the directories yet. */
+  constructor(options: TemporaryFilesOptions) {
+    this.#options = options;
+  }
+
+  /** Files of other writers that were removed. */
+  get reclaimed(): number {
+    return this.#reclaimed;
+  }
+
+  /** A path in a directory that nobody else uses. */
+  next(directory = this.#options.path): string {
+    return `${directory}/${this.tag}-${(this.#count++).toString(36)}.tmp`;
+  }
+
+  /**
+   * Shows others that this writer lives. Where files cannot be locked, age has to tell.
+   *
+   * @throws If the directory does not exist or cannot be written to.
+   */
+  announce(): Promise<void> {
+    return this.#announcing ??= this.#announce().finally(() => this.#announcing = undefined);
+  }
+
+  /** Whether the writer with a tag lives, as far as its lock tells; `undefined` if it has none. */
+  async isAlive(tag: string): Promise<boolean | undefined> {
+    if (tag === this.tag) return true;
+    const { files, path, mode } = this.#options;
+    try {
+      const lock = await files.lock(join(path, `${tag}.lock`), { create: false, mode });
+      lock?.[Symbol.dispose]();
+      return lock === undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Bytes on disk of the temporary files of writers that do not live, as far as is known; `dead`
+   * are some of them.
+   */
+  async abandonedBytes(dead: ReadonlySet<string>, signal: AbortSignal): Promise<number> {
+    const { files } = this.#options;
+    const alive = new Map<string, boolean>();
+    let bytes = 0;
+    for await (const { path, name, isFile } of this.#entries()) {
+      const tag = TEMPORARY.exec(name)?.[1];
+      if (!isFile || tag === undefined || signal.aborted) continue;
+      if (!alive.has(tag)) alive.set(tag, !dead.has(tag) && await this.isAlive(tag) === true);
+      if (alive.get(tag)) continue;
+      // Another process may have removed it meanwhile.
+      const info = await files.lstat(path).catch(() => undefined);
+      if (info !== undefined) bytes += diskBytesOf(info);
+    }
+    return bytes;
+  }
+
+  /**
+   * Removes what writers that are gone left behind.
+   *
+   * @returns Bytes that were freed on disk.
+   */
+  async sweep(signal: AbortSignal): Promise<number> {
+    const { files } = this.#options;
+    let freed = 0;
+    const found: { path: string; tag: string; isLock: boolean }[] = [];
+    for await (const { path, name, isFile } of this.#entries()) {
+      const tag = (TEMPORARY.exec(name) ?? LOCK.exec(name))?.[1];
+      if (!isFile || tag === undefined || tag === this.tag) continue;
+      found.push({ path, tag, isLock: LOCK.test(name) });
+    }
+    if (found.length === 0 || signal.aborted) return freed;
+    const now = await this.#serverTime();
+    const alive = new Map<string, boolean | undefined>();
+    // Locks go last: without its lock, only age tells that a writer is gone.
+    found.sort((a, b) => Number(a.isLock) - Number(b.isLock));
+    for (const file of found) {
+      if (signal.aborted) return freed;
+      try {
+        const info = await files.lstat(file.path);
+        const age = now - (info.mtime?.getTime() ?? now);
+        // Whoever writes has taken its lock before.
+        if (file.isLock && age < GRACE_MS) continue;
+        if (!alive.has(file.tag)) alive.set(file.tag, await this.isAlive(file.tag));
+        const isGone = alive.get(file.tag) === false ||
+          (alive.get(file.tag) === undefined && age >= ABANDONED_MS);
+        if (!isGone) continue;
+        await files.remove(file.path);
+        if (file.isLock) continue;
+        this.#reclaimed++;
+        freed += diskBytesOf(info);
+      } catch (error) {
+        // Another process sweeps too; and what somebody else must remove keeps nothing else.
+        if (!(error instanceof Deno.errors.NotFound) && !isReadOnly(error)) throw error;
+      }
+    }
+    return freed;
+  }
+
+  /** Gives the lock back, and removes its file. */
+  async close(): Promise<void> {
+    const lock = await this.#lock?.catch(() => undefined);
+    this.#lock = undefined;
+    if (lock === undefined) return;
+    await this.#options.files.remove(this.#lockPath).catch(() => {});
+    lock[Symbol.dispose]();
+  }
+
+  async *#entries(): AsyncGenerator<Deno.DirEntry & { path: string }, void> {
+    const { files, places } = this.#options;
+    for await (const place of places()) {
+      for await (const entry of entriesOf(files, place)) {
+        yield { ...entry, path: `${place}/${entry.name}` };
+      }
+    }
+  }
+
+  async #announce(): Promise<void> {
+    const { files, mode } = this.#options;
+    if (this.#lock !== undefined) {
+      const isThere = await files.lstat(this.#lockPath).then(() => true, () => false);
+      if (isThere) return;
+      // Somebody removed the directory; it was made again.
+      (await this.#lock)?.[Symbol.dispose]();
+    }
+    this.#lock = files.lock(this.#lockPath, { create: true, mode });
+    try {
+      await this.#lock;
+    } catch (error) {
+      this.#lock = undefined;
+      if (!isLockUnsupported(error)) throw error;
+    }
+  }
+
+  get #lockPath(): string {
+    return join(this.#options.path, `${this.tag}.lock`);
+  }
+
+  /** The time of the host that keeps the files: clocks of hosts that share a directory differ. */
+  async #serverTime(): Promise<number> {
+    const { files, mode } = this.#options;
+    const path = this.next();
+    using _file = await files.create(path, mode);
+    try {
+      return (await files.lstat(path)).mtime?.getTime() ?? Date.now();
+    } finally {
+      await files.remove(path);
+    }
+  }
+}

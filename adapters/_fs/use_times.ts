@@ -1,0 +1,126 @@
+import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
+import { isReadOnly } from "./errno.ts";
+import type { FileSystem } from "./file_system.ts";
+import type { ObjectPaths } from "./object_paths.ts";
+
+/** Objects used again within this time need not be noted again, in milliseconds. */
+const FRESH_MS = 60_000;
+/** Objects of which is remembered that they are fresh, or where in a chain they will stand. */
+const MOST_REMEMBERED = 16_384;
+/** Notes that may wait: beyond, some uses are forgotten rather than memory filled. */
+const MOST_WAITING = 65_536;
+/** Difference between two neighbours of a chain, in milliseconds: the tail is the older one. */
+const STEP_MS = 10;
+const CONCURRENCY = 2;
+/** Who uses objects comes first: notes are written this many milliseconds later. */
+const DELAY_MS = 1_000;
+
+/** How {@linkcode UseTimes} are set up. */
+export interface UseTimesOptions {
+  /** What does it. */
+  readonly files: FileSystem;
+  /** Where the objects lie. */
+  readonly paths: ObjectPaths;
+  /** Source of time. */
+  readonly clock: Clock;
+}
+
+/**
+ * Notes when objects were used, in the modification times of their files: there every process that
+ * shares the directory sees them. Within a chain, what stands further back counts as used earlier,
+ * so that tails are evicted first. It works behind the back of whoever uses the objects.
+ */
+export class UseTimes {
+  readonly #options: UseTimesOptions;
+  readonly #fresh = new Map<string, number>();
+  /** Places of objects that a chain was found to lack: they are likely to be stored soon. */
+  readonly #places = new Map<string, number>();
+  #waiting: { readonly key: ObjectKey; readonly time: number }[] = [];
+  #cancelTimer: (() => void) | undefined;
+  #writing: Promise<void> | undefined;
+  #isReadOnly = false;
+
+  /** Nothing is noted yet. */
+  constructor(options: UseTimesOptions) {
+    this.#options = options;
+  }
+
+  /** Notes that the first `found` of a chain of objects are used now, and that the others lack. */
+  lookedUp(keys: readonly ObjectKey[], found: number): void {
+    for (let place = found; place < keys.length; place++) {
+      remember(this.#places, (keys[place] as ObjectKey).id, place);
+    }
+    this.#note(keys.slice(0, found), (_, place) => place);
+  }
+
+  /** Whether a chain was found to lack an object a while ago. */
+  isKnownToLack({ id }: ObjectKey): boolean {
+    return this.#places.has(id);
+  }
+
+  /** Notes that objects were written now; the time of writing does for those of no known chain. */
+  stored(keys: readonly ObjectKey[]): void {
+    const ofChains = keys.filter((key) => this.isKnownToLack(key));
+    if (ofChains.length === 0) return;
+    const places = ofChains.map(({ id }) => this.#places.get(id) as number);
+    for (const { id } of ofChains) this.#places.delete(id);
+    this.#note(ofChains, (_, index) => places[index] as number);
+  }
+
+  /** Writes down what is still to be noted. */
+  async flush(): Promise<void> {
+    this.#cancelTimer?.();
+    if (this.#waiting.length > 0) this.#start();
+    while (this.#writing !== undefined) await this.#writing;
+  }
+
+  #note(keys: readonly ObjectKey[], placeOf: (key: ObjectKey, index: number) => number): void {
+    if (this.#isReadOnly || this.#waiting.length > MOST_WAITING) return;
+    const now = this.#options.clock.now();
+    // Noting only some would put a front behind its tail.
+    if (keys.every(({ id }) => now - (this.#fresh.get(id) ?? -Infinity) < FRESH_MS)) return;
+    const time = Date.now();
+    for (const [i, key] of keys.entries()) {
+      remember(this.#fresh, key.id, now);
+      this.#waiting.push({ key, time: time - STEP_MS * placeOf(key, i) });
+    }
+    this.#cancelTimer ??= this.#options.clock.schedule(() => this.#start(), DELAY_MS);
+  }
+
+  #start(): void {
+    this.#cancelTimer = undefined;
+    this.#writing ??= this.#write().finally(() => this.#writing = undefined);
+  }
+
+  async #write(): Promise<void> {
+    const { files, paths } = this.#options;
+    while (this.#waiting.length > 0) {
+      const notes = this.#waiting;
+      this.#waiting = [];
+      let next = 0;
+      const run = async (): Promise<void> => {
+        for (let note = notes[next++]; note !== undefined; note = notes[next++]) {
+          if (this.#isReadOnly) return;
+          try {
+            await files.touch(paths.pathOf(note.key), new Date(note.time));
+          } catch (error) {
+            // An object that left meanwhile has no time; on a read-only disk none has.
+            if (isReadOnly(error)) this.#isReadOnly = true;
+          }
+        }
+      };
+      await Promise.all(Array.from({ length: CONCURRENCY }, run));
+    }
+  }
+}
+
+/** Sets an entry, and forgets the oldest ones beyond the limit. */
+function remember<Value>(entries: Map<string, Value>, id: string, value: Value): void {
+  entries.delete(id);
+  entries.set(id, value);
+  if (entries.size <= MOST_REMEMBERED) return;
+  for (const oldest of entries.keys()) {
+    entries.delete(oldest);
+    return;
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * The `file_pool` adapter: objects in slots of a few large files that are made once.
+ *
+ * @module
+ */
+import { ConfigError, defineL2Adapter, type L2AdapterModule } from "../src/l2/adapter.ts";
+import { PoolStore } from "./_file_pool/pool_store.ts";
+
+/** What a slot may have beyond the largest object of device memory: room for its seal. */
+const SEAL_ROOM_BYTES = 4096;
+
+/** What the backends need that are not POSIX. */
+const NEEDS = {
+  GDS: "NVIDIA GPUDirect Storage (cuFile), which needs CUDA memory and native code",
+  GDS_MT: "NVIDIA GPUDirect Storage (cuFile), which needs CUDA memory and native code",
+  HF3FS: "the native client library of a 3FS cluster",
+} as const;
+
+const config = {
+  backend: {
+    type: "string",
+    oneOf: ["POSIX", "GDS", "GDS_MT", "HF3FS"],
+    default: "POSIX",
+    help: "How files are read and written. Only POSIX works here; the others are LMCache's.",
+  },
+  pool_size: {
+    type: "number",
+    required: true,
+    integer: true,
+    minimum: 1,
+    maximum: 2 ** 31,
+    help: "Number of slots, each for one object; all of them take room on disk from the start.",
+  },
+  backend_params: {
+    type: "object",
+    required: true,
+    help: "Where the pool is, and what it is like.",
+    fields: {
+      file_path: {
+        type: "string",
+        required: true,
+        check: (path: string) => path.trim() === "" ? "the path of a directory" : undefined,
+        help: "Directory for the pool, of this cache alone; created if it does not exist.",
+      },
+      use_direct_io: {
+        type: "boolean",
+        default: false,
+        help: "Whether objects are read and written past the page cache, where that is possible.",
+      },
+      slot_bytes: {
+        type: "number",
+        integer: true,
+        minimum: 1,
+        help: "Most bytes of an object with its seal; left out, the first one stored decides, " +
+          "rounded up to 4096.",
+      },
+      files: {
+        type: "number",
+        integer: true,
+        minimum: 1,
+        maximum: 1024,
+        default: 4,
+        help: "Number of files that the slots are dealt to.",
+      },
+    },
+  },
+} as const;
+
+/**
+ * Objects in slots of a few large files.
+ *
+ * Requires `--allow-read` and `--allow-write` permissions for `file_path`.
+ */
+const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "file_pool",
+  summary: "Objects in slots of a few large files that are made once, for one process.",
+  config,
+  create(
+    { backend, pool_size: slots, backend_params: params },
+    { l1Memory, clock, signal, onError },
+  ) {
+    const fail = (key: string, expected: string, received: unknown): never => {
+      throw new ConfigError({ adapter: "file_pool adapter", key, expected, received });
+    };
+    if (backend !== "POSIX") fail("backend", `POSIX: ${backend} is ${NEEDS[backend]}`, backend);
+    const { slot_bytes: slotBytes, files } = params;
+    const most = l1Memory.maxObjectBytes + SEAL_ROOM_BYTES;
+    if (slotBytes !== undefined && slotBytes > most) {
+      const expected = `at most ${most}: the largest object that l1Memory can hold, and its seal`;
+      fail("backend_params.slot_bytes", expected, slotBytes);
+    }
+    return PoolStore.open({
+      path: params.file_path,
+      slots,
+      files,
+      slotBytes,
+      isDirect: params.use_direct_io,
+      clock,
+      signal,
+      onError,
+    });
+  },
+});
+export default filePool;

@@ -1,0 +1,131 @@
+import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import {
+  AdapterGuard,
+  DEFAULT_ADAPTER_TIMEOUTS,
+  type SealedObject,
+} from "../../../src/l2/adapter_guard.ts";
+import { sealObject, TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { systemClock } from "../../../src/runtime/clock.ts";
+import type { CheckedConfig } from "../../../src/tiering/adapter_manager.ts";
+import type { ObjectRoom } from "./objects.ts";
+import type { LookupKind } from "./row.ts";
+import type { BenchTarget, Round } from "./target.ts";
+
+/** Keys of one call, and where their objects lie. */
+interface Call {
+  readonly keys: readonly ObjectKey[];
+  readonly rooms: readonly ObjectRoom[];
+}
+
+/** An adapter as the cache uses it: objects are sealed before a store and verified after a load. */
+export class KvtierTarget implements BenchTarget {
+  /** Name in the results. */
+  readonly name: string;
+  /** The cache looks chains up. */
+  readonly lookupKinds = ["chain", "each"] as const;
+  readonly #guard: AdapterGuard;
+
+  private constructor(type: string, guard: AdapterGuard) {
+    this.name = `kvtier-${type}`;
+    this.#guard = guard;
+  }
+
+  /**
+   * Opens an adapter.
+   *
+   * @throws {Error} If it cannot be created.
+   */
+  static async open({ module, values }: CheckedConfig): Promise<KvtierTarget> {
+    const opened: { guard?: AdapterGuard } = {};
+    const adapter = await module.create(values, {
+      l1Memory: { type: "host", maxObjectBytes: 2 ** 30, alignmentBytes: 256 },
+      clock: systemClock,
+      signal: new AbortController().signal,
+      onError: (error) => opened.guard?.reportError(error),
+    });
+    const { type } = module;
+    const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
+    opened.guard = new AdapterGuard(adapter, { id: 0, type, clock: systemClock, timeouts });
+    return new KvtierTarget(type, opened.guard);
+  }
+
+  /** What the adapter last said of a failure; `undefined` if there was none. */
+  get lastError(): string | undefined {
+    return this.#guard.reportStatus().lastError;
+  }
+
+  /** Seals the objects and stores them. */
+  store(round: Round): Promise<number> {
+    const { layout, sources } = round.buffers;
+    return sum(
+      callsOf(round, sources).map(async ({ keys, rooms }) => {
+        const objects = keys.map((key, i) => objectOf(key, layout.byteLength, rooms[i]));
+        for (const { key, parts } of objects) sealObject(key, layout, parts);
+        return (await this.#guard.store(objects)).done.popcount();
+      }),
+    );
+  }
+
+  /** Looks keys up and gives the locks back. */
+  lookup({ lookups, inFlight }: Round, how: LookupKind): Promise<number> {
+    return sum(
+      splits(lookups, inFlight).map(async (keys) => {
+        const found = await this.#guard.lookup(keys, { prefix: how === "chain" });
+        this.#guard.unlock(found.gather(keys));
+        return found.popcount();
+      }),
+    );
+  }
+
+  /** Loads the objects and verifies them. */
+  load(round: Round): Promise<number> {
+    const { layout, loaded } = round.buffers;
+    return sum(
+      callsOf(round, loaded).map(async ({ keys, rooms }) => {
+        const objects = keys.map((key, i) => ({
+          ...objectOf(key, layout.byteLength, rooms[i]),
+          layout,
+        }));
+        return (await this.#guard.load(objects)).done.popcount();
+      }),
+    );
+  }
+
+  /** Locks the objects as the lookup before a load does. */
+  async prepareLoad({ keys }: Round): Promise<void> {
+    await this.#guard.lookup(keys, { prefix: false });
+  }
+
+  /** Removes the objects, where the adapter can. */
+  async clear({ keys }: Round): Promise<void> {
+    await this.#guard.delete(keys);
+  }
+
+  /** Closes the adapter. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#guard.close();
+  }
+}
+
+/** The keys of each call. */
+function splits<T>(items: readonly T[], count: number): T[][] {
+  const size = Math.ceil(items.length / count);
+  return Array.from({ length: count }, (_, i) => items.slice(i * size, (i + 1) * size));
+}
+
+function callsOf({ keys, inFlight }: Round, rooms: readonly ObjectRoom[]): Call[] {
+  const roomsOfCalls = splits(rooms, inFlight);
+  return splits(keys, inFlight).map((keys, i) => ({ keys, rooms: roomsOfCalls[i] ?? [] }));
+}
+
+function objectOf(
+  key: ObjectKey,
+  payloadBytes: number,
+  room: ObjectRoom | undefined,
+): SealedObject {
+  return { key, parts: room?.parts ?? [], byteLength: payloadBytes + TRAILER_BYTES };
+}
+
+async function sum(counts: readonly Promise<number>[]): Promise<number> {
+  return (await Promise.all(counts)).reduce((total, count) => total + count, 0);
+}

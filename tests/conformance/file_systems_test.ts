@@ -1,0 +1,89 @@
+import { assertEquals, assertMatch } from "@std/assert";
+import { join } from "@std/path";
+import filePool from "../../adapters/file_pool.ts";
+import fs from "../../adapters/fs.ts";
+import type { L2AdapterModule } from "../../src/l2/adapter.ts";
+import { adapterConformanceCases } from "../../src/testing/mod.ts";
+import { loopMount, type Mount, mountObstacle, tmpfsMount } from "../fault/lab/loop_mount.ts";
+import { notRun } from "../fault/lab/not_run.ts";
+import { openFs } from "../support/fs_adapter.ts";
+import { testKeys, testLayout } from "../support/objects.ts";
+import { sealedObject } from "../support/sealed_objects.ts";
+
+interface Variant {
+  readonly module: L2AdapterModule;
+  /** The configuration for a case that has a directory of its own. */
+  readonly configIn: (directory: string, promise: string) => Readonly<Record<string, unknown>>;
+}
+
+function fsVariant(options: Readonly<Record<string, unknown>>): Variant {
+  return { module: fs, configIn: (directory) => ({ base_path: directory, ...options }) };
+}
+
+const variants: Readonly<Record<string, Variant>> = {
+  "fs": fsVariant({}),
+  "fs, durability full": fsVariant({ durability: "full" }),
+  "fs, LMCache's layout with checksums": fsVariant({
+    file_layout: "lmcache",
+    accept_unsealed: true,
+    checksum: "crc32",
+  }),
+  "fs, past the page cache": fsVariant({ use_odirect: true }),
+  "file_pool": {
+    module: filePool,
+    configIn: (directory, promise) => {
+      const { slots, slotBytes } = slotsFor(promise);
+      const params = { "file_path": directory, "slot_bytes": slotBytes };
+      return { "pool_size": slots, "backend_params": params };
+    },
+  },
+};
+
+/** Slots large enough for the largest object of a case, and enough for all of its objects. */
+function slotsFor(promise: string): { slots: number; slotBytes: number } {
+  if (promise.includes("several MiB")) return { slots: 4, slotBytes: 6 * 2 ** 20 };
+  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 200_100 };
+  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 4096 };
+  return { slots: 60, slotBytes: 72_000 };
+}
+
+const fileSystems: Readonly<Record<string, () => Promise<Mount>>> = {
+  ext4: () => loopMount("ext4"),
+  xfs: () => loopMount("xfs"),
+  tmpfs: () => tmpfsMount(),
+};
+
+for (const [type, mountOne] of Object.entries(fileSystems)) {
+  Deno.test(`conformance on ${type}`, async (t) => {
+    const obstacle = await mountObstacle(type as "ext4" | "xfs" | "tmpfs");
+    if (obstacle !== undefined) return await notRun(t, obstacle);
+    const mount = await mountOne();
+    let cases = 0;
+    for (const [name, { module, configIn }] of Object.entries(variants)) {
+      for (const { name: promise, run } of adapterConformanceCases) {
+        const directory = join(mount.path, String(cases++));
+        const config = () => ({
+          config: configIn(directory, promise),
+          [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }),
+        });
+        await t.step(`${name}: ${promise}`, () => run({ module, config }));
+      }
+    }
+    await t.step("use_odirect never fails a store, and says what it came to", async () => {
+      const errors: string[] = [];
+      const basePath = join(mount.path, "direct");
+      await using adapter = await openFs({ base_path: basePath, use_odirect: true }, {
+        onError: ({ message }) => void errors.push(message),
+      });
+      const objects = testKeys(20).map((key, n) => sealedObject(key, testLayout(4096 * n + n)));
+      const { stored } = await adapter.store(objects, { signal: new AbortController().signal });
+      assertEquals(stored.popcount(), objects.length);
+      const { io } = adapter.reportStatus?.() as { io: string };
+      assertMatch(io, /^(direct|buffered: O_DIRECT was refused: .+)$/);
+      assertEquals(errors.length, io === "direct" ? 0 : 1, `what is reported: ${errors}`);
+    });
+    await t.step("nothing is left open: it can be unmounted", async () => {
+      await mount[Symbol.asyncDispose]();
+    });
+  });
+}

@@ -1,0 +1,206 @@
+import { Buffer } from "node:buffer";
+import { assert, assertEquals, assertGreater } from "@std/assert";
+import { hasHashedFileName } from "../../src/keys/key_codec.ts";
+import type { ObjectKey } from "../../src/keys/object_key.ts";
+import { concatParts } from "../../src/l2/adapter.ts";
+import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import {
+  type TrailerFault,
+  verifyObject,
+  verifySealedObject,
+} from "../../src/l2/object_trailer.ts";
+import { ManualClock } from "../../src/testing/manual_clock.ts";
+import { fileOf, openFs } from "../support/fs_adapter.ts";
+import { testKey, testLayout } from "../support/objects.ts";
+import { seededRandom } from "../support/random.ts";
+import { runs } from "../support/runs.ts";
+import { emptyObject, sealedObject } from "../support/sealed_objects.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+import { printFigures } from "./lab/figures.ts";
+import { flip, MUTATIONS } from "./lab/mutations.ts";
+
+// deno test -A tests/fault/mutation_test.ts -- [--runs MUTATIONS] [--seed S]
+
+const { numRuns: MUTANTS, seed = Date.now() % 1_000_000 } = runs(100_000);
+/** One in so many seeded mutations is made on the disk too, and as many flips. */
+const DISK_SHARE = 50;
+const PAYLOAD_BYTES = 2 ** 16;
+const layout = testLayout(PAYLOAD_BYTES);
+
+/** An object, and another one of as many bytes. */
+interface Subject {
+  readonly key: ObjectKey;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly other: Uint8Array<ArrayBuffer>;
+}
+
+function subject(key: ObjectKey, other: ObjectKey): Subject {
+  const [bytes, otherBytes] = [key, other].map((k) => concatParts(sealedObject(k, layout).parts));
+  assert(bytes !== undefined && otherBytes !== undefined);
+  return { key, bytes, other: otherBytes };
+}
+
+const long = { model: "m".repeat(256), cacheSalt: "s".repeat(128) };
+const plain = subject(testKey(1), testKey(2));
+/** One of a name that does not spell the key, which therefore stands before the trailer. */
+const hashed = subject(testKey(1, long), testKey(2, long));
+
+/** Counts how often damaged objects are taken for good ones. */
+class Tally {
+  /** Damaged objects. */
+  damaged = 0;
+  /** Those of them of which wrong bytes are served. */
+  served = 0;
+  /** Those of which wrong bytes would be served if nobody checked the payload. */
+  servedUnchecked = 0;
+
+  /** Checks bytes that differ from those of the subject. */
+  add({ key, bytes }: Subject, damaged: Uint8Array): void {
+    this.damaged++;
+    const asSealed = verifySealedObject(key, bytes.length, [damaged]);
+    const asLaidOut = verifyObject(key, layout, [damaged]);
+    if (withoutPayload(asSealed) !== null && withoutPayload(asLaidOut) !== null) return;
+    if (!hasOtherPayload(bytes, damaged)) return;
+    this.servedUnchecked++;
+    if (asSealed === null || asLaidOut === null) this.served++;
+  }
+}
+
+/** What a check would say that is the same but for the checksum of the payload, its last step. */
+function withoutPayload(fault: TrailerFault | null): TrailerFault | null {
+  return fault === "payload-checksum" ? null : fault;
+}
+
+function hasOtherPayload(bytes: Uint8Array, damaged: Uint8Array): boolean {
+  const [a, b] = [bytes, damaged].map((whole) => whole.subarray(0, PAYLOAD_BYTES));
+  return a === undefined || b === undefined || Buffer.compare(a, b) !== 0;
+}
+
+/**
+ * How many flips of one bit a check does not find, and how many it would not find without the
+ * checksum of the payload.
+ */
+function missedFlips(
+  bytes: Uint8Array,
+  check: (bytes: Uint8Array) => TrailerFault | null,
+): { flips: number; served: number; servedUnchecked: number } {
+  const tally = { flips: bytes.length * 8, served: 0, servedUnchecked: 0 };
+  const flipped = bytes.slice();
+  for (let bit = 0; bit < tally.flips; bit++) {
+    const [at, mask] = [bit >> 3, 1 << (bit & 7)];
+    flipped[at] = (flipped[at] ?? 0) ^ mask;
+    const fault = check(flipped);
+    if (fault === null) tally.served++;
+    if (withoutPayload(fault) === null) tally.servedUnchecked++;
+    flipped[at] = (flipped[at] ?? 0) ^ mask;
+  }
+  return tally;
+}
+
+Deno.test("verifyObject() finds every flip of one bit of an object of 64 KiB", () => {
+  const { key, bytes } = plain;
+  const tally = missedFlips(bytes, (flipped) => verifyObject(key, layout, [flipped]));
+  assertEquals(tally.served, 0);
+  // The control: without the checksum of the payload, nobody would notice.
+  assertEquals(tally.servedUnchecked, PAYLOAD_BYTES * 8);
+  printFigures("bit flips", { payloadBytes: PAYLOAD_BYTES, ...tally });
+});
+
+for (const { key } of [plain, hashed]) {
+  const name = hasHashedFileName(key) ? "hashed" : "spelled";
+  Deno.test(`verifySealedObject() finds every flip in an object of 4 KiB, name ${name}`, () => {
+    const bytes = concatParts(sealedObject(key, testLayout(4096)).parts);
+    const { flips, served, servedUnchecked } = missedFlips(
+      bytes,
+      (flipped) => verifySealedObject(key, bytes.length, [flipped]),
+    );
+    assertEquals([served, servedUnchecked], [0, 4096 * 8]);
+    printFigures("bit flips", { payloadBytes: 4096, name, flips, served, servedUnchecked });
+  });
+}
+
+Deno.test("an object of 64 KiB is not served truncated, at any length", () => {
+  const figures = { lengths: 0, served: 0 };
+  for (const subject of [plain, hashed]) {
+    const tally = new Tally();
+    for (let length = 0; length < subject.bytes.length; length++) {
+      tally.add(subject, subject.bytes.subarray(0, length));
+    }
+    figures.lengths += tally.damaged;
+    figures.served += tally.served;
+  }
+  assertEquals(figures.served, 0);
+  printFigures("truncations", figures);
+});
+
+Deno.test(`${MUTANTS} mutations of objects are found, seed ${seed}`, () => {
+  const random = seededRandom(seed);
+  const kinds = Object.entries(MUTATIONS);
+  const tallies = new Map(kinds.map(([kind]) => [kind, new Tally()]));
+  let done = 0;
+  for (let n = 0; done < MUTANTS; n++) {
+    const subject = n % 2 === 0 ? plain : hashed;
+    const [kind, mutate] = kinds[n % kinds.length] ?? assertNever();
+    const mutant = mutate(subject.bytes.slice(), random, subject.other);
+    if (Buffer.compare(mutant, subject.bytes) === 0) continue;
+    const tally = tallies.get(kind);
+    tally?.add(subject, mutant);
+    assertEquals(tally?.served, 0, `mutation ${n}: ${kind}`);
+    done++;
+  }
+  const unchecked = [...tallies.values()].reduce((sum, tally) => sum + tally.servedUnchecked, 0);
+  // The control: without the checksum of the payload, wrong bytes are served.
+  assertGreater(unchecked, MUTANTS / 10);
+  assertGreater(Math.min(...[...tallies.values()].map(({ damaged }) => damaged)), 0);
+  printFigures("mutations", { seed, damaged: done, served: 0, servedUnchecked: unchecked });
+});
+
+Deno.test(`damaged files are served by no adapter behind a guard, seed ${seed}`, async () => {
+  const random = seededRandom(seed);
+  await using directory = await tempDirectory();
+  const guard = new AdapterGuard(await openFs({ base_path: directory.path }), {
+    id: 0,
+    type: "fs",
+    clock: new ManualClock(),
+    timeouts: DEFAULT_ADAPTER_TIMEOUTS,
+  });
+  await guard.store([plain, hashed].map(({ key }) => sealedObject(key, layout)));
+  const kinds = Object.entries(MUTATIONS);
+  const perKind = Math.ceil(MUTANTS / DISK_SHARE / kinds.length);
+  const ways = [
+    ...Array.from({ length: MUTANTS / DISK_SHARE }, () => ["flip", flip] as const),
+    ...kinds.flatMap((kind) => Array.from({ length: perKind }, () => kind)),
+  ];
+  const figures = { damaged: 0, served: 0, notDamaged: 0 };
+  const load = async (key: ObjectKey): Promise<Uint8Array | undefined> => {
+    const object = emptyObject(key, layout);
+    const { done } = await guard.load([object]);
+    return done.test(0) ? concatParts(object.parts) : undefined;
+  };
+  for (const [n, [kind, mutate]] of ways.entries()) {
+    const { key, bytes, other } = n % 2 === 0 ? plain : hashed;
+    const mutant = mutate(bytes.slice(), random, other);
+    await Deno.writeFile(fileOf(directory.path, key), mutant);
+    const served = await load(key);
+    if (Buffer.compare(mutant, bytes) === 0) {
+      // What is not damaged is served: the way to the file is the right one.
+      assert(served !== undefined);
+      figures.notDamaged++;
+      continue;
+    }
+    figures.damaged++;
+    if (served !== undefined) figures.served++;
+    assertEquals(served, undefined, `file ${n}: ${kind}`);
+  }
+  for (const { key, bytes } of [plain, hashed]) {
+    await Deno.writeFile(fileOf(directory.path, key), bytes);
+    assertEquals(Buffer.compare(await load(key) ?? new Uint8Array(), bytes), 0);
+  }
+  const { damagedObjects } = guard.reportStatus();
+  await guard.close();
+  printFigures("mutations on disk", { seed, ...figures, ...damagedObjects });
+});
+
+function assertNever(): never {
+  throw new Error("There is no mutation");
+}

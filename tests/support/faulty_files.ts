@@ -1,0 +1,181 @@
+import type {
+  FileSystem,
+  LockedFile,
+  ReadableFile,
+  WritableFile,
+} from "../../adapters/_fs/file_system.ts";
+import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
+
+/** A file operation that is about to be done. */
+export interface FileCall {
+  /** The method, those of files after a full stop: `create`, `file.write`, `lock.read`, … */
+  readonly operation: string;
+  /** The path. */
+  readonly path: string;
+  /** How many were done before, since the last {@linkcode FaultyFiles.arm}. */
+  readonly index: number;
+}
+
+/** Says what goes wrong with a call; `undefined` if nothing does. */
+export type Fault = (call: FileCall) => Error | undefined;
+
+/**
+ * The host's file system, where calls can be made to fail or to move few bytes at a time, and which
+ * knows what is open.
+ */
+export class FaultyFiles {
+  /** The file system. */
+  readonly files: FileSystem;
+  /** Operations since the last {@linkcode arm}. */
+  calls: FileCall[] = [];
+  /** Calls that were made to fail since then. */
+  failed: FileCall[] = [];
+  /** Most bytes that a read or a write moves. */
+  mostBytes = Infinity;
+  /** Whether syncs, which are slow, are done: they only matter when the power fails. */
+  syncs = false;
+  /** Paths of files that are open. */
+  readonly open: string[] = [];
+  /** Paths of files that are locked. */
+  readonly locked: string[] = [];
+  #fault: Fault = () => undefined;
+  #inFlight = 0;
+
+  /** Nothing fails yet. */
+  constructor(files: FileSystem = hostFileSystem) {
+    this.files = this.#around(files);
+  }
+
+  /** Has calls fail from now on. */
+  arm(fault: Fault): void {
+    this.#fault = fault;
+    this.calls = [];
+    this.failed = [];
+  }
+
+  /** Has no call fail any more. */
+  disarm(): void {
+    this.#fault = () => undefined;
+  }
+
+  /** Resolves when no call is under way and none follows. */
+  async settled(): Promise<void> {
+    for (let quiet = 0, seen = -1; quiet < 3;) {
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      quiet = this.#inFlight === 0 && this.calls.length === seen ? quiet + 1 : 0;
+      seen = this.calls.length;
+    }
+  }
+
+  #check(operation: string, path: string): void {
+    const call = { operation, path, index: this.calls.length };
+    this.calls.push(call);
+    const error = this.#fault(call);
+    if (error === undefined) return;
+    this.failed.push(call);
+    throw error;
+  }
+
+  async #do<Value>(operation: string, path: string, work: () => Promise<Value>): Promise<Value> {
+    this.#inFlight++;
+    try {
+      this.#check(operation, path);
+      return await work();
+    } finally {
+      this.#inFlight--;
+    }
+  }
+
+  #around(files: FileSystem): FileSystem {
+    const run = this.#do.bind(this);
+    return {
+      create: (path, mode) =>
+        run("create", path, async () => this.#writable(path, await files.create(path, mode))),
+      open: (path) => run("open", path, async () => this.#readable(path, await files.open(path))),
+      lock: (path, options) =>
+        run("lock", path, async () => {
+          const lock = await files.lock(path, options);
+          return lock && this.#locked(path, lock);
+        }),
+      exists: (path) => run("exists", path, () => files.exists(path)).catch(() => false),
+      lstat: (path) => run("lstat", path, () => files.lstat(path)),
+      readDir: (path) => this.#entries(path, files),
+      mkdir: (path, mode) => run("mkdir", path, () => files.mkdir(path, mode)),
+      rename: (from, to) => run("rename", to, () => files.rename(from, to)),
+      remove: (path) => run("remove", path, () => files.remove(path)),
+      touch: (path, time) => run("touch", path, () => files.touch(path, time)),
+      chmod: (path, mode) => run("chmod", path, () => files.chmod(path, mode)),
+      syncDirectory: (path) =>
+        run("syncDirectory", path, () => this.#sync(() => files.syncDirectory(path))),
+      room: (path) => run("room", path, () => files.room(path)),
+    };
+  }
+
+  async #sync(work: () => Promise<void>): Promise<void> {
+    if (this.syncs) await work();
+  }
+
+  async *#entries(path: string, files: FileSystem): AsyncGenerator<Deno.DirEntry, void> {
+    this.#check("readDir", path);
+    const entries = files.readDir(path)[Symbol.asyncIterator]();
+    for (;;) {
+      this.#inFlight++;
+      const next = await entries.next().finally(() => this.#inFlight--);
+      if (next.done) return;
+      yield next.value;
+    }
+  }
+
+  #writable(path: string, file: WritableFile): WritableFile {
+    const run = this.#do.bind(this);
+    this.open.push(path);
+    return {
+      write: (bytes) =>
+        run("file.write", path, () => file.write(bytes.subarray(0, this.mostBytes))),
+      flush: () => run("file.flush", path, () => file.flush()),
+      syncData: () => run("file.syncData", path, () => this.#sync(() => file.syncData())),
+      [Symbol.dispose]: () => this.#closed(this.open, path, file),
+    };
+  }
+
+  #readable(path: string, file: ReadableFile): ReadableFile {
+    this.open.push(path);
+    return {
+      read: (into, position) =>
+        this.#do("file.read", path, () => file.read(into.subarray(0, this.mostBytes), position)),
+      endsAt: (position) => {
+        this.#check("file.endsAt", path);
+        return file.endsAt(position);
+      },
+      [Symbol.dispose]: () => this.#closed(this.open, path, file),
+    };
+  }
+
+  #locked(path: string, file: LockedFile): LockedFile {
+    const run = this.#do.bind(this);
+    this.locked.push(path);
+    return {
+      read: () => run("lock.read", path, () => file.read()),
+      write: (bytes) => run("lock.write", path, () => file.write(bytes)),
+      [Symbol.dispose]: () => this.#closed(this.locked, path, file),
+    };
+  }
+
+  #closed(paths: string[], path: string, file: Disposable): void {
+    paths.splice(paths.indexOf(path), 1);
+    file[Symbol.dispose]();
+  }
+}
+
+/** An error of the operating system, as Deno throws it. */
+export function systemError(code: string): Error {
+  const message = `${code}: made by a test (os error)`;
+  switch (code) {
+    case "ENOENT":
+      return Object.assign(new Deno.errors.NotFound(message), { code });
+    case "EACCES":
+      return Object.assign(new Deno.errors.PermissionDenied(message), { code });
+    default:
+      return Object.assign(new Error(message), { code });
+  }
+}

@@ -1,0 +1,100 @@
+import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
+import * as fc from "fast-check";
+import { findChainEnd } from "../../../../adapters/_fs/chain_search.ts";
+import { numRuns } from "../../../support/runs.ts";
+
+/** Searches a chain; what it asked for, and in how many rounds of questions asked at once. */
+async function search(
+  length: number,
+  isPresent: (place: number) => boolean,
+  suspects?: readonly number[],
+): Promise<{ end: number; asked: number[]; rounds: number }> {
+  const asked: number[] = [];
+  let rounds = 0;
+  let isAsking = false;
+  const end = await findChainEnd(length, async (place) => {
+    if (!isAsking) rounds++;
+    isAsking = true;
+    asked.push(place);
+    await Promise.resolve();
+    isAsking = false;
+    return isPresent(place);
+  }, suspects);
+  return { end, asked, rounds };
+}
+
+Deno.test("the end of a chain is found wherever it is, at every length up to 300", async () => {
+  for (let length = 0; length <= 300; length++) {
+    const step = length < 70 ? 1 : 7;
+    for (let present = 0; present <= length; present += step) {
+      const { end } = await search(length, (place) => place < present);
+      assertEquals(end, present, `${present} of ${length}`);
+    }
+  }
+});
+
+Deno.test("the end of a chain is found with few questions, none asked twice", async () => {
+  const chain = fc.nat(5000).chain((length) => fc.tuple(fc.constant(length), fc.nat(length)));
+  await fc.assert(
+    fc.asyncProperty(chain, async ([length, present]) => {
+      const { end, asked, rounds } = await search(length, (place) => place < present);
+      assertEquals(end, present);
+      assertEquals(new Set(asked).size, asked.length, "asked twice");
+      assert(asked.every((place) => place >= 0 && place < length), "outside of the chain");
+      assertLessOrEqual(asked.length, length <= 1000 ? 40 : 49);
+      assertLessOrEqual(rounds, 6);
+    }),
+    numRuns(1000),
+  );
+});
+
+Deno.test("a chain that is all there, or not at all, costs one round", async () => {
+  for (const length of [1, 16, 17, 1000, 100_000]) {
+    for (const present of [0, length]) {
+      const { end, asked, rounds } = await search(length, () => present > 0);
+      assertEquals([end, rounds <= (present === 0 ? 1 : 6)], [present, true]);
+      assertLessOrEqual(asked.length, length <= 16 ? length : 49);
+    }
+  }
+});
+
+Deno.test("of a short chain every place is asked for, at once, so that each gap is found", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.boolean(), { maxLength: 16 }), async (there) => {
+      const { end, asked, rounds } = await search(there.length, (place) => there[place] === true);
+      assertEquals(end, there.includes(false) ? there.indexOf(false) : there.length);
+      assertEquals([asked.length, rounds], [there.length, there.length === 0 ? 0 : 1]);
+    }),
+    numRuns(300),
+  );
+});
+
+Deno.test("a gap at a suspect place is always found", async () => {
+  const chain = fc.integer({ min: 17, max: 2000 }).chain((length) => {
+    const places = fc.uniqueArray(fc.nat(length - 1), { maxLength: 20 });
+    return fc.tuple(fc.constant(length), fc.nat(length), places, places);
+  });
+  await fc.assert(
+    fc.asyncProperty(chain, async ([length, present, gaps, others]) => {
+      const isPresent = (place: number) => place < present && !gaps.includes(place);
+      const suspects = [...new Set([...gaps, ...others])];
+      const { end, asked } = await search(length, isPresent, suspects);
+      assertEquals(end, Math.min(present, ...gaps.filter((gap) => gap < present)));
+      assertEquals(new Set(asked).size, asked.length, "asked twice");
+    }),
+    numRuns(500),
+  );
+});
+
+Deno.test("of a gap that nobody suspects, an end before or behind it is given, never beyond the chain", async () => {
+  const chain = fc.array(fc.boolean(), { minLength: 17, maxLength: 300 });
+  await fc.assert(
+    fc.asyncProperty(chain, async (there) => {
+      const { end } = await search(there.length, (place) => there[place] === true);
+      // Whatever it is, the place before it was seen, and it was not.
+      assert(end === 0 || there[end - 1] === true);
+      assert(end === there.length || there[end] === false);
+    }),
+    numRuns(500),
+  );
+});

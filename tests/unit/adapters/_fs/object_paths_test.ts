@@ -1,0 +1,185 @@
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import * as fc from "fast-check";
+import { type FileLayout, ObjectPaths } from "../../../../adapters/_fs/object_paths.ts";
+import { ObjectKey, type ObjectKeyFields } from "../../../../src/keys/object_key.ts";
+import { testKey } from "../../../support/objects.ts";
+import { anyObjectKey } from "../../../support/any_key.ts";
+import { numRuns } from "../../../support/runs.ts";
+
+const LAYOUTS: readonly { layout: FileLayout; shards: number }[] = [
+  { layout: "kvtier", shards: 0 },
+  { layout: "kvtier", shards: 1 },
+  { layout: "lmcache", shards: 0 },
+  { layout: "lmcache", shards: 2 },
+];
+const lmcache = new ObjectPaths({ basePath: "/base", layout: "lmcache", shards: 0 });
+const HASH = "ab".repeat(31) + "cd";
+
+function lmcacheName(fields: Partial<ObjectKeyFields>): string {
+  return lmcache.nameOf(
+    new ObjectKey({ chunkHash: Uint8Array.fromHex(HASH), model: "m", ...fields }),
+  );
+}
+
+for (const { layout, shards } of LAYOUTS) {
+  const paths = new ObjectPaths({ basePath: "/base", layout, shards });
+  const name = `${layout} with ${shards} levels`;
+
+  Deno.test(`${name}: a name spells its key, or is a digest of it`, () => {
+    fc.assert(
+      fc.property(anyObjectKey, (key) => {
+        const named = paths.objectNamed(paths.directoryOf(key), paths.nameOf(key));
+        if (named === "key-in-file") {
+          assertEquals(paths.nameOf(key), `h-${key.digest.toHex()}.data`);
+        } else {
+          assertEquals(named?.key.id, key.id);
+        }
+      }),
+      numRuns(1000),
+    );
+  });
+
+  Deno.test(`${name}: different keys have different paths`, () => {
+    fc.assert(
+      fc.property(anyObjectKey, anyObjectKey, (a, b) => {
+        assertEquals(paths.pathOf(a) === paths.pathOf(b), a.id === b.id);
+      }),
+      numRuns(1000),
+    );
+  });
+
+  Deno.test(`${name}: every path is a file of at most 255 bytes where it belongs`, () => {
+    fc.assert(
+      fc.property(anyObjectKey, (key) => {
+        const path = paths.pathOf(key);
+        const hash = key.chunkHashHex;
+        const directories = [
+          "",
+          `/${hash.slice(0, 2)}`,
+          `/${hash.slice(0, 2)}/${hash.slice(2, 4)}`,
+        ];
+        const directory = `/base${directories[shards]}`;
+        assertEquals([paths.directoryOf(key), path], [
+          directory,
+          `${directory}/${paths.nameOf(key)}`,
+        ]);
+        const file = path.slice(directory.length + 1);
+        assert(!file.includes("/") && !file.includes("\0") && file !== "." && file !== "..");
+        assert(new TextEncoder().encode(file).length <= 255);
+      }),
+      numRuns(1000),
+    );
+  });
+
+  Deno.test(`${name}: a file in another directory than its own is no object`, () => {
+    const key = testKey(1);
+    const other = testKey(2);
+    const file = paths.nameOf(key);
+    assertEquals(paths.objectNamed("/elsewhere", file), null);
+    if (shards > 0) assertEquals(paths.objectNamed(paths.directoryOf(other), file), null);
+    if (shards > 0) assertEquals(paths.objectNamed("/base", file), null);
+    assertNotEquals(paths.objectNamed(paths.directoryOf(key), file), null);
+  });
+
+  Deno.test(`${name}: what names nothing is no object, whatever it is`, () => {
+    const name = fc.oneof(
+      fc.string({ unit: "binary" }),
+      fc.constantFrom("..", ".", "", "x.data", ".data", "@@@.data", `h-${HASH}.data.tmp`),
+      fc.string().map((text) => `${text}@0x00000000@0@${HASH}.data`),
+    );
+    // No file can have a name with these.
+    const text = name.map((file) => file.replaceAll(/[/\0]/g, ""));
+    fc.assert(
+      fc.property(text, (file) => {
+        const named = paths.objectNamed("/base", file);
+        // Whatever is taken for an object is where the key would be looked for.
+        if (named === null || named === "key-in-file") return;
+        assertEquals(paths.pathOf(named.key), `/base/${file}`);
+      }),
+      numRuns(2000),
+    );
+  });
+}
+
+Deno.test("the names of LMCache, byte by byte", () => {
+  assertEquals(lmcacheName({ model: "llama", kvRank: 42 }), `llama@0x0000002a@0@${HASH}.data`);
+  assertEquals(
+    lmcacheName({ model: "meta-llama/Llama-3.1-8B", kvRank: 0x02010100, objectGroup: 10 }),
+    `meta-llama-SEP-Llama-3.1-8B@0x02010100@a@${HASH}.data`,
+  );
+  assertEquals(
+    lmcacheName({ model: "a/b/c d%é", kvRank: 0xffffffff, cacheSalt: "tenant 1" }),
+    `a-SEP-b-SEP-c d%é@0xffffffff@0@${HASH}@tenant 1.data`,
+  );
+});
+
+Deno.test("a name of LMCache that would stand for another key gives way to the digest", () => {
+  const spelled = new ObjectKey({ chunkHash: Uint8Array.fromHex(HASH), model: "a/b" });
+  const literal = new ObjectKey({ chunkHash: Uint8Array.fromHex(HASH), model: "a-SEP-b" });
+  assertEquals(lmcache.nameOf(spelled), `a-SEP-b@0x00000000@0@${HASH}.data`);
+  assertEquals(lmcache.nameOf(literal), `h-${literal.digest.toHex()}.data`);
+  const named = lmcache.objectNamed("/base", lmcache.nameOf(spelled));
+  assertEquals(named === "key-in-file" ? named : named?.key.model, "a/b");
+});
+
+Deno.test("a name of LMCache that is too long gives way to the digest, counted in bytes", () => {
+  const fixed = `@0x00000000@0@${HASH}.data`.length;
+  const free = 255 - fixed;
+  const longest = "m".repeat(free % 2) + "é".repeat(Math.floor(free / 2));
+  for (const [model, isSpelled] of [[longest, true], [`${longest}a`, false]] as const) {
+    const file = lmcacheName({ model });
+    assertEquals(file.startsWith("h-"), !isSpelled, model);
+    assertMatch(file, /\.data$/);
+  }
+  assertMatch(lmcacheName({ model: "m/".repeat(60) }), /^h-[0-9a-f]{64}\.data$/);
+});
+
+for (
+  const [what, file] of [
+    ["no group", `m@0x00000000@${HASH}.data`],
+    ["too many fields", `m@0x00000000@0@${HASH}@s@t.data`],
+    ["an empty salt", `m@0x00000000@0@${HASH}@.data`],
+    ["another suffix", `m@0x00000000@0@${HASH}.bin`],
+    ["a temporary suffix", `m@0x00000000@0@${HASH}.data.tmp`],
+    ["a rank without 0x", `m@00000000@0@${HASH}.data`],
+    ["a short rank", `m@0x0@0@${HASH}.data`],
+    ["a rank in capitals", `m@0x0000000A@0@${HASH}.data`],
+    ["a group with a leading zero", `m@0x00000000@00@${HASH}.data`],
+    ["a group that is too large", `m@0x00000000@100000000@${HASH}.data`],
+    ["a hash in capitals", `m@0x00000000@0@${HASH.toUpperCase()}.data`],
+    ["a short hash", `m@0x00000000@0@deadbeef.data`],
+    ["no model", `@0x00000000@0@${HASH}.data`],
+    ["a control character", `m\n@0x00000000@0@${HASH}.data`],
+    ["nothing", ""],
+    ["a digest that is too short", `h-${HASH.slice(2)}.data`],
+  ] as const
+) {
+  Deno.test(`a file of LMCache with ${what} is not ours`, () => {
+    assertEquals(lmcache.objectNamed("/base", file), null);
+  });
+}
+
+Deno.test("only directories of two digits at the right level hold objects", () => {
+  for (const [shards, level] of [[1, 0], [2, 0], [2, 1]] as const) {
+    const paths = new ObjectPaths({ basePath: "/base", layout: "kvtier", shards });
+    assert(paths.isShard(level, "a0"));
+    for (const name of ["", "a", "abc", "AB", "g0", "..", "tmp"]) {
+      assert(!paths.isShard(level, name), name);
+    }
+    assert(!paths.isShard(shards, "ab"));
+  }
+});
+
+Deno.test("the directories of one level can be made in advance, those of others not", () => {
+  const shardsOf = (shards: number) => [
+    ...new ObjectPaths({ basePath: "/base", layout: "kvtier", shards }).shards(),
+  ];
+  assertEquals([shardsOf(0), shardsOf(2)], [[], []]);
+  const all = shardsOf(1);
+  assertEquals([all.length, new Set(all).size, all[0], all[255]], [
+    256,
+    256,
+    "/base/00",
+    "/base/ff",
+  ]);
+});
