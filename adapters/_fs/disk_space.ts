@@ -102,9 +102,11 @@ export class DiskSpace {
   #lease = 0;
   /** Taken from the lease, and not on disk under its name yet. */
   #inFlight = 0;
-  /** What others do not know yet of what was replaced. */
+  /** What others do not know yet of what may have been replaced. */
   #replaced = 0;
   #state: LedgerState | undefined;
+  /** Whether something that was removed may not have been reported. */
+  #isTooHigh = false;
   #refilling: Promise<void> | undefined;
   #counting: Promise<void> | undefined;
   #evicting: Promise<boolean> | undefined;
@@ -162,10 +164,10 @@ export class DiskSpace {
   }
 
   /**
-   * Notes that a file which took so many bytes on disk was replaced. Others may have removed it a
-   * moment before, and said so: only a count tells.
+   * Notes that a file of so many bytes on disk may have taken the place of another, whose room is
+   * free then. To ask for each would cost every store; only a count tells.
    */
-  replaced(bytes: number): void {
+  mayHaveReplaced(bytes: number): void {
     if (this.isBounded) this.#replaced += bytes;
   }
 
@@ -190,13 +192,18 @@ export class DiskSpace {
   /** Notes that files which took so many bytes on disk are gone. */
   async credit(bytes: number): Promise<void> {
     if (!this.isBounded || bytes === 0) return;
-    this.#state = await this.#options.ledger.update((state) =>
-      state === undefined ? undefined : {
-        ...state,
-        used: Math.max(0, state.used - bytes),
-        credited: state.credited + bytes,
-      }
-    );
+    try {
+      this.#state = await this.#options.ledger.update((state) =>
+        state === undefined ? undefined : {
+          ...state,
+          used: Math.max(0, state.used - bytes),
+          credited: state.credited + bytes,
+        }
+      );
+    } catch (error) {
+      this.#isTooHigh = true;
+      throw error;
+    }
   }
 
   /**
@@ -236,11 +243,10 @@ export class DiskSpace {
   reportStatus(): DiskSpaceStatus {
     const { capacityBytes, ledger } = this.#options;
     const used = this.#state?.used;
-    const replaced = (this.#state?.replaced ?? 0) + this.#replaced;
     const headroom = this.#room?.headroom ?? Infinity;
     const capacity = Math.min(capacityBytes, (used ?? 0) + headroom);
     return {
-      usedBytes: used === undefined ? undefined : Math.max(0, used - this.#lease - replaced),
+      usedBytes: used === undefined ? undefined : Math.max(0, used - this.#lease),
       capacityBytes: capacity < Infinity ? Math.max(0, capacity) : undefined,
       isShared: ledger.isShared,
       isCounting: this.#counting !== undefined,
@@ -366,11 +372,12 @@ export class DiskSpace {
     if (lock === undefined) return await this.#waitForOthers();
     this.#state = await ledger.update((state) => state);
     let isAnyGone = false;
-    let hasCounted = false;
+    let hasCounted = this.#isTooHigh;
+    if (hasCounted) await this.count();
     for (let state = this.#state; state !== undefined && !signal.aborted; state = this.#state) {
       const { used, replaced } = state;
       if (used <= target) break;
-      // What was replaced may be enough, which only a count tells.
+      // What may have been replaced may be enough, which only a count tells.
       const victims = this.#oldest.take(used - replaced - target);
       if (victims.length > 0) {
         const freed = await this.#removeAll(victims);
@@ -447,6 +454,7 @@ export class DiskSpace {
       }
     }
     if (signal.aborted) return;
+    this.#isTooHigh = false;
     this.#oldest.sort();
     this.#models = models.usages();
     this.#state = await ledger.update((state) => reconcile(state, before, onDisk, dead));

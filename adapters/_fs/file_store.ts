@@ -401,8 +401,6 @@ export class FileStore implements L2Adapter {
         if (!this.#space.tryTake(diskBytes)) {
           if (!(await this.#space.take(diskBytes, soon, signal))) return false;
         }
-        const mayReplace = this.#space.isBounded && !this.#useTimes.isKnownToLack(object.key);
-        const replaced = mayReplace ? this.#lookIfThere(finalPath) : undefined;
         const ownPath = this.#temporary.next(tmpPath ?? directory);
         const mode = this.#fileMode;
         const { parts } = object;
@@ -410,7 +408,6 @@ export class FileStore implements L2Adapter {
         let isPublished = false;
         const onPublished = (): void => void (isPublished = true);
         const file = { parts, tmpPath: ownPath, finalPath, mode, durability, onPublished };
-        let info: Deno.FileInfo | undefined;
         try {
           await publishFile({ files, ...file });
         } catch (error) {
@@ -419,11 +416,8 @@ export class FileStore implements L2Adapter {
           throw error;
         } finally {
           this.#space.settled(diskBytes);
-          info = await replaced;
         }
-        if (info?.isFile) {
-          this.#space.replaced(Math.min(diskBytesOf(info), diskBytesFor(info.size)));
-        }
+        if (!this.#useTimes.isKnownToLack(object.key)) this.#space.mayHaveReplaced(diskBytes);
         this.#space.succeeded();
         this.#suspects.delete(object.key.id);
         return true;
@@ -434,11 +428,6 @@ export class FileStore implements L2Adapter {
         else throw error;
       }
     }
-  }
-
-  async #lookIfThere(path: string): Promise<Deno.FileInfo | undefined> {
-    if (!(await this.#files.exists(path))) return undefined;
-    return await this.#files.lstat(path).catch(() => undefined);
   }
 
   async #read(

@@ -15,7 +15,7 @@ export interface LedgerState {
   readonly granted: number;
   /** Ever reported as removed. */
   readonly credited: number;
-  /** Of what is used, what is probably gone because other files took its place. */
+  /** Of what is used, what may be gone because other files took its place: only a count tells. */
   readonly replaced: number;
   /** What is promised and, for all that others know, not written yet, by writer. */
   readonly leases: Readonly<Record<string, number>>;

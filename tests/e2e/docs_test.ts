@@ -11,7 +11,11 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["deno task ok", ".ci/run runs its parts"],
   ["bash .ci/run", "it is what runs this test"],
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
+  ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);
+
+/** The tests of the fault lab, which the test command runs in their short form. */
+const FAULT_TEST = /^deno task test:fault (tests\/fault\/\w+_test\.ts)( -- --runs \d+)?$/;
 
 /** What the README leaves to its reader: an engine's device, prompt and KV. */
 const README_PRELUDE = `
@@ -97,6 +101,11 @@ Deno.test("documentation: every command and snippet runs as written", async (t) 
       for (const line of text.trim().split("\n")) {
         if (RUN_ELSEWHERE.has(line)) {
           unused.delete(line);
+          continue;
+        }
+        const [, faultTest] = FAULT_TEST.exec(line) ?? [];
+        if (faultTest !== undefined) {
+          assert((await Deno.stat(join(ROOT, faultTest))).isFile);
           continue;
         }
         await t.step(`${file}: ${line}`, async () => {

@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers";
 import type {
   FileSystem,
   LockedFile,
@@ -61,7 +62,7 @@ export class FaultyFiles {
   /** Resolves when no call is under way and none follows. */
   async settled(): Promise<void> {
     for (let quiet = 0, seen = -1; quiet < 3;) {
-      await new Promise((resolve) => setTimeout(resolve, 0));
+      await new Promise<void>((resolve) => setImmediate(() => resolve()));
       quiet = this.#inFlight === 0 && this.calls.length === seen ? quiet + 1 : 0;
       seen = this.calls.length;
     }
@@ -118,11 +119,15 @@ export class FaultyFiles {
   async *#entries(path: string, files: FileSystem): AsyncGenerator<Deno.DirEntry, void> {
     this.#check("readDir", path);
     const entries = files.readDir(path)[Symbol.asyncIterator]();
-    for (;;) {
-      this.#inFlight++;
-      const next = await entries.next().finally(() => this.#inFlight--);
-      if (next.done) return;
-      yield next.value;
+    try {
+      for (;;) {
+        this.#inFlight++;
+        const next = await entries.next().finally(() => this.#inFlight--);
+        if (next.done) return;
+        yield next.value;
+      }
+    } finally {
+      await entries.return?.();
     }
   }
 
