@@ -159,7 +159,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
       if (state !== "granted") fail(key, "the permission --allow-sys=statfs", values[key]);
     }
     // A link is followed once, so that nobody can point it elsewhere meanwhile.
-    const basePath = await Deno.realPath(given).catch(() => given);
+    const basePath = await Deno.realPath(given).catch(() => normalize(given));
     const isSharded = values.shard_dirs ?? layout === "kvtier";
     const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
     const store = await FileStore.open({

@@ -20,6 +20,7 @@ import {
   type MemoryRange,
   RANGE_ALIGNMENT,
 } from "./memory/memory_device.ts";
+import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
 import { systemClock } from "./runtime/clock.ts";
@@ -185,7 +186,7 @@ export class TieredCache implements AsyncDisposable {
     const scratch = this.#scratch = new StagingPool({
       blockBytes: STAGING_BLOCK_BYTES,
       capacityBytes: prefetch.maxInFlightBytes,
-      create: () => new Uint8Array(STAGING_BLOCK_BYTES),
+      create: () => alignedBytes(STAGING_BLOCK_BYTES),
       destroy: () => {},
     });
     this.#lifecycle = new KeyLifecycle({

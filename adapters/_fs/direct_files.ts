@@ -23,6 +23,9 @@ export function isDirectRefused(error: unknown): boolean {
   return ["EINVAL", "EOPNOTSUPP", "ENOTSUP"].includes(errnoOf(error) ?? "");
 }
 
+/** What {@linkcode DirectFiles} are to who uses them. */
+export type DirectFileSystem = Pick<DirectFiles, "files" | "probe" | typeof Symbol.asyncDispose>;
+
 /**
  * A file system whose files are read and written past the page cache (`O_DIRECT`), through aligned
  * buffers. Writes run in a worker: Deno knows no asynchronous write to such a file.
@@ -137,12 +140,15 @@ class DirectReadableFile implements ReadableFile {
   }
 
   endsAt(position: number): boolean {
-    const isWithin = position >= this.#start && position < this.#start + BUFFER_BYTES;
-    if (isWithin && position < this.#start + this.#count) return false;
-    if (position % DIRECT_ALIGNMENT !== 0) return position === this.#start + this.#count;
-    const block = this.#buffer.subarray(0, DIRECT_ALIGNMENT);
+    const end = this.#start + this.#count;
+    if (position >= this.#start && position < end) return false;
+    // A read ends within a block only where the file does.
+    if (position === end && position % DIRECT_ALIGNMENT !== 0) return true;
+    const known = position === end ? position : position - 1;
+    const from = Math.max(0, known - known % DIRECT_ALIGNMENT);
+    const blocks = this.#buffer.subarray(0, 2 * DIRECT_ALIGNMENT);
     this.#count = 0;
-    return nodeFs.readSync(this.#file, block, 0, DIRECT_ALIGNMENT, position) === 0;
+    return from + nodeFs.readSync(this.#file, blocks, 0, blocks.byteLength, from) === position;
   }
 
   [Symbol.dispose](): void {

@@ -375,8 +375,9 @@ export class DiskSpace {
     let hasCounted = this.#isTooHigh;
     if (hasCounted) await this.count();
     for (let state = this.#state; state !== undefined && !signal.aborted; state = this.#state) {
-      const { used, replaced } = state;
+      const { used } = state;
       if (used <= target) break;
+      const replaced = state.replaced + this.#replaced;
       // What may have been replaced may be enough, which only a count tells.
       const victims = this.#oldest.take(used - replaced - target);
       if (victims.length > 0) {
@@ -440,8 +441,14 @@ export class DiskSpace {
   }
 
   async #count(): Promise<void> {
-    const { files, paths, ledger, signal } = this.#options;
-    const before = await ledger.update((state) => state);
+    const { files, paths, ledger, tag, signal } = this.#options;
+    // What is on disk by now is not promised any more.
+    const before = await ledger.update((state) => {
+      const leased = this.#lease + this.#inFlight;
+      if (state === undefined || (state.leases[tag] ?? 0) === leased) return state;
+      return { ...state, leases: { ...state.leases, [tag]: leased } };
+    });
+    const replaced = this.#replaced;
     const dead = await this.#deadWriters(before);
     let onDisk = await this.#options.abandonedBytes(dead, signal);
     const models = new ModelTally();
@@ -458,6 +465,7 @@ export class DiskSpace {
     this.#oldest.sort();
     this.#models = models.usages();
     this.#state = await ledger.update((state) => reconcile(state, before, onDisk, dead));
+    this.#replaced = Math.max(0, this.#replaced - replaced);
   }
 
   async #deadWriters(state: LedgerState | undefined): Promise<ReadonlySet<string>> {

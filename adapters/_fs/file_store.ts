@@ -20,7 +20,7 @@ import {
   systemRandom,
 } from "../../src/l2/adapter.ts";
 import { findChainEnd } from "./chain_search.ts";
-import { DirectFiles, isDirectRefused } from "./direct_files.ts";
+import { DirectFiles, type DirectFileSystem, isDirectRefused } from "./direct_files.ts";
 import {
   diskBytesFor,
   diskBytesOf,
@@ -57,6 +57,8 @@ export interface FileStoreOptions {
   readonly durability: Durability;
   /** Whether the page cache is to be passed by. */
   readonly isDirect: boolean;
+  /** Makes the files that pass it by. @default {DirectFiles} */
+  readonly directFiles?: (files: FileSystem) => DirectFileSystem;
   /** Whether members of the group share the directory. */
   readonly isGroupShared: boolean;
   /** Most file operations at a time. */
@@ -96,7 +98,7 @@ export class FileStore implements L2Adapter {
   readonly #made = new Set<string>();
   readonly #closing = new AbortController();
   #files: FileSystem;
-  #direct: DirectFiles | undefined;
+  #direct: DirectFileSystem | undefined;
   #directRefusal: string | undefined;
   #makingShards: Promise<void> | undefined;
   #housekeeping: Promise<void> = Promise.resolve();
@@ -430,23 +432,44 @@ export class FileStore implements L2Adapter {
     }
   }
 
+  /** Fills the parts from a file; whether it has their length, and one of these rests behind. */
   async #read(
     path: string,
     parts: AdapterObject["parts"],
     rests: readonly number[],
   ): Promise<boolean> {
-    const read = async (): Promise<boolean> => {
-      using file = await this.#files.open(path);
-      const end = await readParts(file, parts, this.#options.readAheadBytes);
-      return end !== undefined && rests.some((rest) => file.endsAt(end + rest));
-    };
-    try {
-      return await read();
-    } catch (error) {
-      if (this.#direct === undefined || !isDirectRefused(error)) throw error;
-      this.#stopDirect(error);
-      return await read();
+    for (let attempt = 0;; attempt++) {
+      try {
+        using file = await this.#files.open(path);
+        const end = await this.#readParts(file, parts);
+        return end !== undefined && rests.some((rest) => file.endsAt(end + rest));
+      } catch (error) {
+        if (attempt > 0 || this.#direct === undefined || !isDirectRefused(error)) throw error;
+        // A directory refuses it too, which says nothing about files.
+        if (!(await this.#options.files.lstat(path)).isFile) return false;
+        this.#stopDirect(error);
+      }
     }
+  }
+
+  /** Fills the parts from the beginning of a file; where that ends, if the file is long enough. */
+  async #readParts(
+    file: ReadableFile,
+    parts: AdapterObject["parts"],
+  ): Promise<number | undefined> {
+    const { readAheadBytes } = this.#options;
+    let position = 0;
+    for (const part of parts) {
+      for (let done = 0; done < part.byteLength;) {
+        const end = position === 0 && readAheadBytes > 0 ? readAheadBytes : part.byteLength;
+        const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
+        const count = await file.read(rest, position);
+        if (count === 0) return undefined;
+        done += count;
+        position += count;
+      }
+    }
+    return position;
   }
 
   async #keyOf({ path, size, object }: ObjectFile): Promise<ObjectKey | null> {
@@ -522,18 +545,24 @@ export class FileStore implements L2Adapter {
   }
 
   async #makeDirectory(path: string): Promise<void> {
-    const { files, isGroupShared } = this.#options;
+    const { files, paths: { basePath }, isGroupShared } = this.#options;
     const mode = this.#directoryMode;
-    await files.mkdir(path, mode);
-    if (!(await files.lstat(path)).isDirectory) {
-      throw new Deno.errors.NotADirectory(`${path} is a link, or no directory`);
+    const steps: string[] = [];
+    for (let at = path; at.length > basePath.length; at = dirname(at)) steps.unshift(at);
+    for (const step of steps) {
+      await files.mkdir(step, mode);
+      // A link could lead anywhere.
+      if (!(await files.lstat(step)).isDirectory) {
+        throw new Deno.errors.NotADirectory(`${step} is a link, or no directory`);
+      }
+      // What the group may do, the process may have been told to deny (umask).
+      if (isGroupShared) await files.chmod(step, mode).catch(() => {});
     }
-    // What the group may do, the process may have been told to deny (umask).
-    if (isGroupShared) await files.chmod(path, mode).catch(() => {});
   }
 
   async #startDirect(): Promise<void> {
-    const direct = new DirectFiles(this.#options.files);
+    const { files, directFiles = (files) => new DirectFiles(files) } = this.#options;
+    const direct = directFiles(files);
     let refusal: unknown;
     try {
       await this.#makeTemporary();
@@ -578,26 +607,6 @@ export class FileStore implements L2Adapter {
     const about = key === undefined ? {} : { key };
     this.#options.onError(new AdapterError({ adapter: "fs", operation, cause, ...about }));
   }
-}
-
-/** Fills the parts from the beginning of a file; where that ends, if the file is long enough. */
-async function readParts(
-  file: ReadableFile,
-  parts: AdapterObject["parts"],
-  readAheadBytes: number,
-): Promise<number | undefined> {
-  let position = 0;
-  for (const part of parts) {
-    for (let done = 0; done < part.byteLength;) {
-      const end = position === 0 && readAheadBytes > 0 ? readAheadBytes : part.byteLength;
-      const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
-      const count = await file.read(rest, position);
-      if (count === 0) return undefined;
-      done += count;
-      position += count;
-    }
-  }
-  return position;
 }
 
 function bytesOf({ byteLength }: AdapterObject): number {

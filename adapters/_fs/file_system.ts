@@ -79,13 +79,27 @@ export const hostFileSystem: FileSystem = {
   async create(path, mode) {
     return new HostWritableFile(await Deno.open(path, { write: true, createNew: true, mode }));
   },
-  async open(path) {
-    return new HostReadableFile(await openNumbered(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+  open(path) {
+    return openNumbered(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+      .then((file) => new HostReadableFile(file));
   },
   async lock(path, { create, mode }) {
-    const file = await Deno.open(path, { read: true, write: true, create, mode });
+    const how = { read: true, write: true };
+    const file = await Deno.open(path, how).catch(async (error: unknown) => {
+      if (!create || !(error instanceof Deno.errors.NotFound)) throw error;
+      const created = await Deno.open(path, { ...how, create, mode });
+      // What the group may do, the process may have been told to deny (umask).
+      if ((mode & 0o070) !== 0) await Deno.chmod(path, mode).catch(() => {});
+      return created;
+    });
     try {
-      if (await file.tryLock(true)) return new HostLockedFile(file);
+      if (await file.tryLock(true)) {
+        const [held, named] = await Promise.all([file.stat(), Deno.lstat(path)]);
+        // A link could lead anywhere.
+        if (!named.isFile) throw new Deno.errors.FilesystemLoop(`${path} is a link, or no file`);
+        // If it was removed meanwhile, others lock another file by now.
+        if (held.ino === named.ino && held.dev === named.dev) return new HostLockedFile(file);
+      }
     } catch (error) {
       file.close();
       throw error;
@@ -103,7 +117,12 @@ export const hostFileSystem: FileSystem = {
   mkdir: (path, mode) => Deno.mkdir(path, { recursive: true, mode }),
   rename: (from, to) => Deno.rename(from, to),
   remove: (path) => Deno.remove(path),
-  touch: (path, time) => Deno.utime(path, time, time),
+  touch(path, time) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    // Unlike `Deno.utime()`, this leaves alone what a link leads to.
+    nodeFs.lutimes(path, time, time, (error) => error ? reject(error) : resolve());
+    return promise;
+  },
   chmod: (path, mode) => Deno.chmod(path, mode),
   async syncDirectory(path) {
     using directory = await Deno.open(path, { read: true });
@@ -140,7 +159,7 @@ export function readNumbered(
   return promise;
 }
 
-const oneByte = new Uint8Array(1);
+const twoBytes = new Uint8Array(2);
 
 class HostReadableFile implements ReadableFile {
   readonly #file: number;
@@ -155,7 +174,8 @@ class HostReadableFile implements ReadableFile {
 
   endsAt(position: number): boolean {
     // At the end there is nothing to wait for; asking for the length costs ten times as much.
-    return nodeFs.readSync(this.#file, oneByte, 0, 1, position) === 0;
+    const from = Math.max(0, position - 1);
+    return from + nodeFs.readSync(this.#file, twoBytes, 0, 2, from) === position;
   }
 
   [Symbol.dispose](): void {

@@ -115,7 +115,22 @@ function encode(state: LedgerState): Uint8Array<ArrayBuffer> {
 
 function decode(bytes: Uint8Array): LedgerState | undefined {
   const [text = "", checksum] = decoder.decode(bytes).split("\n");
-  // The checksum of nothing stands in nothing of ours.
-  if (text === "" || checksum !== crc32(encoder.encode(text)).toString(16)) return undefined;
-  return JSON.parse(text) as LedgerState;
+  if (checksum !== crc32(encoder.encode(text)).toString(16)) return undefined;
+  try {
+    const state: unknown = JSON.parse(text);
+    return isLedgerState(state) ? state : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isLedgerState(value: unknown): value is LedgerState {
+  if (!isRecord(value)) return false;
+  const { used, granted, credited, replaced, countedAt, leases } = value;
+  const numbers = [used, granted, credited, replaced, countedAt];
+  return isRecord(leases) && [...numbers, ...Object.values(leases)].every(Number.isFinite);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

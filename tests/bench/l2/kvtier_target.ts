@@ -78,10 +78,10 @@ export class KvtierTarget implements BenchTarget {
   }
 
   /** Loads the objects and verifies them. */
-  load(round: Round): Promise<number> {
-    const { layout, loaded } = round.buffers;
-    return sum(
-      callsOf(round, loaded).map(async ({ keys, rooms }) => {
+  async load(round: Round): Promise<number> {
+    const { layout, aligned } = round.buffers;
+    const loaded = await sum(
+      callsOf(round, aligned).map(async ({ keys, rooms }) => {
         const objects = keys.map((key, i) => ({
           ...objectOf(key, layout.byteLength, rooms[i]),
           layout,
@@ -89,6 +89,8 @@ export class KvtierTarget implements BenchTarget {
         return (await this.#guard.load(objects)).done.popcount();
       }),
     );
+    for (const [index, { payload }] of aligned.entries()) round.onLoaded?.(index, payload);
+    return loaded;
   }
 
   /** Locks the objects as the lookup before a load does. */

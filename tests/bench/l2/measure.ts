@@ -136,7 +136,10 @@ class Measuring {
     }
     if (operations.includes("load")) {
       const isCompared = isVerified && number === rounds - 1;
-      if (isCompared) { for (const { payload } of this.#buffers.loaded) payload.fill(0); }
+      if (isCompared) {
+        const { loaded, aligned } = this.#buffers;
+        for (const { payload } of [...loaded, ...aligned]) payload.fill(0);
+      }
       await target.prepareLoad?.(round);
       await note("load", () => target.load(round), keys.length);
       if (isCompared) this.#compare(target, received);

@@ -1,6 +1,8 @@
 import type { ObjectLayout } from "../../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
 import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { alignedBytes } from "../../../src/memory/aligned_bytes.ts";
+import { STAGING_BLOCK_BYTES } from "../../../src/memory/staging_pool.ts";
 import { sha256 } from "../../../src/runtime/digest.ts";
 
 const PATTERN_BYTES = 65_521;
@@ -19,30 +21,43 @@ export interface Buffers {
   readonly layout: ObjectLayout;
   /** Objects to be stored, each with bytes of its own. */
   readonly sources: readonly ObjectRoom[];
-  /** Room to load them into. */
+  /** Room to load them into: arrays of JavaScript's own. */
   readonly loaded: readonly ObjectRoom[];
+  /** The same in aligned memory, of which the cache's buffers for loads are made. */
+  readonly aligned: readonly ObjectRoom[];
 }
 
 /** Allocates buffers for `count` objects, and writes to all of them so that they are resident. */
 export function allocateBuffers(count: number, objectBytes: number): Buffers {
   const pattern = crypto.getRandomValues(new Uint8Array(PATTERN_BYTES));
   const fingerprint = new Uint8Array(8).fill(objectBytes & 0xff);
-  const room = (index: number): ObjectRoom => {
-    const buffer = new ArrayBuffer(objectBytes + TRAILER_BYTES);
-    const payload = new Uint8Array(buffer, 0, objectBytes);
-    const tail = new Uint8Array(buffer, objectBytes);
+  const room = (index: number, object: Uint8Array<ArrayBuffer>): ObjectRoom => {
+    const payload = object.subarray(0, objectBytes);
     for (let at = 0; at < objectBytes; at += PATTERN_BYTES) {
       payload.set(pattern.subarray(0, objectBytes - at), at);
     }
-    new DataView(buffer).setUint32(0, index);
-    return { payload, parts: [payload, tail] };
+    new DataView(payload.buffer, payload.byteOffset).setUint32(0, index);
+    return { payload, parts: blocksOf(object) };
   };
-  const indices = Array.from({ length: count }, (_, i) => i);
+  const sealedBytes = objectBytes + TRAILER_BYTES;
+  const rooms = (allocate: (byteLength: number) => Uint8Array<ArrayBuffer>): ObjectRoom[] =>
+    Array.from({ length: count }, (_, index) => room(index, allocate(sealedBytes)));
+  const plain = (byteLength: number): Uint8Array<ArrayBuffer> => new Uint8Array(byteLength);
   return {
     layout: { byteLength: objectBytes, fingerprint },
-    sources: indices.map(room),
-    loaded: indices.map(room),
+    sources: rooms(plain),
+    loaded: rooms(plain),
+    aligned: rooms(alignedBytes),
   };
+}
+
+/** An object as it lies in the cache's staging blocks. */
+function blocksOf(object: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] {
+  const blocks: Uint8Array<ArrayBuffer>[] = [];
+  for (let at = 0; at < object.byteLength; at += STAGING_BLOCK_BYTES) {
+    blocks.push(object.subarray(at, at + STAGING_BLOCK_BYTES));
+  }
+  return blocks;
 }
 
 /** `count` keys that no other call returns for another `text`. */

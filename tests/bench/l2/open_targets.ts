@@ -36,6 +36,12 @@ export async function openTargets(
     const path = await directoryOf("limit");
     for (const concurrency of PLAIN_CONCURRENCIES) targets.push(new PlainTarget(path, concurrency));
   }
+  if (isNamed("limit-aligned")) {
+    const path = await directoryOf("limit-aligned");
+    for (const concurrency of PLAIN_CONCURRENCIES) {
+      targets.push(new PlainTarget(path, concurrency, "aligned"));
+    }
+  }
   if (isNamed("cacache")) {
     targets.push(undo.use(await openCacacheTarget(await directoryOf("cacache"))));
   }

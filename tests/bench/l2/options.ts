@@ -41,7 +41,8 @@ Usage: deno task bench:l2 [options]
 
   --l2-adapter JSON            the adapter, as in the cache's l2 option; if repeated, the first
                                counts (default: fs in a new directory)
-  --targets LIST               of kvtier-TYPE, limit, cacache, unstorage (default: all)
+  --targets LIST               of kvtier-TYPE, limit, cacache, unstorage (default: these),
+                               limit-aligned (the limit with the cache's buffers for loads)
   --num-keys N                 keys a call (default: 32)
   --in-flight N                calls in flight together (default: 1)
   --data-size-kb N             size of an object in KiB; left out, 64 KiB to 16 MiB, and unless
@@ -146,9 +147,10 @@ function isAdapter(value: unknown): value is NonNullable<BenchOptions["adapter"]
 }
 
 function parseTargets(text: string | undefined, type: string): readonly string[] {
-  const known = [`kvtier-${type}`, "limit", "cacache", "unstorage"];
+  const usual = [`kvtier-${type}`, "limit", "cacache", "unstorage"];
+  const known = [...usual, "limit-aligned"];
   const named = text?.split(",").map((name) => oneOf("targets", name.trim(), known));
-  return named === undefined ? known : known.filter((name) => named.includes(name));
+  return named === undefined ? usual : known.filter((name) => named.includes(name));
 }
 
 function integer(option: string, text: string | undefined, least: number): number | undefined {

@@ -4,16 +4,19 @@ import { type BenchTarget, countInParallel, type Round } from "./target.ts";
 /** The plainest loop over files: what any file adapter is measured against. */
 export class PlainTarget implements BenchTarget {
   /** Name in the results. */
-  readonly name = "limit";
+  readonly name: string;
   /** Files at a time. */
   readonly concurrency: number;
   /** There is nothing to search in. */
   readonly lookupKinds = ["each"] as const;
   readonly #directory: string;
+  readonly #buffers: "loaded" | "aligned";
 
-  /** Keeps files in `directory`. */
-  constructor(directory: string, concurrency: number) {
+  /** Keeps files in `directory`, and reads them into one kind of buffers. */
+  constructor(directory: string, concurrency: number, buffers: "loaded" | "aligned" = "loaded") {
+    this.name = buffers === "loaded" ? "limit" : "limit-aligned";
     this.#directory = directory;
+    this.#buffers = buffers;
     this.concurrency = concurrency;
   }
 
@@ -39,14 +42,14 @@ export class PlainTarget implements BenchTarget {
   }
 
   /** Reads each file into its buffer. */
-  load({ keys, buffers: { loaded } }: Round): Promise<number> {
+  load({ keys, buffers }: Round): Promise<number> {
     return countInParallel(
       keys.length,
       this.concurrency,
       (index) =>
         readFile(
           this.#pathOf(keys[index]?.chunkHashHex),
-          loaded[index]?.payload ?? new Uint8Array(),
+          buffers[this.#buffers][index]?.payload ?? new Uint8Array(),
         ),
     );
   }

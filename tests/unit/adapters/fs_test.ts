@@ -16,7 +16,8 @@ import {
   temporaryFilesIn,
   testObject,
 } from "../../support/fs_adapter.ts";
-import { testBytes, testKey, testKeys } from "../../support/objects.ts";
+import { testBytes, testKey, testKeys, testLayout } from "../../support/objects.ts";
+import { sealedObject } from "../../support/sealed_objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const call = { signal: new AbortController().signal };
@@ -35,6 +36,13 @@ async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<str
     assertEquals(concatParts(parts), testBytes(key, 1000));
   }
   return String(loaded);
+}
+
+/** Resolves when the directories for objects are there, which are made in the background. */
+async function allShardsIn(path: string): Promise<void> {
+  for (let count = 0; count < 256 + 1;) {
+    count = (await Array.fromAsync(Deno.readDir(path))).length;
+  }
 }
 
 /** Removes a directory in which others are still making directories. */
@@ -112,6 +120,52 @@ for (const umask of ["000", "022", "077"]) {
     assertEquals(modes, { ...directories, ...files });
   });
 }
+
+for (const umask of ["000", "022", "077"]) {
+  for (const layout of [{}, { file_layout: "lmcache", accept_unsealed: true, shard_dirs: true }]) {
+    const name = "file_layout" in layout ? "LMCache's layout" : "the usual layout";
+    Deno.test(`the group shares what is stored where that is wanted, under umask ${umask}, ${name}`, async () => {
+      await using directory = await tempDirectory();
+      const base = join(directory.path, "base");
+      await Deno.mkdir(base);
+      await Deno.chmod(base, 0o2770);
+      const modes = await runChild(new URL("./store_and_stat.ts", import.meta.url), {
+        args: [base, JSON.stringify({ allow_shared_group: true, ...layout })],
+        shell: ["sh", "-c", `umask ${umask} && exec "$@"`, "sh"],
+      }) as Record<string, string>;
+      const expected = Object.keys(modes).map((path) => {
+        const isFile = ["object", "lock", "ledger"].includes(path);
+        return [path, isFile ? "660" : "2770"];
+      });
+      assertEquals(modes, Object.fromEntries(expected));
+      assert(["object", "lock", "ledger", "tmp", "tmp/deep"].every((path) => path in modes));
+    });
+  }
+}
+
+Deno.test("objects with hashed names are listed, by the key that stands in them", async () => {
+  await using opened = await openInTemp();
+  const layout = testLayout(5000);
+  const long = [1, 2, 3].map((n) => testKey(n, { model: "m".repeat(250), cacheSalt: `${n}` }));
+  const keys = [...long, longKey, testKey(9)];
+  const objects = keys.map((key) => sealedObject(key, layout));
+  await opened.adapter.store(objects, call);
+  const listed = await Array.fromAsync(opened.adapter.list?.(call) ?? []);
+  const byId = (a: [string, number], b: [string, number]) => a[0] < b[0] ? -1 : 1;
+  assertEquals(
+    listed.map(({ key, byteLength }): [string, number] => [key.id, byteLength]).sort(byId),
+    objects.map(({ key, byteLength }): [string, number] => [key.id, byteLength]).sort(byId),
+  );
+  const ofModel = { ...call, model: "m".repeat(250) };
+  assertEquals((await Array.fromAsync(opened.adapter.list?.(ofModel) ?? [])).length, 3);
+  // A file that does not have the key that its name is a digest of is nobody's.
+  const paths = long.map((key) => fileOf(opened.path, key));
+  await Deno.writeFile(paths[0] ?? "", new Uint8Array(5000));
+  await Deno.copyFile(fileOf(opened.path, longKey), paths[1] ?? "");
+  await Deno.truncate(paths[2] ?? "", 100);
+  assertEquals((await Array.fromAsync(opened.adapter.list?.(call) ?? [])).length, 2);
+  assertEquals(opened.errors, []);
+});
 
 Deno.test("no temporary file is left after stores, replacements and failures", async () => {
   await using opened = await openInTemp();
@@ -270,6 +324,7 @@ Deno.test("a base directory that is removed while running is made again", async 
 Deno.test("a base directory that a file replaces costs stores, and recovers", async () => {
   await using opened = await openInTemp();
   assertEquals(await store(opened.adapter, [testKey(1)]), "1");
+  await allShardsIn(opened.path);
   await Deno.rename(opened.path, `${opened.path}.moved`);
   await Deno.writeTextFile(opened.path, "in the way");
   assertEquals(await store(opened.adapter, [testKey(2)]), "0");

@@ -1,0 +1,232 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { join } from "@std/path";
+import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
+import { TemporaryFiles } from "../../../../adapters/_fs/temporary_files.ts";
+import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
+import { filesIn } from "../../../support/fs_adapter.ts";
+import { tempDirectory } from "../../../support/temp_directory.ts";
+
+const MINUTE = 60_000;
+const HOUR = 3_600_000;
+const never = new AbortController().signal;
+const DEAD = "77-0123456789abcdef";
+const OTHER = "78-fedcba9876543210";
+
+function temporaryIn(path: string, files = hostFileSystem, places: string[] = []): TemporaryFiles {
+  async function* all(): AsyncGenerator<string, void> {
+    await Promise.resolve();
+    yield* [path, ...places];
+  }
+  return new TemporaryFiles({ files, path, mode: 0o600, places: all });
+}
+
+/** A file that was last written some time ago. */
+async function put(path: string, ageMs: number, bytes = 5000): Promise<void> {
+  await Deno.writeFile(path, new Uint8Array(bytes));
+  const time = new Date(Date.now() - ageMs);
+  await Deno.utime(path, time, time);
+}
+
+async function sweep(path: string, places?: string[]): Promise<{ freed: number; left: string[] }> {
+  const temporary = temporaryIn(path, hostFileSystem, places);
+  const freed = await temporary.sweep(never);
+  return { freed, left: await filesIn(path) };
+}
+
+Deno.test("names are used once, and say whose they are", async () => {
+  await using directory = await tempDirectory();
+  const [a, b] = [temporaryIn(directory.path), temporaryIn(directory.path)];
+  const names = Array.from({ length: 100 }, () => [a.next(), b.next(), a.next("/else")]).flat();
+  assertEquals(new Set(names).size, 300);
+  for (const name of names) assertMatch(name, /\/[0-9]+-[0-9a-f]{16}-[0-9a-z]+\.tmp$/);
+  assert(a.next().startsWith(join(directory.path, a.tag)));
+  assert(a.next("/else").startsWith(`/else/${a.tag}-`));
+  assert(a.tag !== b.tag && a.tag.startsWith(`${Deno.pid}-`));
+});
+
+Deno.test("files of a living writer stay, however old they are", async () => {
+  await using directory = await tempDirectory();
+  const writer = temporaryIn(directory.path);
+  await writer.announce();
+  const path = writer.next();
+  await put(path, 1000 * HOUR);
+  const lock = join(directory.path, `${writer.tag}.lock`);
+  await Deno.utime(lock, new Date(0), new Date(0));
+  const { freed, left } = await sweep(directory.path);
+  assertEquals([freed, left.length], [0, 2]);
+  assertEquals(await temporaryIn(directory.path).isAlive(writer.tag), true);
+  await writer.close();
+  assertEquals(await temporaryIn(directory.path).isAlive(writer.tag), undefined);
+});
+
+Deno.test("files of a writer that is gone go at once, its lock after a grace", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  await put(join(path, `${DEAD}.lock`), 0, 0);
+  await put(join(path, `${DEAD}-0.tmp`), 0);
+  assertEquals(await temporaryIn(path).isAlive(DEAD), false);
+  // Somebody may be between making the lock file and locking it: only its age tells.
+  assertEquals((await sweep(path)).left, [`${DEAD}.lock`]);
+  await put(join(path, `${DEAD}.lock`), MINUTE - 5000, 0);
+  assertEquals((await sweep(path)).left, [`${DEAD}.lock`]);
+  await put(join(path, `${DEAD}.lock`), MINUTE + 5000, 0);
+  assertEquals(await sweep(path), { freed: 0, left: [] });
+});
+
+Deno.test("without a lock, files go after an hour", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  await put(join(path, `${DEAD}-0.tmp`), HOUR - MINUTE);
+  await put(join(path, `${OTHER}-a1.tmp`), HOUR + MINUTE);
+  const temporary = temporaryIn(path);
+  assertEquals(await temporary.sweep(never), 8192);
+  assertEquals([await filesIn(path), temporary.reclaimed], [[`${DEAD}-0.tmp`], 1]);
+});
+
+Deno.test("what others put there stays, whatever its name and age", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const names = [
+    "notes.tmp",
+    "1-2-3.tmp",
+    `${DEAD}.tmp`,
+    `${DEAD}-.tmp`,
+    `${DEAD}-A.tmp`,
+    `${DEAD}-0.tmp.bak`,
+    `x${DEAD}-0.tmp`,
+    `${DEAD}-0.data`,
+    `${DEAD.slice(0, -1)}-0.tmp`,
+    `${DEAD}.lock.old`,
+    "usage.ledger",
+    "eviction.lock",
+  ];
+  for (const name of names) await put(join(path, name), 1000 * HOUR);
+  await Deno.mkdir(join(path, `${DEAD}-1.tmp`));
+  await Deno.symlink("/etc/passwd", join(path, `${DEAD}-2.tmp`));
+  assertEquals((await sweep(path)).freed, 0);
+  const left = [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+  assertEquals(left, [...names, `${DEAD}-1.tmp`, `${DEAD}-2.tmp`].sort());
+});
+
+Deno.test("all places are swept, those that do not exist passed over", async () => {
+  await using directory = await tempDirectory();
+  const [a, b, c] = ["a", "b", "c"].map((name) => join(directory.path, name));
+  assert(a !== undefined && b !== undefined && c !== undefined);
+  for (const path of [a, c]) {
+    await Deno.mkdir(path);
+    await put(join(path, `${DEAD}-0.tmp`), 2 * HOUR);
+  }
+  assertEquals((await sweep(a, [b, c])).freed, 2 * 8192);
+  assertEquals(await filesIn(directory.path), []);
+});
+
+Deno.test("thousands of files that were left behind go, those of the living among them stay", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const writer = temporaryIn(path);
+  await writer.announce();
+  const own = Array.from({ length: 5 }, () => writer.next());
+  for (const file of own) Deno.writeFileSync(file, new Uint8Array(1));
+  Deno.writeFileSync(join(path, `${DEAD}.lock`), new Uint8Array());
+  for (let i = 0; i < 3000; i++) {
+    Deno.writeFileSync(join(path, `${DEAD}-${i.toString(36)}.tmp`), new Uint8Array(1));
+  }
+  const sweeper = temporaryIn(path);
+  await sweeper.sweep(never);
+  assertEquals(sweeper.reclaimed, 3000);
+  const left = await filesIn(path);
+  assertEquals(left.length, 5 + 2);
+  await writer.close();
+});
+
+Deno.test("two that sweep at once do not get in each other's way", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  for (let i = 0; i < 200; i++) await put(join(path, `${DEAD}-${i}.tmp`), 2 * HOUR, 1);
+  const sweepers = Array.from({ length: 4 }, () => temporaryIn(path));
+  await Promise.all(sweepers.map((sweeper) => sweeper.sweep(never)));
+  assertEquals(await filesIn(path), []);
+  assertEquals(sweepers.reduce((sum, { reclaimed }) => sum + reclaimed, 0), 200);
+});
+
+Deno.test("a file that may not be removed does not keep the others", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  for (let i = 0; i < 5; i++) await put(join(path, `${DEAD}-${i}.tmp`), 2 * HOUR);
+  const faulty = new FaultyFiles();
+  faulty.arm(({ operation, path }) => {
+    return operation === "remove" && path.endsWith("-2.tmp") ? systemError("EACCES") : undefined;
+  });
+  assertEquals(await temporaryIn(path, faulty.files).sweep(never), 4 * 8192);
+  assertEquals(await filesIn(path), [`${DEAD}-2.tmp`]);
+});
+
+Deno.test("a sweep stops when it is told to", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  await put(join(path, `${DEAD}-0.tmp`), 2 * HOUR);
+  assertEquals(await temporaryIn(path).sweep(AbortSignal.abort()), 0);
+  assertEquals((await filesIn(path)).length, 1);
+});
+
+Deno.test("a writer whose directory vanished announces itself anew", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "tmp");
+  await Deno.mkdir(path);
+  const writer = temporaryIn(path);
+  await Promise.all([writer.announce(), writer.announce()]);
+  await Deno.remove(path, { recursive: true });
+  await Deno.mkdir(path);
+  assertEquals(await temporaryIn(path).isAlive(writer.tag), undefined);
+  await writer.announce();
+  assertEquals(await temporaryIn(path).isAlive(writer.tag), true);
+  await writer.close();
+  assertEquals(await filesIn(path), []);
+});
+
+Deno.test("a writer whose lock cannot be made says so, and tries again", async () => {
+  await using directory = await tempDirectory();
+  const faulty = new FaultyFiles();
+  const writer = temporaryIn(directory.path, faulty.files);
+  faulty.arm(({ operation }) => operation === "lock" ? systemError("EIO") : undefined);
+  const failure = await writer.announce().catch((error: unknown) => error);
+  assert(failure instanceof Error && failure.message.includes("EIO"));
+  faulty.disarm();
+  await writer.announce();
+  await writer.close();
+  assertEquals([await filesIn(directory.path), faulty.locked], [[], []]);
+});
+
+Deno.test("where files cannot be locked, age alone tells", async () => {
+  for (const code of ["ENOLCK", "EOPNOTSUPP", "ENOSYS"]) {
+    await using directory = await tempDirectory();
+    const { path } = directory;
+    const faulty = new FaultyFiles();
+    faulty.arm(({ operation }) => operation === "lock" ? systemError(code) : undefined);
+    const writer = temporaryIn(path, faulty.files);
+    await writer.announce();
+    await put(writer.next(), 2 * HOUR);
+    await put(join(path, `${DEAD}-0.tmp`), HOUR / 2);
+    await put(join(path, `${OTHER}-0.tmp`), 2 * HOUR);
+    assertEquals(await writer.isAlive(DEAD), undefined);
+    assertEquals(await writer.sweep(never), 8192);
+    assertEquals((await filesIn(path)).filter((name) => name.startsWith(OTHER)), []);
+    assertEquals((await filesIn(path)).length, 2);
+    await writer.close();
+  }
+});
+
+Deno.test("abandoned bytes are those of writers that are gone, or are said to be", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const writer = temporaryIn(path);
+  await writer.announce();
+  await put(writer.next(), 0, 4096);
+  await put(join(path, `${DEAD}-0.tmp`), 0, 8192);
+  await put(join(path, `${OTHER}.lock`), 0, 0);
+  await put(join(path, `${OTHER}-0.tmp`), 0, 12_288);
+  const observer = temporaryIn(path);
+  assertEquals(await observer.abandonedBytes(new Set(), never), 8192 + 12_288);
+  assertEquals(await observer.abandonedBytes(new Set([writer.tag]), never), 4096 + 20_480);
+  await writer.close();
+});

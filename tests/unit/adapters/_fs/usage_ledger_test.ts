@@ -1,0 +1,165 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "@std/path";
+import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
+import {
+  leasedBytes,
+  type LedgerState,
+  UsageLedger,
+} from "../../../../adapters/_fs/usage_ledger.ts";
+import { systemClock } from "../../../../src/runtime/clock.ts";
+import { crc32 } from "../../../../src/runtime/checksum.ts";
+import { systemRandom } from "../../../../src/runtime/random.ts";
+import { ManualClock } from "../../../../src/testing/manual_clock.ts";
+import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
+import { tempDirectory } from "../../../support/temp_directory.ts";
+
+const STATE: LedgerState = {
+  used: 5,
+  granted: 7,
+  credited: 2,
+  replaced: 1,
+  leases: { "1-a": 3, "2-b": 4 },
+  countedAt: 1000,
+};
+
+function ledgerAt(path: string, files = hostFileSystem, clock = systemClock): UsageLedger {
+  return new UsageLedger({ files, path, mode: 0o600, clock, random: systemRandom });
+}
+
+const read = (ledger: UsageLedger) => ledger.update((state) => state);
+
+Deno.test("an account that nobody opened is unknown; what is written is read by others", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const [one, other] = [ledgerAt(path), ledgerAt(path)];
+  assertEquals(await read(one), undefined);
+  assertEquals(await one.update(() => STATE), STATE);
+  assertEquals(await read(other), STATE);
+  const shorter = { ...STATE, leases: {} };
+  await other.update((state) => state && { ...state, leases: {} });
+  assertEquals(await read(one), shorter);
+  assertEquals([one.isShared, leasedBytes(STATE)], [true, 7]);
+});
+
+Deno.test("an account that is left alone is not written", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const faulty = new FaultyFiles();
+  const ledger = ledgerAt(path, faulty.files);
+  await ledger.update(() => STATE);
+  faulty.arm(() => undefined);
+  await read(ledger);
+  await ledger.update(() => undefined);
+  assert(faulty.calls.every(({ operation }) => operation !== "lock.write"));
+  assertEquals(await read(ledger), STATE);
+});
+
+Deno.test("an account that is torn, damaged or foreign is unknown, and can be opened anew", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const ledger = ledgerAt(path);
+  await ledger.update(() => STATE);
+  const whole = await Deno.readFile(path);
+  // The last line feed may be missing: everything else is there.
+  const torn = Array.from({ length: whole.length - 1 }, (_, length) => whole.slice(0, length));
+  const flipped = Array.from(whole.slice(0, -1), (byte, i) => whole.with(i, byte ^ 1));
+  const texts = ["", "\n", "\n\n", "\n0\n", "0", "{}", "null\n", "hello\nworld\n", "\0".repeat(9)];
+  const foreign = [...texts.map((text) => new TextEncoder().encode(text)), new Uint8Array(5000)];
+  for (const bytes of [...torn, ...flipped, ...foreign]) {
+    await Deno.writeFile(path, bytes);
+    assertEquals(await read(ledger), undefined, new TextDecoder().decode(bytes));
+  }
+  assertEquals(await ledger.update((state) => state === undefined ? STATE : undefined), STATE);
+  assertEquals(await read(ledger), STATE);
+});
+
+Deno.test("what is said with the right checksum, but is no account, is unknown", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  for (const text of ["null", "{", "[]", '{"used":"5"}', '{"used":1}', "7", '"x"']) {
+    const checksum = crc32(new TextEncoder().encode(text)).toString(16);
+    await Deno.writeTextFile(path, `${text}\n${checksum}\n`);
+    assertEquals(await read(ledgerAt(path)), undefined, text);
+  }
+});
+
+Deno.test("of changes made at once by many ledgers none is lost", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const ledgers = Array.from({ length: 4 }, () => ledgerAt(path));
+  await ledgers[0]?.update(() => ({ ...STATE, used: 0 }));
+  const add = (state: LedgerState | undefined) => state && { ...state, used: state.used + 1 };
+  await Promise.all(
+    ledgers.flatMap((ledger) => Array.from({ length: 50 }, () => ledger.update(add))),
+  );
+  assertEquals((await read(ledgerAt(path)))?.used, 200);
+});
+
+Deno.test("changes of one ledger are made in their order", async () => {
+  await using directory = await tempDirectory();
+  const ledger = ledgerAt(join(directory.path, "usage.ledger"));
+  const seen: number[] = [];
+  await Promise.all(Array.from({ length: 20 }, (_, i) =>
+    ledger.update(() => {
+      seen.push(i);
+      return { ...STATE, used: i };
+    })));
+  assertEquals(seen, Array.from({ length: 20 }, (_, i) => i));
+});
+
+Deno.test("a change that fails costs itself alone, and leaves nothing locked", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const faulty = new FaultyFiles();
+  const ledger = ledgerAt(path, faulty.files);
+  await ledger.update(() => STATE);
+  for (const failing of ["lock", "lock.read", "lock.write"]) {
+    faulty.arm(({ operation }) => operation === failing ? systemError("EIO") : undefined);
+    await assertRejects(() => ledger.update(() => ({ ...STATE, used: 99 })), Error, "EIO");
+    faulty.disarm();
+    assertEquals([await read(ledger), faulty.locked], [STATE, []]);
+  }
+  await assertRejects(() => ledger.update(() => JSON.parse("{")), SyntaxError);
+  assertEquals([await read(ledger), faulty.locked], [STATE, []]);
+});
+
+Deno.test("a ledger that others hold is waited for, and given up in the end", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const clock = new ManualClock();
+  const faulty = new FaultyFiles();
+  const ledger = ledgerAt(path, faulty.files, clock);
+  await ledger.update(() => STATE);
+  {
+    using held = await hostFileSystem.lock(path, { create: true, mode: 0o600 });
+    assert(held !== undefined);
+    const waiting = ledger.update((state) => state);
+    await faulty.settled();
+    assertEquals(clock.pendingTimers, 1);
+    const failure = waiting.catch((error: unknown) => error);
+    for (let i = 0; i < 6; i++) {
+      await clock.advance(1000);
+      await faulty.settled();
+    }
+    const error = await failure;
+    assert(error instanceof Error && error.message.includes("held by others"), `${error}`);
+  }
+  assertEquals(clock.pendingTimers, 0);
+  const again = ledger.update((state) => state && { ...state, used: 6 });
+  assertEquals((await again)?.used, 6);
+});
+
+Deno.test("where files cannot be locked, each ledger has an account of its own", async () => {
+  for (const code of ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"]) {
+    await using directory = await tempDirectory();
+    const path = join(directory.path, "usage.ledger");
+    const faulty = new FaultyFiles();
+    faulty.arm(({ operation }) => operation === "lock" ? systemError(code) : undefined);
+    const [one, other] = [ledgerAt(path, faulty.files), ledgerAt(path, faulty.files)];
+    assertEquals(await read(one), undefined);
+    assertEquals(one.isShared, false);
+    await one.update(() => STATE);
+    assertEquals([await read(one), await read(other)], [STATE, undefined]);
+    assertEquals(faulty.failed.length, 2, "what cannot work is tried once");
+  }
+});

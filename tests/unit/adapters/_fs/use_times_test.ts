@@ -1,0 +1,162 @@
+import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
+import { ObjectPaths } from "../../../../adapters/_fs/object_paths.ts";
+import { UseTimes } from "../../../../adapters/_fs/use_times.ts";
+import type { ObjectKey } from "../../../../src/keys/object_key.ts";
+import { ManualClock } from "../../../../src/testing/manual_clock.ts";
+import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
+import { testKeys } from "../../../support/objects.ts";
+import { tempDirectory } from "../../../support/temp_directory.ts";
+
+const OLD = new Date(1_600_000_000_000);
+const keys = testKeys(5);
+
+interface Opened extends AsyncDisposable {
+  readonly times: UseTimes;
+  readonly clock: ManualClock;
+  readonly faulty: FaultyFiles;
+  readonly pathOf: (key: ObjectKey) => string;
+  /** When an object was used last, or `undefined` if that was long ago. */
+  readonly usedAt: (key: ObjectKey) => number | undefined;
+}
+
+async function open(present: readonly ObjectKey[] = keys): Promise<Opened> {
+  const directory = await tempDirectory();
+  const paths = new ObjectPaths({ basePath: directory.path, layout: "kvtier", shards: 0 });
+  const pathOf = (key: ObjectKey) => paths.pathOf(key);
+  for (const key of present) {
+    await Deno.writeFile(pathOf(key), new Uint8Array(1));
+    await Deno.utime(pathOf(key), OLD, OLD);
+  }
+  const clock = new ManualClock();
+  const faulty = new FaultyFiles();
+  const times = new UseTimes({ files: faulty.files, paths, clock });
+  const usedAt = (key: ObjectKey): number | undefined => {
+    const time = Deno.lstatSync(pathOf(key)).mtime?.getTime();
+    return time === OLD.getTime() ? undefined : time;
+  };
+  const dispose = async (): Promise<void> => {
+    await times.flush();
+    assertEquals(clock.pendingTimers, 0);
+    await directory[Symbol.asyncDispose]();
+  };
+  return { times, clock, faulty, pathOf, usedAt, [Symbol.asyncDispose]: dispose };
+}
+
+Deno.test("a use is noted later, the front of a chain as the youngest", async () => {
+  await using opened = await open();
+  const { times, clock, faulty, usedAt } = opened;
+  const start = Date.now();
+  times.lookedUp(keys, 4);
+  await clock.advance(999);
+  await faulty.settled();
+  assertEquals([faulty.calls.length, clock.pendingTimers], [0, 1]);
+  await clock.advance(1);
+  await faulty.settled();
+  const noted = keys.slice(0, 4).map(usedAt);
+  assert(noted.every((time) => time !== undefined));
+  const [first = 0] = noted;
+  assert(first >= start - 1 && first <= Date.now());
+  assertEquals(noted, [first, first - 10, first - 20, first - 30]);
+  assertEquals(opened.usedAt(keys[4] as ObjectKey), undefined);
+});
+
+Deno.test("a chain that was used a moment ago is not noted again, unless it got longer", async () => {
+  await using opened = await open();
+  const { times, clock, faulty } = opened;
+  times.lookedUp(keys, 3);
+  await clock.advance(1000);
+  await faulty.settled();
+  faulty.arm(() => undefined);
+  times.lookedUp(keys, 3);
+  times.lookedUp(keys, 2);
+  await clock.advance(1000);
+  await faulty.settled();
+  assertEquals(faulty.calls, []);
+  times.lookedUp(keys, 4);
+  await clock.advance(1000);
+  await faulty.settled();
+  assertEquals(faulty.calls.length, 4);
+  await clock.advance(60_000);
+  times.lookedUp(keys, 4);
+  await clock.advance(1000);
+  await faulty.settled();
+  assertEquals(faulty.calls.length, 8);
+});
+
+Deno.test("what a chain lacked gets the time of its place when it is stored", async () => {
+  await using opened = await open();
+  const { times, clock, faulty, usedAt } = opened;
+  times.lookedUp(keys, 0);
+  assert(keys.every((key) => times.isKnownToLack(key)));
+  times.stored(keys.slice(2).toReversed());
+  assert(!times.isKnownToLack(keys[4] as ObjectKey) && times.isKnownToLack(keys[0] as ObjectKey));
+  times.stored(testKeys(3, 100));
+  await clock.advance(1000);
+  await faulty.settled();
+  const [a = 0, b = 0, c = 0] = keys.slice(2).map(usedAt);
+  assertEquals([a - b, b - c], [10, 10]);
+  assertEquals(keys.slice(0, 2).map(usedAt), [undefined, undefined]);
+  assertEquals(faulty.calls.length, 3);
+});
+
+Deno.test("an object that left meanwhile costs nothing", async () => {
+  await using opened = await open(keys.slice(0, 2));
+  const { times, clock, faulty, usedAt } = opened;
+  times.lookedUp([...keys.slice(2), ...keys.slice(0, 2)], 5);
+  await clock.advance(1000);
+  await faulty.settled();
+  assert(keys.slice(0, 2).every((key) => usedAt(key) !== undefined));
+});
+
+Deno.test("what a link in the place of an object leads to keeps its time", async () => {
+  await using opened = await open([]);
+  const { times, pathOf } = opened;
+  const target = `${pathOf(keys[0] as ObjectKey)}.target`;
+  await Deno.writeFile(target, new Uint8Array(1));
+  await Deno.utime(target, OLD, OLD);
+  await Deno.symlink(target, pathOf(keys[0] as ObjectKey));
+  times.lookedUp(keys, 1);
+  await times.flush();
+  assertEquals(Deno.statSync(target).mtime, OLD);
+});
+
+Deno.test("where nothing can be written, nothing is noted after the first refusal", async () => {
+  for (const code of ["EROFS", "EACCES", "EPERM"]) {
+    await using opened = await open();
+    const { times, clock, faulty } = opened;
+    faulty.arm(() => systemError(code));
+    times.lookedUp(keys, 5);
+    await clock.advance(1000);
+    await faulty.settled();
+    assertLessOrEqual(faulty.calls.length, 2);
+    faulty.arm(() => undefined);
+    times.lookedUp(testKeys(5, 50), 5);
+    assertEquals(clock.pendingTimers, 0);
+  }
+});
+
+Deno.test("flush() writes down at once what waits", async () => {
+  await using opened = await open();
+  const { times, clock, usedAt } = opened;
+  times.lookedUp(keys, 5);
+  await times.flush();
+  assert(keys.every((key) => usedAt(key) !== undefined));
+  assertEquals(clock.pendingTimers, 0);
+});
+
+Deno.test("what waits is bounded", async () => {
+  await using opened = await open([]);
+  const { times, faulty } = opened;
+  const many = testKeys(20_000);
+  for (let i = 0; i < 8; i++) {
+    const part = many.slice(2500 * i, 2500 * (i + 1));
+    for (let repeat = 0; repeat < 20; repeat++) {
+      times.lookedUp(part, part.length);
+      // Others make room among what counts as fresh.
+      times.lookedUp([part[repeat] as ObjectKey], 1);
+    }
+  }
+  faulty.arm(() => systemError("ENOENT"));
+  await times.flush();
+  assertLessOrEqual(faulty.calls.length, 65_536 + 2500);
+});

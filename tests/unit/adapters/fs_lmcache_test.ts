@@ -1,0 +1,252 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { dirname, join } from "@std/path";
+import { ObjectKey } from "../../../src/keys/object_key.ts";
+import {
+  type AdapterError,
+  type AdapterObject,
+  concatParts,
+  ConfigError,
+  type L2Adapter,
+} from "../../../src/l2/adapter.ts";
+import { objectFilesIn, openFs, temporaryFilesIn } from "../../support/fs_adapter.ts";
+import { testKeys } from "../../support/objects.ts";
+import { tempDirectory } from "../../support/temp_directory.ts";
+
+const call = { signal: new AbortController().signal };
+const HASH = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+const PAYLOAD = Uint8Array.from({ length: 1000 }, (_, i) => i * 7);
+/** `LMC1`, and the CRC-32 of the payload as zlib computes it, little-endian. */
+const CHECKSUM = Uint8Array.fromHex("4c4d4331" + "ffd54a11");
+
+/** Keys, and where LMCache keeps their objects. */
+const FILES: readonly (readonly [string, ObjectKey])[] = [
+  [`llama@0x0000002a@0@${HASH}.data`, keyOf({ model: "llama", kvRank: 42 })],
+  [
+    `meta-llama-SEP-Llama-3.1@0x02010100@a@${HASH}.data`,
+    keyOf({ model: "meta-llama/Llama-3.1", kvRank: 0x02010100, objectGroup: 10 }),
+  ],
+  [`m@0x00000000@0@${HASH}@tenant.data`, keyOf({ model: "m", cacheSalt: "tenant" })],
+];
+
+function keyOf(fields: Partial<ObjectKey> & { model: string }): ObjectKey {
+  return new ObjectKey({ chunkHash: Uint8Array.fromHex(HASH), ...fields });
+}
+
+interface Opened extends AsyncDisposable {
+  readonly adapter: L2Adapter;
+  readonly path: string;
+  readonly errors: AdapterError[];
+}
+
+async function open(config: Record<string, unknown> = {}): Promise<Opened> {
+  const { path, [Symbol.asyncDispose]: remove } = await tempDirectory();
+  const errors: AdapterError[] = [];
+  const common = { base_path: path, file_layout: "lmcache", accept_unsealed: true };
+  const onError = (error: AdapterError) => void errors.push(error);
+  const adapter = await openFs({ ...common, ...config }, { onError });
+  const dispose = async (): Promise<void> => {
+    await adapter[Symbol.asyncDispose]();
+    await remove();
+  };
+  return { adapter, path, errors, [Symbol.asyncDispose]: dispose };
+}
+
+/** The bits of a load; what is loaded must be the payload. */
+async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
+  const rooms: AdapterObject[] = keys.map((key) => {
+    const parts = [new Uint8Array(300), new Uint8Array(700)];
+    return { key, parts, byteLength: 1000 };
+  });
+  const loaded = await adapter.load(rooms, call);
+  for (const { parts } of loaded.gather(rooms)) assertEquals(concatParts(parts), PAYLOAD);
+  return String(loaded);
+}
+
+async function store(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
+  const parts = [PAYLOAD.slice(0, 10), PAYLOAD.slice(10)];
+  const objects = keys.map((key) => ({ key, parts, byteLength: 1000 }));
+  const { stored, bytes } = await adapter.store(objects, call);
+  assertEquals(bytes, 1000 * stored.popcount());
+  return String(stored);
+}
+
+function unsealedOf(adapter: L2Adapter): unknown {
+  return adapter.reportStatus?.()["unsealed"];
+}
+
+function bytesOf(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  return concatParts(parts.map((part) => Uint8Array.from(part)));
+}
+
+const withChecksum = bytesOf(PAYLOAD, CHECKSUM);
+/** Where LMCache writes past the page cache, the checksum has a block of its own. */
+const inBlocks = bytesOf(withChecksum, new Uint8Array(4088));
+
+for (
+  const [what, bytes, checksum, status] of [
+    ["raw", PAYLOAD, "none", [1, 0]],
+    ["with a checksum", withChecksum, "none", [0, 1]],
+    ["with a checksum", withChecksum, "crc32", [0, 1]],
+    ["with a checksum in a block", inBlocks, "none", [0, 1]],
+    ["with a checksum in a block", inBlocks, "crc32", [0, 1]],
+  ] as const
+) {
+  for (const isDirect of [false, true]) {
+    const how = isDirect ? ", past the page cache" : "";
+    Deno.test(`a file of LMCache ${what} is read with checksum ${checksum}${how}`, async () => {
+      await using opened = await open({ checksum, use_odirect: isDirect });
+      const { adapter, path, errors } = opened;
+      for (const [name, key] of FILES) {
+        await Deno.writeFile(join(path, name), bytes);
+        const found = await adapter.lookupAndLock([key], { ...call, prefix: true });
+        assertEquals(String(found), "1");
+        adapter.unlock?.([key]);
+        assertEquals(await load(adapter, [key]), "1", name);
+      }
+      const [loadedUnchecked, loadedWithChecksum] = status.map((n) => 3 * n);
+      assertEquals(unsealedOf(adapter), { loadedUnchecked, loadedWithChecksum, damaged: 0 });
+      assertEquals(errors.filter(({ operation }) => operation !== "open"), []);
+    });
+  }
+}
+
+for (const [checksum, bytes] of [["none", PAYLOAD], ["crc32", withChecksum]] as const) {
+  Deno.test(`with checksum ${checksum}, a file that is written is LMCache's, byte by byte`, async () => {
+    await using opened = await open({ checksum });
+    const { adapter, path } = opened;
+    assertEquals(await store(adapter, FILES.map(([, key]) => key)), "111");
+    assertEquals(await objectFilesIn(path), FILES.map(([name]) => name).sort());
+    for (const [name] of FILES) assertEquals(await Deno.readFile(join(path, name)), bytes);
+    assertEquals(await load(adapter, FILES.map(([, key]) => key)), "111");
+    const listed = await Array.fromAsync(adapter.list?.(call) ?? []);
+    assertEquals(listed.map(({ key }) => key.id).sort(), FILES.map(([, key]) => key.id).sort());
+    assertEquals(new Set(listed.map(({ byteLength }) => byteLength)), new Set([1000]));
+    const usage = await adapter.usage?.(call);
+    assertEquals([usage?.objectCount, usage?.usedBytes], [3, 3000]);
+    const removed = await adapter.delete?.(FILES.map(([, key]) => key), call);
+    assertEquals([String(removed?.deleted), removed?.bytes], ["111", 3000]);
+    assertEquals([await objectFilesIn(path), await temporaryFilesIn(path)], [[], []]);
+  });
+}
+
+Deno.test("with shard_dirs, objects lie two levels deep, as LMCache spreads them", async () => {
+  await using opened = await open({ shard_dirs: true });
+  const [[name, key]] = FILES as [readonly [string, ObjectKey]];
+  assertEquals(await store(opened.adapter, [key]), "1");
+  assertEquals(await objectFilesIn(opened.path), [`0f/1e/${name}`]);
+  assertEquals(await load(opened.adapter, [key]), "1");
+  assertEquals((await Array.fromAsync(opened.adapter.list?.(call) ?? [])).length, 1);
+});
+
+for (
+  const [what, damage] of [
+    ["a byte of the payload", (bytes: Uint8Array) => bytes.with(500, 1)],
+    ["a byte of the checksum", (bytes: Uint8Array) => bytes.with(1004, ~(bytes[1004] ?? 0))],
+  ] as const
+) {
+  for (const checksum of ["none", "crc32"]) {
+    for (const whole of [withChecksum, inBlocks]) {
+      const name = `${whole.length} bytes, checksum ${checksum}`;
+      Deno.test(`${what} is damaged: a miss, told, and the file is removed (${name})`, async () => {
+        await using opened = await open({ checksum });
+        const { adapter, path, errors } = opened;
+        const [[name, key], [other, good]] = FILES as [(typeof FILES)[0], (typeof FILES)[0]];
+        await Deno.writeFile(join(path, name), Uint8Array.from(damage(whole)));
+        await Deno.writeFile(join(path, other), whole);
+        assertEquals(await load(adapter, [key, good]), "01");
+        assertEquals(await objectFilesIn(path), [other]);
+        assertEquals([errors.length, errors[0]?.operation], [1, "load"]);
+        const counted = { loadedUnchecked: 0, loadedWithChecksum: 1, damaged: 1 };
+        assertEquals(unsealedOf(adapter), counted);
+        assertEquals(await store(adapter, [key]), "1");
+        assertEquals(await load(adapter, [key]), "1");
+      });
+    }
+  }
+}
+
+Deno.test("a file without the checksum that is demanded is a miss, and stays", async () => {
+  await using opened = await open({ checksum: "crc32" });
+  const { adapter, path, errors } = opened;
+  const [[name, key]] = FILES as [(typeof FILES)[0]];
+  const foreign = bytesOf(PAYLOAD, new TextEncoder().encode("LMC2"), CHECKSUM.slice(4));
+  for (const bytes of [PAYLOAD, foreign, bytesOf(foreign, new Uint8Array(4088))]) {
+    await Deno.writeFile(join(path, name), bytes);
+    assertEquals(await load(adapter, [key]), "0");
+    assertEquals(await objectFilesIn(path), [name]);
+  }
+  assertEquals(errors, []);
+});
+
+Deno.test("a file of another length is a miss, and stays", async () => {
+  for (const checksum of ["none", "crc32"]) {
+    await using opened = await open({ checksum });
+    const { adapter, path, errors } = opened;
+    const [[name, key]] = FILES as [(typeof FILES)[0]];
+    for (const length of [0, 1, 999, 1001, 1004, 1007, 1009, 4096, 5095, 5097]) {
+      const bytes = new Uint8Array(length);
+      bytes.set(inBlocks.slice(0, length));
+      await Deno.writeFile(join(path, name), bytes);
+      assertEquals(await load(adapter, [key]), "0", `${length} bytes`);
+      assertEquals(await objectFilesIn(path), [name]);
+    }
+    assertEquals(errors, []);
+  }
+});
+
+Deno.test("an object whose name LMCache could not spell is stored under its digest", async () => {
+  await using opened = await open();
+  const { adapter, path } = opened;
+  const keys = [
+    keyOf({ model: "a-SEP-b" }),
+    keyOf({ model: "a/b" }),
+    keyOf({ model: "é".repeat(120) }),
+  ];
+  assertEquals(await store(adapter, keys), "111");
+  const names = await objectFilesIn(path);
+  assertEquals(names.filter((name) => name.startsWith("h-")).length, 2);
+  assertEquals(await load(adapter, keys), "111");
+});
+
+Deno.test("what LMCache has in the directory for itself is neither counted nor removed", async () => {
+  await using opened = await open();
+  const { adapter, path } = opened;
+  const [[name, key]] = FILES as [(typeof FILES)[0]];
+  await store(adapter, [key]);
+  const foreign = [`${name}.tmp`, `${name}~`, "tmp/x.tmp", "m@0x00000000@short.data"];
+  for (const file of foreign) {
+    await Deno.mkdir(dirname(join(path, file)), { recursive: true });
+    await Deno.writeFile(join(path, file), PAYLOAD);
+  }
+  assertEquals((await adapter.usage?.(call))?.objectCount, 1);
+  await adapter.delete?.([key], call);
+  for (const file of foreign) assert((await Deno.stat(join(path, file))).isFile);
+});
+
+Deno.test("files without a seal need consent, and files with one need none", async () => {
+  await using directory = await tempDirectory();
+  const base = { base_path: directory.path };
+  for (
+    const config of [
+      { ...base, file_layout: "lmcache" },
+      { ...base, file_layout: "lmcache", accept_unsealed: false },
+      { ...base, accept_unsealed: true },
+      { ...base, file_layout: "kvtier", accept_unsealed: true },
+    ]
+  ) {
+    const error = await assertRejects(() => openFs(config), ConfigError);
+    assertEquals(error.key, "accept_unsealed");
+  }
+  await using opened = await open();
+  assertEquals(opened.adapter.capabilities.unsealed, true);
+  await using sealed = await openFs(base);
+  assertEquals(sealed.capabilities.unsealed, undefined);
+});
+
+Deno.test("what was stored for LMCache is bounded too", async () => {
+  const capacity = 20 * 4096 / 2 ** 30;
+  await using opened = await open({ checksum: "crc32", max_capacity_gb: capacity });
+  const { adapter, path } = opened;
+  for (const key of testKeys(60)) assertEquals(await store(adapter, [key]), "1");
+  assert((await objectFilesIn(path)).length <= 20);
+});
