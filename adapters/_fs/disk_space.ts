@@ -320,7 +320,14 @@ export class DiskSpace {
         if (state.used > high * capacity) this.#inBackground(this.#evict(low * capacity));
         return true;
       }
-      if (watermark === undefined || bytes > capacity || signal.aborted) return false;
+      if (bytes > capacity || signal.aborted) return false;
+      if (watermark === undefined) {
+        // What was replaced may be enough, which only a count tells.
+        const isWorthACount = state.replaced + this.#replaced > 0;
+        if (!isWorthACount || this.#options.signal.aborted) return false;
+        await this.count();
+        continue;
+      }
       const target = Math.min(low * capacity, capacity - bytes);
       if (!(await this.#evict(target))) return false;
     }

@@ -409,9 +409,9 @@ export class FileStore implements L2Adapter {
         const files = this.#files;
         let isPublished = false;
         const onPublished = (): void => void (isPublished = true);
-        const file = { parts, tmpPath: ownPath, finalPath, mode, durability, onPublished };
+        const target = { tmpPath: ownPath, finalPath, mode, durability };
         try {
-          await publishFile({ files, ...file });
+          await publishFile({ files, parts, ...target, onPublished });
         } catch (error) {
           // What has its name takes its room, although it does not count as stored.
           if (!isPublished) this.#space.give(diskBytes);

@@ -3,7 +3,7 @@ import { statfs } from "node:fs/promises";
 
 /** A file that is being read. */
 export interface ReadableFile extends Disposable {
-  /** Reads bytes from `position` on; returns how many, 0 at the end. May be fewer than asked for. */
+  /** Reads bytes from `position` on; returns how many, maybe fewer than asked for, 0 at the end. */
   read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
   /** Whether the file ends at `position`. */
   endsAt(position: number): boolean;

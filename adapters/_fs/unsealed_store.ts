@@ -74,7 +74,7 @@ export class UnsealedStore implements L2Adapter {
     this.#files.unlock(keys);
   }
 
-  /** Reads each object; whether it has a checksum or not, only its length can be taken for granted. */
+  /** Reads each object; without a checksum, only its length can be taken for granted. */
   async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
     const { hasChecksum } = this.#options;
     if (hasChecksum) return await this.#loadChecked(objects, { signal });

@@ -246,9 +246,11 @@ for (
     assertEquals(await store(adapter, [key]), "0");
     await faulty.settled();
     assertEquals(
-      [...Deno.readDirSync(elsewhere.path)].map(({ name }) => name).filter((name) => {
-        return name.includes(".tmp") || name.includes(".data") || name === "now";
-      }),
+      (await Array.fromAsync(Deno.readDir(elsewhere.path))).map(({ name }) => name).filter(
+        (name) => {
+          return name.includes(".tmp") || name.includes(".data") || name === "now";
+        },
+      ),
       [],
     );
     assertGreater(errors.filter(({ operation }) => operation === "store").length, 0);
@@ -302,7 +304,7 @@ Deno.test("a base path that others can write to is refused, unless that is wante
   for (const mode of [0o777, 0o770, 0o707, 0o720, 0o702, 0o1777, 0o2770]) {
     await using directory = await tempDirectory();
     await Deno.chmod(directory.path, mode);
-    const config = { base_path: directory.path };
+    const config = { "base_path": directory.path };
     const error = await assertRejects(() => openFs(config), ConfigError);
     assertEquals(error.key, "base_path");
     assert(String(error.received).endsWith(mode.toString(8).padStart(4, "0")));

@@ -61,7 +61,8 @@ export class FaultyFiles {
 
   /** Resolves when no call is under way and none follows. */
   async settled(): Promise<void> {
-    for (let quiet = 0, seen = -1; quiet < 3;) {
+    let seen = -1;
+    for (let quiet = 0; quiet < 3;) {
       await new Promise<void>((resolve) => setImmediate(() => resolve()));
       quiet = this.#inFlight === 0 && this.calls.length === seen ? quiet + 1 : 0;
       seen = this.calls.length;

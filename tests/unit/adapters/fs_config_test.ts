@@ -8,43 +8,43 @@ import { tempDirectory } from "../../support/temp_directory.ts";
 
 /** Values that are right at the edge, for each option. */
 const GOOD: Record<string, readonly unknown[]> = {
-  base_path: ["x", "a b", "/abs", "./x", ".."],
-  relative_tmp_dir: ["tmp", "a/b", "./a", "a/../b"],
+  "base_path": ["x", "a b", "/abs", "./x", ".."],
+  "relative_tmp_dir": ["tmp", "a/b", "./a", "a/../b"],
   durability: ["none", "file", "full"],
-  max_capacity_gb: [0, 1e-6, 10, 2 ** 22],
+  "max_capacity_gb": [0, 1e-6, 10, 2 ** 22],
   eviction: [{}, { eviction_policy: "noop" }, { trigger_watermark: 1, eviction_ratio: 1 }],
-  disk_high_watermark: [0.001, 1],
-  disk_min_free_gb: [0, 2 ** 22],
-  recover_on_start: [true, false],
-  use_odirect: [true, false],
-  io_concurrency: [1, 24],
-  read_max_bytes_in_flight: [0, 1, 2 ** 40],
-  read_ahead_size: [1, 2 ** 20],
-  shard_dirs: [true, false],
-  file_layout: ["kvtier", "lmcache"],
-  accept_unsealed: [true, false],
+  "disk_high_watermark": [0.001, 1],
+  "disk_min_free_gb": [0, 2 ** 22],
+  "recover_on_start": [true, false],
+  "use_odirect": [true, false],
+  "io_concurrency": [1, 24],
+  "read_max_bytes_in_flight": [0, 1, 2 ** 40],
+  "read_ahead_size": [1, 2 ** 20],
+  "shard_dirs": [true, false],
+  "file_layout": ["kvtier", "lmcache"],
+  "accept_unsealed": [true, false],
   checksum: ["none", "crc32"],
-  allow_shared_group: [true, false],
+  "allow_shared_group": [true, false],
 };
 
 /** Values that are wrong, and for each the key that the error must name. */
 const WRONG: Record<string, readonly unknown[]> = {
-  base_path: ["", "  ", 1, null, true, ["x"]],
-  relative_tmp_dir: ["", " ", ".", "..", "/abs", "../x", "a/../..", 1, null],
+  "base_path": ["", "  ", 1, null, true, ["x"]],
+  "relative_tmp_dir": ["", " ", ".", "..", "/abs", "../x", "a/../..", 1, null],
   durability: ["always", "", 1, null, "None"],
-  max_capacity_gb: [-1, -0.001, 2 ** 22 + 1, Infinity, NaN, "10", null],
-  disk_high_watermark: [0, -0.1, 1.01, "0.9", null, NaN],
-  disk_min_free_gb: [-1, 2 ** 22 + 1, "1", null],
-  recover_on_start: [0, 1, "true", null],
-  use_odirect: [0, "false", null],
-  io_concurrency: [0, 25, 1.5, -1, "8", null],
-  read_max_bytes_in_flight: [-1, 0.5, 2 ** 60, "1", null],
-  read_ahead_size: [0, -1, 1.5, "1", null],
-  shard_dirs: [1, "true", null],
-  file_layout: ["raw", "", 1, null],
-  accept_unsealed: [1, "true", null],
+  "max_capacity_gb": [-1, -0.001, 2 ** 22 + 1, Infinity, NaN, "10", null],
+  "disk_high_watermark": [0, -0.1, 1.01, "0.9", null, NaN],
+  "disk_min_free_gb": [-1, 2 ** 22 + 1, "1", null],
+  "recover_on_start": [0, 1, "true", null],
+  "use_odirect": [0, "false", null],
+  "io_concurrency": [0, 25, 1.5, -1, "8", null],
+  "read_max_bytes_in_flight": [-1, 0.5, 2 ** 60, "1", null],
+  "read_ahead_size": [0, -1, 1.5, "1", null],
+  "shard_dirs": [1, "true", null],
+  "file_layout": ["raw", "", 1, null],
+  "accept_unsealed": [1, "true", null],
   checksum: ["crc32c", "", 0, null, true],
-  allow_shared_group: [1, "true", null],
+  "allow_shared_group": [1, "true", null],
 };
 
 const WRONG_EVICTION: readonly (readonly [unknown, string])[] = [
@@ -151,7 +151,7 @@ Deno.test("limits by the disk need a permission, and the error says which", asyn
 
 Deno.test("limits by the disk work with the real disk", async () => {
   await using directory = await tempDirectory();
-  const config = { base_path: directory.path, disk_high_watermark: 1, disk_min_free_gb: 0 };
+  const config = { "base_path": directory.path, "disk_high_watermark": 1, "disk_min_free_gb": 0 };
   await using adapter = await openFs({ ...config, max_capacity_gb: 0 });
   assertEquals(adapter.capabilities.evicts, true);
   await assertRejects(() => openFs({ ...config, disk_min_free_gb: -1 }), ConfigError);

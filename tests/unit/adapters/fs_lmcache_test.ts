@@ -41,7 +41,7 @@ interface Opened extends AsyncDisposable {
 async function open(config: Record<string, unknown> = {}): Promise<Opened> {
   const { path, [Symbol.asyncDispose]: remove } = await tempDirectory();
   const errors: AdapterError[] = [];
-  const common = { base_path: path, file_layout: "lmcache", accept_unsealed: true };
+  const common = { "base_path": path, "file_layout": "lmcache", "accept_unsealed": true };
   const onError = (error: AdapterError) => void errors.push(error);
   const adapter = await openFs({ ...common, ...config }, { onError });
   const dispose = async (): Promise<void> => {
@@ -225,7 +225,7 @@ Deno.test("what LMCache has in the directory for itself is neither counted nor r
 
 Deno.test("files without a seal need consent, and files with one need none", async () => {
   await using directory = await tempDirectory();
-  const base = { base_path: directory.path };
+  const base = { "base_path": directory.path };
   for (
     const config of [
       { ...base, file_layout: "lmcache" },

@@ -108,12 +108,14 @@ Deno.test("idle() waits for what runs and for what waits", async () => {
   const slots = new IoSlots({ operations: 1, bytes: 1 });
   await slots.idle();
   const gate = new Gate();
-  const all = slots.forEach([1, 2], self, gate.run);
+  const all = Promise.all([[1, 2], [3]].map((each) => slots.forEach(each, self, gate.run)));
   let isIdle = false;
   const idle = slots.idle().then(() => isIdle = true);
   await turn();
   await gate.end(1);
-  assertEquals([isIdle, gate.started], [false, [1, 2]]);
+  assertEquals([isIdle, gate.started], [false, [1, 3]]);
+  await gate.end(3);
+  assertEquals([isIdle, gate.started], [false, [1, 3, 2]]);
   await gate.end(2);
   await Promise.all([all, idle]);
   assert(isIdle);

@@ -104,7 +104,8 @@ Deno.test("what others put there stays, whatever its name and age", async () => 
   await Deno.mkdir(join(path, `${DEAD}-1.tmp`));
   await Deno.symlink("/etc/passwd", join(path, `${DEAD}-2.tmp`));
   assertEquals((await sweep(path)).freed, 0);
-  const left = [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+  const entries = await Array.fromAsync(Deno.readDir(path));
+  const left = entries.map(({ name }) => name).sort();
   assertEquals(left, [...names, `${DEAD}-1.tmp`, `${DEAD}-2.tmp`].sort());
 });
 
@@ -126,10 +127,10 @@ Deno.test("thousands of files that were left behind go, those of the living amon
   const writer = temporaryIn(path);
   await writer.announce();
   const own = Array.from({ length: 5 }, () => writer.next());
-  for (const file of own) Deno.writeFileSync(file, new Uint8Array(1));
-  Deno.writeFileSync(join(path, `${DEAD}.lock`), new Uint8Array());
+  for (const file of own) await Deno.writeFile(file, new Uint8Array(1));
+  await Deno.writeFile(join(path, `${DEAD}.lock`), new Uint8Array());
   for (let i = 0; i < 3000; i++) {
-    Deno.writeFileSync(join(path, `${DEAD}-${i.toString(36)}.tmp`), new Uint8Array(1));
+    await Deno.writeFile(join(path, `${DEAD}-${i.toString(36)}.tmp`), new Uint8Array(1));
   }
   const sweeper = temporaryIn(path);
   await sweeper.sweep(never);

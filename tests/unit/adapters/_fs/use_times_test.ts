@@ -117,7 +117,7 @@ Deno.test("what a link in the place of an object leads to keeps its time", async
   await Deno.symlink(target, pathOf(keys[0] as ObjectKey));
   times.lookedUp(keys, 1);
   await times.flush();
-  assertEquals(Deno.statSync(target).mtime, OLD);
+  assertEquals((await Deno.stat(target)).mtime, OLD);
 });
 
 Deno.test("where nothing can be written, nothing is noted after the first refusal", async () => {
