@@ -19,7 +19,7 @@ import { LabProgram } from "./lab/program.ts";
 
 // deno test -A tests/fault/capacity_test.ts -- [--runs SECONDS_A_CASE] [--seed S]
 
-const { numRuns: SECONDS, seed = Date.now() % 1_000_000 } = runs(2);
+const { numRuns: SECONDS, seed = Date.now() % 1_000_000 } = runs(3);
 const CAPACITY = Math.floor(0.02 * 2 ** 30);
 const WRITERS = 4;
 const PAYLOAD_BYTES = 2 ** 16;

@@ -1,3 +1,4 @@
+import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
 import { assert, assertEquals } from "@std/assert";
 import { measure, type MeasureOptions } from "../../bench/l2/measure.ts";
 import { KvtierTarget } from "../../bench/l2/kvtier_target.ts";
@@ -199,17 +200,19 @@ Deno.test("bench l2: the plain loop and the adapter keep what they are given", a
   assertEquals(left, []);
 });
 
-Deno.test("bench l2: an object's seal lies directly behind its payload", async () => {
+Deno.test("bench l2: an object's seal lies directly behind its payload, as in the cache's blocks", async () => {
   const target = new MapTarget();
   await measure([target], SHAPE, { ...OPTIONS, rounds: 1, warmupRounds: 0 });
-  const { sources, loaded } = target.rounds[0]?.buffers ?? { sources: [], loaded: [] };
-  assertEquals(sources.length, 12);
-  for (const { payload, parts } of [...sources, ...loaded]) {
-    assertEquals(parts.length, 2);
-    const [head, tail] = parts;
-    assertEquals(head, payload);
-    assert(head?.buffer === tail?.buffer);
-    assertEquals(tail?.byteOffset, payload.byteOffset + payload.byteLength);
+  const buffers = target.rounds[0]?.buffers;
+  assertEquals(buffers?.sources.length, 12);
+  for (const room of [buffers?.sources, buffers?.loaded, buffers?.aligned]) {
+    for (const { payload, parts } of room ?? []) {
+      const [whole] = parts;
+      assertEquals(parts.length, 1);
+      assert(whole?.buffer === payload.buffer);
+      assertEquals(whole?.byteOffset, payload.byteOffset);
+      assertEquals(whole?.byteLength, payload.byteLength + TRAILER_BYTES);
+    }
   }
 });
 
