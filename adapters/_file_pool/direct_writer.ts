@@ -1,5 +1,3 @@
-/// <reference no-default-lib="true" />
-/// <reference lib="deno.worker" />
 import * as nodeFs from "node:fs";
 
 /** Bytes to write past the page cache; all numbers but `from` are multiples of a page. */
@@ -53,19 +51,26 @@ function close(path: string): void {
   if (file !== undefined) nodeFs.closeSync(file);
 }
 
-self.onmessage = ({ data }: MessageEvent<WriteRequest | CloseRequest>) => {
+/** What a worker has of its own; the types of the package are those of a program. */
+const worker = globalThis as unknown as {
+  onmessage: (event: MessageEvent<WriteRequest | CloseRequest>) => void;
+  postMessage(message: unknown): void;
+  close(): void;
+};
+
+worker.onmessage = ({ data }: MessageEvent<WriteRequest | CloseRequest>) => {
   if ("close" in data) {
     if (data.close !== null) return close(data.close);
     for (const path of [...files.keys()]) close(path);
-    self.postMessage("closed");
-    return self.close();
+    worker.postMessage("closed");
+    return worker.close();
   }
   const { id } = data;
   try {
     write(data);
-    self.postMessage({ id });
+    worker.postMessage({ id });
   } catch (error) {
     const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
-    self.postMessage({ id, error: error instanceof Error ? error.message : String(error), code });
+    worker.postMessage({ id, error: error instanceof Error ? error.message : String(error), code });
   }
 };

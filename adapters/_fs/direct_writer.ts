@@ -1,5 +1,3 @@
-/// <reference no-default-lib="true" />
-/// <reference lib="deno.worker" />
 import * as nodeFs from "node:fs";
 
 /** What the worker can be asked to do with a file. */
@@ -45,7 +43,13 @@ function run(request: WriteRequest): number {
   }
 }
 
-self.onmessage = (
+/** What a worker has of its own; the types of the package are those of a program. */
+const worker = globalThis as unknown as {
+  onmessage: (event: MessageEvent<{ id: number; request: WriteRequest }>) => void;
+  postMessage(message: unknown): void;
+};
+
+worker.onmessage = (
   { data: { id, request } }: MessageEvent<{ id: number; request: WriteRequest }>,
 ) => {
   let reply: WriteReply;
@@ -55,5 +59,5 @@ self.onmessage = (
     const code = error instanceof Error && "code" in error ? String(error.code) : undefined;
     reply = { error: error instanceof Error ? error.message : String(error), code };
   }
-  self.postMessage({ id, ...reply });
+  worker.postMessage({ id, ...reply });
 };
