@@ -125,8 +125,10 @@ export class ObjectLoader {
       const left = plan.cells.filter(isLeft);
       if (left.length === 0 || request.isPublished) return absent;
       const again = await this.#search(request, left, { ...options, isPatient: true });
-      for (const cell of left) if (again.isAbsent(cell)) absent.add(cell);
-      return absent.union(new Set(left));
+      const gone = left.filter((cell) => again.isAbsent(cell));
+      // Without those that turned out to be nowhere, the others may serve a shorter prefix.
+      for (const cell of gone.length > 0 ? gone : left) absent.add(cell);
+      return absent;
     } finally {
       for (const cell of cells) landed(cell, absent.has(cell) ? "absent" : "unknown");
     }
