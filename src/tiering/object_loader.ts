@@ -126,9 +126,10 @@ export class ObjectLoader {
       if (left.length === 0 || request.isPublished) return absent;
       const again = await this.#search(request, left, { ...options, isPatient: true });
       const gone = left.filter((cell) => again.isAbsent(cell));
-      // Without those that turned out to be nowhere, the others may serve a shorter prefix.
-      for (const cell of gone.length > 0 ? gone : left) absent.add(cell);
-      return absent;
+      for (const cell of gone) absent.add(cell);
+      // Without those that turned out to be nowhere, the others may serve a shorter prefix. If there
+      // are none, this request gives them up, which says nothing to those who wait for them.
+      return gone.length > 0 ? absent : absent.union(new Set(left));
     } finally {
       for (const cell of cells) landed(cell, absent.has(cell) ? "absent" : "unknown");
     }

@@ -656,22 +656,33 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   }),
 });
 
+const everything = { held: [...KEYS.keys()], damaged: [], gone: [] };
+const warmed = (length: number, windows: Start["windows"], copies = 1): Plan["steps"][number] => {
+  const start = { chain: 0, length, windows, deadlineMs: null, isWarm: true, copies };
+  return [{ do: "start", start }, 0];
+};
 /** Once, who waited for an object that was tried in vain with others gave up the object, too. */
 const inVain: Plan = {
   adapters: [
     { held: [0, 1, 2, 3, 12, 14, 15], damaged: [], gone: [3], lookup: "answer", load: 150 },
-    { held: [...KEYS.keys()], damaged: [], gone: [], lookup: "answer", load: "reject" },
+    { ...everything, lookup: "answer", load: "reject" },
   ],
   capacity: 6,
   isRetaining: false,
-  steps: [4, 1].map((length) => {
-    const windows = length === 4 ? [null, 2] : [null];
-    const start = { chain: 0, length, windows, deadlineMs: null, isWarm: true, copies: 1 };
-    return [{ do: "start", start }, 0];
-  }),
+  steps: [warmed(4, [null, 2]), warmed(1, [null])],
+};
+/** So did who waited for one that the request which was loading it needed no more. */
+const unneeded: Plan = {
+  adapters: [
+    { ...everything, lookup: 60, load: "reject" },
+    { ...everything, gone: [0], lookup: "answer", load: 150 },
+  ],
+  capacity: 6,
+  isRetaining: false,
+  steps: [warmed(3, [null, null]), warmed(3, [1], 3)],
 };
 
 Deno.test("PrefetchController serves what there is, whatever the adapters do", async () => {
-  const examples: [Plan][] = [[inVain]];
+  const examples: [Plan][] = [[inVain], [unneeded]];
   await fc.assert(fc.asyncProperty(plan, run), { ...runs(10_000), examples });
 });
