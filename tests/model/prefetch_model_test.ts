@@ -681,8 +681,24 @@ const unneeded: Plan = {
   isRetaining: false,
   steps: [warmed(3, [null, null]), warmed(3, [1], 3)],
 };
+/** So did who came when an object was barred no more that somebody had found to be. */
+const barredBefore: Plan = {
+  adapters: [
+    { ...everything, lookup: 1, load: "reject" },
+    { ...everything, lookup: "answer", load: "answer" },
+  ],
+  capacity: 6,
+  isRetaining: false,
+  steps: [
+    warmed(1, [null]),
+    [{ do: "bar", keys: [0] }, 0],
+    [{ do: "drain", adapter: 0 }, 60],
+    [{ do: "bar", keys: [] }, 0],
+    warmed(1, [null]),
+  ],
+};
 
 Deno.test("PrefetchController serves what there is, whatever the adapters do", async () => {
-  const examples: [Plan][] = [[inVain], [unneeded]];
+  const examples: [Plan][] = [[inVain], [unneeded], [barredBefore]];
   await fc.assert(fc.asyncProperty(plan, run), { ...runs(10_000), examples });
 });
