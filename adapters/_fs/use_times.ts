@@ -1,5 +1,5 @@
 import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
-import { isReadOnly } from "./errno.ts";
+import { isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 

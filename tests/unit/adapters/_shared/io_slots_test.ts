@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as fc from "fast-check";
-import { IoSlots } from "../../../../adapters/_fs/io_slots.ts";
+import { IoSlots } from "../../../../adapters/_shared/io_slots.ts";
 import { runs } from "../../../support/runs.ts";
 
 /** Work that ends when it is told to. */
