@@ -32,6 +32,7 @@ import {
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
+import { forgetOldest } from "./forget_oldest.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { type Durability, publishFile } from "./publish_file.ts";
@@ -504,11 +505,7 @@ export class FileStore implements L2Adapter {
 
   #suspect({ id }: ObjectKey): void {
     this.#suspects.add(id);
-    if (this.#suspects.size <= MOST_SUSPECTS) return;
-    for (const oldest of this.#suspects) {
-      this.#suspects.delete(oldest);
-      return;
-    }
+    forgetOldest(this.#suspects, MOST_SUSPECTS);
   }
 
   async #makeTemporary(): Promise<void> {
@@ -520,14 +517,10 @@ export class FileStore implements L2Adapter {
   }
 
   async #makeShard(path: string): Promise<void> {
-    const { files, paths: { basePath }, durability } = this.#options;
-    if (path !== basePath) {
-      await this.#makeDirectory(path);
-      if (durability === "full") {
-        for (let at = dirname(path); at.length >= basePath.length; at = dirname(at)) {
-          await files.syncDirectory(at);
-        }
-      }
+    const { files, durability } = this.#options;
+    const made = await this.#makeDirectory(path);
+    if (durability === "full") {
+      for (const step of made) await files.syncDirectory(dirname(step));
     }
     this.#made.add(path);
   }
@@ -545,7 +538,8 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  async #makeDirectory(path: string): Promise<void> {
+  /** Makes a directory below the base directory; the steps that lead there. */
+  async #makeDirectory(path: string): Promise<readonly string[]> {
     const { files, paths: { basePath }, isGroupShared } = this.#options;
     const mode = this.#directoryMode;
     const steps: string[] = [];
@@ -559,6 +553,7 @@ export class FileStore implements L2Adapter {
       // What the group may do, the process may have been told to deny (umask).
       if (isGroupShared) await files.chmod(step, mode).catch(() => {});
     }
+    return steps;
   }
 
   async #startDirect(): Promise<void> {

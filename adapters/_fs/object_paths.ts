@@ -2,8 +2,14 @@ import {
   decodeFileName,
   encodeFileName,
   isHashedFileName,
-  ObjectKey,
+  type ObjectKey,
 } from "../../src/l2/adapter.ts";
+import {
+  hashedFileName,
+  MAX_FILE_NAME_BYTES,
+  parseName,
+  spellName,
+} from "../../src/keys/key_codec.ts";
 
 /** How objects are named and where they lie. */
 export type FileLayout = "kvtier" | "lmcache";
@@ -11,8 +17,6 @@ export type FileLayout = "kvtier" | "lmcache";
 /** What the name of a file says about it: its key, that the key stands in the file, or nothing. */
 export type NamedObject = { readonly key: ObjectKey } | "key-in-file" | null;
 
-const SUFFIX = ".data";
-const MAX_NAME_BYTES = 255;
 const encoder = new TextEncoder();
 
 /**
@@ -53,9 +57,9 @@ export class ObjectPaths {
     if (this.#layout === "kvtier") return encodeFileName(key);
     const name = lmcacheName(key);
     // Where their name would be too long, or would name another key too, ours is used.
-    const isFaithful = encoder.encode(name).length <= MAX_NAME_BYTES &&
+    const isFaithful = encoder.encode(name).length <= MAX_FILE_NAME_BYTES &&
       decodeLmcacheName(name)?.equals(key) === true;
-    return isFaithful ? name : `h-${key.digest.toHex()}${SUFFIX}`;
+    return isFaithful ? name : hashedFileName(key);
   }
 
   /** What the name of a file that lies in `directory` says about it. */
@@ -83,30 +87,13 @@ export class ObjectPaths {
   }
 }
 
-// `<model>@0x<rank>@<group>@<hash>[@<salt>].data`, with `-SEP-` for every `/` of the model.
+// `-SEP-` stands for every `/` of the model; nothing else is escaped.
 function lmcacheName(key: ObjectKey): string {
-  const rank = key.kvRank.toString(16).padStart(8, "0");
-  const salt = key.cacheSalt === "" ? "" : `@${key.cacheSalt}`;
-  const model = key.model.replaceAll("/", "-SEP-");
-  return `${model}@0x${rank}@${key.objectGroup.toString(16)}@${key.chunkHashHex}${salt}${SUFFIX}`;
+  return spellName(key, key.model.replaceAll("/", "-SEP-"), key.cacheSalt);
 }
 
 function decodeLmcacheName(name: string): ObjectKey | null {
-  if (!name.endsWith(SUFFIX)) return null;
-  const fields = name.slice(0, -SUFFIX.length).split("@");
-  const [model = "", rank = "", group = "", hash = "", salt] = fields;
-  if (fields.length < 4 || fields.length > 5 || salt === "") return null;
-  if (!/^0x[0-9a-f]{8}$/.test(rank) || !/^(0|[1-9a-f][0-9a-f]{0,7})$/.test(group)) return null;
-  if (!/^[0-9a-f]{64}$/.test(hash)) return null;
-  try {
-    return new ObjectKey({
-      chunkHash: Uint8Array.fromHex(hash),
-      model: model.replaceAll("-SEP-", "/"),
-      kvRank: parseInt(rank, 16),
-      objectGroup: parseInt(group, 16),
-      cacheSalt: salt ?? "",
-    });
-  } catch {
-    return null;
-  }
+  const readText = (text: string, field: "model" | "salt"): string =>
+    field === "model" ? text.replaceAll("-SEP-", "/") : text;
+  return parseName(name, readText, lmcacheName);
 }

@@ -1,6 +1,7 @@
 import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
 import { isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
+import { forgetOldest } from "./forget_oldest.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
 /** Objects used again within this time need not be noted again, in milliseconds. */
@@ -137,9 +138,5 @@ function* notesOf(uses: readonly Use[]): Generator<readonly [ObjectKey, number],
 function remember<Value>(entries: Map<string, Value>, id: string, value: Value): void {
   entries.delete(id);
   entries.set(id, value);
-  if (entries.size <= MOST_REMEMBERED) return;
-  for (const oldest of entries.keys()) {
-    entries.delete(oldest);
-    return;
-  }
+  forgetOldest(entries, MOST_REMEMBERED);
 }

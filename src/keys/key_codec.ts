@@ -3,11 +3,12 @@ import { ObjectKey } from "./object_key.ts";
 /** Longest name that {@linkcode encodeFileName} returns, in bytes; what file systems allow. */
 export const MAX_FILE_NAME_BYTES = 255;
 
+const SUFFIX = ".data";
 const encoder = new TextEncoder();
 // A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** What every spelled name has beside model, group and salt. */
-const FIXED_NAME_BYTES = "@0x".length + 8 + "@".length + "@".length + 64 + ".data".length;
+const FIXED_NAME_BYTES = "@0x".length + 8 + "@".length + "@".length + 64 + SUFFIX.length;
 const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
 
 /**
@@ -16,11 +17,20 @@ const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
  * that is longer than {@linkcode MAX_FILE_NAME_BYTES}. ASCII, and different for different keys.
  */
 export function encodeFileName(key: ObjectKey): string {
+  const name = spellName(key, escapeModel(key.model), escapeSalt(key.cacheSalt));
+  return name.length <= MAX_FILE_NAME_BYTES ? name : hashedFileName(key);
+}
+
+/** The name of a key whose model and salt are written as `model` and `salt`. */
+export function spellName(key: ObjectKey, model: string, salt: string): string {
   const rank = key.kvRank.toString(16).padStart(8, "0");
   const group = key.objectGroup.toString(16);
-  const salt = key.cacheSalt === "" ? "" : `@${escapeSalt(key.cacheSalt)}`;
-  const name = `${escapeModel(key.model)}@0x${rank}@${group}@${key.chunkHashHex}${salt}.data`;
-  return name.length <= MAX_FILE_NAME_BYTES ? name : `h-${key.digest.toHex()}.data`;
+  return `${model}@0x${rank}@${group}@${key.chunkHashHex}${salt === "" ? "" : `@${salt}`}${SUFFIX}`;
+}
+
+/** The name of a key that cannot be spelled: the object itself says which key it is. */
+export function hashedFileName(key: ObjectKey): string {
+  return `h-${key.digest.toHex()}${SUFFIX}`;
 }
 
 /** Whether a name holds a digest, so that the key must be read from the object itself. */
@@ -42,8 +52,22 @@ export function hasHashedFileName(key: ObjectKey): boolean {
  * @returns `null` if the name is none that {@linkcode encodeFileName} makes of a key's fields.
  */
 export function decodeFileName(name: string): ObjectKey | null {
-  if (name.length > MAX_FILE_NAME_BYTES || !name.endsWith(".data")) return null;
-  const fields = name.slice(0, -".data".length).split("@");
+  if (name.length > MAX_FILE_NAME_BYTES) return null;
+  return parseName(name, unescapeText, encodeFileName);
+}
+
+/**
+ * The key that a name spells whose model and salt are read by `readText`.
+ *
+ * @returns `null` if there is none, or if `spell` names it otherwise: one key has one name.
+ */
+export function parseName(
+  name: string,
+  readText: (text: string, field: "model" | "salt") => string,
+  spell: (key: ObjectKey) => string,
+): ObjectKey | null {
+  if (!name.endsWith(SUFFIX)) return null;
+  const fields = name.slice(0, -SUFFIX.length).split("@");
   const [model = "", rank = "", group = "", hash = "", salt = ""] = fields;
   if (fields.length < 4 || fields.length > 5) return null;
   if (!/^0x[0-9a-f]{8}$/.test(rank) || !/^[0-9a-f]{1,8}$/.test(group)) return null;
@@ -51,13 +75,12 @@ export function decodeFileName(name: string): ObjectKey | null {
   try {
     const key = new ObjectKey({
       chunkHash: Uint8Array.fromHex(hash),
-      model: unescapeText(model),
+      model: readText(model, "model"),
       kvRank: parseInt(rank, 16),
       objectGroup: parseInt(group, 16),
-      cacheSalt: unescapeText(salt),
+      cacheSalt: readText(salt, "salt"),
     });
-    // One key has one name: another spelling of it is not ours.
-    return encodeFileName(key) === name ? key : null;
+    return spell(key) === name ? key : null;
   } catch {
     return null;
   }

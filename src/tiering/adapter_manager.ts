@@ -7,14 +7,15 @@ import type {
 import type { ObjectKey } from "../keys/object_key.ts";
 import { parseAdapterConfig } from "../l2/adapter_config.ts";
 import { AdapterError, ConfigError } from "../l2/adapter_error.ts";
-import {
+import type {
   AdapterGuard,
-  type AdapterState,
-  type AdapterTimeouts,
-  type GuardListener,
+  AdapterState,
+  AdapterTimeouts,
+  GuardListener,
 } from "../l2/adapter_guard.ts";
 import type { AdapterRegistry } from "../l2/adapter_registry.ts";
 import type { BreakerOptions } from "../l2/circuit_breaker.ts";
+import { openGuarded } from "../l2/open_guarded.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
@@ -142,22 +143,16 @@ export class AdapterManager {
   async add(checked: CheckedConfig): Promise<number> {
     const { module, values, eviction } = checked;
     const { clock, timeouts, breaker, adapters, l1Memory, listenerOf } = this.#options;
-    const early: AdapterError[] = [];
-    const opened: { guard?: AdapterGuard } = {};
-    const environment: AdapterEnvironment = {
-      clock,
-      signal: this.#closing.signal,
-      l1Memory: l1Memory(),
-      onError: (error) => {
-        if (opened.guard === undefined) early.push(error);
-        else opened.guard.reportError(error);
-      },
-    };
-    const adapter = await this.#open(module, values, environment);
-    const id = this.#nextId++;
-    const guard = new AdapterGuard(adapter, { id, type: module.type, clock, timeouts, breaker });
-    opened.guard = guard;
-    for (const error of early) guard.reportError(error);
+    const guard = await openGuarded(
+      (onError) =>
+        this.#open(module, values, {
+          clock,
+          signal: this.#closing.signal,
+          l1Memory: l1Memory(),
+          onError,
+        }),
+      { id: this.#nextId++, type: module.type, clock, timeouts, breaker },
+    );
     if (this.#stopping.signal.aborted) {
       await guard.close();
       throw this.#stopping.signal.reason;
@@ -165,7 +160,7 @@ export class AdapterManager {
     guard.addListener(listenerOf(guard));
     this.#options.eviction.attach(guard, eviction);
     adapters.add(guard);
-    return id;
+    return guard.id;
   }
 
   /**

@@ -242,12 +242,6 @@ export class StoreController implements L1Listener, Disposable {
     return promise;
   }
 
-  /** Takes everything that waits for an adapter out of its queue. */
-  abandon(guard: AdapterGuard): void {
-    const lane = this.#lanes.get(guard);
-    if (lane !== undefined) this.#close(lane);
-  }
-
   /** Counters now. */
   reportStatus(): StoreStatus {
     const { policy, whenFull } = this.#options;

@@ -3,7 +3,8 @@ import { sha256 } from "../../src/runtime/digest.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import { median, percentile, type Row, time } from "./rows.ts";
+import { type Row, time } from "./rows.ts";
+import { median, percentile } from "./statistics.ts";
 
 const MIB = 2 ** 20;
 const ROUNDS = 7;

@@ -2,7 +2,8 @@ import { join } from "@std/path";
 import { type MemoryDevice, TieredCache } from "../../mod.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 import { sha256 } from "../../src/runtime/digest.ts";
-import { median, type Row, time } from "./rows.ts";
+import { type Row, time } from "./rows.ts";
+import { median } from "./statistics.ts";
 
 const MIB = 2 ** 20;
 const TOTAL_BYTES = 96 * MIB;

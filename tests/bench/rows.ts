@@ -14,17 +14,6 @@ export interface Row {
   readonly ofLimit?: number;
 }
 
-/** The value in the middle. */
-export function median(values: readonly number[]): number {
-  return percentile(values, 0.5);
-}
-
-/** The value that a share of all values does not exceed. */
-export function percentile(values: readonly number[], share: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? NaN;
-}
-
 /** Milliseconds that something takes. */
 export async function time(run: () => unknown): Promise<number> {
   const start = performance.now();

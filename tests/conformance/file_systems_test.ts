@@ -6,6 +6,7 @@ import type { L2AdapterModule } from "../../src/l2/adapter.ts";
 import { adapterConformanceCases } from "../../src/testing/mod.ts";
 import { loopMount, type Mount, mountObstacle, tmpfsMount } from "../fault/lab/loop_mount.ts";
 import { notRun } from "../fault/lab/not_run.ts";
+import { filePoolConfig } from "../support/file_pool_config.ts";
 import { openFs } from "../support/fs_adapter.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
@@ -29,23 +30,8 @@ const variants: Readonly<Record<string, Variant>> = {
     checksum: "crc32",
   }),
   "fs, past the page cache": fsVariant({ use_odirect: true }),
-  "file_pool": {
-    module: filePool,
-    configIn: (directory, promise) => {
-      const { slots, slotBytes } = slotsFor(promise);
-      const params = { "file_path": directory, "slot_bytes": slotBytes };
-      return { "pool_size": slots, "backend_params": params };
-    },
-  },
+  "file_pool": { module: filePool, configIn: filePoolConfig },
 };
-
-/** Slots large enough for the largest object of a case, and enough for all of its objects. */
-function slotsFor(promise: string): { slots: number; slotBytes: number } {
-  if (promise.includes("several MiB")) return { slots: 4, slotBytes: 6 * 2 ** 20 };
-  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 200_100 };
-  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 4096 };
-  return { slots: 60, slotBytes: 72_000 };
-}
 
 const fileSystems: Readonly<Record<string, () => Promise<Mount>>> = {
   ext4: () => loopMount("ext4"),

@@ -548,7 +548,6 @@ class World {
     };
     if (kind === "drop") {
       guard.drain();
-      this.#store.abandon(guard);
       return remove();
     }
     const emptied = this.#store.emptied(guard).then(() => {

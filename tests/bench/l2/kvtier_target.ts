@@ -1,7 +1,8 @@
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_guard.ts";
+import { type AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_guard.ts";
 import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
 import { ObjectToSeal } from "../../../src/l2/object_to_seal.ts";
+import { openGuarded } from "../../../src/l2/open_guarded.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 import type { CheckedConfig } from "../../../src/tiering/adapter_manager.ts";
 import type { ObjectRoom } from "./objects.ts";
@@ -33,17 +34,17 @@ export class KvtierTarget implements BenchTarget {
    * @throws {Error} If it cannot be created.
    */
   static async open({ module, values }: CheckedConfig): Promise<KvtierTarget> {
-    const opened: { guard?: AdapterGuard } = {};
-    const adapter = await module.create(values, {
-      l1Memory: { type: "host", maxObjectBytes: 2 ** 30, alignmentBytes: 256 },
-      clock: systemClock,
-      signal: new AbortController().signal,
-      onError: (error) => opened.guard?.reportError(error),
-    });
-    const { type } = module;
-    const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
-    opened.guard = new AdapterGuard(adapter, { id: 0, type, clock: systemClock, timeouts });
-    return new KvtierTarget(type, opened.guard);
+    const guard = await openGuarded(
+      (onError) =>
+        module.create(values, {
+          l1Memory: { type: "host", maxObjectBytes: 2 ** 30, alignmentBytes: 256 },
+          clock: systemClock,
+          signal: new AbortController().signal,
+          onError,
+        }),
+      { id: 0, type: module.type, clock: systemClock, timeouts: DEFAULT_ADAPTER_TIMEOUTS },
+    );
+    return new KvtierTarget(module.type, guard);
   }
 
   /** What the adapter last said of a failure; `undefined` if there was none. */

@@ -1,7 +1,7 @@
 import type { Samples } from "./measure.ts";
 import type { Row } from "./row.ts";
 import type { Shape } from "./shape.ts";
-import { median, percentile } from "./statistics.ts";
+import { median, percentile } from "../statistics.ts";
 
 /** The rows of one shape. Of targets with one name, the fastest counts, for each operation. */
 export function summarise(samples: readonly Samples[], shape: Shape): Row[] {

@@ -4,7 +4,7 @@ import { measure, type MeasureOptions } from "../../bench/l2/measure.ts";
 import { KvtierTarget } from "../../bench/l2/kvtier_target.ts";
 import { PlainTarget } from "../../bench/l2/plain_target.ts";
 import type { LookupKind } from "../../bench/l2/row.ts";
-import { median, percentile } from "../../bench/l2/statistics.ts";
+import { median, percentile } from "../../bench/statistics.ts";
 import { summarise } from "../../bench/l2/summary.ts";
 import type { BenchTarget, Round } from "../../bench/l2/target.ts";
 import { checkConfig } from "../../../src/tiering/adapter_manager.ts";

@@ -1022,23 +1022,6 @@ Deno.test("StoreController drops what waits for an adapter that is removed", asy
   await t.clock.advance(0);
 });
 
-Deno.test("StoreController.abandon() drops what waits, resting or queued", async () => {
-  const adapter = new RecordingAdapter();
-  adapter.beforeStore = () => Promise.reject(new Error("broken"));
-  using t = setUp(new WatchedDevice(), [adapter], { attempts: 3 });
-  const [guard] = t.guards as [AdapterGuard];
-
-  writeObjects(t.l1, testKeys(2), LAYOUT);
-  await t.clock.advance(50);
-  writeObjects(t.l1, testKeys(1, 2), LAYOUT);
-  assertEquals(t.store.reportStatus().pendingObjects, 3);
-  const emptied = t.store.emptied(guard);
-  t.store.abandon(guard);
-  await emptied;
-  assertEquals(losses(t), [0, 3, 0]);
-  await t.store.emptied(guard);
-});
-
 Deno.test("StoreController.emptied() resolves when an adapter has what it was to get", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter]);

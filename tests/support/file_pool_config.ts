@@ -1,0 +1,22 @@
+/**
+ * A configuration of `file_pool` for a case of the conformance suite: slots large enough for its
+ * largest object, and enough for all of its objects.
+ */
+export function filePoolConfig(
+  directory: string,
+  promise: string,
+  params: Readonly<Record<string, unknown>> = {},
+): Readonly<Record<string, unknown>> {
+  const { slots, slotBytes } = sizeFor(promise);
+  return {
+    "pool_size": slots,
+    "backend_params": { "file_path": directory, "slot_bytes": slotBytes, ...params },
+  };
+}
+
+function sizeFor(promise: string): { slots: number; slotBytes: number } {
+  if (promise.includes("several MiB")) return { slots: 4, slotBytes: 6 * 2 ** 20 };
+  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 200_100 };
+  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 4096 };
+  return { slots: 60, slotBytes: 72_000 };
+}
