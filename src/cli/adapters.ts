@@ -1,10 +1,10 @@
-import { type ArgsDef, type CommandDef, defineCommand } from "citty";
+import type { ArgsDef, CommandDef } from "citty";
 import { adapterHelp } from "../l2/adapter_config.ts";
 import { openAdapterRegistry } from "../tiered_cache.ts";
-import { print, runForUser } from "./output.ts";
+import { print, userCommand } from "./output.ts";
 
 /** `kvtier adapters [TYPE]`: which adapters there are, and what they can be told. */
-export const adaptersCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
+export const adaptersCommand: CommandDef<ArgsDef> = userCommand({
   meta: { name: "adapters", description: "List adapter types with their configuration keys" },
   args: {
     type: { type: "positional", required: false, description: "Show only this type" },
@@ -14,15 +14,14 @@ export const adaptersCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
       description: "Directory of adapter modules beside those of this package",
     },
   },
-  run: ({ args }) =>
-    runForUser(async () => {
-      const { type, "adapters-dir": adaptersDir } = args;
-      const registry = await openAdapterRegistry(
-        typeof adaptersDir === "string" ? { adaptersDir } : {},
-      );
-      if (typeof type === "string") return print(adapterHelp(await registry.resolve(type)));
-      const { loaded, failed } = await registry.list();
-      print(loaded.map(({ module }) => adapterHelp(module)).join("\n\n"));
-      for (const { origin, reason } of failed) print(`\nCannot be used: ${origin}: ${reason}`);
-    }),
+  run: async ({ args }) => {
+    const { type, "adapters-dir": adaptersDir } = args;
+    const registry = await openAdapterRegistry(
+      typeof adaptersDir === "string" ? { adaptersDir } : {},
+    );
+    if (typeof type === "string") return print(adapterHelp(await registry.resolve(type)));
+    const { loaded, failed } = await registry.list();
+    print(loaded.map(({ module }) => adapterHelp(module)).join("\n\n"));
+    for (const { origin, reason } of failed) print(`\nCannot be used: ${origin}: ${reason}`);
+  },
 });

@@ -6,7 +6,11 @@
 import { defineCommand, runMain } from "citty";
 import packageConfig from "../../deno.json" with { type: "json" };
 import { adaptersCommand } from "./adapters.ts";
+import { checkCommand } from "./check.ts";
 import { modelsCommand } from "./models.ts";
+
+export { readL2Config } from "./l2_config.ts";
+export type { L2Config } from "../tiering/adapter_manager.ts";
 
 /**
  * Runs the command that the arguments name.
@@ -22,7 +26,7 @@ export async function main(args: string[]): Promise<void> {
       version: packageConfig.version,
       description: "Tiered KV cache for LLM inference on WebGPU",
     },
-    subCommands: { adapters: adaptersCommand, models: modelsCommand },
+    subCommands: { adapters: adaptersCommand, check: checkCommand, models: modelsCommand },
   });
   await runMain(command, { rawArgs: args });
 }

@@ -1,11 +1,11 @@
-import { type ArgsDef, type CommandDef, defineCommand } from "citty";
+import type { ArgsDef, CommandDef } from "citty";
 import type { ObjectKey } from "../keys/object_key.ts";
 import { ConfigError } from "../l2/adapter_error.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../l2/adapter_guard.ts";
-import { systemClock } from "../runtime/clock.ts";
-import { checkConfig, type L2Config } from "../tiering/adapter_manager.ts";
-import { openAdapterRegistry } from "../tiered_cache.ts";
-import { print, runForUser } from "./output.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import type { L2Config } from "../tiering/adapter_manager.ts";
+import { l2Args, readL2Config } from "./l2_config.ts";
+import { openAdapter } from "./open_adapter.ts";
+import { print, userCommand } from "./output.ts";
 
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
@@ -18,19 +18,21 @@ interface ModelObjects {
   usedAt: number;
 }
 
-/** `kvtier models`: what an adapter holds of each model, and how to be rid of it. */
-export const modelsCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
+/** Which objects are meant, and what becomes of them. */
+interface Choice {
+  readonly unusedDays: number | undefined;
+  readonly isRemoving: boolean;
+  readonly modelToRemove: string | undefined;
+}
+
+/** `kvtier models`: what adapters hold of each model, and how to be rid of it. */
+export const modelsCommand: CommandDef<ArgsDef> = userCommand({
   meta: {
     name: "models",
-    description: "List the models an adapter holds objects of, or remove those of some",
+    description: "List the models that adapters hold objects of, or remove those of some",
   },
   args: {
-    "l2-adapter": {
-      type: "string",
-      required: true,
-      valueHint: "JSON",
-      description: 'The adapter: {"type":"fs","base_path":"/data/kv"}',
-    },
+    ...l2Args,
     "unused-days": {
       type: "string",
       valueHint: "N",
@@ -47,39 +49,47 @@ export const modelsCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
       description: "Remove all objects of the models that --unused-days selects",
     },
   },
-  run: ({ args }) =>
-    runForUser(async () => {
-      const unusedDays = daysIn(args["unused-days"]);
-      const isRemoving = args["remove-unused"] === true;
-      if (isRemoving && unusedDays === undefined) {
-        throw new ConfigError({
-          adapter: "kvtier models",
-          key: "--remove-unused",
-          expected: "--unused-days with it",
-          received: "nothing",
-        });
-      }
-      await using adapter = await openAdapter(args["l2-adapter"]);
-      const models = await modelsIn(adapter.guard);
-      const before = Date.now() - (unusedDays ?? 0) * DAY_MS;
-      const chosen = [...models].filter(([, { usedAt }]) =>
-        unusedDays === undefined || usedAt < before
-      );
-      for (const [model, { keys, bytes, usedAt }] of chosen.sort(byUse)) {
-        const used = usedAt === 0 ? "" : `, last used ${new Date(usedAt).toISOString()}`;
-        const size = `${(bytes / GIB).toFixed(3)} GiB`;
-        print(`${model}: ${keys.length} objects, ${size}${used}`);
-      }
-      if (chosen.length === 0) print("No models");
-      const doomed = isRemoving ? chosen : [...models].filter(([model]) => model === args.remove);
-      for (const [model, { keys }] of doomed) {
-        print(`${model}: removed ${await remove(adapter.guard, keys)} of ${keys.length} objects`);
-      }
-      if (typeof args.remove === "string" && doomed.length === 0 && !isRemoving) {
-        print(`${args.remove}: there are no objects of this model`);
-      }
-    }),
+  run: async ({ args, rawArgs }) => {
+    const unusedDays = daysIn(args["unused-days"]);
+    const isRemoving = args["remove-unused"] === true;
+    if (isRemoving && unusedDays === undefined) {
+      throw new ConfigError({
+        adapter: "kvtier models",
+        key: "--remove-unused",
+        expected: "--unused-days with it",
+        received: "nothing",
+      });
+    }
+    const modelToRemove = typeof args.remove === "string" ? args.remove : undefined;
+    const configs = await readL2Config(rawArgs);
+    for (const config of configs) {
+      if (configs.length > 1) print(`Adapter ${config.type}:`);
+      await showModels(config, { unusedDays, isRemoving, modelToRemove });
+    }
+  },
 });
+
+async function showModels(config: L2Config, choice: Choice): Promise<void> {
+  const { unusedDays, isRemoving, modelToRemove } = choice;
+  await using adapter = await openAdapter(config);
+  const models = await modelsIn(adapter.guard);
+  const before = Date.now() - (unusedDays ?? 0) * DAY_MS;
+  const chosen = [...models].filter(([, { usedAt }]) =>
+    unusedDays === undefined || usedAt < before
+  );
+  for (const [model, { keys, bytes, usedAt }] of chosen.sort(byUse)) {
+    const used = usedAt === 0 ? "" : `, last used ${new Date(usedAt).toISOString()}`;
+    print(`${model}: ${keys.length} objects, ${(bytes / GIB).toFixed(3)} GiB${used}`);
+  }
+  if (chosen.length === 0) print("No models");
+  const doomed = isRemoving ? chosen : [...models].filter(([model]) => model === modelToRemove);
+  for (const [model, { keys }] of doomed) {
+    print(`${model}: removed ${await remove(adapter.guard, keys)} of ${keys.length} objects`);
+  }
+  if (modelToRemove !== undefined && doomed.length === 0 && !isRemoving) {
+    print(`${modelToRemove}: there are no objects of this model`);
+  }
+}
 
 function byUse(a: [string, ModelObjects], b: [string, ModelObjects]): number {
   return a[1].usedAt - b[1].usedAt;
@@ -95,38 +105,6 @@ function daysIn(text: unknown): number | undefined {
     expected: "a number of days",
     received: text,
   });
-}
-
-/** Opens the adapter that a configuration in JSON describes. */
-async function openAdapter(json: unknown): Promise<{ guard: AdapterGuard } & AsyncDisposable> {
-  const { module, values } = await checkConfig(await openAdapterRegistry({}), parseConfig(json));
-  const closing = new AbortController();
-  const opened: { guard?: AdapterGuard } = {};
-  const adapter = await module.create(values, {
-    clock: systemClock,
-    signal: closing.signal,
-    l1Memory: { type: "host", maxObjectBytes: 2 ** 31, alignmentBytes: 256 },
-    onError: (error) => opened.guard?.reportError(error),
-  });
-  const { type } = module;
-  const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
-  const guard = new AdapterGuard(adapter, { id: 0, type, clock: systemClock, timeouts });
-  opened.guard = guard;
-  return { guard, [Symbol.asyncDispose]: () => guard.close() };
-}
-
-function parseConfig(json: unknown): L2Config {
-  try {
-    return JSON.parse(String(json)) as L2Config;
-  } catch (cause) {
-    throw new ConfigError({
-      adapter: "kvtier models",
-      key: "--l2-adapter",
-      expected: 'JSON, like {"type":"fs","base_path":"/data/kv"}',
-      received: json,
-      cause,
-    });
-  }
 }
 
 async function modelsIn(guard: AdapterGuard): Promise<Map<string, ModelObjects>> {

@@ -8,13 +8,19 @@ import { tempDirectory } from "../../support/temp_directory.ts";
 const program = new URL("../../../src/cli/main.ts", import.meta.url);
 const DAY_MS = 86_400_000;
 
+interface Result {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
 /** Runs `kvtier models` on a directory. */
-async function models(
-  basePath: string,
-  ...options: string[]
-): Promise<{ code: number; out: string; err: string }> {
+function models(basePath: string, ...options: string[]): Promise<Result> {
   const config = JSON.stringify({ type: "fs", base_path: basePath });
-  const args = ["models", "--l2-adapter", config, ...options];
+  return run("models", "--l2-adapter", config, ...options);
+}
+
+async function run(...args: string[]): Promise<Result> {
   const { code, stdout, stderr } = await childCommand(program, { args }).output();
   const [out = "", err = ""] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
   return { code, out, err };
@@ -73,6 +79,17 @@ Deno.test("kvtier models removes the objects of one model", async () => {
   assertStringIncludes(again.out, "young: there are no objects of this model");
 });
 
+Deno.test("kvtier models shows each adapter of a file", async () => {
+  await using one = await filled();
+  await using other = await tempDirectory();
+  const file = `${other.path}/l2.jsonc`;
+  const list = [one, other].map(({ path }) => ({ type: "fs", base_path: path }));
+  await Deno.writeTextFile(file, `// Two directories.\n${JSON.stringify(list)}`);
+  const { code, out } = await run("models", "--l2-config", file);
+  assertEquals(code, 0);
+  assertMatch(out, /^Adapter fs:\nold: .*\nyoung: .*\nAdapter fs:\nNo models\n$/);
+});
+
 Deno.test("kvtier models answers a mistake with a sentence", async () => {
   await using directory = await tempDirectory();
   const wrong: [string[], string][] = [
@@ -80,6 +97,8 @@ Deno.test("kvtier models answers a mistake with a sentence", async () => {
     [["--remove-unused"], "--remove-unused: expected --unused-days with it"],
     [["--l2-adapter", '{"type":"tape"}'], "tape"],
     [["--l2-adapter", "{"], "--l2-adapter: expected JSON"],
+    [["--remove-unsued"], '--remove-unused: received "--remove-unsued"'],
+    [["--remove"], "--remove: expected a value: MODEL"],
   ];
   for (const [options, message] of wrong) {
     const { code, err } = await models(directory.path, ...options);

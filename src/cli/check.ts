@@ -1,0 +1,104 @@
+import type { ArgsDef, CommandDef } from "citty";
+import { ObjectKey } from "../keys/object_key.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { sealedBytes } from "../l2/object_trailer.ts";
+import { ObjectToSeal } from "../l2/object_to_seal.ts";
+import { l2Args, readL2Config } from "./l2_config.ts";
+import { openAdapter } from "./open_adapter.ts";
+import { print, userCommand } from "./output.ts";
+
+const MIB = 2 ** 20;
+/** Most random bytes that one call returns. */
+const MAX_RANDOM_BYTES = 2 ** 16;
+
+/** `kvtier check`: whether adapters work as they are configured. */
+export const checkCommand: CommandDef<ArgsDef> = userCommand({
+  meta: {
+    name: "check",
+    description: "Try out adapters: store, find, load, verify and remove an object of 1 MiB",
+  },
+  args: {
+    ...l2Args,
+    "adapters-dir": {
+      type: "string",
+      valueHint: "DIR",
+      description: "Directory of adapter modules beside those of this package",
+    },
+  },
+  run: async ({ args, rawArgs }) => {
+    const { "adapters-dir": adaptersDir } = args;
+    const places = typeof adaptersDir === "string" ? { adaptersDir } : {};
+    for (const config of await readL2Config(rawArgs)) {
+      try {
+        await using adapter = await openAdapter(config, places);
+        const { guard } = adapter;
+        print(`${config.type}: works: ${await tryOut(guard)}; ${promisesOf(guard)}`);
+      } catch (error) {
+        if (!(error instanceof Error)) throw error;
+        print(`${config.type}: does not work: ${error.message}`);
+        Deno.exitCode = 1;
+      }
+    }
+  },
+});
+
+/** Stores, finds, loads and removes an object; how long that took. */
+async function tryOut(guard: AdapterGuard): Promise<string> {
+  const random = crypto.getRandomValues(new Uint8Array(32));
+  const key = new ObjectKey({ chunkHash: random, model: "kvtier-check" });
+  const layout = { byteLength: MIB, fingerprint: random.slice(0, 8) };
+  const byteLength = sealedBytes(key, layout);
+  const written = randomBytes(byteLength);
+  const read = new Uint8Array(byteLength);
+
+  let isRemoved = false;
+  const times: string[] = [];
+  try {
+    const stored = await timed(guard, "store", async () => {
+      const { done } = await guard.store([new ObjectToSeal(key, layout, [written])]);
+      return done.test(0);
+    });
+    const found = await timed(guard, "lookup", async () => {
+      return (await guard.lookup([key], { prefix: false })).test(0);
+    });
+    const loaded = await timed(guard, "load", async () => {
+      const { done } = await guard.load([{ key, layout, parts: [read], byteLength }]);
+      return done.test(0);
+    });
+    times.push(`stored in ${stored} ms`, `found in ${found} ms`, `loaded in ${loaded} ms`);
+  } finally {
+    guard.unlock([key]);
+    isRemoved = (await guard.delete([key])).deleted.test(0);
+  }
+  return [...times, ...isRemoved ? [] : ["but not removed"]].join(", ");
+}
+
+/** Milliseconds that a step takes. */
+async function timed(
+  guard: AdapterGuard,
+  operation: string,
+  step: () => Promise<boolean>,
+): Promise<string> {
+  const start = performance.now();
+  if (await step()) return (performance.now() - start).toFixed(1);
+  const { lastError } = guard.reportStatus();
+  throw new Error(lastError ?? `${operation} failed, and the adapter does not say why`);
+}
+
+function promisesOf({ capabilities, canList }: AdapterGuard): string {
+  const { durable, shared, evicts } = capabilities;
+  return [
+    durable ? "objects survive the process" : "objects end with the process",
+    ...shared ? ["other processes see them"] : [],
+    ...evicts ? ["it bounds itself"] : [],
+    ...canList ? [] : ["it cannot list them"],
+  ].join(", ");
+}
+
+function randomBytes(byteLength: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(byteLength);
+  for (let at = 0; at < byteLength; at += MAX_RANDOM_BYTES) {
+    crypto.getRandomValues(bytes.subarray(at, at + MAX_RANDOM_BYTES));
+  }
+  return bytes;
+}
