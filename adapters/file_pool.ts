@@ -75,6 +75,7 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "file_pool",
   summary: "Objects in slots of a few large files that are made once, for one process.",
   config,
+  capabilities: { durable: true, evicts: true },
   create(
     { backend, pool_size: slots, backend_params: params },
     { l1Memory, clock, signal, onError },

@@ -142,6 +142,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "fs",
   summary: "Objects as files in a directory, local or shared.",
   config,
+  capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, onError }) {
     const { base_path: given, file_layout: layout } = values;
     const fail = (key: string, expected: string, received: unknown): never => {

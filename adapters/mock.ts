@@ -45,6 +45,7 @@ const mock: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "mock",
   summary: "Host memory with a bandwidth, for tests and demonstrations.",
   config,
+  capabilities: { evicts: true },
   create: createMockAdapter,
 });
 export default mock;

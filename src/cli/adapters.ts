@@ -1,5 +1,7 @@
 import type { ArgsDef, CommandDef } from "citty";
+import type { L2AdapterModule } from "../l2/adapter.ts";
 import { adapterHelp } from "../l2/adapter_config.ts";
+import { promisesOf } from "../l2/adapter_summary.ts";
 import { openAdapterRegistry } from "../tiered_cache.ts";
 import { print, userCommand } from "./output.ts";
 
@@ -19,9 +21,15 @@ export const adaptersCommand: CommandDef<ArgsDef> = userCommand({
     const registry = await openAdapterRegistry(
       typeof adaptersDir === "string" ? { adaptersDir } : {},
     );
-    if (typeof type === "string") return print(adapterHelp(await registry.resolve(type)));
+    if (typeof type === "string") return print(describe(await registry.resolve(type)));
     const { loaded, failed } = await registry.list();
-    print(loaded.map(({ module }) => adapterHelp(module)).join("\n\n"));
+    print(loaded.map(({ module }) => describe(module)).join("\n\n"));
     for (const { origin, reason } of failed) print(`\nCannot be used: ${origin}: ${reason}`);
   },
 });
+
+function describe(module: L2AdapterModule): string {
+  const { capabilities } = module;
+  const help = adapterHelp(module);
+  return capabilities === undefined ? help : `${help}\n  Promises: ${promisesOf(capabilities)}`;
+}

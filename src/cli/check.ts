@@ -2,6 +2,7 @@ import type { ArgsDef, CommandDef } from "citty";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { sealedBytes } from "../l2/object_trailer.ts";
+import { promisesOf } from "../l2/adapter_summary.ts";
 import { ObjectToSeal } from "../l2/object_to_seal.ts";
 import { l2Args, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
@@ -32,7 +33,7 @@ export const checkCommand: CommandDef<ArgsDef> = userCommand({
       try {
         await using adapter = await openAdapter(config, places);
         const { guard } = adapter;
-        print(`${config.type}: works: ${await tryOut(guard)}; ${promisesOf(guard)}`);
+        print(`${config.type}: works: ${await tryOut(guard)}; ${promisesOf(guard.capabilities)}`);
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         print(`${config.type}: does not work: ${error.message}`);
@@ -83,16 +84,6 @@ async function timed(
   if (await step()) return (performance.now() - start).toFixed(1);
   const { lastError } = guard.reportStatus();
   throw new Error(lastError ?? `${operation} failed, and the adapter does not say why`);
-}
-
-function promisesOf({ capabilities, canList }: AdapterGuard): string {
-  const { durable, shared, evicts } = capabilities;
-  return [
-    durable ? "objects survive the process" : "objects end with the process",
-    ...shared ? ["other processes see them"] : [],
-    ...evicts ? ["it bounds itself"] : [],
-    ...canList ? [] : ["it cannot list them"],
-  ].join(", ");
 }
 
 function randomBytes(byteLength: number): Uint8Array<ArrayBuffer> {

@@ -222,6 +222,11 @@ export interface L2AdapterModule<Fields extends ConfigFields = ConfigFields> {
   /** The configuration keys, beside `type`. */
   readonly config: Fields;
   /**
+   * What its adapters promise unless they are configured otherwise, for lists of adapters; left
+   * out if that depends on what is behind them.
+   */
+  readonly capabilities?: AdapterCapabilities;
+  /**
    * Makes an adapter.
    *
    * @throws {ConfigError} If the configuration cannot work; an outage that can pass is no reason.

@@ -152,7 +152,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 /** Type and range of a key in words. */
-function describeField(field: ConfigField): string {
+export function describeField(field: ConfigField): string {
   switch (field.type) {
     case "string":
       return field.oneOf === undefined ? "a text" : `one of ${field.oneOf.join(", ")}`;
@@ -160,15 +160,19 @@ function describeField(field: ConfigField): string {
       return "true or false";
     case "object":
       return `an object with the keys ${Object.keys(field.fields).join(", ")}`;
-    case "number": {
-      const bounds = [
-        field.minimum === undefined ? "" : ` of at least ${field.minimum}`,
-        field.exclusiveMinimum === undefined ? "" : ` greater than ${field.exclusiveMinimum}`,
-        field.maximum === undefined ? "" : ` of at most ${field.maximum}`,
-      ];
-      return `${field.integer ? "a whole number" : "a number"}${bounds.join("")}`;
-    }
+    case "number":
+      return `${field.integer ? "a whole number" : "a number"}${describeBounds(field)}`;
   }
+}
+
+function describeBounds({ minimum, exclusiveMinimum, maximum }: NumberField): string {
+  if (minimum !== undefined && maximum !== undefined) return ` from ${minimum} to ${maximum}`;
+  const bounds = [
+    ...minimum === undefined ? [] : [` of at least ${minimum}`],
+    ...exclusiveMinimum === undefined ? [] : [` greater than ${exclusiveMinimum}`],
+    ...maximum === undefined ? [] : [` of at most ${maximum}`],
+  ];
+  return bounds.join(",");
 }
 
 /** What was expected, if the value is not that. */

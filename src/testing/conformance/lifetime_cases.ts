@@ -19,9 +19,13 @@ export const lifetimeCases: readonly SubjectCase[] = [
   },
   {
     name: "declares what it promises",
-    check({ adapter }) {
+    check({ adapter, module }) {
       const { shared, durable, evicts, maxObjectBytes, preferredBytesInFlight } =
         adapter.capabilities;
+      if (module.capabilities !== undefined) {
+        assertEquals(durable ?? false, module.capabilities.durable ?? false, "durable");
+        assertEquals(shared ?? false, module.capabilities.shared ?? false, "shared");
+      }
       for (const flag of [shared, durable, evicts]) assert([true, false, undefined].includes(flag));
       for (const bytes of [maxObjectBytes, preferredBytesInFlight]) {
         assert(bytes === undefined || bytes > 0);

@@ -79,7 +79,7 @@ for (
       "a text as number",
       { boards: "4" },
       "boards",
-      "a whole number of at least 1 of at most 9",
+      "a whole number from 1 to 9",
       "4",
     ],
     ["null as number", { boards: null }, "boards", "a whole number", null],
@@ -88,8 +88,8 @@ for (
     ["NaN", { boards: NaN }, "boards", "a whole number", NaN],
     ["NaN without bounds", { even: NaN }, "even", "a number", NaN],
     ["infinity", { depth: Infinity }, "depth", "a number greater than 0", Infinity],
-    ["a number too small", { boards: 0 }, "boards", "a whole number of at least 1", 0],
-    ["a number too large", { boards: 10 }, "boards", "of at most 9", 10],
+    ["a number too small", { boards: 0 }, "boards", "a whole number from 1 to 9", 0],
+    ["a number too large", { boards: 10 }, "boards", "from 1 to 9", 10],
     ["a fraction", { boards: 1.5 }, "boards", "a whole number", 1.5],
     ["the bound that is excluded", { depth: 0 }, "depth", "a number greater than 0", 0],
     ["a number of the wrong kind", { even: 3 }, "even", "an even number", 3],
@@ -218,7 +218,7 @@ Deno.test("help names the adapter, and each key with type, bounds, default and p
       Where the shelf is.
   order: one of lru, fifo, default "lru"
       Who leaves first.
-  boards: a whole number of at least 1 of at most 9, default 4
+  boards: a whole number from 1 to 9, default 4
       Boards.
   depth: a number greater than 0
       Depth in metres.
