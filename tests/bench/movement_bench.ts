@@ -7,7 +7,6 @@ import { type Row, time } from "./rows.ts";
 import { median, percentile } from "./statistics.ts";
 
 const MIB = 2 ** 20;
-const ROUNDS = 7;
 const CHUNKS = 1_000;
 
 function keysOf(count: number, round = 0): ObjectKey[] {
@@ -45,7 +44,7 @@ export async function benchL1(device: MemoryDevice): Promise<Row[]> {
 }
 
 /** Bytes between host and device, beside the plainest use of the device's own interface. */
-export async function benchTransfers(device: WebGpuDevice): Promise<Row[]> {
+export async function benchTransfers(device: WebGpuDevice, rounds: number): Promise<Row[]> {
   const objectBytes = 2 * MIB;
   const count = 32;
   const total = count * objectBytes;
@@ -66,7 +65,7 @@ export async function benchTransfers(device: WebGpuDevice): Promise<Row[]> {
   };
   const idle = (): Promise<undefined> => device.gpuDevice.queue.onSubmittedWorkDone();
   const plain = new PlainTransfers(device.gpuDevice, slab.buffer as GPUBuffer, total);
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     await idle();
     times["upload"]?.push(
       await time(async () => {
@@ -136,7 +135,11 @@ class PlainTransfers {
 }
 
 /** How long the event loop could do nothing else while objects were stored. */
-export async function benchBlocking(device: MemoryDevice, directory: string): Promise<Row[]> {
+export async function benchBlocking(
+  device: MemoryDevice,
+  directory: string,
+  rounds: number,
+): Promise<Row[]> {
   const objectBytes = 2 * MIB;
   const layout = { byteLength: objectBytes, fingerprint: new Uint8Array(8) };
   const count = 96;
@@ -151,7 +154,7 @@ export async function benchBlocking(device: MemoryDevice, directory: string): Pr
   for (let at = 0; at < objectBytes; at += bytes.length) source.set(bytes, at);
   const blocked: number[] = [];
   const waited: number[] = [];
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     cache.clearL1();
     const keys = keysOf(count, round);
     for (const reservation of cache.reserveWrite(keys, layout)) {

@@ -7,13 +7,13 @@ import { median } from "./statistics.ts";
 
 const MIB = 2 ** 20;
 const TOTAL_BYTES = 96 * MIB;
-const ROUNDS = 7;
 
 /** The way of objects from L1 into a directory and back, beside the plainest loop. */
 export async function benchPath(
   device: MemoryDevice,
   objectBytes: number,
   directory: string,
+  rounds: number,
 ): Promise<Row[]> {
   const count = Math.floor(TOTAL_BYTES / objectBytes);
   const layout = { byteLength: objectBytes, fingerprint: new Uint8Array(8) };
@@ -24,7 +24,7 @@ export async function benchPath(
   const times: Record<string, number[]> = {};
   const note = (name: string, ms: number): void => void (times[name] ??= []).push(ms);
 
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < rounds; round++) {
     const base = join(directory, `${device.type}-${objectBytes}-${round}`);
     const l2 = [{ type: "fs", base_path: base }];
     const keys = Array.from(
