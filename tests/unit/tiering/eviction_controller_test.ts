@@ -72,6 +72,19 @@ function setUp(
   };
 }
 
+/** An adapter that is counted already, and has room for `high` objects. */
+async function setUpBounded(
+  high: number,
+  low: number,
+): Promise<SetUp & { adapter: RecordingAdapter; guard: AdapterGuard }> {
+  const t = setUp();
+  const adapter = new RecordingAdapter();
+  const guard = guardOf(adapter, t.clock);
+  t.eviction.attach(guard, room(high, low));
+  await t.eviction.idle();
+  return { ...t, adapter, guard };
+}
+
 function guardOf(adapter: L2Adapter, clock: ManualClock, id = 0): AdapterGuard {
   return new AdapterGuard(adapter, { id, type: "test", clock, timeouts: DEFAULT_ADAPTER_TIMEOUTS });
 }
@@ -184,11 +197,8 @@ Deno.test("EvictionController refuses bounds that cannot work", () => {
 });
 
 Deno.test("EvictionController keeps an adapter between its watermarks", async () => {
-  using t = setUp();
-  const adapter = new RecordingAdapter();
-  const guard = guardOf(adapter, t.clock);
-  t.eviction.attach(guard, room(8, 4));
-  await t.eviction.idle();
+  using t = await setUpBounded(8, 4);
+  const { adapter, guard } = t;
   const keys = testKeys(9);
 
   for (const key of keys.slice(0, 8)) await store(guard, [key]);
@@ -492,11 +502,8 @@ Deno.test("EvictionController no longer counts what is not there", async () => {
 });
 
 Deno.test("EvictionController counts what is stored while it is being removed", async () => {
-  using t = setUp();
-  const adapter = new RecordingAdapter();
-  const guard = guardOf(adapter, t.clock);
-  t.eviction.attach(guard, room(2, 1));
-  await t.eviction.idle();
+  using t = await setUpBounded(2, 1);
+  const { adapter, guard } = t;
   const keys = testKeys(3);
   const removing = gate();
   adapter.beforeDelete = () => removing.promise;
@@ -538,11 +545,8 @@ Deno.test("EvictionController counts what is stored after it was removed", async
 });
 
 Deno.test("EvictionController waits for a failing adapter, each time longer", async () => {
-  using t = setUp();
-  const adapter = new RecordingAdapter();
-  const guard = guardOf(adapter, t.clock);
-  t.eviction.attach(guard, room(4, 2));
-  await t.eviction.idle();
+  using t = await setUpBounded(4, 2);
+  const { adapter, guard } = t;
   const keys = testKeys(6);
   let isBroken = true;
   adapter.beforeDelete = () => {
@@ -574,11 +578,8 @@ Deno.test("EvictionController waits for a failing adapter, each time longer", as
 });
 
 Deno.test("EvictionController takes an answer of a broken adapter for no knowledge", async () => {
-  using t = setUp();
-  const adapter = new RecordingAdapter();
-  const guard = guardOf(adapter, t.clock);
-  t.eviction.attach(guard, room(4, 2));
-  await t.eviction.idle();
+  using t = await setUpBounded(4, 2);
+  const { adapter, guard } = t;
   const keys = testKeys(5);
   await store(guard, keys.slice(0, 4));
   await guard.lookup(keys.slice(3, 4), { prefix: false });
@@ -626,11 +627,8 @@ Deno.test("EvictionController removes many objects in batches", async () => {
 });
 
 Deno.test("EvictionController.detach() ends everything that it does to an adapter", async () => {
-  using t = setUp();
-  const adapter = new RecordingAdapter();
-  const guard = guardOf(adapter, t.clock);
-  t.eviction.attach(guard, room(4, 2));
-  await t.eviction.idle();
+  using t = await setUpBounded(4, 2);
+  const { adapter, guard } = t;
   const removing = gate();
   adapter.beforeDelete = () => removing.promise;
   await store(guard, testKeys(400));
@@ -668,11 +666,8 @@ Deno.test("EvictionController no longer listens to an adapter that it left", asy
 });
 
 Deno.test("EvictionController does not try again what it left while that failed", async () => {
-  using t = setUp();
-  const adapter = new RecordingAdapter();
-  const guard = guardOf(adapter, t.clock);
-  t.eviction.attach(guard, room(4, 2));
-  await t.eviction.idle();
+  using t = await setUpBounded(4, 2);
+  const { adapter, guard } = t;
   const removing = gate();
   adapter.beforeDelete = async () => {
     await removing.promise;
