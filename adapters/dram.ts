@@ -15,7 +15,7 @@ import {
   type ObjectKey,
   watermarksOf,
 } from "../src/l2/adapter.ts";
-import { type MemoryBounds, ObjectMemory } from "./_dram/object_memory.ts";
+import { type Held, type MemoryBounds, ObjectMemory } from "./_dram/object_memory.ts";
 
 const GIB = 2 ** 30;
 /** Beyond it, bytes are no safe integers. */
@@ -64,39 +64,42 @@ function createDramAdapter(
   let refusedStores = 0;
   let isClosed = false;
 
-  const put = (object: AdapterObject): boolean => {
-    let cause: unknown = new Error(
-      `No room for ${object.byteLength} bytes: ${memory.usedBytes} of ${capacityBytes} are used, ` +
-        `${memory.lockedObjects} objects are locked`,
-    );
-    try {
-      if (memory.put(object)) return true;
-    } catch (error) {
-      cause = error;
-    }
+  const refuse = (key: ObjectKey, cause: unknown): undefined => {
     refusedStores++;
-    onError(new AdapterError({ adapter: "dram", operation: "store", key: object.key, cause }));
-    return false;
+    onError(new AdapterError({ adapter: "dram", operation: "store", key, cause }));
+    return undefined;
   };
-  const keysOf = (batch: readonly AdapterObject[]): ObjectKey[] => batch.map(({ key }) => key);
-
+  const put = (object: AdapterObject): Held | undefined => {
+    try {
+      const held = memory.put(object);
+      if (held !== undefined) return held;
+    } catch (cause) {
+      return refuse(object.key, cause);
+    }
+    const { usedBytes, lockedObjects } = memory;
+    const text = `No room for ${object.byteLength} bytes: ${usedBytes} of ${capacityBytes} are ` +
+      `used, ${lockedObjects} objects are locked`;
+    return refuse(object.key, new Error(text));
+  };
   return {
     capabilities: { evicts: true, maxObjectBytes: capacityBytes },
     store(batch, { signal }) {
       const stored = new Bitmap(batch.length);
       if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });
-      const kept: ObjectKey[] = [];
-      for (const object of batch) {
+      const held = batch.map((object) => {
+        const entry = put(object);
         // Until the end no object of the batch makes room for another.
-        if (put(object) && memory.lock(object.key)) kept.push(object.key);
-      }
-      for (const key of kept) memory.unlock(key);
+        if (entry !== undefined) memory.lock(entry);
+        return entry;
+      });
+      const kept = held.filter((entry) => entry !== undefined);
+      for (const entry of kept) memory.unlock(entry);
       memory.touch(kept);
       memory.shrink();
       let bytes = 0;
-      const isKept = new Set(kept.map(({ id }) => id));
-      for (const [index, { key, byteLength }] of batch.entries()) {
-        if (!isKept.has(key.id) || memory.get(key)?.byteLength !== byteLength) continue;
+      for (const [index, { byteLength }] of batch.entries()) {
+        const entry = held[index];
+        if (entry === undefined || !memory.has(entry)) continue;
         stored.set(index);
         bytes += byteLength;
       }
@@ -104,25 +107,36 @@ function createDramAdapter(
     },
     lookupAndLock(keys, { prefix }) {
       const found = new Bitmap(keys.length);
+      const held: Held[] = [];
       for (const [index, key] of keys.entries()) {
-        if (memory.lock(key)) found.set(index);
-        else if (prefix) break;
+        const entry = memory.get(key);
+        if (entry !== undefined) {
+          memory.lock(entry);
+          held.push(entry);
+          found.set(index);
+        } else if (prefix) break;
       }
-      memory.touch(found.gather(keys));
+      memory.touch(held);
       return Promise.resolve(found);
     },
     unlock(keys) {
-      for (const key of keys) memory.unlock(key);
+      for (const key of keys) {
+        const entry = memory.get(key);
+        if (entry !== undefined) memory.unlock(entry);
+      }
     },
     load(batch, { signal, onLoaded }) {
       const loaded = new Bitmap(batch.length);
       if (signal.aborted) return Promise.resolve(loaded);
+      const held: Held[] = [];
       for (const [index, { key, parts }] of batch.entries()) {
-        if (!fillParts(parts, memory.get(key))) continue;
+        const entry = memory.get(key);
+        if (entry === undefined || !fillParts(parts, entry.bytes)) continue;
+        held.push(entry);
         loaded.set(index);
         onLoaded?.(index);
       }
-      memory.touch(keysOf(batch));
+      memory.touch(held);
       return Promise.resolve(loaded);
     },
     delete(keys) {
@@ -131,9 +145,9 @@ function createDramAdapter(
       return Promise.resolve({ deleted, bytes: before - memory.usedBytes });
     },
     async *list({ model, signal }) {
-      for (const object of memory.list()) {
+      for (const { key, bytes: { byteLength } } of memory.list()) {
         if (signal.aborted) return;
-        if (model === undefined || object.key.model === model) yield object;
+        if (model === undefined || key.model === model) yield { key, byteLength };
       }
     },
     usage: () =>

@@ -1,4 +1,4 @@
-import type { AdapterObject, ListedObject, ObjectKey } from "../../src/l2/adapter.ts";
+import { type AdapterObject, type ObjectKey, type Place, UseOrder } from "../../src/l2/adapter.ts";
 
 /** Bounds of an {@linkcode ObjectMemory}, in bytes. */
 export interface MemoryBounds {
@@ -10,18 +10,27 @@ export interface MemoryBounds {
   readonly lowBytes?: number;
 }
 
-interface Held {
+/** An object in an {@linkcode ObjectMemory}. */
+export interface Held {
+  /** Its key. */
   readonly key: ObjectKey;
+  /** Its bytes, which are overwritten when it is replaced, or when it made room for another. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+interface Entry extends Held {
   bytes: Uint8Array<ArrayBuffer>;
   locks: number;
+  place: Place<Entry> | undefined;
 }
 
 /** Objects in host memory, in the order of their last use. */
 export class ObjectMemory {
   readonly #bounds: MemoryBounds;
-  /** The one that was used longest ago comes first. */
-  readonly #held = new Map<string, Held>();
+  readonly #entries = new Map<string, Entry>();
+  readonly #order = new UseOrder<Entry>();
   #usedBytes = 0;
+  #lockedBytes = 0;
   #lockedObjects = 0;
   #evictedObjects = 0;
 
@@ -37,7 +46,7 @@ export class ObjectMemory {
 
   /** Number of objects. */
   get objectCount(): number {
-    return this.#held.size;
+    return this.#entries.size;
   }
 
   /** Number of objects that are locked. */
@@ -53,127 +62,134 @@ export class ObjectMemory {
   /**
    * Copies an object; one that is there under its key is replaced, and stays if there is no room.
    *
-   * @returns Whether there was room.
+   * @returns `undefined` if there is no room.
    * @throws {RangeError} If the host has no memory for it.
    */
-  put({ key, parts, byteLength }: AdapterObject): boolean {
-    const present = this.#held.get(key.id);
+  put({ key, parts, byteLength }: AdapterObject): Held | undefined {
+    const present = this.#entries.get(key.id);
     // Nobody else runs between the first byte and the last, so it can be overwritten where it is.
     if (present?.bytes.byteLength === byteLength) {
       copy(parts, present.bytes);
-      return true;
+      return present;
     }
     const grownBy = byteLength - (present?.bytes.byteLength ?? 0);
-    if (!this.#canMakeRoom(grownBy, byteLength, present)) return false;
+    if (!this.#canMakeRoom(grownBy, byteLength, present)) return undefined;
     const bytes = this.#makeRoom(grownBy, byteLength, present) ?? new Uint8Array(byteLength);
     copy(parts, bytes);
     this.#usedBytes += grownBy;
-    if (present !== undefined) present.bytes = bytes;
-    else this.#held.set(key.id, { key, bytes, locks: 0 });
-    return true;
+    if (present !== undefined) {
+      if (present.locks > 0) this.#lockedBytes += grownBy;
+      present.bytes = bytes;
+      return present;
+    }
+    const entry: Entry = { key, bytes, locks: 0, place: undefined };
+    entry.place = this.#order.add(entry);
+    this.#entries.set(key.id, entry);
+    return entry;
   }
 
   /** Evicts what is above the high watermark, down to the low one. */
   shrink(): void {
     const { highBytes = Infinity, lowBytes = highBytes } = this.#bounds;
     if (this.#usedBytes <= highBytes) return;
-    for (const held of this.#held.values()) {
+    for (const entry of this.#order) {
       if (this.#usedBytes <= lowBytes) return;
-      if (held.locks === 0) this.#evict(held);
+      if (entry.locks === 0) this.#evict(entry);
     }
   }
 
-  /** The bytes of an object, which the caller must not keep. */
-  get(key: ObjectKey): Uint8Array<ArrayBuffer> | undefined {
-    return this.#held.get(key.id)?.bytes;
+  /** The object of a key. */
+  get(key: ObjectKey): Held | undefined {
+    return this.#entries.get(key.id);
   }
 
-  /** Counts as used just now; of keys that follow one another, the last leaves first. */
-  touch(keys: readonly ObjectKey[]): void {
-    for (let i = keys.length - 1; i >= 0; i--) {
-      const id = (keys[i] as ObjectKey).id;
-      const held = this.#held.get(id);
-      if (held === undefined) continue;
-      this.#held.delete(id);
-      this.#held.set(id, held);
+  /** Whether an object is still there. */
+  has(held: Held): boolean {
+    return (held as Entry).place !== undefined;
+  }
+
+  /** Counts as used just now; of objects that follow one another, the last leaves first. */
+  touch(chain: readonly Held[]): void {
+    for (let i = chain.length - 1; i >= 0; i--) {
+      const { place } = chain[i] as Entry;
+      if (place !== undefined) this.#order.renew(place);
     }
   }
 
-  /** Keeps an object from being evicted or removed; says whether it is there. */
-  lock(key: ObjectKey): boolean {
-    const held = this.#held.get(key.id);
-    if (held === undefined) return false;
-    if (held.locks++ === 0) this.#lockedObjects++;
-    return true;
+  /** Keeps an object from being evicted or removed. */
+  lock(held: Held): void {
+    const entry = held as Entry;
+    if (entry.locks++ > 0) return;
+    this.#lockedObjects++;
+    this.#lockedBytes += entry.bytes.byteLength;
   }
 
   /** Gives up a lock, if there is one. */
-  unlock(key: ObjectKey): void {
-    const held = this.#held.get(key.id);
-    if (held === undefined || held.locks === 0) return;
-    if (--held.locks === 0) this.#lockedObjects--;
+  unlock(held: Held): void {
+    const entry = held as Entry;
+    if (entry.locks === 0 || --entry.locks > 0) return;
+    this.#lockedObjects--;
+    this.#lockedBytes -= entry.bytes.byteLength;
   }
 
   /** Removes an object that is not locked. */
   remove(key: ObjectKey): boolean {
-    const held = this.#held.get(key.id);
-    if (held === undefined || held.locks > 0) return false;
-    this.#drop(held);
+    const entry = this.#entries.get(key.id);
+    if (entry === undefined || entry.locks > 0) return false;
+    this.#drop(entry);
     return true;
   }
 
   /** The objects that are there now. */
-  list(): ListedObject[] {
-    return Array.from(
-      this.#held.values(),
-      ({ key, bytes: { byteLength } }) => ({ key, byteLength }),
-    );
+  list(): Held[] {
+    return [...this.#order];
   }
 
-  /** Removes all objects. */
+  /** Removes all objects, locked or not. */
   clear(): void {
-    this.#held.clear();
-    this.#usedBytes = 0;
+    for (const entry of this.#order) this.#drop(entry);
+    this.#lockedBytes = 0;
     this.#lockedObjects = 0;
   }
 
   /** Whether eviction can make room: nothing is evicted for what does not fit in the end. */
-  #canMakeRoom(grownBy: number, byteLength: number, present: Held | undefined): boolean {
+  #canMakeRoom(grownBy: number, byteLength: number, present: Entry | undefined): boolean {
     const { capacityBytes, highBytes } = this.#bounds;
     if (byteLength > capacityBytes) return false;
-    let missing = this.#usedBytes + grownBy - capacityBytes;
-    if (missing > 0 && highBytes === undefined) return false;
-    for (const held of this.#held.values()) {
-      if (missing <= 0) break;
-      if (held.locks === 0 && held !== present) missing -= held.bytes.byteLength;
-    }
-    return missing <= 0;
+    if (this.#usedBytes + grownBy <= capacityBytes) return true;
+    if (highBytes === undefined) return false;
+    const isKeptAnyhow = present !== undefined && present.locks === 0;
+    const staying = this.#lockedBytes + (isKeptAnyhow ? present.bytes.byteLength : 0);
+    return staying + grownBy <= capacityBytes;
   }
 
   /** Evicts what was used longest ago; a buffer of the length asked for is returned for reuse. */
   #makeRoom(
     grownBy: number,
     byteLength: number,
-    present: Held | undefined,
+    present: Entry | undefined,
   ): Uint8Array<ArrayBuffer> | undefined {
     let reusable: Uint8Array<ArrayBuffer> | undefined;
-    for (const held of this.#held.values()) {
+    if (this.#usedBytes + grownBy <= this.#bounds.capacityBytes) return undefined;
+    for (const entry of this.#order) {
+      if (entry.locks > 0 || entry === present) continue;
+      this.#evict(entry);
+      if (entry.bytes.byteLength === byteLength) reusable = entry.bytes;
       if (this.#usedBytes + grownBy <= this.#bounds.capacityBytes) break;
-      if (held.locks > 0 || held === present) continue;
-      this.#evict(held);
-      if (held.bytes.byteLength === byteLength) reusable = held.bytes;
     }
     return reusable;
   }
 
-  #evict(held: Held): void {
-    this.#drop(held);
+  #evict(entry: Entry): void {
+    this.#drop(entry);
     this.#evictedObjects++;
   }
 
-  #drop(held: Held): void {
-    this.#held.delete(held.key.id);
-    this.#usedBytes -= held.bytes.byteLength;
+  #drop(entry: Entry): void {
+    if (entry.place !== undefined) this.#order.remove(entry.place);
+    entry.place = undefined;
+    this.#entries.delete(entry.key.id);
+    this.#usedBytes -= entry.bytes.byteLength;
   }
 }
 

@@ -61,6 +61,7 @@ export type {
 export { AdapterError, ConfigError } from "./adapter_error.ts";
 export { evictionField, watermarksOf } from "./eviction_field.ts";
 export { keyInTail, MAX_TAIL_BYTES } from "./object_trailer.ts";
+export { type Place, UseOrder } from "./use_order.ts";
 
 /**
  * One object in a batch: its key and its bytes, in parts that follow one another. To the adapter
@@ -258,6 +259,11 @@ export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffe
 export function fillParts(parts: readonly Uint8Array[], bytes: Uint8Array | undefined): boolean {
   const wanted = parts.reduce((sum, part) => sum + part.byteLength, 0);
   if (bytes?.byteLength !== wanted) return false;
+  const [only] = parts;
+  if (only?.byteLength === wanted) {
+    only.set(bytes);
+    return true;
+  }
   let offset = 0;
   for (const part of parts) {
     part.set(bytes.subarray(offset, offset + part.byteLength));
