@@ -7,7 +7,9 @@
 
 /** Imports of the adapter modules by type. */
 export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
+  dram: () => import("./dram.ts"),
   "file_pool": () => import("./file_pool.ts"),
   fs: () => import("./fs.ts"),
   mock: () => import("./mock.ts"),
+  plugin: () => import("./plugin.ts"),
 };

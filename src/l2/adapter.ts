@@ -47,6 +47,7 @@ export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_co
 export { ObjectKey, type ObjectKeyFields } from "../keys/object_key.ts";
 export { type Clock, wait } from "../runtime/clock.ts";
 export { type RandomSource, systemRandom } from "../runtime/random.ts";
+export { parseAdapterConfig } from "./adapter_config.ts";
 export type {
   BooleanField,
   ConfigField,
@@ -56,11 +57,13 @@ export type {
   FieldBase,
   NumberField,
   ObjectField,
+  RecordField,
   StringField,
 } from "./adapter_config.ts";
 export { AdapterError, ConfigError } from "./adapter_error.ts";
 export { evictionField, watermarksOf } from "./eviction_field.ts";
 export { keyInTail, MAX_TAIL_BYTES } from "./object_trailer.ts";
+export { type Place, UseOrder } from "./use_order.ts";
 
 /**
  * One object in a batch: its key and its bytes, in parts that follow one another. To the adapter
@@ -244,6 +247,28 @@ export function defineL2Adapter<const Fields extends ConfigFields>(
   return module;
 }
 
+/**
+ * The adapter module that an imported module exports.
+ *
+ * @param exported A default export.
+ * @throws {TypeError} If it was not made by {@linkcode defineL2Adapter}.
+ */
+export function asAdapterModule(exported: unknown): L2AdapterModule {
+  if (isAdapterModule(exported)) return exported;
+  const received = exported === undefined ? "none" : typeof exported;
+  throw new TypeError(
+    `Default export must be made by defineL2Adapter(), with type, summary, config and create: received ${received}`,
+  );
+}
+
+function isAdapterModule(value: unknown): value is L2AdapterModule {
+  if (typeof value !== "object" || value === null) return false;
+  const { type, summary, config, create } = value as Partial<Record<string, unknown>>;
+  return typeof type === "string" && /^[a-z][a-z0-9_]*$/.test(type) &&
+    typeof summary === "string" && typeof config === "object" && config !== null &&
+    typeof create === "function";
+}
+
 /** The bytes of an object in one new array. */
 export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
@@ -263,6 +288,11 @@ export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffe
 export function fillParts(parts: readonly Uint8Array[], bytes: Uint8Array | undefined): boolean {
   const wanted = parts.reduce((sum, part) => sum + part.byteLength, 0);
   if (bytes?.byteLength !== wanted) return false;
+  const [only] = parts;
+  if (only?.byteLength === wanted) {
+    only.set(bytes);
+    return true;
+  }
   let offset = 0;
   for (const part of parts) {
     part.set(bytes.subarray(offset, offset + part.byteLength));

@@ -48,8 +48,14 @@ export interface ObjectField extends FieldBase<never> {
   readonly fields: ConfigFields;
 }
 
+/** A configuration key that holds an object with any keys, which somebody else checks. */
+export interface RecordField extends FieldBase<Readonly<Record<string, unknown>>> {
+  /** The type. */
+  readonly type: "record";
+}
+
 /** A declared configuration key. */
-export type ConfigField = StringField | NumberField | BooleanField | ObjectField;
+export type ConfigField = StringField | NumberField | BooleanField | ObjectField | RecordField;
 
 /** Declared configuration keys by name. */
 export type ConfigFields = Readonly<Record<string, ConfigField>>;
@@ -61,6 +67,7 @@ export type ConfigValue<Field extends ConfigField> = Field extends
   : Field extends { readonly type: "number" } ? number
   : Field extends { readonly type: "object"; readonly fields: infer Fields extends ConfigFields }
     ? ConfigValues<Fields>
+  : Field extends { readonly type: "record" } ? Readonly<Record<string, unknown>>
   : boolean;
 
 /** Types of all values, after validation: what is not given and has no default is `undefined`. */
@@ -160,6 +167,8 @@ export function describeField(field: ConfigField): string {
       return "true or false";
     case "object":
       return `an object with the keys ${Object.keys(field.fields).join(", ")}`;
+    case "record":
+      return "an object";
     case "number":
       return `${field.integer ? "a whole number" : "a number"}${describeBounds(field)}`;
   }
@@ -187,6 +196,8 @@ function unmetExpectation(
       return field.check?.(value);
     case "boolean":
       return typeof value === "boolean" ? field.check?.(value) : describeField(field);
+    case "record":
+      return isRecord(value) ? field.check?.(value) : describeField(field);
     case "number": {
       const fits = typeof value === "number" && Number.isFinite(value) &&
         (!field.integer || Number.isSafeInteger(value)) &&

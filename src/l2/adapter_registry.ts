@@ -1,4 +1,4 @@
-import type { L2AdapterModule } from "./adapter.ts";
+import { asAdapterModule, type L2AdapterModule } from "./adapter.ts";
 import type { AdapterSource } from "./adapter_discovery.ts";
 import { ConfigError } from "./adapter_error.ts";
 
@@ -105,24 +105,11 @@ async function load(source: AdapterSource): Promise<Outcome> {
   const { name, origin } = source;
   try {
     const namespace = await source.load();
-    const module: unknown = isObject(namespace) ? namespace.default : undefined;
-    if (!isAdapterModule(module)) {
-      const received = module === undefined ? "none" : typeof module;
-      throw new TypeError(
-        `Default export must be made by defineL2Adapter(), with type, summary, config and create: received ${received}`,
-      );
-    }
+    const module = asAdapterModule(isObject(namespace) ? namespace.default : undefined);
     return { origin, module };
   } catch (reason) {
     return { origin, name, reason };
   }
-}
-
-function isAdapterModule(value: unknown): value is L2AdapterModule {
-  return isObject(value) && typeof value.type === "string" &&
-    /^[a-z][a-z0-9_]*$/.test(value.type) &&
-    typeof value.summary === "string" && isObject(value.config) &&
-    typeof value.create === "function";
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,0 +1,173 @@
+/**
+ * The `dram` adapter: objects in host memory.
+ *
+ * @module
+ */
+import {
+  AdapterError,
+  type AdapterObject,
+  Bitmap,
+  defineL2Adapter,
+  evictionField,
+  fillParts,
+  type L2Adapter,
+  type L2AdapterModule,
+  type ObjectKey,
+  watermarksOf,
+} from "../src/l2/adapter.ts";
+import { type Held, type MemoryBounds, ObjectMemory } from "./_dram/object_memory.ts";
+
+const GIB = 2 ** 30;
+/** Beyond it, bytes are no safe integers. */
+const MAX_GIB = 2 ** 22;
+
+const config = {
+  max_capacity_gb: {
+    type: "number",
+    exclusiveMinimum: 0,
+    maximum: MAX_GIB,
+    default: 1,
+    help: "Most GiB of objects; what was used longest ago and is not locked leaves first.",
+  },
+  eviction: {
+    ...evictionField,
+    help: "How room is made: left out, only what a store needs is removed, when it needs it.",
+  },
+} as const;
+
+/** Objects in host memory, which end with the process. */
+const dram: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "dram",
+  summary: "Objects in host memory, which end with the process.",
+  config,
+  create({ max_capacity_gb: capacity, eviction }, { onError }) {
+    const capacityBytes = Math.floor(capacity * GIB);
+    const watermarks = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
+    return createDramAdapter(
+      watermarks === undefined ? { capacityBytes } : {
+        capacityBytes,
+        highBytes: capacityBytes * watermarks.high,
+        lowBytes: capacityBytes * watermarks.low,
+      },
+      onError,
+    );
+  },
+});
+export default dram;
+
+function createDramAdapter(
+  bounds: MemoryBounds,
+  onError: (error: AdapterError) => void,
+): L2Adapter {
+  const { capacityBytes } = bounds;
+  const memory = new ObjectMemory(bounds);
+  let refusedStores = 0;
+  let isClosed = false;
+
+  const refuse = (key: ObjectKey, cause: unknown): undefined => {
+    refusedStores++;
+    onError(new AdapterError({ adapter: "dram", operation: "store", key, cause }));
+    return undefined;
+  };
+  const put = (object: AdapterObject): Held | undefined => {
+    try {
+      const held = memory.put(object);
+      if (held !== undefined) return held;
+    } catch (cause) {
+      return refuse(object.key, cause);
+    }
+    const { usedBytes, lockedObjects } = memory;
+    const text = `No room for ${object.byteLength} bytes: ${usedBytes} of ${capacityBytes} are ` +
+      `used, ${lockedObjects} objects are locked`;
+    return refuse(object.key, new Error(text));
+  };
+  return {
+    capabilities: { evicts: true, maxObjectBytes: capacityBytes },
+    store(batch, { signal }) {
+      const stored = new Bitmap(batch.length);
+      if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });
+      const held = batch.map((object) => {
+        const entry = put(object);
+        // Until the end no object of the batch makes room for another.
+        if (entry !== undefined) memory.lock(entry);
+        return entry;
+      });
+      const kept = held.filter((entry) => entry !== undefined);
+      for (const entry of kept) memory.unlock(entry);
+      memory.touch(kept);
+      memory.shrink();
+      let bytes = 0;
+      for (const [index, { byteLength }] of batch.entries()) {
+        const entry = held[index];
+        if (entry === undefined || !memory.has(entry)) continue;
+        stored.set(index);
+        bytes += byteLength;
+      }
+      return Promise.resolve({ stored, bytes });
+    },
+    lookupAndLock(keys, { prefix }) {
+      const found = new Bitmap(keys.length);
+      const held: Held[] = [];
+      for (const [index, key] of keys.entries()) {
+        const entry = memory.get(key);
+        if (entry !== undefined) {
+          memory.lock(entry);
+          held.push(entry);
+          found.set(index);
+        } else if (prefix) break;
+      }
+      memory.touch(held);
+      return Promise.resolve(found);
+    },
+    unlock(keys) {
+      for (const key of keys) {
+        const entry = memory.get(key);
+        if (entry !== undefined) memory.unlock(entry);
+      }
+    },
+    load(batch, { signal, onLoaded }) {
+      const loaded = new Bitmap(batch.length);
+      if (signal.aborted) return Promise.resolve(loaded);
+      const held: Held[] = [];
+      for (const [index, { key, parts }] of batch.entries()) {
+        const entry = memory.get(key);
+        if (entry === undefined || !fillParts(parts, entry.bytes)) continue;
+        held.push(entry);
+        loaded.set(index);
+        onLoaded?.(index);
+      }
+      memory.touch(held);
+      return Promise.resolve(loaded);
+    },
+    delete(keys) {
+      const before = memory.usedBytes;
+      const deleted = Bitmap.from(keys, (key) => memory.remove(key));
+      return Promise.resolve({ deleted, bytes: before - memory.usedBytes });
+    },
+    async *list({ model, signal }) {
+      for (const { key, bytes: { byteLength } } of memory.list()) {
+        if (signal.aborted) return;
+        if (model === undefined || key.model === model) yield { key, byteLength };
+      }
+    },
+    usage: () =>
+      Promise.resolve({
+        usedBytes: memory.usedBytes,
+        capacityBytes,
+        objectCount: memory.objectCount,
+      }),
+    reportStatus: () => ({
+      storedObjects: memory.objectCount,
+      usedBytes: memory.usedBytes,
+      capacityBytes,
+      lockedObjects: memory.lockedObjects,
+      evictedObjects: memory.evictedObjects,
+      refusedStores,
+    }),
+    [Symbol.asyncDispose]() {
+      isClosed = true;
+      memory.clear();
+      return Promise.resolve();
+    },
+  };
+}

@@ -1,0 +1,86 @@
+/**
+ * The `plugin` adapter: an adapter module that the configuration names.
+ *
+ * @module
+ */
+import {
+  AdapterError,
+  asAdapterModule,
+  ConfigError,
+  defineL2Adapter,
+  type L2AdapterModule,
+  parseAdapterConfig,
+} from "../src/l2/adapter.ts";
+import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
+import { checkIntegrity, INTEGRITY } from "./_plugin/integrity.ts";
+import { whatIsMissing, withOrigin } from "./_plugin/plugin_adapter.ts";
+
+const config = {
+  module: {
+    type: "string",
+    required: true,
+    check: (name: string) => moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
+    help: `The adapter module: ${MODULE_SPECIFIER}; a path starts at the working directory.`,
+  },
+  params: {
+    type: "record",
+    default: {},
+    help: "The keys of that adapter; it checks them.",
+  },
+  integrity: {
+    type: "string",
+    check: (hash: string) => INTEGRITY.test(hash) ? undefined : "sha256- and 44 base64 characters",
+    help: "SHA-256 that the module's file must have; not that of what it imports.",
+  },
+} as const;
+
+/**
+ * An adapter module that the configuration names. It runs with all permissions of the process.
+ *
+ * Requires `--allow-read` permission for a module that is a file.
+ */
+const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "plugin",
+  summary: "An adapter module that the configuration names.",
+  config,
+  async create({ module: name, params, integrity }, environment) {
+    const subject = `plugin adapter (${name})`;
+    const fail = (key: string, expected: string, received: unknown, cause?: unknown): never => {
+      throw new ConfigError({ adapter: subject, key, expected, received, cause });
+    };
+    const address = moduleAddress(name) ?? fail("module", MODULE_SPECIFIER, name);
+    const pinned = integrity === undefined
+      ? address
+      : await checkIntegrity(subject, address, integrity);
+    const inner = await importNamed(pinned).then(({ default: exported }) =>
+      asAdapterModule(exported)
+    ).catch((cause) => fail("module", "an adapter module that can be used", said(cause), cause));
+    try {
+      // The values have the types that this very module declares.
+      const values = parseAdapterConfig(inner, params) as Record<string, never>;
+      const adapter = await inner.create(values, environment);
+      const missing = whatIsMissing(adapter);
+      if (missing === undefined) return withOrigin(adapter, { module: name, type: inner.type });
+      await adapter?.[Symbol.asyncDispose]?.();
+      return fail("module", "a create() that returns an adapter", `one without ${missing}`);
+    } catch (cause) {
+      if (!isConfigError(cause)) {
+        throw new AdapterError({ adapter: `plugin (${name})`, operation: "open", cause });
+      }
+      if (cause.adapter === subject) throw cause;
+      const { key, expected, received, message: help } = cause;
+      const param = key === undefined ? "params" : `params.${key}`;
+      throw new ConfigError({ adapter: subject, key: param, expected, received, help, cause });
+    }
+  },
+});
+export default plugin;
+
+/** Also one of another copy of this package, which the module may have been built against. */
+function isConfigError(cause: unknown): cause is ConfigError {
+  return cause instanceof Error && cause.name === "ConfigError";
+}
+
+function said(cause: unknown): string {
+  return cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
+}
