@@ -1,0 +1,73 @@
+import { ConfigError } from "../../src/l2/adapter.ts";
+
+/** What requests are signed with. */
+export interface Credentials {
+  /** Names the secret; no secret itself. */
+  readonly accessKeyId: string;
+  /** The secret. */
+  readonly secretAccessKey: string;
+  /** What belongs to credentials that expire. */
+  readonly sessionToken?: string;
+}
+
+/** The configuration keys about credentials. */
+export interface CredentialsConfig {
+  /** Given by value. */
+  readonly aws_access_key_id: string | undefined;
+  /** Given by value. */
+  readonly aws_secret_access_key: string | undefined;
+  /** Given by value. */
+  readonly aws_session_token: string | undefined;
+  /** Name of a variable. */
+  readonly aws_access_key_id_env: string;
+  /** Name of a variable. */
+  readonly aws_secret_access_key_env: string;
+  /** Name of a variable. */
+  readonly aws_session_token_env: string;
+}
+
+/**
+ * The credentials that a configuration gives, or that stand in the environment variables it names.
+ *
+ * @throws {ConfigError} If there are none, or only a part; it shows nothing of them.
+ */
+export async function readCredentials(config: CredentialsConfig): Promise<Credentials> {
+  const { aws_access_key_id: id, aws_secret_access_key: secret, aws_session_token: token } = config;
+  if (id || secret) {
+    if (!id) return fail("aws_access_key_id", "a text beside aws_secret_access_key");
+    if (!secret) return fail("aws_secret_access_key", "a text beside aws_access_key_id");
+    return credentials(id, secret, token);
+  }
+  if (token) return fail("aws_access_key_id", "a text beside aws_session_token");
+  return credentials(
+    await variable("aws_access_key_id_env", config.aws_access_key_id_env),
+    await variable("aws_secret_access_key_env", config.aws_secret_access_key_env),
+    await optionalVariable(config.aws_session_token_env),
+  );
+}
+
+function credentials(
+  accessKeyId: string,
+  secretAccessKey: string,
+  sessionToken: string | undefined,
+): Credentials {
+  return { accessKeyId, secretAccessKey, ...(sessionToken ? { sessionToken } : {}) };
+}
+
+async function variable(key: string, name: string): Promise<string> {
+  if (!await isReadable(name)) return fail(key, `the permission --allow-env=${name}`, name);
+  return Deno.env.get(name) || fail(key, "a variable that is set", name);
+}
+
+async function optionalVariable(name: string): Promise<string | undefined> {
+  return await isReadable(name) ? Deno.env.get(name) : undefined;
+}
+
+async function isReadable(name: string): Promise<boolean> {
+  const { state } = await Deno.permissions.query({ name: "env", variable: name });
+  return state === "granted";
+}
+
+function fail(key: string, expected: string, received: unknown = "nothing"): never {
+  throw new ConfigError({ adapter: "s3 adapter", key, expected, received });
+}
