@@ -1,4 +1,5 @@
-import { ConfigError } from "../../src/l2/adapter.ts";
+import { ConfigError, type ConfigValues } from "../../src/l2/adapter.ts";
+import type { s3Config } from "./s3_config.ts";
 
 /** What requests are signed with. */
 export interface Credentials {
@@ -11,20 +12,15 @@ export interface Credentials {
 }
 
 /** The configuration keys about credentials. */
-export interface CredentialsConfig {
-  /** Given by value. */
-  readonly aws_access_key_id: string | undefined;
-  /** Given by value. */
-  readonly aws_secret_access_key: string | undefined;
-  /** Given by value. */
-  readonly aws_session_token: string | undefined;
-  /** Name of a variable. */
-  readonly aws_access_key_id_env: string;
-  /** Name of a variable. */
-  readonly aws_secret_access_key_env: string;
-  /** Name of a variable. */
-  readonly aws_session_token_env: string;
-}
+export type CredentialsConfig = Pick<
+  ConfigValues<typeof s3Config>,
+  | "aws_access_key_id"
+  | "aws_secret_access_key"
+  | "aws_session_token"
+  | "aws_access_key_id_env"
+  | "aws_secret_access_key_env"
+  | "aws_session_token_env"
+>;
 
 /**
  * The credentials that a configuration gives, or that stand in the environment variables it names.

@@ -122,6 +122,14 @@ export class S3Client implements Disposable {
     }
   }
 
+  /** Bytes of an object; `undefined` if it is not there. */
+  async sizeOf(name: string, signal: AbortSignal): Promise<number | undefined> {
+    const request = { method: "HEAD", name, answers: [404] } as const;
+    return await this.request(request, signal, ({ status, headers }) => {
+      return status === 404 ? undefined : Number(headers.get("content-length"));
+    });
+  }
+
   /** Closes all connections. */
   [Symbol.dispose](): void {
     this.#http.close();

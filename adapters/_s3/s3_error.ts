@@ -79,6 +79,17 @@ export class S3TimeoutError extends Error {
   }
 }
 
+/**
+ * `absent` for an answer that an object is not there.
+ *
+ * @throws {S3Error} If it is the bucket that is not there.
+ */
+export async function absentOrFail(response: Response): Promise<"absent"> {
+  const error = await S3Error.from(response, "GET");
+  if (error.code === "NoSuchBucket") throw error;
+  return "absent";
+}
+
 /** The code of an error document; `undefined` if it is none. */
 export function codeIn(text: string): string | undefined {
   if (!/<Error[\s>]/.test(text)) return undefined;

@@ -24,9 +24,12 @@ export function escapeXml(text: string): string {
 }
 
 function unescapeXml(text: string): string {
-  return text.replaceAll(/&(?:#(\d{1,7})|#x([0-9a-fA-F]{1,6})|(\w+));/g, (whole, dec, hex, name) => {
-    if (name !== undefined) return ENTITIES[name] ?? whole;
-    const point = dec === undefined ? parseInt(hex, 16) : Number(dec);
-    return point <= 0x10ffff ? String.fromCodePoint(point) : whole;
-  });
+  return text.replaceAll(
+    /&(?:#(\d{1,7})|#x([0-9a-fA-F]{1,6})|(\w+));/g,
+    (whole, dec, hex, name) => {
+      if (name !== undefined) return ENTITIES[name] ?? whole;
+      const point = dec === undefined ? parseInt(hex, 16) : Number(dec);
+      return point <= 0x10ffff ? String.fromCodePoint(point) : whole;
+    },
+  );
 }
