@@ -131,7 +131,8 @@ export class S3Store implements L2Adapter {
     await this.#writeLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
       if (hasRoom?.[index] === false) return;
       try {
-        bytes += await this.#writer.write(object, signal);
+        const written = await this.#writer.write(object, signal);
+        bytes += written;
         stored.set(index);
         this.#suspects.delete(object.key);
         settle(object, index, true);

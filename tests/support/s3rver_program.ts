@@ -1,6 +1,6 @@
-import { Buffer } from "node:buffer";
 import S3rver from "s3rver";
 
+/** Runs an s3rver in a directory, with a bucket for each further argument; prints its port. */
 const [directory = "", ...buckets] = Deno.args;
 const server = new S3rver({
   directory,
