@@ -72,6 +72,7 @@ export class S3Client implements Disposable {
   readonly #signingKeys = new Map<string, ArrayBuffer>();
   #requests = 0;
   #retries = 0;
+  #isClosed = false;
 
   /** Connects when it is used. */
   constructor(options: S3ClientOptions) {
@@ -132,7 +133,8 @@ export class S3Client implements Disposable {
 
   /** Closes all connections. */
   [Symbol.dispose](): void {
-    this.#http.close();
+    if (!this.#isClosed) this.#http.close();
+    this.#isClosed = true;
   }
 
   async #attempt<Value>(

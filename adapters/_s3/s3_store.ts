@@ -15,12 +15,11 @@ import {
   type StoreResult,
 } from "../../src/l2/adapter.ts";
 import { Capacity } from "../_shared/capacity.ts";
-import { findChainEnd } from "../_shared/chain_search.ts";
 import { Failures } from "../_shared/failures.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
-import { RecentKeys } from "../_shared/recent_keys.ts";
 import { listBucket, type ListedInBucket } from "./bucket_listing.ts";
+import { ObjectFinder } from "./object_finder.ts";
 import type { ObjectNames } from "./object_names.ts";
 import { ObjectReader } from "./object_reader.ts";
 import { ObjectRemover, REMOVAL_BATCH } from "./object_remover.ts";
@@ -28,10 +27,6 @@ import { ObjectWriter } from "./object_writer.ts";
 import type { S3Client } from "./s3_client.ts";
 import { S3Error } from "./s3_error.ts";
 
-/** Keys of a chain that are asked for at a time: an answer takes long, a request costs little. */
-const CHAIN_WIDTH = 32;
-/** Keys that turned out to be missing and are remembered, so that no chain claims them again. */
-const MOST_SUSPECTS = 10_000;
 /** What others did is looked up again after so long, in milliseconds; that costs requests. */
 const RECOUNT_MS = 600_000;
 const PREFERRED_BYTES = 64 * 2 ** 20;
@@ -81,11 +76,11 @@ export class S3Store implements L2Adapter {
   readonly #options: S3StoreOptions;
   readonly #writeLimit: FlightLimit;
   readonly #readLimit: FlightLimit;
+  readonly #finder: ObjectFinder;
   readonly #writer: ObjectWriter;
   readonly #reader: ObjectReader;
   readonly #remover: ObjectRemover;
   readonly #locks = new KeyLocks();
-  readonly #suspects = new RecentKeys(MOST_SUSPECTS);
   readonly #capacity: Capacity | undefined;
 
   /** Connects when it is used. */
@@ -94,6 +89,7 @@ export class S3Store implements L2Adapter {
     this.#options = options;
     this.#writeLimit = new FlightLimit({ operations, bytes });
     this.#readLimit = new FlightLimit({ operations, bytes });
+    this.#finder = new ObjectFinder(options);
     this.#writer = new ObjectWriter(options);
     this.#reader = new ObjectReader(options);
     this.#remover = new ObjectRemover(options);
@@ -134,7 +130,7 @@ export class S3Store implements L2Adapter {
         const written = await this.#writer.write(object, signal);
         bytes += written;
         stored.set(index);
-        this.#suspects.delete(object.key);
+        this.#finder.trust(object.key);
         settle(object, index, true);
       } catch (cause) {
         // What was not refused may be there: counted too much is put right by the next count.
@@ -158,24 +154,8 @@ export class S3Store implements L2Adapter {
   ): Promise<Bitmap> {
     if (signal.aborted || keys.length === 0) return new Bitmap(keys.length);
     const failures = new Failures("s3", "lookup");
-    let asked = 0;
-    const isPresent = async (key: ObjectKey): Promise<boolean> => {
-      asked++;
-      try {
-        const name = this.#options.names.nameOf(key);
-        const isThere = await this.#options.client.sizeOf(name, signal) !== undefined;
-        if (isThere) this.#suspects.delete(key);
-        else this.#capacity?.book.remove(key);
-        return isThere;
-      } catch (cause) {
-        if (!signal.aborted) failures.add(key, cause);
-        return false;
-      }
-    };
-    const found = prefix
-      ? new Bitmap(keys.length, await this.#findEnd(keys, isPresent))
-      : bitmapOf(await Promise.all(keys.map(isPresent)));
-    // After a failure a chain ends before it: whatever was claimed was seen, or stands before that.
+    const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
+    const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, forget);
     if (signal.aborted) return new Bitmap(keys.length);
     this.#report(failures, asked);
     const there = found.gather(keys);
@@ -200,7 +180,7 @@ export class S3Store implements L2Adapter {
       try {
         const outcome = await this.#reader.read(object, signal);
         if (outcome === "absent") {
-          this.#suspects.add(object.key);
+          this.#finder.suspect(object.key);
           this.#capacity?.book.remove(object.key);
         }
         if (outcome !== "filled") return;
@@ -218,18 +198,9 @@ export class S3Store implements L2Adapter {
   /** Removes objects that are not locked. */
   async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const failures = new Failures("s3", "delete");
-    const sizes = new Map<string, number>();
-    await Promise.all(keys.map(async (key) => {
-      if (this.#locks.has(key)) return;
-      try {
-        const name = this.#options.names.nameOf(key);
-        const size = await this.#options.client.sizeOf(name, signal);
-        if (size !== undefined) sizes.set(key.id, size);
-        else this.#capacity?.book.remove(key);
-      } catch (cause) {
-        if (!signal.aborted) failures.add(key, cause);
-      }
-    }));
+    const asked = keys.filter((key) => !this.#locks.has(key));
+    const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
+    const sizes = await this.#finder.sizesOf(asked, failures, signal, forget);
     return await this.#remove(keys, sizes, failures, signal);
   }
 
@@ -268,15 +239,6 @@ export class S3Store implements L2Adapter {
     this.#options.client[Symbol.dispose]();
   }
 
-  async #findEnd(
-    keys: readonly ObjectKey[],
-    isPresent: (key: ObjectKey) => Promise<boolean>,
-  ): Promise<number> {
-    const suspects = this.#suspects.placesIn(keys);
-    const at = (place: number): Promise<boolean> => isPresent(keys[place] as ObjectKey);
-    return await findChainEnd(keys.length, at, suspects, CHAIN_WIDTH);
-  }
-
   async *#scan(model: string | undefined, signal: AbortSignal): AsyncIterable<ListedInBucket> {
     const { client, names } = this.#options;
     try {
@@ -291,12 +253,12 @@ export class S3Store implements L2Adapter {
     const sizes = new Map<string, number>();
     for (const key of keys) {
       const entry = this.#capacity?.book.get(key);
-      if (entry !== undefined && !this.#locks.has(key)) sizes.set(key.id, entry.byteLength);
+      if (entry !== undefined) sizes.set(key.id, entry.byteLength);
     }
     return await this.#remove(keys, sizes, new Failures("s3", "evict"), signal);
   }
 
-  /** Removes those objects that have a size. */
+  /** Removes those objects that have a size and are not locked. */
   async #remove(
     keys: readonly ObjectKey[],
     sizes: ReadonlyMap<string, number>,
@@ -305,7 +267,7 @@ export class S3Store implements L2Adapter {
   ): Promise<DeleteResult> {
     const book = this.#capacity?.book;
     const entries = new Map(keys.map((key) => [key.id, book?.get(key)]));
-    const there = keys.filter(({ id }) => sizes.has(id));
+    const there = keys.filter((key) => sizes.has(key.id) && !this.#locks.has(key));
     const gone = await this.#remover.remove(there, signal, (key, cause) => {
       if (!signal.aborted) failures.add(key, cause);
     });
@@ -337,10 +299,6 @@ function usageOf(capacity: Capacity): (options: CallOptions) => Promise<AdapterU
     const { book, capacityBytes } = capacity;
     return { usedBytes: book.usedBytes, objectCount: book.size, capacityBytes };
   };
-}
-
-function bitmapOf(bits: readonly boolean[]): Bitmap {
-  return Bitmap.from(bits, (bit) => bit);
 }
 
 function byteLengthOf({ byteLength }: AdapterObject): number {

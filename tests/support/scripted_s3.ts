@@ -11,8 +11,6 @@ export interface ScriptedRequest {
   readonly query: URLSearchParams;
   /** The headers. */
   readonly headers: Headers;
-  /** Aborts when the client has gone. */
-  readonly signal: AbortSignal;
 }
 
 /** Answers in place of the server, or lets it answer, or changes what it answers. */
@@ -95,6 +93,14 @@ export class ScriptedS3 implements AsyncDisposable {
     return this.log.splice(0);
   }
 
+  /** An answer that does not come until the server stops. */
+  hang(): Promise<Response> {
+    const { promise, resolve } = Promise.withResolvers<Response>();
+    const stop = (): void => resolve(error(503, "ServiceUnavailable"));
+    this.#closing.signal.addEventListener("abort", stop, { once: true });
+    return promise;
+  }
+
   /** Stops, whoever still waits for an answer. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
@@ -104,7 +110,7 @@ export class ScriptedS3 implements AsyncDisposable {
   async #handle(request: Request): Promise<Response> {
     const { pathname, searchParams: query } = new URL(request.url);
     const [, bucket, ...segments] = pathname.split("/").map(decodeURIComponent);
-    const { method, headers, signal } = request;
+    const { method, headers } = request;
     const name = segments.join("/");
     const rest = [...query.keys()].filter((key) => key !== "x-id").join("&");
     this.log.push(`${method} ${name}${rest === "" ? "" : `?${rest}`}`);
@@ -119,7 +125,7 @@ export class ScriptedS3 implements AsyncDisposable {
     try {
       const { script } = this;
       if (script === undefined) return await proceed();
-      return await script({ method, name, query, headers, signal }, proceed);
+      return await script({ method, name, query, headers }, proceed);
     } finally {
       this.concurrent.now--;
     }
