@@ -20,7 +20,7 @@ import {
   systemRandom,
 } from "../../src/l2/adapter.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
-import { findChainEnd } from "./chain_search.ts";
+import { findChainEnd } from "../_shared/chain_search.ts";
 import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
 import {
   diskBytesFor,

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import * as fc from "fast-check";
-import { findChainEnd } from "../../../../adapters/_fs/chain_search.ts";
+import { findChainEnd } from "../../../../adapters/_shared/chain_search.ts";
 import { runs } from "../../../support/runs.ts";
 
 /** Searches a chain; what it asked for, and in how many rounds of questions asked at once. */

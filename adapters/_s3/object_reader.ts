@@ -1,0 +1,110 @@
+import type { AdapterObject } from "../../src/l2/adapter.ts";
+import { ObjectParts } from "../_shared/object_parts.ts";
+import { BodyReader } from "./body_reader.ts";
+import type { ObjectNames } from "./object_names.ts";
+import type { S3Client } from "./s3_client.ts";
+import { absentOrFail } from "./s3_error.ts";
+import { settleAll } from "./settle_all.ts";
+
+/** What reading an object came to. */
+export type ReadOutcome = "filled" | "absent" | "different";
+
+/** What reading a range came to; `whole` where the server answers with more than that. */
+type RangeOutcome = { readonly etag: string } | "absent" | "different" | "whole";
+
+/** How an {@linkcode ObjectReader} is set up. */
+export interface ObjectReaderOptions {
+  /** The bucket. */
+  readonly client: S3Client;
+  /** How objects are called. */
+  readonly names: ObjectNames;
+  /** Bytes of a range. */
+  readonly partBytes: number;
+  /** Objects with more bytes are read in ranges. */
+  readonly rangesAboveBytes: number;
+}
+
+/** Reads objects into the parts that wait for them; large ones in ranges, several at a time. */
+export class ObjectReader {
+  readonly #options: ObjectReaderOptions;
+  readonly #bodies = new BodyReader();
+
+  /** Reads nothing yet. */
+  constructor(options: ObjectReaderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads one object. When it settles, nothing is written into its parts any more.
+   *
+   * @throws {S3Error} If the server refuses.
+   * @throws If it does not answer, or `signal` aborts.
+   */
+  async read(object: AdapterObject, signal: AbortSignal): Promise<ReadOutcome> {
+    const name = this.#options.names.nameOf(object.key);
+    const parts = new ObjectParts(object.parts);
+    if (object.byteLength > this.#options.rangesAboveBytes) {
+      const outcome = await this.#readRanges(name, parts, object.byteLength, signal);
+      if (outcome !== "whole") return outcome;
+    }
+    return await this.#readWhole(name, parts, object.byteLength, signal);
+  }
+
+  async #readWhole(
+    name: string,
+    parts: ObjectParts,
+    byteLength: number,
+    signal: AbortSignal,
+  ): Promise<ReadOutcome> {
+    const request = { method: "GET", name, answers: [404] } as const;
+    return await this.#options.client.request(request, signal, async (response) => {
+      if (response.status === 404) return absentOrFail(response);
+      const length = response.headers.get("content-length");
+      if (length !== null && Number(length) !== byteLength) return "different";
+      return await this.#bodies.copy(response.body, parts, 0, byteLength) ? "filled" : "different";
+    });
+  }
+
+  /** Reads all ranges; what is not of one version is left to be read whole. */
+  async #readRanges(
+    name: string,
+    parts: ObjectParts,
+    byteLength: number,
+    signal: AbortSignal,
+  ): Promise<ReadOutcome | "whole"> {
+    const { partBytes } = this.#options;
+    const starts = Array.from(
+      { length: Math.ceil(byteLength / partBytes) },
+      (_, i) => i * partBytes,
+    );
+    const outcomes = await settleAll(starts, signal, (start, stop) => {
+      const end = Math.min(start + partBytes, byteLength);
+      return this.#readRange(name, parts, { start, end, byteLength }, stop);
+    });
+    const etags = new Set<string>();
+    for (const outcome of outcomes) {
+      if (typeof outcome === "string") return outcome;
+      etags.add(outcome.etag);
+    }
+    return etags.size === 1 && !etags.has("") ? "filled" : "whole";
+  }
+
+  async #readRange(
+    name: string,
+    parts: ObjectParts,
+    { start, end, byteLength }: { start: number; end: number; byteLength: number },
+    signal: AbortSignal,
+  ): Promise<RangeOutcome> {
+    const range = `${start}-${end - 1}`;
+    const request = { method: "GET", name, range, answers: [404, 416] } as const;
+    return await this.#options.client.request(request, signal, async (response) => {
+      if (response.status === 404) return absentOrFail(response);
+      if (response.status === 416) return "different";
+      if (response.status !== 206) return "whole";
+      const given = response.headers.get("content-range");
+      if (given !== `bytes ${range}/${byteLength}`) return "different";
+      const isFilled = await this.#bodies.copy(response.body, parts, start, end);
+      return isFilled ? { etag: response.headers.get("etag") ?? "" } : "different";
+    });
+  }
+}

@@ -1,0 +1,306 @@
+import {
+  AdapterError,
+  type AdapterObject,
+  type AdapterUsage,
+  Bitmap,
+  type CallOptions,
+  type Clock,
+  type DeleteResult,
+  type L2Adapter,
+  type ListedObject,
+  type ListOptions,
+  type LoadOptions,
+  type LookupOptions,
+  type ObjectKey,
+  type StoreResult,
+} from "../../src/l2/adapter.ts";
+import { Capacity } from "../_shared/capacity.ts";
+import { Failures } from "../_shared/failures.ts";
+import { FlightLimit } from "../_shared/flight_limit.ts";
+import { KeyLocks } from "../_shared/key_locks.ts";
+import { listBucket, type ListedInBucket } from "./bucket_listing.ts";
+import { ObjectFinder } from "./object_finder.ts";
+import type { ObjectNames } from "./object_names.ts";
+import { ObjectReader } from "./object_reader.ts";
+import { ObjectRemover, REMOVAL_BATCH } from "./object_remover.ts";
+import { ObjectWriter } from "./object_writer.ts";
+import type { S3Client } from "./s3_client.ts";
+import { S3Error } from "./s3_error.ts";
+
+/** What others did is looked up again after so long, in milliseconds; that costs requests. */
+const RECOUNT_MS = 600_000;
+const PREFERRED_BYTES = 64 * 2 ** 20;
+
+/** How an {@linkcode S3Store} is set up. */
+export interface S3StoreOptions {
+  /** The bucket; closed with the store. */
+  readonly client: S3Client;
+  /** How objects are called. */
+  readonly names: ObjectNames;
+  /** Bytes of a part of an upload, and of a range. */
+  readonly partBytes: number;
+  /** Objects with more bytes are uploaded in parts. */
+  readonly multipartAboveBytes: number;
+  /** Objects with more bytes are read in ranges. */
+  readonly rangesAboveBytes: number;
+  /** Whether what is there stays, if it has the right size. */
+  readonly putsIfAbsent: boolean;
+  /** Most requests at a time. */
+  readonly maxRequests: number;
+  /** Most bytes of objects in flight, for stores and for loads. */
+  readonly maxBytesInFlight: number;
+  /** What this adapter keeps within bounds by itself; left out, rules of the bucket do that. */
+  readonly bounds?: {
+    readonly capacityBytes: number;
+    readonly watermark: { readonly high: number; readonly low: number } | undefined;
+  };
+  /** What there is to know that does not change. */
+  readonly description: Readonly<Record<string, unknown>>;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Told about failures that cost a key. */
+  readonly onError: (error: AdapterError) => void;
+}
+
+/** Objects in a bucket. */
+export class S3Store implements L2Adapter {
+  /** Others see the objects, which outlive everybody. */
+  readonly capabilities: L2Adapter["capabilities"] = {
+    shared: true,
+    durable: true,
+    evicts: true,
+    preferredBytesInFlight: PREFERRED_BYTES,
+  };
+  /** What is counted; left out where this adapter does not count, because it would list all. */
+  readonly usage?: (options: CallOptions) => Promise<AdapterUsage>;
+  readonly #options: S3StoreOptions;
+  readonly #writeLimit: FlightLimit;
+  readonly #readLimit: FlightLimit;
+  readonly #finder: ObjectFinder;
+  readonly #writer: ObjectWriter;
+  readonly #reader: ObjectReader;
+  readonly #remover: ObjectRemover;
+  readonly #locks = new KeyLocks();
+  readonly #capacity: Capacity | undefined;
+
+  /** Connects when it is used. */
+  constructor(options: S3StoreOptions) {
+    const { bounds, maxRequests: operations, maxBytesInFlight: bytes } = options;
+    this.#options = options;
+    this.#writeLimit = new FlightLimit({ operations, bytes });
+    this.#readLimit = new FlightLimit({ operations, bytes });
+    this.#finder = new ObjectFinder(options);
+    this.#writer = new ObjectWriter(options);
+    this.#reader = new ObjectReader(options);
+    this.#remover = new ObjectRemover(options);
+    this.#capacity = bounds && new Capacity({
+      ...bounds,
+      adapter: "s3",
+      removalBatch: REMOVAL_BATCH,
+      recountMs: RECOUNT_MS,
+      scan: (_, signal) => this.#scan(undefined, signal),
+      remove: (keys, signal) => this.#evict(keys, signal),
+      isLocked: (key) => this.#locks.has(key),
+      clock: options.clock,
+      onError: options.onError,
+    });
+    if (this.#capacity !== undefined) this.usage = usageOf(this.#capacity);
+  }
+
+  /** Begins to count what is there, where that bounds it. */
+  start(): void {
+    this.#capacity?.tend();
+  }
+
+  /** Writes objects; each is visible as a whole, or not at all. */
+  async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
+    const stored = new Bitmap(objects.length);
+    let bytes = 0;
+    if (signal.aborted || objects.length === 0) return { stored, bytes };
+    const failures = new Failures("s3", "store");
+    const hasRoom = await this.#capacity?.reserve(objects, signal);
+    const settled = new Set<number>();
+    const settle = (object: AdapterObject, index: number, isThere: boolean): void => {
+      if (hasRoom?.[index] === true) this.#capacity?.settle(object, isThere);
+      settled.add(index);
+    };
+    await this.#writeLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+      if (hasRoom?.[index] === false) return;
+      try {
+        const written = await this.#writer.write(object, signal);
+        bytes += written;
+        stored.set(index);
+        this.#finder.trust(object.key);
+        settle(object, index, true);
+      } catch (cause) {
+        // What was not refused may be there: counted too much is put right by the next count.
+        settle(object, index, !(cause instanceof S3Error));
+        if (!signal.aborted) failures.add(object.key, cause);
+      }
+    });
+    for (const [index, object] of objects.entries()) {
+      if (!settled.has(index)) settle(object, index, false);
+    }
+    this.#capacity?.book.touch(stored.gather(objects).map(({ key }) => key));
+    this.#capacity?.tend();
+    this.#report(failures, objects.length);
+    return { stored, bytes };
+  }
+
+  /** Asks for all keys at a time, or searches for the end of a chain. */
+  async lookupAndLock(
+    keys: readonly ObjectKey[],
+    { prefix, signal }: LookupOptions,
+  ): Promise<Bitmap> {
+    if (signal.aborted || keys.length === 0) return new Bitmap(keys.length);
+    const failures = new Failures("s3", "lookup");
+    const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
+    const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, forget);
+    if (signal.aborted) return new Bitmap(keys.length);
+    this.#report(failures, asked);
+    const there = found.gather(keys);
+    this.#locks.add(there);
+    this.#capacity?.book.touch(there);
+    return found;
+  }
+
+  /** Lets objects be evicted again. */
+  unlock(keys: readonly ObjectKey[]): void {
+    this.#locks.remove(keys);
+  }
+
+  /** Reads objects into their parts. */
+  async load(
+    objects: readonly AdapterObject[],
+    { signal, onLoaded }: LoadOptions,
+  ): Promise<Bitmap> {
+    const loaded = new Bitmap(objects.length);
+    const failures = new Failures("s3", "load");
+    await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+      try {
+        const outcome = await this.#reader.read(object, signal);
+        if (outcome === "absent") {
+          this.#finder.suspect(object.key);
+          this.#capacity?.book.remove(object.key);
+        }
+        if (outcome !== "filled") return;
+        loaded.set(index);
+        onLoaded?.(index);
+      } catch (cause) {
+        if (!signal.aborted) failures.add(object.key, cause);
+      }
+    });
+    this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
+    this.#report(failures, objects.length);
+    return loaded;
+  }
+
+  /** Removes objects that are not locked. */
+  async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
+    const failures = new Failures("s3", "delete");
+    const asked = keys.filter((key) => !this.#locks.has(key));
+    const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
+    const sizes = await this.#finder.sizesOf(asked, failures, signal, forget);
+    return await this.#remove(keys, sizes, failures, signal);
+  }
+
+  /** Enumerates the objects. */
+  async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
+    for await (const { key, byteLength, usedAt } of this.#scan(model, signal)) {
+      yield { key, byteLength, ...(usedAt === undefined ? {} : { usedAt }) };
+    }
+  }
+
+  /** Where the objects are, how they are moved, and who evicts. */
+  reportStatus(): Readonly<Record<string, unknown>> {
+    const { client, description } = this.#options;
+    const capacity = this.#capacity;
+    return {
+      ...description,
+      requests: client.requests,
+      retries: client.retries,
+      removesTogether: this.#remover.isBatched,
+      lockedObjects: this.#locks.size,
+      evictedBy: capacity === undefined ? "bucket" : "kvtier",
+      ...(capacity === undefined ? {} : {
+        usedBytes: capacity.book.usedBytes,
+        capacityBytes: capacity.capacityBytes,
+        objectCount: capacity.book.size,
+        evictedObjects: capacity.evictedObjects,
+        isCounted: capacity.isCounted,
+      }),
+    };
+  }
+
+  /** Closes all connections. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#capacity?.[Symbol.asyncDispose]();
+    await this.#writer[Symbol.asyncDispose]();
+    this.#options.client[Symbol.dispose]();
+  }
+
+  async *#scan(model: string | undefined, signal: AbortSignal): AsyncIterable<ListedInBucket> {
+    const { client, names } = this.#options;
+    try {
+      for await (const page of listBucket({ client, names, model, signal })) yield* page;
+    } catch (cause) {
+      if (!signal.aborted) throw new AdapterError({ adapter: "s3", operation: "list", cause });
+    }
+  }
+
+  /** Removes what is in the book, without asking for it. */
+  async #evict(keys: readonly ObjectKey[], signal: AbortSignal): Promise<DeleteResult> {
+    const sizes = new Map<string, number>();
+    for (const key of keys) {
+      const entry = this.#capacity?.book.get(key);
+      if (entry !== undefined) sizes.set(key.id, entry.byteLength);
+    }
+    return await this.#remove(keys, sizes, new Failures("s3", "evict"), signal);
+  }
+
+  /** Removes those objects that have a size and are not locked. */
+  async #remove(
+    keys: readonly ObjectKey[],
+    sizes: ReadonlyMap<string, number>,
+    failures: Failures,
+    signal: AbortSignal,
+  ): Promise<DeleteResult> {
+    const book = this.#capacity?.book;
+    const entries = new Map(keys.map((key) => [key.id, book?.get(key)]));
+    const there = keys.filter((key) => sizes.has(key.id) && !this.#locks.has(key));
+    const gone = await this.#remover.remove(there, signal, (key, cause) => {
+      if (!signal.aborted) failures.add(key, cause);
+    });
+    let bytes = 0;
+    const deleted = Bitmap.from(keys, (key) => {
+      // Of a key that is given twice, one object is removed.
+      if (!gone.delete(key.id)) return false;
+      bytes += sizes.get(key.id) ?? 0;
+      // One that was stored meanwhile may be there.
+      if (book !== undefined && book.get(key) === entries.get(key.id)) book.remove(key);
+      return true;
+    });
+    this.#report(failures, keys.length);
+    return { deleted, bytes };
+  }
+
+  /** Reports what failed; throws if that is everything. */
+  #report(failures: Failures, count: number): void {
+    const errors = failures.errors();
+    const [first] = errors;
+    if (first !== undefined && failures.isAll(count)) throw first;
+    for (const error of errors) this.#options.onError(error);
+  }
+}
+
+function usageOf(capacity: Capacity): (options: CallOptions) => Promise<AdapterUsage> {
+  return async ({ signal }) => {
+    await capacity.counted(signal);
+    const { book, capacityBytes } = capacity;
+    return { usedBytes: book.usedBytes, objectCount: book.size, capacityBytes };
+  };
+}
+
+function byteLengthOf({ byteLength }: AdapterObject): number {
+  return byteLength;
+}

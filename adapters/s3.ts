@@ -1,0 +1,151 @@
+/**
+ * The `s3` adapter: objects in a bucket of any S3-compatible object store.
+ *
+ * @module
+ */
+import {
+  ConfigError,
+  type ConfigValues,
+  defineL2Adapter,
+  type L2AdapterModule,
+  systemRandom,
+  watermarksOf,
+} from "../src/l2/adapter.ts";
+import { type Bucket, bucketAt, ENDPOINT_SHAPE } from "./_s3/bucket_url.ts";
+import { readCredentials } from "./_s3/credentials.ts";
+import { ObjectNames } from "./_s3/object_names.ts";
+import { S3Client } from "./_s3/s3_client.ts";
+import { s3Config } from "./_s3/s3_config.ts";
+import { S3Error } from "./_s3/s3_error.ts";
+import { S3Store } from "./_s3/s3_store.ts";
+
+const GIB = 2 ** 30;
+/** Opening waits so long for the bucket, in milliseconds; if it is not there, it may come. */
+const TRY_MS = 5_000;
+/** What servers say about credentials. */
+const REFUSALS = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"];
+const OTHER_REGION = ["AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion"];
+
+type Values = ConfigValues<typeof s3Config>;
+
+/**
+ * Objects in a bucket.
+ *
+ * Requires `--allow-net` for the server, `--allow-env` for the variables with the credentials where
+ * they are not given, and `--allow-read` for `tls_ca_file`.
+ */
+const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
+  type: "s3",
+  summary: "Objects in a bucket of any S3-compatible object store.",
+  config: s3Config,
+  async create(values, { clock, signal, onError }) {
+    const bucket = bucketOf(values);
+    const { s3_region: region, key_prefix: prefix, s3_num_io_threads: maxRequests } = values;
+    const signsPayload = values.sign_payload ?? !bucket.isEncrypted;
+    const capacity = values.max_capacity_gb;
+    const { AwsV4Signer } = await import("aws4fetch");
+    const client = new S3Client({
+      bucket,
+      region,
+      signsPayload,
+      maxRequests,
+      credentials: await readCredentials(values),
+      signer: AwsV4Signer,
+      maxAttempts: values.max_attempts,
+      timeoutMs: values.request_timeout_ms,
+      prefersHttp2: values.s3_prefer_http2,
+      caCertificates: await certificatesIn(values.tls_ca_file),
+      clock,
+      random: systemRandom,
+    });
+    const store = new S3Store({
+      client,
+      names: new ObjectNames(prefix),
+      partBytes: values.part_bytes,
+      multipartAboveBytes: Math.max(values.multipart_above_bytes, values.part_bytes),
+      rangesAboveBytes: Math.max(values.ranges_above_bytes, values.part_bytes),
+      putsIfAbsent: values.put_if_absent,
+      maxRequests,
+      maxBytesInFlight: values.max_bytes_in_flight,
+      ...(capacity === 0 ? {} : {
+        bounds: {
+          capacityBytes: Math.floor(capacity * GIB),
+          watermark: watermarksOf(values.eviction),
+        },
+      }),
+      description: { bucket: bucket.location, region, prefix, signsPayload },
+      clock,
+      onError,
+    });
+    try {
+      const tooLate = new AbortController();
+      const cancel = clock.schedule(() => tooLate.abort(), TRY_MS);
+      await tryOut(client, values, AbortSignal.any([signal, tooLate.signal])).finally(cancel);
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+    store.start();
+    return store;
+  },
+});
+export default s3;
+
+/** Fails if the bucket answers and cannot be used. */
+async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Promise<void> {
+  const query = { "list-type": "2", "max-keys": "1", prefix: values.key_prefix };
+  try {
+    await client.request({ method: "GET", query, maxAttempts: 1 }, signal, () => {});
+  } catch (error) {
+    if (!(error instanceof S3Error)) return;
+    const { code } = error;
+    if (REFUSALS.includes(code)) {
+      const key = values.aws_access_key_id ? "aws_access_key_id" : "aws_access_key_id_env";
+      fail(key, `credentials that the server accepts (${code})`, "others");
+    }
+    if (code === "NoSuchBucket") {
+      const { bucket, s3_endpoint: endpoint } = values;
+      fail(
+        bucket === undefined ? "s3_endpoint" : "bucket",
+        "a bucket that exists",
+        bucket ?? endpoint,
+      );
+    }
+    if (OTHER_REGION.includes(code)) {
+      fail("s3_region", `the region of the bucket (${code})`, values.s3_region);
+    }
+    if (code === "AccessDenied" && values.max_capacity_gb > 0) {
+      const expected = "0, or the permission to list the bucket (s3:ListBucket)";
+      fail("max_capacity_gb", expected, values.max_capacity_gb);
+    }
+  }
+}
+
+function bucketOf(values: Values): Bucket {
+  const { s3_endpoint: endpoint, bucket: name, disable_tls: isPlain } = values;
+  if (isPlain && endpoint.startsWith("https:")) fail("disable_tls", "false with https", true);
+  const bucket = bucketAt({
+    endpoint,
+    bucket: name,
+    region: values.s3_region,
+    isPathStyle: values.s3_use_path_style,
+    isPlain,
+  });
+  // What is wrong with it may be that it holds a password.
+  return bucket ?? fail("s3_endpoint", `${ENDPOINT_SHAPE}, or bucket beside it`, "something else");
+}
+
+async function certificatesIn(path: string | undefined): Promise<readonly string[]> {
+  if (path === undefined) return [];
+  try {
+    return [await Deno.readTextFile(path)];
+  } catch (cause) {
+    const expected = "a file that can be read";
+    const key = "tls_ca_file";
+    throw new ConfigError({ adapter: "s3 adapter", key, expected, received: path, cause });
+  }
+}
+
+function fail(key: string, expected: string, received: unknown): never {
+  throw new ConfigError({ adapter: "s3 adapter", key, expected, received });
+}

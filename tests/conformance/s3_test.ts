@@ -1,0 +1,53 @@
+import s3 from "../../adapters/s3.ts";
+import { type AdapterConformanceCase, adapterConformanceCases } from "../../src/testing/mod.ts";
+import { startS3 } from "../support/s3_server.ts";
+import { ScriptedS3 } from "../support/scripted_s3.ts";
+
+type Options = Readonly<Record<string, unknown>>;
+
+const pieces: Options = {
+  "part_bytes": 70_000,
+  "multipart_above_bytes": 0,
+  "ranges_above_bytes": 0,
+  "max_capacity_gb": 1,
+};
+
+let prefixes = 0;
+
+/** Each case has a prefix of its own, which is as good as a bucket. */
+async function runCases(
+  t: Deno.TestContext,
+  cases: readonly AdapterConformanceCase[],
+  options: Options,
+): Promise<void> {
+  const config = () => ({ config: { ...options, "key_prefix": `case/${prefixes++}/` } });
+  for (const { name, run } of cases) await t.step(name, () => run({ module: s3, config }));
+}
+
+/**
+ * What s3rver cannot do: it writes over the object that is there, so that who reads meanwhile gets
+ * bytes of both. The scripted server does not.
+ */
+const isBeyondS3rver = ({ name }: AdapterConformanceCase): boolean =>
+  name.startsWith("concurrent stores and loads of the same keys");
+
+Deno.test("s3 adapter on s3rver", async (t) => {
+  await using server = await startS3();
+  const cases = adapterConformanceCases.filter((each) => !isBeyondS3rver(each));
+  await t.step("one request an object", (t) => runCases(t, cases, server.config));
+  const moving = cases.filter(({ name }) => /gives back|replaces|delete|usage|list/.test(name));
+  await t.step("in pieces, bounded by itself", (t) => {
+    return runCases(t, moving, { ...server.config, ...pieces });
+  });
+});
+
+Deno.test("s3 adapter on a server in memory", async (t) => {
+  await using server = new ScriptedS3();
+  const cases = adapterConformanceCases;
+  await t.step("one request an object", (t) => {
+    return runCases(t, cases.filter(isBeyondS3rver), server.config);
+  });
+  await t.step("in pieces, bounded by itself", (t) => {
+    return runCases(t, cases, { ...server.config, ...pieces });
+  });
+});

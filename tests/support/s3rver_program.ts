@@ -1,0 +1,13 @@
+import S3rver from "s3rver";
+
+/** Runs an s3rver in a directory, with a bucket for each further argument; prints its port. */
+const [directory = "", ...buckets] = Deno.args;
+const server = new S3rver({
+  directory,
+  address: "127.0.0.1",
+  port: 0,
+  silent: true,
+  configureBuckets: buckets.map((name) => ({ name, configs: [] })),
+});
+const { port } = await server.run();
+console.log(port);

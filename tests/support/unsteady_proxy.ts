@@ -1,0 +1,68 @@
+/** A way to a server on the loopback address that can be broken. */
+export class UnsteadyProxy implements AsyncDisposable {
+  /** Connections that are closed when their first bytes arrive, instead of being served. */
+  resets = 0;
+  /** Connections that were closed so. */
+  resetCount = 0;
+  readonly #listener: Deno.TcpListener;
+  readonly #connections = new Set<Deno.TcpConn>();
+  readonly #work: Promise<void>[] = [];
+
+  /** Leads to `port`. */
+  constructor(port: number) {
+    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.#work.push(this.#accept(port));
+  }
+
+  /** Where it listens. */
+  get port(): number {
+    return this.#listener.addr.port;
+  }
+
+  /** Breaks all connections off. */
+  breakAll(): void {
+    for (const connection of this.#connections) close(connection);
+    this.#connections.clear();
+  }
+
+  /** Stops. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    this.breakAll();
+    await Promise.all(this.#work);
+  }
+
+  async #accept(port: number): Promise<void> {
+    try {
+      for await (const client of this.#listener) this.#work.push(this.#serve(client, port));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BadResource)) throw error;
+    }
+  }
+
+  async #serve(client: Deno.TcpConn, port: number): Promise<void> {
+    this.#connections.add(client);
+    if (this.resets > 0) {
+      this.resets--;
+      this.resetCount++;
+      await client.read(new Uint8Array(16)).catch(() => null);
+      return close(client);
+    }
+    const server = await Deno.connect({ hostname: "127.0.0.1", port });
+    this.#connections.add(server);
+    await Promise.allSettled([
+      client.readable.pipeTo(server.writable),
+      server.readable.pipeTo(client.writable),
+    ]);
+    close(client);
+    close(server);
+  }
+}
+
+function close(connection: Deno.TcpConn): void {
+  try {
+    connection.close();
+  } catch {
+    // It is closed.
+  }
+}
