@@ -8,6 +8,7 @@
 /** Imports of the adapter modules by type. */
 export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
   dram: () => import("./dram.ts"),
+  "fault_inject": () => import("./fault_inject.ts"),
   "file_pool": () => import("./file_pool.ts"),
   fs: () => import("./fs.ts"),
   mock: () => import("./mock.ts"),
