@@ -52,6 +52,7 @@ export type {
   BooleanField,
   ConfigField,
   ConfigFields,
+  Configurable,
   ConfigValue,
   ConfigValues,
   FieldBase,
