@@ -196,8 +196,8 @@ Deno.test("withFaults: over many loads any object and any part of it is damaged"
   for (let n = 0; n < 200; n++) {
     const { rooms } = await bench.load();
     for (const [i, bytes] of rooms.entries()) {
-      const at = bytes.findIndex((byte, j) => byte !== at(bench.given, i).bytes[j]);
-      if (at >= 0) places.add(`${i}:${Math.floor(4 * at / BYTES)}`);
+      const place = bytes.findIndex((byte, j) => byte !== at(bench.given, i).bytes[j]);
+      if (place >= 0) places.add(`${i}:${Math.floor(4 * place / BYTES)}`);
     }
   }
   assertEquals([places.size, bench.adapter.injected.corrupt], [16, 200]);
