@@ -32,6 +32,19 @@
  * }
  * ```
  *
+ * @example Have an adapter damage one load in ten, and its third store hang
+ * ```ts ignore
+ * import { withFaults } from "@kvtier/kvtier/testing";
+ *
+ * const faulty = withFaults(adapter, {
+ *   seed: 1,
+ *   faults: [
+ *     { kind: "corrupt", operations: ["load"], rate: 0.1 },
+ *     { kind: "hang", operations: ["store"], calls: [2] },
+ *   ],
+ * });
+ * ```
+ *
  * @example Move time by hand
  * ```ts
  * import { ManualClock } from "@kvtier/kvtier/testing";

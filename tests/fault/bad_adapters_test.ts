@@ -1,9 +1,9 @@
 import { assertEquals, assertLessOrEqual } from "@std/assert";
 import type { L2Adapter } from "../../src/l2/adapter.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
-import { ManualClock } from "../../src/testing/manual_clock.ts";
+import { ManualClock, withFaults } from "../../src/testing/mod.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import { moduleOf } from "../support/adapters.ts";
+import { mapAdapter, moduleOf } from "../support/adapters.ts";
 import { assertRanges } from "../support/l1.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
 import { RecordingAdapter } from "../support/recording_adapter.ts";
@@ -21,15 +21,6 @@ const hung: L2Adapter = {
   [Symbol.asyncDispose]: () => Promise.resolve(),
 };
 
-/** Fails every call. */
-const failing: L2Adapter = {
-  capabilities: {},
-  store: () => Promise.reject(new Error("no")),
-  lookupAndLock: () => Promise.reject(new Error("no")),
-  load: () => Promise.reject(new Error("no")),
-  [Symbol.asyncDispose]: () => Promise.resolve(),
-};
-
 for (const held of [CHUNKS, 600]) {
   Deno.test(`a hung and a failing adapter cost no hit: ${held} of 1,000 chunks are served`, async () => {
     const clock = new ManualClock();
@@ -39,7 +30,7 @@ for (const held of [CHUNKS, 600]) {
       l1: { capacityBytes: 4 * CHUNKS * LAYOUT.byteLength },
       adapters: [
         moduleOf(() => hung, "hung"),
-        moduleOf(() => failing, "failing"),
+        moduleOf(() => withFaults(mapAdapter(), { faults: [{ kind: "error" }] }), "failing"),
         moduleOf(() => good, "good"),
       ],
       l2: [{ type: "hung" }, { type: "failing" }, { type: "good" }],
