@@ -9,7 +9,7 @@ export function adapterSource(type: string): string {
   encodeFileName,
   fillParts,
   type ObjectKey,
-} from "@kvtier/kvtier/adapter";
+} from ${own("adapter")};
 
 const TYPE = "${type}";
 
@@ -83,7 +83,7 @@ export default defineL2Adapter({
 
 /** The source of its test. */
 export function adapterTestSource(type: string): string {
-  return `import { runAdapterConformance } from "@kvtier/kvtier/testing";
+  return `import { runAdapterConformance } from ${own("testing")};
 import adapter from "./${type}.ts";
 
 runAdapterConformance({
@@ -98,4 +98,9 @@ runAdapterConformance({
   },
 });
 `;
+}
+
+/** An entry point of this package, as a specifier. */
+function own(entryPoint: string): string {
+  return `"@kvtier/kvtier/${entryPoint}"`;
 }

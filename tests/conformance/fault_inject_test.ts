@@ -20,7 +20,7 @@ runAdapterConformance({
   },
   boundedConfig: async (capacityBytes) => {
     const directory = await tempDirectory();
-    const config = { "max_capacity_gb": capacityBytes / GIB, base_path: directory.path };
+    const config = { "max_capacity_gb": capacityBytes / GIB, "base_path": directory.path };
     return {
       config: { inner: { type: "fs", ...config } },
       [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
