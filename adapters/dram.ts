@@ -40,6 +40,7 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "dram",
   summary: "Objects in host memory, which end with the process.",
   config,
+  capabilities: { evicts: true },
   create({ max_capacity_gb: capacity, eviction }, { onError }) {
     const capacityBytes = Math.floor(capacity * GIB);
     const watermarks = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);

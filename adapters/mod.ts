@@ -7,6 +7,7 @@
 
 /** Imports of the adapter modules by type. */
 export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
+  connector: () => import("./connector.ts"),
   dram: () => import("./dram.ts"),
   "file_pool": () => import("./file_pool.ts"),
   fs: () => import("./fs.ts"),

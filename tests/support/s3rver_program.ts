@@ -10,4 +10,5 @@ const server = new S3rver({
   configureBuckets: buckets.map((name) => ({ name, configs: [] })),
 });
 const { port } = await server.run();
+// deno-lint-ignore no-console -- a program prints
 console.log(port);
