@@ -1,5 +1,6 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { encodeFileName } from "../../../src/keys/key_codec.ts";
+import { AdapterError } from "../../../src/l2/adapter_error.ts";
 import { testKeys } from "../../support/objects.ts";
 import {
   call,
@@ -10,7 +11,7 @@ import {
   openS3Lab,
   storeBits,
 } from "../../support/s3_adapter.ts";
-import { ScriptedS3 } from "../../support/scripted_s3.ts";
+import { error, ScriptedS3 } from "../../support/scripted_s3.ts";
 import { waitUntil } from "../../support/wait_until.ts";
 
 const SIZE = 10_000;
@@ -98,6 +99,20 @@ Deno.test("what others removed is not counted for long", async () => {
   assertEquals(await storeBits(lab, testKeys(15, 50), SIZE), "1".repeat(15), "there is room");
   assertEquals(await objectCount(lab), 15);
   assertEquals(lab.adapter.reportStatus?.().evictedObjects, 0);
+});
+
+Deno.test("what may be there after a failure is counted", async () => {
+  await using lab = await openS3Lab({ ...bounded, eviction: { "eviction_policy": "noop" } });
+  const { server } = lab;
+  server.script = async ({ method }, proceed) => {
+    const response = await proceed();
+    return method === "PUT" ? error(503, "ServiceUnavailable") : response;
+  };
+  await assertRejects(() => storeBits(lab, testKeys(15), SIZE), AdapterError);
+  assertEquals(await storeBits(lab, testKeys(10, 15), SIZE), "0".repeat(10));
+  assertEquals([await objectCount(lab), server.objects.size], [20, 20]);
+  server.script = undefined;
+  assertEquals(await storeBits(lab, testKeys(1, 100), SIZE), "0");
 });
 
 Deno.test("without a capacity nothing is listed and nothing leaves", async () => {
