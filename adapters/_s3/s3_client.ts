@@ -52,8 +52,8 @@ export interface S3Request {
   readonly headers?: Readonly<Record<string, string>>;
   /** `first-last` of the bytes wanted. */
   readonly range?: string;
-  /** The body. */
-  readonly body?: Uint8Array<ArrayBuffer>;
+  /** Makes the body when it is wanted, which may be more than once; it is copied at once. */
+  readonly body?: () => Uint8Array<ArrayBuffer>;
   /** Statuses that are answers too, beside those of successes. */
   readonly answers?: readonly number[];
   /** Most attempts, if not as many as usual. */
@@ -167,7 +167,7 @@ export class S3Client implements Disposable {
   async #send(request: S3Request, signal: AbortSignal): Promise<Response> {
     const { bucket, credentials, region, signer: Signer, signsPayload } = this.#options;
     const { method, name, query = {}, range, body } = request;
-    const payload = signsPayload ? await sha256(body ?? NOTHING) : "UNSIGNED-PAYLOAD";
+    const payload = signsPayload ? await sha256(body?.() ?? NOTHING) : "UNSIGNED-PAYLOAD";
     const { url, headers } = await new Signer({
       ...credentials,
       method,
@@ -189,7 +189,7 @@ export class S3Client implements Disposable {
       redirect: "manual",
       signal,
       client: this.#http,
-      ...(body === undefined ? {} : { body }),
+      ...(body === undefined ? {} : { body: body() }),
     });
   }
 

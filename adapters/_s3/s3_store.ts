@@ -25,7 +25,7 @@ import { ObjectReader } from "./object_reader.ts";
 import { ObjectRemover, REMOVAL_BATCH } from "./object_remover.ts";
 import { ObjectWriter } from "./object_writer.ts";
 import type { S3Client } from "./s3_client.ts";
-import { S3Error } from "./s3_error.ts";
+import { isTransient } from "./s3_error.ts";
 
 /** What others did is looked up again after so long, in milliseconds; that costs requests. */
 const RECOUNT_MS = 600_000;
@@ -134,7 +134,7 @@ export class S3Store implements L2Adapter {
         settle(object, index, true);
       } catch (cause) {
         // What was not refused may be there: counted too much is put right by the next count.
-        settle(object, index, !(cause instanceof S3Error));
+        settle(object, index, isTransient(cause));
         if (!signal.aborted) failures.add(object.key, cause);
       }
     });
