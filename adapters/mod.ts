@@ -10,4 +10,5 @@ export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> =
   "file_pool": () => import("./file_pool.ts"),
   fs: () => import("./fs.ts"),
   mock: () => import("./mock.ts"),
+  resp: () => import("./resp.ts"),
 };

@@ -1,0 +1,191 @@
+import {
+  AdapterError,
+  type AdapterObject,
+  type Clock,
+  type DeleteResult,
+  type ObjectKey,
+} from "../../src/l2/adapter.ts";
+import { ObjectBook } from "./object_book.ts";
+import type { FoundObject } from "./server_listing.ts";
+import { untilAborted } from "./until_aborted.ts";
+
+/** Objects that are removed at a time. */
+const REMOVAL_BATCH = 128;
+/** What others did is looked up again after so long, in milliseconds, if anything is stored. */
+const RECOUNT_MS = 60_000;
+
+/** How a {@linkcode Capacity} is set up. */
+export interface CapacityOptions {
+  /** Most bytes of objects. */
+  readonly capacityBytes: number;
+  /** Shares above which objects are removed, and which are left; left out, nothing is removed. */
+  readonly watermark: { readonly high: number; readonly low: number } | undefined;
+  /** What is on the server; sizes of objects that `book` has are left out. */
+  readonly scan: (book: ObjectBook, signal: AbortSignal) => AsyncIterable<FoundObject>;
+  /** Removes objects. */
+  readonly remove: (keys: readonly ObjectKey[], signal: AbortSignal) => Promise<DeleteResult>;
+  /** Whether somebody is about to load an object. */
+  readonly isLocked: (key: ObjectKey) => boolean;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Told about failures. */
+  readonly onError: (error: AdapterError) => void;
+}
+
+/**
+ * Keeps what this adapter puts on a server within bounds. It counts what is there, whoever stored
+ * it, and counts again before it removes anything: what the server evicted or another process
+ * removed or added is known then.
+ */
+export class Capacity implements AsyncDisposable {
+  /** What is there. */
+  readonly book = new ObjectBook();
+  readonly #options: CapacityOptions;
+  readonly #closing = new AbortController();
+  #reservedBytes = 0;
+  #evictedObjects = 0;
+  #countedAt: number | undefined;
+  #counting: Promise<boolean> | undefined;
+  #evicting: Promise<void> | undefined;
+
+  /** Nothing is counted yet. */
+  constructor(options: CapacityOptions) {
+    this.#options = options;
+  }
+
+  /** Most bytes of objects. */
+  get capacityBytes(): number {
+    return this.#options.capacityBytes;
+  }
+
+  /** Objects removed so far. */
+  get evictedObjects(): number {
+    return this.#evictedObjects;
+  }
+
+  /** Whether what is there was counted at least once. */
+  get isCounted(): boolean {
+    return this.#countedAt !== undefined;
+  }
+
+  /** Counts what is there, unless that was done; resolves to whether it is known. */
+  async counted(signal: AbortSignal): Promise<boolean> {
+    if (this.isCounted) return true;
+    return await untilAborted(signal, this.#count(), () => false);
+  }
+
+  /**
+   * Takes room for objects, and makes some where it is wanting. Which have it is told by the
+   * answer; each of those is to be given back with {@linkcode settle}.
+   */
+  async reserve(objects: readonly AdapterObject[], signal: AbortSignal): Promise<boolean[]> {
+    if (!await this.counted(signal)) return objects.map(() => false);
+    const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    if (!this.#fits(bytes)) await untilAborted(signal, this.#evict(bytes), () => {});
+    return objects.map((object) => {
+      const isFit = this.#fits(object.byteLength);
+      if (isFit) this.#reservedBytes += object.byteLength;
+      return isFit;
+    });
+  }
+
+  /** Gives the room of an object back, which it uses now if it is stored. */
+  settle({ key, byteLength }: AdapterObject, isStored: boolean): void {
+    this.#reservedBytes -= byteLength;
+    if (isStored) this.book.put(key, byteLength);
+  }
+
+  /** Makes room in the background if little is left, or nobody has counted for long. */
+  tend(): void {
+    const { watermark, capacityBytes } = this.#options;
+    if (this.#usedBytes > (watermark?.high ?? 1) * capacityBytes) this.#evict(0);
+    else if (this.#ageMs > RECOUNT_MS) this.#count();
+  }
+
+  /** Stops, and waits until that is done. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
+    await Promise.allSettled([this.#counting, this.#evicting]);
+  }
+
+  get #usedBytes(): number {
+    return this.book.usedBytes + this.#reservedBytes;
+  }
+
+  /** How old the last count is. */
+  get #ageMs(): number {
+    return this.#options.clock.now() - (this.#countedAt ?? -Infinity);
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#usedBytes + bytes <= this.#options.capacityBytes;
+  }
+
+  #evict(bytesWanted: number): Promise<void> {
+    return this.#evicting ??= this.#makeRoom(bytesWanted)
+      .catch((cause) => this.#report(cause))
+      .finally(() => this.#evicting = undefined);
+  }
+
+  async #makeRoom(bytesWanted: number): Promise<void> {
+    const { watermark, capacityBytes, isLocked, remove } = this.#options;
+    const { signal } = this.#closing;
+    if (watermark === undefined) {
+      // Others may have removed something; that is not worth a look at each store.
+      if (this.#ageMs > RECOUNT_MS) await this.#count();
+      return;
+    }
+    if (!await this.#count()) return;
+    const goal = Math.min(watermark.low * capacityBytes, capacityBytes - bytesWanted);
+    const isOver = this.#usedBytes > watermark.high * capacityBytes || !this.#fits(bytesWanted);
+    if (!isOver) return;
+    const oldest = this.book.oldestFirst().filter(({ key }) => !isLocked(key));
+    let next = 0;
+    while (this.#usedBytes > goal && next < oldest.length && !signal.aborted) {
+      const keys: ObjectKey[] = [];
+      let excess = this.#usedBytes - goal;
+      while (excess > 0 && next < oldest.length && keys.length < REMOVAL_BATCH) {
+        const entry = oldest[next++];
+        if (entry === undefined) break;
+        keys.push(entry.key);
+        excess -= entry.byteLength;
+      }
+      const { deleted } = await remove(keys, signal);
+      this.#evictedObjects += deleted.popcount();
+    }
+  }
+
+  #count(): Promise<boolean> {
+    return this.#counting ??= this.#countNow()
+      .catch((cause) => {
+        this.#report(cause);
+        return false;
+      })
+      .finally(() => this.#counting = undefined);
+  }
+
+  async #countNow(): Promise<boolean> {
+    const { scan, clock } = this.#options;
+    const { signal } = this.#closing;
+    const before = this.book.now;
+    for await (const { key, byteLength, usedAt } of scan(this.book, signal)) {
+      const entry = this.book.get(key);
+      if (entry !== undefined) this.book.see(entry, usedAt ?? 0);
+      else if (byteLength !== undefined) this.book.put(key, byteLength, usedAt);
+    }
+    if (signal.aborted) return false;
+    this.book.removeUnseenSince(before);
+    this.#countedAt = clock.now();
+    return true;
+  }
+
+  #report(cause: unknown): void {
+    if (this.#closing.signal.aborted) return;
+    const { onError } = this.#options;
+    onError(
+      cause instanceof AdapterError
+        ? cause
+        : new AdapterError({ adapter: "resp", operation: "evict", cause }),
+    );
+  }
+}

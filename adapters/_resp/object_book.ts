@@ -1,0 +1,85 @@
+import type { ObjectKey } from "../../src/l2/adapter.ts";
+
+/** What is known of one object on the server. */
+export interface BookEntry {
+  /** Its key. */
+  readonly key: ObjectKey;
+  /** Its bytes. */
+  readonly byteLength: number;
+  /** When it was stored or used, in milliseconds since 1970. */
+  usedAt: number;
+  /** Number of the last event that showed that it is there. */
+  seenAt: number;
+}
+
+/** The part of a millisecond by which what stands further back in a chain counts as older. */
+const STEP_MS = 1e-3;
+
+/** The objects that are taken to be on the server, with their bytes and times of use. */
+export class ObjectBook {
+  readonly #entries = new Map<string, BookEntry>();
+  #usedBytes = 0;
+  #events = 0;
+
+  /** Bytes of all objects. */
+  get usedBytes(): number {
+    return this.#usedBytes;
+  }
+
+  /** Number of objects. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Number of the last event. */
+  get now(): number {
+    return this.#events;
+  }
+
+  /** The entry of an object. */
+  get({ id }: ObjectKey): BookEntry | undefined {
+    return this.#entries.get(id);
+  }
+
+  /** Enters an object that is there. */
+  put(key: ObjectKey, byteLength: number, usedAt: number = Date.now()): void {
+    this.remove(key);
+    this.#entries.set(key.id, { key, byteLength, usedAt, seenAt: ++this.#events });
+    this.#usedBytes += byteLength;
+  }
+
+  /** Notes that an object was found to be there. */
+  see(entry: BookEntry, usedAt: number): void {
+    entry.seenAt = ++this.#events;
+    entry.usedAt = Math.max(entry.usedAt, usedAt);
+  }
+
+  /** Notes that a chain of objects is used now; its tail counts as older. */
+  touch(keys: readonly ObjectKey[]): void {
+    const time = Date.now();
+    for (const [place, { id }] of keys.entries()) {
+      const entry = this.#entries.get(id);
+      if (entry !== undefined) entry.usedAt = time - place * STEP_MS;
+    }
+  }
+
+  /** Removes an object that is not there. */
+  remove({ id }: ObjectKey): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    this.#entries.delete(id);
+    this.#usedBytes -= entry.byteLength;
+  }
+
+  /** Removes what was not seen after event number `event`. */
+  removeUnseenSince(event: number): void {
+    for (const { key, seenAt } of [...this.#entries.values()]) {
+      if (seenAt <= event) this.remove(key);
+    }
+  }
+
+  /** All objects, the one used longest ago first. */
+  oldestFirst(): BookEntry[] {
+    return [...this.#entries.values()].sort((a, b) => a.usedAt - b.usedAt);
+  }
+}
