@@ -20,8 +20,8 @@ import { parseServerUrl, type ServerUrl, URL_SHAPE } from "./_resp/server_url.ts
 const GIB = 2 ** 30;
 /** Beyond it, bytes are no safe integers. */
 const MAX_GIB = 2 ** 22;
-/** What servers say to somebody that they do not know, or who may not do what is needed. */
-const REFUSALS = ["WRONGPASS", "NOAUTH", "NOPERM"];
+/** What servers say to somebody that they do not know. */
+const REFUSALS = ["WRONGPASS", "NOAUTH"];
 
 const config = {
   url: {

@@ -18,7 +18,8 @@ export interface ServerUrl {
 export const URL_SHAPE = "redis://[user[:password]@]host[:port][/db], or rediss:// for TLS; " +
   "several for a cluster are separated by commas";
 
-const PROTOCOLS = ["redis:", "rediss:", "valkey:", "valkeys:"];
+const ENCRYPTED = ["rediss:", "valkeys:"];
+const PROTOCOLS = ["redis:", "valkey:", ...ENCRYPTED];
 
 /** Reads one or several URLs; `undefined` if one is wrong. They are never shown: they may be secret. */
 export function parseServerUrl(text: string): ServerUrl | undefined {
@@ -36,7 +37,7 @@ export function parseServerUrl(text: string): ServerUrl | undefined {
   try {
     return {
       servers,
-      isEncrypted: first.protocol.endsWith("s:"),
+      isEncrypted: ENCRYPTED.includes(first.protocol),
       username: decodeURIComponent(first.username) || undefined,
       password: decodeURIComponent(first.password) || undefined,
       database: path[1] ? Number(path[1]) : undefined,

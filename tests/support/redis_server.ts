@@ -75,8 +75,7 @@ export async function startRedis(options: readonly string[] = []): Promise<Redis
   const kill = async (): Promise<void> => {
     const ending = process;
     process = undefined;
-    ending?.kill("SIGKILL");
-    await ending?.status;
+    if (ending !== undefined) await end(ending, "SIGKILL");
   };
   const start = async (): Promise<void> => {
     await kill();
@@ -93,10 +92,8 @@ export async function startRedis(options: readonly string[] = []): Promise<Redis
     process = undefined;
     if (ending !== undefined) {
       // A stopped process hears SIGTERM only when it goes on.
-      ending.kill("SIGCONT");
-      ending.kill("SIGTERM");
-      const timer = setTimeout(() => ending.kill("SIGKILL"), STOP_MS);
-      await ending.status;
+      const timer = setTimeout(() => void end(ending, "SIGKILL"), STOP_MS);
+      await end(ending, "SIGCONT", "SIGTERM");
       clearTimeout(timer);
     }
     await directory[Symbol.asyncDispose]();
@@ -152,6 +149,16 @@ export async function waitUntil(
     if (performance.now() > end) throw new Error(`Not true after ${limitMs} ms: ${isTrue}`);
     await delay(10);
   }
+}
+
+/** Sends signals to a process, unless it has ended by itself, and waits for its end. */
+async function end(process: Deno.ChildProcess, ...signals: readonly Deno.Signal[]): Promise<void> {
+  try {
+    for (const signal of signals) process.kill(signal);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
+  await process.status;
 }
 
 function freePort(): number {
