@@ -15,8 +15,8 @@ import {
   type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
+import { IoSlots } from "../_shared/io_slots.ts";
 import { DirectIo } from "./direct_io.ts";
-import { IoLimit } from "./io_limit.ts";
 import type { PoolIndex } from "./index_file.ts";
 import { PoolDirectory } from "./pool_directory.ts";
 import { pagesFor, PoolGeometry } from "./pool_geometry.ts";
@@ -63,7 +63,7 @@ interface Pool {
 export class PoolStore implements L2Adapter {
   readonly #options: PoolStoreOptions;
   readonly #directory: PoolDirectory;
-  readonly #limit = new IoLimit(MOST_OPERATIONS);
+  readonly #io = new IoSlots({ operations: MOST_OPERATIONS, bytes: Infinity });
   readonly #run: Uint8Array = systemRandom.bytes(RUN_BYTES);
   #direct: DirectIo | undefined;
   #directRefusal: string | undefined;
@@ -124,7 +124,7 @@ export class PoolStore implements L2Adapter {
     const pool = signal.aborted || this.#isClosed ? undefined : await this.#poolFor(objects);
     if (pool === undefined) return { stored, bytes };
     const entries: Entry[] = [];
-    await this.#limit.forEach(objects, async (object, index) => {
+    await this.#io.forEach(objects, () => 0, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
       const entry = await this.#storeOne(pool, object);
       if (entry === undefined) return;
@@ -177,7 +177,7 @@ export class PoolStore implements L2Adapter {
       return entry?.byteLength === byteLength ? table.use(entry) : undefined;
     });
     table.touch(objects.map(({ key }) => key));
-    await this.#limit.forEach(objects, async ({ key, parts }, index) => {
+    await this.#io.forEach(objects, () => 0, async ({ key, parts }, index) => {
       const entry = entries[index];
       if (entry === undefined) return;
       try {
@@ -202,7 +202,7 @@ export class PoolStore implements L2Adapter {
     let bytes = 0;
     const pool = this.#pool;
     if (pool === undefined) return { deleted, bytes };
-    await this.#limit.forEach(keys, async (key, index) => {
+    await this.#io.forEach(keys, () => 0, async (key, index) => {
       const entry = pool.table.get(key);
       if (signal.aborted || this.#isClosed || entry === undefined || entry.locks > 0) return;
       try {
@@ -315,7 +315,7 @@ export class PoolStore implements L2Adapter {
   }
 
   #rebuild(files: SlotFiles): Promise<PoolIndex> {
-    return rebuildIndex(files, this.#limit, (cause) => this.#report("recover", cause));
+    return rebuildIndex(files, this.#io, (cause) => this.#report("recover", cause));
   }
 
   /** Makes the files of a pool, and takes over what is in slots that are there already. */
@@ -436,7 +436,7 @@ export class PoolStore implements L2Adapter {
 
   async #dispose(): Promise<void> {
     await this.#layingOut?.catch(() => {});
-    await this.#limit.whenIdle();
+    await this.#io.idle();
     const pool = this.#pool;
     this.#pool = undefined;
     if (pool !== undefined) {

@@ -1,4 +1,4 @@
-import type { IoLimit } from "./io_limit.ts";
+import type { IoSlots } from "../_shared/io_slots.ts";
 import type { PoolIndex } from "./index_file.ts";
 import type { ReadHeader } from "./slot_format.ts";
 import type { SlotFiles } from "./slot_files.ts";
@@ -11,12 +11,12 @@ import type { SlotFiles } from "./slot_files.ts";
  */
 export async function rebuildIndex(
   files: SlotFiles,
-  limit: IoLimit,
+  io: IoSlots,
   onError: (cause: unknown) => void,
 ): Promise<PoolIndex> {
   const slots = Array.from({ length: files.geometry.slots }, (_, slot) => slot);
   const found: ReadHeader[] = [];
-  await limit.forEach(slots, async (slot) => {
+  await io.forEach(slots, () => 0, async (slot) => {
     try {
       const header = await files.inspect(slot);
       if (header !== undefined) found.push(header);
@@ -31,7 +31,7 @@ export async function rebuildIndex(
     if (newest.has(header.key.id)) outdated.push(header.slot);
     else newest.set(header.key.id, header);
   }
-  await limit.forEach(outdated, async (slot) => {
+  await io.forEach(outdated, () => 0, async (slot) => {
     try {
       await files.clear(slot);
     } catch (cause) {

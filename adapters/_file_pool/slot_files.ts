@@ -1,6 +1,7 @@
 import { join } from "@std/path";
 import type { AdapterObject } from "../../src/l2/adapter.ts";
-import { type DirectIo, isDirectRefused } from "./direct_io.ts";
+import { isDirectRefused } from "../_shared/direct_access.ts";
+import type { DirectIo } from "./direct_io.ts";
 import { FileHandle, FileHandles } from "./file_handles.ts";
 import { PAGE_BYTES, pagesFor, type PoolGeometry } from "./pool_geometry.ts";
 import {

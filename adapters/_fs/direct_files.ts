@@ -1,27 +1,17 @@
 import * as nodeFs from "node:fs";
-import { errnoOf } from "./errno.ts";
 import {
-  type FileSystem,
-  openNumbered,
-  type ReadableFile,
-  readNumbered,
-  type WritableFile,
-} from "./file_system.ts";
-import type { WriteReply, WriteRequest } from "./direct_writer.ts";
-
-/** What addresses, lengths and offsets must be multiples of. */
-export const DIRECT_ALIGNMENT = 4096;
-/** Bytes of one aligned buffer; more is moved in several steps. */
-const BUFFER_BYTES = 4 * 2 ** 20;
-const PAGE_BYTES = 65_536;
+  type AlignedBuffer,
+  AlignedBuffers,
+  alignUp,
+  DIRECT_ALIGNMENT,
+  DIRECT_BUFFER_BYTES,
+  DirectWriter,
+  O_DIRECT,
+} from "../_shared/direct_access.ts";
+import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
+import type { FileSystem, ReadableFile, WritableFile } from "./file_system.ts";
 
 const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
-const O_DIRECT: number = (nodeFs.constants as { O_DIRECT?: number }).O_DIRECT ?? 0;
-
-/** Whether an error says that this file system, or this file, cannot be used past the cache. */
-export function isDirectRefused(error: unknown): boolean {
-  return ["EINVAL", "EOPNOTSUPP", "ENOTSUP"].includes(errnoOf(error) ?? "");
-}
 
 /** What {@linkcode DirectFiles} are to who uses them. */
 export type DirectFileSystem = Pick<DirectFiles, "files" | "probe" | typeof Symbol.asyncDispose>;
@@ -33,7 +23,7 @@ export type DirectFileSystem = Pick<DirectFiles, "files" | "probe" | typeof Symb
 export class DirectFiles implements AsyncDisposable {
   /** The file system. */
   readonly files: FileSystem;
-  readonly #buffers = new BufferPool();
+  readonly #buffers = new AlignedBuffers();
   readonly #writer = new DirectWriter();
 
   /** Reads and writes past the cache, and leaves everything else to `files`. */
@@ -41,9 +31,9 @@ export class DirectFiles implements AsyncDisposable {
     this.files = {
       ...files,
       create: async (path, mode) => {
-        const buffer = await this.#buffers.take();
+        const buffer = this.#buffers.take();
         try {
-          const file = await this.#writer.open(path, mode);
+          const file = await this.#writer.ask({ op: "create", path, mode });
           return new DirectWritableFile(this.#writer, file, buffer, this.#buffers);
         } catch (error) {
           this.#buffers.giveBack(buffer);
@@ -90,35 +80,15 @@ export class DirectFiles implements AsyncDisposable {
   }
 }
 
-type AlignedBuffer = Uint8Array<SharedArrayBuffer>;
-
-/** Aligned buffers, as many as files are open at a time. */
-class BufferPool {
-  readonly #idle: AlignedBuffer[] = [];
-
-  take(): AlignedBuffer {
-    const idle = this.#idle.pop();
-    if (idle !== undefined) return idle;
-    const pages = BUFFER_BYTES / PAGE_BYTES;
-    // The memory of WebAssembly starts at a page, which no other buffer of JavaScript promises.
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-    return new Uint8Array(memory.buffer as unknown as SharedArrayBuffer);
-  }
-
-  giveBack(buffer: AlignedBuffer): void {
-    this.#idle.push(buffer);
-  }
-}
-
 class DirectReadableFile implements ReadableFile {
   readonly #file: number;
-  readonly #buffers: BufferPool;
+  readonly #buffers: AlignedBuffers;
   /** Bytes of the file that lie in the buffer, from `#start` on. */
   readonly #buffer: AlignedBuffer;
   #start = 0;
   #count = 0;
 
-  constructor(file: number, buffers: BufferPool) {
+  constructor(file: number, buffers: AlignedBuffers) {
     this.#file = file;
     this.#buffers = buffers;
     this.#buffer = buffers.take();
@@ -129,7 +99,7 @@ class DirectReadableFile implements ReadableFile {
       this.#start = position - position % DIRECT_ALIGNMENT;
       // One block more than is wanted, so that the end of the file shows.
       const wanted = position - this.#start + into.byteLength + 1;
-      const length = Math.min(BUFFER_BYTES, alignUp(wanted));
+      const length = Math.min(DIRECT_BUFFER_BYTES, alignUp(wanted));
       this.#count = 0;
       this.#count = await readNumbered(this.#file, this.#buffer.subarray(0, length), this.#start);
     }
@@ -161,11 +131,11 @@ class DirectWritableFile implements WritableFile {
   readonly #writer: DirectWriter;
   readonly #file: number;
   readonly #buffer: AlignedBuffer;
-  readonly #buffers: BufferPool;
+  readonly #buffers: AlignedBuffers;
   #filled = 0;
   #written = 0;
 
-  constructor(writer: DirectWriter, file: number, buffer: AlignedBuffer, buffers: BufferPool) {
+  constructor(writer: DirectWriter, file: number, buffer: AlignedBuffer, buffers: AlignedBuffers) {
     this.#writer = writer;
     this.#file = file;
     this.#buffer = buffer;
@@ -173,8 +143,8 @@ class DirectWritableFile implements WritableFile {
   }
 
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
-    if (this.#filled === BUFFER_BYTES) await this.#writeOut(BUFFER_BYTES);
-    const taken = bytes.subarray(0, BUFFER_BYTES - this.#filled);
+    if (this.#filled === DIRECT_BUFFER_BYTES) await this.#writeOut(DIRECT_BUFFER_BYTES);
+    const taken = bytes.subarray(0, DIRECT_BUFFER_BYTES - this.#filled);
     this.#buffer.set(taken, this.#filled);
     this.#filled += taken.byteLength;
     return taken.byteLength;
@@ -197,74 +167,9 @@ class DirectWritableFile implements WritableFile {
   }
 
   async #writeOut(length: number): Promise<void> {
-    const { buffer } = this.#buffer;
     this.#buffer.fill(0, this.#filled, length);
-    for (let done = 0; done < length;) {
-      const position = this.#written + done;
-      const request = {
-        op: "write",
-        file: this.#file,
-        buffer,
-        from: done,
-        length,
-        position,
-      } as const;
-      const written = await this.#writer.ask(request);
-      if (written === 0) throw new Deno.errors.WriteZero("The file took no more bytes");
-      done += written;
-    }
+    await this.#writer.write(this.#file, this.#buffer, length, this.#written);
     this.#written += this.#filled;
     this.#filled = 0;
   }
-}
-
-/** Asks the worker that writes. */
-class DirectWriter {
-  #worker: Worker | undefined;
-  #asked = 0;
-  readonly #answers = new Map<number, PromiseWithResolvers<number>>();
-
-  open(path: string, mode: number): Promise<number> {
-    return this.ask({ op: "open", path, mode });
-  }
-
-  ask(request: WriteRequest): Promise<number> {
-    const answer = Promise.withResolvers<number>();
-    const id = this.#asked++;
-    this.#answers.set(id, answer);
-    this.#start().postMessage({ id, request });
-    return answer.promise;
-  }
-
-  forget(file: number): void {
-    this.ask({ op: "close", file }).catch(() => {});
-  }
-
-  async close(): Promise<void> {
-    await Promise.allSettled([...this.#answers.values()].map(({ promise }) => promise));
-    this.#worker?.terminate();
-    this.#worker = undefined;
-  }
-
-  #start(): Worker {
-    if (this.#worker !== undefined) return this.#worker;
-    const url = new URL("./direct_writer.ts", import.meta.url);
-    const worker = this.#worker = new Worker(url, { type: "module", name: "kvtier direct writer" });
-    worker.onmessage = ({ data: { id, ...reply } }: MessageEvent<{ id: number } & WriteReply>) => {
-      const answer = this.#answers.get(id);
-      this.#answers.delete(id);
-      if (reply.error === undefined) answer?.resolve(reply.value);
-      else answer?.reject(Object.assign(new Error(reply.error), { code: reply.code }));
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      for (const answer of this.#answers.values()) answer.reject(new Error(event.message));
-      this.#answers.clear();
-    };
-    return worker;
-  }
-}
-
-function alignUp(length: number): number {
-  return Math.ceil(length / DIRECT_ALIGNMENT) * DIRECT_ALIGNMENT;
 }

@@ -1,6 +1,6 @@
 import type { Clock } from "../../src/l2/adapter.ts";
 import { diskBytesFor, type ObjectFile, walkObjects } from "./directory_walk.ts";
-import { isFull } from "./errno.ts";
+import { isFull } from "../_shared/errno.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { OldestFiles, type OldFile } from "./oldest_files.ts";

@@ -19,8 +19,9 @@ import {
   type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
+import { isDirectRefused } from "../_shared/direct_access.ts";
 import { findChainEnd } from "./chain_search.ts";
-import { DirectFiles, type DirectFileSystem, isDirectRefused } from "./direct_files.ts";
+import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
 import {
   diskBytesFor,
   diskBytesOf,
@@ -29,9 +30,9 @@ import {
   walkObjects,
 } from "./directory_walk.ts";
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
-import { isNoObject, isReadOnly } from "./errno.ts";
+import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
-import { IoSlots } from "./io_slots.ts";
+import { IoSlots } from "../_shared/io_slots.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { type Durability, publishFile } from "./publish_file.ts";
 import { TemporaryFiles } from "./temporary_files.ts";

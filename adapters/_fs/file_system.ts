@@ -1,5 +1,6 @@
 import * as nodeFs from "node:fs";
 import { statfs } from "node:fs/promises";
+import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 
 /** A file that is being read. */
 export interface ReadableFile extends Disposable {
@@ -133,31 +134,6 @@ export const hostFileSystem: FileSystem = {
     return { usedBytes: (blocks - bfree) * bsize, availableBytes: bavail * bsize };
   },
 };
-
-/** Opens a file with flags that `Deno.open()` does not know, and returns its number. */
-export function openNumbered(path: string, flags: number): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  nodeFs.open(path, flags, (error, number) => error ? reject(error) : resolve(number));
-  return promise;
-}
-
-/** Reads from a numbered file, on a thread of its own. */
-export function readNumbered(
-  file: number,
-  into: Uint8Array,
-  position: number,
-): Promise<number> {
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  nodeFs.read(
-    file,
-    into,
-    0,
-    into.byteLength,
-    position,
-    (error, count) => error ? reject(error) : resolve(count),
-  );
-  return promise;
-}
 
 const twoBytes = new Uint8Array(2);
 

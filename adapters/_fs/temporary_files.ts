@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { systemRandom } from "../../src/l2/adapter.ts";
 import { diskBytesOf, entriesOf } from "./directory_walk.ts";
-import { isLockUnsupported, isReadOnly } from "./errno.ts";
+import { isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 
 /** Younger files are left alone if their writer may be about to take its lock. */

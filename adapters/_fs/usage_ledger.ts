@@ -1,6 +1,6 @@
 import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
 import { crc32 } from "../../src/runtime/checksum.ts";
-import { isLockUnsupported } from "./errno.ts";
+import { isLockUnsupported } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 
 /** Time after which a ledger that others hold is given up for now, in milliseconds. */

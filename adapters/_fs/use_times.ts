@@ -1,11 +1,11 @@
 import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
-import { isReadOnly } from "./errno.ts";
+import { isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
 /** Objects used again within this time need not be noted again, in milliseconds. */
 const FRESH_MS = 60_000;
-/** Objects of which is remembered that they are fresh, or where in a chain they will stand. */
+/** Chains of which is remembered that they are fresh, and objects whose place in one is known. */
 const MOST_REMEMBERED = 16_384;
 /** Notes that may wait: beyond, some uses are forgotten rather than memory filled. */
 const MOST_WAITING = 65_536;
@@ -14,6 +14,15 @@ const STEP_MS = 10;
 const CONCURRENCY = 2;
 /** Who uses objects comes first: notes are written this many milliseconds later. */
 const DELAY_MS = 1_000;
+
+/** Objects of a chain that were used together. */
+interface Use {
+  readonly keys: readonly ObjectKey[];
+  /** Where they stand; left out, they are the first of the chain. */
+  readonly places?: readonly number[];
+  /** When that was, in milliseconds since 1970. */
+  readonly time: number;
+}
 
 /** How {@linkcode UseTimes} are set up. */
 export interface UseTimesOptions {
@@ -32,10 +41,12 @@ export interface UseTimesOptions {
  */
 export class UseTimes {
   readonly #options: UseTimesOptions;
+  /** When the chains that end in these objects were used. */
   readonly #fresh = new Map<string, number>();
   /** Places of objects that a chain was found to lack: they are likely to be stored soon. */
   readonly #places = new Map<string, number>();
-  #waiting: { readonly key: ObjectKey; readonly time: number }[] = [];
+  #waiting: Use[] = [];
+  #waitingKeys = 0;
   #cancelTimer: (() => void) | undefined;
   #writing: Promise<void> | undefined;
   #isReadOnly = false;
@@ -50,7 +61,7 @@ export class UseTimes {
     for (let place = found; place < keys.length; place++) {
       remember(this.#places, (keys[place] as ObjectKey).id, place);
     }
-    this.#note(keys.slice(0, found), (_, place) => place);
+    this.#note({ keys: keys.slice(0, found), time: Date.now() });
   }
 
   /** Whether a chain was found to lack an object a while ago. */
@@ -64,7 +75,7 @@ export class UseTimes {
     if (ofChains.length === 0) return;
     const places = ofChains.map(({ id }) => this.#places.get(id) as number);
     for (const { id } of ofChains) this.#places.delete(id);
-    this.#note(ofChains, (_, index) => places[index] as number);
+    this.#note({ keys: ofChains, places, time: Date.now() });
   }
 
   /** Writes down what is still to be noted. */
@@ -74,16 +85,16 @@ export class UseTimes {
     while (this.#writing !== undefined) await this.#writing;
   }
 
-  #note(keys: readonly ObjectKey[], placeOf: (key: ObjectKey, index: number) => number): void {
-    if (this.#isReadOnly || this.#waiting.length > MOST_WAITING) return;
+  /** Costs as much for a long chain as for a short one: a lookup waits for it. */
+  #note(use: Use): void {
+    const last = use.keys.at(-1);
+    if (last === undefined || this.#isReadOnly || this.#waitingKeys > MOST_WAITING) return;
     const now = this.#options.clock.now();
-    // Noting only some would put a front behind its tail.
-    if (keys.every(({ id }) => now - (this.#fresh.get(id) ?? -Infinity) < FRESH_MS)) return;
-    const time = Date.now();
-    for (const [i, key] of keys.entries()) {
-      remember(this.#fresh, key.id, now);
-      this.#waiting.push({ key, time: time - STEP_MS * placeOf(key, i) });
-    }
+    // A chain was used up to its end, or not at all.
+    if (now - (this.#fresh.get(last.id) ?? -Infinity) < FRESH_MS) return;
+    remember(this.#fresh, last.id, now);
+    this.#waiting.push(use);
+    this.#waitingKeys += use.keys.length;
     this.#cancelTimer ??= this.#options.clock.schedule(() => this.#start(), DELAY_MS);
   }
 
@@ -95,14 +106,15 @@ export class UseTimes {
   async #write(): Promise<void> {
     const { files, paths } = this.#options;
     while (this.#waiting.length > 0) {
-      const notes = this.#waiting;
+      const uses = this.#waiting;
       this.#waiting = [];
-      let next = 0;
+      this.#waitingKeys = 0;
+      const notes = notesOf(uses);
       const run = async (): Promise<void> => {
-        for (let note = notes[next++]; note !== undefined; note = notes[next++]) {
+        for (const [key, time] of notes) {
           if (this.#isReadOnly) return;
           try {
-            await files.touch(paths.pathOf(note.key), new Date(note.time));
+            await files.touch(paths.pathOf(key), new Date(time));
           } catch (error) {
             // An object that left meanwhile has no time; on a read-only disk none has.
             if (isReadOnly(error)) this.#isReadOnly = true;
@@ -111,6 +123,13 @@ export class UseTimes {
       };
       await Promise.all(Array.from({ length: CONCURRENCY }, run));
     }
+  }
+}
+
+/** Each object with the time that it is to have. */
+function* notesOf(uses: readonly Use[]): Generator<readonly [ObjectKey, number], void> {
+  for (const { keys, places, time } of uses) {
+    for (const [i, key] of keys.entries()) yield [key, time - STEP_MS * (places?.[i] ?? i)];
   }
 }
 

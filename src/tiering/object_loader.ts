@@ -70,6 +70,8 @@ interface Load extends LoadOptions {
   readonly moving: Map<number, AbortSignal>;
   /** Whether no adapter is passed over. */
   readonly isPatient: boolean;
+  /** Objects that nobody was allowed to load when it was their turn. */
+  readonly barred: Set<number>;
   /** Aborts when nobody waits any more, or nothing is left to do. */
   readonly over: AbortSignal;
 }
@@ -115,8 +117,9 @@ export class ObjectLoader {
   ): Promise<Iterable<number>> {
     const { isComing, landed } = options;
     const absent = new Set<number>();
+    const barred = new Set<number>();
     try {
-      const found = await this.#search(request, cells, { ...options, isPatient: false });
+      const found = await this.#search(request, cells, { ...options, barred, isPatient: false });
       for (const cell of cells) if (found.isAbsent(cell)) absent.add(cell);
       // For what was passed over, and nobody else could load, it is worth to wait after all.
       const isLeft = (cell: number): boolean =>
@@ -124,18 +127,23 @@ export class ObjectLoader {
       const plan = request.plan((cell) => isComing(cell) || isLeft(cell));
       const left = plan.cells.filter(isLeft);
       if (left.length === 0 || request.isPublished) return absent;
-      const again = await this.#search(request, left, { ...options, isPatient: true });
-      for (const cell of left) if (again.isAbsent(cell)) absent.add(cell);
-      return absent.union(new Set(left));
+      const again = await this.#search(request, left, { ...options, barred, isPatient: true });
+      const gone = left.filter((cell) => again.isAbsent(cell));
+      for (const cell of gone) absent.add(cell);
+      // Without those that turned out to be nowhere, the others may serve a shorter prefix. If there
+      // are none, this request gives them up, which says nothing to those who wait for them.
+      return gone.length > 0 ? absent : absent.union(new Set(left));
     } finally {
-      for (const cell of cells) landed(cell, absent.has(cell) ? "absent" : "unknown");
+      // Who waits for an object may have come when it was barred no more.
+      const isAbsent = (cell: number): boolean => absent.has(cell) && !barred.has(cell);
+      for (const cell of cells) landed(cell, isAbsent(cell) ? "absent" : "unknown");
     }
   }
 
   async #search(
     request: PrefetchRequest,
     cells: readonly number[],
-    options: LoadOptions & { isPatient: boolean },
+    options: LoadOptions & Pick<Load, "isPatient" | "barred">,
   ): Promise<FoundObjects> {
     const found = new FoundObjects(request, cells, this.#options.adapters.serving);
     const over = new AbortController();
@@ -388,7 +396,11 @@ export class ObjectLoader {
    * Reserves room for what is still to be loaded of a batch, whose locks the load then gives up.
    * What gets none is given up at once.
    */
-  #stage({ request, found, landed }: Load, source: Source, batch: readonly number[]): StagedBatch {
+  #stage(
+    { request, found, barred, landed }: Load,
+    source: Source,
+    batch: readonly number[],
+  ): StagedBatch {
     const { isBarred, onOutOfMemory } = this.#options;
     const giveUp = (cells: readonly number[]): void => {
       for (const cell of cells) {
@@ -398,7 +410,9 @@ export class ObjectLoader {
       found.unlock(cells);
       found.narrow(cells);
     };
-    giveUp(batch.filter((cell) => isBarred(request.key(cell))));
+    const forbidden = batch.filter((cell) => isBarred(request.key(cell)));
+    for (const cell of forbidden) barred.add(cell);
+    giveUp(forbidden);
     const staged = request.stage(batch.filter((cell) => found.has(source, cell)));
     found.hand(source, staged.cells);
     const isStaged = new Set(staged.cells);

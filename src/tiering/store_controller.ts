@@ -2,7 +2,8 @@ import { getLogger } from "@logtape/logtape";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache, L1Listener, L1Pin, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import { sealedBytes, sealObject, tailBytes } from "../l2/object_trailer.ts";
+import { sealedBytes, tailBytes } from "../l2/object_trailer.ts";
+import { ObjectToSeal } from "../l2/object_to_seal.ts";
 import type { ReadBack } from "../memory/memory_device.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { RandomSource } from "../runtime/random.ts";
@@ -534,8 +535,7 @@ export class StoreController implements L1Listener, Disposable {
         const [unsaved, parts] = [pinned.get(pin), readBack.objects[i]];
         // A pin that is void protects nothing: what was read may be another object.
         if (unsaved === undefined || parts === undefined || !l1.isPinned(pin)) continue;
-        sealObject(key, layout, parts);
-        objects.set(unsaved, { key, layout, parts, byteLength: sealedBytes(key, layout) });
+        objects.set(unsaved, new ObjectToSeal(key, layout, parts));
         this.#counters.readBackBytes += layout.byteLength;
       }
       this.#counters.batches++;

@@ -21,7 +21,7 @@ const adapter = await openFs(
 );
 const stop = stopSignal();
 const { signal } = new AbortController();
-await say("ready");
+await say(report);
 let at = 0;
 for (let n = 0; n < batches && !stop.aborted; n++) {
   const some = Array.from(
@@ -32,6 +32,7 @@ for (let n = 0; n < batches && !stop.aborted; n++) {
   const { stored } = await adapter.store(some, { signal });
   report.stored += stored.popcount();
   report.refused += some.length - stored.popcount();
+  await say(report);
   if (!options.deletes || n % 4 > 0) continue;
   const keys = some.slice(0, batch / 2).map(({ key }) => key);
   report.deleted += (await adapter.delete?.(keys, { signal }))?.deleted.popcount() ?? 0;

@@ -26,7 +26,7 @@ import type { PrefetchResult } from "../../src/tiering/prefetch_request.ts";
 import { scratchPool } from "../support/controllers.ts";
 import { assertNoLocks, lruL1, writeObjects } from "../support/l1.ts";
 import { testBytes, testKeys, testLayout } from "../support/objects.ts";
-import { numRuns } from "../support/runs.ts";
+import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
 
 // Random requests over a real L1 and real guards, around adapters that answer, miss, lie, fail, are
@@ -656,6 +656,49 @@ const plan: fc.Arbitrary<Plan> = fc.record({
   }),
 });
 
+const everything = { held: [...KEYS.keys()], damaged: [], gone: [] };
+const warmed = (length: number, windows: Start["windows"], copies = 1): Plan["steps"][number] => {
+  const start = { chain: 0, length, windows, deadlineMs: null, isWarm: true, copies };
+  return [{ do: "start", start }, 0];
+};
+/** Once, who waited for an object that was tried in vain with others gave up the object, too. */
+const inVain: Plan = {
+  adapters: [
+    { held: [0, 1, 2, 3, 12, 14, 15], damaged: [], gone: [3], lookup: "answer", load: 150 },
+    { ...everything, lookup: "answer", load: "reject" },
+  ],
+  capacity: 6,
+  isRetaining: false,
+  steps: [warmed(4, [null, 2]), warmed(1, [null])],
+};
+/** So did who waited for one that the request which was loading it needed no more. */
+const unneeded: Plan = {
+  adapters: [
+    { ...everything, lookup: 60, load: "reject" },
+    { ...everything, gone: [0], lookup: "answer", load: 150 },
+  ],
+  capacity: 6,
+  isRetaining: false,
+  steps: [warmed(3, [null, null]), warmed(3, [1], 3)],
+};
+/** So did who came when an object was barred no more that somebody had found to be. */
+const barredBefore: Plan = {
+  adapters: [
+    { ...everything, lookup: 1, load: "reject" },
+    { ...everything, lookup: "answer", load: "answer" },
+  ],
+  capacity: 6,
+  isRetaining: false,
+  steps: [
+    warmed(1, [null]),
+    [{ do: "bar", keys: [0] }, 0],
+    [{ do: "drain", adapter: 0 }, 60],
+    [{ do: "bar", keys: [] }, 0],
+    warmed(1, [null]),
+  ],
+};
+
 Deno.test("PrefetchController serves what there is, whatever the adapters do", async () => {
-  await fc.assert(fc.asyncProperty(plan, run), numRuns(10_000));
+  const examples: [Plan][] = [[inVain], [unneeded], [barredBefore]];
+  await fc.assert(fc.asyncProperty(plan, run), { ...runs(10_000), examples });
 });

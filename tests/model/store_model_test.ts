@@ -31,7 +31,7 @@ import type { StoreController, WhenFull } from "../../src/tiering/store_controll
 import { assertSameBytes } from "../support/bytes.ts";
 import { storeController } from "../support/controllers.ts";
 import { testBytes, testKey, testLayout } from "../support/objects.ts";
-import { numRuns } from "../support/runs.ts";
+import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
 
 // Random use of a StoreController with real guards around adapters that misbehave as they are told,
@@ -866,6 +866,6 @@ Deno.test("StoreController keeps its promises, whatever is done to it", async ()
       for (const step of sequence) await world.run(step);
       await world.finish();
     }),
-    numRuns(10_000),
+    runs(10_000),
   );
 });

@@ -19,9 +19,6 @@ export function runs(usual: number): RunParameters {
   return { numRuns: count, ...(seed === undefined ? {} : { seed }) };
 }
 
-/** Another name of {@linkcode runs}. */
-export const numRuns = runs;
-
 function parameter(name: "runs" | "seed"): number | undefined {
   const index = Deno.args.indexOf(`--${name}`);
   const text = index < 0

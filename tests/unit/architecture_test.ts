@@ -87,7 +87,8 @@ function isAllowed(from: string, to: string): boolean {
   // The table and the entry points name everything there is.
   if (from === "mod.ts" || from === "adapters/mod.ts") return true;
   if (part === "adapters" && partOf(to) === "adapters") {
-    return to.startsWith("adapters/_") && adapterOf(from) === adapterOf(to);
+    const isOwn = to.startsWith("adapters/_") && adapterOf(from) === adapterOf(to);
+    return isOwn || to.startsWith("adapters/_shared/");
   }
   const allowed = mayImport[part] ?? [];
   return partOf(to) === part || allowed.includes(partOf(to)) || allowed.includes(to);

@@ -1,10 +1,7 @@
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import {
-  AdapterGuard,
-  DEFAULT_ADAPTER_TIMEOUTS,
-  type SealedObject,
-} from "../../../src/l2/adapter_guard.ts";
-import { sealObject, TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_guard.ts";
+import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { ObjectToSeal } from "../../../src/l2/object_to_seal.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 import type { CheckedConfig } from "../../../src/tiering/adapter_manager.ts";
 import type { ObjectRoom } from "./objects.ts";
@@ -54,13 +51,12 @@ export class KvtierTarget implements BenchTarget {
     return this.#guard.reportStatus().lastError;
   }
 
-  /** Seals the objects and stores them. */
+  /** Stores the objects, which are sealed on the way. */
   store(round: Round): Promise<number> {
     const { layout, sources } = round.buffers;
     return sum(
       callsOf(round, sources).map(async ({ keys, rooms }) => {
-        const objects = keys.map((key, i) => objectOf(key, layout.byteLength, rooms[i]));
-        for (const { key, parts } of objects) sealObject(key, layout, parts);
+        const objects = keys.map((key, i) => new ObjectToSeal(key, layout, rooms[i]?.parts ?? []));
         return (await this.#guard.store(objects)).done.popcount();
       }),
     );
@@ -82,9 +78,12 @@ export class KvtierTarget implements BenchTarget {
     const { layout, aligned } = round.buffers;
     const loaded = await sum(
       callsOf(round, aligned).map(async ({ keys, rooms }) => {
+        const byteLength = layout.byteLength + TRAILER_BYTES;
         const objects = keys.map((key, i) => ({
-          ...objectOf(key, layout.byteLength, rooms[i]),
+          key,
           layout,
+          parts: rooms[i]?.parts ?? [],
+          byteLength,
         }));
         return (await this.#guard.load(objects)).done.popcount();
       }),
@@ -118,14 +117,6 @@ function splits<T>(items: readonly T[], count: number): T[][] {
 function callsOf({ keys, inFlight }: Round, rooms: readonly ObjectRoom[]): Call[] {
   const roomsOfCalls = splits(rooms, inFlight);
   return splits(keys, inFlight).map((keys, i) => ({ keys, rooms: roomsOfCalls[i] ?? [] }));
-}
-
-function objectOf(
-  key: ObjectKey,
-  payloadBytes: number,
-  room: ObjectRoom | undefined,
-): SealedObject {
-  return { key, parts: room?.parts ?? [], byteLength: payloadBytes + TRAILER_BYTES };
 }
 
 async function sum(counts: readonly Promise<number>[]): Promise<number> {

@@ -20,7 +20,7 @@ export interface FillOptions {
   readonly batches?: number;
 }
 
-/** What `fill_directory.ts` says. */
+/** What `fill_directory.ts` says after each batch. */
 export interface FillReport {
   /** Objects stored. */
   stored: number;

@@ -7,7 +7,8 @@ export class LabProgram implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #ready = Promise.withResolvers<void>();
-  readonly #read: Promise<string>;
+  readonly #read: Promise<void>;
+  #last = "";
 
   private constructor(child: Deno.ChildProcess) {
     this.#child = child;
@@ -30,6 +31,11 @@ export class LabProgram implements AsyncDisposable {
     return started;
   }
 
+  /** Its last line so far, as JSON. */
+  get lastLine(): unknown {
+    return JSON.parse(this.#last);
+  }
+
   /** Tells it to stop; returns its last line, as JSON. */
   async stop(): Promise<unknown> {
     await this.#input.close().catch(() => {});
@@ -38,9 +44,9 @@ export class LabProgram implements AsyncDisposable {
 
   /** Waits until it ends; returns its last line, as JSON. */
   async result(): Promise<unknown> {
-    const [{ success, code }, line] = await Promise.all([this.#child.status, this.#read]);
+    const [{ success, code }] = await Promise.all([this.#child.status, this.#read]);
     if (!success) throw new Error(`The program failed with ${code}`);
-    return JSON.parse(line);
+    return this.lastLine;
   }
 
   /** Kills it, if it has not ended. */
@@ -60,18 +66,16 @@ export class LabProgram implements AsyncDisposable {
     return this.kill();
   }
 
-  async #readLines(): Promise<string> {
+  async #readLines(): Promise<void> {
     let rest = "";
-    let last = "";
     for await (const text of this.#child.stdout.pipeThrough(new TextDecoderStream())) {
       const lines = (rest + text).split("\n");
       rest = lines.pop() ?? "";
-      last = lines.at(-1) ?? last;
-      if (last !== "") this.#ready.resolve();
+      this.#last = lines.at(-1) ?? this.#last;
+      if (this.#last !== "") this.#ready.resolve();
     }
     this.#ready.reject(new Error("The program ended before it was ready"));
     this.#ready.promise.catch(() => {});
-    return last;
   }
 }
 

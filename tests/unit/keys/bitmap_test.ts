@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { Bitmap } from "../../../src/keys/bitmap.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 /** Lengths around the edges of 32-bit words, and any other. */
 const lengths = fc.oneof(fc.constantFrom(0, 1, 31, 32, 33, 63, 64, 65), fc.nat(200));
@@ -38,7 +38,7 @@ Deno.test("Bitmap starts with a prefix of set bits, clamped to its length", () =
       const model = Array.from({ length }, (_, index) => index < prefixBits);
       assertSame(new Bitmap(length, prefixBits), model);
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -56,7 +56,7 @@ Deno.test("Bitmap.set() and clear() change one bit, or nothing out of range", ()
       }
       assertSame(bitmap, model);
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -69,7 +69,7 @@ Deno.test("Bitmap.of() and setAll() set the bits at the indices", () => {
       bitmap.setAll(new Set(chosen));
       assertSame(bitmap, model);
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -82,7 +82,7 @@ Deno.test("Bitmap.from() sets the bits of the items that pass", () => {
         items.map((_, i) => i % 3 === 0),
       );
     }),
-    numRuns(100),
+    runs(100),
   );
 });
 
@@ -96,7 +96,7 @@ Deno.test("Bitmap.and() and or() combine up to the shorter length", () => {
       assertSame(left, a);
       assertSame(right, b);
     }),
-    numRuns(300),
+    runs(300),
   );
 });
 
@@ -108,7 +108,7 @@ Deno.test("Bitmap.invert() flips every bit and no padding", () => {
       assertSame(bitmap.invert().invert(), model);
       assertSame(bitmap, model);
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -119,7 +119,7 @@ Deno.test("Bitmap.gather() returns the items of set bits, and skips bits beyond 
       const expected = items.filter((_, index) => model[index] === true);
       assertEquals(bitmapOf(model).gather(items), expected);
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 

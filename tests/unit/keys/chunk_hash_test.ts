@@ -4,7 +4,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { chunkHashes, type PrefixIdentity, rootHash } from "../../../src/keys/chunk_hash.ts";
 import { kvLayout } from "../../../src/keys/kv_layout.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 const LAYOUT = kvLayout({ layers: 2, kvHeads: 8, headDim: 64, dtype: "f16", chunkTokens: 4 });
 const IDENTITY = {
@@ -58,7 +58,7 @@ Deno.test("chunkHashes() chains SHA-256 over big-endian token ids", () => {
         assertEquals(hexHashes(root, Uint32Array.from(tokens), chunkTokens), expected);
       },
     ),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -89,7 +89,7 @@ Deno.test("chunkHashes() of prompts with a common prefix agree up to the first o
         assertEquals(new Set(rest).size, rest.length, "no later hash is shared");
       },
     ),
-    numRuns(200),
+    runs(200),
   );
 });
 

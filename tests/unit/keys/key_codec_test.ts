@@ -8,7 +8,7 @@ import {
   MAX_FILE_NAME_BYTES,
 } from "../../../src/keys/key_codec.ts";
 import { ObjectKey, type ObjectKeyFields } from "../../../src/keys/object_key.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 const HASH = new Uint8Array(32).map((_, i) => i);
 const HEX = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
@@ -121,7 +121,7 @@ Deno.test("encodeFileName() makes portable names of at most 255 bytes", () => {
       assert(name.length <= MAX_FILE_NAME_BYTES, `${name.length} bytes`);
       assert(name.endsWith(".data"));
     }),
-    numRuns(1500),
+    runs(1500),
   );
 });
 
@@ -132,7 +132,7 @@ Deno.test("decodeFileName() undoes encodeFileName(), unless the name is hashed",
       assertEquals(hasHashedFileName(key), isHashedFileName(name));
       assertEquals(decodedId(name), isHashedFileName(name) ? undefined : key.id);
     }),
-    numRuns(1500),
+    runs(1500),
   );
 });
 
@@ -149,7 +149,7 @@ Deno.test("hasHashedFileName() is what the name says, near the bound too", () =>
     fc.property(fc.oneof(keys, nearBound), (key) => {
       assertEquals(hasHashedFileName(key), isHashedFileName(encodeFileName(key)));
     }),
-    numRuns(3000),
+    runs(3000),
   );
 });
 
@@ -172,7 +172,7 @@ Deno.test("encodeFileName() gives different keys different names", () => {
         assertEquals(encodeFileName(left) === encodeFileName(right), left.id === right.id);
       },
     ),
-    numRuns(3000),
+    runs(3000),
   );
 });
 
@@ -211,7 +211,7 @@ Deno.test("decodeFileName() never throws, and takes a name only in its one spell
       const key = decodeFileName(name);
       if (key !== null) assertEquals(encodeFileName(key), name);
     }),
-    numRuns(3000),
+    runs(3000),
   );
 });
 

@@ -9,7 +9,7 @@ import {
   validateCacheSalt,
   validateModelName,
 } from "../../../src/keys/object_key.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 const HASH = new Uint8Array(32).map((_, i) => i);
 const FIELDS = {
@@ -117,7 +117,7 @@ Deno.test("keys are equal exactly where their fields are, in id, digest and byte
       assertEquals(left.digest.toHex() === right.digest.toHex(), isSame, "digest");
       assertEquals(left.toBytes().toHex() === right.toBytes().toHex(), isSame, "bytes");
     }),
-    numRuns(1000),
+    runs(1000),
   );
 });
 
@@ -243,7 +243,7 @@ Deno.test("unpackKvRank() is the inverse of packKvRank()", () => {
       assert(packed >= 0 && packed <= 0xffffffff);
       assertEquals(unpackKvRank(packed), rank);
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -288,7 +288,7 @@ Deno.test("ObjectKey.fromBytes() is the inverse of toBytes()", () => {
       assertEquals(decoded.toBytes(), bytes);
       assertEquals(decoded.digest, key.digest);
     }),
-    numRuns(1000),
+    runs(1000),
   );
 });
 
@@ -312,6 +312,6 @@ Deno.test("ObjectKey.fromBytes() refuses what toBytes() does not return", () => 
       }
       assertEquals(key.toBytes(), nonsense);
     }),
-    numRuns(1000),
+    runs(1000),
   );
 });

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { LruPolicy } from "../../../src/l1/lru.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 Deno.test("LruPolicy lets the tail of a prefix leave before its head", () => {
   const policy = new LruPolicy();
@@ -59,6 +59,6 @@ Deno.test("LruPolicy orders by last use", () => {
         assertEquals([...policy.candidates()], order);
       }
     }),
-    numRuns(300),
+    runs(300),
   );
 });

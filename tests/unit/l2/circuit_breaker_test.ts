@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { CircuitBreaker } from "../../../src/l2/circuit_breaker.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 const OPTIONS = { failures: 3, coolDownMs: 100, maxCoolDownMs: 350 };
 
@@ -189,6 +189,6 @@ Deno.test("a circuit does what its model does, whatever happens in whatever orde
         assertEquals(changes, seen);
       }
     }),
-    numRuns(1000),
+    runs(1000),
   );
 });

@@ -15,7 +15,7 @@ import {
 } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
 
 /** Written by a program in another language, from the description of the format alone. */
@@ -271,6 +271,6 @@ Deno.test("nonsense has no key in its tail", () => {
     fc.property(fc.uint8Array({ maxLength: MAX_TAIL_BYTES }), fc.nat(1000), (bytes, length) => {
       assertEquals(keyInTail(bytes, length), null);
     }),
-    numRuns(500),
+    runs(500),
   );
 });

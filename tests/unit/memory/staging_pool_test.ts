@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { countThatFit, packPieces, StagingPool } from "../../../src/memory/staging_pool.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 const blockSizes = fc.constantFrom(64, 256, 1024, 1000, 4096);
 /** Sizes below, at and above the size of a block. */
@@ -62,7 +62,7 @@ Deno.test("packPieces() covers every object exactly, and no byte of a block twic
       }
       assertEquals(ends, usedBytes);
     }),
-    numRuns(500),
+    runs(500),
   );
 });
 
@@ -77,7 +77,7 @@ Deno.test("packPieces() aligns objects and divides none that fits into a block",
         assert(whole.every(({ byteLength }) => byteLength === blockBytes), "full blocks first");
       }
     }),
-    numRuns(500),
+    runs(500),
   );
 });
 
@@ -111,7 +111,7 @@ Deno.test("countThatFit() is the largest number of objects whose blocks fit", ()
       assert(bytes(count) <= capacityBytes, "they fit");
       if (count < sizes.length) assert(bytes(count + 1) > capacityBytes, "one more does not");
     }),
-    numRuns(1000),
+    runs(1000),
   );
 });
 
@@ -286,6 +286,6 @@ Deno.test("StagingPool stays within its capacity and lends no block twice", asyn
       pool[Symbol.dispose]();
       assertEquals(liveBlocks(made), 0);
     }),
-    numRuns(200),
+    runs(200),
   );
 });

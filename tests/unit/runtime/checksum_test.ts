@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { crc32 } from "../../../src/runtime/checksum.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 /** The definition, bit by bit: reflected polynomial 0xEDB88320. */
 function plainCrc32(bytes: Uint8Array): number {
@@ -23,7 +23,7 @@ Deno.test("crc32() is the CRC-32 of IEEE 802.3, unsigned", () => {
     fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => {
       assertEquals(crc32(bytes), plainCrc32(bytes));
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 
@@ -33,6 +33,6 @@ Deno.test("crc32() continues over pieces", () => {
       const whole = Uint8Array.from(pieces.flatMap((piece) => [...piece]));
       assertEquals(pieces.reduce((crc, piece) => crc32(piece, crc), 0), crc32(whole));
     }),
-    numRuns(200),
+    runs(200),
   );
 });

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { sha256 } from "../../../src/runtime/digest.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 Deno.test("sha256() of FIPS 180's examples", () => {
   const encoder = new TextEncoder();
@@ -22,6 +22,6 @@ Deno.test("sha256() hashes the concatenation of its parts", async () => {
       const expected = new Uint8Array(await crypto.subtle.digest("SHA-256", whole));
       assertEquals(sha256(...parts), expected);
     }),
-    numRuns(100),
+    runs(100),
   );
 });

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { ByteBudget } from "../../../src/tiering/byte_budget.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 /** Asks for bytes; says what became of that so far. */
 function ask(
@@ -113,7 +113,7 @@ Deno.test("ByteBudget is never passed, never idle, and fair", async () => {
       assertEquals(granted, granted.toSorted((a, b) => a - b));
       assertEquals(budget.used, 0);
     }),
-    numRuns(300),
+    runs(300),
   );
 });
 

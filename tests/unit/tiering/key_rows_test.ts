@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { firstNeeded, type KeyRow, usablePrefix } from "../../../src/tiering/key_rows.ts";
 import { testKeys, testLayout } from "../../support/objects.ts";
-import { numRuns } from "../../support/runs.ts";
+import { runs } from "../../support/runs.ts";
 
 const LAYOUT = testLayout(1024);
 
@@ -60,6 +60,6 @@ Deno.test("usablePrefix() is the longest prefix for which every row has what it 
       while (!isUsable(expected)) expected--;
       assertEquals(usablePrefix(rows, chunks, has), expected);
     }),
-    numRuns(2_000),
+    runs(2_000),
   );
 });

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import * as fc from "fast-check";
 import { findChainEnd } from "../../../../adapters/_fs/chain_search.ts";
-import { numRuns } from "../../../support/runs.ts";
+import { runs } from "../../../support/runs.ts";
 
 /** Searches a chain; what it asked for, and in how many rounds of questions asked at once. */
 async function search(
@@ -44,7 +44,7 @@ Deno.test("the end of a chain is found with few questions, none asked twice", as
       assertLessOrEqual(asked.length, length <= 1000 ? 40 : 49);
       assertLessOrEqual(rounds, 6);
     }),
-    numRuns(1000),
+    runs(1000),
   );
 });
 
@@ -65,7 +65,7 @@ Deno.test("of a short chain every place is asked for, at once, so that each gap 
       assertEquals(end, there.includes(false) ? there.indexOf(false) : there.length);
       assertEquals([asked.length, rounds], [there.length, there.length === 0 ? 0 : 1]);
     }),
-    numRuns(300),
+    runs(300),
   );
 });
 
@@ -82,7 +82,7 @@ Deno.test("a gap at a suspect place is always found", async () => {
       assertEquals(end, Math.min(present, ...gaps.filter((gap) => gap < present)));
       assertEquals(new Set(asked).size, asked.length, "asked twice");
     }),
-    numRuns(500),
+    runs(500),
   );
 });
 
@@ -95,6 +95,6 @@ Deno.test("of a gap that nobody suspects, an end before or behind it is given, n
       assert(end === 0 || there[end - 1] === true);
       assert(end === there.length || there[end] === false);
     }),
-    numRuns(500),
+    runs(500),
   );
 });

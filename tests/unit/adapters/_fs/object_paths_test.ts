@@ -4,7 +4,7 @@ import { type FileLayout, ObjectPaths } from "../../../../adapters/_fs/object_pa
 import { ObjectKey, type ObjectKeyFields } from "../../../../src/keys/object_key.ts";
 import { testKey } from "../../../support/objects.ts";
 import { anyObjectKey } from "../../../support/any_key.ts";
-import { numRuns } from "../../../support/runs.ts";
+import { runs } from "../../../support/runs.ts";
 
 const LAYOUTS: readonly { layout: FileLayout; shards: number }[] = [
   { layout: "kvtier", shards: 0 },
@@ -35,7 +35,7 @@ for (const { layout, shards } of LAYOUTS) {
           assertEquals(named?.key.id, key.id);
         }
       }),
-      numRuns(1000),
+      runs(1000),
     );
   });
 
@@ -44,7 +44,7 @@ for (const { layout, shards } of LAYOUTS) {
       fc.property(anyObjectKey, anyObjectKey, (a, b) => {
         assertEquals(paths.pathOf(a) === paths.pathOf(b), a.id === b.id);
       }),
-      numRuns(1000),
+      runs(1000),
     );
   });
 
@@ -67,7 +67,7 @@ for (const { layout, shards } of LAYOUTS) {
         assert(!file.includes("/") && !file.includes("\0") && file !== "." && file !== "..");
         assert(new TextEncoder().encode(file).length <= 255);
       }),
-      numRuns(1000),
+      runs(1000),
     );
   });
 
@@ -96,7 +96,7 @@ for (const { layout, shards } of LAYOUTS) {
         if (named === null || named === "key-in-file") return;
         assertEquals(paths.pathOf(named.key), `/base/${file}`);
       }),
-      numRuns(2000),
+      runs(2000),
     );
   });
 }

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import * as fc from "fast-check";
 import { OldestFiles } from "../../../../adapters/_fs/oldest_files.ts";
-import { numRuns } from "../../../support/runs.ts";
+import { runs } from "../../../support/runs.ts";
 
 function offer(oldest: OldestFiles, times: readonly number[]): void {
   for (const [i, usedAt] of times.entries()) {
@@ -31,7 +31,7 @@ Deno.test("files are taken from the oldest on", () => {
       offer(oldest, times);
       assertEquals(takeAll(oldest), times.toSorted((a, b) => a - b));
     }),
-    numRuns(200),
+    runs(200),
   );
 });
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as fc from "fast-check";
-import { IoSlots } from "../../../../adapters/_fs/io_slots.ts";
-import { numRuns } from "../../../support/runs.ts";
+import { IoSlots } from "../../../../adapters/_shared/io_slots.ts";
+import { runs } from "../../../support/runs.ts";
 
 /** Work that ends when it is told to. */
 class Gate {
@@ -58,7 +58,7 @@ Deno.test("there are never more operations or bytes than allowed, over all calle
         assertEquals([done, slots.operations], [callers.flat().length, 0]);
       },
     ),
-    numRuns(500),
+    runs(500),
   );
 });
 

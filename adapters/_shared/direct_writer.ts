@@ -2,7 +2,8 @@ import * as nodeFs from "node:fs";
 
 /** What the worker can be asked to do with a file. */
 export type WriteRequest =
-  | { readonly op: "open"; readonly path: string; readonly mode: number }
+  | { readonly op: "create"; readonly path: string; readonly mode: number }
+  | { readonly op: "open"; readonly path: string }
   | {
     readonly op: "write";
     readonly file: number;
@@ -20,13 +21,16 @@ export type WriteReply =
   | { readonly value: number; readonly error?: undefined }
   | { readonly error: string; readonly code: string | undefined };
 
-const { O_WRONLY, O_CREAT, O_EXCL } = nodeFs.constants;
+const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW = 0 } = nodeFs.constants;
+// Not from `direct_access.ts`: a worker loads no more than it needs.
 const O_DIRECT: number = (nodeFs.constants as { O_DIRECT?: number }).O_DIRECT ?? 0;
 
 function run(request: WriteRequest): number {
   switch (request.op) {
-    case "open":
+    case "create":
       return nodeFs.openSync(request.path, O_WRONLY | O_CREAT | O_EXCL | O_DIRECT, request.mode);
+    case "open":
+      return nodeFs.openSync(request.path, O_WRONLY | O_NOFOLLOW | O_DIRECT);
     case "write": {
       const { file, buffer, from, length, position } = request;
       return nodeFs.writeSync(file, new Uint8Array(buffer), from, length - from, position);
