@@ -5,6 +5,8 @@ import { isHashedFileName, ObjectKey } from "../../src/l2/adapter.ts";
 export const HEAD_BYTES = 72;
 /** Most bytes of a key behind the fields. */
 export const MAX_KEY_BYTES = 32 + 4 + 4 + 2 + 256 + 2 + 128;
+/** Most chunks of an object. */
+export const MAX_CHUNKS = 65_536;
 
 const FIELDS = /^KVR1([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{16})([0-9a-f]{4})([0-9a-f]{32})$/;
 

@@ -1,9 +1,10 @@
 import { Buffer } from "node:buffer";
 import type { AdapterObject } from "../../src/l2/adapter.ts";
+import { ObjectParts } from "../_shared/object_parts.ts";
 import type { Connection } from "./connection.ts";
-import { decodeHead, HEAD_BYTES, type ObjectHead } from "./object_head.ts";
+import { decodeHead, HEAD_BYTES, MAX_CHUNKS, type ObjectHead } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
-import { ObjectParts } from "./object_parts.ts";
+import { ReplyError } from "./resp_error.ts";
 import { REMOVE } from "./scripts.ts";
 
 /** What reading an object came to. */
@@ -34,8 +35,8 @@ export class ObjectReader {
     const parts = new ObjectParts(object.parts);
     let incomplete: string | undefined;
     for (;;) {
-      const value = await connection.send(head, ["GET", head], signal);
-      if (!Buffer.isBuffer(value)) return "absent";
+      const value = await get(connection, head, signal);
+      if (value === undefined) return "absent";
       const fields = decodeHead(value);
       if (fields === undefined || !isWhole(fields, value, object.byteLength)) return "different";
       if (fields.generation === incomplete) {
@@ -64,8 +65,8 @@ export class ObjectReader {
   ): Promise<boolean> {
     const stem = this.#names.stemOf(head, generation);
     const reads = Array.from({ length: chunkCount }, async (_, i) => {
-      const chunk = await connection.send(stem, ["GET", `${stem}${i}`], signal);
-      if (!Buffer.isBuffer(chunk) || chunk.byteLength !== chunkBytes) return false;
+      const chunk = await get(connection, `${stem}${i}`, signal);
+      if (chunk?.byteLength !== chunkBytes) return false;
       if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
       return true;
     });
@@ -73,9 +74,25 @@ export class ObjectReader {
   }
 }
 
+/** The value under a name; `undefined` if there is none, or no string. */
+async function get(
+  connection: Connection,
+  name: string,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
+  try {
+    const value = await connection.send(name, ["GET", name], signal);
+    return Buffer.isBuffer(value) ? value : undefined;
+  } catch (error) {
+    if (error instanceof ReplyError && error.code === "WRONGTYPE") return undefined;
+    throw error;
+  }
+}
+
 /** Whether a value has all bytes that its head names, and as many as are wanted. */
 function isWhole(head: ObjectHead, value: Buffer, wantedBytes: number): boolean {
   const { byteLength, chunkCount, chunkBytes, keyLength } = head;
+  if (chunkCount > MAX_CHUNKS) return false;
   const rest = byteLength - chunkCount * chunkBytes;
   return byteLength === wantedBytes && value.byteLength === HEAD_BYTES + keyLength + rest;
 }

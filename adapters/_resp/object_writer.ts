@@ -1,9 +1,9 @@
 import type { Buffer } from "node:buffer";
 import { type AdapterObject, type RandomSource, systemRandom } from "../../src/l2/adapter.ts";
+import { ObjectParts } from "../_shared/object_parts.ts";
 import type { Connection } from "./connection.ts";
 import { carriedKeyOf, encodeHead } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
-import { ObjectParts } from "./object_parts.ts";
 import { ReplyError } from "./resp_error.ts";
 import { PUBLISH, RETIRE_CHUNKS } from "./scripts.ts";
 
@@ -61,13 +61,18 @@ export class ObjectWriter {
     });
     if (chunkCount === 0) return await this.#writeWhole(connection, head, value, signal);
     const stem = names.stemOf(head, generation);
-    const areWritten = await this.#writeChunks(connection, stem, chunkCount, bytes, signal);
-    if (!areWritten) return false;
     const { ttlMs } = this.#options;
     const chunkTtlMs = ttlMs === 0 ? 0 : ttlMs + CHUNK_GRACE_MS;
     const times = [String(ttlMs), String(chunkTtlMs)];
     const publish = ["EVAL", PUBLISH, "1", head, value, ...times, stem, String(chunkCount)];
-    return await connection.send(head, publish, signal) === 1;
+    try {
+      if (!await this.#writeChunks(connection, stem, chunkCount, bytes, signal)) return false;
+      return await connection.send(head, publish, signal) === 1;
+    } catch (error) {
+      // Where there is no room, what is of no use must not stand in the way until it expires.
+      if (error instanceof ReplyError) await this.#removeChunks(connection, stem, chunkCount);
+      throw error;
+    }
   }
 
   async #writeWhole(
@@ -87,7 +92,7 @@ export class ObjectWriter {
     return true;
   }
 
-  /** Writes chunks; if not all can be, what was written is removed and the first error thrown. */
+  /** Writes chunks; resolves to whether they are still wanted, after all of them have ended. */
   async #writeChunks(
     connection: Connection,
     stem: string,
@@ -103,12 +108,13 @@ export class ObjectWriter {
     });
     const outcomes = await Promise.allSettled(writes);
     const failure = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failure === undefined) return !signal.aborted;
-    if (failure.reason instanceof ReplyError) {
-      // Where there is no room, what is of no use must not stand in the way until it expires.
-      const removals = writes.map((_, i) => connection.send(stem, ["DEL", `${stem}${i}`], signal));
-      await Promise.allSettled(removals);
-    }
-    throw failure.reason;
+    if (failure !== undefined) throw failure.reason;
+    return !signal.aborted;
+  }
+
+  async #removeChunks(connection: Connection, stem: string, count: number): Promise<void> {
+    await Promise.allSettled(
+      Array.from({ length: count }, (_, i) => connection.send(stem, ["DEL", `${stem}${i}`])),
+    );
   }
 }

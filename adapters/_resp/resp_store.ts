@@ -14,22 +14,28 @@ import {
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { ByteLimit } from "./byte_limit.ts";
-import { Capacity } from "./capacity.ts";
+import { Capacity, type FoundObject } from "../_shared/capacity.ts";
+import { Failures } from "../_shared/failures.ts";
+import { FlightLimit } from "../_shared/flight_limit.ts";
+import { KeyLocks } from "../_shared/key_locks.ts";
+import { untilAborted } from "../_shared/until_aborted.ts";
 import type { Connection, ServerSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection_pool.ts";
-import { Failures } from "./failures.ts";
-import { KeyLocks } from "./key_locks.ts";
-import { decodeHead } from "./object_head.ts";
+import { decodeHead, MAX_CHUNKS } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
 import { ObjectReader } from "./object_reader.ts";
 import { ObjectWriter } from "./object_writer.ts";
 import { REMOVE } from "./scripts.ts";
-import { type FoundObject, listServers } from "./server_listing.ts";
-import { untilAborted } from "./until_aborted.ts";
+import { listServers } from "./server_listing.ts";
 
-/** Bytes that are in flight at a time, for stores and for loads. */
-const MAX_BYTES_IN_FLIGHT = 64 * 2 ** 20;
+/** What is in flight at a time, for stores and for loads. */
+const IN_FLIGHT = { operations: 4096, bytes: 64 * 2 ** 20 };
+/** Bytes of a batch that keeps a server busy. */
+const PREFERRED_BYTES = 16 * 2 ** 20;
+/** Objects that are removed at a time. */
+const REMOVAL_BATCH = 128;
+/** What others did is looked up again after so long, in milliseconds, if anything is stored. */
+const RECOUNT_MS = 60_000;
 /** Keys of a chain that are looked up before the answers decide whether more are. */
 const CHAIN_STEP = 512;
 /** A store that is aborted hears for so long what became of what it has sent, in milliseconds. */
@@ -61,20 +67,15 @@ export interface RespStoreOptions {
 /** Objects on a server that speaks RESP, or on a cluster of them. */
 export class RespStore implements L2Adapter {
   /** Others see the objects; whether they survive the server is its own affair. */
-  readonly capabilities: L2Adapter["capabilities"] = {
-    shared: true,
-    durable: true,
-    evicts: true,
-    preferredBytesInFlight: 16 * 2 ** 20,
-  };
+  readonly capabilities: L2Adapter["capabilities"];
   /** What is counted; left out where the server evicts, because it would have to list all. */
   readonly usage?: (options: CallOptions) => Promise<AdapterUsage>;
   readonly #options: RespStoreOptions;
   /** Stores have connections of their own: one that is aborted has to break them off. */
   readonly #writes: ConnectionPool;
   readonly #reads: ConnectionPool;
-  readonly #writeLimit = new ByteLimit(MAX_BYTES_IN_FLIGHT);
-  readonly #readLimit = new ByteLimit(MAX_BYTES_IN_FLIGHT);
+  readonly #writeLimit = new FlightLimit(IN_FLIGHT);
+  readonly #readLimit = new FlightLimit(IN_FLIGHT);
   readonly #writer: ObjectWriter;
   readonly #reader: ObjectReader;
   readonly #locks = new KeyLocks();
@@ -82,14 +83,24 @@ export class RespStore implements L2Adapter {
 
   /** Connects when it is used. */
   constructor(options: RespStoreOptions) {
-    const { settings, names, connections, bounds, onError } = options;
+    const { settings, names, connections, chunkBytes, bounds, onError } = options;
     this.#options = options;
+    this.capabilities = {
+      shared: true,
+      durable: true,
+      evicts: true,
+      maxObjectBytes: chunkBytes * MAX_CHUNKS,
+      preferredBytesInFlight: PREFERRED_BYTES,
+    };
     this.#writes = new ConnectionPool(settings, connections);
     this.#reads = new ConnectionPool(settings, connections);
     this.#writer = new ObjectWriter(options);
     this.#reader = new ObjectReader(names);
     this.#capacity = bounds && new Capacity({
       ...bounds,
+      adapter: "resp",
+      removalBatch: REMOVAL_BATCH,
+      recountMs: RECOUNT_MS,
       scan: (book, signal) => this.#scan((key) => book.get(key) !== undefined, signal),
       remove: (keys, signal) => this.delete(keys, { signal }),
       isLocked: (key) => this.#locks.has(key),
@@ -124,13 +135,16 @@ export class RespStore implements L2Adapter {
   async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     if (signal.aborted || objects.length === 0) return { stored, bytes: 0 };
-    const failures = new Failures("store");
+    const failures = new Failures("resp", "store");
     const connections = await this.#take(this.#writes, "store", signal);
     const stopWaiting = this.#breakOffLater(connections, signal);
     let bytes = 0;
+    let begun = 0;
+    let hasRoom: readonly boolean[] | undefined;
     try {
-      const hasRoom = await this.#capacity?.reserve(objects, signal);
-      await this.#writeLimit.forEach(objects, byteLengthOf, async (object, index) => {
+      hasRoom = await this.#capacity?.reserve(objects, signal);
+      await this.#writeLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+        begun++;
         if (hasRoom?.[index] === false) return;
         let isStored = false;
         try {
@@ -148,6 +162,9 @@ export class RespStore implements L2Adapter {
     } finally {
       stopWaiting();
       this.#writes.release(connections);
+      for (const [index, object] of objects.entries()) {
+        if (index >= begun && hasRoom?.[index]) this.#capacity?.settle(object, false);
+      }
     }
     this.#capacity?.book.touch(stored.gather(objects).map(({ key }) => key));
     this.#capacity?.tend();
@@ -190,8 +207,8 @@ export class RespStore implements L2Adapter {
     const loaded = new Bitmap(objects.length);
     if (signal.aborted || objects.length === 0) return loaded;
     await this.#whileWanted(signal, () => {}, "load", async (connections) => {
-      const failures = new Failures("load");
-      await this.#readLimit.forEach(objects, byteLengthOf, async (object, index) => {
+      const failures = new Failures("resp", "load");
+      await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
         if (signal.aborted) return;
         try {
           const outcome = await this.#reader.read(at(connections, index), object, signal);
@@ -217,7 +234,7 @@ export class RespStore implements L2Adapter {
     let bytes = 0;
     if (signal.aborted || keys.length === 0) return { deleted, bytes };
     await this.#whileWanted(signal, () => {}, "delete", async (connections) => {
-      const failures = new Failures("delete");
+      const failures = new Failures("resp", "delete");
       await Promise.all(keys.map(async (key, index) => {
         if (this.#locks.has(key)) return;
         const head = this.#options.names.headOf(key);
@@ -287,7 +304,7 @@ export class RespStore implements L2Adapter {
     found: Bitmap,
     signal: AbortSignal,
   ): Promise<void> {
-    const failures = new Failures("lookup");
+    const failures = new Failures("resp", "lookup");
     const asked = keys.slice(start, end);
     await Promise.all(asked.map(async (key, i) => {
       const head = this.#options.names.headOf(key);

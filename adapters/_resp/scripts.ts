@@ -4,16 +4,29 @@
  *
  * @module
  */
+import { MAX_CHUNKS } from "./object_head.ts";
+
+/**
+ * Lua: the head that is there, what the chunks of a head are called, and how many there are; none of
+ * what is no head, and none where the number is larger than any that is written, which would keep
+ * the server busy.
+ */
+const CHUNKS_OF = `
+local function chunks_of(head)
+  local count = tonumber(string.match(head, '^KVR1(%x%x%x%x%x%x%x%x)') or '', 16) or 0
+  if string.len(head) < 72 or count > ${MAX_CHUNKS} then count = 0 end
+  return KEYS[1] .. string.sub(head, 41, 72) .. ':', count
+end
+local old = redis.pcall('GETRANGE', KEYS[1], 0, 71)
+if type(old) ~= 'string' then old = '' end`;
 
 /** Lua: removes the chunks that belong to a head. */
 const UNLINK_CHUNKS = `
+${CHUNKS_OF}
 local function unlink_chunks(head)
-  if string.sub(head, 1, 4) ~= 'KVR1' then return end
-  local stem = KEYS[1] .. string.sub(head, 41, 72) .. ':'
-  for i = 0, tonumber(string.sub(head, 5, 12), 16) - 1 do redis.call('UNLINK', stem .. i) end
-end
-local old = redis.call('GETRANGE', KEYS[1], 0, 71)
-`;
+  local stem, count = chunks_of(head)
+  for i = 0, count - 1 do redis.call('UNLINK', stem .. i) end
+end`;
 
 /**
  * Makes an object visible whose chunks are written, and removes those of the one it replaces.
@@ -34,14 +47,10 @@ unlink_chunks(old)
 return 1`;
 
 /** Lets the chunks of an object expire that is about to be replaced by one without chunks. */
-export const RETIRE_CHUNKS = `
-local old = redis.call('GETRANGE', KEYS[1], 0, 71)
-if string.sub(old, 1, 4) ~= 'KVR1' then return 0 end
-local stem = KEYS[1] .. string.sub(old, 41, 72) .. ':'
-for i = 0, tonumber(string.sub(old, 5, 12), 16) - 1 do
-  redis.call('PEXPIRE', stem .. i, ARGV[1])
-end
-return 1`;
+export const RETIRE_CHUNKS = `${CHUNKS_OF}
+local stem, count = chunks_of(old)
+for i = 0, count - 1 do redis.call('PEXPIRE', stem .. i, ARGV[1]) end
+return count`;
 
 /**
  * Removes an object with its chunks, of any generation or of that in the argument only. Answers its

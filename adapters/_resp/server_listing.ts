@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { FoundObject } from "../_shared/capacity.ts";
 import type { Reply, ServerNode } from "./connection.ts";
 import { decodeCarriedKey, decodeHead, HEAD_BYTES, MAX_KEY_BYTES } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
@@ -7,16 +8,6 @@ import { ReplyError } from "./resp_error.ts";
 
 /** Names that a server is asked to look at in one step. */
 const STEP_NAMES = 500;
-
-/** One object that a listing met. */
-export interface FoundObject {
-  /** Its key. */
-  readonly key: ObjectKey;
-  /** Its bytes; left out where they are known. */
-  readonly byteLength: number | undefined;
-  /** When it was used, in milliseconds since 1970, to the second; left out if not recorded. */
-  readonly usedAt: number | undefined;
-}
 
 /** What is listed, and how. */
 export interface ListingOptions {
@@ -70,7 +61,8 @@ async function readHead(
       ? undefined
       : node.send(["GETRANGE", head, "0", String(end)], signal).catch(unlessReply),
   ]);
-  const usedAt = typeof idle === "number" ? Date.now() - idle * 1000 : undefined;
+  // Full seconds: it was used within the second before, and what this process knows is better.
+  const usedAt = typeof idle === "number" ? Date.now() - (idle + 1) * 1000 : undefined;
   if (spelled !== null && value === undefined && isKnown(spelled)) {
     return { key: spelled, byteLength: undefined, usedAt };
   }

@@ -54,7 +54,8 @@ redisTest("the capacity is never passed, whatever is stored at a time", async ()
   await using adapter = await openResp(server.port, bounded);
   let stored = 0;
   const stores = Array.from({ length: 12 }, async (_, n) => {
-    stored += (await storeBits(adapter, testKeys(10, n * 10), SIZE)).replaceAll("0", "").length;
+    const bits = await storeBits(adapter, testKeys(10, n * 10), SIZE);
+    stored += bits.replaceAll("0", "").length;
     await usage(adapter);
   });
   await Promise.all(stores);

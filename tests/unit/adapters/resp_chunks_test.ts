@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import type { AdapterError } from "../../../src/l2/adapter.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { type RedisServer, redisTest, startRedis } from "../../support/redis_server.ts";
 import {
@@ -93,23 +94,37 @@ redisTest("values of another length, or that are no objects, are misses", async 
   assertEquals(await loadBits(adapter, testKeys(2), SIZE), "00");
   assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
   assertEquals(await loadBits(adapter, testKeys(2), SIZE), "11");
+  // A number of chunks that would keep the server and the reader busy for ever.
+  const head = (await keysOn(server)).find((name) => name.endsWith("}")) ?? "";
+  const fields = `ffffffff00000000${SIZE.toString(16).padStart(16, "0")}0000`;
+  await server.command("SET", head, `KVR1${fields}${"0".repeat(32)}${"x".repeat(SIZE)}`);
+  assertEquals((await loadBits(adapter, testKeys(2), SIZE)).split("").sort().join(""), "01");
+  await adapter.delete?.(testKeys(2), call());
+  assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
+  for (const name of await keysOn(server)) {
+    await server.command("DEL", name);
+    await server.command("RPUSH", name, "a list");
+  }
+  assertEquals(await loadBits(adapter, testKeys(2), SIZE), "00");
+  assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
+  assertEquals(await loadBits(adapter, testKeys(2), SIZE), "11");
 });
 
-redisTest("what a writer leaves that dies before its object is published expires", async () => {
+redisTest("what cannot be published is removed, or expires where that fails too", async () => {
   await using server = await startRedis();
-  await using adapter = await openResp(server.port, config);
-  // The script that publishes is the only one that writes a head.
-  await server.command("ACL", "SETUSER", "default", "-eval");
-  const errors: unknown[] = [];
-  await using writer = await openResp(server.port, config, {
-    onError: (error) => errors.push(error),
-  });
-  assertEquals(await storeBits(writer, testKeys(1), SIZE), "0");
-  assertEquals(errors.length, 1);
-  assertEquals(await lookupBits(adapter, testKeys(1)), "0");
-  for (const name of await keysOn(server)) {
-    assert(!name.endsWith("}"), "there is no head");
-    assertGreater(Number(await server.command("PTTL", name)), 0);
+  for (const [forbidden, left] of [["-eval", 0], ["-del", 10]] as const) {
+    // The script that publishes is the only one that writes a head.
+    await server.command("ACL", "SETUSER", "default", forbidden);
+    const errors: AdapterError[] = [];
+    await using writer = await openResp(server.port, config, {
+      onError: (error) => errors.push(error),
+    });
+    assertEquals(await storeBits(writer, testKeys(1), SIZE), "0");
+    assertEquals(errors.map(({ operation }) => operation), ["store"]);
+    assertEquals(await lookupBits(writer, testKeys(1)), "0");
+    const names = await keysOn(server);
+    assertEquals(names.length, left);
+    for (const name of names) assertGreater(Number(await server.command("PTTL", name)), 0);
   }
 });
 

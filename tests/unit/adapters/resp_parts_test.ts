@@ -8,7 +8,7 @@ import {
   encodeHead,
 } from "../../../adapters/_resp/object_head.ts";
 import { ObjectNames } from "../../../adapters/_resp/object_names.ts";
-import { ObjectParts } from "../../../adapters/_resp/object_parts.ts";
+import { ObjectParts } from "../../../adapters/_shared/object_parts.ts";
 import { parseServerUrl } from "../../../adapters/_resp/server_url.ts";
 import { anyObjectKey } from "../../support/any_key.ts";
 

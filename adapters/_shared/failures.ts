@@ -2,12 +2,14 @@ import { AdapterError, type ObjectKey } from "../../src/l2/adapter.ts";
 
 /** What went wrong within one call, object by object. */
 export class Failures {
+  readonly #adapter: string;
   readonly #operation: string;
   readonly #first = new Map<string, { readonly key: ObjectKey; readonly cause: unknown }>();
   #count = 0;
 
-  /** Of a call of the kind `operation`. */
-  constructor(operation: string) {
+  /** Of a call of the kind `operation` to an adapter of the type `adapter`. */
+  constructor(adapter: string, operation: string) {
+    this.#adapter = adapter;
     this.#operation = operation;
   }
 
@@ -26,7 +28,7 @@ export class Failures {
   /** One error for each kind of failure. */
   errors(): AdapterError[] {
     return [...this.#first.values()].map(({ key, cause }) =>
-      new AdapterError({ adapter: "resp", operation: this.#operation, key, cause })
+      new AdapterError({ adapter: this.#adapter, operation: this.#operation, key, cause })
     );
   }
 }

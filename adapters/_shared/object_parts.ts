@@ -10,7 +10,7 @@ export class ObjectParts {
   }
 
   /** The bytes from `start` to `end`: a view where they lie in one part, else a copy. */
-  slice(start: number, end: number): Buffer {
+  slice(start: number, end: number): Buffer<ArrayBuffer> {
     let offset = 0;
     for (const part of this.#parts) {
       if (start >= offset && end <= offset + part.byteLength) {

@@ -6,16 +6,22 @@ import {
   type ObjectKey,
 } from "../../src/l2/adapter.ts";
 import { ObjectBook } from "./object_book.ts";
-import type { FoundObject } from "./server_listing.ts";
 import { untilAborted } from "./until_aborted.ts";
 
-/** Objects that are removed at a time. */
-const REMOVAL_BATCH = 128;
-/** What others did is looked up again after so long, in milliseconds, if anything is stored. */
-const RECOUNT_MS = 60_000;
+/** One object that a listing met. */
+export interface FoundObject {
+  /** Its key. */
+  readonly key: ObjectKey;
+  /** Its bytes; left out where they are known. */
+  readonly byteLength: number | undefined;
+  /** When it was used, in milliseconds since 1970; left out if not recorded. */
+  readonly usedAt: number | undefined;
+}
 
 /** How a {@linkcode Capacity} is set up. */
 export interface CapacityOptions {
+  /** Type of the adapter, for its errors. */
+  readonly adapter: string;
   /** Most bytes of objects. */
   readonly capacityBytes: number;
   /** Shares above which objects are removed, and which are left; left out, nothing is removed. */
@@ -24,6 +30,10 @@ export interface CapacityOptions {
   readonly scan: (book: ObjectBook, signal: AbortSignal) => AsyncIterable<FoundObject>;
   /** Removes objects. */
   readonly remove: (keys: readonly ObjectKey[], signal: AbortSignal) => Promise<DeleteResult>;
+  /** Objects that are removed at a time. */
+  readonly removalBatch: number;
+  /** What others did is looked up again after so long, in milliseconds, if anything is stored. */
+  readonly recountMs: number;
   /** Whether somebody is about to load an object. */
   readonly isLocked: (key: ObjectKey) => boolean;
   /** Source of time. */
@@ -33,9 +43,9 @@ export interface CapacityOptions {
 }
 
 /**
- * Keeps what this adapter puts on a server within bounds. It counts what is there, whoever stored
- * it, and counts again before it removes anything: what the server evicted or another process
- * removed or added is known then.
+ * Keeps what an adapter puts on a server within bounds. It counts what is there, whoever stored it,
+ * and counts again before it removes anything: what the server evicted or another process removed
+ * or added is known then.
  */
 export class Capacity implements AsyncDisposable {
   /** What is there. */
@@ -97,9 +107,9 @@ export class Capacity implements AsyncDisposable {
 
   /** Makes room in the background if little is left, or nobody has counted for long. */
   tend(): void {
-    const { watermark, capacityBytes } = this.#options;
+    const { watermark, capacityBytes, recountMs } = this.#options;
     if (this.#usedBytes > (watermark?.high ?? 1) * capacityBytes) this.#evict(0);
-    else if (this.#ageMs > RECOUNT_MS) this.#count();
+    else if (this.#ageMs > recountMs) this.#count();
   }
 
   /** Stops, and waits until that is done. */
@@ -128,11 +138,11 @@ export class Capacity implements AsyncDisposable {
   }
 
   async #makeRoom(bytesWanted: number): Promise<void> {
-    const { watermark, capacityBytes, isLocked, remove } = this.#options;
+    const { watermark, capacityBytes, isLocked, remove, removalBatch, recountMs } = this.#options;
     const { signal } = this.#closing;
     if (watermark === undefined) {
       // Others may have removed something; that is not worth a look at each store.
-      if (this.#ageMs > RECOUNT_MS) await this.#count();
+      if (this.#ageMs > recountMs) await this.#count();
       return;
     }
     if (!await this.#count()) return;
@@ -144,7 +154,7 @@ export class Capacity implements AsyncDisposable {
     while (this.#usedBytes > goal && next < oldest.length && !signal.aborted) {
       const keys: ObjectKey[] = [];
       let excess = this.#usedBytes - goal;
-      while (excess > 0 && next < oldest.length && keys.length < REMOVAL_BATCH) {
+      while (excess > 0 && next < oldest.length && keys.length < removalBatch) {
         const entry = oldest[next++];
         if (entry === undefined) break;
         keys.push(entry.key);
@@ -170,7 +180,9 @@ export class Capacity implements AsyncDisposable {
     const before = this.book.now;
     for await (const { key, byteLength, usedAt } of scan(this.book, signal)) {
       const entry = this.book.get(key);
-      if (entry !== undefined) this.book.see(entry, usedAt ?? 0);
+      const isReplaced = byteLength !== undefined && entry !== undefined &&
+        entry.byteLength !== byteLength && entry.seenAt <= before;
+      if (entry !== undefined && !isReplaced) this.book.see(entry, usedAt ?? 0);
       else if (byteLength !== undefined) this.book.put(key, byteLength, usedAt);
     }
     if (signal.aborted) return false;
@@ -181,11 +193,11 @@ export class Capacity implements AsyncDisposable {
 
   #report(cause: unknown): void {
     if (this.#closing.signal.aborted) return;
-    const { onError } = this.#options;
+    const { adapter, onError } = this.#options;
     onError(
       cause instanceof AdapterError
         ? cause
-        : new AdapterError({ adapter: "resp", operation: "evict", cause }),
+        : new AdapterError({ adapter, operation: "evict", cause }),
     );
   }
 }
