@@ -8,6 +8,7 @@ import {
   loadBits,
   lookupBits,
   openResp,
+  respObject,
   respRoom,
   storeBits,
 } from "../support/resp_adapter.ts";
@@ -183,4 +184,26 @@ Deno.test("an answer that comes when nobody waits any more is not taken for anot
   server.answer = () =>
     [first, second].map((each) => bulk(valueOf(testBytes(each, SIZE)))).join("");
   assertEquals(await loadBits(adapter, [second], SIZE), "1");
+});
+
+Deno.test("a store that is aborted publishes nothing any more, however fast the answers come", async () => {
+  const size = 100 * SIZE;
+  const held = Promise.withResolvers<void>();
+  await using server = startScripted(always("+OK\r\n"));
+  let sets = 0;
+  server.answer = (command) => {
+    const known = greeting(command);
+    if (known !== undefined) return known;
+    if (command[0] !== "SET" || ++sets < 5) return "hang";
+    held.resolve();
+    return "hang";
+  };
+  await using adapter = await openResp(server.port, { "chunk_bytes": size / 5 });
+  const controller = new AbortController();
+  const aborted = adapter.store([respObject(key, size)], { signal: controller.signal });
+  await held.promise;
+  controller.abort();
+  server.say("+OK\r\n".repeat(5));
+  assertEquals((await aborted).stored.toString(), "0");
+  assertEquals(server.commands.filter(([name]) => name === "EVAL"), []);
 });

@@ -12,6 +12,8 @@ export interface ScriptedServer extends AsyncDisposable {
   readonly port: number;
   /** Answers a command; clients ask for what they want to know first, too. */
   answer: (command: readonly string[]) => ScriptedReply;
+  /** Sends something that nobody has asked for just now, to all clients. */
+  say(words: string): void;
   /** Commands that were asked so far. */
   readonly commands: readonly (readonly string[])[];
 }
@@ -47,6 +49,9 @@ export function startScripted(answer: ScriptedServer["answer"]): ScriptedServer 
     port: listener.addr.port,
     answer,
     commands,
+    say(words) {
+      for (const connection of connections) writeAll(connection, latin1(words)).catch(() => {});
+    },
     async [Symbol.asyncDispose]() {
       listener.close();
       for (const connection of connections) connection.close();

@@ -2,7 +2,14 @@ import { assert, assertEquals } from "@std/assert";
 import type { L2Adapter } from "../../../src/l2/adapter.ts";
 import { testKeys } from "../../support/objects.ts";
 import { redisTest, startRedis, waitUntil } from "../../support/redis_server.ts";
-import { call, loadBits, lookupBits, openResp, storeBits } from "../../support/resp_adapter.ts";
+import {
+  call,
+  loadBits,
+  lookupBits,
+  openResp,
+  respObject,
+  storeBits,
+} from "../../support/resp_adapter.ts";
 
 const SIZE = 100_000;
 const GIB = 2 ** 30;
@@ -122,4 +129,25 @@ redisTest("the account follows what others store", async () => {
   await waitUntil(async () => (await usage(adapter)).objects === 10);
   const names = (await server.command("KEYS", "*}")).split("\n").length;
   assertEquals(names, 10);
+});
+
+redisTest("room that stores have given up is there for others", async () => {
+  await using server = await startRedis();
+  const count = 5000;
+  await using adapter = await openResp(server.port, {
+    "max_capacity_gb": count * 100 / GIB + 1e-9,
+    eviction: { "eviction_policy": "noop" },
+  });
+  assertEquals(await usage(adapter), { bytes: 0, objects: 0 });
+  server.signal("SIGSTOP");
+  const controller = new AbortController();
+  const objects = testKeys(count).map((key) => respObject(key, 100));
+  // More than are sent at a time.
+  const given = adapter.store(objects, { signal: controller.signal });
+  controller.abort();
+  assertEquals((await given).stored.popcount(), 0);
+  server.signal("SIGCONT");
+  await waitUntil(async () => (await server.command("PING")) === "PONG");
+  assertEquals(await storeBits(adapter, testKeys(count), 100), "1".repeat(count));
+  assertEquals(await storeBits(adapter, testKeys(1, count), 100), "0");
 });
