@@ -14,4 +14,5 @@ export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> =
   mock: () => import("./mock.ts"),
   plugin: () => import("./plugin.ts"),
   s3: () => import("./s3.ts"),
+  resp: () => import("./resp.ts"),
 };

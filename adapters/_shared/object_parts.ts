@@ -28,6 +28,9 @@ export class ObjectParts {
       offset += part.byteLength;
     }
     return undefined;
+    const copy = Buffer.allocUnsafe(end - start);
+    this.copyTo(copy, start);
+    return copy;
   }
 
   /** Copies bytes from `start` on, as many as fit. */
