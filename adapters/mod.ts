@@ -13,6 +13,6 @@ export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> =
   fs: () => import("./fs.ts"),
   mock: () => import("./mock.ts"),
   plugin: () => import("./plugin.ts"),
-  s3: () => import("./s3.ts"),
   resp: () => import("./resp.ts"),
+  s3: () => import("./s3.ts"),
 };

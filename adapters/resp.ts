@@ -137,6 +137,7 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "resp",
   summary: "Objects on a Redis or Valkey server, or on a cluster of them.",
   config,
+  capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, onError }) {
     const place = placeOf(values);
     const { cluster: isCluster, max_capacity_gb: capacity } = values;

@@ -38,6 +38,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
   type: "s3",
   summary: "Objects in a bucket of any S3-compatible object store.",
   config: s3Config,
+  capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, signal, onError }) {
     const bucket = bucketOf(values);
     const { s3_region: region, key_prefix: prefix, s3_num_io_threads: maxRequests } = values;

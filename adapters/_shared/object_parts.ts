@@ -28,9 +28,6 @@ export class ObjectParts {
       offset += part.byteLength;
     }
     return undefined;
-    const copy = Buffer.allocUnsafe(end - start);
-    this.copyTo(copy, start);
-    return copy;
   }
 
   /** Copies bytes from `start` on, as many as fit. */

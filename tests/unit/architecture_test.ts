@@ -154,7 +154,9 @@ Deno.test("architecture: packages are named in deno.json only", async () => {
       .map((specifier) => `${path} imports ${specifier}`)
   );
   assertEquals(wrong, []);
-  const inline = sources.filter(({ code }) => /["'`](?:npm|jsr|https?):/.test(code));
+  const inline = sources.filter(({ code }) =>
+    /["'`](?:npm|jsr):|import\(\s*["'`]https?:/.test(code)
+  );
   assertEquals(inline.map(({ path }) => path), []);
 });
 
