@@ -97,6 +97,9 @@ async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Pr
   try {
     await client.request({ method: "GET", query, maxAttempts: 1 }, signal, () => {});
   } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) {
+      fail("s3_endpoint", "the permission --allow-net for its host", values.s3_endpoint);
+    }
     if (!(error instanceof S3Error)) return;
     const { code } = error;
     if (REFUSALS.includes(code)) {
