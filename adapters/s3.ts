@@ -126,7 +126,7 @@ async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Pr
 
 function bucketOf(values: Values): Bucket {
   const { s3_endpoint: endpoint, bucket: name, disable_tls: isPlain } = values;
-  if (isPlain && endpoint.startsWith("https:")) fail("disable_tls", "false with https", true);
+  if (isPlain && /^https:/.test(endpoint)) fail("disable_tls", "false with https", true);
   const bucket = bucketAt({
     endpoint,
     bucket: name,
