@@ -52,6 +52,15 @@ Deno.test("what cannot work is refused, by its key", async () => {
   }
 });
 
+Deno.test({
+  name: "a server that may not be asked is refused, because that does not pass",
+  permissions: { net: false, env: true, read: true },
+  async fn() {
+    const config = { "s3_endpoint": "http://127.0.0.1:9000/kv-bucket" };
+    assertEquals(await failingKey(config), "s3_endpoint");
+  },
+});
+
 Deno.test("credentials may stand in variables, of any name", async () => {
   await using server = new ScriptedS3();
   const {
