@@ -14,7 +14,7 @@ const keys = testKeys(4);
 /** A server with whims: what it answers has little to do with what it has done. */
 function whims(random: SeededRandom): Script {
   return async (_, proceed) => {
-    const kind = random.below(12);
+    const kind = random.below(40);
     if (kind === 0) return error(503, "SlowDown");
     if (kind === 1) return error(403, "AccessDenied");
     if (kind === 2) return error(404, "NoSuchKey");
