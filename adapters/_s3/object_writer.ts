@@ -137,9 +137,8 @@ export class ObjectWriter implements AsyncDisposable {
     const parts = etags.map((etag, i) =>
       `<Part><PartNumber>${i + 1}</PartNumber><ETag>${escapeXml(etag)}</ETag></Part>`
     );
-    const xmlns = "http://s3.amazonaws.com/doc/2006-03-01/";
     const tag = "CompleteMultipartUpload";
-    const document = encoder.encode(`<${tag} xmlns="${xmlns}">${parts.join("")}</${tag}>`);
+    const document = encoder.encode(`<${tag}>${parts.join("")}</${tag}>`);
     const body = () => document;
     try {
       await this.#send({ method: "POST", name, query: { uploadId }, headers, body }, signal);

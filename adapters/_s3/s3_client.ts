@@ -3,7 +3,7 @@ import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
-import { isTransient, S3Error, S3TimeoutError } from "./s3_error.ts";
+import { isTransient, S3ConnectionError, S3Error, S3TimeoutError } from "./s3_error.ts";
 
 /** The wait before the second attempt is below this, in milliseconds; then it doubles. */
 const FIRST_WAIT_MS = 100;
@@ -156,7 +156,9 @@ export class S3Client implements Disposable {
       }
       return await read(response);
     } catch (error) {
-      throw timeout.signal.aborted ? new S3TimeoutError(method, timeoutMs) : error;
+      if (timeout.signal.aborted) throw new S3TimeoutError(method, timeoutMs);
+      const isOwn = error instanceof S3Error || error instanceof Deno.errors.NotCapable;
+      throw isOwn || signal.aborted ? error : new S3ConnectionError(method, error);
     } finally {
       cancel();
       await response?.body?.cancel().catch(() => {});

@@ -74,7 +74,7 @@ export const groups: readonly AdapterGroup[] = [
       const { config, url } = undo.use(await startS3());
       const keys = { accessKeyId: "S3RVER", secretAccessKey: "S3RVER" };
       return {
-        config: { type: "s3", ...config },
+        config: { type: "s3", ...config, "sign_payload": false },
         limits: CLIENT_CONCURRENCIES.map((concurrency) => openS3Target(url, keys, concurrency)),
       };
     },

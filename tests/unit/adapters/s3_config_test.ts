@@ -1,8 +1,10 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { join } from "@std/path";
+import { AdapterError, ConfigError } from "../../../src/l2/adapter_error.ts";
 import { testKeys } from "../../support/objects.ts";
-import { openS3, openS3Lab, storeBits } from "../../support/s3_adapter.ts";
+import { loadBits, openS3, openS3Lab, storeBits } from "../../support/s3_adapter.ts";
 import { error, ScriptedS3, SECRETS } from "../../support/scripted_s3.ts";
+import { tempDirectory } from "../../support/temp_directory.ts";
 
 type Config = Readonly<Record<string, unknown>>;
 
@@ -48,6 +50,15 @@ Deno.test("what cannot work is refused, by its key", async () => {
   for (const [config, key] of wrong) {
     assertEquals(await failingKey(config), key, JSON.stringify(config));
   }
+});
+
+Deno.test({
+  name: "a server that may not be asked is refused, because that does not pass",
+  permissions: { net: false, env: true, read: true },
+  async fn() {
+    const config = { "s3_endpoint": "http://127.0.0.1:9000/kv-bucket" };
+    assertEquals(await failingKey(config), "s3_endpoint");
+  },
 });
 
 Deno.test("credentials may stand in variables, of any name", async () => {
@@ -117,5 +128,36 @@ Deno.test("what is stored is signed without TLS, unless that is switched off", a
     assertEquals(hashes.has("UNSIGNED-PAYLOAD"), !isSigned);
     assertEquals(hashes.size, isSigned ? 2 : 1);
     assertEquals(lab.adapter.reportStatus?.().signsPayload, isSigned);
+  }
+});
+
+Deno.test("over TLS the payload needs no signature, and a certificate has to be trusted", async (t) => {
+  await using directory = await tempDirectory();
+  const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(directory.path, name));
+  assert(cert !== undefined && key !== undefined);
+  const names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"];
+  const subject = [...names, "-addext", "basicConstraints=critical,CA:FALSE"];
+  const kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"];
+  const args = [...kind, "-nodes", "-days", "2", "-keyout", key, "-out", cert, ...subject];
+  try {
+    await new Deno.Command("openssl", { args, stderr: "null" }).output();
+  } catch {
+    if (Deno.env.get("KVTIER_REQUIRE_SERVERS")) throw new Error("openssl has to be installed");
+    await t.step("openssl is not installed: not run", () => {});
+    return;
+  }
+  const [certPem, keyPem] = await Promise.all([cert, key].map((path) => Deno.readTextFile(path)));
+  await using server = new ScriptedS3({ cert: certPem ?? "", key: keyPem ?? "" });
+  const config = { ...server.config, "s3_endpoint": `https://127.0.0.1:${server.port}` };
+  {
+    await using stranger = await openS3({ ...config, "max_attempts": 1 });
+    await assertRejects(() => storeBits(stranger, testKeys(1), 100), AdapterError, "certificate");
+  }
+  for (const http2 of [false, true]) {
+    const trusted = { ...config, "tls_ca_file": cert, "s3_prefer_http2": http2 };
+    await using open = await openS3(trusted);
+    assertEquals(await storeBits(open, testKeys(2), 100), "11");
+    assertEquals(await loadBits(open, testKeys(2), 100), "11");
+    assertEquals(open.adapter.reportStatus?.().signsPayload, false);
   }
 });
