@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { deadline } from "@std/async";
 import fc from "fast-check";
 import { AdapterError } from "../../src/l2/adapter.ts";
+import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { testBytes, testKeys } from "../support/objects.ts";
 import {
   call,
@@ -214,4 +215,22 @@ Deno.test("a store that is aborted publishes nothing any more, however fast the 
   server.say("+OK\r\n".repeat(5));
   assertEquals((await aborted).stored.toString(), "0");
   assertEquals(server.commands.filter(([name]) => name === "EVAL"), []);
+});
+
+Deno.test("a connection that owes an answer for long is not used again", async () => {
+  const held = Promise.withResolvers<void>();
+  await using server = startScripted((command) => {
+    if (command[0] === "GET") held.resolve();
+    return greeting(command) ?? "hang";
+  });
+  const clock = new ManualClock();
+  await using adapter = await openResp(server.port, {}, { clock });
+  const controller = new AbortController();
+  const aborted = adapter.load([respRoom(key, SIZE)], { signal: controller.signal });
+  await held.promise;
+  await clock.advance(1_000);
+  controller.abort();
+  assertEquals((await aborted).toString(), "0");
+  server.answer = always(whole);
+  assertEquals(await deadline(loadBits(adapter, [key], SIZE), HANG_MS), "1");
 });
