@@ -130,8 +130,8 @@ type Values = ConfigValues<typeof config>;
 /**
  * Objects on a server that speaks RESP: Redis, Valkey and what resembles them.
  *
- * Requires `--allow-net` for the servers, `--allow-env` for the client library and `password_env`,
- * and `--allow-read` for `tls_ca_file`.
+ * Requires `--allow-net` for the servers, `--allow-env` for `password_env` and `--allow-read` for
+ * `tls_ca_file`.
  */
 const resp: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "resp",

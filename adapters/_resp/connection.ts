@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import type * as Redis from "@redis/client";
 import type { Clock } from "../../src/l2/adapter.ts";
+import { followSignal } from "./follow_signal.ts";
 import { ConnectionError, ReplyError } from "./resp_error.ts";
 
 /** What a server answers, an error apart. */
@@ -166,10 +167,11 @@ export class Connection {
 
   /** Sends a command to the master that has `key`; `signal` takes it back while it is unwritten. */
   async send(key: string, command: Command, signal?: AbortSignal): Promise<Reply> {
-    const options = signal === undefined ? {} : { abortSignal: signal };
     return await this.#settle(
-      this.#cluster?.sendCommand(key, false, command, options) ??
-        this.#client?.sendCommand(command, options),
+      signal,
+      (options) =>
+        this.#cluster?.sendCommand(key, false, command, options) ??
+          this.#client?.sendCommand(command, options),
     );
   }
 
@@ -179,12 +181,12 @@ export class Connection {
     if (cluster === undefined) {
       return [{ send: (command, signal) => this.send("", command, signal) }];
     }
-    const clients = cluster.masters.map((master) => this.#settle(cluster.nodeClient(master)));
+    const clients = cluster.masters.map((master) =>
+      this.#settle(undefined, () => cluster.nodeClient(master))
+    );
     return (await Promise.all(clients)).map((client) => ({
       send: (command, signal) =>
-        this.#settle(
-          client.sendCommand(command, signal === undefined ? {} : { abortSignal: signal }),
-        ),
+        this.#settle(signal, (options) => client.sendCommand(command, options)),
     }));
   }
 
@@ -220,10 +222,15 @@ export class Connection {
     return any;
   }
 
-  async #settle<Value>(answer: Promise<Value> | undefined): Promise<Value> {
+  async #settle<Value>(
+    signal: AbortSignal | undefined,
+    ask: (options: { readonly abortSignal?: AbortSignal }) => Promise<Value> | undefined,
+  ): Promise<Value> {
+    using following = signal && followSignal(signal);
     if (this.#waiting++ === 0) this.#silentSince = this.#clock.now();
     try {
-      const value = await answer as Value;
+      const options = following === undefined ? {} : { abortSignal: following.signal };
+      const value = await ask(options) as Value;
       this.#silentSince = this.#clock.now();
       return value;
     } catch (error) {

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import {
-  AdapterError,
+  type AdapterError,
   type AdapterObject,
   type AdapterUsage,
   Bitmap,
@@ -19,6 +19,13 @@ import { Failures } from "../_shared/failures.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
+import {
+  asAdapterError,
+  breakOffLater,
+  takeConnections,
+  whileWanted,
+  withConnections,
+} from "./calls.ts";
 import type { Connection, ServerSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection_pool.ts";
 import { decodeHead, MAX_CHUNKS } from "./object_head.ts";
@@ -38,11 +45,6 @@ const REMOVAL_BATCH = 128;
 const RECOUNT_MS = 60_000;
 /** Keys of a chain that are looked up before the answers decide whether more are. */
 const CHAIN_STEP = 512;
-/** A store that is aborted hears for so long what became of what it has sent, in milliseconds. */
-const LAST_ANSWERS_MS = 250;
-/** A connection that owes an answer for so long is broken off when a call is aborted. */
-const SILENT_MS = 1_000;
-
 /** How a {@linkcode RespStore} is set up. */
 export interface RespStoreOptions {
   /** The servers. */
@@ -117,7 +119,7 @@ export class RespStore implements L2Adapter {
    * @throws {ConnectionError} If it does not answer.
    */
   async ask(command: readonly string[]): Promise<unknown> {
-    return await this.#withReads(async ([connection]) => {
+    return await withConnections(this.#reads, async ([connection]) => {
       const [node] = await connection?.nodes() ?? [];
       return await node?.send(command);
     });
@@ -136,8 +138,8 @@ export class RespStore implements L2Adapter {
     const stored = new Bitmap(objects.length);
     if (signal.aborted || objects.length === 0) return { stored, bytes: 0 };
     const failures = new Failures("resp", "store");
-    const connections = await this.#take(this.#writes, "store", signal);
-    const stopWaiting = this.#breakOffLater(connections, signal);
+    const connections = await takeConnections(this.#writes, "store", signal);
+    const stopWaiting = breakOffLater(connections, this.#options.settings.clock, signal);
     let bytes = 0;
     let begun = 0;
     let hasRoom: readonly boolean[] | undefined;
@@ -179,15 +181,19 @@ export class RespStore implements L2Adapter {
   ): Promise<Bitmap> {
     const nothing = (): Bitmap => new Bitmap(keys.length);
     if (signal.aborted || keys.length === 0) return nothing();
-    const found = await this.#whileWanted(signal, nothing, "lookup", async (connections) => {
-      const found = new Bitmap(keys.length);
-      const step = prefix ? CHAIN_STEP : keys.length;
-      for (let start = 0; start < keys.length && !signal.aborted; start += step) {
-        await this.#lookupStep(connections, keys, start, start + step, found, signal);
-        if (prefix && found.countLeadingOnes() < start + step) break;
-      }
-      return prefix ? new Bitmap(keys.length, found.countLeadingOnes()) : found;
-    });
+    const found = await whileWanted(
+      this.#reads,
+      { operation: "lookup", signal, fallback: nothing },
+      async (connections) => {
+        const found = new Bitmap(keys.length);
+        const step = prefix ? CHAIN_STEP : keys.length;
+        for (let start = 0; start < keys.length && !signal.aborted; start += step) {
+          await this.#lookupStep(connections, keys, start, start + step, found, signal);
+          if (prefix && found.countLeadingOnes() < start + step) break;
+        }
+        return prefix ? new Bitmap(keys.length, found.countLeadingOnes()) : found;
+      },
+    );
     const there = found.gather(keys);
     this.#locks.add(there);
     this.#capacity?.book.touch(there);
@@ -206,23 +212,27 @@ export class RespStore implements L2Adapter {
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     if (signal.aborted || objects.length === 0) return loaded;
-    await this.#whileWanted(signal, () => {}, "load", async (connections) => {
-      const failures = new Failures("resp", "load");
-      await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
-        if (signal.aborted) return;
-        try {
-          const outcome = await this.#reader.read(at(connections, index), object, signal);
+    await whileWanted(
+      this.#reads,
+      { operation: "load", signal, fallback: () => {} },
+      async (connections) => {
+        const failures = new Failures("resp", "load");
+        await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
           if (signal.aborted) return;
-          if (outcome === "absent") this.#capacity?.book.remove(object.key);
-          if (outcome !== "filled") return;
-          loaded.set(index);
-          onLoaded?.(index);
-        } catch (cause) {
-          if (!signal.aborted) failures.add(object.key, cause);
-        }
-      });
-      this.#report(failures, objects.length);
-    });
+          try {
+            const outcome = await this.#reader.read(at(connections, index), object, signal);
+            if (signal.aborted) return;
+            if (outcome === "absent") this.#capacity?.book.remove(object.key);
+            if (outcome !== "filled") return;
+            loaded.set(index);
+            onLoaded?.(index);
+          } catch (cause) {
+            if (!signal.aborted) failures.add(object.key, cause);
+          }
+        });
+        this.#report(failures, objects.length);
+      },
+    );
     this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
     // Nobody changes the answer after it was given.
     return loaded.and(loaded);
@@ -233,24 +243,28 @@ export class RespStore implements L2Adapter {
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
     if (signal.aborted || keys.length === 0) return { deleted, bytes };
-    await this.#whileWanted(signal, () => {}, "delete", async (connections) => {
-      const failures = new Failures("resp", "delete");
-      await Promise.all(keys.map(async (key, index) => {
-        if (this.#locks.has(key)) return;
-        const head = this.#options.names.headOf(key);
-        try {
-          const command = ["EVAL", REMOVE, "1", head, ""];
-          const old = await at(connections, index).send(head, command, signal);
-          this.#capacity?.book.remove(key);
-          if (signal.aborted || !Buffer.isBuffer(old) || old.byteLength === 0) return;
-          deleted.set(index);
-          bytes += decodeHead(old)?.byteLength ?? 0;
-        } catch (cause) {
-          if (!signal.aborted) failures.add(key, cause);
-        }
-      }));
-      this.#report(failures, keys.length);
-    });
+    await whileWanted(
+      this.#reads,
+      { operation: "delete", signal, fallback: () => {} },
+      async (connections) => {
+        const failures = new Failures("resp", "delete");
+        await Promise.all(keys.map(async (key, index) => {
+          if (this.#locks.has(key)) return;
+          const head = this.#options.names.headOf(key);
+          try {
+            const command = ["EVAL", REMOVE, "1", head, ""];
+            const old = await at(connections, index).send(head, command, signal);
+            this.#capacity?.book.remove(key);
+            if (signal.aborted || !Buffer.isBuffer(old) || old.byteLength === 0) return;
+            deleted.set(index);
+            bytes += decodeHead(old)?.byteLength ?? 0;
+          } catch (cause) {
+            if (!signal.aborted) failures.add(key, cause);
+          }
+        }));
+        this.#report(failures, keys.length);
+      },
+    );
     return { deleted: deleted.and(deleted), bytes };
   }
 
@@ -324,7 +338,7 @@ export class RespStore implements L2Adapter {
     signal: AbortSignal,
   ): AsyncIterable<FoundObject> {
     const { names } = this.#options;
-    const connections = await this.#take(this.#reads, "list", signal);
+    const connections = await takeConnections(this.#reads, "list", signal);
     try {
       const [connection] = connections;
       if (connection === undefined || signal.aborted) return;
@@ -335,81 +349,10 @@ export class RespStore implements L2Adapter {
       }));
       yield* listServers(waiting, { names, isKnown, signal });
     } catch (cause) {
-      throw cause instanceof AdapterError ? cause : failed("list", cause);
+      throw asAdapterError("list", cause);
     } finally {
       this.#reads.release(connections);
     }
-  }
-
-  async #withReads<Value>(
-    work: (connections: readonly Connection[]) => Promise<Value>,
-  ): Promise<Value> {
-    const connections = await this.#reads.take();
-    try {
-      return await work(connections);
-    } finally {
-      this.#reads.release(connections);
-    }
-  }
-
-  /** Does `work` until `signal` aborts; a connection that says nothing is not used again then. */
-  async #whileWanted<Value>(
-    signal: AbortSignal,
-    fallback: () => Value,
-    operation: string,
-    work: (connections: readonly Connection[]) => Promise<Value>,
-  ): Promise<Value> {
-    let used: readonly Connection[] = [];
-    const run = async (): Promise<Value> => {
-      try {
-        return await this.#withReads((connections) => work(used = connections));
-      } catch (cause) {
-        throw cause instanceof AdapterError ? cause : failed(operation, cause);
-      }
-    };
-    const dropSilent = (): void => {
-      for (const connection of used) if (connection.silentMs >= SILENT_MS) connection.destroy();
-    };
-    signal.addEventListener("abort", dropSilent, { once: true });
-    try {
-      return await untilAborted(signal, run(), fallback);
-    } finally {
-      signal.removeEventListener("abort", dropSilent);
-    }
-  }
-
-  async #take(
-    pool: ConnectionPool,
-    operation: string,
-    signal: AbortSignal,
-  ): Promise<readonly Connection[]> {
-    const taking = pool.take();
-    // What is opened for nobody is there for the next call.
-    const late = (): readonly Connection[] => {
-      taking.then((connections) => pool.release(connections), () => {});
-      return [];
-    };
-    try {
-      return await untilAborted(signal, taking, late);
-    } catch (cause) {
-      throw failed(operation, cause);
-    }
-  }
-
-  /** Breaks connections off some time after `signal` aborts; returns what ends that. */
-  #breakOffLater(connections: readonly Connection[], signal: AbortSignal): () => void {
-    let cancel = (): void => {};
-    const start = (): void => {
-      cancel = this.#options.settings.clock.schedule(() => {
-        for (const connection of connections) connection.destroy();
-      }, LAST_ANSWERS_MS);
-    };
-    if (signal.aborted) start();
-    else signal.addEventListener("abort", start, { once: true });
-    return () => {
-      signal.removeEventListener("abort", start);
-      cancel();
-    };
   }
 
   /** Reports what failed; throws if that is everything. */
@@ -437,8 +380,4 @@ function usageOf(capacity: Capacity): (options: CallOptions) => Promise<AdapterU
 
 function byteLengthOf({ byteLength }: AdapterObject): number {
   return byteLength;
-}
-
-function failed(operation: string, cause: unknown): AdapterError {
-  return new AdapterError({ adapter: "resp", operation, cause });
 }

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { deadline } from "@std/async";
 import fc from "fast-check";
 import { AdapterError } from "../../src/l2/adapter.ts";
+import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { testBytes, testKeys } from "../support/objects.ts";
 import {
   call,
@@ -16,13 +17,17 @@ import { bulk, greeting, type ScriptedReply, startScripted } from "../support/sc
 
 const HANG_MS = 20_000;
 const SIZE = 5_000;
+const CHUNK = 1_000;
 const [key] = testKeys(1) as [ReturnType<typeof testKeys>[number]];
 
-/** The value of an object without chunks, as the adapter writes it. */
-function valueOf(bytes: Uint8Array): Uint8Array {
+/** The value under an object's name, as the adapter writes it; so many chunks are elsewhere. */
+function valueOf(bytes: Uint8Array, chunks = 0): Uint8Array {
   const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
-  const head = `KVR1${hex(0, 8)}${hex(1000, 8)}${hex(bytes.byteLength, 16)}${hex(0, 4)}`;
-  return new Uint8Array([...new TextEncoder().encode(head + "0f".repeat(16)), ...bytes]);
+  const head = `KVR1${hex(chunks, 8)}${hex(CHUNK, 8)}${hex(bytes.byteLength, 16)}${hex(0, 4)}`;
+  return new Uint8Array([
+    ...new TextEncoder().encode(head + "0f".repeat(16)),
+    ...bytes.subarray(chunks * CHUNK),
+  ]);
 }
 
 const whole = bulk(valueOf(testBytes(key, SIZE)));
@@ -164,27 +169,31 @@ Deno.test("who accepts connections and says nothing costs the time of connecting
   assertEquals(Reflect.get(Object(error.cause), "code"), "ETIMEDOUT");
 });
 
-Deno.test("an answer that comes when nobody waits any more is not taken for another", async () => {
-  const [first, second] = testKeys(2) as [typeof key, typeof key];
-  const held = Promise.withResolvers<void>();
-  await using server = startScripted(always("+OK\r\n"));
-  server.answer = (command) => {
-    const known = greeting(command);
-    if (known !== undefined) return known;
-    held.resolve();
-    return "hang";
-  };
-  await using adapter = await openResp(server.port);
-  const controller = new AbortController();
-  const aborted = adapter.load([respRoom(first, SIZE)], { signal: controller.signal });
-  await held.promise;
-  controller.abort();
-  assertEquals((await aborted).toString(), "0");
-  // The first answer is that of the call before.
-  server.answer = () =>
-    [first, second].map((each) => bulk(valueOf(testBytes(each, SIZE)))).join("");
-  assertEquals(await loadBits(adapter, [second], SIZE), "1");
-});
+for (const chunks of [0, 1]) {
+  Deno.test(`what comes after an abort is not used, nor taken for another answer: ${chunks} chunks`, async () => {
+    const [first, second] = testKeys(2) as [typeof key, typeof key];
+    const held = Promise.withResolvers<void>();
+    const bytes = testBytes(first, SIZE);
+    await using server = startScripted((command) => {
+      const known = greeting(command);
+      if (known !== undefined) return known;
+      if (chunks > 0 && command[1]?.endsWith("}")) return bulk(valueOf(bytes, chunks));
+      held.resolve();
+      return "hang";
+    });
+    await using adapter = await openResp(server.port);
+    const controller = new AbortController();
+    const room = respRoom(first, SIZE);
+    const aborted = adapter.load([room], { signal: controller.signal });
+    await held.promise;
+    controller.abort();
+    assertEquals((await aborted).toString(), "0");
+    const late = chunks === 0 ? valueOf(bytes) : bytes.subarray(0, CHUNK);
+    server.answer = () => bulk(late) + bulk(valueOf(testBytes(second, SIZE)));
+    assertEquals(await loadBits(adapter, [second], SIZE), "1");
+    assertEquals(room.parts[0], new Uint8Array(SIZE));
+  });
+}
 
 Deno.test("a store that is aborted publishes nothing any more, however fast the answers come", async () => {
   const size = 100 * SIZE;
@@ -206,4 +215,22 @@ Deno.test("a store that is aborted publishes nothing any more, however fast the 
   server.say("+OK\r\n".repeat(5));
   assertEquals((await aborted).stored.toString(), "0");
   assertEquals(server.commands.filter(([name]) => name === "EVAL"), []);
+});
+
+Deno.test("a connection that owes an answer for long is not used again", async () => {
+  const held = Promise.withResolvers<void>();
+  await using server = startScripted((command) => {
+    if (command[0] === "GET") held.resolve();
+    return greeting(command) ?? "hang";
+  });
+  const clock = new ManualClock();
+  await using adapter = await openResp(server.port, {}, { clock });
+  const controller = new AbortController();
+  const aborted = adapter.load([respRoom(key, SIZE)], { signal: controller.signal });
+  await held.promise;
+  await clock.advance(1_000);
+  controller.abort();
+  assertEquals((await aborted).toString(), "0");
+  server.answer = always(whole);
+  assertEquals(await deadline(loadBits(adapter, [key], SIZE), HANG_MS), "1");
 });

@@ -89,7 +89,7 @@ redisTest("values of another length, or that are no objects, are misses", async 
   await server.command("SET", chunk, "short");
   assertEquals((await loadBits(adapter, testKeys(2), SIZE)).split("").sort().join(""), "01");
   for (const head of (await keysOn(server)).filter((name) => name.endsWith("}"))) {
-    await server.command("SET", head, "KVR1 but not really");
+    await server.command("SET", head, `KVR1 but not really${"?".repeat(100)}`);
   }
   assertEquals(await loadBits(adapter, testKeys(2), SIZE), "00");
   assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");

@@ -7,6 +7,7 @@ import {
   decodeHead,
   encodeHead,
 } from "../../../adapters/_resp/object_head.ts";
+import { followSignal } from "../../../adapters/_resp/follow_signal.ts";
 import { ObjectNames } from "../../../adapters/_resp/object_names.ts";
 import { ObjectParts } from "../../../adapters/_shared/object_parts.ts";
 import { parseServerUrl } from "../../../adapters/_resp/server_url.ts";
@@ -119,4 +120,16 @@ Deno.test("wrong URLs are wrong", () => {
   ) {
     assertEquals(parseServerUrl(url), undefined, url);
   }
+});
+
+Deno.test("signals abort with the one that they follow, until they are ended", () => {
+  const controller = new AbortController();
+  using one = followSignal(controller.signal);
+  using two = followSignal(controller.signal);
+  const ended = followSignal(controller.signal);
+  ended[Symbol.dispose]();
+  controller.abort("why");
+  using late = followSignal(controller.signal);
+  assertEquals([one, two, late].map(({ signal }) => signal.reason), ["why", "why", "why"]);
+  assert(!ended.signal.aborted);
 });
