@@ -283,6 +283,9 @@ export class AdapterManager {
     if (guard.capabilities.unsealed) {
       return `${instead} nothing in the objects of this ${guard.type} adapter says what they are`;
     }
+    if (guard.capabilities.hidesLengths) {
+      return `${instead} a listing does not tell how long compressed objects are`;
+    }
     if (!guard.canList) return `${instead} a ${guard.type} adapter cannot list its objects`;
     if (!guard.takesLookups) return `${instead} the adapter is being drained already`;
     if (this.#options.adapters.storing.some((other) => other !== guard)) return undefined;
