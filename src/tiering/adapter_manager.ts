@@ -15,6 +15,7 @@ import {
 } from "../l2/adapter_guard.ts";
 import type { AdapterRegistry } from "../l2/adapter_registry.ts";
 import type { BreakerOptions } from "../l2/circuit_breaker.ts";
+import { transformedModule } from "../l2/transforms/transformed_module.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
@@ -29,6 +30,8 @@ const REMOVE_MS = 30_000;
 /** Longest delay that timers of JavaScript hosts know. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MODES = ["drain", "migrate", "drop"];
+/** Keys that are the cache's, unless an adapter declares them itself. */
+const CACHE_KEYS = ["eviction", "serde"];
 
 /** Configuration of one storage adapter: its type, and the keys that the type declares. */
 export interface L2Config {
@@ -36,6 +39,8 @@ export interface L2Config {
   readonly type: string;
   /** How the cache bounds it, unless the adapter does that itself; see docs/adapters.md. */
   readonly eviction?: unknown;
+  /** What is done to the bytes of objects on their way into it; see docs/transforms.md. */
+  readonly serde?: unknown;
   /** The keys of that adapter. */
   readonly [key: string]: unknown;
 }
@@ -335,13 +340,15 @@ export async function checkConfig(
     throw new ConfigError({ adapter: "l2", expected, received: config });
   }
   const module = await registry.resolve(config.type);
-  const { eviction, ...rest } = config;
-  const isOwn = eviction === undefined || "eviction" in module.config;
+  const isOwn = (key: string): boolean => key in module.config || !CACHE_KEYS.includes(key);
+  const own = Object.fromEntries(Object.entries(config).filter(([key]) => isOwn(key)));
+  const eviction = isOwn("eviction") ? undefined : config.eviction;
+  const serde = isOwn("serde") ? undefined : config.serde;
   return {
-    module,
+    module: serde === undefined ? module : transformedModule(module, serde),
     // The values have the types that this very module declares.
-    values: parseAdapterConfig(module, isOwn ? config : rest) as Record<string, never>,
-    eviction: isOwn ? undefined : parseEviction(config.type, eviction),
+    values: parseAdapterConfig(module, own) as Record<string, never>,
+    eviction: eviction === undefined ? undefined : parseEviction(config.type, eviction),
   };
 }
 
