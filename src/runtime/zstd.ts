@@ -47,17 +47,18 @@ export class ZstdThreads implements Disposable {
   /**
    * The inverse of {@linkcode compress}; the buffer of the bytes is detached.
    *
-   * @param maxBytes More is not given out, nor taken room for.
-   * @returns `undefined` if the bytes are no Zstandard frame, or there are more than `maxBytes` in
-   * it.
+   * @param byteLength Bytes that must come out; no more room is taken than for these.
+   * @returns `undefined` if the bytes are no Zstandard frame, or one of another length.
    * @throws {Error} If this is closed before, or the thread fails.
    */
   async decompress(
     bytes: Uint8Array<ArrayBuffer>,
-    maxBytes: number,
+    byteLength: number,
   ): Promise<Uint8Array<ArrayBuffer> | undefined> {
     try {
-      return await this.#ask({ op: "decompress", bytes, maxBytes });
+      const plain = await this.#ask({ op: "decompress", bytes, maxBytes: byteLength });
+      // Of a frame that is cut, the host makes what it can.
+      return plain.byteLength === byteLength ? plain : undefined;
     } catch (error) {
       if (error instanceof ZstdError) return undefined;
       throw error;

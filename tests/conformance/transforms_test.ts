@@ -29,12 +29,12 @@ function slotsFor(promise: string): { slots: number; slotBytes: number } {
 }
 
 const adapters: Readonly<Record<string, Variant>> = {
-  fs: { module: fs, config: () => inDirectory((path) => ({ base_path: path })) },
+  fs: { module: fs, config: () => inDirectory((path) => ({ "base_path": path })) },
   "fs, past the page cache": {
     module: fs,
-    config: () => inDirectory((path) => ({ base_path: path, use_odirect: true })),
+    config: () => inDirectory((path) => ({ "base_path": path, "use_odirect": true })),
   },
-  file_pool: {
+  "file_pool": {
     module: filePool,
     config: (promise) =>
       inDirectory((path) => {
@@ -45,7 +45,7 @@ const adapters: Readonly<Record<string, Variant>> = {
   },
   mock: {
     module: mock,
-    config: () => ({ config: { max_size_gb: 1, mock_bandwidth_gb: 1000 } }),
+    config: () => ({ config: { "max_size_gb": 1, "mock_bandwidth_gb": 1000 } }),
   },
 };
 

@@ -19,7 +19,6 @@ export const masterKeyFields = {
   },
   master_key_env: {
     type: "string",
-    check: (name: string) => /^\w+$/.test(name) ? undefined : "the name of a variable",
     help: "Environment variable with the hex or base64 of the master key's 32 bytes.",
   },
   key_provider: {
@@ -37,18 +36,22 @@ export async function readMasterKey(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { master_key_path: path, master_key_env: name } = values;
   const isFile = path !== undefined;
+  const place = path ?? name ?? "";
   const key = isFile ? "master_key_path" : "master_key_env";
   if (isFile === (name !== undefined)) {
     refuse("master_key_path", "it or master_key_env, one of them", isFile ? "both" : "none");
   }
-  const reading = isFile ? await readSecretFile(path) : readSecretVariable(name ?? "");
-  const source = isFile ? "a file that only its owner can read" : "a variable that is set";
-  if (reading.problem !== undefined) {
-    return refuse(key, `${source}, with ${SHAPES}`, `${path ?? name}, which ${reading.problem}`);
+  const source = isFile ? "a file that only its owner can read" : "the name of a variable";
+  const expected = `${source}, with ${SHAPES}`;
+  const isKey = decodeKey(encoder.encode(place), false) !== undefined;
+  // What is no name may be the secret, too.
+  if (isKey || (!isFile && !/^\w+$/.test(place))) {
+    refuse(key, expected, isKey ? "a key itself" : "no name");
   }
-  const bytes = decodeKey(reading.bytes, isFile);
-  const found = `${path ?? name}, which holds something else (${reading.bytes.byteLength} bytes)`;
-  return bytes ?? refuse(key, `${source}, with ${SHAPES}`, found);
+  const reading = isFile ? await readSecretFile(place) : readSecretVariable(place);
+  if (reading.problem !== undefined) return refuse(key, expected, `${place}: ${reading.problem}`);
+  const found = `${place}: holds something else (${reading.bytes.byteLength} bytes)`;
+  return decodeKey(reading.bytes, isFile) ?? refuse(key, expected, found);
 }
 
 /** From which the keys of cache salts are derived. */

@@ -40,8 +40,8 @@ export function transformedModule(module: L2AdapterModule, serde: unknown): L2Ad
       const transforms: Transform[] = [];
       for (const { module, values } of checked) {
         const transform = await module.create(values, (key, expected, received) => {
-          const name = `serde ${module.type}: ${key}`;
-          throw new ConfigError({ adapter: `${type} adapter`, key: name, expected, received });
+          const adapter = `${type} adapter: ${module.type}`;
+          throw new ConfigError({ adapter, key, expected, received });
         });
         transforms.push(cleanup.use(transform));
       }
@@ -64,18 +64,15 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
   const known = [...modules.keys()].join(", ");
   const given: readonly unknown[] = Array.isArray(serde) ? serde : [serde];
   const checked = given.map((one): CheckedTransform => {
-    const name: unknown = typeof one === "object" && one !== null ? Reflect.get(one, "type") : one;
+    const config = typeof one === "object" && one !== null ? { ...one } : {};
+    const name: unknown = "type" in config ? config.type : undefined;
     const module = typeof name === "string" ? modules.get(name) : undefined;
     if (module === undefined) {
       const expected = `an object, or a list of objects, with a type: ${known}`;
-      throw new ConfigError({ adapter, key: "serde", expected, received: name });
+      const received = name ?? (one === null ? "null" : typeof one);
+      throw new ConfigError({ adapter, key: "serde", expected, received });
     }
-    const values = parseAdapterConfig(
-      module,
-      one as Readonly<Record<string, unknown>>,
-      `${adapter}: serde ${module.type}`,
-    );
-    return { module, values };
+    return { module, values: parseAdapterConfig(module, config, `${adapter}: ${module.type}`) };
   });
   const names = checked.map(({ module }) => module.type);
   if (names.length === 0 || new Set(names).size < names.length) {

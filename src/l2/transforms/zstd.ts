@@ -58,8 +58,7 @@ class ZstdTransform implements Transform {
   ): Promise<Uint8Array<ArrayBuffer> | undefined> {
     if (bytes.byteLength === byteLength) return bytes;
     if (bytes.byteLength > byteLength) return undefined;
-    const plain = await this.#threads.decompress(bytes.slice(), byteLength);
-    return plain?.byteLength === byteLength ? plain : undefined;
+    return await this.#threads.decompress(bytes.slice(), byteLength);
   }
 
   [Symbol.dispose](): void {
