@@ -15,12 +15,15 @@ import { copyBits, copyStoreResult } from "../adapter_answers.ts";
 import { AdapterError } from "../adapter_error.ts";
 import type { TrailerFault } from "../object_trailer.ts";
 import { Allowance } from "./allowance.ts";
+import { Rooms } from "./rooms.ts";
 import type { TransformChain } from "./transform_chain.ts";
 
 /** Most bytes of host memory for objects that are being transformed, and for what becomes of them. */
 const SCRATCH_BYTES = 128 * 2 ** 20;
 /** Objects of one call that are transformed before others of it are. */
 const GROUP_BYTES = 32 * 2 ** 20;
+/** Most bytes of host memory that wait for the next load. */
+const IDLE_BYTES = 32 * 2 ** 20;
 /** Objects that are being transformed at a time: threads are for other work too. */
 const OPERATIONS = 4;
 
@@ -67,6 +70,7 @@ export function transformAdapter(adapter: L2Adapter, options: TransformOptions):
         await adapter[Symbol.asyncDispose]();
       } finally {
         chain[Symbol.dispose]();
+        objects.close();
       }
     },
   };
@@ -78,6 +82,7 @@ class TransformedObjects {
   readonly #options: TransformOptions;
   readonly #scratch = new Allowance(SCRATCH_BYTES);
   readonly #operations = new Allowance(OPERATIONS);
+  readonly #rooms = new Rooms(IDLE_BYTES);
   readonly #refused: Partial<Record<TrailerFault, number>> = {};
   #givenBytes = 0;
   #keptBytes = 0;
@@ -149,6 +154,10 @@ class TransformedObjects {
     }
   }
 
+  close(): void {
+    this.#rooms.clear();
+  }
+
   reportStatus(): Record<string, unknown> {
     return {
       givenBytes: this.#givenBytes,
@@ -165,7 +174,7 @@ class TransformedObjects {
   ): Promise<number[]> {
     const { chain } = this.#options;
     const rooms = objects.map(({ key, byteLength }) =>
-      new Uint8Array(byteLength + chain.addedBytes(key))
+      this.#rooms.take(byteLength + chain.addedBytes(key))
     );
     const decoding = new Map<number, Promise<TrailerFault | "failed" | null>>();
     const decode = (n: number): Promise<TrailerFault | "failed" | null> => {
@@ -205,6 +214,8 @@ class TransformedObjects {
         if (fault === null) loaded.push(n);
         else if (fault !== undefined && fault !== "failed") refuse(n, fault);
       }
+      await Promise.all(decoding.values());
+      for (const room of rooms) this.#rooms.give(room);
       return loaded;
     } finally {
       await Promise.all(decoding.values());
