@@ -29,7 +29,17 @@ export const zstd: TransformModule<typeof config> = defineTransform({
   type: "zstd",
   summary: "Compresses objects with Zstandard.",
   config,
-  create: ({ level, threads }) => Promise.resolve(new ZstdTransform(level, threads)),
+  async create({ level, threads }, refuse) {
+    const transform = new ZstdTransform(level, threads);
+    try {
+      await transform.encode([new Uint8Array(1)]);
+      return transform;
+    } catch (error) {
+      transform[Symbol.dispose]();
+      const expected = "threads with Zstandard, which need to read the modules of this package";
+      return refuse("threads", expected, error instanceof Error ? error.message : error);
+    }
+  },
 });
 
 class ZstdTransform implements Transform {

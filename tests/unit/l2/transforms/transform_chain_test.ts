@@ -195,6 +195,21 @@ Deno.test("two objects with the same bytes share no nonce", async () => {
   assertEquals(nonces.size, 100);
 });
 
+Deno.test("each cache salt has an AES key of its own", async () => {
+  const nonce = { bytes: (length: number) => new Uint8Array(length) };
+  using chain = new TransformChain([await aesTransform(1, nonce)]);
+  const streams = await Promise.all(
+    [testKey(1), testKey(2), testKey(1, { cacheSalt: "a" }), testKey(1, { cacheSalt: "b" })].map(
+      async (key) => {
+        const object = { key, parts: [new Uint8Array(64)], byteLength: 64 };
+        return (await encoded(chain, object)).slice(12, 76).toHex();
+      },
+    ),
+  );
+  assertEquals(streams[0], streams[1], "under one AES key, one nonce gives one key stream");
+  assertEquals(new Set(streams).size, 3);
+});
+
 Deno.test("the bytes of an encrypted object show nothing of it", async () => {
   using chain = new TransformChain([await aesTransform()]);
   const object = { key, parts: [new Uint8Array(4096)], byteLength: 4096 };

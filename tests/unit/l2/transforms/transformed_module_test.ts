@@ -6,6 +6,7 @@ import mock from "../../../../adapters/mock.ts";
 import { defineL2Adapter, type L2AdapterModule } from "../../../../src/l2/adapter.ts";
 import { ConfigError } from "../../../../src/l2/adapter_error.ts";
 import { mapAdapter, moduleOf } from "../../../support/adapters.ts";
+import { runChild } from "../../../support/child.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
 import { masterKeyHex, openGuard } from "./chains.ts";
 
@@ -135,6 +136,14 @@ Deno.test("serde: compression needs an adapter that loads what is shorter", asyn
   assertEquals((await refusal({ type: "zstd" }, filePool, pool)).key, "serde");
   await using opened = await openGuard(filePool, pool, aesgcm);
   assertEquals(opened.errors, []);
+});
+
+Deno.test("serde: compression without the permission that its threads need is refused", async () => {
+  const program = new URL("./zstd_without_read.ts", import.meta.url);
+  const refused = await runChild(program, { permissions: ["--no-prompt"] });
+  assertEquals(refused, "mock adapter: zstd: threads");
+  const permissions = ["--no-prompt", "--allow-read"];
+  assertEquals(await runChild(program, { permissions }), "opened");
 });
 
 Deno.test("serde: files for others, which carry no seal, are not transformed", async () => {
