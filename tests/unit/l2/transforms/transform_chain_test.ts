@@ -92,6 +92,10 @@ for (const [name, make] of Object.entries(chainMakers)) {
     const whole = await encoded(chain, small);
     for (let end = 0; end < whole.byteLength; end++) {
       const room = roomWith(chain, small, whole.subarray(0, end));
+      // What is behind it must not happen to be what was cut off.
+      for (let i = end; i < Math.min(room.byteLength, whole.byteLength); i++) {
+        room[i] = ~(whole[i] ?? 0);
+      }
       const decoded = await chain.decode(key, small.byteLength, room);
       assert(decoded.fault !== undefined, `${end} of ${whole.byteLength} bytes`);
     }
