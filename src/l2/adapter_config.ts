@@ -92,15 +92,17 @@ export interface Configurable<Fields extends ConfigFields = ConfigFields> {
  *
  * @param module The declaration.
  * @param given The configuration, with or without `type`.
+ * @param name What it is about, for errors.
  * @throws {ConfigError} If a key is unknown, missing, of a wrong type or out of range.
  */
 export function parseAdapterConfig<Fields extends ConfigFields>(
   module: Configurable<Fields>,
   given: Readonly<Record<string, unknown>>,
+  name = `${module.type} adapter`,
 ): ConfigValues<Fields> {
   const fail: Fail = (key, expected, received) => {
     const help = adapterHelp(module);
-    throw new ConfigError({ adapter: `${module.type} adapter`, key, expected, received, help });
+    throw new ConfigError({ adapter: name, key, expected, received, help });
   };
   const { type: _, ...rest } = given;
   return parseFields(module.config, rest, "", fail) as ConfigValues<Fields>;

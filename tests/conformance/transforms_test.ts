@@ -1,0 +1,91 @@
+import filePool from "../../adapters/file_pool.ts";
+import fs from "../../adapters/fs.ts";
+import mock from "../../adapters/mock.ts";
+import type { L2AdapterModule } from "../../src/l2/adapter.ts";
+import { transformedModule } from "../../src/l2/transforms/transformed_module.ts";
+import { adapterConformanceCases, type ConformanceSetup } from "../../src/testing/mod.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+
+interface Variant {
+  readonly module: L2AdapterModule;
+  readonly config: (promise: string) => ConformanceSetup | Promise<ConformanceSetup>;
+}
+
+/** Configuration in a directory of its own. */
+async function inDirectory(
+  config: (path: string) => Readonly<Record<string, unknown>>,
+): Promise<ConformanceSetup> {
+  const directory = await tempDirectory();
+  const dispose = () => directory[Symbol.asyncDispose]();
+  return { config: config(directory.path), [Symbol.asyncDispose]: dispose };
+}
+
+/** Slots large enough for the largest object of a case, and enough for all of its objects. */
+function slotsFor(promise: string): { slots: number; slotBytes: number } {
+  if (promise.includes("several MiB")) return { slots: 4, slotBytes: 6 * 2 ** 20 };
+  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 204_800 };
+  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 8192 };
+  return { slots: 60, slotBytes: 73_728 };
+}
+
+const adapters: Readonly<Record<string, Variant>> = {
+  fs: { module: fs, config: () => inDirectory((path) => ({ "base_path": path })) },
+  "fs, past the page cache": {
+    module: fs,
+    config: () => inDirectory((path) => ({ "base_path": path, "use_odirect": true })),
+  },
+  "file_pool": {
+    module: filePool,
+    config: (promise) =>
+      inDirectory((path) => {
+        const { slots, slotBytes } = slotsFor(promise);
+        const params = { "file_path": path, "slot_bytes": slotBytes };
+        return { "pool_size": slots, "backend_params": params };
+      }),
+  },
+  mock: {
+    module: mock,
+    config: () => ({ config: { "max_size_gb": 1, "mock_bandwidth_gb": 1000 } }),
+  },
+};
+
+const KEY_NAME = "KVTIER_TEST_MASTER_KEY";
+Deno.env.set(KEY_NAME, "5a".repeat(32));
+const aesgcm = { type: "aesgcm", "master_key_env": KEY_NAME };
+const zstd = { type: "zstd", threads: 1 };
+const chains: Readonly<Record<string, unknown>> = {
+  "zstd and aesgcm": [zstd, aesgcm],
+  zstd,
+  aesgcm,
+};
+
+/**
+ * What these promise of sizes holds for the transformed objects, which
+ * `tests/unit/l2/transforms/transformed_sizes_test.ts` checks.
+ */
+const ABOUT_SIZES: readonly string[] = [
+  "reports what it stored",
+  "delete removes what is there, says what and how many bytes, and can be repeated",
+  "an object can be stored again after it was deleted",
+  "list enumerates each object once, with its size, and by model",
+];
+/** What does not depend on the bytes is tested with one chain only. */
+const MOVES_BYTES = /gives back|buffers|parts|concurrent|aborted|restart|length|same config/;
+
+Deno.test("transforms: the promises that are about sizes are there", () => {
+  const names = adapterConformanceCases.map(({ name }) => name);
+  for (const name of ABOUT_SIZES) if (!names.includes(name)) throw new Error(`No case "${name}"`);
+});
+
+for (const [name, { module, config }] of Object.entries(adapters)) {
+  for (const [chain, serde] of Object.entries(chains)) {
+    for (const { name: promise, run } of adapterConformanceCases) {
+      if (ABOUT_SIZES.includes(promise)) continue;
+      if (serde !== chains["zstd and aesgcm"] && !MOVES_BYTES.test(promise)) continue;
+      Deno.test(
+        `${name} adapter with ${chain}: ${promise}`,
+        () => run({ module: transformedModule(module, serde), config: () => config(promise) }),
+      );
+    }
+  }
+}
