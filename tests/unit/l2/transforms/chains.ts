@@ -9,7 +9,6 @@ import { AesGcmTransform } from "../../../../src/l2/transforms/aes_gcm.ts";
 import { MasterKey } from "../../../../src/l2/transforms/master_key.ts";
 import type { Transform } from "../../../../src/l2/transforms/transform.ts";
 import { TransformChain } from "../../../../src/l2/transforms/transform_chain.ts";
-import { transformedModule } from "../../../../src/l2/transforms/transformed_module.ts";
 import { zstd } from "../../../../src/l2/transforms/zstd.ts";
 import type { RandomSource } from "../../../../src/runtime/random.ts";
 import { checkConfig } from "../../../../src/tiering/adapter_manager.ts";
@@ -97,9 +96,6 @@ export async function openGuard(
   });
   return { guard, errors, [Symbol.asyncDispose]: () => guard.close() };
 }
-
-/** A module with transforms, for adapters that a test makes itself. */
-export { transformedModule };
 
 /** What the transforms of a guarded adapter say of themselves. */
 export function serdeStatus(guard: AdapterGuard): Readonly<Record<string, unknown>> {
