@@ -11,6 +11,7 @@ import {
   type ConfigValues,
   defineL2Adapter,
   fillParts,
+  fitsRoom,
   frontOfParts,
   type L2Adapter,
   type L2AdapterModule,
@@ -108,8 +109,8 @@ function createMockAdapter(
       return Bitmap.from(batch, ({ key, parts, byteLength }) => {
         const bytes = objects.get(key.id)?.bytes;
         if (signal.aborted || bytes === undefined) return false;
-        const isShorter = allowShorter && bytes.byteLength < byteLength;
-        return fillParts(isShorter ? frontOfParts(parts, bytes.byteLength) : parts, bytes);
+        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) return false;
+        return fillParts(frontOfParts(parts, bytes.byteLength), bytes);
       });
     },
     delete(keys) {

@@ -98,7 +98,11 @@ export class ConnectorStore implements L2Adapter {
       clock: options.clock,
       onError: options.onError,
     });
-    this.capabilities = { evicts: bounds !== undefined, preferredBytesInFlight: bytes };
+    this.capabilities = {
+      evicts: bounds !== undefined,
+      loadsShorter: true,
+      preferredBytesInFlight: bytes,
+    };
     if (backend.delete !== undefined) this.delete = (keys, call) => this.#remove(keys, call);
     if (backend.list !== undefined) this.list = (call) => this.#list(call);
     const capacity = this.#capacity;
@@ -181,7 +185,7 @@ export class ConnectorStore implements L2Adapter {
   /** Reads objects into their parts. */
   async load(
     objects: readonly AdapterObject[],
-    { signal, onLoaded }: LoadOptions,
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("connector", "load");
@@ -191,7 +195,7 @@ export class ConnectorStore implements L2Adapter {
       this.#options.backend.getMany !== undefined,
     );
     await this.#readLimit.forEach(batches, bytesOf, signal, async (batch) => {
-      const outcomes = await this.#options.values.readAll(batch.objects, signal);
+      const outcomes = await this.#options.values.readAll(batch.objects, allowShorter, signal);
       for (const [i, { key }] of batch.objects.entries()) {
         const index = batch.indices[i] ?? 0;
         const outcome = outcomes[i];

@@ -1,4 +1,4 @@
-import type { AdapterObject, ObjectKey } from "../../src/l2/adapter.ts";
+import { type AdapterObject, fitsRoom, type ObjectKey } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import { asBytes, type Backend } from "./backend.ts";
@@ -75,12 +75,13 @@ export class ObjectValues {
   /** Reads objects into their parts; whether all of one was there, or why that is unknown. */
   async readAll(
     objects: readonly AdapterObject[],
+    allowShorter: boolean,
     signal: AbortSignal,
   ): Promise<(boolean | Error)[]> {
     const values = await this.#getMany(objects, signal);
     return await Promise.all(
       objects.map((object, i) =>
-        this.#read(object, values?.[i], signal).catch((error) =>
+        this.#read(object, values?.[i], allowShorter, signal).catch((error) =>
           error instanceof Error ? error : new Error(String(error))
         )
       ),
@@ -150,14 +151,18 @@ export class ObjectValues {
     }
   }
 
-  async #read(object: AdapterObject, known: unknown, signal: AbortSignal): Promise<boolean> {
+  async #read(
+    object: AdapterObject,
+    known: unknown,
+    allowShorter: boolean,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { names } = this.#options;
     const { key, parts, byteLength } = object;
     const value = asBytes(known) ?? await this.#get(names.of(key), signal);
     const found = value === undefined ? undefined : decodeValue(value);
-    if (found === undefined || !found.key.equals(key) || found.byteLength !== byteLength) {
-      return false;
-    }
+    if (found === undefined || !found.key.equals(key)) return false;
+    if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return false;
     const room = new ObjectParts(parts);
     const { body } = found;
     if (body instanceof Uint8Array) {
@@ -165,7 +170,7 @@ export class ObjectValues {
       return true;
     }
     let isWhole = true;
-    await forEachPart(body, byteLength, async (index, start, end) => {
+    await forEachPart(body, found.byteLength, async (index, start, end) => {
       if (!isWhole) return;
       const bytes = await this.#get(names.ofPart(body.id, index), signal);
       if (bytes?.byteLength === end - start) room.fill(bytes, start);

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import { type AdapterObject, fitsRoom } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
 import type { Connection } from "./connection.ts";
 import { decodeHead, HEAD_BYTES, MAX_CHUNKS, type ObjectHead } from "./object_head.ts";
@@ -29,6 +29,7 @@ export class ObjectReader {
   async read(
     connection: Connection,
     object: AdapterObject,
+    allowShorter: boolean,
     signal: AbortSignal,
   ): Promise<ReadOutcome> {
     const head = this.#names.headOf(object.key);
@@ -38,7 +39,8 @@ export class ObjectReader {
       const value = await get(connection, head, signal);
       if (value === undefined) return "absent";
       const fields = decodeHead(value);
-      if (fields === undefined || !isWhole(fields, value, object.byteLength)) return "different";
+      if (fields === undefined || !isWhole(fields, value)) return "different";
+      if (!fitsRoom(fields.byteLength, object.byteLength, allowShorter)) return "different";
       if (fields.generation === incomplete) {
         await connection.send(head, ["EVAL", REMOVE, "1", head, incomplete], signal);
         return "absent";
@@ -89,10 +91,10 @@ async function get(
   }
 }
 
-/** Whether a value has all bytes that its head names, and as many as are wanted. */
-function isWhole(head: ObjectHead, value: Buffer, wantedBytes: number): boolean {
+/** Whether a value has all bytes that its head names. */
+function isWhole(head: ObjectHead, value: Buffer): boolean {
   const { byteLength, chunkCount, chunkBytes, keyLength } = head;
   if (chunkCount > MAX_CHUNKS) return false;
   const rest = byteLength - chunkCount * chunkBytes;
-  return byteLength === wantedBytes && value.byteLength === HEAD_BYTES + keyLength + rest;
+  return value.byteLength === HEAD_BYTES + keyLength + rest;
 }

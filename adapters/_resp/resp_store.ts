@@ -91,6 +91,7 @@ export class RespStore implements L2Adapter {
       shared: true,
       durable: true,
       evicts: true,
+      loadsShorter: true,
       maxObjectBytes: chunkBytes * MAX_CHUNKS,
       preferredBytesInFlight: PREFERRED_BYTES,
     };
@@ -208,7 +209,7 @@ export class RespStore implements L2Adapter {
   /** Reads objects into their parts, each as soon as its bytes arrive. */
   async load(
     objects: readonly AdapterObject[],
-    { signal, onLoaded }: LoadOptions,
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     if (signal.aborted || objects.length === 0) return loaded;
@@ -220,7 +221,12 @@ export class RespStore implements L2Adapter {
         await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
           if (signal.aborted) return;
           try {
-            const outcome = await this.#reader.read(at(connections, index), object, signal);
+            const outcome = await this.#reader.read(
+              at(connections, index),
+              object,
+              allowShorter,
+              signal,
+            );
             if (signal.aborted) return;
             if (outcome === "absent") this.#capacity?.book.remove(object.key);
             if (outcome !== "filled") return;

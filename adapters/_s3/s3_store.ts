@@ -69,6 +69,7 @@ export class S3Store implements L2Adapter {
     shared: true,
     durable: true,
     evicts: true,
+    loadsShorter: true,
     preferredBytesInFlight: PREFERRED_BYTES,
   };
   /** What is counted; left out where this adapter does not count, because it would list all. */
@@ -172,13 +173,13 @@ export class S3Store implements L2Adapter {
   /** Reads objects into their parts. */
   async load(
     objects: readonly AdapterObject[],
-    { signal, onLoaded }: LoadOptions,
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("s3", "load");
     await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
       try {
-        const outcome = await this.#reader.read(object, signal);
+        const outcome = await this.#reader.read(object, allowShorter, signal);
         if (outcome === "absent") {
           this.#finder.suspect(object.key);
           this.#capacity?.book.remove(object.key);

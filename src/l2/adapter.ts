@@ -308,6 +308,14 @@ export function frontOfParts(
 }
 
 /**
+ * Whether an object with `storedBytes` can be loaded into `roomBytes`; see
+ * {@linkcode LoadOptions.allowShorter}.
+ */
+export function fitsRoom(storedBytes: number, roomBytes: number, allowShorter = false): boolean {
+  return allowShorter ? storedBytes <= roomBytes : storedBytes === roomBytes;
+}
+
+/**
  * Copies `bytes` into the parts of an object.
  *
  * @returns Whether they fit exactly; if not, or if there are no bytes, nothing is copied.

@@ -1,9 +1,16 @@
+import connector from "../../adapters/connector.ts";
+import dram from "../../adapters/dram.ts";
 import filePool from "../../adapters/file_pool.ts";
 import fs from "../../adapters/fs.ts";
 import mock from "../../adapters/mock.ts";
+import resp from "../../adapters/resp.ts";
+import s3 from "../../adapters/s3.ts";
 import type { L2AdapterModule } from "../../src/l2/adapter.ts";
 import { transformedModule } from "../../src/l2/transforms/transformed_module.ts";
 import { adapterConformanceCases, type ConformanceSetup } from "../../src/testing/mod.ts";
+import { filePoolConfig } from "../support/file_pool_config.ts";
+import { redisTest, startRedis } from "../support/redis_server.ts";
+import { ScriptedS3 } from "../support/scripted_s3.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 
 interface Variant {
@@ -20,14 +27,6 @@ async function inDirectory(
   return { config: config(directory.path), [Symbol.asyncDispose]: dispose };
 }
 
-/** Slots large enough for the largest object of a case, and enough for all of its objects. */
-function slotsFor(promise: string): { slots: number; slotBytes: number } {
-  if (promise.includes("several MiB")) return { slots: 4, slotBytes: 6 * 2 ** 20 };
-  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 204_800 };
-  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 8192 };
-  return { slots: 60, slotBytes: 73_728 };
-}
-
 const adapters: Readonly<Record<string, Variant>> = {
   fs: { module: fs, config: () => inDirectory((path) => ({ "base_path": path })) },
   "fs, past the page cache": {
@@ -36,16 +35,31 @@ const adapters: Readonly<Record<string, Variant>> = {
   },
   "file_pool": {
     module: filePool,
-    config: (promise) =>
-      inDirectory((path) => {
-        const { slots, slotBytes } = slotsFor(promise);
-        const params = { "file_path": path, "slot_bytes": slotBytes };
-        return { "pool_size": slots, "backend_params": params };
-      }),
+    config: (promise) => inDirectory((path) => filePoolConfig(path, promise)),
   },
   mock: {
     module: mock,
     config: () => ({ config: { "max_size_gb": 1, "mock_bandwidth_gb": 1000 } }),
+  },
+  dram: { module: dram, config: () => ({ config: {} }) },
+  "connector, small values": {
+    module: connector,
+    config: () => ({
+      config: {
+        module: new URL("../support/connectors.ts", import.meta.url).href,
+        export: "map",
+        "max_value_bytes": 4096,
+      },
+    }),
+  },
+  "s3, in pieces": {
+    module: s3,
+    config: () => {
+      const server = new ScriptedS3();
+      const pieces = { "part_bytes": 70_000, "multipart_above_bytes": 0, "ranges_above_bytes": 0 };
+      const dispose = () => server[Symbol.asyncDispose]();
+      return { config: { ...server.config, ...pieces }, [Symbol.asyncDispose]: dispose };
+    },
   },
 };
 
@@ -75,6 +89,22 @@ const MOVES_BYTES = /gives back|buffers|parts|concurrent|aborted|restart|length|
 Deno.test("transforms: the promises that are about sizes are there", () => {
   const names = adapterConformanceCases.map(({ name }) => name);
   for (const name of ABOUT_SIZES) if (!names.includes(name)) throw new Error(`No case "${name}"`);
+});
+
+redisTest("resp adapter with zstd and aesgcm", async (t) => {
+  await using server = await startRedis();
+  const module = transformedModule(resp, chains["zstd and aesgcm"]);
+  let prefixes = 0;
+  const config = () => ({
+    config: {
+      ...{ host: "127.0.0.1", port: server.port },
+      ...{ "chunk_bytes": 5000, "key_prefix": `case-${prefixes++}:` },
+    },
+  });
+  for (const { name, run } of adapterConformanceCases) {
+    if (!MOVES_BYTES.test(name) || ABOUT_SIZES.includes(name)) continue;
+    await t.step(name, () => run({ module, config }));
+  }
 });
 
 for (const [name, { module, config }] of Object.entries(adapters)) {
