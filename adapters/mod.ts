@@ -9,6 +9,7 @@
 export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
   connector: () => import("./connector.ts"),
   dram: () => import("./dram.ts"),
+  "fault_inject": () => import("./fault_inject.ts"),
   "file_pool": () => import("./file_pool.ts"),
   fs: () => import("./fs.ts"),
   mock: () => import("./mock.ts"),

@@ -8,6 +8,7 @@ import packageConfig from "../../deno.json" with { type: "json" };
 import { adaptersCommand } from "./adapters.ts";
 import { checkCommand } from "./check.ts";
 import { modelsCommand } from "./models.ts";
+import { newCommand } from "./new_adapter.ts";
 
 export { readL2Config } from "./l2_config.ts";
 export type { L2Config } from "../tiering/adapter_manager.ts";
@@ -15,7 +16,8 @@ export type { L2Config } from "../tiering/adapter_manager.ts";
 /**
  * Runs the command that the arguments name.
  *
- * Requires `--allow-read` permission for the directories that the arguments name.
+ * Requires `--allow-read` permission for the directories that the arguments name, and
+ * `--allow-write` for `new`.
  *
  * @param args The arguments behind the program's name.
  */
@@ -26,7 +28,12 @@ export async function main(args: string[]): Promise<void> {
       version: packageConfig.version,
       description: "Tiered KV cache for LLM inference on WebGPU",
     },
-    subCommands: { adapters: adaptersCommand, check: checkCommand, models: modelsCommand },
+    subCommands: {
+      adapters: adaptersCommand,
+      check: checkCommand,
+      models: modelsCommand,
+      new: newCommand,
+    },
   });
   await runMain(command, { rawArgs: args });
 }

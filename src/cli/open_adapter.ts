@@ -1,5 +1,6 @@
 import { type AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../l2/adapter_guard.ts";
 import { openGuarded } from "../l2/open_guarded.ts";
+import { withOpen } from "../l2/open_inner.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { checkConfig, type L2Config } from "../tiering/adapter_manager.ts";
 import { type AdapterPlaces, openAdapterRegistry } from "../tiered_cache.ts";
@@ -13,15 +14,19 @@ export async function openAdapter(
   config: L2Config,
   places: AdapterPlaces = {},
 ): Promise<{ guard: AdapterGuard } & AsyncDisposable> {
-  const { module, values } = await checkConfig(await openAdapterRegistry(places), config);
+  const registry = await openAdapterRegistry(places);
+  const { module, values } = await checkConfig(registry, config);
   const guard = await openGuarded(
     (onError) =>
-      module.create(values, {
-        clock: systemClock,
-        signal: new AbortController().signal,
-        l1Memory: { type: "host", maxObjectBytes: 2 ** 31, alignmentBytes: 256 },
-        onError,
-      }),
+      module.create(
+        values,
+        withOpen(registry, {
+          clock: systemClock,
+          signal: new AbortController().signal,
+          l1Memory: { type: "host", maxObjectBytes: 2 ** 31, alignmentBytes: 256 },
+          onError,
+        }),
+      ),
     { id: 0, type: module.type, clock: systemClock, timeouts: DEFAULT_ADAPTER_TIMEOUTS },
   );
   return { guard, [Symbol.asyncDispose]: () => guard.close() };

@@ -17,6 +17,8 @@ export function print(text: string): void {
 
 /** What a command is made of. */
 export interface UserCommand {
+  /** The command that it belongs to; left out if that is `kvtier` itself. */
+  readonly parent?: string;
   /** Name and description. */
   readonly meta: CommandMeta & { readonly name: string };
   /** Its options and positional arguments. */
@@ -29,13 +31,14 @@ export interface UserCommand {
  * A command for users: an option that there is not is an error, and a mistake gets a sentence and
  * exit code 2, not a stack trace.
  */
-export function userCommand({ meta, args, run }: UserCommand): CommandDef<ArgsDef> {
+export function userCommand({ parent, meta, args, run }: UserCommand): CommandDef<ArgsDef> {
   return defineCommand<ArgsDef>({
     meta,
     args,
     run: async (context) => {
       try {
-        checkOptions(`kvtier ${meta.name}`, args, context.rawArgs);
+        const name = ["kvtier", ...parent === undefined ? [] : [parent], meta.name].join(" ");
+        checkOptions(name, args, context.rawArgs);
         await run(context);
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;

@@ -53,10 +53,13 @@ export type {
   BooleanField,
   ConfigField,
   ConfigFields,
+  Configurable,
   ConfigValue,
   ConfigValues,
   FieldBase,
   NumberField,
+  NumberRange,
+  NumbersField,
   ObjectField,
   RecordField,
   StringField,
@@ -233,6 +236,19 @@ export interface AdapterEnvironment {
   readonly signal: AbortSignal;
   /** Tells the cache about a failure that cost a key but not the call. */
   readonly onError: (error: AdapterError) => void;
+  /**
+   * Opens another adapter, for one that wraps it and closes it. Rejects with a `ConfigError` if the
+   * configuration cannot work. Left out where no other types are known.
+   */
+  readonly open?: (config: InnerConfig) => Promise<L2Adapter>;
+}
+
+/** Configuration of an adapter that another one wraps: its type, and the keys of that type. */
+export interface InnerConfig {
+  /** Which adapter. */
+  readonly type: string;
+  /** The keys of that adapter. */
+  readonly [key: string]: unknown;
 }
 
 /** A module that provides one type of adapter; its default export. */

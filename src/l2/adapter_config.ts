@@ -20,10 +20,8 @@ export interface StringField extends FieldBase<string> {
   readonly oneOf?: readonly string[];
 }
 
-/** A configuration key that holds a finite number. */
-export interface NumberField extends FieldBase<number> {
-  /** The type. */
-  readonly type: "number";
+/** Which numbers a configuration key takes. */
+export interface NumberRange {
   /** Only whole numbers. @default {false} */
   readonly integer?: boolean;
   /** Least value. */
@@ -32,6 +30,18 @@ export interface NumberField extends FieldBase<number> {
   readonly exclusiveMinimum?: number;
   /** Greatest value. */
   readonly maximum?: number;
+}
+
+/** A configuration key that holds a finite number. */
+export interface NumberField extends FieldBase<number>, NumberRange {
+  /** The type. */
+  readonly type: "number";
+}
+
+/** A configuration key that holds a list of finite numbers, each in the range. */
+export interface NumbersField extends FieldBase<readonly number[]>, NumberRange {
+  /** The type. */
+  readonly type: "numbers";
 }
 
 /** A configuration key that holds `true` or `false`. */
@@ -55,7 +65,13 @@ export interface RecordField extends FieldBase<Readonly<Record<string, unknown>>
 }
 
 /** A declared configuration key. */
-export type ConfigField = StringField | NumberField | BooleanField | ObjectField | RecordField;
+export type ConfigField =
+  | StringField
+  | NumberField
+  | NumbersField
+  | BooleanField
+  | ObjectField
+  | RecordField;
 
 /** Declared configuration keys by name. */
 export type ConfigFields = Readonly<Record<string, ConfigField>>;
@@ -65,6 +81,7 @@ export type ConfigValue<Field extends ConfigField> = Field extends
   { readonly type: "string"; readonly oneOf: readonly (infer Choice)[] } ? Choice
   : Field extends { readonly type: "string" } ? string
   : Field extends { readonly type: "number" } ? number
+  : Field extends { readonly type: "numbers" } ? readonly number[]
   : Field extends { readonly type: "object"; readonly fields: infer Fields extends ConfigFields }
     ? ConfigValues<Fields>
   : Field extends { readonly type: "record" } ? Readonly<Record<string, unknown>>
@@ -173,10 +190,12 @@ export function describeField(field: ConfigField): string {
       return "an object";
     case "number":
       return `${field.integer ? "a whole number" : "a number"}${describeBounds(field)}`;
+    case "numbers":
+      return `a list of ${field.integer ? "whole numbers" : "numbers"}${describeBounds(field)}`;
   }
 }
 
-function describeBounds({ minimum, exclusiveMinimum, maximum }: NumberField): string {
+function describeBounds({ minimum, exclusiveMinimum, maximum }: NumberRange): string {
   if (minimum !== undefined && maximum !== undefined) return ` from ${minimum} to ${maximum}`;
   const bounds = [
     ...minimum === undefined ? [] : [` of at least ${minimum}`],
@@ -200,13 +219,22 @@ function unmetExpectation(
       return typeof value === "boolean" ? field.check?.(value) : describeField(field);
     case "record":
       return isRecord(value) ? field.check?.(value) : describeField(field);
-    case "number": {
-      const fits = typeof value === "number" && Number.isFinite(value) &&
-        (!field.integer || Number.isSafeInteger(value)) &&
-        (field.minimum === undefined || value >= field.minimum) &&
-        (field.exclusiveMinimum === undefined || value > field.exclusiveMinimum) &&
-        (field.maximum === undefined || value <= field.maximum);
-      return fits ? field.check?.(value) : describeField(field);
-    }
+    case "number":
+      return isInRange(field, value) ? field.check?.(value) : describeField(field);
+    case "numbers":
+      return Array.isArray(value) && value.every((each) => isInRange(field, each))
+        ? field.check?.(value)
+        : describeField(field);
   }
+}
+
+function isInRange(
+  { integer, minimum, exclusiveMinimum, maximum }: NumberRange,
+  value: unknown,
+): value is number {
+  return typeof value === "number" && Number.isFinite(value) &&
+    (!integer || Number.isSafeInteger(value)) &&
+    (minimum === undefined || value >= minimum) &&
+    (exclusiveMinimum === undefined || value > exclusiveMinimum) &&
+    (maximum === undefined || value <= maximum);
 }

@@ -1,6 +1,7 @@
 /**
  * What tests of adapters and of caches need: the conformance suite that any adapter module can be
- * given, and a clock that stands still until it is moved.
+ * given, wrappers that make an adapter fail or slow, and a clock that stands still until it is
+ * moved.
  *
  * @example Test an adapter: one test for each promise of the contract
  * ```ts ignore
@@ -9,6 +10,7 @@
  *
  * runAdapterConformance({
  *   module: sqlite,
+ *   capabilities: { durable: true },
  *   async config() {
  *     const directory = await Deno.makeTempDir();
  *     return {
@@ -49,4 +51,7 @@ export {
   runAdapterConformance,
 } from "./adapter_conformance.ts";
 export type { AdapterConformanceOptions, ConformanceSetup } from "./conformance/subject.ts";
+export type { FaultKind, FaultOperation, FaultPlan, FaultRule } from "./faults/fault_plan.ts";
+export { type FaultyAdapter, withFaults } from "./faults/with_faults.ts";
 export { ManualClock } from "./manual_clock.ts";
+export { type Latency, withLatency } from "./with_latency.ts";

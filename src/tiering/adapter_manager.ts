@@ -17,6 +17,7 @@ import type { AdapterRegistry } from "../l2/adapter_registry.ts";
 import type { BreakerOptions } from "../l2/circuit_breaker.ts";
 import { openGuarded } from "../l2/open_guarded.ts";
 import { transformedModule } from "../l2/transforms/transformed_module.ts";
+import { withOpen } from "../l2/open_inner.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
@@ -147,15 +148,19 @@ export class AdapterManager {
    */
   async add(checked: CheckedConfig): Promise<number> {
     const { module, values, eviction } = checked;
-    const { clock, timeouts, breaker, adapters, l1Memory, listenerOf } = this.#options;
+    const { registry, clock, timeouts, breaker, adapters, l1Memory, listenerOf } = this.#options;
     const guard = await openGuarded(
       (onError) =>
-        this.#open(module, values, {
-          clock,
-          signal: this.#closing.signal,
-          l1Memory: l1Memory(),
-          onError,
-        }),
+        this.#open(
+          module,
+          values,
+          withOpen(registry, {
+            clock,
+            signal: this.#closing.signal,
+            l1Memory: l1Memory(),
+            onError,
+          }),
+        ),
       { id: this.#nextId++, type: module.type, clock, timeouts, breaker },
     );
     if (this.#stopping.signal.aborted) {

@@ -35,7 +35,7 @@ export const lifetimeCases: readonly SubjectCase[] = [
   {
     name: "another adapter with the same configuration sees the objects, where that is promised",
     async check(subject) {
-      if (!subject.adapter.capabilities.shared) return;
+      if (!subject.promises.shared) return;
       const given = samples(3);
       await using other = await subject.openAnother();
       await subject.store(given);
@@ -47,7 +47,7 @@ export const lifetimeCases: readonly SubjectCase[] = [
     async check(subject) {
       const given = samples(3);
       await subject.store(given);
-      const isDurable = subject.adapter.capabilities.durable;
+      const isDurable = subject.promises.durable;
       await subject.restart();
       if (isDurable) await subject.assertHeld(given);
       else await subject.store(given);

@@ -3,10 +3,12 @@ import { assert, assertEquals } from "@std/assert";
 import { deadline } from "@std/async";
 import type { Bitmap } from "../../keys/bitmap.ts";
 import type { ObjectKey } from "../../keys/object_key.ts";
-import type { L2Adapter, L2AdapterModule } from "../../l2/adapter.ts";
+import type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "../../l2/adapter.ts";
 import { parseAdapterConfig } from "../../l2/adapter_config.ts";
 import type { AdapterError } from "../../l2/adapter_error.ts";
-import { systemClock } from "../../runtime/clock.ts";
+import { AdapterRegistry } from "../../l2/adapter_registry.ts";
+import { withOpen } from "../../l2/open_inner.ts";
+import { systemClock, wait } from "../../runtime/clock.ts";
 import { bytesOf, objectOf, roomFor, type Sample } from "./samples.ts";
 
 /** After this time a case that hangs fails, in milliseconds. */
@@ -26,6 +28,22 @@ export interface AdapterConformanceOptions {
   readonly module: L2AdapterModule;
   /** Makes the configuration for one case: a store that is empty and shared with no other case. */
   readonly config: () => ConformanceSetup | PromiseLike<ConformanceSetup>;
+  /**
+   * What the author claims, which must be what the adapter declares. What is claimed is tested;
+   * left out, what is declared is.
+   */
+  readonly capabilities?: AdapterCapabilities;
+  /**
+   * Makes the configuration for a case about eviction: an empty store of about so many bytes.
+   * Left out, an adapter that evicts is not tested in that.
+   */
+  readonly boundedConfig?: (
+    capacityBytes: number,
+  ) => ConformanceSetup | PromiseLike<ConformanceSetup>;
+  /** The adapters that it can open by their types, if it wraps another one. @default {[]} */
+  readonly adapters?: readonly L2AdapterModule[];
+  /** After this time a case that hangs fails, in milliseconds. @default {60000} */
+  readonly deadlineMs?: number;
 }
 
 /** One promise of the contract. */
@@ -34,6 +52,8 @@ export interface SubjectCase {
   readonly name: string;
   /** Throws if the adapter does not keep it. */
   readonly check: (subject: Subject) => void | Promise<void>;
+  /** Bytes of the store that it needs, if it is about one that is bounded. */
+  readonly capacityBytes?: number;
 }
 
 /** An adapter under test, open and empty, with shorthands for what most cases do. */
@@ -42,12 +62,24 @@ export class Subject implements AsyncDisposable {
   readonly module: L2AdapterModule;
   /** What the adapter reported as failures. */
   readonly errors: AdapterError[] = [];
+  /** What its author claims. */
+  readonly claims: AdapterCapabilities | undefined;
   readonly #config: Readonly<Record<string, unknown>>;
+  readonly #registry: AdapterRegistry;
   #adapter: L2Adapter | undefined;
 
-  constructor(module: L2AdapterModule, config: Readonly<Record<string, unknown>>) {
+  constructor(options: AdapterConformanceOptions, config: Readonly<Record<string, unknown>>) {
+    const { module, capabilities, adapters = [] } = options;
     this.module = module;
+    this.claims = capabilities;
     this.#config = config;
+    this.#registry = new AdapterRegistry({
+      builtIn: adapters.map((other) => ({
+        name: other.type,
+        origin: "options.adapters",
+        load: () => Promise.resolve({ default: other }),
+      })),
+    });
   }
 
   /** The adapter. */
@@ -56,21 +88,27 @@ export class Subject implements AsyncDisposable {
     return this.#adapter;
   }
 
-  /** Opens the adapter, which is closed before if it is open. */
-  async restart(): Promise<void> {
+  /** What is tested: what its author claims, or else what it declares. */
+  get promises(): AdapterCapabilities {
+    return this.claims ?? this.adapter.capabilities;
+  }
+
+  /** Opens the adapter, which is closed before if it is open; `signal` aborts when it closes. */
+  async restart(signal?: AbortSignal): Promise<void> {
     await this[Symbol.asyncDispose]();
-    this.#adapter = await this.openAnother();
+    this.#adapter = await this.openAnother(signal);
   }
 
   /** Opens one more adapter with the same configuration, for the caller to close. */
-  async openAnother(): Promise<L2Adapter> {
+  async openAnother(signal = new AbortController().signal): Promise<L2Adapter> {
     const values = parseAdapterConfig(this.module, this.#config);
-    return await this.module.create(values as Record<string, never>, {
+    const environment = withOpen(this.#registry, {
       clock: systemClock,
-      signal: new AbortController().signal,
+      signal,
       l1Memory: { type: "host", maxObjectBytes: 2 ** 26, alignmentBytes: 256 },
       onError: (error) => this.errors.push(error),
     });
+    return await this.module.create(values as Record<string, never>, environment);
   }
 
   /** Closes the adapter. */
@@ -117,15 +155,25 @@ export class Subject implements AsyncDisposable {
 
 /** Opens an adapter, checks it and closes everything again. */
 export async function testSubject(
-  { module, config }: AdapterConformanceOptions,
-  check: (subject: Subject) => void | Promise<void>,
+  options: AdapterConformanceOptions,
+  { check, capacityBytes }: SubjectCase,
 ): Promise<void> {
+  const { config, boundedConfig, deadlineMs = CASE_DEADLINE_MS } = options;
+  const makeConfig = capacityBytes === undefined
+    ? config
+    : boundedConfig && (() => boundedConfig(capacityBytes));
+  if (makeConfig === undefined) return;
   await using cleanup = new AsyncDisposableStack();
-  const setup = await config();
+  const setup = await makeConfig();
   cleanup.defer(async () => await setup[Symbol.asyncDispose]?.());
-  const subject = cleanup.use(new Subject(module, setup.config));
+  const subject = cleanup.use(new Subject(options, setup.config));
   await subject.restart();
-  await deadline((async () => await check(subject))(), CASE_DEADLINE_MS);
+  await deadline((async () => await check(subject))(), deadlineMs);
+}
+
+/** Lets everything that is due happen: whoever is late has the time to be so. */
+export async function turns(count = 3): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await wait(systemClock, 0);
 }
 
 /** Options of a call that nobody aborts. */

@@ -234,3 +234,30 @@ Deno.test("help names the adapter, and each key with type, bounds, default and p
     "bare: Bare.\n  no keys",
   );
 });
+
+Deno.test("a list of numbers is checked number by number", () => {
+  const list = defineL2Adapter({
+    type: "list",
+    summary: "Has a list.",
+    config: {
+      sizes: { type: "numbers", integer: true, minimum: 1, maximum: 3, default: [], help: "S." },
+      even: {
+        type: "numbers",
+        check: (n) => n.length % 2 ? "an even count" : undefined,
+        help: "E.",
+      },
+    },
+    create: () => mapAdapter(),
+  });
+  assertEquals<unknown>(parseAdapterConfig(list, {}), { sizes: [] });
+  assertEquals<unknown>(parseAdapterConfig(list, { sizes: [1, 3], even: [0.5, -1] }), {
+    sizes: [1, 3],
+    even: [0.5, -1],
+  });
+  const range = "a list of whole numbers from 1 to 3";
+  for (const sizes of [1, "1", {}, [0], [4], [1.5], ["1"], [1, null], [NaN], [true]]) {
+    const error = assertThrows(() => parseAdapterConfig(list, { sizes }), ConfigError);
+    assertEquals([error.key, error.expected, error.received], ["sizes", range, sizes]);
+  }
+  assertThrows(() => parseAdapterConfig(list, { even: [1] }), ConfigError, "an even count");
+});

@@ -1,0 +1,110 @@
+/**
+ * The `fault_inject` adapter: another adapter, of whose objects some cannot be loaded. For drills.
+ *
+ * @module
+ */
+import { getLogger } from "@logtape/logtape";
+import {
+  Bitmap,
+  ConfigError,
+  type ConfigValues,
+  defineL2Adapter,
+  type L2Adapter,
+  type L2AdapterModule,
+} from "../src/l2/adapter.ts";
+import { wrapAdapter } from "../src/l2/wrap_adapter.ts";
+import { drops } from "./_fault_inject/drops.ts";
+
+const config = {
+  inner: {
+    type: "record",
+    required: true,
+    help: "The configuration of the adapter that is wrapped, its type included.",
+  },
+  rate: {
+    type: "number",
+    minimum: 0,
+    maximum: 1,
+    default: 0,
+    help: "Share of the keys whose objects cannot be loaded; always the same ones.",
+  },
+  seed: {
+    type: "number",
+    integer: true,
+    default: 0,
+    help: "Which keys these are.",
+  },
+  "gap_indices": {
+    type: "numbers",
+    integer: true,
+    minimum: 0,
+    default: [],
+    help: "Positions in each load, from its head, that fail.",
+  },
+  "gap_tail_ratios": {
+    type: "numbers",
+    minimum: 0,
+    maximum: 1,
+    default: [],
+    help: "The same from its tail, as shares of its length: 0 is the last object, 1 the first.",
+  },
+} as const;
+
+/**
+ * Another adapter, of whose objects some cannot be loaded although lookups find them. All else is
+ * as the other adapter does it.
+ */
+const faultInject: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "fault_inject",
+  summary: "Another adapter, of whose objects some cannot be loaded: for drills, not for work.",
+  config,
+  async create(values, { open }) {
+    const { inner } = values;
+    const { type, ...rest } = inner;
+    if (typeof type !== "string") {
+      fail("inner.type", "the type of an adapter", type === undefined ? "nothing" : typeof type);
+    }
+    if (open === undefined) return fail("inner", "a cache that opens it", "none");
+    const adapter = await open({ ...rest, type });
+    return injectFaults(adapter, type, values);
+  },
+});
+export default faultInject;
+
+const logger = getLogger(["kvtier", "adapter"]);
+
+function fail(key: string, expected: string, received: unknown): never {
+  throw new ConfigError({ adapter: "fault_inject adapter", key, expected, received });
+}
+
+function injectFaults(
+  inner: L2Adapter,
+  type: string,
+  values: ConfigValues<typeof config>,
+): L2Adapter {
+  const { rate, seed, gap_indices: gapIndices, gap_tail_ratios: gapTailRatios } = values;
+  const isDropped = drops({ rate, seed, gapIndices, gapTailRatios });
+  let droppedLoads = 0;
+  if (rate > 0 || gapIndices.length + gapTailRatios.length > 0) {
+    logger.warn("fault_inject: loads from {type} fail on purpose", { type });
+  }
+  return wrapAdapter(inner, {
+    async load(objects, options) {
+      const dropped = Bitmap.from(objects, ({ key }, i) => isDropped(key, i, objects.length));
+      const { onLoaded } = options;
+      const tell: typeof onLoaded = onLoaded && ((...told) => {
+        if (!dropped.test(told[0])) onLoaded(...told);
+      });
+      const loaded = await inner.load(objects, tell ? { ...options, onLoaded: tell } : options);
+      return Bitmap.from(objects, (_, i) => {
+        if (!loaded.test(i) || !dropped.test(i)) return loaded.test(i);
+        droppedLoads++;
+        return false;
+      });
+    },
+    reportStatus: () => ({
+      ...inner.reportStatus?.(),
+      faultInject: { inner: type, rate, seed, gapIndices, gapTailRatios, droppedLoads },
+    }),
+  });
+}

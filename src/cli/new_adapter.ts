@@ -1,0 +1,71 @@
+import { join } from "@std/path";
+import { type ArgsDef, type CommandDef, defineCommand } from "citty";
+import { ConfigError } from "../l2/adapter_error.ts";
+import { openAdapterRegistry } from "../tiered_cache.ts";
+import { adapterSource, adapterTestSource } from "./adapter_template.ts";
+import { print, userCommand } from "./output.ts";
+
+const TYPE = /^[a-z][a-z0-9_]{0,62}$/;
+/** What discovery does not take for an adapter. */
+const NOT_FOUND = /^mod$|_test$/;
+
+/** `kvtier new adapter NAME`: an adapter that works, and its test, to go on from. */
+const newAdapterCommand: CommandDef<ArgsDef> = userCommand({
+  parent: "new",
+  meta: { name: "adapter", description: "Write an adapter that works, and its conformance test" },
+  args: {
+    name: {
+      type: "positional",
+      required: false,
+      description: "Its type: lower-case letters, digits and _",
+    },
+    dir: { type: "string", valueHint: "DIR", default: ".", description: "Where to write them" },
+  },
+  run: async ({ args }) => {
+    const type = await checkName(args.name);
+    const directory = String(args.dir);
+    const files = new Map([
+      [join(directory, `${type}.ts`), adapterSource(type)],
+      [join(directory, `${type}_test.ts`), adapterTestSource(type)],
+    ]);
+    for (const path of files.keys()) await checkAbsent(path);
+    await Deno.mkdir(directory, { recursive: true });
+    for (const [path, text] of files) {
+      await Deno.writeTextFile(path, text, { createNew: true });
+      print(`Wrote ${path}`);
+    }
+    const [, test = ""] = files.keys();
+    print(`Next: deno test -A ${/^[\w./-]+$/.test(test) ? test : `'${test}'`}`);
+  },
+});
+
+/** `kvtier new`: what to start from. */
+export const newCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
+  meta: { name: "new", description: "Write what to start from" },
+  subCommands: { adapter: newAdapterCommand },
+});
+
+async function checkName(name: unknown): Promise<string> {
+  if (typeof name !== "string" || !TYPE.test(name) || NOT_FOUND.test(name)) {
+    const expected = `up to 63 lower-case letters, digits and _, not "mod" nor ending in "_test"`;
+    return fail("NAME", expected, name ?? "nothing");
+  }
+  const { loaded, failed } = await (await openAdapterRegistry({})).list();
+  const taken = [...loaded.map(({ module }) => module.type), ...failed.map((each) => each.name)];
+  if (taken.includes(name)) fail("NAME", "a type that this package does not have", name);
+  return name;
+}
+
+async function checkAbsent(path: string): Promise<void> {
+  try {
+    await Deno.lstat(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
+  }
+  fail("NAME", "files that do not exist yet", path);
+}
+
+function fail(key: string, expected: string, received: unknown): never {
+  throw new ConfigError({ adapter: "kvtier new adapter", key, expected, received });
+}

@@ -1,0 +1,31 @@
+import type { L2Adapter } from "./adapter.ts";
+
+/**
+ * An adapter that does what `inner` does, but for the methods given. Optional methods that it lacks
+ * stay left out unless they are given.
+ */
+export function wrapAdapter(inner: L2Adapter, methods: Partial<L2Adapter>): L2Adapter {
+  return {
+    get capabilities() {
+      return inner.capabilities;
+    },
+    store: (objects, options) => inner.store(objects, options),
+    lookupAndLock: (keys, options) => inner.lookupAndLock(keys, options),
+    load: (objects, options) => inner.load(objects, options),
+    ...ownMethod(inner, "unlock"),
+    ...ownMethod(inner, "delete"),
+    ...ownMethod(inner, "list"),
+    ...ownMethod(inner, "usage"),
+    ...ownMethod(inner, "reportStatus"),
+    [Symbol.asyncDispose]: () => inner[Symbol.asyncDispose](),
+    ...methods,
+  };
+}
+
+function ownMethod<Name extends "unlock" | "delete" | "list" | "usage" | "reportStatus">(
+  adapter: L2Adapter,
+  name: Name,
+): Pick<L2Adapter, Name> | Record<never, never> {
+  const method = adapter[name];
+  return method === undefined ? {} : { [name]: method.bind(adapter) };
+}

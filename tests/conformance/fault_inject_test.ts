@@ -1,0 +1,29 @@
+import dram from "../../adapters/dram.ts";
+import faultInject from "../../adapters/fault_inject.ts";
+import fs from "../../adapters/fs.ts";
+import { runAdapterConformance } from "../../src/testing/mod.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+
+const GIB = 2 ** 30;
+
+// With its defaults it drops nothing, and is as good as what it wraps.
+runAdapterConformance({
+  module: faultInject,
+  adapters: [dram, fs],
+  capabilities: { evicts: true, shared: true, durable: true },
+  config: async () => {
+    const directory = await tempDirectory();
+    return {
+      config: { inner: { type: "fs", base_path: directory.path } },
+      [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+    };
+  },
+  boundedConfig: async (capacityBytes) => {
+    const directory = await tempDirectory();
+    const config = { "max_capacity_gb": capacityBytes / GIB, base_path: directory.path };
+    return {
+      config: { inner: { type: "fs", ...config } },
+      [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+    };
+  },
+});

@@ -1,0 +1,34 @@
+import dram from "../../adapters/dram.ts";
+import { defineL2Adapter, type L2Adapter } from "../../src/l2/adapter.ts";
+import {
+  adapterConformanceCases,
+  ManualClock,
+  withFaults,
+  withLatency,
+} from "../../src/testing/mod.ts";
+
+/** Wrappers that change nothing but the time that calls take: as good as what they wrap. */
+const wrappers: Readonly<Record<string, (adapter: L2Adapter) => L2Adapter>> = {
+  "withFaults that injects nothing": (adapter) => withFaults(adapter, { faults: [] }),
+  "withFaults with rates of 0": (adapter) =>
+    withFaults(adapter, {
+      faults: [{ kind: "error", rate: 0 }, { kind: "corrupt", rate: 0 }],
+      clock: new ManualClock(),
+    }),
+  "withLatency": (adapter) =>
+    withLatency(adapter, { bandwidth: 1e10, callDelayMs: 0.1, perKeyMs: 0.001 }),
+};
+
+for (const [name, wrap] of Object.entries(wrappers)) {
+  const module = defineL2Adapter({
+    ...dram,
+    create: async (config, environment) => wrap(await dram.create(config, environment)),
+  });
+  const boundedConfig = (capacityBytes: number) => ({
+    config: { "max_capacity_gb": capacityBytes / 2 ** 30 },
+  });
+  const options = { module, config: () => ({ config: {} }), boundedConfig };
+  Deno.test(`an adapter behind ${name} keeps the contract`, async (t) => {
+    for (const { name, run } of adapterConformanceCases) await t.step(name, () => run(options));
+  });
+}
