@@ -14,13 +14,13 @@ runAdapterConformance({
   config: async () => {
     const directory = await tempDirectory();
     return {
-      config: { inner: { type: "fs", base_path: directory.path } },
+      config: { inner: { type: "fs", "base_path": directory.path } },
       [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
     };
   },
   boundedConfig: async (capacityBytes) => {
     const directory = await tempDirectory();
-    const config = { "max_capacity_gb": capacityBytes / GIB, base_path: directory.path };
+    const config = { "max_capacity_gb": capacityBytes / GIB, "base_path": directory.path };
     return {
       config: { inner: { type: "fs", ...config } },
       [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),

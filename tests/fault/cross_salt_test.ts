@@ -2,6 +2,7 @@ import { assertEquals } from "@std/assert";
 import { builtInAdapters } from "../../adapters/mod.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { withOpen } from "../../src/l2/open_inner.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { checkConfig, type L2Config } from "../../src/tiering/adapter_manager.ts";
 import { openAdapterRegistry } from "../../src/tiered_cache.ts";
@@ -43,6 +44,7 @@ const openings: Readonly<Record<string, Opening>> = {
     return Promise.resolve({ type: "connector", module, export: "map" });
   },
   dram: () => Promise.resolve({ type: "dram" }),
+  "fault_inject": () => Promise.resolve({ type: "fault_inject", inner: { type: "dram" } }),
   "file_pool": async (stack) => ({
     type: "file_pool",
     "pool_size": OBJECTS,
@@ -63,8 +65,9 @@ const openings: Readonly<Record<string, Opening>> = {
 };
 
 async function open(config: L2Config): Promise<AdapterGuard> {
-  const { module, values } = await checkConfig(await openAdapterRegistry({}), config);
-  const adapter = await module.create(values, testEnvironment());
+  const registry = await openAdapterRegistry({});
+  const { module, values } = await checkConfig(registry, config);
+  const adapter = await module.create(values, withOpen(registry, testEnvironment()));
   const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
   return new AdapterGuard(adapter, { id: 0, type: module.type, clock: systemClock, timeouts });
 }
