@@ -26,6 +26,7 @@ const REFUSALS = ["WRONGPASS", "NOAUTH"];
 const config = {
   url: {
     type: "string",
+    secret: true,
     help: `Where the server is: ${URL_SHAPE}. Instead of host, port, username, password and tls.`,
   },
   host: {
@@ -46,6 +47,7 @@ const config = {
   },
   password: {
     type: "string",
+    secret: true,
     help: "Password; better named by password_env.",
   },
   password_env: {

@@ -18,6 +18,8 @@ export interface StringField extends FieldBase<string> {
   readonly type: "string";
   /** The values allowed; left out if any text is. */
   readonly oneOf?: readonly string[];
+  /** Whether it must not be shown, in errors neither. @default {false} */
+  readonly secret?: boolean;
 }
 
 /** Which numbers a configuration key takes. */
@@ -166,7 +168,8 @@ function parseFields(
       values[key] = parseFields(field.fields, value, `${name}.`, fail);
     } else {
       const expected = unmetExpectation(field, value);
-      if (expected !== undefined) fail(name, expected, value);
+      const isSecret = field.type === "string" && field.secret === true;
+      if (expected !== undefined) fail(name, expected, isSecret ? "something else" : value);
       values[key] = value;
     }
   }
