@@ -10,6 +10,8 @@ import {
   defineL2Adapter,
   evictionField,
   fillParts,
+  fitsRoom,
+  frontOfParts,
   type L2Adapter,
   type L2AdapterModule,
   type ObjectKey,
@@ -40,6 +42,7 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "dram",
   summary: "Objects in host memory, which end with the process.",
   config,
+  capabilities: { evicts: true },
   create({ max_capacity_gb: capacity, eviction }, { onError }) {
     const capacityBytes = Math.floor(capacity * GIB);
     const watermarks = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
@@ -82,7 +85,7 @@ function createDramAdapter(
     return refuse(object.key, new Error(text));
   };
   return {
-    capabilities: { evicts: true, maxObjectBytes: capacityBytes },
+    capabilities: { evicts: true, loadsShorter: true, maxObjectBytes: capacityBytes },
     store(batch, { signal }) {
       const stored = new Bitmap(batch.length);
       if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });
@@ -125,13 +128,16 @@ function createDramAdapter(
         if (entry !== undefined) memory.unlock(entry);
       }
     },
-    load(batch, { signal, onLoaded }) {
+    load(batch, { signal, onLoaded, allowShorter = false }) {
       const loaded = new Bitmap(batch.length);
       if (signal.aborted) return Promise.resolve(loaded);
       const held: Held[] = [];
-      for (const [index, { key, parts }] of batch.entries()) {
+      for (const [index, { key, parts, byteLength }] of batch.entries()) {
         const entry = memory.get(key);
-        if (entry === undefined || !fillParts(parts, entry.bytes)) continue;
+        if (entry === undefined) continue;
+        const { bytes } = entry;
+        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) continue;
+        if (!fillParts(frontOfParts(parts, bytes.byteLength), bytes)) continue;
         held.push(entry);
         loaded.set(index);
         onLoaded?.(index);

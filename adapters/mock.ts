@@ -11,6 +11,8 @@ import {
   type ConfigValues,
   defineL2Adapter,
   fillParts,
+  fitsRoom,
+  frontOfParts,
   type L2Adapter,
   type L2AdapterModule,
   type ObjectKey,
@@ -83,7 +85,7 @@ function createMockAdapter(
     batch.reduce((total, { byteLength }) => total + byteLength, 0);
 
   return {
-    capabilities: { evicts: true },
+    capabilities: { evicts: true, loadsShorter: true },
     async store(batch, { signal }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
       const stored = Bitmap.from(batch, (object) => !signal.aborted && put(object));
@@ -102,12 +104,14 @@ function createMockAdapter(
         if (held !== undefined && held.locks > 0) held.locks--;
       }
     },
-    async load(batch, { signal }) {
+    async load(batch, { signal, allowShorter = false }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
-      return Bitmap.from(
-        batch,
-        ({ key, parts }) => !signal.aborted && fillParts(parts, objects.get(key.id)?.bytes),
-      );
+      return Bitmap.from(batch, ({ key, parts, byteLength }) => {
+        const bytes = objects.get(key.id)?.bytes;
+        if (signal.aborted || bytes === undefined) return false;
+        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) return false;
+        return fillParts(frontOfParts(parts, bytes.byteLength), bytes);
+      });
     },
     delete(keys) {
       const before = usedBytes;

@@ -7,11 +7,13 @@
 
 /** Imports of the adapter modules by type. */
 export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
+  connector: () => import("./connector.ts"),
   dram: () => import("./dram.ts"),
   "fault_inject": () => import("./fault_inject.ts"),
   "file_pool": () => import("./file_pool.ts"),
   fs: () => import("./fs.ts"),
   mock: () => import("./mock.ts"),
   plugin: () => import("./plugin.ts"),
+  resp: () => import("./resp.ts"),
   s3: () => import("./s3.ts"),
 };

@@ -38,6 +38,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
   type: "s3",
   summary: "Objects in a bucket of any S3-compatible object store.",
   config: s3Config,
+  capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, signal, onError }) {
     const bucket = bucketOf(values);
     const { s3_region: region, key_prefix: prefix, s3_num_io_threads: maxRequests } = values;
@@ -97,6 +98,9 @@ async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Pr
   try {
     await client.request({ method: "GET", query, maxAttempts: 1 }, signal, () => {});
   } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) {
+      fail("s3_endpoint", "the permission --allow-net for its host", values.s3_endpoint);
+    }
     if (!(error instanceof S3Error)) return;
     const { code } = error;
     if (REFUSALS.includes(code)) {
@@ -123,7 +127,7 @@ async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Pr
 
 function bucketOf(values: Values): Bucket {
   const { s3_endpoint: endpoint, bucket: name, disable_tls: isPlain } = values;
-  if (isPlain && endpoint.startsWith("https:")) fail("disable_tls", "false with https", true);
+  if (isPlain && /^https:/.test(endpoint)) fail("disable_tls", "false with https", true);
   const bucket = bucketAt({
     endpoint,
     bucket: name,

@@ -1,11 +1,3 @@
-/** A name that a {@linkcode Backend} lists. */
-export interface ListedName {
-  /** The name. */
-  readonly name: string;
-  /** What is under it, where the listing brings that along. */
-  readonly value?: unknown;
-}
-
 /** An entry for `setMany` of a {@linkcode Backend}. */
 export type BackendEntry = readonly [name: string, value: Uint8Array<ArrayBuffer>];
 
@@ -22,15 +14,13 @@ export interface Backend {
   /** Bytes under a name, where that is known without reading them. */
   sizeOf?(name: string, signal: AbortSignal): unknown;
   /** All names; those without the prefix do not matter. */
-  list?(prefix: string, signal: AbortSignal): AsyncIterable<ListedName>;
+  list?(prefix: string, signal: AbortSignal): AsyncIterable<string>;
   /** `get` for many names. */
   getMany?(names: readonly string[], signal: AbortSignal): unknown;
   /** `set` for many names. */
   setMany?(entries: readonly BackendEntry[], signal: AbortSignal): unknown;
   /** `has` for many names. */
   hasMany?(names: readonly string[], signal: AbortSignal): unknown;
-  /** `delete` for many names. */
-  deleteMany?(names: readonly string[], signal: AbortSignal): unknown;
   /** Stops listening; releases everything if it was made for the adapter. */
   close?(): unknown;
 }

@@ -55,8 +55,6 @@ export interface Connector {
   existsMany?(keys: readonly string[], options: ConnectorOptions): Awaitable<readonly unknown[]>;
   /** The same under another name. */
   hasMany?(keys: readonly string[], options: ConnectorOptions): Awaitable<readonly unknown[]>;
-  /** `delete` for many keys: one answer a key, or nothing. */
-  deleteMany?(keys: readonly string[], options: ConnectorOptions): Awaitable<unknown>;
   /** Releases everything; only called if the module's factory made the connector. */
   close?(): Awaitable<unknown>;
 }

@@ -49,9 +49,7 @@ export function keyvBackend(keyv: KeyvLike, onError: (cause: unknown) => void): 
     }),
     ...(typeof keyv.iterator === "function" && {
       async *list() {
-        for await (const [name, value] of keyv.iterator?.(keyv.namespace) ?? []) {
-          yield { name, value };
-        }
+        for await (const [name] of keyv.iterator?.(keyv.namespace) ?? []) yield name;
       },
     }),
     async close() {

@@ -8,13 +8,13 @@ import {
 
 /** Longest name: what file systems allow. */
 const MAX_NAME_LENGTH = 255;
-const PART = /^p-([0-9a-f]{32})-[0-9]+\.part$/;
+const PART = /^p-([0-9a-f]{32})-([0-9]+)\.part$/;
 
 /** What a name says. */
 export type NamedThing =
   /** An object; its key stands in its value where the name has only a digest. */
   | { readonly type: "object"; readonly key: ObjectKey | undefined }
-  | { readonly type: "part"; readonly id: string };
+  | { readonly type: "part"; readonly id: string; readonly index: number };
 
 /** The names of objects and of their parts in a connector. */
 export class ObjectNames {
@@ -41,8 +41,8 @@ export class ObjectNames {
   parse(name: unknown): NamedThing | undefined {
     if (typeof name !== "string" || !name.startsWith(this.prefix)) return undefined;
     const rest = name.slice(this.prefix.length);
-    const id = PART.exec(rest)?.[1];
-    if (id !== undefined) return { type: "part", id };
+    const [, id, index] = PART.exec(rest) ?? [];
+    if (id !== undefined) return { type: "part", id, index: Number(index) };
     if (isHashedFileName(rest)) return { type: "object", key: undefined };
     const key = decodeFileName(rest);
     return key === null ? undefined : { type: "object", key };

@@ -14,7 +14,7 @@ export function plainBackend(connector: Connector): Backend {
     ...((connector.list ?? connector.keys) && {
       async *list(prefix, signal) {
         const names = await (connector.list?.({ prefix, signal }) ?? connector.keys?.());
-        for await (const name of names ?? []) yield { name };
+        for await (const name of names ?? []) yield name;
       },
     }),
     ...(connector.getMany && {
@@ -24,9 +24,6 @@ export function plainBackend(connector: Connector): Backend {
       setMany: (entries, signal) => connector.setMany?.(entries, { signal }),
     }),
     ...(connector[many] && { hasMany: (names, signal) => connector[many]?.(names, { signal }) }),
-    ...(connector.deleteMany && {
-      deleteMany: (names, signal) => connector.deleteMany?.(names, { signal }),
-    }),
     ...(connector.close && { close: () => connector.close?.() }),
   };
 }

@@ -33,7 +33,7 @@ export function unstorageBackend(storage: UnstorageLike): Backend {
     }),
     ...(storage.getKeys && {
       async *list() {
-        for (const name of await storage.getKeys?.("", {}) as Iterable<string>) yield { name };
+        yield* await storage.getKeys?.("", {}) as Iterable<string>;
       },
     }),
     ...(storage.dispose && { close: () => storage.dispose?.() }),

@@ -7,9 +7,11 @@ import {
   type Clock,
   ConfigError,
   type DeleteResult,
+  frontOfParts,
   type L2Adapter,
   type ListedObject,
   type ListOptions,
+  type LoadOptions,
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
@@ -110,7 +112,8 @@ export class PoolStore implements L2Adapter {
   /** Files outlive the process, and only it may use them. */
   get capabilities(): L2Adapter["capabilities"] {
     const slotBytes = this.#slotBytes;
-    const limit = slotBytes === undefined ? {} : { maxObjectBytes: slotBytes };
+    // Slots that a first object of any size decides would be too small for others.
+    const limit = slotBytes === undefined ? {} : { maxObjectBytes: slotBytes, loadsShorter: true };
     return { durable: true, shared: false, evicts: true, ...limit };
   }
 
@@ -166,7 +169,10 @@ export class PoolStore implements L2Adapter {
   }
 
   /** Reads each object into its parts. */
-  async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
+  async load(
+    objects: readonly AdapterObject[],
+    { signal, allowShorter = false }: LoadOptions,
+  ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const pool = this.#pool;
     if (pool === undefined || signal.aborted || this.#isClosed) return loaded;
@@ -174,15 +180,20 @@ export class PoolStore implements L2Adapter {
     // Nothing may be evicted between here and its turn.
     const entries = objects.map(({ key, byteLength }) => {
       const entry = table.get(key);
-      return entry?.byteLength === byteLength ? table.use(entry) : undefined;
+      if (entry === undefined) return undefined;
+      const fits = entry.byteLength === byteLength ||
+        (allowShorter && entry.byteLength < byteLength);
+      return fits ? table.use(entry) : undefined;
     });
     table.touch(objects.map(({ key }) => key));
-    await this.#io.forEach(objects, () => 0, async ({ key, parts }, index) => {
+    await this.#io.forEach(objects, () => 0, async ({ key, parts, byteLength }, index) => {
       const entry = entries[index];
       if (entry === undefined) return;
+      const isShorter = entry.byteLength < byteLength;
+      const filled = isShorter ? frontOfParts(parts, entry.byteLength) : parts;
       try {
         if (signal.aborted || this.#isClosed) return;
-        if (await files.read(entry.slot, parts)) loaded.set(index);
+        if (await files.read(entry.slot, filled)) loaded.set(index);
         else {
           if (!entry.isRetired) await this.#drop(pool, entry);
           throw new Deno.errors.UnexpectedEof("The file ends before the object does");

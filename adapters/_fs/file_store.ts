@@ -142,7 +142,7 @@ export class FileStore implements L2Adapter {
       shared: true,
       durable: true,
       evicts: this.#space.isBounded,
-      ...(isUnsealed ? { unsealed: true } : {}),
+      ...(isUnsealed ? { unsealed: true } : { loadsShorter: true }),
     };
   }
 
@@ -272,14 +272,15 @@ export class FileStore implements L2Adapter {
   async loadFollowedBy(
     rests: readonly number[],
     objects: readonly AdapterObject[],
-    { signal, onLoaded }: LoadOptions,
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     await this.#slots.forEach(objects, bytesOf, async ({ key, parts }, index) => {
       try {
         if (signal.aborted || this.#isClosed) return;
         const path = this.#options.paths.pathOf(key);
-        if (!(await this.#read(path, parts, rests))) return this.#suspect(key);
+        const isRead = await this.#read(path, parts, rests, allowShorter);
+        if (!isRead) return this.#suspect(key);
         loaded.set(index);
         onLoaded?.(index);
       } catch (cause) {
@@ -434,16 +435,20 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  /** Fills the parts from a file; whether it has their length, and one of these rests behind. */
+  /**
+   * Fills the parts from a file; whether it has their length, and one of these rests behind. If
+   * `allowShorter`, it may end before.
+   */
   async #read(
     path: string,
     parts: AdapterObject["parts"],
     rests: readonly number[],
+    allowShorter: boolean,
   ): Promise<boolean> {
     for (let attempt = 0;; attempt++) {
       try {
         using file = await this.#files.open(path);
-        const end = await this.#readParts(file, parts);
+        const end = await this.#readParts(file, parts, allowShorter);
         return end !== undefined && rests.some((rest) => file.endsAt(end + rest));
       } catch (error) {
         if (attempt > 0 || this.#direct === undefined || !isDirectRefused(error)) throw error;
@@ -454,10 +459,11 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  /** Fills the parts from the beginning of a file; where that ends, if the file is long enough. */
+  /** Fills the parts from the beginning of a file; where that ends, if that is far enough. */
   async #readParts(
     file: ReadableFile,
     parts: AdapterObject["parts"],
+    allowShorter: boolean,
   ): Promise<number | undefined> {
     const { readAheadBytes } = this.#options;
     let position = 0;
@@ -466,7 +472,7 @@ export class FileStore implements L2Adapter {
         const end = position === 0 && readAheadBytes > 0 ? readAheadBytes : part.byteLength;
         const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
         const count = await file.read(rest, position);
-        if (count === 0) return undefined;
+        if (count === 0) return allowShorter && position > 0 ? position : undefined;
         done += count;
         position += count;
       }

@@ -1,4 +1,5 @@
 import type { L2Adapter } from "../../src/l2/adapter.ts";
+import { wrapAdapter } from "../../src/l2/wrap_adapter.ts";
 
 const REQUIRED = ["store", "lookupAndLock", "load", Symbol.asyncDispose] as const;
 
@@ -19,27 +20,7 @@ export function whatIsMissing(made: L2Adapter): string | undefined {
 
 /** An adapter whose status says where it comes from. */
 export function withOrigin(adapter: L2Adapter, origin: PluginOrigin): L2Adapter {
-  return {
-    get capabilities() {
-      return adapter.capabilities;
-    },
-    store: (objects, options) => adapter.store(objects, options),
-    lookupAndLock: (keys, options) => adapter.lookupAndLock(keys, options),
-    load: (objects, options) => adapter.load(objects, options),
-    ...bind(adapter, "unlock"),
-    ...bind(adapter, "delete"),
-    ...bind(adapter, "list"),
-    ...bind(adapter, "usage"),
+  return wrapAdapter(adapter, {
     reportStatus: () => ({ ...adapter.reportStatus?.(), plugin: { ...origin } }),
-    [Symbol.asyncDispose]: () => adapter[Symbol.asyncDispose](),
-  };
-}
-
-/** A method that an adapter may have, bound to it. */
-function bind<Name extends "unlock" | "delete" | "list" | "usage">(
-  adapter: L2Adapter,
-  name: Name,
-): Pick<L2Adapter, Name> | Record<never, never> {
-  const method = adapter[name];
-  return method === undefined ? {} : { [name]: method.bind(adapter) };
+  });
 }

@@ -36,13 +36,12 @@ export class Bucket {
 
   /** Whether nobody can listen. */
   get isEncrypted(): boolean {
-    return this.origin.startsWith("https:");
+    return /^https:/.test(this.origin);
   }
 
   /** The address of an object, or of the bucket itself. */
   urlOf(name: string | undefined, query: Readonly<Record<string, string>>): URL {
     const segments = (name ?? "").split("/").map(encodeURIComponent);
-    // A query without values is written as S3 does: `?uploads=`.
     const search = new URLSearchParams(query).toString().replaceAll("+", "%20");
     const url = new URL(`${this.origin}${this.#path}/${segments.join("/")}`);
     url.search = search;

@@ -40,14 +40,23 @@ export class ObjectReader {
    * @throws {S3Error} If the server refuses.
    * @throws If it does not answer, or `signal` aborts.
    */
-  async read(object: AdapterObject, signal: AbortSignal): Promise<ReadOutcome> {
+  async read(
+    object: AdapterObject,
+    allowShorter: boolean,
+    signal: AbortSignal,
+  ): Promise<ReadOutcome> {
     const name = this.#options.names.nameOf(object.key);
     const parts = new ObjectParts(object.parts);
-    if (object.byteLength > this.#options.rangesAboveBytes) {
-      const outcome = await this.#readRanges(name, parts, object.byteLength, signal);
+    const byteLength = allowShorter
+      ? await this.#options.client.sizeOf(name, signal)
+      : object.byteLength;
+    if (byteLength === undefined) return "absent";
+    if (byteLength > object.byteLength) return "different";
+    if (byteLength > this.#options.rangesAboveBytes) {
+      const outcome = await this.#readRanges(name, parts, byteLength, signal);
       if (outcome !== "whole") return outcome;
     }
-    return await this.#readWhole(name, parts, object.byteLength, signal);
+    return await this.#readWhole(name, parts, byteLength, signal);
   }
 
   async #readWhole(

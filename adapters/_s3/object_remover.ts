@@ -89,9 +89,14 @@ export class ObjectRemover {
     signal: AbortSignal,
   ): Promise<Map<string, string>> {
     const objects = names.map((name) => `<Object><Key>${escapeXml(name)}</Key></Object>`);
-    const body = encoder.encode(`<Delete><Quiet>true</Quiet>${objects.join("")}</Delete>`);
-    const headers = { "content-md5": createHash("md5").update(body).digest("base64") };
-    const request = { method: "POST", query: { delete: "" }, headers, body } as const;
+    const document = encoder.encode(`<Delete><Quiet>true</Quiet>${objects.join("")}</Delete>`);
+    const headers = { "content-md5": createHash("md5").update(document).digest("base64") };
+    const request = {
+      method: "POST",
+      query: { delete: "" },
+      headers,
+      body: () => document,
+    } as const;
     const text = await this.#client.request(request, signal, (response) => response.text());
     if (!text.includes("DeleteResult")) {
       throw new S3Error(200, codeIn(text) ?? "UnknownError", "POST");

@@ -1,5 +1,6 @@
 import type { AdapterObject, Clock } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
+import { BodyComposer } from "./body_composer.ts";
 import type { ObjectNames } from "./object_names.ts";
 import type { S3Client, S3Request } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";
@@ -31,6 +32,7 @@ export interface ObjectWriterOptions {
 /** Writes objects: with one request, or in parts that become visible together. */
 export class ObjectWriter implements AsyncDisposable {
   readonly #options: ObjectWriterOptions;
+  readonly #bodies = new BodyComposer();
   readonly #closing = new AbortController();
   /** Uploads that are being aborted. */
   readonly #aborts = new Set<Promise<void>>();
@@ -83,11 +85,12 @@ export class ObjectWriter implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<void> {
     const { names } = this.#options;
+    const bytes = new ObjectParts(parts);
     await this.#send({
       method: "PUT",
       name: names.nameOf(key),
       headers: { ...names.headersOf(key), ...condition },
-      body: new ObjectParts(parts).slice(0, byteLength),
+      body: () => this.#bodies.compose(bytes, 0, byteLength),
     }, signal);
   }
 
@@ -108,7 +111,7 @@ export class ObjectWriter implements AsyncDisposable {
       const numbers = Array.from({ length: Math.ceil(byteLength / size) }, (_, i) => i + 1);
       const etags = await settleAll<number, string>(numbers, signal, async (number, stop) => {
         const end = Math.min(number * size, byteLength);
-        const body = bytes.slice((number - 1) * size, end);
+        const body = () => this.#bodies.compose(bytes, (number - 1) * size, end);
         const query = { partNumber: String(number), uploadId };
         return await client.request({ method: "PUT", name, query, body }, stop, (response) => {
           const etag = response.headers.get("etag");
@@ -134,9 +137,9 @@ export class ObjectWriter implements AsyncDisposable {
     const parts = etags.map((etag, i) =>
       `<Part><PartNumber>${i + 1}</PartNumber><ETag>${escapeXml(etag)}</ETag></Part>`
     );
-    const xmlns = "http://s3.amazonaws.com/doc/2006-03-01/";
     const tag = "CompleteMultipartUpload";
-    const body = encoder.encode(`<${tag} xmlns="${xmlns}">${parts.join("")}</${tag}>`);
+    const document = encoder.encode(`<${tag}>${parts.join("")}</${tag}>`);
+    const body = () => document;
     try {
       await this.#send({ method: "POST", name, query: { uploadId }, headers, body }, signal);
     } catch (error) {

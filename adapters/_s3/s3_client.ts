@@ -3,7 +3,7 @@ import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
-import { isTransient, S3Error, S3TimeoutError } from "./s3_error.ts";
+import { isTransient, S3ConnectionError, S3Error, S3TimeoutError } from "./s3_error.ts";
 
 /** The wait before the second attempt is below this, in milliseconds; then it doubles. */
 const FIRST_WAIT_MS = 100;
@@ -52,8 +52,8 @@ export interface S3Request {
   readonly headers?: Readonly<Record<string, string>>;
   /** `first-last` of the bytes wanted. */
   readonly range?: string;
-  /** The body. */
-  readonly body?: Uint8Array<ArrayBuffer>;
+  /** Makes the body when it is wanted, which may be more than once; it is copied at once. */
+  readonly body?: () => Uint8Array<ArrayBuffer>;
   /** Statuses that are answers too, beside those of successes. */
   readonly answers?: readonly number[];
   /** Most attempts, if not as many as usual. */
@@ -156,7 +156,9 @@ export class S3Client implements Disposable {
       }
       return await read(response);
     } catch (error) {
-      throw timeout.signal.aborted ? new S3TimeoutError(method, timeoutMs) : error;
+      if (timeout.signal.aborted) throw new S3TimeoutError(method, timeoutMs);
+      const isOwn = error instanceof S3Error || error instanceof Deno.errors.NotCapable;
+      throw isOwn || signal.aborted ? error : new S3ConnectionError(method, error);
     } finally {
       cancel();
       await response?.body?.cancel().catch(() => {});
@@ -167,7 +169,7 @@ export class S3Client implements Disposable {
   async #send(request: S3Request, signal: AbortSignal): Promise<Response> {
     const { bucket, credentials, region, signer: Signer, signsPayload } = this.#options;
     const { method, name, query = {}, range, body } = request;
-    const payload = signsPayload ? await sha256(body ?? NOTHING) : "UNSIGNED-PAYLOAD";
+    const payload = signsPayload ? await sha256(body?.() ?? NOTHING) : "UNSIGNED-PAYLOAD";
     const { url, headers } = await new Signer({
       ...credentials,
       method,
@@ -189,7 +191,7 @@ export class S3Client implements Disposable {
       redirect: "manual",
       signal,
       client: this.#http,
-      ...(body === undefined ? {} : { body }),
+      ...(body === undefined ? {} : { body: body() }),
     });
   }
 

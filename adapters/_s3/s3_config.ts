@@ -44,10 +44,12 @@ export const s3Config = {
   },
   aws_secret_access_key: {
     type: "string",
+    secret: true,
     help: "Secret key; left out, a variable holds it.",
   },
   aws_session_token: {
     type: "string",
+    secret: true,
     help: "Session token, where the credentials expire.",
   },
   aws_access_key_id_env: {

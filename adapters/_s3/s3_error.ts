@@ -66,6 +66,17 @@ export class S3Error extends Error {
   }
 }
 
+/** A connection that cannot be made, or breaks. */
+export class S3ConnectionError extends Error {
+  /** The name of the class. */
+  override readonly name = "S3ConnectionError";
+
+  /** While a request by `method` was answered. */
+  constructor(method: string, cause: unknown) {
+    super(`no whole answer to ${method}: ${reasonOf(cause)}`, { cause });
+  }
+}
+
 /** No answer in time. */
 export class S3TimeoutError extends Error {
   /** The name of the class. */
@@ -95,6 +106,14 @@ export function codeIn(text: string): string | undefined {
   if (!/<Error[\s>]/.test(text)) return undefined;
   const code = tagIn(text, "Code");
   return code !== undefined && /^[\w.-]{1,64}$/.test(code) ? code : "UnknownError";
+}
+
+/** What the innermost cause says, without the address. */
+function reasonOf(error: unknown): string {
+  const inner = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  if (inner !== error) return reasonOf(inner);
+  return (error instanceof Error ? error.message : String(error))
+    .replace(/^error sending request (?:for url|from) .*?\): /, "");
 }
 
 /** Whether a failed request may succeed when it is sent again. */

@@ -25,7 +25,7 @@ import { ObjectReader } from "./object_reader.ts";
 import { ObjectRemover, REMOVAL_BATCH } from "./object_remover.ts";
 import { ObjectWriter } from "./object_writer.ts";
 import type { S3Client } from "./s3_client.ts";
-import { S3Error } from "./s3_error.ts";
+import { isTransient } from "./s3_error.ts";
 
 /** What others did is looked up again after so long, in milliseconds; that costs requests. */
 const RECOUNT_MS = 600_000;
@@ -69,6 +69,7 @@ export class S3Store implements L2Adapter {
     shared: true,
     durable: true,
     evicts: true,
+    loadsShorter: true,
     preferredBytesInFlight: PREFERRED_BYTES,
   };
   /** What is counted; left out where this adapter does not count, because it would list all. */
@@ -134,7 +135,7 @@ export class S3Store implements L2Adapter {
         settle(object, index, true);
       } catch (cause) {
         // What was not refused may be there: counted too much is put right by the next count.
-        settle(object, index, !(cause instanceof S3Error));
+        settle(object, index, isTransient(cause));
         if (!signal.aborted) failures.add(object.key, cause);
       }
     });
@@ -172,13 +173,13 @@ export class S3Store implements L2Adapter {
   /** Reads objects into their parts. */
   async load(
     objects: readonly AdapterObject[],
-    { signal, onLoaded }: LoadOptions,
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("s3", "load");
     await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
       try {
-        const outcome = await this.#reader.read(object, signal);
+        const outcome = await this.#reader.read(object, allowShorter, signal);
         if (outcome === "absent") {
           this.#finder.suspect(object.key);
           this.#capacity?.book.remove(object.key);

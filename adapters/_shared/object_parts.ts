@@ -11,6 +11,15 @@ export class ObjectParts {
 
   /** The bytes from `start` to `end`: a view where they lie in one part, else a copy. */
   slice(start: number, end: number): Buffer<ArrayBuffer> {
+    const view = this.view(start, end);
+    if (view !== undefined) return view;
+    const copy = Buffer.allocUnsafe(end - start);
+    this.copyTo(copy, start);
+    return copy;
+  }
+
+  /** The bytes from `start` to `end` as they lie in one part; `undefined` if they do not. */
+  view(start: number, end: number): Buffer<ArrayBuffer> | undefined {
     let offset = 0;
     for (const part of this.#parts) {
       if (start >= offset && end <= offset + part.byteLength) {
@@ -18,9 +27,7 @@ export class ObjectParts {
       }
       offset += part.byteLength;
     }
-    const copy = Buffer.allocUnsafe(end - start);
-    this.copyTo(copy, start);
-    return copy;
+    return undefined;
   }
 
   /** Copies bytes from `start` on, as many as fit. */

@@ -41,6 +41,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { ConfigFields, ConfigValues } from "./adapter_config.ts";
 import type { AdapterError } from "./adapter_error.ts";
+import { payloadPieces, type TrailerFault } from "./object_trailer.ts";
 
 export { Bitmap } from "../keys/bitmap.ts";
 export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
@@ -65,7 +66,7 @@ export type {
 } from "./adapter_config.ts";
 export { AdapterError, ConfigError } from "./adapter_error.ts";
 export { evictionField, watermarksOf } from "./eviction_field.ts";
-export { keyInTail, MAX_TAIL_BYTES } from "./object_trailer.ts";
+export { keyInTail, MAX_TAIL_BYTES, type TrailerFault } from "./object_trailer.ts";
 export { type Place, UseOrder } from "./use_order.ts";
 
 /**
@@ -93,8 +94,18 @@ export interface LoadOptions extends CallOptions {
   /**
    * May be called with the index of an object whose parts are filled, before the call settles: then
    * it is verified while others are still on their way. The bit in the answer is what counts.
+   *
+   * With a `fault`, the object is there but not what was stored, as the adapter itself has found
+   * out: a miss that counts as damaged.
    */
-  readonly onLoaded?: (index: number) => void;
+  readonly onLoaded?: (index: number, fault?: TrailerFault) => void;
+  /**
+   * An object that is shorter than its parts fills the front of them, and is no miss. Only asked of
+   * adapters that promise `loadsShorter`.
+   *
+   * @default {false}
+   */
+  readonly allowShorter?: boolean;
 }
 
 /** Options of `lookupAndLock`. */
@@ -120,6 +131,8 @@ export interface StoreResult {
   readonly stored: Bitmap;
   /** Bytes written. */
   readonly bytes: number;
+  /** Bytes that each object takes; left out if that is its `byteLength`. */
+  readonly sizes?: readonly number[];
 }
 
 /** What `delete` did. */
@@ -136,6 +149,8 @@ export interface ListedObject {
   readonly key: ObjectKey;
   /** Its size. */
   readonly byteLength: number;
+  /** Bytes that `load` is to be asked for; left out if that is its size. */
+  readonly loadBytes?: number;
   /** When it was last stored or used, in milliseconds since 1970, where the adapter knows. */
   readonly usedAt?: number;
 }
@@ -163,6 +178,10 @@ export interface AdapterCapabilities {
   readonly unsealed?: boolean;
   /** It bounds itself: the cache removes nothing to make room. @default {false} */
   readonly evicts?: boolean;
+  /** `load` knows `allowShorter`: what takes less room than expected can be kept. @default {false} */
+  readonly loadsShorter?: boolean;
+  /** A listing does not tell how many bytes `load` is to be asked for. @default {false} */
+  readonly hidesLengths?: boolean;
   /** Largest object it takes; left out if there is no limit. */
   readonly maxObjectBytes?: number;
   /** Bytes that a batch should have to be moved at full speed; left out if it does not matter. */
@@ -294,6 +313,22 @@ export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffe
     offset += part.byteLength;
   }
   return bytes;
+}
+
+/** The first `byteLength` bytes of parts, where they lie. */
+export function frontOfParts(
+  parts: readonly Uint8Array<ArrayBuffer>[],
+  byteLength: number,
+): Uint8Array<ArrayBuffer>[] {
+  return payloadPieces(byteLength, parts);
+}
+
+/**
+ * Whether an object with `storedBytes` can be loaded into `roomBytes`; see
+ * {@linkcode LoadOptions.allowShorter}.
+ */
+export function fitsRoom(storedBytes: number, roomBytes: number, allowShorter = false): boolean {
+  return allowShorter ? storedBytes <= roomBytes : storedBytes === roomBytes;
 }
 
 /**

@@ -20,9 +20,12 @@ export function copyBits(value: unknown, length: number): Bitmap | undefined {
 /** The answer to a `store` of `length` objects, or `undefined` if it is none. */
 export function copyStoreResult(value: unknown, length: number): StoreResult | undefined {
   if (typeof value !== "object" || value === null) return undefined;
-  const { stored, bytes } = value as Partial<StoreResult>;
+  const { stored, bytes, sizes } = value as Partial<StoreResult>;
   const bits = copyBits(stored, length);
-  return bits === undefined || !isCount(bytes) ? undefined : { stored: bits, bytes };
+  if (bits === undefined || !isCount(bytes)) return undefined;
+  if (sizes === undefined) return { stored: bits, bytes };
+  const isComplete = Array.isArray(sizes) && sizes.length === length && sizes.every(isCount);
+  return isComplete ? { stored: bits, bytes, sizes: [...sizes] } : undefined;
 }
 
 /** The answer to a `delete` of `length` keys, or `undefined` if it is none. */

@@ -18,6 +18,8 @@ export interface StringField extends FieldBase<string> {
   readonly type: "string";
   /** The values allowed; left out if any text is. */
   readonly oneOf?: readonly string[];
+  /** Whether it must not be shown, in errors neither. @default {false} */
+  readonly secret?: boolean;
 }
 
 /** Which numbers a configuration key takes. */
@@ -109,15 +111,17 @@ export interface Configurable<Fields extends ConfigFields = ConfigFields> {
  *
  * @param module The declaration.
  * @param given The configuration, with or without `type`.
+ * @param name What it is about, for errors.
  * @throws {ConfigError} If a key is unknown, missing, of a wrong type or out of range.
  */
 export function parseAdapterConfig<Fields extends ConfigFields>(
   module: Configurable<Fields>,
   given: Readonly<Record<string, unknown>>,
+  name = `${module.type} adapter`,
 ): ConfigValues<Fields> {
   const fail: Fail = (key, expected, received) => {
     const help = adapterHelp(module);
-    throw new ConfigError({ adapter: `${module.type} adapter`, key, expected, received, help });
+    throw new ConfigError({ adapter: name, key, expected, received, help });
   };
   const { type: _, ...rest } = given;
   return parseFields(module.config, rest, "", fail) as ConfigValues<Fields>;
@@ -164,7 +168,8 @@ function parseFields(
       values[key] = parseFields(field.fields, value, `${name}.`, fail);
     } else {
       const expected = unmetExpectation(field, value);
-      if (expected !== undefined) fail(name, expected, value);
+      const isSecret = field.type === "string" && field.secret === true;
+      if (expected !== undefined) fail(name, expected, isSecret ? "something else" : value);
       values[key] = value;
     }
   }

@@ -10,6 +10,7 @@ import type {
   DeleteResult,
   L2Adapter,
   ListedObject,
+  StoreResult,
 } from "./adapter.ts";
 import {
   copyBits,
@@ -67,6 +68,9 @@ export interface GuardedObject extends SealedObject {
   readonly layout: ObjectLayout;
 }
 
+/** An object that an adapter holds. */
+export type StoredObject = Pick<AdapterObject, "key" | "byteLength">;
+
 /** Outcome of a call that borrows buffers. */
 export interface GuardedOutcome {
   /** One bit an object: whether it was stored, or loaded and verified. */
@@ -88,8 +92,8 @@ export interface GuardedDeletion extends DeleteResult {
 
 /** What wants to know what happens to the objects of an adapter. What it throws is logged. */
 export interface GuardListener {
-  /** Objects were stored; their buffers are the caller's. */
-  stored?(objects: readonly SealedObject[]): void;
+  /** Objects were stored, and take so many bytes. */
+  stored?(objects: readonly StoredObject[]): void;
   /** Objects were loaded and verified. */
   accessed?(keys: readonly ObjectKey[]): void;
   /** Objects were removed, which frees so many bytes. */
@@ -388,18 +392,18 @@ export class AdapterGuard {
         this.#judge("store", pass, end, !isUseless);
       },
     });
-    const tell = (stored: Bitmap): void => {
+    const tell = ({ stored, sizes }: StoreResult): void => {
       if (this.#listeners.size === 0 || stored.popcount() === 0) return;
-      const kept = stored.gather(objects);
+      const kept = stored.gather(sizes === undefined ? objects : objects.map(sizedAs(sizes)));
       this.#notify((listener) => listener.stored?.(kept));
     };
-    call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value.stored));
+    call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value));
     const stored = call.result?.value.stored ?? new Bitmap(objects.length);
     const count = stored.popcount();
     this.#counters.storedObjects += count;
     this.#counters.storedBytes += call.result?.value.bytes ?? 0;
     this.#counters.failedStores += objects.length - count;
-    tell(stored);
+    if (call.result !== undefined) tell(call.result.value);
     return { done: stored, ...settledOf(call) };
   }
 
@@ -634,10 +638,14 @@ export class AdapterGuard {
     }
     // `undefined` while nobody has looked.
     const faults = new Array<TrailerFault | null | undefined>(objects.length);
+    // Those that the adapter itself does not take for what was stored.
+    let refused: Set<number> | undefined;
     let isOver = false;
-    const onLoaded = (index: number): void => {
+    const onLoaded = (index: number, fault?: TrailerFault): void => {
       const object = objects[index];
-      if (!isOver && object !== undefined) faults[index] = verify(object);
+      if (isOver || object === undefined) return;
+      faults[index] = fault ?? verify(object);
+      if (fault !== undefined) (refused ??= new Set()).add(index);
     };
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.loadMs,
@@ -659,7 +667,8 @@ export class AdapterGuard {
     const verified = new Bitmap(objects.length);
     const damaged: ObjectKey[] = [];
     for (const [i, object] of objects.entries()) {
-      if (!call.result?.value.test(i)) continue;
+      if (call.result === undefined) break;
+      if (!call.result.value.test(i) && !refused?.has(i)) continue;
       const known = faults[i];
       const fault = known === undefined ? verify(object) : known;
       if (fault === null) {
@@ -837,6 +846,10 @@ export class AdapterGuard {
 
 function settledOf(call: CallOutcome<unknown>): { settled?: Promise<void> } {
   return call.late === undefined ? {} : { settled: call.late.then(() => {}) };
+}
+
+function sizedAs(sizes: readonly number[]): (object: SealedObject, i: number) => StoredObject {
+  return ({ key, byteLength }, i) => ({ key, byteLength: sizes[i] ?? byteLength });
 }
 
 function statusOf({ state, openCount, retryInMs }: CircuitBreaker): CircuitStatus {

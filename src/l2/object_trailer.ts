@@ -22,7 +22,9 @@ export type TrailerFault =
   | "length"
   | "key"
   | "layout"
-  | "payload-checksum";
+  | "payload-checksum"
+  /** What a transform made of it cannot be undone: a wrong key, or bytes that somebody changed. */
+  | "transform";
 
 /**
  * Bytes behind the payload of an object: a trailer, and before it the canonical key where the

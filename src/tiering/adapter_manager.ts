@@ -16,6 +16,7 @@ import type {
 import type { AdapterRegistry } from "../l2/adapter_registry.ts";
 import type { BreakerOptions } from "../l2/circuit_breaker.ts";
 import { openGuarded } from "../l2/open_guarded.ts";
+import { transformedModule } from "../l2/transforms/transformed_module.ts";
 import { withOpen } from "../l2/open_inner.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -31,6 +32,8 @@ const REMOVE_MS = 30_000;
 /** Longest delay that timers of JavaScript hosts know. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MODES = ["drain", "migrate", "drop"];
+/** Keys that are the cache's, unless an adapter declares them itself. */
+const CACHE_KEYS = ["eviction", "serde"];
 
 /** Configuration of one storage adapter: its type, and the keys that the type declares. */
 export interface L2Config {
@@ -38,6 +41,8 @@ export interface L2Config {
   readonly type: string;
   /** How the cache bounds it, unless the adapter does that itself; see docs/adapters.md. */
   readonly eviction?: unknown;
+  /** What is done to the bytes of objects on their way into it; see docs/transforms.md. */
+  readonly serde?: unknown;
   /** The keys of that adapter. */
   readonly [key: string]: unknown;
 }
@@ -283,6 +288,9 @@ export class AdapterManager {
     if (guard.capabilities.unsealed) {
       return `${instead} nothing in the objects of this ${guard.type} adapter says what they are`;
     }
+    if (guard.capabilities.hidesLengths) {
+      return `${instead} a listing does not tell how long compressed objects are`;
+    }
     if (!guard.canList) return `${instead} a ${guard.type} adapter cannot list its objects`;
     if (!guard.takesLookups) return `${instead} the adapter is being drained already`;
     if (this.#options.adapters.storing.some((other) => other !== guard)) return undefined;
@@ -332,13 +340,15 @@ export async function checkConfig(
     throw new ConfigError({ adapter: "l2", expected, received: config });
   }
   const module = await registry.resolve(config.type);
-  const { eviction, ...rest } = config;
-  const isOwn = eviction === undefined || "eviction" in module.config;
+  const isOwn = (key: string): boolean => key in module.config || !CACHE_KEYS.includes(key);
+  const own = Object.fromEntries(Object.entries(config).filter(([key]) => isOwn(key)));
+  const eviction = isOwn("eviction") ? undefined : config.eviction;
+  const serde = isOwn("serde") ? undefined : config.serde;
   return {
-    module,
+    module: serde === undefined ? module : transformedModule(module, serde),
     // The values have the types that this very module declares.
-    values: parseAdapterConfig(module, isOwn ? config : rest) as Record<string, never>,
-    eviction: isOwn ? undefined : parseEviction(config.type, eviction),
+    values: parseAdapterConfig(module, own) as Record<string, never>,
+    eviction: eviction === undefined ? undefined : parseEviction(config.type, eviction),
   };
 }
 

@@ -70,7 +70,8 @@ export async function migrate(options: MigrationOptions): Promise<MigrationRepor
   };
   let isComplete = true;
   const onIncomplete = (): void => void (isComplete = false);
-  for await (const object of from.list({ signal, onIncomplete })) {
+  for await (const { loadBytes, ...found } of from.list({ signal, onIncomplete })) {
+    const object = { ...found, byteLength: loadBytes ?? found.byteLength };
     if (bytes + object.byteLength > BATCH_BYTES || listed.length === BATCH_OBJECTS) await copy();
     listed.push(object);
     bytes += object.byteLength;

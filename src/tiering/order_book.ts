@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import { LruPolicy } from "../l1/lru.ts";
 import { SaltUsage } from "../l1/salt_usage.ts";
-import type { SealedObject } from "../l2/adapter_guard.ts";
+import type { StoredObject } from "../l2/adapter_guard.ts";
 
 /** An object in an adapter. */
 export interface TrackedObject {
@@ -58,7 +58,7 @@ export class OrderBook {
     }
   }
 
-  stored(objects: readonly SealedObject[]): void {
+  stored(objects: readonly StoredObject[]): void {
     for (const { key, byteLength } of objects) this.#put({ key, bytes: byteLength });
     this.#renew(objects.map(({ key }) => key));
   }

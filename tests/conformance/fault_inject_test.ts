@@ -14,7 +14,7 @@ runAdapterConformance({
   config: async () => {
     const directory = await tempDirectory();
     return {
-      config: { inner: { type: "fs", base_path: directory.path } },
+      config: { inner: { type: "fs", "base_path": directory.path } },
       [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
     };
   },

@@ -12,7 +12,7 @@ import {
   s3Object,
   storeBits,
 } from "../support/s3_adapter.ts";
-import { error, type Script, SECRETS, xml } from "../support/scripted_s3.ts";
+import { error, type Script, ScriptedS3, SECRETS, xml } from "../support/scripted_s3.ts";
 
 const SIZE = 20_000;
 const pieces = { "part_bytes": 6_000, "multipart_above_bytes": 0, "ranges_above_bytes": 0 };
@@ -122,11 +122,13 @@ Deno.test("an object of another length is a miss at once, whatever it is read wi
     }
     assertEquals(lab.errors, []);
     // Without a length in the headers, the body tells.
-    server.script = async (_, proceed) => {
-      const bytes = await (await proceed()).bytes();
-      return new Response(ReadableStream.from([bytes, new Uint8Array(1)]));
-    };
-    assertEquals(await loadBits(lab, [key], SIZE), "0");
+    for (const [start, more] of [[0, 1], [1, 0]] as const) {
+      server.script = async (_, proceed) => {
+        const bytes = await (await proceed()).bytes();
+        return new Response(ReadableStream.from([bytes.subarray(start), new Uint8Array(more)]));
+      };
+      assertEquals(await loadBits(lab, [key], SIZE), "0");
+    }
   }
 });
 
@@ -214,6 +216,16 @@ Deno.test("put_if_absent leaves what is there, if it has the right size", async 
     assertEquals(await storeBits(lab, [third], SIZE), "1");
     assertEquals(server.uploads.size, 0);
   }
+});
+
+Deno.test("nobody is told elsewhere what the server is told", async () => {
+  await using lab = await openS3Lab();
+  await using elsewhere = new ScriptedS3();
+  const location = `http://127.0.0.1:${elsewhere.port}/kv-bucket/a`;
+  lab.server.script = () => new Response(null, { status: 307, headers: { location } });
+  await assertRejects(() => storeBits(lab, [key], SIZE), AdapterError, "307");
+  await assertRejects(() => lookupBits(lab, [key]), AdapterError, "307");
+  assertEquals(elsewhere.log, []);
 });
 
 Deno.test("nothing that is secret is in errors or in the status", async () => {

@@ -10,7 +10,9 @@ import { seededRandom } from "../support/random.ts";
 import { say } from "./lab/program.ts";
 import type { Sample, SoakOptions, SoakReport } from "./lab/soak_options.ts";
 
-const SAMPLE_MS = 250;
+/** Samples of a run: their own memory must not look like a leak. */
+const SAMPLES = 1_000;
+const LEAST_SAMPLE_MS = 250;
 const KEYS = 400;
 const options = JSON.parse(Deno.args[0] ?? "") as SoakOptions;
 const { basePath, leaks = false } = options;
@@ -58,7 +60,7 @@ async function work(cache: TieredCache): Promise<void> {
   await match(cache, keys.slice(0, 1 + random.below(8)));
   await match(cache, some);
   if (!leaks) return;
-  leaked.push(await Deno.open("/dev/null"), new Uint8Array(2 ** 16).fill(counts.rounds));
+  leaked.push(await Deno.open("/dev/null"), new Uint8Array(2 ** 18).fill(counts.rounds));
 }
 
 /** Opens a cache, works with it for some time, and closes it. */
@@ -79,7 +81,7 @@ async function soak(seconds: number, samples: Sample[]): Promise<Partial<SoakRep
       const { deleted } = await adapter.delete?.([random.pick(keys)], { signal }) ?? {};
       counts.deleted += deleted?.popcount() ?? 0;
     }
-    if (now - sampledAt < SAMPLE_MS) continue;
+    if (now - sampledAt < Math.max(LEAST_SAMPLE_MS, 1000 * seconds / SAMPLES)) continue;
     sampledAt = now;
     const rssMib = Deno.memoryUsage().rss / 2 ** 20;
     samples.push({ minutes: (now - start) / 60_000, rssMib, openFiles: openFiles() });

@@ -3,6 +3,7 @@ import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { openFs, temporaryFilesIn, testObject } from "../support/fs_adapter.ts";
 import { testBytes, testKeys } from "../support/objects.ts";
 
+const ATTEMPTS = 500;
 const [basePath = ""] = Deno.args;
 const call = { signal: new AbortController().signal };
 const keys = testKeys(3);
@@ -25,8 +26,14 @@ async function load(keys: readonly ObjectKey[]): Promise<string> {
 }
 
 async function run(command: string, ...args: string[]): Promise<void> {
-  const { success } = await new Deno.Command(command, { args, stderr: "inherit" }).output();
-  if (!success) throw new Error(`${command} ${args.join(" ")} failed`);
+  const decoder = new TextDecoder();
+  for (let attempt = 0;; attempt++) {
+    const { success, stderr } = await new Deno.Command(command, { args }).output();
+    if (success) return;
+    const reason = decoder.decode(stderr);
+    // What is being written in the background keeps it busy for a moment.
+    if (attempt === ATTEMPTS || !reason.includes("busy")) throw new Error(reason);
+  }
 }
 
 const before = { stored: await store(keys), loaded: await load(keys) };

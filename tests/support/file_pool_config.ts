@@ -16,7 +16,7 @@ export function filePoolConfig(
 
 function sizeFor(promise: string): { slots: number; slotBytes: number } {
   if (promise.includes("several MiB")) return { slots: 4, slotBytes: 6 * 2 ** 20 };
-  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 200_100 };
-  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 4096 };
-  return { slots: 60, slotBytes: 72_000 };
+  if (/concurrent|aborted/.test(promise)) return { slots: 24, slotBytes: 204_800 };
+  if (/batch of 300|chain/.test(promise)) return { slots: 320, slotBytes: 8192 };
+  return { slots: 60, slotBytes: 73_728 };
 }

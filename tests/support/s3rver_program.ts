@@ -10,4 +10,4 @@ const server = new S3rver({
   configureBuckets: buckets.map((name) => ({ name, configs: [] })),
 });
 const { port } = await server.run();
-console.log(port);
+await Deno.stdout.write(new TextEncoder().encode(String(port)));

@@ -55,9 +55,10 @@ export class ScriptedS3 implements AsyncDisposable {
   readonly #closing = new AbortController();
   #uploadCount = 0;
 
-  /** Listens on a free port of the loopback address. */
-  constructor() {
+  /** Listens on a free port of the loopback address, with TLS if there is a certificate. */
+  constructor(tls: Partial<Deno.TlsCertifiedKeyPem> = {}) {
     this.#server = Deno.serve({
+      ...tls,
       hostname: "127.0.0.1",
       port: 0,
       signal: this.#closing.signal,

@@ -1,8 +1,16 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ObjectKey } from "../../keys/object_key.ts";
 import type { ListedObject } from "../../l2/adapter.ts";
-import { sample, sampleBytes, sampleKey, samples } from "./samples.ts";
-import { bits, call, type Subject, type SubjectCase } from "./subject.ts";
+import {
+  areGuardsIntact,
+  bytesOf,
+  roomFor,
+  sample,
+  sampleBytes,
+  sampleKey,
+  samples,
+} from "./samples.ts";
+import { areEqual, bits, call, type Subject, type SubjectCase } from "./subject.ts";
 
 async function listed(subject: Subject, model?: string): Promise<Map<string, number>> {
   const options = model === undefined ? call() : { ...call(), model };
@@ -72,6 +80,27 @@ export const optionalCases: readonly SubjectCase[] = [
       subject.adapter.unlock?.([given.key]);
       assertEquals(await deleted(subject, [given.key]), isDeleted ? "0" : "1");
       assertEquals(await subject.load(given), null);
+    },
+  },
+  {
+    name: "fills the front of larger parts where that is promised and asked for",
+    async check(subject) {
+      const { adapter } = subject;
+      if (!adapter.capabilities.loadsShorter) return;
+      const given = [sample(0, 1000), sample(1, 70_000), sample(2, 4096)];
+      await subject.store(given);
+      const rooms = given.map(({ key }, n) => roomFor(key, n === 1 ? 70_000 : 72_000));
+      const missing = roomFor(sampleKey(3), 1000);
+      const tooSmall = roomFor(sampleKey(1), 69_999);
+      const options = { ...call(), allowShorter: true };
+      const loaded = await adapter.load([...rooms, missing, tooSmall], options);
+      assertEquals(bits(loaded), "11100");
+      for (const [n, { bytes }] of given.entries()) {
+        const room = rooms[n];
+        assert(room !== undefined && areGuardsIntact(room));
+        assert(areEqual(bytesOf(room).subarray(0, bytes.byteLength), bytes), `object ${n}`);
+      }
+      assertEquals(bits(await adapter.load(rooms, call())), "010", "unless it is asked for");
     },
   },
   {

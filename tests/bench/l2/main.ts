@@ -10,12 +10,13 @@ import {
   type L2Config,
 } from "../../../src/tiering/adapter_manager.ts";
 import { openAdapterRegistry } from "../../../src/tiered_cache.ts";
+import { groups } from "./groups.ts";
 import { KvtierTarget } from "./kvtier_target.ts";
 import { measure } from "./measure.ts";
 import { type BenchOptions, parseOptions, USAGE, UsageError } from "./options.ts";
-import { header, size, table } from "./report.ts";
+import { header, size, tables } from "./report.ts";
 import type { Row } from "./row.ts";
-import { CHAIN_SHAPE, type Shape } from "./shape.ts";
+import { CHAIN_SHAPE, limited, type Shape } from "./shape.ts";
 import { describeConfig, openTargets, temporaryDirectory } from "./open_targets.ts";
 import { summarise } from "./summary.ts";
 import type { BenchTarget } from "./target.ts";
@@ -80,7 +81,21 @@ async function run(
     await add(CHAIN_SHAPE, ours, { maxHitRate: 1, operations: ["lookup"] });
   }
   for (const shape of options.shapes) await add(shape, targets);
-  const text = format === "json" ? JSON.stringify({ rows }) : table(rows);
+  for (const group of options.adapter === undefined ? groups : []) {
+    const named = [`kvtier-${group.type}`, `limit-${group.type}`];
+    if (!options.targets.some((name) => named.includes(name))) continue;
+    const obstacle = await group.obstacle?.();
+    if (obstacle !== undefined) {
+      complain(`${group.type} is left out: ${obstacle}`);
+      continue;
+    }
+    await using undoGroup = new AsyncDisposableStack();
+    const { config, limits } = await group.open(undoGroup);
+    const all = [undoGroup.use(await KvtierTarget.open(await checked(config))), ...limits];
+    const chosen = all.filter(({ name }) => options.targets.includes(name));
+    for (const shape of options.shapes) await add(limited(shape, group.maxRoundBytes), chosen);
+  }
+  const text = format === "json" ? JSON.stringify({ rows }) : tables(rows);
   if (output === undefined) print(text);
   else await Deno.writeTextFile(output, `${format === "json" ? "" : `${head}\n\n`}${text}\n`);
   if (failures.length === 0) return 0;

@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { groups } from "./groups.ts";
 import { type Operation, OPERATIONS } from "./row.ts";
 import { oneSize, type Shape, sweep } from "./shape.ts";
 
@@ -41,8 +42,10 @@ Usage: deno task bench:l2 [options]
 
   --l2-adapter JSON            the adapter, as in the cache's l2 option; if repeated, the first
                                counts (default: fs in a new directory)
-  --targets LIST               of kvtier-TYPE, limit, cacache, unstorage (default: these),
-                               limit-aligned (the limit with the cache's buffers for loads)
+  --targets LIST               of kvtier-TYPE, limit, cacache, unstorage, and without
+                               --l2-adapter kvtier-TYPE and limit-TYPE of dram, connector, resp
+                               and s3 (default: these), limit-aligned (the limit with the cache's
+                               buffers for loads)
   --num-keys N                 keys a call (default: 32)
   --in-flight N                calls in flight together (default: 1)
   --data-size-kb N             size of an object in KiB; left out, 64 KiB to 16 MiB, and unless
@@ -114,7 +117,7 @@ export function parseOptions(args: string[]): BenchOptions | "help" {
     maxHitRate: share("lookup-max-hit-rate", given["lookup-max-hit-rate"]) ?? 0,
     isVerified,
     operations: only === undefined ? OPERATIONS : [only],
-    targets: parseTargets(given.targets, adapter?.type ?? "fs"),
+    targets: parseTargets(given.targets, adapter?.type),
     isQuiet: given.quiet ?? false,
     format,
     ...(output === undefined ? {} : { output }),
@@ -146,8 +149,12 @@ function isAdapter(value: unknown): value is NonNullable<BenchOptions["adapter"]
     typeof value.type === "string";
 }
 
-function parseTargets(text: string | undefined, type: string): readonly string[] {
-  const usual = [`kvtier-${type}`, "limit", "cacache", "unstorage"];
+function parseTargets(text: string | undefined, type: string | undefined): readonly string[] {
+  const ofGroups = groups.flatMap((group) => [`kvtier-${group.type}`, `limit-${group.type}`]);
+  const usual = [
+    ...[`kvtier-${type ?? "fs"}`, "limit", "cacache", "unstorage"],
+    ...type === undefined ? ofGroups : [],
+  ];
   const known = [...usual, "limit-aligned"];
   const named = text?.split(",").map((name) => oneOf("targets", name.trim(), known));
   return named === undefined ? usual : known.filter((name) => named.includes(name));

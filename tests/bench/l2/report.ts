@@ -20,11 +20,20 @@ export function header(options: BenchOptions, adapter: string): string {
   return lines.map(([name = "", text]) => `${name.padEnd(13)} ${text}`).join("\n");
 }
 
-/** The results as a table: GB/s for stores and loads, microseconds a key for lookups; medians. */
-export function table(rows: readonly Row[]): string {
+/** The results as tables: GB/s for stores and loads, microseconds a key for lookups; medians. */
+export function tables(rows: readonly Row[]): string {
+  const own = new Set(rows.map(({ target }) => /^limit-(?!aligned)(.*)/.exec(target)?.[1]));
+  const groups = Map.groupBy(rows, ({ target }) => {
+    const [, type = ""] = /^(?:kvtier|limit)-(.*)/.exec(target) ?? [];
+    return own.has(type) ? type : "";
+  });
+  return [...groups.values()].map(table).join("\n\n");
+}
+
+function table(rows: readonly Row[]): string {
   const targets = [...new Set(rows.map(({ target }) => target))];
   const ours = targets.find((target) => target.startsWith("kvtier-"));
-  const hasShare = ours !== undefined && targets.includes("limit");
+  const hasShare = ours !== undefined && targets.some(isLimit);
   const names = targets.flatMap((name) => name === ours && hasShare ? [name, "of limit"] : [name]);
   const head = ["operation", "data/key", "keys", "unit", ...names];
   const lines = OPERATIONS.flatMap((op) => {
@@ -67,7 +76,13 @@ function list(shapes: readonly Shape[], textOf: (shape: Shape) => string): strin
 function cell(row: Row | undefined): string {
   if (row === undefined) return "";
   const value = row.gbps === undefined ? row.usPerKey.toFixed(1) : row.gbps.toFixed(2);
-  return row.target === "limit" ? `${value} ×${row.concurrency}` : value;
+  return isLimit(row.target) && row.concurrency !== undefined
+    ? `${value} ×${row.concurrency}`
+    : value;
+}
+
+function isLimit(target: string): boolean {
+  return target.startsWith("limit") && target !== "limit-aligned";
 }
 
 function percent(share: number | undefined): string {

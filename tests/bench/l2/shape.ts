@@ -21,11 +21,21 @@ const MAX_ROUND_BYTES = NUM_KEYS * IN_FLIGHT * 2.25 * MIB;
 /** What is measured unless a size is given; left out, the numbers are those of `sweep` itself. */
 export function sweep(numKeys?: number, inFlight?: number): Shape[] {
   return SIZES.map((objectBytes): Shape => {
-    const most = Math.max(1, Math.floor(MAX_ROUND_BYTES / IN_FLIGHT / objectBytes));
+    const most = mostKeys(objectBytes, MAX_ROUND_BYTES, IN_FLIGHT);
     return numKeys === undefined && inFlight === undefined
       ? { objectBytes, numKeys: Math.min(NUM_KEYS, most), inFlight: IN_FLIGHT }
       : { objectBytes, numKeys: numKeys ?? NUM_KEYS, inFlight: inFlight ?? 1 };
   });
+}
+
+/** The same with fewer keys, where they would be more bytes a round. */
+export function limited({ objectBytes, numKeys, inFlight }: Shape, maxRoundBytes: number): Shape {
+  const most = mostKeys(objectBytes, maxRoundBytes, inFlight);
+  return { objectBytes, numKeys: Math.min(numKeys, most), inFlight };
+}
+
+function mostKeys(objectBytes: number, roundBytes: number, inFlight: number): number {
+  return Math.max(1, Math.floor(roundBytes / inFlight / objectBytes));
 }
 
 /** Objects of one size. */

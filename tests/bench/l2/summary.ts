@@ -13,8 +13,11 @@ export function summarise(samples: readonly Samples[], shape: Shape): Row[] {
   }
   const rows = [...best.values()].map((one) => rowOf(one, shape));
   return rows.map((row): Row => {
-    const limit = rows.find(({ target, op }) => target === "limit" && op === row.op);
-    const isCompared = limit !== undefined && limit !== row && row.op !== "lookup";
+    const limitCalled = (name: string): Row | undefined =>
+      rows.find(({ target, op }) => target === name && op === row.op);
+    const limit = limitCalled(`limit-${row.target.replace("kvtier-", "")}`) ?? limitCalled("limit");
+    const isLimit = /^limit(?!-aligned)/.test(row.target);
+    const isCompared = limit !== undefined && !isLimit && row.op !== "lookup";
     return isCompared ? { ...row, ofLimit: limit.medianMs / row.medianMs } : row;
   });
 }

@@ -18,7 +18,10 @@ Deno.test("bench l2 options: without any, the sweep over sizes with all targets"
     maxHitRate: 0,
     isVerified: false,
     operations: ["store", "lookup", "load"],
-    targets: ["kvtier-fs", "limit", "cacache", "unstorage"],
+    targets: [
+      ...["kvtier-fs", "limit", "cacache", "unstorage"],
+      ...["dram", "connector", "resp", "s3"].flatMap((type) => [`kvtier-${type}`, `limit-${type}`]),
+    ],
     isQuiet: false,
     format: "text",
   });

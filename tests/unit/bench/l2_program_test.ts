@@ -2,6 +2,7 @@ import { assert, assertEquals, assertGreater, assertStringIncludes } from "@std/
 import { join } from "@std/path";
 import type { Row } from "../../bench/l2/row.ts";
 import { childCommand } from "../../support/child.ts";
+import { redisTest } from "../../support/redis_server.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const program = new URL("../../bench/l2/main.ts", import.meta.url);
@@ -25,7 +26,9 @@ function rowsOf(text: string): Row[] {
 }
 
 Deno.test("bench l2 program: one JSON object with a row for each target and operation", async () => {
-  const { code, out, err } = await bench(...tiny, "--in-flight", "3", "--json", "--no-skip-verify");
+  const files = ["--targets", "kvtier-fs,limit,cacache,unstorage"];
+  const options = [...tiny, ...files, "--in-flight", "3", "--json", "--no-skip-verify"];
+  const { code, out, err } = await bench(...options);
   assertEquals([code, err], [0, ""]);
   const rows = rowsOf(out);
   const ofSize = rows.filter(({ objectBytes, keys }) => objectBytes === 4096 && keys === 6);
@@ -57,6 +60,29 @@ Deno.test("bench l2 program: one JSON object with a row for each target and oper
     assertEquals("ofLimit" in row, isMoving && row.target !== "limit");
     assertEquals("concurrency" in row, !row.target.startsWith("kvtier-"));
     if (row.keys === 6) assertEquals(row.success, { done: isMoving ? 6 : 0, of: 6 });
+  }
+});
+
+redisTest("bench l2 program: each adapter beside the plain use of its client", async () => {
+  const types = ["dram", "connector", "resp", "s3"];
+  const targets = types.flatMap((type) => [`kvtier-${type}`, `limit-${type}`]);
+  const { code, out, err } = await bench(
+    ...[...tiny, "--targets", targets.join(","), "--json", "--no-skip-verify"],
+    ...["--lookup-max-hit-rate", "1"],
+  );
+  assertEquals([code, err], [0, ""]);
+  const rows = rowsOf(out);
+  for (const target of targets) {
+    const own = rows.filter((row) => row.target === target);
+    const hasChain = target.startsWith("kvtier-");
+    assertEquals(
+      own.map(({ op, how = "" }) => `${op} ${how}`.trim()),
+      ["store", ...hasChain ? ["lookup chain"] : [], "lookup each", "load"],
+    );
+    for (const { op, success, ofLimit } of own) {
+      assertEquals(success, { done: 2, of: 2 });
+      assertEquals(ofLimit !== undefined, hasChain && op !== "lookup");
+    }
   }
 });
 

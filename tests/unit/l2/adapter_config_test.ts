@@ -122,6 +122,26 @@ Deno.test("a value that JSON cannot express is shown anyhow", () => {
   }
 });
 
+Deno.test("a secret is not shown when it is refused", () => {
+  const module = {
+    type: "safe",
+    summary: "Made by a test.",
+    config: {
+      code: {
+        type: "string",
+        secret: true,
+        help: "It opens it.",
+        check: () => "another one",
+      },
+    },
+  } as const;
+  for (const code of [1234, "1234", ["1234"]]) {
+    const error = assertThrows(() => parseAdapterConfig(module, { code }), ConfigError);
+    assertEquals([error.key, JSON.stringify(error).includes("1234")], ["code", false]);
+    assertEquals(error.message.includes("1234"), false);
+  }
+});
+
 Deno.test("a default must keep its own rules", () => {
   const config = { n: { type: "number", maximum: 1, default: 2, help: "N." } } as const;
   const broken = { type: "broken", summary: "S.", config };

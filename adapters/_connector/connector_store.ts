@@ -1,0 +1,341 @@
+import {
+  AdapterError,
+  type AdapterObject,
+  type AdapterUsage,
+  Bitmap,
+  type CallOptions,
+  type Clock,
+  type DeleteResult,
+  type L2Adapter,
+  type ListedObject,
+  type ListOptions,
+  type LoadOptions,
+  type LookupOptions,
+  type ObjectKey,
+  type StoreResult,
+} from "../../src/l2/adapter.ts";
+import { Capacity, type FoundObject } from "../_shared/capacity.ts";
+import { Failures } from "../_shared/failures.ts";
+import { FlightLimit } from "../_shared/flight_limit.ts";
+import { KeyLocks } from "../_shared/key_locks.ts";
+import type { ObjectBook } from "../_shared/object_book.ts";
+import type { Backend } from "./backend.ts";
+import { type ObjectNames, partsBegunAt } from "./object_names.ts";
+import type { ObjectFacts, ObjectValues } from "./object_values.ts";
+
+/** Values that a batch of a connector with methods for many keys has at the most. */
+const MOST_IN_BATCH = 64;
+/** Keys that are asked for at a time. */
+const MOST_ASKED = 512;
+/** Objects removed at a time to make room. */
+const REMOVAL_BATCH = 64;
+/** What others did is looked up again after so long, in milliseconds. */
+const RECOUNT_MS = 600_000;
+/** Parts that no object needs are those of a store that was cut, if they are older than this. */
+const ABANDONED_MS = 3_600_000;
+
+/** How a {@linkcode ConnectorStore} is set up. */
+export interface ConnectorStoreOptions {
+  /** The connector. */
+  readonly backend: Backend;
+  /** Objects in it. */
+  readonly values: ObjectValues;
+  /** How they are called. */
+  readonly names: ObjectNames;
+  /** Most calls in flight, for stores and for everything else. */
+  readonly concurrency: number;
+  /** Most bytes that they move. */
+  readonly maxBytesInFlight: number;
+  /** What it is kept within; left out, what is behind the connector bounds itself. */
+  readonly bounds?: {
+    readonly capacityBytes: number;
+    readonly watermark: { readonly high: number; readonly low: number } | undefined;
+  };
+  /** What there is to know that does not change. */
+  readonly description: Readonly<Record<string, unknown>>;
+  /** Source of time. */
+  readonly clock: Clock;
+  /** Told about failures that cost a key. */
+  readonly onError: (error: AdapterError) => void;
+}
+
+interface Batch {
+  readonly objects: AdapterObject[];
+  readonly indices: number[];
+  byteLength: number;
+}
+
+/** Objects in whatever a connector leads to. */
+export class ConnectorStore implements L2Adapter {
+  /** Nobody knows what is behind a connector. */
+  readonly capabilities: L2Adapter["capabilities"];
+  /** Removes objects; left out if the connector cannot. */
+  readonly delete?: NonNullable<L2Adapter["delete"]>;
+  /** Enumerates them; left out if the connector cannot. */
+  readonly list?: NonNullable<L2Adapter["list"]>;
+  /** What is counted. */
+  readonly usage?: NonNullable<L2Adapter["usage"]>;
+  readonly #options: ConnectorStoreOptions;
+  readonly #writeLimit: FlightLimit;
+  readonly #readLimit: FlightLimit;
+  readonly #locks = new KeyLocks();
+  readonly #capacity: Capacity | undefined;
+
+  /** Asks nothing yet. */
+  constructor(options: ConnectorStoreOptions) {
+    const { backend, bounds, concurrency: operations, maxBytesInFlight: bytes } = options;
+    this.#options = options;
+    this.#writeLimit = new FlightLimit({ operations, bytes });
+    this.#readLimit = new FlightLimit({ operations, bytes });
+    this.#capacity = bounds && new Capacity({
+      ...bounds,
+      adapter: "connector",
+      removalBatch: REMOVAL_BATCH,
+      recountMs: RECOUNT_MS,
+      scan: (book, signal) => this.#scan(book, signal),
+      remove: (keys, signal) => this.#remove(keys, { signal }),
+      isLocked: (key) => this.#locks.has(key),
+      clock: options.clock,
+      onError: options.onError,
+    });
+    this.capabilities = {
+      evicts: bounds !== undefined,
+      loadsShorter: true,
+      preferredBytesInFlight: bytes,
+    };
+    if (backend.delete !== undefined) this.delete = (keys, call) => this.#remove(keys, call);
+    if (backend.list !== undefined) this.list = (call) => this.#list(call);
+    const capacity = this.#capacity;
+    if (capacity !== undefined) this.usage = (call) => usageOf(capacity, call);
+  }
+
+  /** Begins to count what is there, where that bounds it. */
+  start(): void {
+    this.#capacity?.tend();
+  }
+
+  /** Puts objects; each is visible as a whole, or not at all. */
+  async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
+    const stored = new Bitmap(objects.length);
+    let bytes = 0;
+    if (signal.aborted || objects.length === 0) return { stored, bytes };
+    const failures = new Failures("connector", "store");
+    const hasRoom = await this.#capacity?.reserve(objects, signal);
+    const settled = new Set<number>();
+    const settle = (index: number, isThere: boolean): void => {
+      settled.add(index);
+      const object = objects[index];
+      if (object !== undefined && hasRoom?.[index]) this.#capacity?.settle(object, isThere);
+    };
+    const batches = this.#batches(objects, hasRoom, this.#options.backend.setMany !== undefined);
+    await this.#writeLimit.forEach(batches, bytesOf, signal, async (batch) => {
+      const outcomes = await this.#options.values.writeAll(batch.objects, signal);
+      for (const [i, { key, byteLength }] of batch.objects.entries()) {
+        const index = batch.indices[i] ?? 0;
+        const failure = outcomes[i];
+        // What failed may be there: counted too much is put right by the next count.
+        settle(index, true);
+        if (failure === undefined) {
+          stored.set(index);
+          bytes += byteLength;
+        } else if (!signal.aborted) failures.add(key, failure);
+      }
+    });
+    for (const index of objects.keys()) if (!settled.has(index)) settle(index, false);
+    this.#capacity?.book.touch(stored.gather(objects).map(({ key }) => key));
+    this.#capacity?.tend();
+    this.#report(failures, objects.length);
+    return { stored, bytes };
+  }
+
+  /** Asks for many keys at a time; of a chain until one is missing. */
+  async lookupAndLock(
+    keys: readonly ObjectKey[],
+    { prefix, signal }: LookupOptions,
+  ): Promise<Bitmap> {
+    const found = new Bitmap(keys.length);
+    const most = this.#options.backend.hasMany === undefined
+      ? this.#options.concurrency
+      : MOST_ASKED;
+    for (let start = 0; start < keys.length && !signal.aborted; start += most) {
+      const some = keys.slice(start, start + most);
+      let present: readonly boolean[];
+      try {
+        present = await this.#options.values.hasAll(some, signal);
+      } catch (cause) {
+        if (signal.aborted) break;
+        throw new AdapterError({ adapter: "connector", operation: "lookup", cause });
+      }
+      const count = prefix && present.includes(false) ? present.indexOf(false) : present.length;
+      for (let i = 0; i < count; i++) if (present[i]) found.set(start + i);
+      if (count < some.length) break;
+    }
+    if (signal.aborted) return new Bitmap(keys.length);
+    const there = found.gather(keys);
+    this.#locks.add(there);
+    this.#capacity?.book.touch(there);
+    return found;
+  }
+
+  /** Lets objects be evicted again. */
+  unlock(keys: readonly ObjectKey[]): void {
+    this.#locks.remove(keys);
+  }
+
+  /** Reads objects into their parts. */
+  async load(
+    objects: readonly AdapterObject[],
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
+  ): Promise<Bitmap> {
+    const loaded = new Bitmap(objects.length);
+    const failures = new Failures("connector", "load");
+    const batches = this.#batches(
+      objects,
+      undefined,
+      this.#options.backend.getMany !== undefined,
+    );
+    await this.#readLimit.forEach(batches, bytesOf, signal, async (batch) => {
+      const outcomes = await this.#options.values.readAll(batch.objects, allowShorter, signal);
+      for (const [i, { key }] of batch.objects.entries()) {
+        const index = batch.indices[i] ?? 0;
+        const outcome = outcomes[i];
+        if (outcome === true) {
+          loaded.set(index);
+          onLoaded?.(index);
+        } else if (outcome === false) {
+          this.#capacity?.book.remove(key);
+        } else if (!signal.aborted) failures.add(key, outcome);
+      }
+    });
+    this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
+    this.#report(failures, objects.length);
+    return loaded;
+  }
+
+  /** What is behind it, how objects are moved, and who evicts. */
+  reportStatus(): Readonly<Record<string, unknown>> {
+    const capacity = this.#capacity;
+    return {
+      ...this.#options.description,
+      lockedObjects: this.#locks.size,
+      ...(capacity === undefined ? {} : {
+        usedBytes: capacity.book.usedBytes,
+        capacityBytes: capacity.capacityBytes,
+        objectCount: capacity.book.size,
+        evictedObjects: capacity.evictedObjects,
+        isCounted: capacity.isCounted,
+      }),
+    };
+  }
+
+  /** Lets go of the connector. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#capacity?.[Symbol.asyncDispose]();
+    await this.#options.backend.close?.();
+  }
+
+  /** Removes objects that are not locked. */
+  async #remove(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
+    const { values } = this.#options;
+    const failures = new Failures("connector", "delete");
+    const deleted = new Bitmap(keys.length);
+    let bytes = 0;
+    const seen = new Set<string>();
+    await this.#readLimit.forEach(keys, () => 0, signal, async (key, index) => {
+      if (this.#locks.has(key) || seen.has(key.id)) return;
+      seen.add(key.id);
+      try {
+        const facts = await values.factsOf(key, signal);
+        if (facts !== undefined && !this.#locks.has(key) && await values.remove(facts, signal)) {
+          deleted.set(index);
+          bytes += facts.byteLength;
+        }
+        this.#capacity?.book.remove(key);
+      } catch (cause) {
+        if (!signal.aborted) failures.add(key, cause);
+      }
+    });
+    this.#report(failures, keys.length);
+    return { deleted, bytes };
+  }
+
+  async *#list({ model, signal }: ListOptions): AsyncGenerator<ListedObject, void> {
+    for await (const { key, byteLength } of this.#facts(signal)) {
+      if (model === undefined || key.model === model) yield { key, byteLength };
+    }
+  }
+
+  /** What is there; what cut stores left is removed. */
+  async *#scan(_: ObjectBook, signal: AbortSignal): AsyncGenerator<FoundObject, void> {
+    const abandoned = new Map<string, number>();
+    const needed = new Set<string>();
+    const onPart = (id: string, index: number): void => {
+      if (partsBegunAt(id) + ABANDONED_MS < Date.now()) {
+        abandoned.set(id, Math.max(abandoned.get(id) ?? 0, index + 1));
+      }
+    };
+    for await (const { key, byteLength, parts } of this.#facts(signal, onPart)) {
+      if (parts !== undefined) needed.add(parts.id);
+      yield { key, byteLength, usedAt: undefined };
+    }
+    for (const [id, count] of abandoned) {
+      if (needed.has(id) || signal.aborted) continue;
+      await this.#options.values.removeParts({ id, count, partBytes: 1 }, signal);
+    }
+  }
+
+  async *#facts(
+    signal: AbortSignal,
+    onPart?: (id: string, index: number) => void,
+  ): AsyncGenerator<ObjectFacts, void> {
+    const { backend, names, values } = this.#options;
+    for await (const name of backend.list?.(names.prefix, signal) ?? []) {
+      if (signal.aborted) return;
+      const named = names.parse(name);
+      if (named?.type === "part") onPart?.(named.id, named.index);
+      if (named?.type !== "object") continue;
+      const facts = await values.factsUnder(name, named.key, signal);
+      if (facts !== undefined && names.of(facts.key) === name) yield facts;
+    }
+  }
+
+  /** Objects that are moved by one call. */
+  #batches(
+    objects: readonly AdapterObject[],
+    chosen: readonly boolean[] | undefined,
+    areTogether: boolean,
+  ): Batch[] {
+    const most = areTogether ? MOST_IN_BATCH : 1;
+    const batches: Batch[] = [];
+    let last: Batch | undefined;
+    for (const [index, object] of objects.entries()) {
+      if (chosen?.[index] === false) continue;
+      const { byteLength } = object;
+      const isFull = last === undefined || last.objects.length >= most ||
+        last.byteLength + byteLength > this.#options.maxBytesInFlight / 2;
+      if (isFull) batches.push(last = { objects: [], indices: [], byteLength: 0 });
+      last?.objects.push(object);
+      last?.indices.push(index);
+      if (last !== undefined) last.byteLength += byteLength;
+    }
+    return batches;
+  }
+
+  /** Reports what failed; throws if that is everything. */
+  #report(failures: Failures, count: number): void {
+    const errors = failures.errors();
+    const [first] = errors;
+    if (first !== undefined && failures.isAll(count)) throw first;
+    for (const error of errors) this.#options.onError(error);
+  }
+}
+
+async function usageOf(capacity: Capacity, { signal }: CallOptions): Promise<AdapterUsage> {
+  await capacity.counted(signal);
+  const { book, capacityBytes } = capacity;
+  return { usedBytes: book.usedBytes, objectCount: book.size, capacityBytes };
+}
+
+function bytesOf({ byteLength }: Batch): number {
+  return byteLength;
+}

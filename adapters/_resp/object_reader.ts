@@ -1,0 +1,100 @@
+import { Buffer } from "node:buffer";
+import { type AdapterObject, fitsRoom } from "../../src/l2/adapter.ts";
+import { ObjectParts } from "../_shared/object_parts.ts";
+import type { Connection } from "./connection.ts";
+import { decodeHead, HEAD_BYTES, MAX_CHUNKS, type ObjectHead } from "./object_head.ts";
+import type { ObjectNames } from "./object_names.ts";
+import { ReplyError } from "./resp_error.ts";
+import { REMOVE } from "./scripts.ts";
+
+/** What reading an object came to. */
+export type ReadOutcome = "filled" | "absent" | "different";
+
+/** Reads objects into the parts that wait for them. */
+export class ObjectReader {
+  readonly #names: ObjectNames;
+
+  /** Reads objects that are called by `names`. */
+  constructor(names: ObjectNames) {
+    this.#names = names;
+  }
+
+  /**
+   * Reads one object; after `signal` aborts nothing is written into its parts any more. One with a
+   * chunk that is gone is removed.
+   *
+   * @throws {ReplyError} If the server refuses.
+   * @throws {ConnectionError} If it does not answer.
+   */
+  async read(
+    connection: Connection,
+    object: AdapterObject,
+    allowShorter: boolean,
+    signal: AbortSignal,
+  ): Promise<ReadOutcome> {
+    const head = this.#names.headOf(object.key);
+    const parts = new ObjectParts(object.parts);
+    let incomplete: string | undefined;
+    for (;;) {
+      const value = await get(connection, head, signal);
+      if (value === undefined) return "absent";
+      const fields = decodeHead(value);
+      if (fields === undefined || !isWhole(fields, value)) return "different";
+      if (!fitsRoom(fields.byteLength, object.byteLength, allowShorter)) return "different";
+      if (fields.generation === incomplete) {
+        await connection.send(head, ["EVAL", REMOVE, "1", head, incomplete], signal);
+        return "absent";
+      }
+      if (await this.#readChunks(connection, head, fields, parts, signal)) {
+        if (signal.aborted) return "absent";
+        const start = fields.chunkCount * fields.chunkBytes;
+        parts.fill(value.subarray(HEAD_BYTES + fields.keyLength), start);
+        return "filled";
+      }
+      if (signal.aborted) return "absent";
+      // Another store may have replaced it meanwhile: that shows when its head is read again.
+      incomplete = fields.generation;
+    }
+  }
+
+  /** Fills what is in chunks; resolves to whether all of them were there. */
+  async #readChunks(
+    connection: Connection,
+    head: string,
+    { chunkCount, chunkBytes, generation }: ObjectHead,
+    parts: ObjectParts,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const stem = this.#names.stemOf(head, generation);
+    const reads = Array.from({ length: chunkCount }, async (_, i) => {
+      const chunk = await get(connection, `${stem}${i}`, signal);
+      if (chunk?.byteLength !== chunkBytes) return false;
+      if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
+      return true;
+    });
+    return (await Promise.all(reads)).every((isThere) => isThere);
+  }
+}
+
+/** The value under a name; `undefined` if there is none, or no string. */
+async function get(
+  connection: Connection,
+  name: string,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
+  try {
+    const value = await connection.send(name, ["GET", name], signal);
+    return Buffer.isBuffer(value) ? value : undefined;
+  } catch (error) {
+    if (error instanceof ReplyError && error.code === "WRONGTYPE") return undefined;
+    throw error;
+  }
+}
+
+/** Whether a value has all bytes that its head names. */
+function isWhole(head: ObjectHead, value: Buffer): boolean {
+  const { byteLength, chunkCount, chunkBytes, keyLength } = head;
+  if (chunkCount > MAX_CHUNKS) return false;
+  const rest = byteLength - chunkCount * chunkBytes;
+  return value.byteLength === HEAD_BYTES + keyLength + rest;
+}

@@ -1,0 +1,120 @@
+import type { Buffer } from "node:buffer";
+import { type AdapterObject, type RandomSource, systemRandom } from "../../src/l2/adapter.ts";
+import { ObjectParts } from "../_shared/object_parts.ts";
+import type { Connection } from "./connection.ts";
+import { carriedKeyOf, encodeHead } from "./object_head.ts";
+import type { ObjectNames } from "./object_names.ts";
+import { ReplyError } from "./resp_error.ts";
+import { PUBLISH, RETIRE_CHUNKS } from "./scripts.ts";
+
+/** Chunks that nobody has published after so long expire, in milliseconds. */
+const UNPUBLISHED_MS = 120_000;
+/** How much longer than its head an object's chunks live, in milliseconds. */
+const CHUNK_GRACE_MS = 60_000;
+
+/** How an {@linkcode ObjectWriter} is set up. */
+export interface ObjectWriterOptions {
+  /** How objects are called. */
+  readonly names: ObjectNames;
+  /** Bytes of a chunk; an object with more of them is split. */
+  readonly chunkBytes: number;
+  /** After so many milliseconds objects expire; 0: never. */
+  readonly ttlMs: number;
+  /** Where generations come from. */
+  readonly random?: RandomSource;
+}
+
+/**
+ * Writes objects: a small one as one value; of a larger one the chunks first, which nobody knows
+ * yet and which expire, then at once the head that names them.
+ */
+export class ObjectWriter {
+  readonly #options: ObjectWriterOptions;
+
+  /** Writes nothing yet. */
+  constructor(options: ObjectWriterOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Writes one object; after `signal` aborts nothing is published any more.
+   *
+   * @returns Whether it can be loaded.
+   * @throws {ReplyError} If the server refuses.
+   * @throws {ConnectionError} If it does not answer.
+   */
+  async write(
+    connection: Connection,
+    { key, parts, byteLength }: AdapterObject,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { names, chunkBytes, random = systemRandom } = this.#options;
+    const bytes = new ObjectParts(parts);
+    const head = names.headOf(key);
+    const chunkCount = byteLength > chunkBytes ? Math.floor(byteLength / chunkBytes) : 0;
+    const generation = random.bytes(16).toHex();
+    const start = chunkCount * chunkBytes;
+    const carried = carriedKeyOf(names.nameIn(head) ?? "", key);
+    const value = encodeHead({ chunkCount, chunkBytes, byteLength, generation }, carried, {
+      byteLength: byteLength - start,
+      copyTo: (target) => bytes.copyTo(target, start),
+    });
+    if (chunkCount === 0) return await this.#writeWhole(connection, head, value, signal);
+    const stem = names.stemOf(head, generation);
+    const { ttlMs } = this.#options;
+    const chunkTtlMs = ttlMs === 0 ? 0 : ttlMs + CHUNK_GRACE_MS;
+    const times = [String(ttlMs), String(chunkTtlMs)];
+    const publish = ["EVAL", PUBLISH, "1", head, value, ...times, stem, String(chunkCount)];
+    try {
+      if (!await this.#writeChunks(connection, stem, chunkCount, bytes, signal)) return false;
+      return await connection.send(head, publish, signal) === 1;
+    } catch (error) {
+      // Where there is no room, what is of no use must not stand in the way until it expires.
+      if (error instanceof ReplyError) await this.#removeChunks(connection, stem, chunkCount);
+      throw error;
+    }
+  }
+
+  async #writeWhole(
+    connection: Connection,
+    head: string,
+    value: Buffer,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { ttlMs } = this.#options;
+    const retire = ["EVAL", RETIRE_CHUNKS, "1", head, String(CHUNK_GRACE_MS)];
+    const expiry = ttlMs === 0 ? [] : ["PX", String(ttlMs)];
+    const [, set] = await Promise.allSettled([
+      connection.send(head, retire, signal),
+      connection.send(head, ["SET", head, value, ...expiry], signal),
+    ]);
+    if (set.status === "rejected") throw set.reason;
+    return true;
+  }
+
+  /** Writes chunks; resolves to whether they are still wanted, after all of them have ended. */
+  async #writeChunks(
+    connection: Connection,
+    stem: string,
+    count: number,
+    bytes: ObjectParts,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { chunkBytes } = this.#options;
+    const writes = Array.from({ length: count }, (_, i) => {
+      const chunk = bytes.slice(i * chunkBytes, (i + 1) * chunkBytes);
+      const expiry = ["PX", String(UNPUBLISHED_MS)];
+      return connection.send(stem, ["SET", `${stem}${i}`, chunk, ...expiry], signal);
+    });
+    const outcomes = await Promise.allSettled(writes);
+    const failure = outcomes.find((outcome) => outcome.status === "rejected");
+    if (failure !== undefined) throw failure.reason;
+    return !signal.aborted;
+  }
+
+  async #removeChunks(connection: Connection, stem: string, count: number): Promise<void> {
+    await Promise.allSettled(
+      Array.from({ length: count }, (_, i) => connection.send(stem, ["DEL", `${stem}${i}`])),
+    );
+  }
+}

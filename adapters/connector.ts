@@ -1,0 +1,162 @@
+/**
+ * The `connector` adapter: anything that keeps bytes under texts.
+ *
+ * @module
+ */
+import {
+  AdapterError,
+  ConfigError,
+  defineL2Adapter,
+  evictionField,
+  type L2AdapterModule,
+  watermarksOf,
+} from "../src/l2/adapter.ts";
+import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
+import type { Backend } from "./_connector/backend.ts";
+import { ConnectorStore } from "./_connector/connector_store.ts";
+import { ObjectNames } from "./_connector/object_names.ts";
+import { ObjectValues } from "./_connector/object_values.ts";
+import { recognise } from "./_connector/recognise.ts";
+
+export type {
+  Awaitable,
+  Connector,
+  ConnectorListOptions,
+  ConnectorOptions,
+} from "./_connector/connector.ts";
+
+const GIB = 2 ** 30;
+/** Beyond it, bytes are no safe integers. */
+const MAX_GIB = 2 ** 22;
+/** Capacity where none is given and it can be kept. */
+const DEFAULT_GIB = 10;
+
+const config = {
+  module: {
+    type: "string",
+    required: true,
+    check: (name: string) => moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
+    help: `The module: ${MODULE_SPECIFIER}; a path starts at the working directory.`,
+  },
+  export: {
+    type: "string",
+    default: "default",
+    help: "What it exports: an object that keeps bytes, or a function of params that makes one.",
+  },
+  params: {
+    type: "record",
+    default: {},
+    help: "What the function gets.",
+  },
+  kind: {
+    type: "string",
+    oneOf: ["plain", "unstorage", "keyv"],
+    help: "What the object is: get, set and exists or has; unstorage; a Keyv. Left out, its " +
+      "methods tell.",
+  },
+  key_prefix: {
+    type: "string",
+    default: "kvtier-",
+    check: (prefix: string) =>
+      /^[\w.-]{0,100}$/.test(prefix) ? undefined : "at most 100 letters, digits, _, . and -",
+    help: "What all keys begin with.",
+  },
+  max_value_bytes: {
+    type: "number",
+    integer: true,
+    minimum: 1024,
+    maximum: 2 ** 30,
+    default: 16 * 2 ** 20,
+    help: "Objects with more bytes are split into values of this size.",
+  },
+  concurrency: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    maximum: 1024,
+    default: 8,
+    help: "Most calls in flight, for stores and for everything else.",
+  },
+  max_bytes_in_flight: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    default: 64 * 2 ** 20,
+    help: "Most bytes that they move at a time.",
+  },
+  max_capacity_gb: {
+    type: "number",
+    minimum: 0,
+    maximum: MAX_GIB,
+    help: "Most GiB of objects; 0: whatever is there bounds itself. Left out, 10 where the " +
+      "object can delete and list, else 0.",
+  },
+  eviction: {
+    ...evictionField,
+    help: "How room is made: beyond trigger_watermark, eviction_ratio of the capacity is removed.",
+  },
+} as const;
+
+/**
+ * Objects in anything that keeps bytes under texts. The module runs with all permissions of the
+ * process.
+ *
+ * Requires `--allow-read` permission for a module that is a file.
+ */
+const connector: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "connector",
+  summary: "Objects in anything that keeps bytes under texts: a module names it.",
+  config,
+  async create(values, { clock, onError }) {
+    const { module: name } = values;
+    const subject = `connector adapter (${name})`;
+    const fail = (key: string, expected: string, received: unknown, cause?: unknown): never => {
+      throw new ConfigError({ adapter: subject, key, expected, received, cause });
+    };
+    const report = (cause: unknown): void => {
+      onError(new AdapterError({ adapter: "connector", operation: "connect", cause }));
+    };
+    const address = moduleAddress(name) ?? fail("module", MODULE_SPECIFIER, name);
+    const exported = await importNamed(address).catch((cause) =>
+      fail("module", "a module that can be imported", String(cause), cause)
+    );
+    const made: unknown = exported[values.export];
+    if (made === undefined) {
+      fail("export", `one of ${Object.keys(exported).join(", ")}`, values.export);
+    }
+    const isFactory = typeof made === "function";
+    const object: unknown = isFactory ? await made(values.params) : made;
+    const recognised = recognise(object, values.kind, report);
+    if ("missing" in recognised) {
+      return fail("module", `an object with ${recognised.missing}`, typeof object);
+    }
+    // What the module shares with others is not this adapter's to close.
+    const { close, ...shared } = recognised.backend;
+    const backend: Backend = isFactory && close !== undefined ? { ...shared, close } : shared;
+    const canBound = backend.delete !== undefined && backend.list !== undefined;
+    const capacity = values.max_capacity_gb ?? (canBound ? DEFAULT_GIB : 0);
+    if (capacity > 0 && !canBound) {
+      fail("max_capacity_gb", "0: the object cannot both delete and list", capacity);
+    }
+    const names = new ObjectNames(values.key_prefix);
+    const store = new ConnectorStore({
+      backend,
+      names,
+      values: new ObjectValues({ backend, names, maxValueBytes: values.max_value_bytes }),
+      concurrency: values.concurrency,
+      maxBytesInFlight: values.max_bytes_in_flight,
+      ...(capacity === 0 ? {} : {
+        bounds: {
+          capacityBytes: Math.floor(capacity * GIB),
+          watermark: watermarksOf(values.eviction),
+        },
+      }),
+      description: { module: name, kind: recognised.kind },
+      clock,
+      onError,
+    });
+    store.start();
+    return store;
+  },
+});
+export default connector;

@@ -1,0 +1,252 @@
+/**
+ * The `resp` adapter: objects on a Redis or Valkey server, or on a cluster of them.
+ *
+ * @module
+ */
+import {
+  ConfigError,
+  type ConfigValues,
+  defineL2Adapter,
+  evictionField,
+  type L2AdapterModule,
+  watermarksOf,
+} from "../src/l2/adapter.ts";
+import type { ServerSettings } from "./_resp/connection.ts";
+import { ObjectNames } from "./_resp/object_names.ts";
+import { ReplyError } from "./_resp/resp_error.ts";
+import { RespStore } from "./_resp/resp_store.ts";
+import { parseServerUrl, type ServerUrl, URL_SHAPE } from "./_resp/server_url.ts";
+
+const GIB = 2 ** 30;
+/** Beyond it, bytes are no safe integers. */
+const MAX_GIB = 2 ** 22;
+/** What servers say to somebody that they do not know. */
+const REFUSALS = ["WRONGPASS", "NOAUTH"];
+
+const config = {
+  url: {
+    type: "string",
+    secret: true,
+    help: `Where the server is: ${URL_SHAPE}. Instead of host, port, username, password and tls.`,
+  },
+  host: {
+    type: "string",
+    check: (host: string) => host.trim() === "" ? "the name or address of a server" : undefined,
+    help: "Name or address of the server, or of a node of the cluster.",
+  },
+  port: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    maximum: 65_535,
+    help: "TCP port of the server; left out, 6379.",
+  },
+  username: {
+    type: "string",
+    help: "User name, where the server has users.",
+  },
+  password: {
+    type: "string",
+    secret: true,
+    help: "Password; better named by password_env.",
+  },
+  password_env: {
+    type: "string",
+    check: (name: string) => /^\w+$/.test(name) ? undefined : "the name of a variable",
+    help: "Environment variable that holds the password. Needs --allow-env for it.",
+  },
+  db: {
+    type: "number",
+    integer: true,
+    minimum: 0,
+    help: "Number of the database; left out, 0. A cluster has no other.",
+  },
+  tls: {
+    type: "boolean",
+    help: "Whether the server is reached by TLS.",
+  },
+  tls_ca_file: {
+    type: "string",
+    help: "File with certificates to trust instead of those of the system. Needs --allow-read.",
+  },
+  cluster: {
+    type: "boolean",
+    default: false,
+    help: "Whether the server is a node of a cluster; the others are found through it.",
+  },
+  num_workers: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    maximum: 64,
+    default: 1,
+    help: "Connections to each server for stores, and as many for everything else.",
+  },
+  key_prefix: {
+    type: "string",
+    default: "kvtier:",
+    check: (prefix: string) =>
+      /^[^{}\p{Cc}]{0,128}$/u.test(prefix) ? undefined : "at most 128 characters without { and }",
+    help: "What the names of all keys on the server begin with.",
+  },
+  chunk_bytes: {
+    type: "number",
+    integer: true,
+    minimum: 16,
+    maximum: 2 ** 28,
+    default: 524_224,
+    help:
+      "Objects with more bytes are split into values of this size, so that none holds up others.",
+  },
+  ttl_seconds: {
+    type: "number",
+    minimum: 0,
+    maximum: 1e9,
+    default: 0,
+    help: "After so many seconds an object expires; 0: never.",
+  },
+  max_capacity_gb: {
+    type: "number",
+    exclusiveMinimum: 0,
+    maximum: MAX_GIB,
+    help: "Most GiB of objects below key_prefix; then the server must not evict by itself. Left " +
+      "out, its maxmemory and maxmemory-policy decide.",
+  },
+  eviction: {
+    ...evictionField,
+    help: "How room is made where max_capacity_gb is given: beyond trigger_watermark, " +
+      "eviction_ratio of the capacity is removed.",
+  },
+  connect_timeout_ms: {
+    type: "number",
+    integer: true,
+    minimum: 1,
+    maximum: 60_000,
+    default: 1_500,
+    help: "Most milliseconds until a connection works.",
+  },
+} as const;
+
+type Values = ConfigValues<typeof config>;
+
+/**
+ * Objects on a server that speaks RESP: Redis, Valkey and what resembles them.
+ *
+ * Requires `--allow-net` for the servers, `--allow-env` for `password_env` and `--allow-read` for
+ * `tls_ca_file`.
+ */
+const resp: L2AdapterModule<typeof config> = defineL2Adapter({
+  type: "resp",
+  summary: "Objects on a Redis or Valkey server, or on a cluster of them.",
+  config,
+  capabilities: { durable: true, shared: true, evicts: true },
+  async create(values, { clock, onError }) {
+    const place = placeOf(values);
+    const { cluster: isCluster, max_capacity_gb: capacity } = values;
+    if (isCluster && (values.db ?? place.database ?? 0) !== 0) {
+      fail("db", "0 with cluster", values.db ?? place.database);
+    }
+    if (!isCluster && place.servers.length > 1) {
+      fail("cluster", "true with more than one server", false);
+    }
+    const isEncrypted = values.tls ?? place.isEncrypted;
+    if (values.tls_ca_file !== undefined && !isEncrypted) {
+      fail("tls_ca_file", "tls: true beside it", values.tls_ca_file);
+    }
+    const ca = await certificatesIn(values.tls_ca_file);
+    const settings: ServerSettings = {
+      library: await import("@redis/client"),
+      servers: place.servers,
+      isCluster,
+      username: values.username || place.username,
+      password: await passwordOf(values) ?? place.password,
+      database: values.db ?? place.database ?? 0,
+      tls: isEncrypted ? { ca } : undefined,
+      connectTimeoutMs: values.connect_timeout_ms,
+      clock,
+    };
+    const watermark = watermarksOf(values.eviction);
+    const store = new RespStore({
+      settings,
+      names: new ObjectNames(values.key_prefix),
+      connections: values.num_workers,
+      chunkBytes: values.chunk_bytes,
+      ttlMs: Math.round(values.ttl_seconds * 1000),
+      onError,
+      ...(capacity === undefined
+        ? {}
+        : { bounds: { capacityBytes: Math.floor(capacity * GIB), watermark } }),
+    });
+    try {
+      await tryOut(store, settings);
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+    store.start();
+    return store;
+  },
+});
+export default resp;
+
+/** Fails if the server is there and cannot be used; if it is not there, it may come. */
+async function tryOut(store: RespStore, settings: ServerSettings): Promise<void> {
+  try {
+    const info = String(await store.ask(["INFO", "cluster"]));
+    if (!settings.isCluster && info.includes("cluster_enabled:1")) {
+      fail("cluster", "true: the server is a node of a cluster", false);
+    }
+  } catch (error) {
+    if (!(error instanceof ReplyError)) {
+      if (error instanceof ConfigError) throw error;
+      return;
+    }
+    if (REFUSALS.includes(error.code) || /\bAUTH\b/.test(error.message)) {
+      const expected = `a user name and a password that the server accepts (${error.code})`;
+      fail("password", expected, settings.password === undefined ? "none" : "others");
+    }
+    if (settings.isCluster && error.message.includes("cluster support disabled")) {
+      fail("cluster", "false: the server belongs to no cluster", true);
+    }
+    if (error.message.includes("DB index")) {
+      fail("db", "a database that the server has", settings.database);
+    }
+  }
+}
+
+/** Where the servers are, and what a URL says about them. */
+function placeOf(values: Values): ServerUrl {
+  const { url, host, port } = values;
+  if (url === undefined) {
+    if (host === undefined) {
+      return fail("host", "the name or address of a server, or url", "nothing");
+    }
+    return { servers: [{ host, port: port ?? 6379 }], isEncrypted: false };
+  }
+  if (host !== undefined) fail("host", "nothing beside url", host);
+  if (port !== undefined) fail("port", "nothing beside url", port);
+  return parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
+}
+
+async function passwordOf({ password, password_env: name }: Values): Promise<string | undefined> {
+  if (name === undefined) return password || undefined;
+  if (password) return fail("password_env", "nothing beside password", name);
+  const { state } = await Deno.permissions.query({ name: "env", variable: name });
+  if (state !== "granted") return fail("password_env", `the permission --allow-env=${name}`, name);
+  return Deno.env.get(name) || fail("password_env", "a variable that is set", name);
+}
+
+async function certificatesIn(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
+  try {
+    return await Deno.readTextFile(path);
+  } catch (cause) {
+    const expected = "a file that can be read";
+    const key = "tls_ca_file";
+    throw new ConfigError({ adapter: "resp adapter", key, expected, received: path, cause });
+  }
+}
+
+function fail(key: string, expected: string, received: unknown): never {
+  throw new ConfigError({ adapter: "resp adapter", key, expected, received });
+}

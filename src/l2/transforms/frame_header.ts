@@ -1,0 +1,31 @@
+import { crc32 } from "../../runtime/checksum.ts";
+
+/** Bytes of a frame header. */
+export const FRAME_HEADER_BYTES = 16;
+
+const MAGIC = 0x3146564b; // "KVF1"
+
+/** Writes down how long an object is, all of it: what stands in front where that varies. */
+export function encodeFrameHeader(byteLength: number): Uint8Array<ArrayBuffer> {
+  const header = new Uint8Array(FRAME_HEADER_BYTES);
+  const view = new DataView(header.buffer);
+  view.setUint32(0, MAGIC, true);
+  view.setBigUint64(8, BigInt(byteLength), true);
+  view.setUint32(4, crc32(header.subarray(8)), true);
+  return header;
+}
+
+/**
+ * Reads what {@linkcode encodeFrameHeader} wrote.
+ *
+ * @param bytes The front of an object.
+ * @returns How long the object is; `"foreign"` if it has no such header, and `"damaged"` if there is
+ * something wrong with it.
+ */
+export function decodeFrameHeader(bytes: Uint8Array): number | "foreign" | "damaged" {
+  if (bytes.byteLength < FRAME_HEADER_BYTES) return "foreign";
+  const view = new DataView(bytes.buffer, bytes.byteOffset, FRAME_HEADER_BYTES);
+  if (view.getUint32(0, true) !== MAGIC) return "foreign";
+  if (view.getUint32(4, true) !== crc32(bytes.subarray(8, FRAME_HEADER_BYTES))) return "damaged";
+  return Number(view.getBigUint64(8, true));
+}

@@ -1,0 +1,114 @@
+import { readSecretFile, readSecretVariable } from "../../runtime/secrets.ts";
+import type { ConfigValues } from "../adapter_config.ts";
+import type { RefuseValue } from "./transform.ts";
+
+/** Bytes of a master key. */
+const KEY_BYTES = 32;
+/** Derived keys that are kept. */
+const MOST_KEYS = 256;
+
+const encoder = new TextEncoder();
+const HKDF_SALT = encoder.encode("kvtier aesgcm 1");
+const SHAPES = "32 random bytes, as hex or base64";
+
+/** Where a master key comes from. */
+export const masterKeyFields = {
+  master_key_path: {
+    type: "string",
+    help: "File with the master key: 32 bytes, or their hex or base64. Nobody else may read it.",
+  },
+  master_key_env: {
+    type: "string",
+    help: "Environment variable with the hex or base64 of the master key's 32 bytes.",
+  },
+  key_provider: {
+    type: "string",
+    oneOf: ["hkdf"],
+    default: "hkdf",
+    help: "How the key of a cache salt comes from the master key: HKDF-SHA256.",
+  },
+} as const;
+
+/** Reads a master key; its bytes are never part of a message. */
+export async function readMasterKey(
+  values: Pick<ConfigValues<typeof masterKeyFields>, "master_key_path" | "master_key_env">,
+  refuse: RefuseValue,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { master_key_path: path, master_key_env: name } = values;
+  const isFile = path !== undefined;
+  const place = path ?? name ?? "";
+  const key = isFile ? "master_key_path" : "master_key_env";
+  if (isFile === (name !== undefined)) {
+    refuse("master_key_path", "it or master_key_env, one of them", isFile ? "both" : "none");
+  }
+  const source = isFile ? "a file that only its owner can read" : "the name of a variable";
+  const expected = `${source}, with ${SHAPES}`;
+  const isKey = decodeKey(encoder.encode(place), false) !== undefined;
+  // What is no name may be the secret, too.
+  if (isKey || (!isFile && !/^\w+$/.test(place))) {
+    refuse(key, expected, isKey ? "a key itself" : "no name");
+  }
+  const reading = isFile ? await readSecretFile(place) : readSecretVariable(place);
+  if (reading.problem !== undefined) return refuse(key, expected, `${place}: ${reading.problem}`);
+  const found = `${place}: holds something else (${reading.bytes.byteLength} bytes)`;
+  return decodeKey(reading.bytes, isFile) ?? refuse(key, expected, found);
+}
+
+/** From which the keys of cache salts are derived. */
+export class MasterKey {
+  /** Tells it from others, and nothing else about it: 16 hexadecimal digits. */
+  readonly id: string;
+  readonly #key: CryptoKey;
+  readonly #derived = new Map<string, Promise<CryptoKey>>();
+
+  private constructor(key: CryptoKey, id: string) {
+    this.#key = key;
+    this.id = id;
+  }
+
+  /** Takes over 32 bytes, which are wiped. */
+  static async import(bytes: Uint8Array<ArrayBuffer>): Promise<MasterKey> {
+    const key = await crypto.subtle.importKey("raw", bytes, "HKDF", false, [
+      "deriveKey",
+      "deriveBits",
+    ]);
+    bytes.fill(0);
+    const id = await crypto.subtle.deriveBits(hkdf("id"), key, 64);
+    return new MasterKey(key, new Uint8Array(id).toHex());
+  }
+
+  /** The key for objects with a cache salt. */
+  keyFor(cacheSalt: string): Promise<CryptoKey> {
+    const known = this.#derived.get(cacheSalt);
+    if (known !== undefined) return known;
+    const aes = { name: "AES-GCM", length: 8 * KEY_BYTES };
+    const params = hkdf(`salt ${cacheSalt}`);
+    const key = crypto.subtle.deriveKey(params, this.#key, aes, false, ["encrypt", "decrypt"]);
+    const [oldest] = this.#derived.keys();
+    if (this.#derived.size === MOST_KEYS && oldest !== undefined) this.#derived.delete(oldest);
+    this.#derived.set(cacheSalt, key);
+    return key;
+  }
+}
+
+function hkdf(info: string): HkdfParams {
+  return { name: "HKDF", hash: "SHA-256", salt: HKDF_SALT, info: encoder.encode(info) };
+}
+
+function decodeKey(
+  bytes: Uint8Array<ArrayBuffer>,
+  allowsRaw: boolean,
+): Uint8Array<ArrayBuffer> | undefined {
+  const text = new TextDecoder("latin1").decode(bytes).trim();
+  const isText = /^[\w+/=-]*$/.test(text);
+  // A text of 32 characters is a shorter key, or a password.
+  if (!isText) return allowsRaw && bytes.byteLength === KEY_BYTES ? bytes : undefined;
+  try {
+    const key = /^[0-9a-f]{64}$/i.test(text)
+      ? Uint8Array.fromHex(text)
+      : Uint8Array.fromBase64(text.replaceAll("-", "+").replaceAll("_", "/"));
+    return key.byteLength === KEY_BYTES ? key : undefined;
+  } catch {
+    return undefined;
+  }
+}

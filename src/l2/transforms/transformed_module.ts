@@ -1,0 +1,93 @@
+import type { L2Adapter, L2AdapterModule } from "../adapter.ts";
+import { type ConfigValues, parseAdapterConfig } from "../adapter_config.ts";
+import { ConfigError } from "../adapter_error.ts";
+import { aesGcm } from "./aes_gcm.ts";
+import type { Transform, TransformModule } from "./transform.ts";
+import { TransformChain } from "./transform_chain.ts";
+import { transformAdapter } from "./transformed_adapter.ts";
+import { zstd } from "./zstd.ts";
+
+const modules: ReadonlyMap<string, TransformModule> = new Map<string, TransformModule>([
+  [aesGcm.type, aesGcm as unknown as TransformModule],
+  [zstd.type, zstd as unknown as TransformModule],
+]);
+
+/** A transform with the values of its keys. */
+interface CheckedTransform {
+  readonly module: TransformModule;
+  readonly values: ConfigValues<TransformModule["config"]>;
+}
+
+/**
+ * A module whose adapters keep what transforms make of the objects.
+ *
+ * @param module The module of the adapters.
+ * @param serde One configuration of a transform, or several in the order in which they are applied
+ * to what is stored.
+ * @throws {ConfigError} If the configuration cannot work. What only shows when an adapter is created
+ * is thrown then.
+ */
+export function transformedModule(module: L2AdapterModule, serde: unknown): L2AdapterModule {
+  const { type, summary, config } = module;
+  const checked = checkSerde(type, serde);
+  const names = checked.map((each) => each.module.type);
+  return {
+    type,
+    summary,
+    config,
+    async create(values, environment) {
+      using cleanup = new DisposableStack();
+      const transforms: Transform[] = [];
+      for (const { module, values } of checked) {
+        const transform = await module.create(values, (key, expected, received) => {
+          const adapter = `${type} adapter: ${module.type}`;
+          throw new ConfigError({ adapter, key, expected, received });
+        });
+        transforms.push(cleanup.use(transform));
+      }
+      const chain = new TransformChain(transforms);
+      const adapter = await module.create(values, environment);
+      const expected = whyNot(adapter, chain);
+      if (expected !== undefined) {
+        await adapter[Symbol.asyncDispose]();
+        const received = names.join(", ");
+        throw new ConfigError({ adapter: `${type} adapter`, key: "serde", expected, received });
+      }
+      cleanup.move();
+      return transformAdapter(adapter, { type, chain, names, onError: environment.onError });
+    },
+  };
+}
+
+function checkSerde(type: string, serde: unknown): CheckedTransform[] {
+  const adapter = `${type} adapter`;
+  const known = [...modules.keys()].join(", ");
+  const given: readonly unknown[] = Array.isArray(serde) ? serde : [serde];
+  const checked = given.map((one): CheckedTransform => {
+    const config = typeof one === "object" && one !== null ? { ...one } : {};
+    const name: unknown = "type" in config ? config.type : undefined;
+    const module = typeof name === "string" ? modules.get(name) : undefined;
+    if (module === undefined) {
+      const expected = `an object, or a list of objects, with a type: ${known}`;
+      const received = name ?? (one === null ? "null" : typeof one);
+      throw new ConfigError({ adapter, key: "serde", expected, received });
+    }
+    return { module, values: parseAdapterConfig(module, config, `${adapter}: ${module.type}`) };
+  });
+  const names = checked.map(({ module }) => module.type);
+  if (names.length === 0 || new Set(names).size < names.length) {
+    const expected = `each of ${known} once at most, and one of them`;
+    throw new ConfigError({ adapter, key: "serde", expected, received: names });
+  }
+  return checked;
+}
+
+/** What would be expected instead, if an adapter cannot keep what the transforms make. */
+function whyNot({ capabilities }: L2Adapter, { isFixed }: TransformChain): string | undefined {
+  if (capabilities.unsealed) {
+    return "no transforms, because this adapter keeps objects as others write and read them";
+  }
+  if (isFixed || capabilities.loadsShorter) return undefined;
+  return "transforms that keep the length (aesgcm), because as it is configured this adapter " +
+    "cannot load objects whose length it is not told";
+}

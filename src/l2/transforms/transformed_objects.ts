@@ -1,0 +1,270 @@
+import { Bitmap } from "../../keys/bitmap.ts";
+import type {
+  AdapterCapabilities,
+  AdapterEnvironment,
+  AdapterObject,
+  CallOptions,
+  L2Adapter,
+  ListedObject,
+  ListOptions,
+  LoadOptions,
+  StoreResult,
+} from "../adapter.ts";
+import { fillParts } from "../adapter.ts";
+import { copyBits, copyStoreResult } from "../adapter_answers.ts";
+import { AdapterError } from "../adapter_error.ts";
+import type { TrailerFault } from "../object_trailer.ts";
+import { Allowance } from "./allowance.ts";
+import { Rooms } from "./rooms.ts";
+import type { TransformChain } from "./transform_chain.ts";
+
+/** Most bytes of host memory for objects that are being transformed, and for what becomes of them. */
+const SCRATCH_BYTES = 128 * 2 ** 20;
+/** Objects of one call that are transformed before others of it are. */
+const GROUP_BYTES = 32 * 2 ** 20;
+/** Most bytes of host memory that wait for the next load. */
+const IDLE_BYTES = 32 * 2 ** 20;
+/** Objects that are being transformed at a time: threads are for other work too. */
+const OPERATIONS = 4;
+
+/** How a {@linkcode TransformedObjects} is set up. */
+export interface TransformOptions {
+  /** Type of the adapter. */
+  readonly type: string;
+  /** Its own transforms, released with it. */
+  readonly chain: TransformChain;
+  /** What they are, for the status. */
+  readonly names: readonly string[];
+  /** Told about failures that cost a key. */
+  readonly onError: AdapterEnvironment["onError"];
+}
+
+/** Moves objects through transforms into an adapter, and back. */
+export class TransformedObjects {
+  readonly #adapter: L2Adapter;
+  readonly #options: TransformOptions;
+  readonly #scratch = new Allowance(SCRATCH_BYTES);
+  readonly #operations = new Allowance(OPERATIONS);
+  readonly #rooms = new Rooms(IDLE_BYTES);
+  readonly #refused: Partial<Record<TrailerFault, number>> = {};
+  #givenBytes = 0;
+  #keptBytes = 0;
+
+  /** Keeps objects in `adapter`. */
+  constructor(adapter: L2Adapter, options: TransformOptions) {
+    this.#adapter = adapter;
+    this.#options = options;
+  }
+
+  /** What the adapter promises, as far as it holds for what it is given here. */
+  get capabilities(): AdapterCapabilities {
+    const { loadsShorter: _, maxObjectBytes: most, ...others } = this.#adapter.capabilities;
+    const { chain } = this.#options;
+    const added = chain.leastAddedBytes;
+    return {
+      ...others,
+      ...(most === undefined ? {} : { maxObjectBytes: Math.max(1, most - added) }),
+      ...(chain.isFixed ? {} : { hidesLengths: true }),
+    };
+  }
+
+  /** Stores what the transforms make of objects; one that they fail on costs only itself. */
+  async store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult> {
+    const stored = new Bitmap(objects.length);
+    const sizes = objects.map(({ byteLength }) => byteLength);
+    let bytes = 0;
+    for (const group of groupsOf(objects)) {
+      bytes += await this.#withScratch(objects, group, options.signal, async () => {
+        const encoding = group.map((i) => this.#encode(objects[i] as AdapterObject, options));
+        const encoded = await Promise.all(encoding);
+        const ready = [...encoded.keys()].filter((n) => encoded[n] !== undefined);
+        if (ready.length === 0 || options.signal.aborted) return 0;
+        const kept = ready.map((n) => encoded[n] as AdapterObject);
+        const answer = copyStoreResult(await this.#adapter.store(kept, options), kept.length);
+        if (answer === undefined) {
+          throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
+        }
+        for (const n of answer.stored.indices()) {
+          const index = group[ready[n] as number] as number;
+          const size = answer.sizes?.[n] ?? (kept[n] as AdapterObject).byteLength;
+          stored.set(index);
+          this.#givenBytes += sizes[index] as number;
+          this.#keptBytes += size;
+          sizes[index] = size;
+        }
+        return answer.bytes;
+      }) ?? 0;
+    }
+    return { stored, bytes, sizes };
+  }
+
+  /** Loads objects; what the transforms do not take for theirs is told, and is a miss. */
+  async load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
+    const loaded = new Bitmap(objects.length);
+    for (const group of groupsOf(objects)) {
+      await this.#withScratch(objects, group, options.signal, async () => {
+        const done = await this.#loadGroup(group.map((i) => objects[i] as AdapterObject), {
+          ...options,
+          onLoaded: (n, fault) => options.onLoaded?.(group[n] as number, fault),
+        });
+        for (const n of done) loaded.set(group[n] as number);
+      });
+    }
+    return loaded;
+  }
+
+  /** Enumerates what is kept, and says what to ask `load` for where that follows from the size. */
+  async *list(options: ListOptions): AsyncIterable<ListedObject> {
+    const { chain } = this.#options;
+    for await (const object of this.#adapter.list?.(options) ?? []) {
+      const loadBytes = object.byteLength - chain.addedBytes(object.key);
+      yield chain.isFixed && loadBytes > 0 ? { ...object, loadBytes } : object;
+    }
+  }
+
+  /** Lets go of the host memory that waits for the next load. */
+  close(): void {
+    this.#rooms.clear();
+  }
+
+  /** Bytes before and after, objects that were refused by what was wrong, and memory in use. */
+  reportStatus(): Record<string, unknown> {
+    return {
+      givenBytes: this.#givenBytes,
+      keptBytes: this.#keptBytes,
+      refusedObjects: { ...this.#refused },
+      scratchBytes: this.#scratch.used,
+    };
+  }
+
+  /** Loads objects; returns those that are as they were. */
+  async #loadGroup(
+    objects: readonly AdapterObject[],
+    { signal, onLoaded }: LoadOptions,
+  ): Promise<number[]> {
+    const { chain } = this.#options;
+    const rooms = objects.map(({ key, byteLength }) =>
+      this.#rooms.take(byteLength + chain.addedBytes(key))
+    );
+    const decoding = new Map<number, Promise<TrailerFault | "failed" | null>>();
+    const decode = (n: number): Promise<TrailerFault | "failed" | null> => {
+      let outcome = decoding.get(n);
+      if (outcome === undefined) {
+        outcome = this.#decode(objects[n] as AdapterObject, rooms[n] ?? new Uint8Array(0), signal);
+        decoding.set(n, outcome);
+        outcome.then((fault) => fault === null ? onLoaded?.(n) : undefined);
+      }
+      return outcome;
+    };
+    const refuse = (n: number, fault: TrailerFault): void => {
+      this.#refused[fault] = (this.#refused[fault] ?? 0) + 1;
+      onLoaded?.(n, fault);
+    };
+    try {
+      const wanted = objects.map(({ key }, n) => {
+        const room = rooms[n] as Uint8Array<ArrayBuffer>;
+        return { key, parts: [room], byteLength: room.byteLength };
+      });
+      const answer = await this.#adapter.load(wanted, {
+        signal,
+        onLoaded: (n, fault) => {
+          if (objects[n] === undefined) return;
+          if (fault === undefined) decode(n);
+          else refuse(n, fault);
+        },
+        ...(chain.isFixed ? {} : { allowShorter: true }),
+      });
+      const bits = copyBits(answer, objects.length);
+      if (bits === undefined) throw new TypeError("load() must resolve to one bit an object");
+      const here = bits.indices();
+      const faults = await Promise.all(here.map(decode));
+      const loaded: number[] = [];
+      for (const [i, n] of here.entries()) {
+        const fault = faults[i];
+        if (fault === null) loaded.push(n);
+        else if (fault !== undefined && fault !== "failed") refuse(n, fault);
+      }
+      await Promise.all(decoding.values());
+      for (const room of rooms) this.#rooms.give(room);
+      return loaded;
+    } finally {
+      await Promise.all(decoding.values());
+    }
+  }
+
+  async #encode(
+    object: AdapterObject,
+    { signal }: CallOptions,
+  ): Promise<AdapterObject | undefined> {
+    if (!(await this.#operations.take(1, signal))) return undefined;
+    try {
+      return await this.#options.chain.encode(object);
+    } catch (cause) {
+      this.#report("store", object, cause);
+      return undefined;
+    } finally {
+      this.#operations.give(1);
+    }
+  }
+
+  /** Fills the parts of an object; what is wrong with it, or `null`. */
+  async #decode(
+    object: AdapterObject,
+    room: Uint8Array<ArrayBuffer>,
+    signal: AbortSignal,
+  ): Promise<TrailerFault | "failed" | null> {
+    if (!(await this.#operations.take(1, signal))) return "failed";
+    try {
+      const { key, byteLength, parts } = object;
+      const decoded = await this.#options.chain.decode(key, byteLength, room);
+      if (decoded.fault !== undefined) return decoded.fault;
+      return fillParts(parts, decoded.bytes) ? null : "transform";
+    } catch (cause) {
+      this.#report("load", object, cause);
+      return "failed";
+    } finally {
+      this.#operations.give(1);
+    }
+  }
+
+  /** Does something for which there must be room; nothing if nobody waits any more. */
+  async #withScratch<T>(
+    objects: readonly AdapterObject[],
+    group: readonly number[],
+    signal: AbortSignal,
+    work: () => Promise<T>,
+  ): Promise<T | undefined> {
+    const { chain } = this.#options;
+    let bytes = 0;
+    for (const i of group) {
+      const { key, byteLength } = objects[i] as AdapterObject;
+      bytes += 2 * (byteLength + chain.addedBytes(key));
+    }
+    if (!(await this.#scratch.take(bytes, signal))) return undefined;
+    try {
+      return await work();
+    } finally {
+      this.#scratch.give(bytes);
+    }
+  }
+
+  #report(operation: string, { key }: AdapterObject, cause: unknown): void {
+    const { type, onError } = this.#options;
+    onError(new AdapterError({ adapter: type, operation, key, cause }));
+  }
+}
+
+/** The places of objects, in groups that are transformed one after the other. */
+function groupsOf(objects: readonly AdapterObject[]): number[][] {
+  const groups: number[][] = [];
+  let bytes = Infinity;
+  for (const [i, { byteLength }] of objects.entries()) {
+    if (bytes + byteLength > GROUP_BYTES) {
+      groups.push([]);
+      bytes = 0;
+    }
+    groups.at(-1)?.push(i);
+    bytes += byteLength;
+  }
+  return groups;
+}

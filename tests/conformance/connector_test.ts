@@ -1,0 +1,29 @@
+import connector from "../../adapters/connector.ts";
+import { adapterConformanceCases } from "../../src/testing/mod.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+
+const module = new URL("../support/connectors.ts", import.meta.url).href;
+
+/** Configurations by what they lead to; a directory is removed afterwards. */
+const variants: Readonly<Record<string, (base: string) => Readonly<Record<string, unknown>>>> = {
+  "a map": () => ({ export: "map" }),
+  "methods for many keys, no list": () => ({ export: "batches" }),
+  "unstorage in memory": () => ({ export: "memory" }),
+  "unstorage on files, small values": (base) => ({
+    export: "files",
+    params: { base },
+    "max_value_bytes": 4096,
+  }),
+  "a Keyv": () => ({ export: "keyv" }),
+};
+
+for (const [name, configOf] of Object.entries(variants)) {
+  for (const { name: promise, run } of adapterConformanceCases) {
+    const config = async () => {
+      const directory = await tempDirectory();
+      const config = { module, ...configOf(directory.path) };
+      return { config, [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose]() };
+    };
+    Deno.test(`connector adapter, ${name}: ${promise}`, () => run({ module: connector, config }));
+  }
+}

@@ -1,0 +1,122 @@
+import connector from "../../adapters/connector.ts";
+import dram from "../../adapters/dram.ts";
+import filePool from "../../adapters/file_pool.ts";
+import fs from "../../adapters/fs.ts";
+import mock from "../../adapters/mock.ts";
+import resp from "../../adapters/resp.ts";
+import s3 from "../../adapters/s3.ts";
+import type { L2AdapterModule } from "../../src/l2/adapter.ts";
+import { transformedModule } from "../../src/l2/transforms/transformed_module.ts";
+import { adapterConformanceCases, type ConformanceSetup } from "../../src/testing/mod.ts";
+import { filePoolConfig } from "../support/file_pool_config.ts";
+import { redisTest, startRedis } from "../support/redis_server.ts";
+import { ScriptedS3 } from "../support/scripted_s3.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+
+interface Variant {
+  readonly module: L2AdapterModule;
+  readonly config: (promise: string) => ConformanceSetup | Promise<ConformanceSetup>;
+}
+
+/** Configuration in a directory of its own. */
+async function inDirectory(
+  config: (path: string) => Readonly<Record<string, unknown>>,
+): Promise<ConformanceSetup> {
+  const directory = await tempDirectory();
+  const dispose = () => directory[Symbol.asyncDispose]();
+  return { config: config(directory.path), [Symbol.asyncDispose]: dispose };
+}
+
+const adapters: Readonly<Record<string, Variant>> = {
+  fs: { module: fs, config: () => inDirectory((path) => ({ "base_path": path })) },
+  "fs, past the page cache": {
+    module: fs,
+    config: () => inDirectory((path) => ({ "base_path": path, "use_odirect": true })),
+  },
+  "file_pool": {
+    module: filePool,
+    config: (promise) => inDirectory((path) => filePoolConfig(path, promise)),
+  },
+  mock: {
+    module: mock,
+    config: () => ({ config: { "max_size_gb": 1, "mock_bandwidth_gb": 1000 } }),
+  },
+  dram: { module: dram, config: () => ({ config: {} }) },
+  "connector, small values": {
+    module: connector,
+    config: () => ({
+      config: {
+        module: new URL("../support/connectors.ts", import.meta.url).href,
+        export: "map",
+        "max_value_bytes": 4096,
+      },
+    }),
+  },
+  "s3, in pieces": {
+    module: s3,
+    config: () => {
+      const server = new ScriptedS3();
+      const pieces = { "part_bytes": 70_000, "multipart_above_bytes": 0, "ranges_above_bytes": 0 };
+      const dispose = () => server[Symbol.asyncDispose]();
+      return { config: { ...server.config, ...pieces }, [Symbol.asyncDispose]: dispose };
+    },
+  },
+};
+
+const KEY_NAME = "KVTIER_TEST_MASTER_KEY";
+Deno.env.set(KEY_NAME, "5a".repeat(32));
+const aesgcm = { type: "aesgcm", "master_key_env": KEY_NAME };
+const zstd = { type: "zstd", threads: 1 };
+const chains: Readonly<Record<string, unknown>> = {
+  "zstd and aesgcm": [zstd, aesgcm],
+  zstd,
+  aesgcm,
+};
+
+/**
+ * What these promise of sizes holds for the transformed objects, which
+ * `tests/unit/l2/transforms/transformed_sizes_test.ts` checks.
+ */
+const ABOUT_SIZES: readonly string[] = [
+  "reports what it stored",
+  "delete removes what is there, says what and how many bytes, and can be repeated",
+  "an object can be stored again after it was deleted",
+  "list enumerates each object once, with its size, and by model",
+];
+/** What does not depend on the bytes is tested with one chain only, and one way of moving them. */
+const MOVES_BYTES = /gives back|buffers|parts|concurrent|aborted|restart|length|same config/;
+
+Deno.test("transforms: the promises that are about sizes are there", () => {
+  const names = adapterConformanceCases.map(({ name }) => name);
+  for (const name of ABOUT_SIZES) if (!names.includes(name)) throw new Error(`No case "${name}"`);
+});
+
+redisTest("resp adapter with zstd and aesgcm", async (t) => {
+  await using server = await startRedis();
+  const module = transformedModule(resp, chains["zstd and aesgcm"]);
+  let prefixes = 0;
+  const config = () => ({
+    config: {
+      ...{ host: "127.0.0.1", port: server.port },
+      ...{ "chunk_bytes": 5000, "key_prefix": `case-${prefixes++}:` },
+    },
+  });
+  for (const { name, run } of adapterConformanceCases) {
+    if (!MOVES_BYTES.test(name) || ABOUT_SIZES.includes(name)) continue;
+    await t.step(name, () => run({ module, config }));
+  }
+});
+
+for (const [name, { module, config }] of Object.entries(adapters)) {
+  for (const [chain, serde] of Object.entries(chains)) {
+    for (const { name: promise, run } of adapterConformanceCases) {
+      if (ABOUT_SIZES.includes(promise)) continue;
+      const isFull = chain === "zstd and aesgcm" && name !== "fs, past the page cache";
+      if (!isFull && !MOVES_BYTES.test(promise)) continue;
+      Deno.test(
+        `${name} adapter with ${chain}: ${promise}`,
+        () => run({ module: transformedModule(module, serde), config: () => config(promise) }),
+      );
+    }
+  }
+}

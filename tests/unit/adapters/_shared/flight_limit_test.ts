@@ -1,0 +1,44 @@
+import { assert, assertEquals } from "@std/assert";
+import * as fc from "fast-check";
+import { FlightLimit } from "../../../../adapters/_shared/flight_limit.ts";
+import { runs } from "../../../support/runs.ts";
+
+const never = new AbortController().signal;
+
+Deno.test("there are never more operations or bytes than allowed, and all get their turn", async () => {
+  const sizes = fc.array(fc.array(fc.nat(12), { maxLength: 12 }), { maxLength: 5 });
+  await fc.assert(
+    fc.asyncProperty(sizes, fc.integer({ min: 1, max: 4 }), async (batches, operations) => {
+      const limit = new FlightLimit({ operations, bytes: 10 });
+      let [now, bytes, done] = [0, 0, 0];
+      const work = async (size: number): Promise<void> => {
+        now++;
+        bytes += size;
+        assert(now <= operations && now <= limit.operations);
+        assert(bytes <= 10 || now === 1);
+        await Promise.resolve();
+        now--;
+        bytes -= size;
+        done++;
+      };
+      await Promise.all(batches.map((batch) => limit.forEach(batch, (size) => size, never, work)));
+      assertEquals(done, batches.flat().length);
+      assertEquals(limit.operations, 0);
+    }),
+    runs(100),
+  );
+});
+
+Deno.test("who is aborted leaves the queue, and holds up nobody behind him", async () => {
+  const limit = new FlightLimit({ operations: 3, bytes: 10 });
+  assert(await limit.take(6, never));
+  const controller = new AbortController();
+  const large = limit.take(9, controller.signal);
+  const small = limit.take(2, never);
+  controller.abort();
+  assertEquals([await large, await small], [false, true]);
+  assertEquals(await limit.take(0, controller.signal), false);
+  limit.giveBack(6);
+  limit.giveBack(2);
+  assertEquals(limit.operations, 0);
+});

@@ -1,0 +1,182 @@
+import { assert, assertEquals, assertGreater } from "@std/assert";
+import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import type { AdapterError } from "../../../src/l2/adapter.ts";
+import { testKey, testKeys } from "../../support/objects.ts";
+import { type RedisServer, redisTest, startRedis } from "../../support/redis_server.ts";
+import {
+  call,
+  loadBits,
+  lookupBits,
+  openResp,
+  respObject,
+  storeBits,
+} from "../../support/resp_adapter.ts";
+
+const SIZE = 10_500;
+const config = { "chunk_bytes": 1000 };
+
+/** Names of all keys on a server that match, sorted. */
+async function keysOn(server: RedisServer, pattern = "*"): Promise<string[]> {
+  const text = await server.command("KEYS", pattern);
+  return text === "" ? [] : text.split("\n").sort();
+}
+
+redisTest("an object is as many values as its size asks for", async (t) => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, { "chunk_bytes": 1000, "key_prefix": "p*:" });
+  for (const [size, values] of [[0, 1], [1, 1], [1000, 1], [1001, 2], [2000, 3], [10_500, 11]]) {
+    await t.step(`${size} bytes: ${values}`, async () => {
+      assertEquals(await storeBits(adapter, testKeys(1), size as number), "1");
+      assertEquals((await keysOn(server)).length, values);
+      assertEquals((await keysOn(server, "p\\*:*")).length, values);
+      assertEquals(await loadBits(adapter, testKeys(1), size as number), "1");
+    });
+  }
+});
+
+redisTest("an object that replaces another takes its values away", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, config);
+  for (const size of [SIZE, SIZE, 3000, SIZE]) {
+    assertEquals(await storeBits(adapter, testKeys(1), size), "1");
+    assertEquals((await keysOn(server)).length, Math.floor(size / 1000) + 1);
+  }
+  assertEquals(await storeBits(adapter, testKeys(1), 500), "1");
+  const [head = "", ...chunks] = (await keysOn(server)).sort((a, b) => a.length - b.length);
+  assertEquals(await server.command("PTTL", head), "-1");
+  for (const chunk of chunks) assertGreater(Number(await server.command("PTTL", chunk)), 0);
+  assertEquals(await adapter.delete?.(testKeys(1), call()).then(({ bytes }) => bytes), 500);
+  await using other = await openResp(server.port, config);
+  assertEquals(await storeBits(other, testKeys(1), SIZE), "1");
+  assertEquals((await other.delete?.(testKeys(1), call()))?.bytes, SIZE);
+  assertEquals(await keysOn(server), chunks.sort());
+});
+
+redisTest("concurrent stores of a key by several processes leave the values of one", async () => {
+  await using server = await startRedis();
+  await using one = await openResp(server.port, config);
+  await using two = await openResp(server.port, { "chunk_bytes": 900 });
+  for (let round = 0; round < 5; round++) {
+    const stores = [one, two, one, two].map((adapter) => storeBits(adapter, testKeys(2), SIZE));
+    assertEquals(await Promise.all(stores), ["11", "11", "11", "11"]);
+    assertEquals(await loadBits(one, testKeys(2), SIZE), "11");
+  }
+  assert([22, 23, 24].includes((await keysOn(server)).length), "values of one store an object");
+});
+
+redisTest("an object that lost a value is a miss, is removed, and heals", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, config);
+  const keys = testKeys(3);
+  assertEquals(await storeBits(adapter, keys, SIZE), "111");
+  const chunks = (await keysOn(server)).filter((name) => name.endsWith("}") === false);
+  const hash = (key: ObjectKey) => key.chunkHashHex;
+  const lost = chunks.find((name) => name.includes(hash(testKey(1))) && name.endsWith(":7")) ?? "";
+  assertEquals(await server.command("DEL", lost), "1");
+  assertEquals(await lookupBits(adapter, keys), "111", "nobody has looked");
+  assertEquals(await loadBits(adapter, keys, SIZE), "101");
+  assertEquals(await lookupBits(adapter, keys), "101");
+  assertEquals((await keysOn(server)).length, 22, "nothing is left of it");
+  assertEquals(await storeBits(adapter, [testKey(1)], SIZE), "1");
+  assertEquals(await loadBits(adapter, keys, SIZE), "111");
+});
+
+redisTest("values of another length, or that are no objects, are misses", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, config);
+  assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
+  const [chunk = ""] = (await keysOn(server)).filter((name) => name.endsWith(":3"));
+  await server.command("SET", chunk, "short");
+  assertEquals((await loadBits(adapter, testKeys(2), SIZE)).split("").sort().join(""), "01");
+  for (const head of (await keysOn(server)).filter((name) => name.endsWith("}"))) {
+    await server.command("SET", head, `KVR1 but not really${"?".repeat(100)}`);
+  }
+  assertEquals(await loadBits(adapter, testKeys(2), SIZE), "00");
+  assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
+  assertEquals(await loadBits(adapter, testKeys(2), SIZE), "11");
+  // A number of chunks that would keep the server and the reader busy for ever.
+  const head = (await keysOn(server)).find((name) => name.endsWith("}")) ?? "";
+  const fields = `ffffffff00000000${SIZE.toString(16).padStart(16, "0")}0000`;
+  await server.command("SET", head, `KVR1${fields}${"0".repeat(32)}${"x".repeat(SIZE)}`);
+  assertEquals((await loadBits(adapter, testKeys(2), SIZE)).split("").sort().join(""), "01");
+  await adapter.delete?.(testKeys(2), call());
+  assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
+  for (const name of await keysOn(server)) {
+    await server.command("DEL", name);
+    await server.command("RPUSH", name, "a list");
+  }
+  assertEquals(await loadBits(adapter, testKeys(2), SIZE), "00");
+  assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
+  assertEquals(await loadBits(adapter, testKeys(2), SIZE), "11");
+});
+
+redisTest("what cannot be published is removed, or expires where that fails too", async () => {
+  await using server = await startRedis();
+  for (const [forbidden, left] of [["-eval", 0], ["-del", 10]] as const) {
+    // The script that publishes is the only one that writes a head.
+    await server.command("ACL", "SETUSER", "default", forbidden);
+    const errors: AdapterError[] = [];
+    await using writer = await openResp(server.port, config, {
+      onError: (error) => errors.push(error),
+    });
+    assertEquals(await storeBits(writer, testKeys(1), SIZE), "0");
+    assertEquals(errors.map(({ operation }) => operation), ["store"]);
+    assertEquals(await lookupBits(writer, testKeys(1)), "0");
+    const names = await keysOn(server);
+    assertEquals(names.length, left);
+    for (const name of names) assertGreater(Number(await server.command("PTTL", name)), 0);
+  }
+});
+
+redisTest("a store that lost a value before it is published is not published", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, config);
+  assertEquals(await storeBits(adapter, testKeys(1), SIZE), "1");
+  const [head = ""] = (await keysOn(server)).filter((name) => name.endsWith("}"));
+  const { PUBLISH } = await import("../../../adapters/_resp/scripts.ts");
+  const before = await keysOn(server);
+  const args = ["another head", "0", "0", `${head}nothing:`, "2"];
+  assertEquals(await server.command("EVAL", PUBLISH, "1", head, ...args), "0");
+  assertEquals(await keysOn(server), before);
+  assertEquals(await loadBits(adapter, testKeys(1), SIZE), "1");
+});
+
+redisTest("objects expire, and never before their values", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, { ...config, "ttl_seconds": 100 });
+  assertEquals(await storeBits(adapter, [testKey(0)], SIZE), "1");
+  assertEquals(await storeBits(adapter, [testKey(1)], 100), "1");
+  for (const name of await keysOn(server)) {
+    const ttlMs = Number(await server.command("PTTL", name));
+    const [least, most] = name.endsWith("}") ? [50_000, 100_000] : [110_000, 160_000];
+    assert(ttlMs > least && ttlMs <= most, `${name}: ${ttlMs}`);
+  }
+});
+
+redisTest("parts that are borrowed are not joined", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port);
+  const { parts, ...rest } = respObject(testKey(0), 5_000_000);
+  const { stored } = await adapter.store([{ parts, ...rest }], call());
+  assertEquals(stored.toString(), "1");
+  assertEquals(await loadBits(adapter, testKeys(1), 5_000_000), "1");
+  // Chunks are as large as memory blocks, less what a server adds: nothing is wasted.
+  const [chunk = ""] = (await keysOn(server)).filter((name) => name.endsWith(":0"));
+  const usage = Number(await server.command("MEMORY", "USAGE", chunk));
+  assert(usage < 1.01 * 524_224, `a chunk takes ${usage} bytes`);
+});
+
+redisTest("10,000 keys that differ in their salt only find nothing", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port, config);
+  const stored = Array.from({ length: 20 }, (_, n) => testKey(n, { cacheSalt: "tenant" }));
+  assertEquals(await storeBits(adapter, stored, 2000), "1".repeat(20));
+  const probes = Array.from({ length: 10_000 }, (_, n) => {
+    const cacheSalt = ["", "tenan", "Tenant", "tenant "][n] ?? `tenant${n}`;
+    return testKey(n % 20, { cacheSalt });
+  });
+  const found = await adapter.lookupAndLock(probes, { ...call(), prefix: false });
+  assertEquals(found.popcount(), 0);
+  assertEquals(await loadBits(adapter, probes.slice(0, 2000), 2000), "0".repeat(2000));
+  assertEquals(await loadBits(adapter, stored, 2000), "1".repeat(20));
+});

@@ -1,0 +1,128 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { delay } from "@std/async";
+import { encodeFileName } from "../../../src/keys/key_codec.ts";
+import { AdapterError } from "../../../src/l2/adapter_error.ts";
+import { testKeys } from "../../support/objects.ts";
+import {
+  call,
+  loadBits,
+  lookupBits,
+  type OpenS3,
+  openS3,
+  openS3Lab,
+  storeBits,
+} from "../../support/s3_adapter.ts";
+import { error, ScriptedS3 } from "../../support/scripted_s3.ts";
+import { waitUntil } from "../../support/wait_until.ts";
+
+const SIZE = 10_000;
+/** Room for 20 objects; above 16 some leave, until 10 are there. */
+const bounded = {
+  "max_capacity_gb": 20 * SIZE / 2 ** 30 + 1e-9,
+  eviction: { "trigger_watermark": 0.8, "eviction_ratio": 0.3 },
+};
+
+async function objectCount({ adapter }: OpenS3): Promise<number> {
+  const usage = await adapter.usage?.(call());
+  assert(usage !== undefined);
+  assert(usage.usedBytes <= (usage.capacityBytes ?? 0), "more bytes than the capacity");
+  assertEquals(usage.usedBytes, usage.objectCount * SIZE);
+  return usage.objectCount;
+}
+
+Deno.test("what was used longest ago leaves first, and nothing that is locked", async () => {
+  await using lab = await openS3Lab(bounded);
+  const { server, adapter } = lab;
+  const keys = testKeys(16);
+  assertEquals(await storeBits(lab, keys.slice(0, 1), SIZE), "1");
+  // Nothing but the lock protects it: all others are used later.
+  await adapter.lookupAndLock(keys.slice(0, 1), { ...call(), prefix: false });
+  await delay(2);
+  for (const key of keys.slice(1)) assertEquals(await storeBits(lab, [key], SIZE), "1");
+  await delay(2);
+  assertEquals(await loadBits(lab, keys.slice(2, 4), SIZE), "11");
+  server.takeLog();
+  assertEquals(await storeBits(lab, testKeys(1, 100), SIZE), "1");
+  await waitUntil(async () => await objectCount(lab) === 10);
+  assertEquals(server.takeLog().map((line) => line.replace(/ \S*data/, "")), [
+    "PUT",
+    "GET ?list-type&max-keys&prefix",
+    "POST ?delete",
+  ], "seven leave with one request");
+  assertEquals(server.objects.size, 10);
+  assertEquals(await lookupBits(lab, keys), "1011" + "0".repeat(6) + "1".repeat(6));
+  assertEquals(adapter.reportStatus?.().evictedObjects, 7);
+});
+
+Deno.test("the capacity is never passed, whatever is stored at a time", async () => {
+  await using lab = await openS3Lab(bounded);
+  const { server } = lab;
+  let most = 0;
+  server.script = async (_, proceed) => {
+    const response = await proceed();
+    most = Math.max(most, server.objects.size);
+    return response;
+  };
+  let stored = 0;
+  await Promise.all(Array.from({ length: 12 }, async (_, n) => {
+    const bits = await storeBits(lab, testKeys(10, n * 10), SIZE);
+    stored += bits.replaceAll("0", "").length;
+    await objectCount(lab);
+  }));
+  assert(stored >= 20, `only ${stored} objects were stored`);
+  assert(most <= 20, `${most} objects were there`);
+  assertEquals(await storeBits(lab, testKeys(1, 500), 21 * SIZE), "0", "it never fits");
+});
+
+Deno.test("with noop nothing leaves, and stores stop at the capacity", async () => {
+  await using lab = await openS3Lab({ ...bounded, eviction: { "eviction_policy": "noop" } });
+  assertEquals(await storeBits(lab, testKeys(25), SIZE), "1".repeat(20) + "0".repeat(5));
+  assertEquals(await loadBits(lab, testKeys(20), SIZE), "1".repeat(20));
+  assertEquals((await lab.adapter.delete?.(testKeys(2), call()))?.bytes, 2 * SIZE);
+  assertEquals(await storeBits(lab, testKeys(3, 100), SIZE), "110");
+});
+
+Deno.test("what was there before is counted, in the background", async () => {
+  await using server = new ScriptedS3();
+  {
+    await using before = await openS3(server.config);
+    await storeBits(before, testKeys(12), SIZE);
+    assertEquals(before.adapter.usage, undefined, "that would cost a listing");
+  }
+  server.pageSize = 5;
+  await using open = await openS3({ ...server.config, ...bounded });
+  assertEquals(await objectCount(open), 12);
+  assertEquals(await storeBits(open, testKeys(12, 12), SIZE), "1".repeat(12));
+  assert(server.objects.size <= 20);
+});
+
+Deno.test("what others removed is not counted for long", async () => {
+  await using lab = await openS3Lab(bounded);
+  const { server } = lab;
+  assertEquals(await storeBits(lab, testKeys(15), SIZE), "1".repeat(15));
+  for (const key of testKeys(15)) server.objects.delete(`kvtier/${encodeFileName(key)}`);
+  assertEquals(await storeBits(lab, testKeys(15, 50), SIZE), "1".repeat(15), "there is room");
+  assertEquals(await objectCount(lab), 15);
+  assertEquals(lab.adapter.reportStatus?.().evictedObjects, 0);
+});
+
+Deno.test("what may be there after a failure is counted", async () => {
+  await using lab = await openS3Lab({ ...bounded, eviction: { "eviction_policy": "noop" } });
+  const { server } = lab;
+  server.script = async ({ method }, proceed) => {
+    const response = await proceed();
+    return method === "PUT" ? error(503, "ServiceUnavailable") : response;
+  };
+  await assertRejects(() => storeBits(lab, testKeys(15), SIZE), AdapterError);
+  assertEquals(await storeBits(lab, testKeys(10, 15), SIZE), "0".repeat(10));
+  assertEquals([await objectCount(lab), server.objects.size], [20, 20]);
+  server.script = undefined;
+  assertEquals(await storeBits(lab, testKeys(1, 100), SIZE), "0");
+});
+
+Deno.test("without a capacity nothing is listed and nothing leaves", async () => {
+  await using lab = await openS3Lab({ eviction: bounded.eviction });
+  assertEquals(await storeBits(lab, testKeys(40), SIZE), "1".repeat(40));
+  assert(lab.server.takeLog().every((line) => line.startsWith("PUT ")));
+  assertEquals(lab.adapter.reportStatus?.().evictedBy, "bucket");
+});
