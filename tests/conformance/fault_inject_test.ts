@@ -10,7 +10,7 @@ const GIB = 2 ** 30;
 runAdapterConformance({
   module: faultInject,
   adapters: [dram, fs],
-  capabilities: { evicts: true, shared: true, durable: true },
+  capabilities: { evicts: true, shared: true, durable: true, loadsShorter: true },
   config: async () => {
     const directory = await tempDirectory();
     return {
