@@ -153,27 +153,10 @@ export class ConnectorStore implements L2Adapter {
     keys: readonly ObjectKey[],
     { prefix, signal }: LookupOptions,
   ): Promise<Bitmap> {
-    const found = new Bitmap(keys.length);
-    const most = this.#options.backend.hasMany === undefined
-      ? this.#options.concurrency
-      : MOST_ASKED;
-    for (let start = 0; start < keys.length && !signal.aborted; start += most) {
-      const some = keys.slice(start, start + most);
-      let present: readonly boolean[];
-      try {
-        present = await this.#options.values.hasAll(some, signal);
-      } catch (cause) {
-        if (signal.aborted) break;
-        throw new AdapterError({ adapter: "connector", operation: "lookup", cause });
-      }
-      const count = prefix && present.includes(false) ? present.indexOf(false) : present.length;
-      for (let i = 0; i < count; i++) if (present[i]) found.set(start + i);
-      if (count < some.length) break;
-    }
-    if (signal.aborted) return new Bitmap(keys.length);
-    const there = found.gather(keys);
-    this.#locks.add(there);
-    this.#capacity?.book.touch(there);
+    const found = await this.#locks.lockFound(keys, prefix, () => {
+      return this.#lookup(keys, prefix, signal);
+    });
+    this.#capacity?.book.touch(found.gather(keys));
     return found;
   }
 
@@ -234,25 +217,47 @@ export class ConnectorStore implements L2Adapter {
     await this.#options.backend.close?.();
   }
 
+  async #lookup(
+    keys: readonly ObjectKey[],
+    isChain: boolean,
+    signal: AbortSignal,
+  ): Promise<Bitmap> {
+    const { backend, values, concurrency } = this.#options;
+    const found = new Bitmap(keys.length);
+    const most = backend.hasMany === undefined ? concurrency : MOST_ASKED;
+    for (let start = 0; start < keys.length && !signal.aborted; start += most) {
+      const some = keys.slice(start, start + most);
+      try {
+        const present = await values.hasAll(some, signal);
+        for (const [i, isThere] of present.entries()) if (isThere) found.set(start + i);
+        if (isChain && present.includes(false)) break;
+      } catch (cause) {
+        if (signal.aborted) break;
+        throw new AdapterError({ adapter: "connector", operation: "lookup", cause });
+      }
+    }
+    return signal.aborted ? new Bitmap(keys.length) : found;
+  }
+
   /** Removes objects that are not locked. */
   async #remove(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const { values } = this.#options;
     const failures = new Failures("connector", "delete");
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
-    const seen = new Set<string>();
     await this.#readLimit.forEach(keys, () => 0, signal, async (key, index) => {
-      if (this.#locks.has(key) || seen.has(key.id)) return;
-      seen.add(key.id);
+      if (!this.#locks.startRemoval(key)) return;
       try {
         const facts = await values.factsOf(key, signal);
-        if (facts !== undefined && !this.#locks.has(key) && await values.remove(facts, signal)) {
+        if (facts !== undefined && await values.remove(facts, signal)) {
           deleted.set(index);
           bytes += facts.byteLength;
         }
         this.#capacity?.book.remove(key);
       } catch (cause) {
         if (!signal.aborted) failures.add(key, cause);
+      } finally {
+        this.#locks.endRemoval(key);
       }
     });
     this.#report(failures, keys.length);

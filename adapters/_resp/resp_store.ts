@@ -182,22 +182,21 @@ export class RespStore implements L2Adapter {
   ): Promise<Bitmap> {
     const nothing = (): Bitmap => new Bitmap(keys.length);
     if (signal.aborted || keys.length === 0) return nothing();
-    const found = await whileWanted(
-      this.#reads,
-      { operation: "lookup", signal, fallback: nothing },
-      async (connections) => {
-        const found = new Bitmap(keys.length);
-        const step = prefix ? CHAIN_STEP : keys.length;
-        for (let start = 0; start < keys.length && !signal.aborted; start += step) {
-          await this.#lookupStep(connections, keys, start, start + step, found, signal);
-          if (prefix && found.countLeadingOnes() < start + step) break;
-        }
-        return prefix ? new Bitmap(keys.length, found.countLeadingOnes()) : found;
-      },
-    );
-    const there = found.gather(keys);
-    this.#locks.add(there);
-    this.#capacity?.book.touch(there);
+    const found = await this.#locks.lockFound(keys, prefix, () =>
+      whileWanted(
+        this.#reads,
+        { operation: "lookup", signal, fallback: nothing },
+        async (connections) => {
+          const found = new Bitmap(keys.length);
+          const step = prefix ? CHAIN_STEP : keys.length;
+          for (let start = 0; start < keys.length && !signal.aborted; start += step) {
+            await this.#lookupStep(connections, keys, start, start + step, found, signal);
+            if (prefix && found.countLeadingOnes() < start + step) break;
+          }
+          return found;
+        },
+      ));
+    this.#capacity?.book.touch(found.gather(keys));
     return found;
   }
 
@@ -255,7 +254,7 @@ export class RespStore implements L2Adapter {
       async (connections) => {
         const failures = new Failures("resp", "delete");
         await Promise.all(keys.map(async (key, index) => {
-          if (this.#locks.has(key)) return;
+          if (!this.#locks.startRemoval(key)) return;
           const head = this.#options.names.headOf(key);
           try {
             const command = ["EVAL", REMOVE, "1", head, ""];
@@ -266,6 +265,8 @@ export class RespStore implements L2Adapter {
             bytes += decodeHead(old)?.byteLength ?? 0;
           } catch (cause) {
             if (!signal.aborted) failures.add(key, cause);
+          } finally {
+            this.#locks.endRemoval(key);
           }
         }));
         this.#report(failures, keys.length);

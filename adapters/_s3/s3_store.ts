@@ -156,12 +156,13 @@ export class S3Store implements L2Adapter {
     if (signal.aborted || keys.length === 0) return new Bitmap(keys.length);
     const failures = new Failures("s3", "lookup");
     const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
-    const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, forget);
-    if (signal.aborted) return new Bitmap(keys.length);
-    this.#report(failures, asked);
-    const there = found.gather(keys);
-    this.#locks.add(there);
-    this.#capacity?.book.touch(there);
+    const found = await this.#locks.lockFound(keys, prefix, async () => {
+      const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, forget);
+      if (signal.aborted) return new Bitmap(keys.length);
+      this.#report(failures, asked);
+      return found;
+    });
+    this.#capacity?.book.touch(found.gather(keys));
     return found;
   }
 
@@ -268,10 +269,10 @@ export class S3Store implements L2Adapter {
   ): Promise<DeleteResult> {
     const book = this.#capacity?.book;
     const entries = new Map(keys.map((key) => [key.id, book?.get(key)]));
-    const there = keys.filter((key) => sizes.has(key.id) && !this.#locks.has(key));
+    const there = keys.filter((key) => sizes.has(key.id) && this.#locks.startRemoval(key));
     const gone = await this.#remover.remove(there, signal, (key, cause) => {
       if (!signal.aborted) failures.add(key, cause);
-    });
+    }).finally(() => there.forEach((key) => this.#locks.endRemoval(key)));
     let bytes = 0;
     const deleted = Bitmap.from(keys, (key) => {
       // Of a key that is given twice, one object is removed.

@@ -22,6 +22,12 @@ for (const [name, options] of Object.entries(variants)) {
     return { config: { base_path: directory.path, ...options }, [Symbol.asyncDispose]: dispose };
   };
   for (const { name: promise, run } of adapterConformanceCases) {
-    Deno.test(`fs adapter, ${name}: ${promise}`, () => run({ module: fs, config }));
+    const boundedConfig = async (capacityBytes: number) => {
+      const setup = await config();
+      const { config: unbounded } = setup;
+      return { ...setup, config: { ...unbounded, max_capacity_gb: capacityBytes / 2 ** 30 } };
+    };
+    const bounds = name === "as it is" ? { boundedConfig } : {};
+    Deno.test(`fs adapter, ${name}: ${promise}`, () => run({ module: fs, config, ...bounds }));
   }
 }

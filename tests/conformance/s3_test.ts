@@ -21,7 +21,13 @@ async function runCases(
   options: Options,
 ): Promise<void> {
   const config = () => ({ config: { ...options, "key_prefix": `case/${prefixes++}/` } });
-  for (const { name, run } of cases) await t.step(name, () => run({ module: s3, config }));
+  const boundedConfig = (capacityBytes: number) => ({
+    config: { ...config().config, "max_capacity_gb": capacityBytes / 2 ** 30 },
+  });
+  const bounds = "max_capacity_gb" in options ? { boundedConfig } : {};
+  for (const { name, run } of cases) {
+    await t.step(name, () => run({ module: s3, config, ...bounds }));
+  }
 }
 
 /**
