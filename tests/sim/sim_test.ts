@@ -9,7 +9,7 @@ const PARTS = 4;
 const ENOUGH_DAYS = 100;
 /** The same days each time, so that a failure is of the change that was made; any others on demand. */
 const { seed = 20_000 } = runs(1);
-const { numRuns } = runs(isSeedGiven() ? 1 : 200);
+const { numRuns } = runs(isSeedGiven() ? 1 : 120);
 const requests = requestsOf(Deno.args);
 const days: SimReport[] = [];
 
