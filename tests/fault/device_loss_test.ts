@@ -12,7 +12,7 @@ import { runs } from "../support/runs.ts";
 
 const LAYOUT = testLayout(4096);
 const LOSSES_A_TEST = 100;
-const { numRuns: tests, seed: firstSeed = Date.now() % 1_000_000 } = runs(10);
+const { numRuns: tests, seed: firstSeed = Date.now() % 1_000_000 } = runs(5);
 
 /** Writes objects as an engine does: uploads, then `finishWrite`. */
 function put(cache: TieredCache, keys: readonly ObjectKey[]): void {

@@ -52,7 +52,7 @@ async function until(test: () => boolean): Promise<void> {
 // Opening
 
 const wrongConfigs: Record<string, { l2: unknown; message: string }> = {
-  "an unknown type": { l2: [{ type: "papyrus" }], message: "expected one of file_pool, fs, mock" },
+  "an unknown type": { l2: [{ type: "papyrus" }], message: "fs, mock, plugin" },
   "an unknown key": { l2: [{ type: "fs", base_path: "x", depth: 3 }], message: "base_path" },
   "a missing key": { l2: [{ type: "fs" }], message: "base_path" },
   "a type that is no text": { l2: [{ type: 5 }], message: "objects with a text type" },
