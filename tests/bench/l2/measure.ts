@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import { seededRandom } from "../../support/random.ts";
 import { time } from "../rows.ts";
 import { allocateBuffers, type Buffers, keysOf } from "./objects.ts";
 import { type LookupKind, type Operation, OPERATIONS } from "./row.ts";
@@ -60,6 +61,17 @@ export async function measure(
   return { samples: run.samples, failures: run.failures };
 }
 
+/** Indices in an order of each round's own: nobody always follows who leaves most to be cleared. */
+function shuffled(count: number, round: number): number[] {
+  const { below } = seededRandom(round);
+  const indices = [...Array(count).keys()];
+  for (let i = count - 1; i > 0; i--) {
+    const j = below(i + 1);
+    [indices[i], indices[j]] = [indices[j] ?? 0, indices[i] ?? 0];
+  }
+  return indices;
+}
+
 class Measuring {
   readonly samples: readonly Samples[];
   readonly failures: string[] = [];
@@ -89,9 +101,7 @@ class Measuring {
     for (const { payload } of this.#buffers.sources) {
       new DataView(payload.buffer).setInt32(4, number);
     }
-    const count = this.#targets.length;
-    for (let i = 0; i < count; i++) {
-      const index = (i + number + this.#options.warmupRounds) % count;
+    for (const index of shuffled(this.#targets.length, number)) {
       const target = this.#targets[index];
       if (target !== undefined) await this.#runTarget(target, number, index);
     }
