@@ -94,9 +94,9 @@ const config = {
     integer: true,
     minimum: 16,
     maximum: 2 ** 28,
-    default: 524_224,
+    default: 1_048_512,
     help:
-      "Objects with more bytes are split into values of this size, so that none holds up others.",
+      "Most bytes of a value on the server: larger objects are split, so that none holds up others.",
   },
   ttl_seconds: {
     type: "number",

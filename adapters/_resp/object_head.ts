@@ -18,7 +18,7 @@ const FIELDS = /^KVR1([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{16})([0-9a-f]{4})([0-9a
 export interface ObjectHead {
   /** Number of chunks that have keys of their own. */
   readonly chunkCount: number;
-  /** Bytes of each of them. */
+  /** Bytes of each of them, of which the last may have fewer. */
   readonly chunkBytes: number;
   /** Bytes of the object; what is not in chunks stands behind the head. */
   readonly byteLength: number;

@@ -61,14 +61,14 @@ export class ObjectReader {
   async #readChunks(
     connection: Connection,
     head: string,
-    { chunkCount, chunkBytes, generation }: ObjectHead,
+    { chunkCount, chunkBytes, byteLength, generation }: ObjectHead,
     parts: ObjectParts,
     signal: AbortSignal,
   ): Promise<boolean> {
     const stem = this.#names.stemOf(head, generation);
     const reads = Array.from({ length: chunkCount }, async (_, i) => {
       const chunk = await get(connection, `${stem}${i}`, signal);
-      if (chunk?.byteLength !== chunkBytes) return false;
+      if (chunk?.byteLength !== Math.min(chunkBytes, byteLength - i * chunkBytes)) return false;
       if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
       return true;
     });
@@ -94,7 +94,7 @@ async function get(
 /** Whether a value has all bytes that its head names. */
 function isWhole(head: ObjectHead, value: Buffer): boolean {
   const { byteLength, chunkCount, chunkBytes, keyLength } = head;
-  if (chunkCount > MAX_CHUNKS) return false;
   const rest = byteLength - chunkCount * chunkBytes;
-  return value.byteLength === HEAD_BYTES + keyLength + rest;
+  if (chunkCount > MAX_CHUNKS || rest <= -chunkBytes && chunkCount > 0) return false;
+  return value.byteLength === HEAD_BYTES + keyLength + Math.max(0, rest);
 }

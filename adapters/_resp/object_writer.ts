@@ -9,6 +9,10 @@ import { PUBLISH, RETIRE_CHUNKS } from "./scripts.ts";
 
 /** Chunks that nobody has published after so long expire, in milliseconds. */
 const UNPUBLISHED_MS = 120_000;
+/** Most bytes of an object that is one value: there a copy costs less than another request. */
+const MAX_WHOLE_BYTES = 256 * 2 ** 10;
+/** Most bytes behind the head of an object with chunks, which the script copies. */
+const MAX_REST_BYTES = 4096;
 /** How much longer than its head an object's chunks live, in milliseconds. */
 const CHUNK_GRACE_MS = 60_000;
 
@@ -51,9 +55,9 @@ export class ObjectWriter {
     const { names, chunkBytes, random = systemRandom } = this.#options;
     const bytes = new ObjectParts(parts);
     const head = names.headOf(key);
-    const chunkCount = byteLength > chunkBytes ? Math.floor(byteLength / chunkBytes) : 0;
+    const chunkCount = countChunks(byteLength, chunkBytes);
     const generation = random.bytes(16).toHex();
-    const start = chunkCount * chunkBytes;
+    const start = Math.min(byteLength, chunkCount * chunkBytes);
     const carried = carriedKeyOf(names.nameIn(head) ?? "", key);
     const value = encodeHead({ chunkCount, chunkBytes, byteLength, generation }, carried, {
       byteLength: byteLength - start,
@@ -65,8 +69,12 @@ export class ObjectWriter {
     const chunkTtlMs = ttlMs === 0 ? 0 : ttlMs + CHUNK_GRACE_MS;
     const times = [String(ttlMs), String(chunkTtlMs)];
     const publish = ["EVAL", PUBLISH, "1", head, value, ...times, stem, String(chunkCount)];
+    const chunks = Array.from(
+      { length: chunkCount },
+      (_, i) => bytes.slice(i * chunkBytes, Math.min(byteLength, (i + 1) * chunkBytes)),
+    );
     try {
-      if (!await this.#writeChunks(connection, stem, chunkCount, bytes, signal)) return false;
+      if (!await this.#writeChunks(connection, stem, chunks, signal)) return false;
       return await connection.send(head, publish, signal) === 1;
     } catch (error) {
       // Where there is no room, what is of no use must not stand in the way until it expires.
@@ -96,16 +104,13 @@ export class ObjectWriter {
   async #writeChunks(
     connection: Connection,
     stem: string,
-    count: number,
-    bytes: ObjectParts,
+    chunks: readonly Buffer[],
     signal: AbortSignal,
   ): Promise<boolean> {
-    const { chunkBytes } = this.#options;
-    const writes = Array.from({ length: count }, (_, i) => {
-      const chunk = bytes.slice(i * chunkBytes, (i + 1) * chunkBytes);
-      const expiry = ["PX", String(UNPUBLISHED_MS)];
-      return connection.send(stem, ["SET", `${stem}${i}`, chunk, ...expiry], signal);
-    });
+    const expiry = ["PX", String(UNPUBLISHED_MS)];
+    const writes = chunks.map((chunk, i) =>
+      connection.send(stem, ["SET", `${stem}${i}`, chunk, ...expiry], signal)
+    );
     const outcomes = await Promise.allSettled(writes);
     const failure = outcomes.find((outcome) => outcome.status === "rejected");
     if (failure !== undefined) throw failure.reason;
@@ -117,4 +122,11 @@ export class ObjectWriter {
       Array.from({ length: count }, (_, i) => connection.send(stem, ["DEL", `${stem}${i}`])),
     );
   }
+}
+
+/** Values of an object that stand by themselves: what is left over goes through a script. */
+function countChunks(byteLength: number, chunkBytes: number): number {
+  if (byteLength <= Math.min(chunkBytes, MAX_WHOLE_BYTES)) return 0;
+  const full = Math.floor(byteLength / chunkBytes);
+  return byteLength - full * chunkBytes > MAX_REST_BYTES ? full + 1 : full;
 }

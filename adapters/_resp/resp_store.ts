@@ -35,8 +35,10 @@ import { ObjectWriter } from "./object_writer.ts";
 import { REMOVE } from "./scripts.ts";
 import { listServers } from "./server_listing.ts";
 
-/** What is in flight at a time, for stores and for loads. */
-const IN_FLIGHT = { operations: 4096, bytes: 64 * 2 ** 20 };
+/** What is in flight at a time. */
+const WRITES = { operations: 4096, bytes: 64 * 2 ** 20 };
+/** More answers that wait are only more memory for the server to fill, which makes it slower. */
+const READS = { operations: 4096, bytes: 8 * 2 ** 20 };
 /** Bytes of a batch that keeps a server busy. */
 const PREFERRED_BYTES = 16 * 2 ** 20;
 /** Objects that are removed at a time. */
@@ -76,8 +78,8 @@ export class RespStore implements L2Adapter {
   /** Stores have connections of their own: one that is aborted has to break them off. */
   readonly #writes: ConnectionPool;
   readonly #reads: ConnectionPool;
-  readonly #writeLimit = new FlightLimit(IN_FLIGHT);
-  readonly #readLimit = new FlightLimit(IN_FLIGHT);
+  readonly #writeLimit = new FlightLimit(WRITES);
+  readonly #readLimit = new FlightLimit(READS);
   readonly #writer: ObjectWriter;
   readonly #reader: ObjectReader;
   readonly #locks = new KeyLocks();
