@@ -21,12 +21,14 @@
  *
  * @module
  */
+export { CacheHit } from "./src/cache_hit.ts";
 export {
   type L1Options,
   type PrefetchSettings,
   type StoreSettings,
   type TieredCacheOptions,
 } from "./src/cache_options.ts";
+export type { CacheStatus } from "./src/cache_status.ts";
 export { Bitmap } from "./src/keys/bitmap.ts";
 export { decodeFileName, encodeFileName } from "./src/keys/key_codec.ts";
 export type { ObjectLayout } from "./src/keys/kv_layout.ts";
@@ -51,7 +53,7 @@ export type {
   AdapterTimeouts,
   CircuitName,
   CircuitStatus,
-} from "./src/l2/adapter_guard.ts";
+} from "./src/l2/adapter_status.ts";
 export type { BreakerOptions, CircuitState } from "./src/l2/circuit_breaker.ts";
 export type { TrailerFault } from "./src/l2/object_trailer.ts";
 export { HostDevice } from "./src/memory/host_device.ts";
@@ -82,7 +84,7 @@ export {
   CacheEvents,
   type CacheEventType,
 } from "./src/telemetry/events.ts";
-export { CacheHit, type CacheStatus, TieredCache, type WarmResult } from "./src/tiered_cache.ts";
+export { TieredCache, type WarmResult } from "./src/tiered_cache.ts";
 export type { AdapterEvictionStatus } from "./src/tiering/adapter_evictor.ts";
 export type {
   AdapterInfo,

@@ -1,6 +1,6 @@
 import type { L2AdapterModule } from "./l2/adapter.ts";
 import { ConfigError } from "./l2/adapter_error.ts";
-import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_guard.ts";
+import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_status.ts";
 import type { BreakerOptions } from "./l2/circuit_breaker.ts";
 import type { MemoryDevice } from "./memory/memory_device.ts";
 import { STAGING_BLOCK_BYTES } from "./memory/staging_pool.ts";

@@ -1,8 +1,10 @@
 import { builtInAdapters } from "../adapters/mod.ts";
+import { CacheHit } from "./cache_hit.ts";
 import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from "./cache_options.ts";
+import type { CacheStatus } from "./cache_status.ts";
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
-import { L1Cache, type L1Pin, type L1StatusReport, type WriteReservation } from "./l1/l1_cache.ts";
+import { L1Cache, type WriteReservation } from "./l1/l1_cache.ts";
 import { LruPolicy } from "./l1/lru.ts";
 import {
   type AdapterSource,
@@ -10,16 +12,11 @@ import {
   discoverAdapters,
 } from "./l2/adapter_discovery.ts";
 import { ConfigError } from "./l2/adapter_error.ts";
-import type { AdapterGuard, AdapterStatus, GuardListener } from "./l2/adapter_guard.ts";
+import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
 import { sealedBytes } from "./l2/object_trailer.ts";
 import { HostDevice } from "./memory/host_device.ts";
-import {
-  DeviceLostError,
-  type MemoryDevice,
-  type MemoryRange,
-  RANGE_ALIGNMENT,
-} from "./memory/memory_device.ts";
+import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
@@ -35,53 +32,16 @@ import {
   type RemoveAdapterReport,
 } from "./tiering/adapter_manager.ts";
 import { AdapterSet } from "./tiering/adapter_set.ts";
-import { EvictionController, type EvictionStatus } from "./tiering/eviction_controller.ts";
+import { EvictionController } from "./tiering/eviction_controller.ts";
 import type { KeyRow } from "./tiering/key_rows.ts";
-import {
-  type ForgetReport,
-  type ForgetSelector,
-  KeyLifecycle,
-  type LifecycleStatus,
-} from "./tiering/key_lifecycle.ts";
-import {
-  PrefetchController,
-  type PrefetchOptions,
-  type PrefetchStatus,
-} from "./tiering/prefetch_controller.ts";
-import type { PrefetchResult } from "./tiering/prefetch_request.ts";
+import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./tiering/key_lifecycle.ts";
+import { PrefetchController, type PrefetchOptions } from "./tiering/prefetch_controller.ts";
 import { QuotaRegistry } from "./tiering/quota_registry.ts";
-import { StoreController, type StoreStatus } from "./tiering/store_controller.ts";
+import { StoreController } from "./tiering/store_controller.ts";
 
 const FINGERPRINT_BYTES = 8;
 /** Longest delay that timers of JavaScript hosts know. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
-
-/** State of a {@linkcode TieredCache}. */
-export interface CacheStatus {
-  /** Whether everything works. */
-  readonly isHealthy: boolean;
-  /** What does not, in words. */
-  readonly problems: readonly string[];
-  /** The device. */
-  readonly device: {
-    readonly type: string;
-    readonly description: string;
-    readonly isFallback: boolean;
-    readonly isLost: boolean;
-  };
-  /** Device memory. */
-  readonly l1: L1StatusReport;
-  /** Writing to the adapters. */
-  readonly store: StoreStatus;
-  /** Loading from them. */
-  readonly prefetch: PrefetchStatus;
-  /** Making room. */
-  readonly eviction: EvictionStatus;
-  /** Pinned, expiring and forgotten objects. */
-  readonly lifecycle: LifecycleStatus;
-  /** The adapters. */
-  readonly adapters: readonly AdapterStatus[];
-}
 
 /** What {@linkcode TieredCache.warm} found. */
 export interface WarmResult {
@@ -89,51 +49,6 @@ export interface WarmResult {
   readonly length: number;
   /** How many of its objects were there before. */
   readonly l1Objects: number;
-}
-
-/** The longest available prefix of a chain of objects, pinned until disposed. */
-export class CacheHit implements Disposable {
-  /** How many chunks the prefix has. */
-  readonly length: number;
-  /** How many of its objects were in L1 before. */
-  readonly l1Objects: number;
-  readonly #pins: readonly (readonly L1Pin[])[];
-  readonly #l1: L1Cache;
-  readonly #device: MemoryDevice;
-
-  /** @ignore Made by {@linkcode TieredCache.match}. */
-  constructor(l1: L1Cache, result: PrefetchResult) {
-    this.#l1 = l1;
-    this.#device = l1.device;
-    this.#pins = result.pins;
-    this.length = result.length;
-    this.l1Objects = result.l1Objects;
-  }
-
-  /**
-   * Where the objects of a row lie in device memory, in order; theirs until the hit is disposed,
-   * and no longer than `l1.readTtlMs`. Of a row with a window they are the last ones.
-   *
-   * @throws {DeviceLostError} If the device was lost since.
-   * @throws {Error} If the hit was disposed, or held for longer than pins live.
-   */
-  ranges(row = 0): MemoryRange[] {
-    if (this.#device.isLost) {
-      throw new DeviceLostError(
-        "GPU device is lost: call attachDevice() with a new one, and match again",
-      );
-    }
-    const pins = this.#pins[row] ?? [];
-    if (!this.#l1.arePinned(pins)) {
-      throw new Error("Hit is no longer pinned: it was disposed or expired; match again");
-    }
-    return pins.map(({ range }) => range);
-  }
-
-  /** Gives up the pins. */
-  [Symbol.dispose](): void {
-    for (const pins of this.#pins) this.#l1.finishRead(pins);
-  }
 }
 
 /**

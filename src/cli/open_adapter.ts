@@ -1,4 +1,5 @@
-import { type AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../l2/adapter_guard.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../l2/adapter_status.ts";
 import { openGuarded } from "../l2/open_guarded.ts";
 import { withOpen } from "../l2/open_inner.ts";
 import { systemClock } from "../runtime/clock.ts";

@@ -2,7 +2,8 @@ import { chunkHashes, rootHash } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
-import type { CacheHit, TieredCache } from "../tiered_cache.ts";
+import type { CacheHit } from "../cache_hit.ts";
+import type { TieredCache } from "../tiered_cache.ts";
 import type { KeyRow } from "../tiering/key_rows.ts";
 import {
   checkKvTensors,

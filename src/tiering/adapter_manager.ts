@@ -7,12 +7,8 @@ import type {
 import type { ObjectKey } from "../keys/object_key.ts";
 import { parseAdapterConfig } from "../l2/adapter_config.ts";
 import { AdapterError, ConfigError } from "../l2/adapter_error.ts";
-import type {
-  AdapterGuard,
-  AdapterState,
-  AdapterTimeouts,
-  GuardListener,
-} from "../l2/adapter_guard.ts";
+import type { AdapterGuard, GuardListener } from "../l2/adapter_guard.ts";
+import type { AdapterState, AdapterTimeouts } from "../l2/adapter_status.ts";
 import type { AdapterRegistry } from "../l2/adapter_registry.ts";
 import type { BreakerOptions } from "../l2/circuit_breaker.ts";
 import { openGuarded } from "../l2/open_guarded.ts";

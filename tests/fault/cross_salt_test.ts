@@ -1,7 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { builtInAdapters } from "../../adapters/mod.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { withOpen } from "../../src/l2/open_inner.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { checkConfig, type L2Config } from "../../src/tiering/adapter_manager.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { dirname, join } from "@std/path";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { AdapterStatus } from "../../src/l2/adapter_guard.ts";
+import type { AdapterStatus } from "../../src/l2/adapter_status.ts";
 import { TRAILER_BYTES } from "../../src/l2/object_trailer.ts";
 import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
 import { fileOf } from "../support/fs_adapter.ts";

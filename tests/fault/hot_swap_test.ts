@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertGreater, assertInstanceOf } from "@std/assert";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
-import { type CacheHit, TieredCache } from "../../src/tiered_cache.ts";
+import type { CacheHit } from "../../src/cache_hit.ts";
+import { TieredCache } from "../../src/tiered_cache.ts";
 import { mapAdapter, moduleOf } from "../support/adapters.ts";
 import { assertIdle, put } from "../support/caches.ts";
 import { fileOf } from "../support/fs_adapter.ts";

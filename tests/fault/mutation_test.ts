@@ -3,7 +3,8 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { hasHashedFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { concatParts } from "../../src/l2/adapter.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import {
   type TrailerFault,
   verifyObject,

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { deadline } from "@std/async";
 import { AdapterError, type L2Adapter } from "../../src/l2/adapter.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { testBytes, testKeys, testLayout } from "../support/objects.ts";
 import { type RedisServer, redisTest, startRedis, waitUntil } from "../support/redis_server.ts";

@@ -12,7 +12,8 @@ import {
   type LookupOptions,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import type { StagingPool } from "../../src/memory/staging_pool.ts";
 import { type Clock, wait } from "../../src/runtime/clock.ts";

@@ -12,7 +12,8 @@ import {
   type L2Adapter,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { sealedBytes } from "../../src/l2/object_trailer.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import {

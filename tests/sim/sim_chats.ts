@@ -1,6 +1,6 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { MemoryRange } from "../../src/memory/memory_device.ts";
-import type { CacheHit } from "../../src/tiered_cache.ts";
+import type { CacheHit } from "../../src/cache_hit.ts";
 import type { KeyRow } from "../../src/tiering/key_rows.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
 import { SimHit } from "./sim_hit.ts";

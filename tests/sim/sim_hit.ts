@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { DeviceLostError, type MemoryRange } from "../../src/memory/memory_device.ts";
 import { firstNeeded, type KeyRow } from "../../src/tiering/key_rows.ts";
-import type { CacheHit } from "../../src/tiered_cache.ts";
+import type { CacheHit } from "../../src/cache_hit.ts";
 import { isContentOf } from "./sim_content.ts";
 import type { SimDevice } from "./sim_device.ts";
 import { READ_TTL_MS } from "./sim_kinds.ts";

@@ -13,7 +13,8 @@ import {
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { sealedObject } from "./sealed_objects.ts";
 

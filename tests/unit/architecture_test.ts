@@ -14,6 +14,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   tiering: ["runtime", "keys", "memory", "l1", "l2", "telemetry"],
   telemetry: ["keys"],
   "cache_options": ["runtime", "memory", "l2", "tiering"],
+  "cache_hit": ["memory", "l1", "tiering"],
+  "cache_status": ["l1", "l2", "tiering"],
   // The table of dynamic imports is not an adapter.
   "tiered_cache": [
     "runtime",
@@ -24,9 +26,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "tiering",
     "telemetry",
     "cache_options",
+    "cache_hit",
+    "cache_status",
     "adapters/mod.ts",
   ],
-  engine: ["runtime", "keys", "memory", "l1", "l2", "tiering", "tiered_cache"],
+  engine: ["runtime", "keys", "memory", "l1", "l2", "tiering", "tiered_cache", "cache_hit"],
   cli: ["runtime", "keys", "memory", "l1", "l2", "tiering", "tiered_cache", "deno.json"],
   testing: ["runtime", "keys", "l2"],
   // Some adapters import modules that the user names, or wrap other adapters.

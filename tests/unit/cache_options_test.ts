@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { resolveOptions, type TieredCacheOptions } from "../../src/cache_options.ts";
 import { ConfigError } from "../../src/l2/adapter_error.ts";
-import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 
 const MIB = 2 ** 20;
 

@@ -1,5 +1,6 @@
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { type AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_guard.ts";
+import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
 import { ObjectToSeal } from "../../../src/l2/object_to_seal.ts";
 import { openGuarded } from "../../../src/l2/open_guarded.ts";

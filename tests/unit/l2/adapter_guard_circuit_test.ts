@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import { Bitmap, type L2Adapter } from "../../../src/l2/adapter.ts";
-import type { AdapterGuard, CircuitName } from "../../../src/l2/adapter_guard.ts";
+import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
+import type { CircuitName } from "../../../src/l2/adapter_status.ts";
 import { mapAdapter } from "../../support/adapters.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
 import {

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { Bitmap } from "../../../src/l2/adapter.ts";
-import { type AdapterGuard, DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_guard.ts";
+import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { sealObject } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import type { ManualClock } from "../../../src/testing/manual_clock.ts";

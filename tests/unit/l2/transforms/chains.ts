@@ -1,9 +1,6 @@
 import { concatParts, type L2AdapterModule } from "../../../../src/l2/adapter.ts";
-import {
-  AdapterGuard,
-  DEFAULT_ADAPTER_TIMEOUTS,
-  type SealedObject,
-} from "../../../../src/l2/adapter_guard.ts";
+import { AdapterGuard, type SealedObject } from "../../../../src/l2/adapter_guard.ts";
+import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../../src/l2/adapter_status.ts";
 import type { AdapterError } from "../../../../src/l2/adapter_error.ts";
 import { AesGcmTransform } from "../../../../src/l2/transforms/aes_gcm.ts";
 import { MasterKey } from "../../../../src/l2/transforms/master_key.ts";

@@ -1,0 +1,48 @@
+import type { L1Cache, L1Pin } from "./l1/l1_cache.ts";
+import { DeviceLostError, type MemoryDevice, type MemoryRange } from "./memory/memory_device.ts";
+import type { PrefetchResult } from "./tiering/prefetch_request.ts";
+
+/** The longest available prefix of a chain of objects, pinned until disposed. */
+export class CacheHit implements Disposable {
+  /** How many chunks the prefix has. */
+  readonly length: number;
+  /** How many of its objects were in L1 before. */
+  readonly l1Objects: number;
+  readonly #pins: readonly (readonly L1Pin[])[];
+  readonly #l1: L1Cache;
+  readonly #device: MemoryDevice;
+
+  /** @ignore Made by {@linkcode TieredCache.match}. */
+  constructor(l1: L1Cache, result: PrefetchResult) {
+    this.#l1 = l1;
+    this.#device = l1.device;
+    this.#pins = result.pins;
+    this.length = result.length;
+    this.l1Objects = result.l1Objects;
+  }
+
+  /**
+   * Where the objects of a row lie in device memory, in order; theirs until the hit is disposed,
+   * and no longer than `l1.readTtlMs`. Of a row with a window they are the last ones.
+   *
+   * @throws {DeviceLostError} If the device was lost since.
+   * @throws {Error} If the hit was disposed, or held for longer than pins live.
+   */
+  ranges(row = 0): MemoryRange[] {
+    if (this.#device.isLost) {
+      throw new DeviceLostError(
+        "GPU device is lost: call attachDevice() with a new one, and match again",
+      );
+    }
+    const pins = this.#pins[row] ?? [];
+    if (!this.#l1.arePinned(pins)) {
+      throw new Error("Hit is no longer pinned: it was disposed or expired; match again");
+    }
+    return pins.map(({ range }) => range);
+  }
+
+  /** Gives up the pins. */
+  [Symbol.dispose](): void {
+    for (const pins of this.#pins) this.#l1.finishRead(pins);
+  }
+}

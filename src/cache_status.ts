@@ -1,0 +1,33 @@
+import type { L1StatusReport } from "./l1/l1_cache.ts";
+import type { AdapterStatus } from "./l2/adapter_status.ts";
+import type { EvictionStatus } from "./tiering/eviction_controller.ts";
+import type { LifecycleStatus } from "./tiering/key_lifecycle.ts";
+import type { PrefetchStatus } from "./tiering/prefetch_controller.ts";
+import type { StoreStatus } from "./tiering/store_controller.ts";
+
+/** State of a {@linkcode TieredCache}. */
+export interface CacheStatus {
+  /** Whether everything works. */
+  readonly isHealthy: boolean;
+  /** What does not, in words. */
+  readonly problems: readonly string[];
+  /** The device. */
+  readonly device: {
+    readonly type: string;
+    readonly description: string;
+    readonly isFallback: boolean;
+    readonly isLost: boolean;
+  };
+  /** Device memory. */
+  readonly l1: L1StatusReport;
+  /** Writing to the adapters. */
+  readonly store: StoreStatus;
+  /** Loading from them. */
+  readonly prefetch: PrefetchStatus;
+  /** Making room. */
+  readonly eviction: EvictionStatus;
+  /** Pinned, expiring and forgotten objects. */
+  readonly lifecycle: LifecycleStatus;
+  /** The adapters. */
+  readonly adapters: readonly AdapterStatus[];
+}
