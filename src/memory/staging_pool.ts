@@ -1,5 +1,8 @@
-/** Size of the blocks that bytes move through: small reused ones are several times faster. */
-export const STAGING_BLOCK_BYTES: number = 4 * 2 ** 20;
+/**
+ * Size of the blocks that bytes move through: small reused ones are several times faster. Objects
+ * whose size is a power of two fill one together with what stands behind each of them.
+ */
+export const STAGING_BLOCK_BYTES: number = 4 * 2 ** 20 + 64 * 2 ** 10;
 
 /** Where a piece of an object lies in a sequence of equal blocks. */
 export interface Piece {

@@ -1,4 +1,5 @@
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
+import { STAGING_BLOCK_BYTES } from "../../src/memory/staging_pool.ts";
 import type { L2Config } from "../../src/tiering/adapter_manager.ts";
 import type { SimRandom } from "./sim_random.ts";
 import type { SimStore, SimStoreKind } from "./sim_store.ts";
@@ -97,7 +98,7 @@ export function cacheOptions(random: SimRandom): TieredCacheOptions {
     },
     prefetch: {
       policy: random.weighted({ retain: 3, default: 1 }),
-      maxInFlightBytes: random.pick([4, 16, 32]) * MIB,
+      maxInFlightBytes: random.pick([1, 4, 8]) * STAGING_BLOCK_BYTES,
     },
   };
 }

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { resolveOptions, type TieredCacheOptions } from "../../src/cache_options.ts";
 import { ConfigError } from "../../src/l2/adapter_error.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
+import { STAGING_BLOCK_BYTES } from "../../src/memory/staging_pool.ts";
 
 const MIB = 2 ** 20;
 
@@ -74,8 +75,8 @@ Deno.test("resolveOptions() takes policies by name and as objects", () => {
 });
 
 const wrongNumbers: Record<string, TieredCacheOptions> = {
-  "store.maxInFlightBytes": { store: { maxInFlightBytes: 4 * MIB - 1 } },
-  "prefetch.maxInFlightBytes": { prefetch: { maxInFlightBytes: 4 * MIB - 1 } },
+  "store.maxInFlightBytes": { store: { maxInFlightBytes: STAGING_BLOCK_BYTES - 1 } },
+  "prefetch.maxInFlightBytes": { prefetch: { maxInFlightBytes: STAGING_BLOCK_BYTES - 1 } },
   "store.maxQueuedBytes": { store: { maxQueuedBytes: 0 } },
   "store.flushBytes": { store: { flushBytes: 0 } },
   "store.flushIdleMs": { store: { flushIdleMs: -1 } },

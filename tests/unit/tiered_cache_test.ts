@@ -30,6 +30,7 @@ import { directoryOf } from "../support/module_files.ts";
 import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { gate, RecordingAdapter } from "../support/recording_adapter.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
+import { STAGING_BLOCK_BYTES } from "../../src/memory/staging_pool.ts";
 
 const MIB = 2 ** 20;
 const LAYOUT = testLayout(1024);
@@ -83,8 +84,8 @@ Deno.test("TieredCache.open() rejects sizes that cannot be", async () => {
     await assertRejects(() => TieredCache.open({ device, l1 }), RangeError);
   }
   const wrong: [TieredCacheOptions, string][] = [
-    [{ store: { maxInFlightBytes: 1 } }, "store.maxInFlightBytes must be at least 4194304"],
-    [{ prefetch: { maxInFlightBytes: 1 } }, "prefetch.maxInFlightBytes must be at least 4194304"],
+    [{ store: { maxInFlightBytes: 1 } }, "store.maxInFlightBytes must be at least 4259840"],
+    [{ prefetch: { maxInFlightBytes: 1 } }, "prefetch.maxInFlightBytes must be at least 4259840"],
     [{ store: { maxQueuedBytes: 0 } }, "store.maxQueuedBytes must be at least 1"],
     [{ store: { flushBytes: NaN } }, "store.flushBytes must be at least 1"],
     [{ store: { attempts: 0 } }, "store.attempts must be at least 1"],
@@ -786,13 +787,13 @@ gpuTest("TieredCache rejects objects that cannot be read back", async (gpuDevice
   await using cache = await TieredCache.open({
     device: gpuDevice,
     l1: { capacityBytes: 64 * MIB },
-    store: { maxInFlightBytes: 4 * MIB },
+    store: { maxInFlightBytes: STAGING_BLOCK_BYTES },
   });
-  const largest = testLayout(4 * MIB - 64);
+  const largest = testLayout(STAGING_BLOCK_BYTES - 64);
   assertEquals(cache.reserveWrite([testKey(1)], largest)[0]?.status, "success");
   cache.cancelWrite([testKey(1)]);
   assertThrows(
-    () => cache.reserveWrite([testKey(1)], testLayout(4 * MIB - 60)),
+    () => cache.reserveWrite([testKey(1)], testLayout(STAGING_BLOCK_BYTES - 60)),
     RangeError,
     "store.maxInFlightBytes",
   );
@@ -905,10 +906,10 @@ Deno.test("TieredCache.close() is not held up by adapters that hang", async () =
   const adapter = new RecordingAdapter();
   const clock = new ManualClock();
   // The load of one object fills the scratch; another object waits for it.
-  const layout = testLayout(4 * MIB - 64);
+  const layout = testLayout(STAGING_BLOCK_BYTES - 64);
   const options = {
     clock,
-    prefetch: { maxInFlightBytes: 4 * MIB },
+    prefetch: { maxInFlightBytes: STAGING_BLOCK_BYTES },
     l1: { capacityBytes: 32 * MIB },
   };
   const cache = await TieredCache.open(optionsWith(adapter, options));

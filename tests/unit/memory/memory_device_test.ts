@@ -11,6 +11,7 @@ import { concatParts } from "../../../src/l2/adapter.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 import { deviceTest, readRange } from "../../support/devices.ts";
 import { testBytes, testKey } from "../../support/objects.ts";
+import { STAGING_BLOCK_BYTES } from "../../../src/memory/staging_pool.ts";
 
 // The contract of every device: each test runs on each of them.
 
@@ -51,7 +52,8 @@ deviceTest("a slab has its size, its memory, and zeros in it", async (device) =>
   device.destroySlab(slab);
 });
 
-for (const byteLength of [4, 1000, 4 * MIB - 4, 4 * MIB, 4 * MIB + 4, 9 * MIB, 17 * MIB + 12]) {
+const BLOCK = STAGING_BLOCK_BYTES;
+for (const byteLength of [4, 1000, BLOCK - 4, BLOCK, BLOCK + 4, 9 * MIB, 17 * MIB + 12]) {
   deviceTest(`${byteLength} bytes go to the device and come back`, async (device) => {
     using slab = slabOf(device, byteLength);
     const bytes = bytesOf(1, byteLength);
@@ -187,7 +189,7 @@ function writeTail(pieces: readonly Uint8Array[], byteLength: number, value: num
 deviceTest(
   "readBack() has room for the tails of objects larger than its buffers",
   async (device) => {
-    const sizes = [4 * MIB, 9 * MIB, 256];
+    const sizes = [STAGING_BLOCK_BYTES, 9 * MIB, 256];
     using slab = slabOf(device, sizes.reduce((sum, size) => sum + size, 0));
     let byteOffset = 0;
     const requests = sizes.map((byteLength, i) => {
@@ -235,7 +237,7 @@ deviceTest(
       assertSameBytes(await readRange(device, b.whole), bytesOf(round, 4096), `round ${round}`);
     }
   },
-  { stagingBytes: 4 * MIB },
+  { stagingBytes: STAGING_BLOCK_BYTES },
 );
 
 // WebGPU ends the process, or fails long after the call, on arguments like these.
@@ -354,7 +356,7 @@ deviceTest("countReadable() says what one readBack() takes", async (device) => {
     using readBack = await device.readBack(requests.slice(0, count));
     assertEquals(readBack.objects.length, count);
   }
-}, { stagingBytes: 8 * MIB });
+}, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
 
 deviceTest("a device that works is not lost", async (device) => {
   assert(!device.isLost);

@@ -8,6 +8,7 @@ import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 import { gpuTest, readRange } from "../../support/devices.ts";
 import { testBytes, testKey } from "../../support/objects.ts";
+import { STAGING_BLOCK_BYTES } from "../../../src/memory/staging_pool.ts";
 
 const MIB = 2 ** 20;
 
@@ -146,7 +147,7 @@ gpuTest(
   "WebGpuDevice keeps read-back buffers within stagingBytes, and reuses them",
   async (gpu) => {
     const staging = watchStaging(gpu);
-    using device = WebGpuDevice.adopt(gpu, { stagingBytes: 8 * MIB });
+    using device = WebGpuDevice.adopt(gpu, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
     const ranges = Array.from({ length: 6 }, (_, i) => wholeSlab(device, (1 + i) * MIB));
     for (const [i, range] of ranges.entries()) {
       device.upload(range, [testBytes(testKey(i), range.byteLength)]);
@@ -157,12 +158,16 @@ gpuTest(
         assertSameBytes(bytes, testBytes(testKey(i), bytes.byteLength), `object ${i}`);
       }
     }
-    assertEquals({ ...staging }, { bytes: 8 * MIB, mostBytes: 8 * MIB, made: 2 });
+    assertEquals({ ...staging }, {
+      bytes: 2 * STAGING_BLOCK_BYTES,
+      mostBytes: 2 * STAGING_BLOCK_BYTES,
+      made: 2,
+    });
   },
 );
 
 gpuTest("WebGpuDevice.readBack() waits for buffers that others hold", async (gpu) => {
-  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 4 * MIB });
+  using device = WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const first = await device.readBack([requestOf(range)]);
   let isDone = false;
@@ -176,17 +181,17 @@ gpuTest("WebGpuDevice.readBack() waits for buffers that others hold", async (gpu
 
 gpuTest("disposing a read-back twice gives its buffers back once", async (gpu) => {
   const staging = watchStaging(gpu);
-  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 4 * MIB });
+  using device = WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const readBack = await device.readBack([requestOf(range)]);
   readBack[Symbol.dispose]();
   readBack[Symbol.dispose]();
   await Promise.all([readRange(device, range), readRange(device, range)]);
-  assertEquals(staging.mostBytes, 4 * MIB);
+  assertEquals(staging.mostBytes, STAGING_BLOCK_BYTES);
 });
 
 gpuTest("a refused read-back holds no buffers", async (gpu) => {
-  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 8 * MIB });
+  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 8 * MIB);
   const foreign = { buffer: new Uint8Array(1024), byteOffset: 0, byteLength: 1024 };
   await assertRejects(() => device.readBack([requestOf(range), requestOf(range)]), RangeError);
@@ -199,7 +204,11 @@ gpuTest("a refused read-back holds no buffers", async (gpu) => {
 });
 
 gpuTest("a staging capacity below one buffer is refused", (gpu) => {
-  assertThrows(() => WebGpuDevice.adopt(gpu, { stagingBytes: 4 * MIB - 1 }), RangeError, "Staging");
+  assertThrows(
+    () => WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES - 1 }),
+    RangeError,
+    "Staging",
+  );
 });
 
 gpuTest("WebGpuDevice.upload() submits before much waits in host memory", async (gpu) => {
@@ -230,7 +239,7 @@ gpuTest("WebGpuDevice.upload() submits before much waits in host memory", async 
 });
 
 gpuTest("a destroyed device is lost: reading rejects, what is under way too", async (gpu) => {
-  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 8 * MIB });
+  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const held = await device.readBack([requestOf(range)]);
   const reads = [0, 1].map(() => device.readBack([requestOf(range)]));
@@ -245,7 +254,7 @@ gpuTest("a destroyed device is lost: reading rejects, what is under way too", as
 });
 
 gpuTest("who waits for read-back buffers hears that the device is lost", async (gpu) => {
-  using device = WebGpuDevice.adopt(gpu, { stagingBytes: 4 * MIB });
+  using device = WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const held = await device.readBack([requestOf(range)]);
   const waiting = assertRejects(() => device.readBack([requestOf(range)]), DeviceLostError);

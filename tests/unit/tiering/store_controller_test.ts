@@ -23,6 +23,7 @@ import { assertNoLocks, lruL1, pin, residents, writeObjects } from "../../suppor
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
+import { STAGING_BLOCK_BYTES } from "../../../src/memory/staging_pool.ts";
 
 const LAYOUT = testLayout(1024);
 const MIB = 2 ** 20;
@@ -186,7 +187,7 @@ Deno.test("StoreController cuts batches by bytes, in the order of writing", asyn
 });
 
 gpuTest("StoreController cuts batches to what can be read back at a time", async (gpuDevice) => {
-  using device = WebGpuDevice.adopt(gpuDevice, { stagingBytes: 8 * MIB });
+  using device = WebGpuDevice.adopt(gpuDevice, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
   const adapter = new RecordingAdapter();
   using t = setUp(device, [adapter], { flushBytes: 64 * MIB, capacityBytes: 16 * MIB });
 
@@ -388,7 +389,7 @@ deviceTest(
     open();
     await t.clock.advance(0);
   },
-  { stagingBytes: 8 * MIB },
+  { stagingBytes: 2 * STAGING_BLOCK_BYTES },
 );
 
 deviceTest("StoreController leaves bytes alone that a hung adapter still reads", async (device) => {
