@@ -368,7 +368,7 @@ export class FileStore implements L2Adapter {
     await this.#slots.idle();
     await this.#housekeeping;
     await this.#makingShards;
-    await this.#useTimes.flush();
+    await this.#useTimes.close();
     try {
       await this.#space.close();
     } catch (cause) {

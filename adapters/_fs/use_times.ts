@@ -51,6 +51,7 @@ export class UseTimes {
   #cancelTimer: (() => void) | undefined;
   #writing: Promise<void> | undefined;
   #isReadOnly = false;
+  #isClosed = false;
 
   /** Nothing is noted yet. */
   constructor(options: UseTimesOptions) {
@@ -79,8 +80,9 @@ export class UseTimes {
     this.#note({ keys: ofChains, places, time: Date.now() });
   }
 
-  /** Writes down what is still to be noted. */
-  async flush(): Promise<void> {
+  /** Writes down what is still to be noted; what is used afterwards is not. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
     this.#cancelTimer?.();
     if (this.#waiting.length > 0) this.#start();
     while (this.#writing !== undefined) await this.#writing;
@@ -89,7 +91,8 @@ export class UseTimes {
   /** Costs as much for a long chain as for a short one: a lookup waits for it. */
   #note(use: Use): void {
     const last = use.keys.at(-1);
-    if (last === undefined || this.#isReadOnly || this.#waitingKeys > MOST_WAITING) return;
+    if (last === undefined || this.#isReadOnly || this.#isClosed) return;
+    if (this.#waitingKeys > MOST_WAITING) return;
     const now = this.#options.clock.now();
     // A chain was used up to its end, or not at all.
     if (now - (this.#fresh.get(last.id) ?? -Infinity) < FRESH_MS) return;

@@ -35,7 +35,7 @@ async function open(present: readonly ObjectKey[] = keys): Promise<Opened> {
     return time === OLD.getTime() ? undefined : time;
   };
   const dispose = async (): Promise<void> => {
-    await times.flush();
+    await times.close();
     assertEquals(clock.pendingTimers, 0);
     await directory[Symbol.asyncDispose]();
   };
@@ -115,7 +115,7 @@ Deno.test("what a link in the place of an object leads to keeps its time", async
   await Deno.utime(target, OLD, OLD);
   await Deno.symlink(target, pathOf(keys[0] as ObjectKey));
   times.lookedUp(keys, 1);
-  await times.flush();
+  await times.close();
   assertEquals((await Deno.stat(target)).mtime, OLD);
 });
 
@@ -134,12 +134,15 @@ Deno.test("where nothing can be written, nothing is noted after the first refusa
   }
 });
 
-Deno.test("flush() writes down at once what waits", async () => {
+Deno.test("close() writes down at once what waits, and nothing is noted after it", async () => {
   await using opened = await open();
   const { times, clock, usedAt } = opened;
   times.lookedUp(keys, 5);
-  await times.flush();
+  await times.close();
   assert(keys.every((key) => usedAt(key) !== undefined));
+  // A lookup may end after the adapter has closed.
+  times.lookedUp(testKeys(5, 50), 5);
+  times.stored(testKeys(5, 50));
   assertEquals(clock.pendingTimers, 0);
 });
 
@@ -156,6 +159,6 @@ Deno.test("what waits is bounded", async () => {
     }
   }
   faulty.arm(() => systemError("ENOENT"));
-  await times.flush();
+  await times.close();
   assertLessOrEqual(faulty.calls.length, 65_536 + 2500);
 });
