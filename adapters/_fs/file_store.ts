@@ -32,8 +32,8 @@ import {
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
-import { forgetOldest } from "./forget_oldest.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
+import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { type Durability, publishFile } from "./publish_file.ts";
 import { TemporaryFiles } from "./temporary_files.ts";
@@ -95,7 +95,7 @@ export class FileStore implements L2Adapter {
   readonly #useTimes: UseTimes;
   readonly #locks = new Map<string, number>();
   /** Objects that a lookup may claim although they are missing. */
-  readonly #suspects = new Set<string>();
+  readonly #suspects = new RecentKeys(MOST_SUSPECTS);
   /** Directories that were there a moment ago. */
   readonly #made = new Set<string>();
   readonly #closing = new AbortController();
@@ -222,16 +222,13 @@ export class FileStore implements L2Adapter {
       }
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
-      this.#suspects.has(key.id) ? look(key) : this.#files.exists(paths.pathOf(key));
+      this.#suspects.has(key) ? look(key) : this.#files.exists(paths.pathOf(key));
     let found: Bitmap;
     if (prefix) {
-      const suspects = this.#suspects.size === 0
-        ? []
-        : [...keys.keys()].filter((i) => this.#suspects.has((keys[i] as ObjectKey).id));
       const end = await findChainEnd(
         keys.length,
         (place) => isPresent(keys[place] as ObjectKey),
-        suspects,
+        this.#suspects.placesIn(keys),
       );
       found = new Bitmap(keys.length, end);
       if (this.#space.isBounded) this.#useTimes.lookedUp(keys, end);
@@ -280,11 +277,11 @@ export class FileStore implements L2Adapter {
         if (signal.aborted || this.#isClosed) return;
         const path = this.#options.paths.pathOf(key);
         const isRead = await this.#read(path, parts, rests, allowShorter);
-        if (!isRead) return this.#suspect(key);
+        if (!isRead) return this.#suspects.add(key);
         loaded.set(index);
         onLoaded?.(index);
       } catch (cause) {
-        if (isNoObject(cause)) this.#suspect(key);
+        if (isNoObject(cause)) this.#suspects.add(key);
         else this.#report("load", cause, key);
       }
     });
@@ -303,7 +300,7 @@ export class FileStore implements L2Adapter {
         const info = await this.#files.lstat(path);
         if (!info.isFile) return;
         await this.#files.remove(path);
-        this.#suspect(key);
+        this.#suspects.add(key);
         deleted.set(index);
         bytes += info.size;
         diskBytes += Math.min(diskBytesOf(info), diskBytesFor(info.size));
@@ -424,7 +421,7 @@ export class FileStore implements L2Adapter {
         }
         if (!this.#useTimes.isKnownToLack(object.key)) this.#space.mayHaveReplaced(diskBytes);
         this.#space.succeeded();
-        this.#suspects.delete(object.key.id);
+        this.#suspects.delete(object.key);
         return true;
       } catch (error) {
         if (attempt > 0) throw error;
@@ -507,11 +504,6 @@ export class FileStore implements L2Adapter {
     yield sharedPath;
     if (tmpPath !== undefined && tmpPath !== sharedPath) yield tmpPath;
     yield* objectDirectories(this.#options.files, paths);
-  }
-
-  #suspect({ id }: ObjectKey): void {
-    this.#suspects.add(id);
-    forgetOldest(this.#suspects, MOST_SUSPECTS);
   }
 
   async #makeTemporary(): Promise<void> {

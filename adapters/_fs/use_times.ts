@@ -1,7 +1,6 @@
 import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
 import { isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
-import { forgetOldest } from "./forget_oldest.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
 /** Objects used again within this time need not be noted again, in milliseconds. */
@@ -137,9 +136,10 @@ function* notesOf(uses: readonly Use[]): Generator<readonly [ObjectKey, number],
   }
 }
 
-/** Sets an entry, and forgets the oldest ones beyond the limit. */
+/** Sets an entry, and forgets the oldest one beyond the limit. */
 function remember<Value>(entries: Map<string, Value>, id: string, value: Value): void {
   entries.delete(id);
   entries.set(id, value);
-  forgetOldest(entries, MOST_REMEMBERED);
+  const [oldest] = entries.size > MOST_REMEMBERED ? entries.keys() : [];
+  if (oldest !== undefined) entries.delete(oldest);
 }

@@ -26,6 +26,11 @@ export class RecentKeys {
     this.#ids.delete(id);
   }
 
+  /** Whether a key is in the set. */
+  has({ id }: ObjectKey): boolean {
+    return this.#ids.has(id);
+  }
+
   /** The places in a list whose keys are in the set. */
   placesIn(keys: readonly ObjectKey[]): number[] {
     if (this.#ids.size === 0) return [];
