@@ -42,6 +42,7 @@ export {
 export type {
   L1Status,
   L1StatusReport,
+  StagedObject,
   WriteReservation,
   WrittenObject,
 } from "./src/l1/l1_cache.ts";

@@ -4,7 +4,7 @@ import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from ".
 import type { CacheStatus } from "./cache_status.ts";
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
-import { L1Cache, type WriteReservation } from "./l1/l1_cache.ts";
+import { L1Cache, type L1Status, type StagedObject, type WriteReservation } from "./l1/l1_cache.ts";
 import { LruPolicy } from "./l1/lru.ts";
 import {
   type AdapterSource,
@@ -201,10 +201,10 @@ export class TieredCache implements AsyncDisposable {
   /**
    * Reserves room in device memory for objects to be written. Fill the ranges by work on the
    * device's queue, then call {@linkcode finishWrite}, or {@linkcode cancelWrite}. After
-   * `l1.writeTtlMs`, or when the device was lost, the room may be given to another object: neither
-   * write to it nor finish it any more.
+   * `l1.writeTtlMs`, or when the device was lost, the room may be given to another object: do not
+   * write to it any more.
    *
-   * @returns For each key its range, or why there is none.
+   * @returns For each key its room, or why there is none.
    * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move.
    */
   reserveWrite(keys: readonly ObjectKey[], layout: ObjectLayout): WriteReservation[] {
@@ -217,15 +217,20 @@ export class TieredCache implements AsyncDisposable {
     return reservations;
   }
 
-  /** Makes reserved objects visible and queues them for the adapters; keys in prefix order. */
-  finishWrite(keys: readonly ObjectKey[]): void {
+  /**
+   * Makes reserved objects visible and queues them for the adapters; in prefix order.
+   *
+   * @returns For each `success`, or why it was given up: its room expired (`key-in-wrong-state`),
+   * was given away or forgotten (`key-not-exist`), or its device is lost (`device-lost`).
+   */
+  finishWrite(objects: readonly StagedObject[]): L1Status[] {
     this.#throwIfClosed();
-    this.#l1.finishWrite(keys);
+    return this.#l1.finishWrite(objects);
   }
 
   /** Gives up reserved objects. */
-  cancelWrite(keys: readonly ObjectKey[]): void {
-    this.#l1.finishWriteAndDelete(keys);
+  cancelWrite(objects: readonly StagedObject[]): void {
+    this.#l1.finishWriteAndDelete(objects);
   }
 
   /** Pins those of the objects that are in device memory now, without asking the adapters. */

@@ -1,6 +1,7 @@
 import { chunkHashes, rootHash } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
+import type { StagedObject } from "../l1/l1_cache.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import type { CacheHit } from "../cache_hit.ts";
 import type { TieredCache } from "../tiered_cache.ts";
@@ -247,7 +248,7 @@ export class PrefixCache {
     // What is resident must not be evicted to make room for the rest of the same sequence.
     using pins = new DisposableStack();
     for (const { keys } of rows) pins.use(this.#cache.pinResident(keys));
-    const reserved: { key: ObjectKey; group: number; chunk: number; range: MemoryRange }[] = [];
+    const reserved: { staged: StagedObject; group: number; chunk: number }[] = [];
     let stored = 0;
     let chunk = 0;
     for (; chunk < chunks; chunk++) {
@@ -256,19 +257,19 @@ export class PrefixCache {
         const key = keys[chunk] as ObjectKey;
         const [reservation] = this.#cache.reserveWrite([key], layout);
         if (reservation?.status !== "success") return reservation?.status === "key-not-writable";
-        reserved.push({ key, group, chunk, range: reservation.range });
+        reserved.push({ staged: reservation.staged, group, chunk });
         return true;
       });
       if (!isComplete) {
-        this.#cache.cancelWrite(reserved.splice(before).map(({ key }) => key));
+        this.#cache.cancelWrite(reserved.splice(before).map(({ staged }) => staged));
         break;
       }
       if (reserved.length > before) stored++;
     }
-    const written = reserved.map(({ key }) => key);
+    const written = reserved.map(({ staged }) => staged);
     try {
       this.#cache.device.copy(
-        reserved.flatMap(({ group, chunk, range }) =>
+        reserved.flatMap(({ group, chunk, staged: { range } }) =>
           gatherOperations(
             (this.#groups[group] as KvGroup).layout,
             tensors[group] ?? [],

@@ -18,7 +18,7 @@ import type {
   L1StatusReport,
   ReadReservation,
   ReserveWriteOptions,
-  WriteOptions,
+  StagedObject,
   WriteReservation,
   WrittenObject,
 } from "./l1_types.ts";
@@ -34,7 +34,7 @@ export type {
   L1StatusReport,
   ReadReservation,
   ReserveWriteOptions,
-  WriteOptions,
+  StagedObject,
   WriteReservation,
   WrittenObject,
 } from "./l1_types.ts";
@@ -42,7 +42,6 @@ export type {
 type Failure = Exclude<L1Status, "success">;
 
 const logger = getLogger(["kvtier", "l1"]);
-const DEFAULT_WRITER = "store";
 
 /**
  * Objects in device memory. An object is *staged* while its writer fills it, invisible to readers;
@@ -121,7 +120,7 @@ export class L1Cache implements Disposable {
     layout: ObjectLayout,
     options: ReserveWriteOptions = {},
   ): WriteReservation[] {
-    const { writer = DEFAULT_WRITER, temporary = false } = options;
+    const { writer = "store", temporary = false } = options;
     if (this.#isLost) return keys.map(() => ({ status: "device-lost" }));
     const now = this.#clock.now();
     const named = new Set<string>();
@@ -149,7 +148,7 @@ export class L1Cache implements Disposable {
       const entry = new L1Entry(key, layout, allocation, lock);
       this.#table.stage(entry);
       staged.push(entry);
-      reservations.push({ status: "success", range: allocation });
+      reservations.push({ status: "success", staged: entry });
     }
     if (failure !== null) {
       if (failure === "out-of-memory") this.#outOfMemoryCount++;
@@ -164,11 +163,10 @@ export class L1Cache implements Disposable {
    * Makes staged objects resident, in prefix order, and reports them to be written through.
    * Where another writer was faster, the staged copy is dropped: the bytes are the same.
    */
-  finishWrite(keys: readonly ObjectKey[], options: WriteOptions = {}): L1Status[] {
-    const { writer = DEFAULT_WRITER } = options;
+  finishWrite(objects: readonly StagedObject[]): L1Status[] {
     const now = this.#clock.now();
     const admitted: L1Entry[] = [];
-    const statuses = keys.map((key) => this.#admit(key, writer, now, admitted));
+    const statuses = objects.map((object) => this.#admit(object, now, admitted));
     this.#policy.admitted(admitted.map(({ key }) => key.id));
     const written = admitted.filter(({ isTemporary }) => !isTemporary)
       .map(({ key, layout }): WrittenObject => ({ key, layout }));
@@ -181,16 +179,12 @@ export class L1Cache implements Disposable {
    * Makes staged objects resident and pins them, in one step. They came from a storage adapter:
    * nobody is told to write them through again.
    */
-  finishWriteAndReserveRead(
-    keys: readonly ObjectKey[],
-    options: WriteOptions = {},
-  ): ReadReservation[] {
-    const { writer = DEFAULT_WRITER } = options;
+  finishWriteAndReserveRead(objects: readonly StagedObject[]): ReadReservation[] {
     const now = this.#clock.now();
     const admitted: L1Entry[] = [];
-    const reservations = keys.map((key): ReadReservation => {
-      const status = this.#admit(key, writer, now, admitted);
-      return status === "success" ? this.#pin(key, now) : { status };
+    const reservations = objects.map((object): ReadReservation => {
+      const status = this.#admit(object, now, admitted);
+      return status === "success" ? this.#pin(object.key, now) : { status };
     });
     this.#policy.admitted(admitted.map(({ key }) => key.id));
     if (admitted.length > 0) this.#tell((listener) => listener.admitted?.());
@@ -198,11 +192,9 @@ export class L1Cache implements Disposable {
   }
 
   /** Gives up staged objects; they were never visible. */
-  finishWriteAndDelete(keys: readonly ObjectKey[], options: WriteOptions = {}): L1Status[] {
-    const { writer = DEFAULT_WRITER } = options;
-    return keys.map((key) => {
-      if (this.#table.finishCondemned(key, writer, true)) return "key-not-exist";
-      const entry = this.#table.staged(key.id, writer);
+  finishWriteAndDelete(objects: readonly StagedObject[]): L1Status[] {
+    return objects.map((object) => {
+      const entry = this.#stagedBy(object);
       if (entry === undefined) return "key-not-exist";
       this.#table.unstage(entry);
       return "success";
@@ -427,12 +419,12 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Whether a reservation still protects its room; if not, the room may be another object's, and
+   * Whether a staged object can still be finished; if not, its room may be another object's, and
    * must not be written to.
    */
-  isReserved(key: ObjectKey, options: WriteOptions = {}): boolean {
-    const entry = this.#table.staged(key.id, options.writer ?? DEFAULT_WRITER);
-    return entry !== undefined && !this.#isLost && entry.isLocked(this.#clock.now());
+  isReserved(object: StagedObject): boolean {
+    const entry = this.#table.heldByWriter(object);
+    return entry?.state === "staged" && !this.#isLost && entry.isLocked(this.#clock.now());
   }
 
   /** Whether an object is resident. */
@@ -556,20 +548,27 @@ export class L1Cache implements Disposable {
     return allocation;
   }
 
-  #admit(key: ObjectKey, writer: string, now: number, admitted: L1Entry[]): L1Status {
+  #admit(object: StagedObject, now: number, admitted: L1Entry[]): L1Status {
     if (this.#isLost) return "device-lost";
-    if (this.#table.finishCondemned(key, writer, false)) return "key-not-exist";
-    const entry = this.#table.staged(key.id, writer);
+    const entry = this.#stagedBy(object);
     if (entry === undefined) return "key-not-exist";
     // An expired writer may have lost its room to another: what lies there is not its object.
     if (!entry.isLocked(now)) return "key-in-wrong-state";
-    if (this.#table.get(key.id) !== undefined) {
+    if (this.#table.get(entry.key.id) !== undefined) {
       this.#table.unstage(entry);
       return "success";
     }
     this.#table.admit(entry);
     admitted.push(entry);
     return "success";
+  }
+
+  /** What a writer that has ended had staged; what was forgotten meanwhile is freed. */
+  #stagedBy(object: StagedObject): L1Entry | undefined {
+    const entry = this.#table.heldByWriter(object);
+    if (entry?.state !== "condemned") return entry;
+    this.#table.discard(entry);
+    return undefined;
   }
 
   #pin(key: ObjectKey, now: number): ReadReservation {

@@ -2,13 +2,16 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import type { Allocation } from "../memory/slab_allocator.ts";
-import type { L1Pin } from "./l1_types.ts";
+import type { L1Pin, StagedObject } from "./l1_types.ts";
 
-/** Who can find an object. A leaving one is found by nobody, but its range is still in use. */
-export type EntryState = "staged" | "resident" | "leaving" | "gone";
+/**
+ * Who can find an object. One that was forgotten while it was written (`condemned`) or read
+ * (`leaving`) is found by nobody, but its range is still in use.
+ */
+export type EntryState = "staged" | "condemned" | "resident" | "leaving" | "gone";
 
 /** One object in device memory, and what keeps it there. */
-export class L1Entry {
+export class L1Entry implements StagedObject {
   /** Its key. */
   readonly key: ObjectKey;
   /** Its layout. */
@@ -47,6 +50,11 @@ export class L1Entry {
     this.writer = options.writer;
     this.isTemporary = options.isTemporary;
     this.lockExpiresAt = options.lockExpiresAt;
+  }
+
+  /** Where its bytes lie. */
+  get range(): MemoryRange {
+    return this.allocation;
   }
 
   /** Bytes that it takes from the memory. */
@@ -98,7 +106,7 @@ export class EntryPin implements L1Pin {
 
   /** Where its bytes lie. */
   get range(): MemoryRange {
-    return this.entry.allocation;
+    return this.entry.range;
   }
 
   /** Whether it protects its object. */

@@ -8,7 +8,7 @@ import type { EvictionPolicy } from "./eviction_policy.ts";
 /** How a call ended for one key. */
 export type L1Status =
   | "success"
-  /** No such object, or the writer has nothing staged under that key. */
+  /** No such object, or nothing that is staged. */
   | "key-not-exist"
   /** The object is resident already, or the same writer has it staged. */
   | "key-not-writable"
@@ -48,9 +48,22 @@ export interface L1Pin {
   readonly range: MemoryRange;
 }
 
+/**
+ * An object that is being written and that nobody finds yet. Its room is its own until it is
+ * finished or given up, or until its lock expires.
+ */
+export interface StagedObject {
+  /** Its key. */
+  readonly key: ObjectKey;
+  /** Its layout. */
+  readonly layout: ObjectLayout;
+  /** Where its bytes belong. */
+  readonly range: MemoryRange;
+}
+
 /** Outcome of {@linkcode L1Cache.reserveWrite} for one key. */
 export type WriteReservation =
-  | { readonly status: "success"; readonly range: MemoryRange }
+  | { readonly status: "success"; readonly staged: StagedObject }
   | { readonly status: Exclude<L1Status, "success"> };
 
 /** Outcome of a call that pins, for one key. */
@@ -58,14 +71,10 @@ export type ReadReservation =
   | { readonly status: "success"; readonly pin: L1Pin }
   | { readonly status: Exclude<L1Status, "success"> };
 
-/** Who writes, and what. */
-export interface WriteOptions {
+/** Options of {@linkcode L1Cache.reserveWrite}. */
+export interface ReserveWriteOptions {
   /** Writers with different tags can stage the same key at a time. @default {"store"} */
   readonly writer?: string;
-}
-
-/** Options of {@linkcode L1Cache.reserveWrite}. */
-export interface ReserveWriteOptions extends WriteOptions {
   /** Frees the object when its last reader has finished. @default {false} */
   readonly temporary?: boolean;
 }

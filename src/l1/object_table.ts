@@ -1,8 +1,7 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { SlabAllocator } from "../memory/slab_allocator.ts";
-import { CondemnedWrites } from "./condemned_writes.ts";
-import type { L1Entry } from "./l1_entry.ts";
-import type { L1StatusReport } from "./l1_types.ts";
+import { L1Entry } from "./l1_entry.ts";
+import type { L1StatusReport, StagedObject } from "./l1_types.ts";
 import { SaltUsage } from "./salt_usage.ts";
 
 /** Numbers of objects in an {@linkcode ObjectTable}, and their bytes. */
@@ -32,9 +31,8 @@ export class ObjectTable {
   readonly usage: SaltUsage = new SaltUsage();
   readonly #resident = new Map<string, L1Entry>();
   readonly #staged = new Map<string, Map<string, L1Entry>>();
-  // What was forgotten while it was read, and while it was written.
+  /** What was forgotten while it was read or written. */
   readonly #leaving = new Set<L1Entry>();
-  readonly #condemned = new CondemnedWrites();
   readonly #protected = new Set<string>();
   #idleBytes = 0;
   /** No reader's lock expires before. */
@@ -63,6 +61,19 @@ export class ObjectTable {
     return this.#staged.get(id)?.get(writer);
   }
 
+  /**
+   * What a writer holds: staged, or condemned meanwhile.
+   *
+   * @returns `undefined` if the writer has finished, or has lost it.
+   */
+  heldByWriter(object: StagedObject): L1Entry | undefined {
+    if (!(object instanceof L1Entry)) return undefined;
+    const isHeld = object.state === "condemned"
+      ? this.#leaving.has(object)
+      : this.staged(object.key.id, object.writer) === object;
+    return isHeld ? object : undefined;
+  }
+
   /** The objects that any writer has staged under an id; removing meanwhile is allowed. */
   stagedUnder(id: string): Iterable<L1Entry> {
     return this.#staged.get(id)?.values() ?? [];
@@ -80,7 +91,7 @@ export class ObjectTable {
 
   /** All objects that nobody finds, and whose readers or writers have not finished. */
   allLeaving(): L1Entry[] {
-    return [...this.#leaving, ...this.#condemned];
+    return [...this.#leaving];
   }
 
   /** Takes an object in that is being written. */
@@ -113,8 +124,8 @@ export class ObjectTable {
   condemn(entry: L1Entry): void {
     this.#removeStaged(entry);
     this.usage.add(entry.key.cacheSalt, -entry.bytes);
-    entry.state = "leaving";
-    this.#condemned.add(entry);
+    entry.state = "condemned";
+    this.#leaving.add(entry);
   }
 
   /** Lets nobody find a resident object any more; its room stays in use. */
@@ -128,29 +139,9 @@ export class ObjectTable {
 
   /** Frees an object that nobody finds. */
   discard(entry: L1Entry): void {
-    if (!this.#leaving.delete(entry)) this.#condemned.remove(entry);
+    this.#leaving.delete(entry);
     entry.state = "gone";
     this.allocator.free(entry.allocation);
-  }
-
-  /**
-   * A writer finishes, or gives up, what it staged.
-   *
-   * @returns Whether that was forgotten, or may have been: there is nothing to finish.
-   */
-  finishCondemned(key: ObjectKey, writer: string, givesUp: boolean): boolean {
-    const successor = this.staged(key.id, writer);
-    const freed = this.#condemned.finish(key, writer, successor !== undefined);
-    if (freed === undefined) return false;
-    const entries = [...freed];
-    for (const entry of entries) this.discard(entry);
-    if (successor === undefined) return true;
-    const haveAllFinished = entries.length > 0;
-    if (!givesUp) return !haveAllFinished;
-    // Which of them is given up is not known: none may be found.
-    if (haveAllFinished) this.unstage(successor);
-    else this.condemn(successor);
-    return true;
   }
 
   /** Adds a lock of a reader to a resident object. */
@@ -215,10 +206,8 @@ export class ObjectTable {
         if (!entry.isLocked(now)) this.unstage(entry);
       }
     }
-    for (const entries of [this.#leaving, this.#condemned]) {
-      for (const entry of entries) {
-        if (!entry.isLocked(now)) this.discard(entry);
-      }
+    for (const entry of this.#leaving) {
+      if (!entry.isLocked(now)) this.discard(entry);
     }
     return this.allocator.usedBytes < before;
   }

@@ -349,10 +349,9 @@ export class ObjectLoader {
     cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
     if (isWanted.aborted) return;
 
-    const staged = this.#stage(load, source, batch);
-    const { cells, ranges, writer } = staged;
+    const { cells, staged } = this.#stage(load, source, batch);
     if (cells.length === 0) return;
-    const unstage = (): void => request.unstage(cells, writer);
+    const unstage = (): void => void l1.finishWriteAndDelete(staged);
     cleanup.defer(unstage);
     passedOver.addEventListener("abort", unstage, { once: true });
     for (const cell of cells) load.moving.set(cell, passedOver);
@@ -376,18 +375,16 @@ export class ObjectLoader {
     isAbandoned = settled !== undefined;
     found.fail(source, done.invert().gather(cells));
     for (const i of done.indices()) {
-      const range = ranges[i];
-      const cell = cells[i];
+      const room = staged[i];
       const object = objects[i];
-      const isOurs = cell !== undefined && request.isStaged(cell, writer);
-      if (isOurs && range !== undefined && object !== undefined) {
-        l1.device.upload(range, payloadPieces(object.layout.byteLength, object.parts));
+      if (room !== undefined && object !== undefined && l1.isReserved(room)) {
+        l1.device.upload(room.range, payloadPieces(object.layout.byteLength, object.parts));
       } else {
         done.clear(i);
       }
     }
     const resident = done.gather(cells);
-    request.admit(resident, writer, (cell) => load.landed(cell, "resident"));
+    request.admit(resident, done.gather(staged), (cell) => load.landed(cell, "resident"));
     found.unlock(resident);
     found.narrow(cells);
   }

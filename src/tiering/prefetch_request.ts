@@ -1,8 +1,13 @@
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { L1Cache, L1Pin, ReadReservation, WriteReservation } from "../l1/l1_cache.ts";
+import type {
+  L1Cache,
+  L1Pin,
+  ReadReservation,
+  StagedObject,
+  WriteReservation,
+} from "../l1/l1_cache.ts";
 import { sealedBytes } from "../l2/object_trailer.ts";
-import type { MemoryRange } from "../memory/memory_device.ts";
 import { firstNeeded, type KeyRow, usablePrefix } from "./key_rows.ts";
 
 /** The longest prefix that could be had, pinned. */
@@ -25,12 +30,10 @@ export interface PrefetchPlan {
 
 /** Room in L1 for the objects of one batch. */
 export interface StagedBatch {
-  /** Tells this attempt to load the objects from others. */
-  readonly writer: string;
   /** The cells that have room. */
   readonly cells: readonly number[];
   /** Where each of them goes. */
-  readonly ranges: readonly MemoryRange[];
+  readonly staged: readonly StagedObject[];
   /** Whether there was room for all that are to be loaded. */
   readonly hasRoom: boolean;
   /** Whether device memory ended before the batch did. */
@@ -171,7 +174,7 @@ export class PrefetchRequest {
   stage(batch: readonly number[]): StagedBatch {
     const writer = `prefetch:${this.#id}:${this.#batches++}`;
     const cells: number[] = [];
-    const ranges: MemoryRange[] = [];
+    const staged: StagedObject[] = [];
     let hasRoom = true;
     let isOutOfMemory = false;
     for (const cell of batch) {
@@ -179,7 +182,7 @@ export class PrefetchRequest {
       const reservation = this.#reserve(cell, writer);
       if (reservation?.status === "success") {
         cells.push(cell);
-        ranges.push(reservation.range);
+        staged.push(reservation.staged);
       } else if (reservation?.status === "key-not-writable") {
         this.pin(cell);
       } else {
@@ -189,12 +192,7 @@ export class PrefetchRequest {
         break;
       }
     }
-    return { writer, cells, ranges, hasRoom, isOutOfMemory };
-  }
-
-  /** Whether the room of a staged object is still its own. */
-  isStaged(cell: number, writer: string): boolean {
-    return this.#l1.isReserved(this.key(cell), { writer });
+    return { cells, staged, hasRoom, isOutOfMemory };
   }
 
   /**
@@ -202,19 +200,17 @@ export class PrefetchRequest {
    *
    * @param onResident Called for each while it is sure to be there.
    */
-  admit(cells: readonly number[], writer: string, onResident: (cell: number) => void): void {
-    const keys = cells.map((cell) => this.key(cell));
-    const reservations = this.#l1.finishWriteAndReserveRead(keys, { writer });
+  admit(
+    cells: readonly number[],
+    staged: readonly StagedObject[],
+    onResident: (cell: number) => void,
+  ): void {
+    const reservations = this.#l1.finishWriteAndReserveRead(staged);
     for (const [i, reservation] of reservations.entries()) {
       const cell = cells[i] as number;
       if (reservation.status === "success") onResident(cell);
       this.#keep(cell, reservation);
     }
-  }
-
-  /** Gives up what is still staged. */
-  unstage(cells: readonly number[], writer: string): void {
-    this.#l1.finishWriteAndDelete(cells.map((cell) => this.key(cell)), { writer });
   }
 
   /** Pins an object that is in L1. */

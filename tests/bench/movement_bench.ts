@@ -3,6 +3,7 @@ import { sha256 } from "../../src/runtime/digest.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
+import { stagedOf } from "../support/l1.ts";
 import { type Row, time } from "./rows.ts";
 import { median, percentile } from "./statistics.ts";
 
@@ -27,8 +28,7 @@ export async function benchL1(device: MemoryDevice): Promise<Row[]> {
     cache.clearL1();
     reserve.push(
       await time(() => {
-        cache.reserveWrite(keys, layout);
-        cache.finishWrite(keys);
+        cache.finishWrite(stagedOf(cache.reserveWrite(keys, layout)));
       }),
     );
   }
@@ -157,12 +157,11 @@ export async function benchBlocking(
   for (let round = 0; round < rounds; round++) {
     cache.clearL1();
     const keys = keysOf(count, round);
-    for (const reservation of cache.reserveWrite(keys, layout)) {
-      if (reservation.status === "success") device.upload(reservation.range, [source]);
-    }
+    const staged = stagedOf(cache.reserveWrite(keys, layout));
+    for (const { range } of staged) device.upload(range, [source]);
     const before = cache.reportStatus().store.readBackMs;
     using ticker = new Ticker();
-    cache.finishWrite(keys);
+    cache.finishWrite(staged);
     await cache.flush();
     blocked.push(ticker.blockedMs);
     waited.push(cache.reportStatus().store.readBackMs - before);

@@ -2,6 +2,7 @@ import { join } from "@std/path";
 import { type MemoryDevice, TieredCache } from "../../mod.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 import { sha256 } from "../../src/runtime/digest.ts";
+import { stagedOf } from "../support/l1.ts";
 import { type Row, time } from "./rows.ts";
 import { median } from "./statistics.ts";
 
@@ -34,10 +35,9 @@ export async function benchPath(
     );
     {
       await using cache = await TieredCache.open({ device, l1, l2 });
-      for (const reservation of cache.reserveWrite(keys, layout)) {
-        if (reservation.status === "success") device.upload(reservation.range, [source]);
-      }
-      cache.finishWrite(keys);
+      const staged = stagedOf(cache.reserveWrite(keys, layout));
+      for (const { range } of staged) device.upload(range, [source]);
+      cache.finishWrite(staged);
       note("store", await time(() => cache.flush()));
       note(
         "match in L1",

@@ -17,11 +17,11 @@ const { numRuns: tests, seed: firstSeed = Date.now() % 1_000_000 } = runs(5);
 
 /** Writes objects as an engine does: uploads, then `finishWrite`. */
 function put(cache: TieredCache, keys: readonly ObjectKey[]): void {
-  const written = cache.reserveWrite(keys, LAYOUT).flatMap((reservation, i) => {
-    const key = keys[i];
-    if (reservation.status !== "success" || key === undefined) return [];
-    cache.device.upload(reservation.range, [testBytes(key, LAYOUT.byteLength)]);
-    return [key];
+  const written = cache.reserveWrite(keys, LAYOUT).flatMap((reservation) => {
+    if (reservation.status !== "success") return [];
+    const { key, range } = reservation.staged;
+    cache.device.upload(range, [testBytes(key, range.byteLength)]);
+    return [reservation.staged];
   });
   cache.finishWrite(written);
 }

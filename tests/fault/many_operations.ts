@@ -39,11 +39,11 @@ await using cache = await TieredCache.open({
 const keys = testKeys(objects);
 
 function put(batch: typeof keys): number {
-  const written = cache.reserveWrite(batch, layout).flatMap((reservation, i) => {
-    const key = batch[i];
-    if (reservation.status !== "success" || key === undefined) return [];
-    cache.device.upload(reservation.range, [testBytes(key, layout.byteLength)]);
-    return [key];
+  const written = cache.reserveWrite(batch, layout).flatMap((reservation) => {
+    if (reservation.status !== "success") return [];
+    const { key, range } = reservation.staged;
+    cache.device.upload(range, [testBytes(key, range.byteLength)]);
+    return [reservation.staged];
   });
   cache.finishWrite(written);
   return written.length;

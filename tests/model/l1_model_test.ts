@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { L1Cache, type L1Pin, type L1Status } from "../../src/l1/l1_cache.ts";
+import { L1Cache, type L1Pin, type L1Status, type StagedObject } from "../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../src/l1/lru.ts";
 import type { DeviceBuffer, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
@@ -43,11 +43,6 @@ interface ModelPin {
   readonly entry: ModelEntry;
 }
 
-interface Group {
-  entries: ModelEntry[];
-  finished: number;
-}
-
 /** What an L1Cache promises, for objects of one size; keys are numbers. */
 class Model {
   now = 0;
@@ -59,8 +54,8 @@ class Model {
   staged: ModelEntry[] = [];
   /** Forgotten while they were read. */
   leaving: ModelEntry[] = [];
-  /** Forgotten while they were written, by key and writer. */
-  readonly condemned = new Map<string, Group>();
+  /** Forgotten while they were written. */
+  condemned: ModelEntry[] = [];
   readonly protected = new Set<number>();
   readonly quotas = new Map<string, number>();
   events: string[] = [];
@@ -74,7 +69,7 @@ class Model {
     writer: string,
     temporary: boolean,
     rangeOf: (i: number) => MemoryRange | undefined,
-  ): L1Status[] {
+  ): (L1Status | ModelEntry)[] {
     if (this.isLost) return keys.map(() => "device-lost");
     const writable = keys.map((n, i) => keys.indexOf(n) === i && this.#isWritable(n, writer));
     const wanted = keys.filter((_, i) => writable[i]);
@@ -86,13 +81,13 @@ class Model {
       const entry: ModelEntry = { n, writer, temporary, expiresAt, pins: new Set(), holds: 0 };
       entry.range = rangeOf(i) as MemoryRange;
       this.staged.push(entry);
-      return "success";
+      return entry;
     });
   }
 
-  finish(keys: readonly number[], writer: string): L1Status[] {
+  finish(entries: readonly ModelEntry[]): L1Status[] {
     const admitted: ModelEntry[] = [];
-    const statuses = keys.map((n) => this.#admit(n, writer, admitted));
+    const statuses = entries.map((entry) => this.#admit(entry, admitted));
     this.residents.push(...admitted.toReversed());
     const written = admitted.filter(({ temporary }) => !temporary).map(({ n }) => n);
     if (written.length > 0) this.events.push(`written ${written}`);
@@ -100,10 +95,11 @@ class Model {
     return statuses;
   }
 
-  finishAndRead(keys: readonly number[], writer: string): (L1Status | ModelPin)[] {
+  finishAndRead(entries: readonly ModelEntry[]): (L1Status | ModelPin)[] {
     const admitted: ModelEntry[] = [];
-    const pins = keys.map((n) => {
-      const status = this.#admit(n, writer, admitted);
+    const pins = entries.map((entry) => {
+      const { n } = entry;
+      const status = this.#admit(entry, admitted);
       if (status !== "success") return status;
       return this.#pin(this.#find(n) ?? admitted.find((each) => each.n === n));
     });
@@ -112,11 +108,10 @@ class Model {
     return pins;
   }
 
-  abandon(keys: readonly number[], writer: string): L1Status[] {
-    return keys.map((n) => {
-      if (this.#finishCondemned(n, writer, true)) return "key-not-exist";
-      const entry = this.findStaged(n, writer);
-      if (entry === undefined) return "key-not-exist";
+  abandon(entries: readonly ModelEntry[]): L1Status[] {
+    return entries.map((entry) => {
+      this.condemned = without(this.condemned, entry);
+      if (!this.staged.includes(entry)) return "key-not-exist";
       this.#drop(entry);
       return "success";
     });
@@ -172,8 +167,8 @@ class Model {
       if (this.isReading(entry)) this.leaving.push(entry);
     }
     for (const entry of staged) {
-      if (this.isLocked(entry)) this.#condemn(entry);
-      else this.#drop(entry);
+      this.#drop(entry);
+      if (this.isLocked(entry)) this.condemned.push(entry);
     }
     const objects = resident.length + staged.length;
     return { objects, bytes: objects * SIZE };
@@ -229,7 +224,7 @@ class Model {
     this.capacity = objectsInOthers;
     this.staged = this.staged.filter((each) => !isThere(each));
     this.leaving = this.leaving.filter((each) => !isThere(each));
-    for (const each of this.#allCondemned().filter(isThere)) this.#dropCondemned(each);
+    this.condemned = this.condemned.filter((each) => !isThere(each));
     for (const each of this.residents.filter(isThere)) this.#remove(each, "device-lost");
   }
 
@@ -240,7 +235,7 @@ class Model {
     for (const each of this.residents) this.#remove(each, "device-lost");
     this.staged = [];
     this.leaving = [];
-    this.condemned.clear();
+    this.condemned = [];
   }
 
   attach(): void {
@@ -253,7 +248,7 @@ class Model {
 
   /** All that takes room. */
   get all(): ModelEntry[] {
-    return [...this.residents, ...this.staged, ...this.leaving, ...this.#allCondemned()];
+    return [...this.residents, ...this.staged, ...this.leaving, ...this.condemned];
   }
 
   get used(): number {
@@ -261,7 +256,7 @@ class Model {
   }
 
   get gone(): ModelEntry[] {
-    return [...this.leaving, ...this.#allCondemned()];
+    return [...this.leaving, ...this.condemned];
   }
 
   usage(salt: string): number {
@@ -281,8 +276,8 @@ class Model {
     return this.now < expiresAt;
   }
 
-  findStaged(n: number, writer: string): ModelEntry | undefined {
-    return this.staged.find((each) => each.n === n && each.writer === writer);
+  isReserved(entry: ModelEntry): boolean {
+    return !this.isLost && this.staged.includes(entry) && this.isLocked(entry);
   }
 
   #find(n: number): ModelEntry | undefined {
@@ -299,7 +294,7 @@ class Model {
 
   #isWritable(n: number, writer: string): boolean {
     if (this.#find(n) !== undefined) return false;
-    const before = this.findStaged(n, writer);
+    const before = this.staged.find((each) => each.n === n && each.writer === writer);
     if (before !== undefined && this.isLocked(before)) return false;
     if (before !== undefined) this.#drop(before);
     return true;
@@ -334,51 +329,15 @@ class Model {
     return null;
   }
 
-  #admit(n: number, writer: string, admitted: ModelEntry[]): L1Status {
+  #admit(entry: ModelEntry, admitted: ModelEntry[]): L1Status {
     if (this.isLost) return "device-lost";
-    if (this.#finishCondemned(n, writer, false)) return "key-not-exist";
-    const entry = this.findStaged(n, writer);
-    if (entry === undefined) return "key-not-exist";
+    this.condemned = without(this.condemned, entry);
+    if (!this.staged.includes(entry)) return "key-not-exist";
     if (!this.isLocked(entry)) return "key-in-wrong-state";
     this.#drop(entry);
-    if (this.#find(n) === undefined && !admitted.some((each) => each.n === n)) admitted.push(entry);
+    const isThere = ({ n }: ModelEntry): boolean => n === entry.n;
+    if (!this.residents.some(isThere) && !admitted.some(isThere)) admitted.push(entry);
     return "success";
-  }
-
-  /** Nothing is decided before all writers under one tag have finished. */
-  #finishCondemned(n: number, writer: string, givesUp: boolean): boolean {
-    const group = this.condemned.get(`${n} ${writer}`);
-    if (group === undefined) return false;
-    const successor = this.findStaged(n, writer);
-    group.finished++;
-    if (group.finished < group.entries.length + (successor === undefined ? 0 : 1)) {
-      if (successor !== undefined && givesUp) this.#condemn(successor);
-      return true;
-    }
-    this.condemned.delete(`${n} ${writer}`);
-    if (successor !== undefined && givesUp) this.#drop(successor);
-    return successor === undefined || givesUp;
-  }
-
-  #condemn(entry: ModelEntry): void {
-    const tag = `${entry.n} ${entry.writer}`;
-    this.#drop(entry);
-    const group = this.condemned.get(tag) ?? { entries: [], finished: 0 };
-    group.entries.push(entry);
-    this.condemned.set(tag, group);
-  }
-
-  #allCondemned(): ModelEntry[] {
-    return [...this.condemned.values()].flatMap(({ entries }) => entries);
-  }
-
-  #dropCondemned(entry: ModelEntry): void {
-    const tag = `${entry.n} ${entry.writer}`;
-    const group = this.condemned.get(tag);
-    if (group === undefined) return;
-    group.entries = without(group.entries, entry);
-    group.finished = Math.max(0, group.finished - 1);
-    if (group.entries.length === 0) this.condemned.delete(tag);
   }
 
   #pin(entry: ModelEntry | undefined): L1Status | ModelPin {
@@ -394,7 +353,7 @@ class Model {
   #reclaim(): void {
     this.staged = this.staged.filter((each) => this.isLocked(each));
     this.leaving = this.leaving.filter((each) => this.isReading(each));
-    for (const each of this.#allCondemned()) if (!this.isLocked(each)) this.#dropCondemned(each);
+    this.condemned = this.condemned.filter((each) => this.isLocked(each));
   }
 
   #evictFirst(test: (entry: ModelEntry) => boolean): boolean {
@@ -432,8 +391,8 @@ type Call =
   }
   | {
     readonly kind: "finish" | "finishAndRead" | "abandon";
-    readonly keys: readonly number[];
-    readonly writer: string;
+    /** Which of all that was ever staged, the youngest first. */
+    readonly staged: readonly number[];
   }
   | {
     readonly kind:
@@ -456,12 +415,13 @@ type Call =
   | { readonly kind: "failSlab"; readonly index: number }
   | { readonly kind: "clear" | "lose" | "detach" | "attach" };
 
-/** A cache, its model, and the pins of both that were ever handed out. */
+/** A cache, its model, and the pins and staged objects of both that were ever handed out. */
 class Pair {
   readonly model = new Model();
   readonly l1: L1Cache;
   readonly #events: string[] = [];
   readonly #pins: { readonly real: L1Pin; readonly model: ModelPin }[] = [];
+  readonly #staged: { readonly real: StagedObject; readonly model: ModelEntry }[] = [];
   #device = new FragileDevice();
 
   constructor(slabBytes: number) {
@@ -490,22 +450,21 @@ class Pair {
     const keys = "keys" in call ? call.keys.map(keyOf) : [];
     switch (call.kind) {
       case "reserve":
-        return this.#reserve(call);
+        return void this.#reserve(call);
       case "write":
-        this.#reserve(call);
-        return this.run({ ...call, kind: "finish" });
-      case "finish":
-        return assertEquals(l1.finishWrite(keys, call), model.finish(call.keys, call.writer));
-      case "finishAndRead":
-        return this.#keep(
-          l1.finishWriteAndReserveRead(keys, call),
-          model.finishAndRead(call.keys, call.writer),
-        );
-      case "abandon":
-        return assertEquals(
-          l1.finishWriteAndDelete(keys, call),
-          model.abandon(call.keys, call.writer),
-        );
+        return this.run({ kind: "finish", staged: [...Array(this.#reserve(call)).keys()] });
+      case "finish": {
+        const [real, expected] = this.#chosen(call.staged);
+        return assertEquals(l1.finishWrite(real), model.finish(expected));
+      }
+      case "finishAndRead": {
+        const [real, expected] = this.#chosen(call.staged);
+        return this.#keep(l1.finishWriteAndReserveRead(real), model.finishAndRead(expected));
+      }
+      case "abandon": {
+        const [real, expected] = this.#chosen(call.staged);
+        return assertEquals(l1.finishWriteAndDelete(real), model.abandon(expected));
+      }
       case "read":
         return this.#keep(l1.reserveRead(keys), model.read(call.keys));
       case "touch":
@@ -581,11 +540,10 @@ class Pair {
       if (l1.has(key) !== isResident) throw new Error(`object ${n}: resident ${l1.has(key)}`);
       const isProtected = l1.isProtected(key);
       if (isProtected !== model.protected.has(n)) throw new Error(`${n}: protected ${isProtected}`);
-      for (const writer of WRITERS) {
-        const staged = model.findStaged(n, writer);
-        const isReserved = staged !== undefined && !model.isLost && model.isLocked(staged);
-        assert(l1.isReserved(key, { writer }) === isReserved, `${n} is reserved: ${!isReserved}`);
-      }
+    }
+    for (const { real, model: entry } of this.#staged) {
+      const isReserved = l1.isReserved(real);
+      assert(isReserved === model.isReserved(entry), `${entry.n} is reserved: ${isReserved}`);
     }
     for (const { real, model: pin } of this.#pins) {
       const isPinned = l1.isPinned(real);
@@ -649,15 +607,33 @@ class Pair {
     assertEquals(Object.fromEntries(names.map((name) => [name, report[name]])), expected);
   }
 
-  /** Reserves, and writes at once: into nobody else's range, or a pin's bytes would be wrong. */
-  #reserve({ keys, writer, temporary }: Call & { kind: "reserve" | "write" }): void {
+  /**
+   * Reserves, and writes at once: into nobody else's range, or a pin's bytes would be wrong. Returns
+   * for how many objects.
+   */
+  #reserve({ keys, writer, temporary }: Call & { kind: "reserve" | "write" }): number {
     const real = this.l1.reserveWrite(keys.map(keyOf), LAYOUT, { writer, temporary });
-    const ranges = real.map((each) => each.status === "success" ? each.range : undefined);
-    const expected = this.model.reserve(keys, writer, temporary, (i) => ranges[i]);
-    assertEquals(real.map(({ status }) => status), expected);
-    for (const [i, range] of ranges.entries()) {
-      if (range !== undefined) this.#device.upload(range, [bytesOf(keys[i] as number)]);
+    const staged = real.map((each) => each.status === "success" ? each.staged : undefined);
+    const expected = this.model.reserve(keys, writer, temporary, (i) => staged[i]?.range);
+    assertEquals(
+      real.map(({ status }) => status),
+      expected.map((each) => typeof each === "string" ? each : "success"),
+    );
+    let count = 0;
+    // From the end: a chain is finished from its head on.
+    for (const [i, entry] of [...expected.entries()].toReversed()) {
+      const object = staged[i];
+      if (typeof entry === "string" || object === undefined) continue;
+      this.#device.upload(object.range, [bytesOf(entry.n)]);
+      this.#staged.push({ real: object, model: entry });
+      count++;
     }
+    return count;
+  }
+
+  #chosen(indices: readonly number[]): [StagedObject[], ModelEntry[]] {
+    const chosen = indices.flatMap((index) => this.#staged.at(-1 - index) ?? []);
+    return [chosen.map(({ real }) => real), chosen.map(({ model }) => model)];
   }
 
   #keep(
@@ -727,6 +703,10 @@ const keys = fc.oneof(
   ),
 );
 const writer = fc.constantFrom(...WRITERS);
+const staged = fc.oneof(
+  fc.array(fc.nat(12), { minLength: 1, maxLength: 4 }),
+  fc.integer({ min: 1, max: 7 }).map((count) => [...Array(count).keys()]),
+);
 const salt = fc.constantFrom(...SALTS);
 
 function kind<const K extends string>(...kinds: K[]): fc.Arbitrary<K> {
@@ -745,9 +725,9 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   },
   {
     weight: 16,
-    arbitrary: fc.record({ kind: kind("finish", "finishAndRead", "finishAndRead"), keys, writer }),
+    arbitrary: fc.record({ kind: kind("finish", "finishAndRead", "finishAndRead"), staged }),
   },
-  { weight: 3, arbitrary: fc.record({ kind: kind("abandon"), keys, writer }) },
+  { weight: 3, arbitrary: fc.record({ kind: kind("abandon"), staged }) },
   {
     weight: 20,
     arbitrary: fc.record({ kind: kind("read", "read", "touch", "delete"), keys }),

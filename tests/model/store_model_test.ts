@@ -587,14 +587,14 @@ class World {
       if (reservations.some(({ status }) => status === "out-of-memory")) {
         this.#relieve(chosen.length * layout.byteLength);
       }
-      const written = chosen.filter((n, i) => {
+      const written = chosen.flatMap((n, i) => {
         const reservation = reservations[i];
-        if (reservation?.status !== "success") return false;
-        this.#device.upload(reservation.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
-        return true;
+        if (reservation?.status !== "success") return [];
+        this.#device.upload(reservation.staged.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
+        return [reservation.staged];
       });
       this.#isWritingTemporary = options.temporary === true;
-      this.#l1.finishWrite(written.map(keyOf));
+      this.#l1.finishWrite(written);
       this.#isWritingTemporary = false;
     }
   }
@@ -610,8 +610,8 @@ class World {
     const writer = "prefetch";
     const [reservation] = this.#l1.reserveWrite([keyOf(n)], layoutOf(n), { writer });
     if (reservation?.status !== "success") return;
-    this.#device.upload(reservation.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
-    const [read] = this.#l1.finishWriteAndReserveRead([keyOf(n)], { writer });
+    this.#device.upload(reservation.staged.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
+    const [read] = this.#l1.finishWriteAndReserveRead([reservation.staged]);
     if (read?.status === "success") this.#pins.push(read.pin);
   }
 

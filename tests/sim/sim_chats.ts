@@ -1,5 +1,5 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { MemoryRange } from "../../src/memory/memory_device.ts";
+import type { StagedObject } from "../../src/l1/l1_cache.ts";
 import type { CacheHit } from "../../src/cache_hit.ts";
 import type { KeyRow } from "../../src/tiering/key_rows.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
@@ -23,12 +23,6 @@ interface Chat {
   readonly model: SimModel;
   readonly salt: string;
   readonly path: number[];
-}
-
-/** An object that was given room. */
-interface Reserved {
-  readonly key: ObjectKey;
-  readonly range: MemoryRange;
 }
 
 /** People who chat: prompts that grow, share their beginnings, and are taken up again. */
@@ -170,9 +164,9 @@ export class SimChats {
     };
     const finish = (): void => {
       if (how === "uploadsLate") upload();
-      if (how === "cancelled") return cache.cancelWrite(keys);
+      if (how === "cancelled") return cache.cancelWrite(reserved);
       oracle.put(keys, turn, reservedAt);
-      cache.finishWrite(keys);
+      cache.finishWrite(reserved);
       for (const row of rows) cache.touch(row.keys);
     };
     if (how !== "uploadsLate") upload();
@@ -186,9 +180,9 @@ export class SimChats {
     });
   }
 
-  #reserve({ cache }: Life, rows: readonly KeyRow[]): Reserved[] {
+  #reserve({ cache }: Life, rows: readonly KeyRow[]): StagedObject[] {
     const { trace } = this.#world;
-    const reserved: Reserved[] = [];
+    const reserved: StagedObject[] = [];
     using pins = new DisposableStack();
     for (const { keys } of rows) pins.use(cache.pinResident(keys));
     for (const chunk of rows[0]?.keys.keys() ?? []) {
@@ -196,7 +190,7 @@ export class SimChats {
         const key = keys[chunk] as ObjectKey;
         const [reservation] = cache.reserveWrite([key], layout);
         trace.note(`reserved ${reservation?.status}`);
-        if (reservation?.status === "success") reserved.push({ key, range: reservation.range });
+        if (reservation?.status === "success") reserved.push(reservation.staged);
         else if (reservation?.status !== "key-not-writable") return reserved;
       }
     }

@@ -1,4 +1,5 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
+import type { StagedObject } from "../../src/l1/l1_cache.ts";
 import type { KeyRow } from "../../src/tiering/key_rows.ts";
 import type { SimChats } from "./sim_chats.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
@@ -134,19 +135,20 @@ export class SimEvening {
   }
 
   #put({ cache, device }: Life, rows: readonly KeyRow[]): ObjectKey[] {
-    const put: ObjectKey[] = [];
+    const put: StagedObject[] = [];
     for (const { keys, layout } of rows) {
       for (const key of keys) {
         const [reservation] = cache.reserveWrite([key], layout);
         if (reservation?.status !== "success") break;
-        device.upload(reservation.range, [contentOf(key, layout.byteLength)]);
-        put.push(key);
+        device.upload(reservation.staged.range, [contentOf(key, layout.byteLength)]);
+        put.push(reservation.staged);
       }
     }
     const { oracle, clock } = this.#world;
-    oracle.put(put, oracle.next(), clock.now());
+    const putKeys = put.map(({ key }) => key);
+    oracle.put(putKeys, oracle.next(), clock.now());
     cache.finishWrite(put);
-    return put;
+    return putKeys;
   }
 
   /** Nothing is lent, locked, held or under way. */

@@ -30,14 +30,14 @@ export function put(
   keys: readonly ObjectKey[],
   layout: ObjectLayout,
 ): ObjectKey[] {
-  const written = cache.reserveWrite(keys, layout).flatMap((reservation, i) => {
-    const key = keys[i];
-    if (reservation.status !== "success" || key === undefined) return [];
-    cache.device.upload(reservation.range, [testBytes(key, layout.byteLength)]);
-    return [key];
+  const written = cache.reserveWrite(keys, layout).flatMap((reservation) => {
+    if (reservation.status !== "success") return [];
+    const { key, range } = reservation.staged;
+    cache.device.upload(range, [testBytes(key, range.byteLength)]);
+    return [reservation.staged];
   });
   cache.finishWrite(written);
-  return written;
+  return written.map(({ key }) => key);
 }
 
 /** Asserts that a cache holds no lock and lends no buffer. */

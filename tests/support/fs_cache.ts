@@ -4,7 +4,7 @@ import type { AdapterStatus } from "../../src/l2/adapter_status.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import { assertRanges } from "./l1.ts";
+import { assertRanges, stagedOf } from "./l1.ts";
 import { testBytes } from "./objects.ts";
 
 /** Opens a cache of host memory and one directory, which is tried once, and always. */
@@ -26,12 +26,11 @@ export async function putObjects(
   keys: readonly ObjectKey[],
   layout: ObjectLayout,
 ): Promise<void> {
-  for (const [i, reservation] of cache.reserveWrite(keys, layout).entries()) {
-    if (reservation.status !== "success") throw new Error(`No room: ${reservation.status}`);
-    const key = keys[i] as ObjectKey;
-    cache.device.upload(reservation.range, [testBytes(key, layout.byteLength)]);
+  const staged = stagedOf(cache.reserveWrite(keys, layout));
+  for (const { key, range } of staged) {
+    cache.device.upload(range, [testBytes(key, range.byteLength)]);
   }
-  cache.finishWrite(keys);
+  cache.finishWrite(staged);
   await cache.flush();
 }
 

@@ -7,6 +7,9 @@ import {
   type L1Pin,
   type L1StatusReport,
   type ReadReservation,
+  type ReserveWriteOptions,
+  type StagedObject,
+  type WriteReservation,
 } from "../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../src/l1/lru.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
@@ -43,12 +46,9 @@ export function writeObjects(
   layout: ObjectLayout,
   options: { temporary?: boolean } = {},
 ): void {
-  for (const [i, reservation] of l1.reserveWrite(keys, layout, options).entries()) {
-    if (reservation.status !== "success") throw new Error(`No room: ${reservation.status}`);
-    const key = keys[i] as ObjectKey;
-    l1.device.upload(reservation.range, [testBytes(key, layout.byteLength)]);
-  }
-  l1.finishWrite(keys);
+  const staged = stage(l1, keys, layout, options);
+  for (const { key, range } of staged) l1.device.upload(range, [testBytes(key, range.byteLength)]);
+  l1.finishWrite(staged);
 }
 
 /** Asserts that ranges hold the bytes that belong under the keys. */
@@ -114,6 +114,24 @@ export function nameOf(key: ObjectKey): string {
 /** The outcomes of a batch. */
 export function statuses(reservations: readonly { readonly status: string }[]): string[] {
   return reservations.map(({ status }) => status);
+}
+
+/** Reserves room for all of a batch. */
+export function stage(
+  l1: L1Cache,
+  keys: readonly ObjectKey[],
+  layout: ObjectLayout = LAYOUT,
+  options: ReserveWriteOptions = {},
+): StagedObject[] {
+  return stagedOf(l1.reserveWrite(keys, layout, options));
+}
+
+/** The room of a batch that got it all. */
+export function stagedOf(reservations: readonly WriteReservation[]): StagedObject[] {
+  return reservations.map((reservation) => {
+    if (reservation.status !== "success") throw new Error(`No room: ${reservation.status}`);
+    return reservation.staged;
+  });
 }
 
 /** The pins of a batch that got them all. */

@@ -22,6 +22,7 @@ import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { settle } from "../support/prefetch.ts";
 import { gate, RecordingAdapter } from "../support/recording_adapter.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
+import { stagedOf } from "../support/l1.ts";
 
 const LAYOUT = testLayout(1024);
 const SEALED = 1024 + 64;
@@ -73,8 +74,7 @@ Deno.test("TieredCache works again with a new device, which fills from the adapt
   const removed = listen(cache.events, "removed");
   await putObjects(cache, testKeys(3), LAYOUT);
   put(cache, testKeys(1, 10), LAYOUT);
-  const reserved = testKeys(1, 20);
-  cache.reserveWrite(reserved, LAYOUT);
+  const reserved = stagedOf(cache.reserveWrite(testKeys(1, 20), LAYOUT));
   using hit = await cache.match(testKeys(3), LAYOUT);
 
   await device.lose("a driver was updated");
@@ -82,7 +82,7 @@ Deno.test("TieredCache works again with a new device, which fills from the adapt
   assertEquals(removed.map(([, { reason }]) => reason), Array(4).fill("device-lost"));
   assertThrows(() => hit.ranges(), DeviceLostError, "attachDevice");
   assertEquals(cache.reserveWrite(testKeys(1, 30), LAYOUT)[0]?.status, "device-lost");
-  cache.finishWrite(reserved);
+  assertEquals(cache.finishWrite(reserved), ["device-lost"]);
   assertEquals((await cache.match(testKeys(3), LAYOUT)).length, 0);
   await cache.flush();
   assertIdle(cache);
@@ -353,14 +353,14 @@ Deno.test("TieredCache.forget() overtakes what is queued, being stored, loaded o
   put(cache, storing, LAYOUT);
   const flushed = cache.flush();
   const matched = cache.match(loading, LAYOUT);
-  cache.reserveWrite(written, LAYOUT);
+  const staged = stagedOf(cache.reserveWrite(written, LAYOUT));
   await Promise.all([stored.promise, loaded.promise]);
   put(cache, queued, LAYOUT);
 
   const forgotten = cache.forget({ model: "test/model" });
   assertEquals(cache.reportStatus().lifecycle.forgetting, 1);
   assertEquals(cache.reportStatus().l1.totalObjectCount, 0, "L1 forgets at once");
-  cache.finishWrite(written);
+  assertEquals(cache.finishWrite(staged), written.map(() => "key-not-exist"));
   await settle();
   assertEquals(adapter.deletes, [], "it waits for what is under way");
   released.open();

@@ -25,7 +25,7 @@ import { assertIdle, listen, optionsOf, put } from "../support/caches.ts";
 import { runChild } from "../support/child.ts";
 import { deviceTest, gpuTest } from "../support/devices.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
-import { assertRanges } from "../support/l1.ts";
+import { assertRanges, stagedOf } from "../support/l1.ts";
 import { directoryOf } from "../support/module_files.ts";
 import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { gate, RecordingAdapter } from "../support/recording_adapter.ts";
@@ -375,8 +375,7 @@ Deno.test("TieredCache.match() passes its options on", async () => {
 Deno.test("TieredCache.cancelWrite() gives up what was reserved", async () => {
   const adapter = new RecordingAdapter();
   await using cache = await TieredCache.open(optionsWith(adapter));
-  cache.reserveWrite(testKeys(2), LAYOUT);
-  cache.cancelWrite(testKeys(2));
+  cache.cancelWrite(stagedOf(cache.reserveWrite(testKeys(2), LAYOUT)));
   await cache.flush();
   assertIdle(cache);
   assertEquals((await cache.match(testKeys(2), LAYOUT)).length, 0);
@@ -392,9 +391,7 @@ Deno.test("TieredCache.pinResident() protects what is there from eviction", asyn
     const statuses = cache.reserveWrite(testKeys(3, 10), LAYOUT).map(({ status }) => status);
     assertEquals(statuses, ["out-of-memory", "out-of-memory", "out-of-memory"]);
   }
-  const [reservation] = cache.reserveWrite(testKeys(3, 10), LAYOUT);
-  assertEquals(reservation?.status, "success");
-  cache.cancelWrite(testKeys(3, 10));
+  cache.cancelWrite(stagedOf(cache.reserveWrite(testKeys(3, 10), LAYOUT)));
   assertIdle(cache);
 });
 
@@ -790,8 +787,7 @@ gpuTest("TieredCache rejects objects that cannot be read back", async (gpuDevice
     store: { maxInFlightBytes: STAGING_BLOCK_BYTES },
   });
   const largest = testLayout(STAGING_BLOCK_BYTES - 64);
-  assertEquals(cache.reserveWrite([testKey(1)], largest)[0]?.status, "success");
-  cache.cancelWrite([testKey(1)]);
+  cache.cancelWrite(stagedOf(cache.reserveWrite([testKey(1)], largest)));
   assertThrows(
     () => cache.reserveWrite([testKey(1)], testLayout(STAGING_BLOCK_BYTES - 60)),
     RangeError,
@@ -888,16 +884,16 @@ Deno.test("TieredCache.close() lets a match that moves bytes end first", async (
 Deno.test("TieredCache rejects every call after close()", async () => {
   const adapter = new RecordingAdapter();
   const cache = await TieredCache.open(optionsWith(adapter));
-  cache.reserveWrite([testKey(1)], LAYOUT);
+  const staged = stagedOf(cache.reserveWrite([testKey(1)], LAYOUT));
   const closing = cache.close();
   for (const when of ["while it closes", "when it is closed"]) {
     assertThrows(() => cache.reserveWrite([testKey(2)], LAYOUT), Error, "Cache is closed", when);
-    assertThrows(() => cache.finishWrite([testKey(1)]), Error, "Cache is closed", when);
+    assertThrows(() => cache.finishWrite(staged), Error, "Cache is closed", when);
     await assertRejects(() => cache.match([testKey(2)], LAYOUT), Error, "Cache is closed", when);
     await assertRejects(() => cache.flush(), Error, "Cache is closed", when);
     await closing;
   }
-  cache.cancelWrite([testKey(1)]);
+  cache.cancelWrite(staged);
   cache.clearL1();
   assertEquals(adapter.stores, []);
 });

@@ -7,6 +7,7 @@ import { assertIdle } from "../support/caches.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
+import { stagedOf } from "../support/l1.ts";
 
 Deno.env.set("KVTIER_TEST_MASTER_KEY", "c3".repeat(32));
 const aesgcm = { type: "aesgcm", "master_key_env": "KVTIER_TEST_MASTER_KEY" };
@@ -76,12 +77,9 @@ Deno.test("an adapter that the cache bounds is bounded by what compressed object
     l2: [{ type: "memory", serde: zstd, eviction }],
   });
   const zeros = testKeys(8, 100);
-  const reservations = cache.reserveWrite(zeros, layout);
-  for (const reservation of reservations) {
-    assert(reservation.status === "success");
-    cache.device.upload(reservation.range, [new Uint8Array(4096)]);
-  }
-  cache.finishWrite(zeros);
+  const staged = stagedOf(cache.reserveWrite(zeros, layout));
+  for (const { range } of staged) cache.device.upload(range, [new Uint8Array(4096)]);
+  cache.finishWrite(staged);
   await cache.flush();
   const { storedBytes } = cache.reportStatus().adapters[0] ?? {};
   assertLess(storedBytes ?? Infinity, 9000);

@@ -13,6 +13,7 @@ import {
   residents,
   setUp,
   SIZE,
+  stage,
   statuses,
   writeObjects,
 } from "../../support/l1.ts";
@@ -22,8 +23,8 @@ Deno.test("L1Cache.detach() drops every object and voids every pin, for ever", (
   const device = new FragileDevice();
   const { l1, heard } = setUp(8, { device });
   writeObjects(l1, testKeys(3), LAYOUT);
-  l1.reserveWrite([testKey(3)], LAYOUT);
-  l1.reserveWrite([testKey(4)], LAYOUT, { writer: "forgotten" });
+  const staged = stage(l1, [testKey(3)]);
+  const forgotten = stage(l1, [testKey(4)]);
   const pins = pinsOf(l1.reserveRead(testKeys(2)));
   l1.forget(({ id }) => id === testKey(1).id || id === testKey(4).id);
   l1.hold([testKey(2)]);
@@ -41,24 +42,24 @@ Deno.test("L1Cache.detach() drops every object and voids every pin, for ever", (
   writeObjects(l1, testKeys(2), LAYOUT);
   assert(!pins.some((each) => l1.isPinned(each)) && !l1.arePinned(pins));
   assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
-  assertEquals(l1.finishWrite([testKey(3)]), ["key-not-exist"], "reserved on the other device");
-  assertEquals(l1.finishWrite([testKey(4)], { writer: "forgotten" }), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(staged), ["key-not-exist"], "reserved on the other device");
+  assertEquals(l1.finishWrite(forgotten), ["key-not-exist"]);
   assertEquals(residents(l1), [0, 1]);
 });
 
 Deno.test("a detached cache says so until it has a device again", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  l1.reserveWrite([testKey(1)], LAYOUT);
+  const staged = stage(l1, [testKey(1)]);
   l1.detach();
   heard.length = 0;
   l1.detach();
   assertEquals(heard, [], "told once");
   assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["device-lost"]);
   assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
-  assertEquals(l1.finishWrite([testKey(1)]), ["device-lost"]);
-  assertEquals(statuses(l1.finishWriteAndReserveRead([testKey(1)])), ["device-lost"]);
-  assertEquals(l1.finishWriteAndDelete([testKey(1)]), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(staged), ["device-lost"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead(staged)), ["device-lost"]);
+  assertEquals(l1.finishWriteAndDelete(staged), ["key-not-exist"]);
   assertEquals(l1.hold(testKeys(1)).toString(), "0");
   assertEquals([l1.evictTo(0), l1.victims(SIZE), l1.forget(() => true)], [0, [], {
     objects: 0,
@@ -131,13 +132,13 @@ Deno.test("a slab that fails takes leaving objects with it", () => {
   const device = new FragileDevice();
   const { l1 } = setUp(8, { device, slabBytes: 4 * SIZE });
   writeObjects(l1, testKeys(1), LAYOUT);
-  l1.reserveWrite([testKey(1)], LAYOUT);
+  const staged = stage(l1, [testKey(1)]);
   const pins = pinsOf(l1.reserveRead(testKeys(1)));
   l1.forget(() => true);
   for (const slab of device.slabs) device.fail(slab);
   assert(!l1.arePinned(pins));
   assertEquals(pick(l1, "usedBytes", "slabs", "leavingCount"), [0, 0, 0]);
-  assertEquals(l1.finishWrite([testKey(1)]), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(staged), ["key-not-exist"]);
 });
 
 gpuTest("L1 works again on another device when its own is lost", async (gpuDevice) => {

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertExists, assertThrows } from "@std/assert";
-import type { WriteReservation } from "../../../src/l1/l1_cache.ts";
+import type { StagedObject } from "../../../src/l1/l1_cache.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import type { Slab } from "../../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
@@ -18,6 +18,8 @@ import {
   residents,
   setUp,
   SIZE,
+  stage,
+  stagedOf,
   statuses,
   WRITE_TTL_MS,
   writeObjects,
@@ -41,9 +43,11 @@ deviceTest("objects that were written can be read, byte for byte", async (device
 Deno.test("L1Cache.reserveWrite() reserves a range of the layout's size for each key", () => {
   const { l1 } = setUp();
   const reservations = l1.reserveWrite(testKeys(3), LAYOUT);
-  const ranges = reservations.map((r) => r.status === "success" ? r.range : null);
-  assertEquals(ranges.map((range) => range?.byteLength), [SIZE, SIZE, SIZE]);
-  assertEquals(new Set(ranges.map((range) => range?.byteOffset)).size, 3);
+  const staged = stagedOf(reservations);
+  assertEquals(staged.map(({ key }) => key.id), testKeys(3).map(({ id }) => id));
+  assertEquals(staged.map(({ layout }) => layout), Array(3).fill(LAYOUT));
+  assertEquals(staged.map(({ range }) => range.byteLength), [SIZE, SIZE, SIZE]);
+  assertEquals(new Set(staged.map(({ range }) => range.byteOffset)).size, 3);
   assertEquals(pick(l1, "stagingObjectCount", "stagingBytes", "writeLockedCount"), [
     3,
     3 * SIZE,
@@ -83,25 +87,28 @@ Deno.test("L1Cache.reserveWrite() refuses what the same writer has staged", () =
 
 Deno.test("L1Cache.reserveWrite() gives a key that a batch names twice one range", () => {
   const { l1 } = setUp();
-  const keys = [testKey(0), testKey(1), testKey(0)];
-  assertEquals(statuses(l1.reserveWrite(keys, LAYOUT)), ["success", "success", "key-not-writable"]);
+  const reservations = l1.reserveWrite([testKey(0), testKey(1), testKey(0)], LAYOUT);
+  assertEquals(statuses(reservations), ["success", "success", "key-not-writable"]);
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [2 * SIZE, 2]);
-  assertEquals(l1.finishWrite(keys), ["success", "success", "key-not-exist"]);
+  assertEquals(l1.finishWrite(stagedOf(reservations.slice(0, 2))), ["success", "success"]);
   l1.clear();
   assertEquals(pick(l1, "usedBytes"), [0]);
 });
 
-Deno.test("a call that finishes a key twice finishes it once", () => {
+Deno.test("a call that finishes an object twice finishes it once", () => {
   const { l1 } = setUp();
-  const twice = [testKey(0), testKey(0)];
-  l1.reserveWrite(twice, LAYOUT);
-  assertEquals(l1.finishWriteAndDelete(twice), ["success", "key-not-exist"]);
-  l1.reserveWrite(twice, LAYOUT);
-  const reservations = l1.finishWriteAndReserveRead(twice);
+  const twice = (): StagedObject[] => {
+    const [staged] = stage(l1, testKeys(1)) as [StagedObject];
+    return [staged, staged];
+  };
+  assertEquals(l1.finishWriteAndDelete(twice()), ["success", "key-not-exist"]);
+  const reservations = l1.finishWriteAndReserveRead(twice());
   assertEquals(statuses(reservations), ["success", "key-not-exist"]);
   l1.finishRead(pinsOf(reservations.slice(0, 1)));
   assertNoLocks(l1);
-  assertEquals(l1.delete(twice), ["success", "key-not-exist"]);
+  assertEquals(l1.delete(testKeys(1)), ["success"]);
+  assertEquals(l1.finishWrite(twice()), ["success", "key-not-exist"]);
+  assertEquals(l1.delete([testKey(0), testKey(0)]), ["success", "key-not-exist"]);
   assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
 });
 
@@ -115,7 +122,6 @@ Deno.test("L1Cache.reserveWrite() reserves all of a batch or nothing", () => {
     "out-of-memory",
   ]);
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount", "outOfMemoryCount"), [2 * SIZE, 2, 1]);
-  assertEquals(l1.finishWrite(batch), ["key-not-exist", "key-not-exist", "key-not-exist"]);
   assertEquals(statuses(l1.reserveWrite(batch.slice(0, 2), LAYOUT)), ["success", "success"]);
 });
 
@@ -142,37 +148,48 @@ Deno.test("the largest object finds room, whatever lay there before", () => {
 deviceTest("writers stage the same key at a time, each in a range of its own", async (device) => {
   using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
   const keys = testKeys(1);
-  const reserve = (writer: string): WriteReservation =>
-    l1.reserveWrite(keys, LAYOUT, { writer })[0] as WriteReservation;
-  const [a, b] = [reserve("a"), reserve("b")];
-  assert(a.status === "success" && b.status === "success");
+  const [a] = stage(l1, keys, LAYOUT, { writer: "a" }) as [StagedObject];
+  const [b] = stage(l1, keys, LAYOUT, { writer: "b" }) as [StagedObject];
   assert(a.range.byteOffset !== b.range.byteOffset);
   device.upload(b.range, [new Uint8Array(SIZE).fill(0xbb)]);
-  assertEquals(l1.finishWriteAndDelete(keys, { writer: "b" }), ["success"]);
+  assertEquals(l1.finishWriteAndDelete([b]), ["success"]);
   writeObjects(l1, keys, LAYOUT);
-  assertEquals(l1.finishWrite(keys, { writer: "a" }), ["success"], "the first one's bytes stay");
+  assertEquals(l1.finishWrite([a]), ["success"], "the first one's bytes stay");
   await assertRanges(device, pinsOf(l1.reserveRead(keys)).map(({ range }) => range), keys);
   assertEquals(pick(l1, "totalObjectCount", "usedBytes"), [1, SIZE]);
 });
 
-Deno.test("a writer cannot finish what another has staged", () => {
+Deno.test("what the cache has not staged cannot be finished", () => {
   const { l1 } = setUp();
-  const keys = testKeys(1);
-  l1.reserveWrite(keys, LAYOUT, { writer: "a" });
-  assertEquals(l1.finishWrite(keys, { writer: "b" }), ["key-not-exist"]);
-  assertEquals(l1.finishWrite(keys), ["key-not-exist"]);
-  assertEquals(l1.finishWriteAndDelete(keys, { writer: "b" }), ["key-not-exist"]);
-  assertEquals(statuses(l1.finishWriteAndReserveRead(keys, { writer: "b" })), ["key-not-exist"]);
-  assertEquals(l1.finishWrite(keys, { writer: "a" }), ["success"]);
+  const [{ key, layout, range }] = stage(l1, testKeys(1)) as [StagedObject];
+  const { l1: other } = setUp();
+  for (const foreign of [...stage(other, testKeys(1)), { key, layout, range }]) {
+    assert(!l1.isReserved(foreign));
+    assertEquals(l1.finishWrite([foreign]), ["key-not-exist"]);
+    assertEquals(statuses(l1.finishWriteAndReserveRead([foreign])), ["key-not-exist"]);
+    assertEquals(l1.finishWriteAndDelete([foreign]), ["key-not-exist"]);
+  }
+  other.forget(() => true);
+  assertEquals(pick(l1, "stagingObjectCount", "usedBytes"), [1, SIZE]);
+});
+
+Deno.test("what another cache forgot is that cache's to free", () => {
+  const [{ l1 }, { l1: other }] = [setUp(), setUp()];
+  const staged = stage(other, testKeys(1));
+  other.forget(() => true);
+  assertEquals(l1.finishWrite(staged), ["key-not-exist"]);
+  assertEquals(pick(other, "leavingCount", "usedBytes"), [1, SIZE]);
+  assertEquals(other.finishWrite(staged), ["key-not-exist"]);
+  assertEquals(pick(other, "leavingCount", "usedBytes"), [0, 0]);
 });
 
 Deno.test("a writer that was slower than another drops its copy, and is told success", () => {
   const { l1, heard } = setUp();
-  const keys = testKeys(2);
-  for (const writer of ["a", "b", "c"]) l1.reserveWrite(keys, LAYOUT, { writer });
-  assertEquals(l1.finishWrite(keys, { writer: "a" }), ["success", "success"]);
-  assertEquals(l1.finishWrite(keys, { writer: "b" }), ["success", "success"]);
-  const pins = pinsOf(l1.finishWriteAndReserveRead(keys, { writer: "c" }));
+  const stageFor = (writer: string): StagedObject[] => stage(l1, testKeys(2), LAYOUT, { writer });
+  const [a, b, c] = [stageFor("a"), stageFor("b"), stageFor("c")];
+  assertEquals(l1.finishWrite(a), ["success", "success"]);
+  assertEquals(l1.finishWrite(b), ["success", "success"]);
+  const pins = pinsOf(l1.finishWriteAndReserveRead(c));
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount", "readLockedCount"), [2 * SIZE, 0, 2]);
   assertEquals(heard, ["written 0 1"], "written through once");
   l1.finishRead(pins);
@@ -180,19 +197,29 @@ Deno.test("a writer that was slower than another drops its copy, and is told suc
 
 // finishWrite(), finishWriteAndReserveRead(), finishWriteAndDelete()
 
-Deno.test("L1Cache.finishWrite() reports each key: staged, never reserved, finished before", () => {
+Deno.test("L1Cache.finishWrite() reports each object: staged, finished before", () => {
   const { l1 } = setUp();
-  l1.reserveWrite(testKeys(1), LAYOUT);
-  assertEquals(l1.finishWrite(testKeys(2)), ["success", "key-not-exist"]);
-  assertEquals(l1.finishWrite(testKeys(1)), ["key-not-exist"]);
+  const staged = stage(l1, testKeys(2));
+  assertEquals(l1.finishWrite(staged.slice(0, 1)), ["success"]);
+  assertEquals(l1.finishWrite(staged), ["key-not-exist", "success"]);
+  assertEquals(residents(l1), [0, 1]);
+});
+
+Deno.test("an object that is resident is not given up by whoever wrote it", () => {
+  const { l1 } = setUp();
+  const staged = stage(l1, testKeys(1));
+  l1.finishWrite(staged);
+  const held = pin(l1, 0);
+  assertEquals(l1.finishWriteAndDelete(staged), ["key-not-exist"]);
+  l1.forget(() => true);
+  assertEquals(l1.finishWrite(staged), ["key-not-exist"]);
+  assertEquals([l1.isPinned(held), ...pick(l1, "usedBytes")], [true, SIZE]);
 });
 
 Deno.test("L1Cache.finishWriteAndReserveRead() makes objects resident and pins them", () => {
   const { l1, heard } = setUp(2);
-  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "prefetch:1" });
-  const reservations = l1.finishWriteAndReserveRead(testKeys(3), { writer: "prefetch:1" });
-  assertEquals(statuses(reservations), ["success", "success", "key-not-exist"]);
-  const pins = pinsOf(reservations.slice(0, 2));
+  const staged = stage(l1, testKeys(2), LAYOUT, { writer: "prefetch:1" });
+  const pins = pinsOf(l1.finishWriteAndReserveRead(staged));
   assert(pins.every((each) => l1.isPinned(each)));
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["out-of-memory"]);
   assertEquals(heard, [], "what came from an adapter is not written through again");
@@ -203,11 +230,11 @@ Deno.test("L1Cache.finishWriteAndReserveRead() makes objects resident and pins t
 
 Deno.test("L1Cache.finishWriteAndDelete() frees what was never visible, and tells nobody", () => {
   const { l1, heard } = setUp();
-  l1.reserveWrite(testKeys(2), LAYOUT);
-  assertEquals(l1.finishWriteAndDelete(testKeys(3)), ["success", "success", "key-not-exist"]);
+  const staged = stage(l1, testKeys(2));
+  assertEquals(l1.finishWriteAndDelete(staged), ["success", "success"]);
   assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
   assertEquals(statuses(l1.reserveRead(testKeys(1))), ["key-not-exist"]);
-  assertEquals(l1.finishWriteAndDelete(testKeys(1)), ["key-not-exist"]);
+  assertEquals(l1.finishWriteAndDelete(staged), ["key-not-exist", "key-not-exist"]);
   assertEquals(heard, []);
 });
 
@@ -215,42 +242,46 @@ Deno.test("L1Cache.finishWriteAndDelete() frees what was never visible, and tell
 
 Deno.test("L1Cache.finishWrite() is refused once the write lock has expired", async () => {
   const { l1, clock, heard } = setUp();
-  l1.reserveWrite(testKeys(2), LAYOUT);
+  const [first, second] = stage(l1, testKeys(2)) as [StagedObject, StagedObject];
   await clock.advance(WRITE_TTL_MS - 1);
-  assertEquals(l1.finishWrite([testKey(0)]), ["success"]);
+  assertEquals(l1.finishWrite([first]), ["success"]);
   await clock.advance(1);
-  assertEquals(l1.finishWrite([testKey(1)]), ["key-in-wrong-state"]);
-  assertEquals(statuses(l1.finishWriteAndReserveRead([testKey(1)])), ["key-in-wrong-state"]);
+  assertEquals(l1.finishWrite([second]), ["key-in-wrong-state"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead([second])), ["key-in-wrong-state"]);
   assert(!l1.has(testKey(1)));
   assertEquals(heard, ["written 0"]);
-  assertEquals(l1.finishWriteAndDelete([testKey(1)]), ["success"]);
+  assertEquals(l1.finishWriteAndDelete([second]), ["success"]);
   assertEquals(pick(l1, "stagingObjectCount", "usedBytes"), [0, SIZE]);
 });
 
 Deno.test("an expired reservation is handed over to the same writer, with a lock of its own", async () => {
   const { l1, clock } = setUp(1);
-  l1.reserveWrite(testKeys(1), LAYOUT);
+  const expired = stage(l1, testKeys(1));
   await clock.advance(WRITE_TTL_MS);
   assertEquals(pick(l1, "writeLockedCount", "stagingObjectCount"), [0, 1]);
-  assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["success"]);
+  const live = stage(l1, testKeys(1));
   assertEquals(pick(l1, "writeLockedCount", "stagingObjectCount"), [1, 1]);
   await clock.advance(WRITE_TTL_MS - 1);
-  assertEquals(l1.finishWrite(testKeys(1)), ["success"]);
+  assertEquals([...expired, ...live].map((each) => l1.isReserved(each)), [false, true]);
+  assertEquals(l1.finishWrite(expired), ["key-not-exist"], "the room is another's");
+  assertEquals(l1.finishWriteAndDelete(expired), ["key-not-exist"]);
+  assertEquals(residents(l1), []);
+  assertEquals(l1.finishWrite(live), ["success"]);
 });
 
 Deno.test("room of expired reservations is used before anything is evicted", async () => {
   const { l1, clock } = setUp(3);
-  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "gone" });
+  const gone = stage(l1, testKeys(2), LAYOUT, { writer: "gone" });
   await clock.advance(WRITE_TTL_MS);
   writeObjects(l1, [testKey(7)], LAYOUT);
   assertEquals(statuses(l1.reserveWrite(testKeys(2, 8), LAYOUT)), ["success", "success"]);
   assertEquals(residents(l1), [7]);
-  assertEquals(l1.finishWrite(testKeys(2), { writer: "gone" }), ["key-not-exist", "key-not-exist"]);
+  assertEquals(l1.finishWrite(gone), ["key-not-exist", "key-not-exist"]);
 });
 
 Deno.test("a live reservation is never reclaimed", async () => {
   const { l1, clock } = setUp(2);
-  l1.reserveWrite(testKeys(1), LAYOUT);
+  const staged = stage(l1, testKeys(1));
   await clock.advance(WRITE_TTL_MS - 1);
   assertEquals(statuses(l1.reserveWrite(testKeys(2, 5), LAYOUT)), [
     "out-of-memory",
@@ -258,18 +289,18 @@ Deno.test("a live reservation is never reclaimed", async () => {
   ]);
   l1.clear();
   assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
-  assertEquals(l1.finishWrite(testKeys(1)), ["success"]);
+  assertEquals(l1.finishWrite(staged), ["success"]);
 });
 
 Deno.test("both lives of locks can be set", async () => {
   const { l1, clock } = setUp(2, { writeTtlMs: 10, readTtlMs: 5 });
   assertEquals(pick(l1, "writeTtlMs", "readTtlMs"), [10, 5]);
-  l1.reserveWrite(testKeys(2), LAYOUT);
+  const [first, second] = stage(l1, testKeys(2)) as [StagedObject, StagedObject];
   await clock.advance(9);
-  assertEquals(l1.finishWrite([testKey(0)]), ["success"]);
+  assertEquals(l1.finishWrite([first]), ["success"]);
   const held = pin(l1, 0);
   await clock.advance(1);
-  assertEquals(l1.finishWrite([testKey(1)]), ["key-in-wrong-state"]);
+  assertEquals(l1.finishWrite([second]), ["key-in-wrong-state"]);
   await clock.advance(4);
   assert(!l1.isPinned(held));
 });
@@ -471,11 +502,12 @@ deviceTest("pinned objects keep their bytes while others come and go", async (de
 
 Deno.test("listeners hear of written objects in one call, in the order of the keys", () => {
   const { l1, heard } = setUp();
-  l1.reserveWrite(testKeys(3), LAYOUT);
-  l1.reserveWrite([testKey(3)], LAYOUT, { temporary: true });
-  l1.finishWrite([testKey(2), testKey(9), testKey(3), testKey(0)]);
+  const [a, b, c] = stage(l1, testKeys(3)) as [StagedObject, StagedObject, StagedObject];
+  const temporary = stage(l1, [testKey(3)], LAYOUT, { temporary: true });
+  l1.finishWriteAndDelete([b]);
+  l1.finishWrite([c, b, ...temporary, a]);
   assertEquals(heard, ["written 2 0"]);
-  l1.finishWrite([testKey(9)]);
+  l1.finishWrite([b]);
   assertEquals(heard, ["written 2 0"], "nothing was written");
 });
 
@@ -484,9 +516,9 @@ Deno.test("every listener hears what left and why", () => {
   const alsoHeard: string[] = [];
   l1.addListener({ removed: (key, reason) => alsoHeard.push(`${reason} ${nameOf(key)}`) });
   writeObjects(l1, testKeys(2), LAYOUT);
-  l1.reserveWrite([testKey(2)], LAYOUT);
+  const staged = stage(l1, [testKey(2)]);
   l1.delete([testKey(0)]);
-  l1.finishWrite([testKey(2)]);
+  l1.finishWrite(staged);
   l1.clear();
   const expected = ["evicted 1", "deleted 0", "deleted 2"];
   assertEquals(alsoHeard, expected);
@@ -542,18 +574,18 @@ Deno.test("L1Cache.delete() frees an expired reservation, and leaves live ones",
   const { l1, clock } = setUp();
   l1.reserveWrite(testKeys(2), LAYOUT, { writer: "gone" });
   await clock.advance(WRITE_TTL_MS);
-  l1.reserveWrite([testKey(1)], LAYOUT, { writer: "live" });
+  const live = stage(l1, [testKey(1)], LAYOUT, { writer: "live" });
   assertEquals(l1.delete(testKeys(2)), ["key-not-exist", "key-is-locked"]);
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [SIZE, 1]);
-  assertEquals(l1.finishWrite([testKey(1)], { writer: "live" }), ["success"]);
+  assertEquals(l1.finishWrite(live), ["success"]);
 });
 
 Deno.test("L1Cache.delete() removes a resident object beside which another writer stages", () => {
   const { l1 } = setUp();
-  l1.reserveWrite(testKeys(1), LAYOUT, { writer: "slow" });
+  const slow = stage(l1, testKeys(1), LAYOUT, { writer: "slow" });
   writeObjects(l1, testKeys(1), LAYOUT);
   assertEquals(l1.delete(testKeys(1)), ["success"]);
-  assertEquals(l1.finishWrite(testKeys(1), { writer: "slow" }), ["success"]);
+  assertEquals(l1.finishWrite(slow), ["success"]);
   assert(l1.has(testKey(0)));
 });
 
@@ -563,12 +595,12 @@ Deno.test("L1Cache.clear() removes what nobody pins or writes, and expired reser
   await clock.advance(WRITE_TTL_MS);
   writeObjects(l1, testKeys(4), LAYOUT);
   const held = pin(l1, 1);
-  l1.reserveWrite([testKey(8)], LAYOUT);
+  const live = stage(l1, [testKey(8)]);
   l1.clear();
   assertEquals(residents(l1), [1]);
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [2 * SIZE, 1]);
   l1.finishRead([held]);
-  l1.finishWriteAndDelete([testKey(8)]);
+  l1.finishWriteAndDelete(live);
   l1.clear();
   assertEquals(pick(l1, "usedBytes", "totalObjectCount", "fragmentation"), [0, 0, 0]);
 });
@@ -576,7 +608,7 @@ Deno.test("L1Cache.clear() removes what nobody pins or writes, and expired reser
 Deno.test("a disposed cache holds nothing, its pins are void, and every call says so", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
-  l1.reserveWrite([testKey(5)], LAYOUT);
+  const staged = stage(l1, [testKey(5)]);
   const pins = pinsOf(l1.reserveRead(testKeys(2)));
   heard.length = 0;
   l1[Symbol.dispose]();
@@ -584,10 +616,10 @@ Deno.test("a disposed cache holds nothing, its pins are void, and every call say
   assert(!pins.some((each) => l1.isPinned(each)));
   assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
   assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["device-lost"]);
-  assertEquals(l1.finishWrite([testKey(5)]), ["device-lost"]);
-  assertEquals(statuses(l1.finishWriteAndReserveRead([testKey(5)])), ["device-lost"]);
+  assertEquals(l1.finishWrite(staged), ["device-lost"]);
+  assertEquals(statuses(l1.finishWriteAndReserveRead(staged)), ["device-lost"]);
   assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
-  assertEquals(l1.finishWriteAndDelete([testKey(5)]), ["key-not-exist"]);
+  assertEquals(l1.finishWriteAndDelete(staged), ["key-not-exist"]);
   assertEquals(l1.delete(testKeys(1)), ["key-not-exist"]);
   l1.touch(testKeys(1));
   l1.clear();
@@ -605,7 +637,7 @@ gpuTest("a lost device voids all pins at once and takes no objects", async (gpuD
   using device = WebGpuDevice.adopt(gpuDevice);
   using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
   writeObjects(l1, testKeys(1), LAYOUT);
-  l1.reserveWrite([testKey(1)], LAYOUT);
+  const staged = stage(l1, [testKey(1)]);
   const held = pin(l1, 0);
   gpuDevice.destroy();
   await device.lost;
@@ -613,7 +645,7 @@ gpuTest("a lost device voids all pins at once and takes no objects", async (gpuD
   assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
   assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
   assertEquals(statuses(l1.reserveWrite([testKey(2)], LAYOUT)), ["device-lost"]);
-  assertEquals(l1.finishWrite([testKey(1)]), ["device-lost"]);
+  assertEquals(l1.finishWrite(staged), ["device-lost"]);
   assertEquals(pick(l1, "isHealthy"), [false]);
 });
 
@@ -639,7 +671,7 @@ Deno.test("a slab that the device does not have takes exactly its objects with i
   const options = { device: new PoorDevice(1), slabBytes: 2 * SIZE };
   const { l1, heard } = setUp(8, options);
   writeObjects(l1, testKeys(3), LAYOUT);
-  l1.reserveWrite([testKey(3)], LAYOUT);
+  const staged = stage(l1, [testKey(3)]);
   const [kept, void_] = [pin(l1, 0), pin(l1, 2)];
   heard.length = 0;
   for (let turn = 0; turn < 5; turn++) await Promise.resolve();
@@ -647,7 +679,7 @@ Deno.test("a slab that the device does not have takes exactly its objects with i
   assertEquals(heard, ["device-lost 2"]);
   assertEquals([l1.isPinned(kept), l1.isPinned(void_)], [true, false]);
   assertEquals(l1.finishRead([kept, void_]), ["success", "key-not-exist"]);
-  assertEquals(l1.finishWrite([testKey(3)]), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(staged), ["key-not-exist"]);
   assertEquals(
     pick(l1, "failedSlabCount", "isHealthy", "usedBytes", "slabs", "totalObjectCount"),
     [1, false, 2 * SIZE, 1, 2],

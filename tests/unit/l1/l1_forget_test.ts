@@ -15,6 +15,7 @@ import {
   residents,
   setUp,
   SIZE,
+  stage,
   statuses,
   WRITE_TTL_MS,
   writeObjects,
@@ -36,7 +37,7 @@ function leaving(l1: L1Cache): number[] {
 Deno.test("L1Cache.forget() removes what passes the test, and counts it", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(3), testLayout(1000));
-  l1.reserveWrite(testKeys(2, 3), testLayout(500));
+  const staged = stage(l1, testKeys(2, 3), testLayout(500));
   heard.length = 0;
   assertEquals(l1.forget(numbered(0, 2, 4, 9)), { objects: 3, bytes: 2500 });
   assertEquals(heard, ["forgotten 0", "forgotten 2"]);
@@ -44,7 +45,7 @@ Deno.test("L1Cache.forget() removes what passes the test, and counts it", () => 
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [1024 + 512 + 512, 1]);
   assertEquals(leaving(l1), [1, 512]);
   assertEquals(l1.forget(numbered(0, 4)), { objects: 0, bytes: 0 }, "they are gone already");
-  assertEquals(l1.finishWrite(testKeys(2, 3)), ["success", "key-not-exist"]);
+  assertEquals(l1.finishWrite(staged), ["success", "key-not-exist"]);
   assertEquals(leaving(l1), [0, 0]);
 });
 
@@ -153,20 +154,22 @@ for (
 ) {
   Deno.test(`L1Cache.${finish}() of what was forgotten frees it, and says that it is gone`, () => {
     const { l1, heard } = setUp();
-    l1.reserveWrite(testKeys(1), LAYOUT);
+    const staged = stage(l1, testKeys(1));
     l1.forget(all);
-    assert(!l1.isReserved(testKey(0)));
+    assert(!staged.some((each) => l1.isReserved(each)));
     assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [SIZE, 0]);
-    const [outcome] = l1[finish](testKeys(1));
+    const [outcome] = l1[finish](staged);
     assertEquals(typeof outcome === "string" ? outcome : outcome?.status, "key-not-exist");
     assertEquals([pick(l1, "usedBytes"), residents(l1)], [[0], []]);
+    l1[finish](staged);
+    assertEquals([pick(l1, "usedBytes"), residents(l1)], [[0], []], "freed once");
     assertEquals(heard, [], "it was never visible");
   });
 }
 
 Deno.test("room of what was forgotten while it was written stays out of use", async () => {
   const { l1, clock } = setUp(2);
-  l1.reserveWrite(testKeys(2), LAYOUT, { writer: "slow" });
+  const staged = stage(l1, testKeys(2), LAYOUT, { writer: "slow" });
   l1.forget(numbered(0));
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["out-of-memory"]);
   l1.clear();
@@ -174,7 +177,7 @@ Deno.test("room of what was forgotten while it was written stays out of use", as
   await clock.advance(WRITE_TTL_MS);
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["success"]);
   assertEquals(leaving(l1), [0, 0]);
-  assertEquals(l1.finishWrite(testKeys(1), { writer: "slow" }), ["key-not-exist"]);
+  assertEquals(l1.finishWrite(staged.slice(0, 1)), ["key-not-exist"]);
 });
 
 Deno.test("an expired reservation is freed when it is forgotten", async () => {
@@ -187,44 +190,32 @@ Deno.test("an expired reservation is freed when it is forgotten", async () => {
 
 Deno.test("a forgotten key can be reserved again at once, by the same writer too", () => {
   const { l1 } = setUp();
-  for (const writer of ["same", "other"]) {
-    l1.reserveWrite(testKeys(1), LAYOUT, { writer });
+  for (const finishesFirst of ["forgotten", "again"]) {
+    const forgotten = stage(l1, testKeys(1));
     l1.forget(all);
-    const again = l1.reserveWrite(testKeys(1), LAYOUT, { writer });
-    assertEquals(statuses(again), ["success"]);
-    assert(l1.isReserved(testKey(0), { writer }));
+    const again = stage(l1, testKeys(1));
     assertEquals(leaving(l1), [1, SIZE]);
-    // The forgotten one's writer, then the other.
-    assertEquals(l1.finishWrite(testKeys(1), { writer }), ["key-not-exist"]);
-    assert(!l1.has(testKey(0)), "who has finished is not known");
-    assertEquals(l1.finishWrite(testKeys(1), { writer }), ["success"]);
-    assertEquals([residents(l1), leaving(l1)], [[0], [0, 0]]);
+    const finish: Record<string, () => void> = {
+      forgotten: () => assertEquals(l1.finishWrite(forgotten), ["key-not-exist"]),
+      again: () => assertEquals(l1.finishWrite(again), ["success"]),
+    };
+    const order = finishesFirst === "forgotten" ? ["forgotten", "again"] : ["again", "forgotten"];
+    for (const who of order) {
+      assertEquals(again.map((each) => l1.isReserved(each)), [!l1.has(testKey(0))]);
+      finish[who]?.();
+    }
+    assertEquals([residents(l1), leaving(l1), pick(l1, "usedBytes")], [[0], [0, 0], [SIZE]]);
     l1.clear();
   }
 });
 
-Deno.test("neither of two reservations of one writer is found if either is given up", () => {
-  for (const isFirst of [true, false]) {
-    const { l1 } = setUp();
-    l1.reserveWrite(testKeys(1), LAYOUT);
-    l1.forget(all);
-    l1.reserveWrite(testKeys(1), LAYOUT);
-    const giveUp = (): void => void l1.finishWriteAndDelete(testKeys(1));
-    if (isFirst) giveUp();
-    assertEquals(l1.finishWrite(testKeys(1)), ["key-not-exist"]);
-    assertEquals(pick(l1, "usedBytes"), [isFirst ? 0 : 2 * SIZE], "one of them still writes");
-    if (!isFirst) giveUp();
-    assertEquals([residents(l1), pick(l1, "usedBytes")], [[], [0]]);
-  }
-});
-
-Deno.test("another writer's reservation has nothing to do with the forgotten one", () => {
+Deno.test("a reservation is not given up with the forgotten one before it", () => {
   const { l1 } = setUp();
-  l1.reserveWrite(testKeys(1), LAYOUT, { writer: "a" });
+  const forgotten = stage(l1, testKeys(1));
   l1.forget(all);
-  l1.reserveWrite(testKeys(1), LAYOUT, { writer: "b" });
-  assertEquals(l1.finishWrite(testKeys(1), { writer: "b" }), ["success"]);
+  const again = stage(l1, testKeys(1));
+  assertEquals(l1.finishWriteAndDelete(forgotten), ["key-not-exist"]);
+  assertEquals(pick(l1, "usedBytes"), [SIZE]);
+  assertEquals(l1.finishWrite(again), ["success"]);
   assertEquals(residents(l1), [0]);
-  assertEquals(l1.finishWrite(testKeys(1), { writer: "a" }), ["key-not-exist"]);
-  assertEquals([residents(l1), pick(l1, "usedBytes")], [[0], [SIZE]]);
 });

@@ -7,6 +7,7 @@ import {
   residents,
   setUp,
   SIZE,
+  stage,
   statuses,
   writeObjects,
 } from "../../support/l1.ts";
@@ -168,8 +169,8 @@ Deno.test("L1Cache.release() lets what is read leave with its last reader", () =
 
 Deno.test("L1Cache.release() leaves what is being written", () => {
   const { l1 } = setUp();
-  l1.reserveWrite(testKeys(1), LAYOUT);
+  const staged = stage(l1, testKeys(1));
   l1.release(testKeys(1));
-  assertEquals(l1.finishWrite(testKeys(1)), ["success"]);
+  assertEquals(l1.finishWrite(staged), ["success"]);
   assertEquals(pick(l1, "temporaryCount"), [0]);
 });

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import type { L1Listener } from "../../../src/l1/l1_cache.ts";
-import { LAYOUT, residents, setUp, SIZE, writeObjects } from "../../support/l1.ts";
+import { LAYOUT, residents, setUp, SIZE, stage, writeObjects } from "../../support/l1.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
 Deno.test("listeners are told once of a call that made objects resident", () => {
@@ -15,13 +15,13 @@ Deno.test("listeners are told once of a call that made objects resident", () => 
   assertEquals(heard.splice(0), ["written", "admitted, 3 in all"]);
   writeObjects(l1, [testKey(3)], LAYOUT, { temporary: true });
   assertEquals(heard.splice(0), ["admitted, 4 in all"]);
-  l1.reserveWrite(testKeys(2, 4), LAYOUT);
-  l1.reserveWrite([testKey(6)], LAYOUT);
+  const loaded = stage(l1, testKeys(2, 4));
+  const cancelled = stage(l1, [testKey(6)]);
   assertEquals(heard, []);
-  l1.finishWriteAndReserveRead(testKeys(2, 4));
+  l1.finishWriteAndReserveRead(loaded);
   assertEquals(heard.splice(0), ["admitted, 7 in all"]);
-  l1.finishWriteAndDelete([testKey(6)]);
-  l1.finishWrite([testKey(7)]);
+  l1.finishWriteAndDelete(cancelled);
+  l1.finishWrite(cancelled);
   assertEquals(heard, [], "nothing became resident");
 });
 
@@ -30,8 +30,7 @@ Deno.test("a listener may evict as soon as objects are resident", () => {
   l1.addListener({ admitted: () => void l1.evictTo(2 * SIZE) });
   for (const key of testKeys(5)) writeObjects(l1, [key], LAYOUT);
   assertEquals(residents(l1), [3, 4]);
-  l1.reserveWrite(testKeys(3, 10), LAYOUT);
-  const [first] = l1.finishWriteAndReserveRead(testKeys(3, 10));
+  const [first] = l1.finishWriteAndReserveRead(stage(l1, testKeys(3, 10)));
   assertEquals(first?.status, "success", "what the call pins stays");
   assertEquals(residents(l1), [10, 11, 12]);
 });
@@ -86,8 +85,7 @@ Deno.test("a listener of what leaves may write it again", () => {
   l1.addListener({ removed: () => writeObjects(l1, again.splice(0), LAYOUT) });
   writeObjects(l1, testKeys(2), LAYOUT);
   heard.length = 0;
-  l1.reserveWrite([testKey(5)], LAYOUT);
-  l1.finishWrite([testKey(5)]);
+  l1.finishWrite(stage(l1, [testKey(5)]));
   assertEquals(heard, ["evicted 1", "evicted 0", "written 1", "written 5"]);
   assertEquals(residents(l1), [1, 5]);
 });

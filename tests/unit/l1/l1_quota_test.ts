@@ -7,6 +7,7 @@ import {
   type SetUp,
   setUp,
   SIZE,
+  stage,
   statuses,
   WRITE_TTL_MS,
   writeObjects,
@@ -34,7 +35,7 @@ function residentsOf(l1: L1Cache, cacheSalt: string): number[] {
 Deno.test("bytes of a salt are those of its resident and staged objects", () => {
   const { l1 } = setUp();
   writeObjects(l1, keysOf("a", 0, 1), LAYOUT);
-  l1.reserveWrite(keysOf("b", 2), LAYOUT);
+  const staged = stage(l1, keysOf("b", 2));
   assertEquals([l1.usedBytesOf("a"), l1.usedBytesOf("b"), l1.usedBytesOf("c")], [
     2 * SIZE,
     SIZE,
@@ -43,7 +44,7 @@ Deno.test("bytes of a salt are those of its resident and staged objects", () => 
   assertEquals([...l1.usageBySalt()], [["a", 2 * SIZE], ["b", SIZE]]);
   l1.usageBySalt().set("a", 0);
   assertEquals(l1.usedBytesOf("a"), 2 * SIZE, "a copy was given out");
-  l1.finishWriteAndDelete(keysOf("b", 2));
+  l1.finishWriteAndDelete(staged);
   l1.reserveRead(keysOf("a", 0));
   l1.forget(() => true);
   assertEquals([...l1.usageBySalt()], [], "what is leaving is nobody's");

@@ -20,7 +20,7 @@ import {
   type ForgetSelector,
   KeyLifecycle,
 } from "../../../src/tiering/key_lifecycle.ts";
-import { writeObjects } from "../../support/l1.ts";
+import { stage, writeObjects } from "../../support/l1.ts";
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { gate, guardAll, RecordingAdapter } from "../../support/recording_adapter.ts";
 import { runs } from "../../support/runs.ts";
@@ -436,13 +436,13 @@ Deno.test("KeyLifecycle.forget() removes what arrives while it is at work", asyn
   const forgetting = t.lifecycle.forget({ keys: [key] });
   await t.clock.advance(0);
   // A load that was in flight.
-  t.l1.reserveWrite([key], LAYOUT, { writer: "prefetch" });
+  const staged = stage(t.l1, [key], LAYOUT, { writer: "prefetch" });
   removing.open();
   const report = await forgetting;
 
   assertEquals(adapter.held.size, 0);
   assertEquals(report.l1.objects, 1);
-  assertEquals(t.l1.finishWriteAndReserveRead([key], { writer: "prefetch" }), [
+  assertEquals(t.l1.finishWriteAndReserveRead(staged), [
     { status: "key-not-exist" },
   ]);
 });

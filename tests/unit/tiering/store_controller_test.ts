@@ -19,7 +19,7 @@ import type {
 } from "../../../src/tiering/store_controller.ts";
 import { adapterSet, storeController } from "../../support/controllers.ts";
 import { deviceTest, gpuTest } from "../../support/devices.ts";
-import { assertNoLocks, lruL1, pin, residents, writeObjects } from "../../support/l1.ts";
+import { assertNoLocks, lruL1, pin, residents, stage, writeObjects } from "../../support/l1.ts";
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
@@ -429,8 +429,8 @@ Deno.test("StoreController never stores what came from an adapter", async () => 
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter]);
   const keys = testKeys(2);
-  t.l1.reserveWrite(keys, LAYOUT, { writer: "prefetch" });
-  const reservations = t.l1.finishWriteAndReserveRead(keys, { writer: "prefetch" });
+  const staged = stage(t.l1, keys, LAYOUT, { writer: "prefetch" });
+  const reservations = t.l1.finishWriteAndReserveRead(staged);
   t.l1.finishRead(reservations.flatMap((r) => r.status === "success" ? [r.pin] : []));
   await t.clock.advance(1_000);
   await t.store.flush();
