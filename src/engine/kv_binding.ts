@@ -6,91 +6,194 @@ import {
   type MemoryRange,
 } from "../memory/memory_device.ts";
 
-/**
- * One layer's K and V of a sequence, as an engine holds them: each `[tokens, kvHeads, headDim]`
- * without gaps, token 0 at byte 0, in buffers of the cache's device with `COPY_SRC` and `COPY_DST`
- * usage.
- */
+/** One layer's K and V, in buffers of the cache's device with `COPY_SRC` and `COPY_DST` usage. */
 export interface KvLayer {
-  /** The K tensor. */
+  /** The K tensor, from byte 0 on. */
   readonly key: DeviceBuffer;
-  /** The V tensor. */
+  /** The V tensor, from byte 0 on. */
   readonly value: DeviceBuffer;
 }
 
-/** All layers' K and V of a sequence. */
+/** All layers' K and V of a sequence, each `[tokens, kvHeads, headDim]` without gaps. */
 export type KvTensors = readonly KvLayer[];
 
 /**
- * Throws unless the tensors can hold `chunks` chunks.
- *
- * @throws {RangeError} If the number of layers differs, or a buffer is too small.
+ * All layers' K and V of a sequence in blocks: the pages of a pool that sequences share, or one
+ * block that is a tensor whose first dimension are the heads. Each tensor is
+ * `[blocks, blockTokens, kvHeads, headDim]` (NHD) or `[blocks, kvHeads, blockTokens, headDim]`
+ * (HND) without gaps.
  */
-export function checkKvTensors(layout: KvLayout, kv: KvTensors, chunks: number): void {
-  if (kv.length !== layout.layers) {
+export interface KvBlocks {
+  /** The tensors. */
+  readonly layers: KvTensors;
+  /** Tokens for which a block has room. */
+  readonly blockTokens: number;
+  /** Which blocks hold the sequence, in order. @default {[0]} */
+  readonly blockTable?: ArrayLike<number>;
+}
+
+/** KV of a sequence, as an engine holds it. */
+export type SequenceKv = KvTensors | KvBlocks;
+
+/**
+ * Throws unless the tensors have a place for chunks.
+ *
+ * @param first The first chunk that is needed.
+ * @param end The chunk behind the last one.
+ * @throws {RangeError} If the number of layers differs, a buffer or the block table is too small,
+ * a block is not in the buffers, or its size does not suit GPU copies.
+ */
+export function checkSequenceKv(
+  layout: KvLayout,
+  kv: SequenceKv,
+  first: number,
+  end: number,
+): void {
+  const tokens = end * layout.chunkTokens;
+  const blocks = blocksOf(layout, kv);
+  const { layers } = blocks;
+  if (layers.length !== layout.layers) {
     throw new RangeError(
-      `KV tensors must have the ${layout.layers} layers of the layout: received ${kv.length}`,
+      `KV tensors must have the ${layout.layers} layers of the layout: received ${layers.length}`,
     );
   }
-  const needed = chunks * layout.tensorBytes;
-  for (const [layer, { key, value }] of kv.entries()) {
+  const needed = isPlain(kv) ? tokens * layout.tokenBytes : neededBytes(layout, blocks, first, end);
+  for (const [layer, { key, value }] of layers.entries()) {
     const least = Math.min(bufferBytes(key), bufferBytes(value));
     if (least < needed) {
       throw new RangeError(
-        `KV tensors of layer ${layer} must have ${needed} bytes for ${
-          chunks * layout.chunkTokens
-        } tokens: received ${least}`,
+        `KV tensors of layer ${layer} must have ${needed} bytes for ${tokens} tokens: received ${least}`,
       );
     }
   }
 }
 
+/** Bytes that each tensor must have for the blocks of some chunks. */
+function neededBytes(
+  layout: KvLayout,
+  { blockTokens, blockTable }: Required<KvBlocks>,
+  first: number,
+  end: number,
+): number {
+  if (!Number.isSafeInteger(blockTokens) || blockTokens < 1) {
+    throw new RangeError(`blockTokens must be a positive integer: received ${blockTokens}`);
+  }
+  const rowBytes = layout.tokenBytes / rowsOf(layout);
+  if (blockTokens * rowBytes % 4 !== 0) {
+    throw new RangeError(
+      `blockTokens must fill a multiple of 4 bytes: received ${blockTokens} of ${rowBytes} bytes`,
+    );
+  }
+  const blockOf = (chunk: number): number => chunk * layout.chunkTokens / blockTokens;
+  const count = Math.ceil(blockOf(end));
+  if (blockTable.length < count) {
+    throw new RangeError(
+      `blockTable must have ${count} blocks for ${
+        end * layout.chunkTokens
+      } tokens: received ${blockTable.length}`,
+    );
+  }
+  let last = -1;
+  for (let i = Math.floor(blockOf(first)); i < count; i++) {
+    const block = blockTable[i] as number;
+    if (!Number.isSafeInteger(block) || block < 0) {
+      throw new RangeError(
+        `blockTable must have integers of at least 0: received ${block} at index ${i}`,
+      );
+    }
+    last = Math.max(last, block);
+  }
+  return (last + 1) * blockTokens * layout.tokenBytes;
+}
+
 /** Copies that collect chunk `chunk` of the tensors into one contiguous object. */
 export function gatherOperations(
   layout: KvLayout,
-  kv: KvTensors,
+  kv: SequenceKv,
   chunk: number,
   object: MemoryRange,
 ): CopyOperation[] {
-  return slices(layout, kv, chunk, object).map(({ tensor, tensorOffset, objectOffset }) => ({
-    source: tensor,
-    sourceOffset: tensorOffset,
-    destination: object.buffer,
-    destinationOffset: objectOffset,
-    byteLength: layout.tensorBytes,
-  }));
+  return slices(layout, kv, chunk, object).map(
+    ({ tensor, tensorOffset, objectOffset, byteLength }) => ({
+      source: tensor,
+      sourceOffset: tensorOffset,
+      destination: object.buffer,
+      destinationOffset: objectOffset,
+      byteLength,
+    }),
+  );
 }
 
 /** Copies that spread an object over chunk `chunk` of the tensors. */
 export function scatterOperations(
   layout: KvLayout,
-  kv: KvTensors,
+  kv: SequenceKv,
   chunk: number,
   object: MemoryRange,
 ): CopyOperation[] {
-  return slices(layout, kv, chunk, object).map(({ tensor, tensorOffset, objectOffset }) => ({
-    source: object.buffer,
-    sourceOffset: objectOffset,
-    destination: tensor,
-    destinationOffset: tensorOffset,
-    byteLength: layout.tensorBytes,
-  }));
+  return slices(layout, kv, chunk, object).map(
+    ({ tensor, tensorOffset, objectOffset, byteLength }) => ({
+      source: object.buffer,
+      sourceOffset: objectOffset,
+      destination: tensor,
+      destinationOffset: tensorOffset,
+      byteLength,
+    }),
+  );
 }
 
 interface Slice {
   readonly tensor: DeviceBuffer;
   readonly tensorOffset: number;
   readonly objectOffset: number;
+  readonly byteLength: number;
 }
 
 /** Which part of which tensor stands where in an object: for each layer K, then V. */
-function slices(layout: KvLayout, kv: KvTensors, chunk: number, object: MemoryRange): Slice[] {
-  const { tensorBytes } = layout;
-  return kv.flatMap(({ key, value }, layer) =>
-    [key, value].map((tensor, i) => ({
-      tensor,
-      tensorOffset: chunk * tensorBytes,
-      objectOffset: object.byteOffset + (layer * 2 + i) * tensorBytes,
-    }))
-  );
+function slices(layout: KvLayout, kv: SequenceKv, chunk: number, object: MemoryRange): Slice[] {
+  const { layers, blockTokens, blockTable } = blocksOf(layout, kv);
+  const { chunkTokens, tensorBytes } = layout;
+  const rows = rowsOf(layout);
+  const rowBytes = layout.tokenBytes / rows;
+  const slices: Slice[] = [];
+  for (let done = 0; done < chunkTokens;) {
+    const token = chunk * chunkTokens + done;
+    const place = token % blockTokens;
+    const count = Math.min(chunkTokens - done, blockTokens - place);
+    const block = blockTable[Math.floor(token / blockTokens)] as number;
+    for (let row = 0; row < rows; row++) {
+      const tensorOffset = ((block * rows + row) * blockTokens + place) * rowBytes;
+      const objectOffset = object.byteOffset + (row * chunkTokens + done) * rowBytes;
+      const byteLength = count * rowBytes;
+      for (const [layer, { key, value }] of layers.entries()) {
+        const offset = objectOffset + layer * 2 * tensorBytes;
+        slices.push({ tensor: key, tensorOffset, objectOffset: offset, byteLength });
+        const behind = offset + tensorBytes;
+        slices.push({ tensor: value, tensorOffset, objectOffset: behind, byteLength });
+      }
+    }
+    done += count;
+  }
+  return slices;
+}
+
+/** How many runs of tokens a block has: one for each head where the heads come first. */
+function rowsOf({ order, kvHeads }: KvLayout): number {
+  return order === "HND" ? kvHeads : 1;
+}
+
+function isPlain(kv: SequenceKv): kv is KvTensors {
+  return Array.isArray(kv);
+}
+
+/** Any KV as blocks; of plain tensors there is one, whose end does not matter. */
+function blocksOf({ order }: KvLayout, kv: SequenceKv): Required<KvBlocks> {
+  if (!isPlain(kv)) return { blockTable: [0], ...kv };
+  if (order === "HND") {
+    throw new RangeError(
+      "KV of order HND must be given as { layers, blockTokens }, with the tokens for which a " +
+        "tensor has room: received the tensors alone",
+    );
+  }
+  return { layers: kv, blockTokens: Number.MAX_SAFE_INTEGER, blockTable: [0] };
 }

@@ -31,14 +31,15 @@ export {
   type KvDtype,
   type KvLayout,
   kvLayout,
+  type KvOrder,
   type KvShape,
   type ObjectLayout,
 } from "../keys/kv_layout.ts";
 export type { DeviceBuffer, MemoryRange } from "../memory/memory_device.ts";
-export type { KvLayer, KvTensors } from "./kv_binding.ts";
+export type { KvBlocks, KvLayer, KvTensors, SequenceKv } from "./kv_binding.ts";
 export {
+  type GroupedKv,
   type KvGroup,
-  type KvTensorGroups,
   type MatchOptions,
   PrefixCache,
   type PrefixCacheOptions,

@@ -7,10 +7,11 @@ import type { CacheHit } from "../cache_hit.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import type { KeyRow } from "../tiering/key_rows.ts";
 import {
-  checkKvTensors,
+  checkSequenceKv,
   gatherOperations,
-  type KvTensors,
+  type KvLayer,
   scatterOperations,
+  type SequenceKv,
 } from "./kv_binding.ts";
 
 /** Layers whose KV is kept in objects of their own, because they attend differently. */
@@ -24,8 +25,8 @@ export interface KvGroup {
   readonly windowTokens?: number;
 }
 
-/** KV tensors of all layers; where they form groups, the tensors of each group. */
-export type KvTensorGroups = KvTensors | readonly KvTensors[];
+/** KV of all layers; where they form groups, that of each group. */
+export type GroupedKv = SequenceKv | readonly SequenceKv[];
 
 /** What a {@linkcode PrefixCache} caches for. */
 export interface PrefixCacheOptions {
@@ -123,14 +124,14 @@ export class PrefixHit implements Disposable {
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
    */
-  scatterTo(kv: KvTensorGroups): void {
+  scatterTo(kv: GroupedKv): void {
     const { length } = this.#hit;
-    const tensors = tensorsOf(this.#groups, kv);
+    const kvOfGroups = splitByGroup(this.#groups, kv);
     const operations = this.#groups.flatMap(({ layout }, g) => {
       const ranges = this.ranges(g);
-      const group = tensors[g] ?? [];
-      checkKvTensors(layout, group, length);
+      const group = kvOfGroups[g] ?? [];
       const first = length - ranges.length;
+      checkSequenceKv(layout, group, first, length);
       return ranges.flatMap((range, i) => scatterOperations(layout, group, first + i, range));
     });
     this.#cache.device.copy(operations);
@@ -234,16 +235,16 @@ export class PrefixCache {
    *
    * @param tokens The token ids whose KV is in the tensors, from token 0 on; the work that computes
    * it must be submitted.
-   * @param kv The engine's tensors.
+   * @param kv The engine's K and V.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the tensors do not
    * fit the layout.
    */
-  put(tokens: ArrayLike<number>, kv: KvTensorGroups, options: PutOptions = {}): PutResult {
+  put(tokens: ArrayLike<number>, kv: GroupedKv, options: PutOptions = {}): PutResult {
     const rows = this.#rows(tokens, options.salt);
     const chunks = rows[0]?.keys.length ?? 0;
-    const tensors = tensorsOf(this.#groups, kv);
+    const kvOfGroups = splitByGroup(this.#groups, kv);
     for (const [g, { layout }] of this.#groups.entries()) {
-      checkKvTensors(layout, tensors[g] ?? [], chunks);
+      checkSequenceKv(layout, kvOfGroups[g] ?? [], 0, chunks);
     }
     // What is resident must not be evicted to make room for the rest of the same sequence.
     using pins = new DisposableStack();
@@ -272,7 +273,7 @@ export class PrefixCache {
         reserved.flatMap(({ group, chunk, staged: { range } }) =>
           gatherOperations(
             (this.#groups[group] as KvGroup).layout,
-            tensors[group] ?? [],
+            kvOfGroups[group] ?? [],
             chunk,
             range,
           )
@@ -334,13 +335,14 @@ function chunksOf({ layout, windowTokens = Infinity }: KvGroup): number {
   return Math.ceil(windowTokens / layout.chunkTokens);
 }
 
-/** The tensors of each group. */
-function tensorsOf(groups: readonly KvGroup[], kv: KvTensorGroups): readonly KvTensors[] {
-  const isGrouped = kv.some((part) => Array.isArray(part));
-  const tensors = (isGrouped ? kv : [kv]) as readonly KvTensors[];
-  if (tensors.length === groups.length) return tensors;
+/** The KV of each group. */
+function splitByGroup(groups: readonly KvGroup[], kv: GroupedKv): readonly SequenceKv[] {
+  const parts = kv as readonly (KvLayer | SequenceKv)[];
+  const isGrouped = Array.isArray(kv) && parts.some((part) => !("key" in part));
+  const kvOfGroups = (isGrouped ? kv : [kv]) as readonly SequenceKv[];
+  if (kvOfGroups.length === groups.length) return kvOfGroups;
   throw new RangeError(
-    `KV tensors must be given for ${groups.length} groups: received ${tensors.length}`,
+    `KV must be given for ${groups.length} groups: received ${kvOfGroups.length}`,
   );
 }
 

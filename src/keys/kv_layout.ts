@@ -15,6 +15,12 @@ const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = {
   i8: 1,
 };
 
+/**
+ * Order of the dimensions of a K or V tensor, in the terms of attention kernels: tokens (N), heads
+ * (H), elements of a head (D).
+ */
+export type KvOrder = "NHD" | "HND";
+
 /** What the core must know of an object's bytes. */
 export interface ObjectLayout {
   /** Payload bytes of one object: a positive multiple of 4. */
@@ -35,11 +41,13 @@ export interface KvShape {
   readonly dtype: KvDtype;
   /** Tokens in one chunk. @default {256} */
   readonly chunkTokens?: number;
+  /** Order of the dimensions of the engine's tensors. @default {"NHD"} */
+  readonly order?: KvOrder;
 }
 
 /**
  * The layout of one chunk's object: for each layer the K tensor, then the V tensor, each
- * `[chunkTokens, kvHeads, headDim]` without gaps.
+ * `[chunkTokens, kvHeads, headDim]` (NHD) or `[kvHeads, chunkTokens, headDim]` (HND) without gaps.
  */
 export interface KvLayout extends ObjectLayout, Required<KvShape> {
   /** Bytes of one token in one layer's K (or V) tensor. */
@@ -51,11 +59,19 @@ export interface KvLayout extends ObjectLayout, Required<KvShape> {
 /**
  * Describes the KV of a model, for keys, transfers and checks.
  *
- * @throws {RangeError} If a number is not a positive integer, the dtype is unknown, or one chunk of
- * one tensor is not a multiple of 4 bytes, which GPU copies need.
+ * @throws {RangeError} If a number is not a positive integer, the dtype or the order is unknown, or
+ * one chunk of one tensor (NHD), or of one head of it (HND), is not a multiple of 4 bytes, which GPU
+ * copies need.
  */
 export function kvLayout(shape: KvShape): KvLayout {
-  const { layers, kvHeads, headDim, dtype, chunkTokens = DEFAULT_CHUNK_TOKENS } = shape;
+  const {
+    layers,
+    kvHeads,
+    headDim,
+    dtype,
+    chunkTokens = DEFAULT_CHUNK_TOKENS,
+    order = "NHD",
+  } = shape;
   for (const [name, value] of Object.entries({ layers, kvHeads, headDim, chunkTokens })) {
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new RangeError(`${name} must be a positive integer: received ${value}`);
@@ -65,12 +81,16 @@ export function kvLayout(shape: KvShape): KvLayout {
     const known = Object.keys(DTYPE_BYTES).join(", ");
     throw new RangeError(`dtype must be one of ${known}: received ${dtype}`);
   }
+  if (order !== "NHD" && order !== "HND") {
+    throw new RangeError(`order must be one of NHD, HND: received ${order}`);
+  }
   const tokenBytes = kvHeads * headDim * DTYPE_BYTES[dtype];
   const tensorBytes = chunkTokens * tokenBytes;
-  if (tensorBytes % 4 !== 0) {
-    throw new RangeError(
-      `chunkTokens * kvHeads * headDim elements must fill a multiple of 4 bytes: received ${tensorBytes}`,
-    );
+  const [copied, bytes] = order === "NHD"
+    ? ["chunkTokens * kvHeads * headDim", tensorBytes]
+    : ["chunkTokens * headDim", tensorBytes / kvHeads];
+  if (bytes % 4 !== 0) {
+    throw new RangeError(`${copied} elements must fill a multiple of 4 bytes: received ${bytes}`);
   }
   const byteLength = layers * 2 * tensorBytes;
   if (!Number.isSafeInteger(byteLength)) {
@@ -83,6 +103,7 @@ export function kvLayout(shape: KvShape): KvLayout {
     headDim,
     dtype,
     chunkTokens,
+    ...(order === "NHD" ? [] : [order]),
   ]);
   const fingerprint = sha256(new TextEncoder().encode(canonical)).slice(0, 8);
   return {
@@ -91,6 +112,7 @@ export function kvLayout(shape: KvShape): KvLayout {
     headDim,
     dtype,
     chunkTokens,
+    order,
     tokenBytes,
     tensorBytes,
     byteLength,

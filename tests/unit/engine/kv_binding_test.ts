@@ -1,14 +1,17 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import * as fc from "fast-check";
 import {
-  checkKvTensors,
+  checkSequenceKv,
   gatherOperations,
+  type KvBlocks,
   scatterOperations,
 } from "../../../src/engine/kv_binding.ts";
-import { kvLayout } from "../../../src/keys/kv_layout.ts";
+import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 import { deviceTest, readRange } from "../../support/devices.ts";
 import { createBuffer, EngineTensors } from "../../support/kv_tensors.ts";
+import { runs } from "../../support/runs.ts";
 
 const LAYOUT = kvLayout({ layers: 3, kvHeads: 2, headDim: 4, dtype: "f16", chunkTokens: 4 });
 
@@ -62,18 +65,150 @@ deviceTest(
   },
 );
 
-Deno.test("checkKvTensors() takes tensors that are large enough", () => {
+Deno.test("checkSequenceKv() takes tensors that are large enough", () => {
   using tensors = new EngineTensors(new HostDevice(), LAYOUT, 9);
-  checkKvTensors(LAYOUT, tensors.kv, 0);
-  checkKvTensors(LAYOUT, tensors.kv, 2);
+  checkSequenceKv(LAYOUT, tensors.kv, 0, 0);
+  checkSequenceKv(LAYOUT, tensors.kv, 0, 2);
 });
 
-Deno.test("checkKvTensors() rejects tensors that do not fit the layout", () => {
+Deno.test("checkSequenceKv() rejects tensors that do not fit the layout", () => {
   using tensors = new EngineTensors(new HostDevice(), LAYOUT, 8);
-  assertThrows(() => checkKvTensors(LAYOUT, tensors.kv, 3), RangeError, "12 tokens");
-  assertThrows(() => checkKvTensors(LAYOUT, tensors.kv.slice(1), 1), RangeError, "3 layers");
-  assertThrows(() => checkKvTensors(LAYOUT, [], 0), RangeError, "3 layers");
+  assertThrows(() => checkSequenceKv(LAYOUT, tensors.kv, 0, 3), RangeError, "12 tokens");
+  assertThrows(() => checkSequenceKv(LAYOUT, tensors.kv.slice(1), 0, 1), RangeError, "3 layers");
+  assertThrows(() => checkSequenceKv(LAYOUT, [], 0, 0), RangeError, "3 layers");
   const short = { key: new Uint8Array(128), value: new Uint8Array(124) };
   const kv = [...tensors.kv.slice(0, 2), short];
-  assertThrows(() => checkKvTensors(LAYOUT, kv, 2), RangeError, "layer 2");
+  assertThrows(() => checkSequenceKv(LAYOUT, kv, 0, 2), RangeError, "layer 2");
+});
+
+// Blocks
+
+/** Where K (or V) of a head of a token starts in its tensor, said as plainly as possible. */
+function placeOf(layout: KvLayout, kv: KvBlocks, token: number, head: number): number {
+  const { order, kvHeads, tokenBytes } = layout;
+  const block = kv.blockTable?.[Math.floor(token / kv.blockTokens)] ?? 0;
+  const place = token % kv.blockTokens;
+  const vectors = order === "NHD"
+    ? (block * kv.blockTokens + place) * kvHeads + head
+    : (block * kvHeads + head) * kv.blockTokens + place;
+  return vectors * tokenBytes / kvHeads;
+}
+
+/** The object of a chunk, element vector by element vector. */
+function objectOf(layout: KvLayout, kv: KvBlocks, chunk: number): Uint8Array {
+  const { order, kvHeads, chunkTokens, tokenBytes } = layout;
+  const [tokens, heads] = [[...Array(chunkTokens).keys()], [...Array(kvHeads).keys()]];
+  const pairs = order === "NHD"
+    ? tokens.flatMap((token) => heads.map((head) => [token, head] as const))
+    : heads.flatMap((head) => tokens.map((token) => [token, head] as const));
+  const vectorBytes = tokenBytes / kvHeads;
+  return Uint8Array.from(
+    kv.layers.flatMap(({ key, value }) => [key, value]).flatMap((tensor) =>
+      pairs.flatMap(([token, head]) => {
+        const at = placeOf(layout, kv, chunk * chunkTokens + token, head);
+        return [...(tensor as Uint8Array).subarray(at, at + vectorBytes)];
+      })
+    ),
+  );
+}
+
+const anyBlocks = fc.record({
+  layers: fc.integer({ min: 1, max: 2 }),
+  kvHeads: fc.integer({ min: 1, max: 3 }),
+  chunkTokens: fc.integer({ min: 1, max: 9 }),
+  order: fc.constantFrom("NHD" as const, "HND" as const),
+  blockTokens: fc.integer({ min: 1, max: 24 }),
+  chunks: fc.integer({ min: 1, max: 3 }),
+  pool: fc.shuffledSubarray([...Array(32).keys()], { minLength: 27 }),
+});
+
+Deno.test("chunks are gathered from blocks, and scattered to others, wherever they lie", () => {
+  const device = new HostDevice();
+  fc.assert(
+    fc.property(anyBlocks, ({ blockTokens, chunks, pool, ...shape }) => {
+      const layout = kvLayout({ ...shape, headDim: 2, dtype: "f16" });
+      const count = Math.ceil(chunks * layout.chunkTokens / blockTokens);
+      using source = new EngineTensors(device, layout, 32 * blockTokens).fill(1);
+      using target = new EngineTensors(device, layout, 32 * blockTokens).fill(2);
+      const from = { layers: source.kv, blockTokens, blockTable: pool.slice(0, count) };
+      const to = { layers: target.kv, blockTokens, blockTable: pool.toReversed().slice(0, count) };
+      checkSequenceKv(layout, from, 0, chunks);
+      const chunk = chunks - 1;
+      const buffer = new Uint8Array(layout.byteLength);
+      const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
+
+      device.copy(gatherOperations(layout, from, chunk, object));
+      assertSameBytes(buffer, objectOf(layout, from, chunk), "object");
+
+      device.copy(scatterOperations(layout, to, chunk, object));
+      assertSameBytes(objectOf(layout, to, chunk), buffer, "target");
+      const untouched = target.expected(2);
+      for (const [i, tensor] of to.layers.flatMap(({ key, value }) => [key, value]).entries()) {
+        const expected = untouched[i] as Uint8Array;
+        const vectorBytes = layout.tokenBytes / layout.kvHeads;
+        for (let token = 0; token < layout.chunkTokens; token++) {
+          for (let head = 0; head < layout.kvHeads; head++) {
+            const at = placeOf(layout, to, chunk * layout.chunkTokens + token, head);
+            const bytes = (tensor as Uint8Array).subarray(at, at + vectorBytes);
+            expected.set(bytes, at);
+          }
+        }
+        assertSameBytes(tensor as Uint8Array, expected, "nothing else of the target");
+      }
+    }),
+    runs(300),
+  );
+});
+
+deviceTest("a tensor whose heads come first is one block", async (device) => {
+  const layout = kvLayout({ ...LAYOUT, order: "HND" });
+  using source = new EngineTensors(device, layout, 12).fill(1);
+  using target = new EngineTensors(device, layout, 20).fill(2);
+  const buffer = createBuffer(device, layout.byteLength);
+  const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
+  const from = { layers: source.kv, blockTokens: 12 };
+  const to = { layers: target.kv, blockTokens: 20 };
+
+  device.copy(gatherOperations(layout, from, 2, object));
+  device.copy(scatterOperations(layout, to, 2, object));
+
+  const [before, after] = [source.expected(1), await target.read()];
+  for (const [i, tensor] of after.entries()) {
+    for (const head of [0, 1]) {
+      assertSameBytes(
+        tensor.subarray((head * 20 + 8) * 8, (head * 20 + 12) * 8),
+        (before[i] as Uint8Array).subarray((head * 12 + 8) * 8, (head * 12 + 12) * 8),
+        `tensor ${i}, head ${head}`,
+      );
+    }
+  }
+  if (!(buffer instanceof Uint8Array)) buffer.destroy();
+});
+
+Deno.test("tensors whose heads come first must be given with their room", () => {
+  const layout = kvLayout({ ...LAYOUT, order: "HND" });
+  using tensors = new EngineTensors(new HostDevice(), layout, 12);
+  assertThrows(() => checkSequenceKv(layout, tensors.kv, 0, 1), RangeError, "blockTokens");
+});
+
+Deno.test("checkSequenceKv() rejects blocks that do not fit", () => {
+  using tensors = new EngineTensors(new HostDevice(), LAYOUT, 12);
+  const layers = tensors.kv;
+  const check = (blockTokens: number, blockTable: number[], first = 0) => () =>
+    checkSequenceKv(LAYOUT, { layers, blockTokens, blockTable }, first, 2);
+  check(3, [3, 1, 0])();
+  assertThrows(check(3, [3, 1]), RangeError, "3 blocks for 8 tokens: received 2");
+  assertThrows(check(3, [4, 1, 0]), RangeError, "layer 0 must have 240 bytes");
+  assertThrows(check(3, [0, -1, 1]), RangeError, "received -1 at index 1");
+  assertThrows(check(3, [0, 0.5, 1]), RangeError, "received 0.5 at index 1");
+  for (const tokens of [0, 1.5, -1, NaN]) {
+    assertThrows(check(tokens, [0]), RangeError, `blockTokens must be a positive integer`);
+  }
+  check(4, [-1, 2], 1)();
+  const bytes = kvLayout({ layers: 3, kvHeads: 2, headDim: 1, dtype: "i8", chunkTokens: 4 });
+  assertThrows(
+    () => checkSequenceKv(bytes, { layers, blockTokens: 3, blockTable: [0, 1, 2] }, 0, 2),
+    RangeError,
+    "blockTokens must fill a multiple of 4 bytes: received 3 of 2 bytes",
+  );
 });

@@ -121,6 +121,35 @@ deviceTest(
   },
 );
 
+deviceTest("PrefixCache restores tensors whose heads come first", async (device) => {
+  await using t = await setUp(device);
+  const layout = kvLayout({ ...LAYOUT, order: "HND" });
+  const prefixes = new PrefixCache(t.cache, { model: MODEL, layout });
+  const tokens = prompt(14);
+  using tensors = new EngineTensors(device, layout, 16).fill(1);
+  using restored = new EngineTensors(device, layout, 16).fill(2);
+  prefixes.put(tokens, { layers: tensors.kv, blockTokens: 16 });
+  await t.cache.flush();
+  t.cache.clearL1();
+  using hit = await prefixes.match(tokens);
+  assertEquals(hit.tokens, 12);
+  hit.scatterTo({ layers: restored.kv, blockTokens: 16 });
+  const headBytes = 16 * layout.tokenBytes / layout.kvHeads;
+  for (const [i, actual] of (await restored.read()).entries()) {
+    const expected = restored.expected(2)[i] as Uint8Array;
+    for (let head = 0; head < layout.kvHeads; head++) {
+      const start = head * headBytes;
+      const found = (tensors.expected(1)[i] as Uint8Array).subarray(
+        start,
+        start + headBytes * 3 / 4,
+      );
+      expected.set(found, start);
+    }
+    assertSameBytes(actual, expected, `tensor ${i}`);
+  }
+  assertEquals(await hitTokens(t.prefixes, tokens), 0, "tokens first is another layout");
+});
+
 deviceTest("PrefixCache.match() finds the chunks that a prompt shares", async (device) => {
   await using t = await setUp(device);
   const tokens = prompt(16);

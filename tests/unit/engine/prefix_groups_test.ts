@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import {
+  type KvBlocks,
   type KvGroup,
   type KvTensors,
   PrefixCache,
@@ -143,6 +144,43 @@ deviceTest(
     await assertRestores(t, [...tokens.slice(0, 12), 99, 98, 97, 96], 12);
   },
 );
+
+Deno.test("PrefixCache takes the KV of a group from blocks, and puts it into others", async () => {
+  await using t = await setUp();
+  const tokens = prompt(16);
+  const { device } = t.cache;
+  using source = new EngineTensors(device, FULL, 40).fill(1);
+  using target = new EngineTensors(device, FULL, 40).fill(2);
+  using windowed = new EngineTensors(device, WINDOWED, 16).fill(3);
+  const [from, to] = [[7, 0, 9, 4], [1, 2, 8, 0]];
+  const blocksOf = ({ kv }: EngineTensors, blockTable: number[]): KvBlocks => ({
+    layers: kv,
+    blockTokens: 4,
+    blockTable,
+  });
+  t.prefixes.put(tokens, [blocksOf(source, from), windowed.kv]);
+  await restart(t);
+  using hit = await t.prefixes.match(tokens);
+  assertEquals(hit.tokens, 16);
+  hit.scatterTo([blocksOf(target, to), windowed.kv]);
+  const stored = source.expected(1);
+  for (const [i, actual] of (await target.read()).entries()) {
+    const expected = target.expected(2)[i] as Uint8Array;
+    for (const [chunk, block] of to.entries()) {
+      const start = (from[chunk] as number) * FULL.tensorBytes;
+      const bytes = (stored[i] as Uint8Array).subarray(start, start + FULL.tensorBytes);
+      expected.set(bytes, block * FULL.tensorBytes);
+    }
+    assertSameBytes(actual, expected, `tensor ${i}`);
+  }
+  assertThrows(
+    () => t.prefixes.put(tokens, [blocksOf(source, [1, 2]), windowed.kv]),
+    RangeError,
+    "blockTable",
+  );
+  const freed = { layers: windowed.kv, blockTokens: 4, blockTable: [-1, 1, 2, 3] };
+  hit.scatterTo([blocksOf(target, to), freed]);
+});
 
 Deno.test("PrefixCache loads of a group with a window no more than that needs", async () => {
   await using t = await setUp();

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { type KvDtype, kvLayout, type KvShape } from "../../../src/keys/kv_layout.ts";
+import { type KvDtype, kvLayout, type KvOrder, type KvShape } from "../../../src/keys/kv_layout.ts";
 
 const SHAPE: KvShape = { layers: 28, kvHeads: 8, headDim: 128, dtype: "f16" };
 
@@ -11,6 +11,7 @@ Deno.test("kvLayout() counts K and V of all layers of one chunk", () => {
     headDim: 128,
     dtype: "f16",
     chunkTokens: 256,
+    order: "NHD",
     tokenBytes: 2048,
     tensorBytes: 524288,
     byteLength: 29360128,
@@ -37,7 +38,8 @@ Deno.test("kvLayout().fingerprint is the same in every release", () => {
   // Written by a program in another language, from the description of the format alone.
   const shape: KvShape = { layers: 2, kvHeads: 8, headDim: 64, dtype: "f16", chunkTokens: 4 };
   assertEquals(kvLayout(shape).fingerprint.toHex(), "cc2aec108f3df25a");
-  assertEquals(kvLayout({ ...SHAPE, chunkTokens: 256 }), kvLayout(SHAPE));
+  assertEquals(kvLayout({ ...shape, order: "HND" }).fingerprint.toHex(), "d72d129ca80fa5d8");
+  assertEquals(kvLayout({ ...SHAPE, chunkTokens: 256, order: "NHD" }), kvLayout(SHAPE));
 });
 
 Deno.test("kvLayout().fingerprint differs where any field differs", () => {
@@ -54,6 +56,7 @@ Deno.test("kvLayout().fingerprint differs where any field differs", () => {
     { ...SHAPE, dtype: "f8e4m3" },
     { ...SHAPE, dtype: "f8e5m2" },
     { ...SHAPE, chunkTokens: 512 },
+    { ...SHAPE, order: "HND" },
   ];
   const fingerprints = shapes.map((shape) => kvLayout(shape).fingerprint.toHex());
   assertEquals(new Set(fingerprints).size, shapes.length);
@@ -74,10 +77,24 @@ Deno.test("kvLayout() refuses an unknown dtype", () => {
   }
 });
 
+Deno.test("kvLayout() refuses an unknown order", () => {
+  for (const order of ["DHN", "", "nhd"]) {
+    const shape = { ...SHAPE, order: order as KvOrder };
+    assertThrows(() => kvLayout(shape), RangeError, `NHD, HND: received ${order}`);
+  }
+});
+
 Deno.test("kvLayout() refuses tensors that GPU copies cannot move", () => {
   const shape: KvShape = { layers: 4, kvHeads: 1, headDim: 1, dtype: "i8", chunkTokens: 6 };
   assertThrows(() => kvLayout(shape), RangeError, "multiple of 4");
   assertEquals(kvLayout({ ...shape, chunkTokens: 8 }).tensorBytes, 8);
+  // Together they could be moved, but each head's lie somewhere else.
+  assertEquals(kvLayout({ ...shape, kvHeads: 2 }).tensorBytes, 12);
+  assertThrows(
+    () => kvLayout({ ...shape, kvHeads: 2, order: "HND" }),
+    RangeError,
+    "chunkTokens * headDim elements must fill a multiple of 4 bytes: received 6",
+  );
 });
 
 Deno.test("kvLayout() refuses objects whose size is no exact number", () => {
