@@ -225,7 +225,18 @@ function placeOf(values: Values): ServerUrl {
   }
   if (host !== undefined) fail("host", "nothing beside url", host);
   if (port !== undefined) fail("port", "nothing beside url", port);
-  return parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
+  const place = parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
+  if (place.isEncrypted && values.tls === false) fail("tls", "true, or nothing beside url", false);
+  if (place.database !== undefined && values.db !== undefined) {
+    fail("db", "nothing beside a url that has one", values.db);
+  }
+  for (const key of ["username", "password", "password_env"] as const) {
+    const isInUrl = key === "username" ? place.username : place.password;
+    if (isInUrl !== undefined && values[key]) {
+      fail(key, "nothing beside a url that has one", key === "password" ? "another" : values[key]);
+    }
+  }
+  return place;
 }
 
 async function passwordOf({ password, password_env: name }: Values): Promise<string | undefined> {

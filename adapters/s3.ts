@@ -95,8 +95,10 @@ export default s3;
 /** Fails if the bucket answers and cannot be used. */
 async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Promise<void> {
   const query = { "list-type": "2", "max-keys": "1", prefix: values.key_prefix };
+  let answer = "";
   try {
-    await client.request({ method: "GET", query, maxAttempts: 1 }, signal, () => {});
+    const request = { method: "GET", query, maxAttempts: 1 } as const;
+    answer = await client.request(request, signal, (response) => response.text());
   } catch (error) {
     if (error instanceof Deno.errors.NotCapable) {
       fail("s3_endpoint", "the permission --allow-net for its host", values.s3_endpoint);
@@ -122,6 +124,12 @@ async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Pr
       const expected = "0, or the permission to list the bucket (s3:ListBucket)";
       fail("max_capacity_gb", expected, values.max_capacity_gb);
     }
+  }
+  // The root of a server answers too: with its buckets, or with a page for people.
+  if (/<ListAllMyBucketsResult\b|<html\b/i.test(answer)) {
+    const { bucket, s3_endpoint: endpoint } = values;
+    const key = bucket === undefined ? "s3_endpoint" : "bucket";
+    fail(key, "a bucket: what is there is none", bucket ?? endpoint);
   }
 }
 

@@ -172,6 +172,7 @@ export class ConnectorStore implements L2Adapter {
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("connector", "load");
+    const forget = this.#capacity?.book.forgetter(objects.map(({ key }) => key));
     const batches = this.#batches(
       objects,
       undefined,
@@ -186,7 +187,7 @@ export class ConnectorStore implements L2Adapter {
           loaded.set(index);
           onLoaded?.(index);
         } else if (outcome === false) {
-          this.#capacity?.book.remove(key);
+          forget?.(key);
         } else if (!signal.aborted) failures.add(key, outcome);
       }
     });
@@ -243,6 +244,7 @@ export class ConnectorStore implements L2Adapter {
   async #remove(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const { values } = this.#options;
     const failures = new Failures("connector", "delete");
+    const forget = this.#capacity?.book.forgetter(keys);
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
     await this.#readLimit.forEach(keys, () => 0, signal, async (key, index) => {
@@ -253,7 +255,7 @@ export class ConnectorStore implements L2Adapter {
           deleted.set(index);
           bytes += facts.byteLength;
         }
-        this.#capacity?.book.remove(key);
+        forget?.(key);
       } catch (cause) {
         if (!signal.aborted) failures.add(key, cause);
       } finally {

@@ -82,6 +82,7 @@ export class Connection {
   #waiting = 0;
   #silentSince = 0;
   #users = 0;
+  #isReplaced = false;
 
   /** Not open yet. */
   constructor(settings: ServerSettings) {
@@ -107,9 +108,11 @@ export class Connection {
       ...(settings.tls === undefined ? {} : { tls: true, ...(ca === undefined ? {} : { ca }) }),
     };
     if (isCluster) {
+      // Discovery asks one node after the other, and cannot be broken off from outside: one that
+      // says nothing must leave time for the next.
+      const share = Math.ceil(connectTimeoutMs / (servers.length + 1));
       const rootNodes = servers.map((server) => ({
-        // Discovery cannot be broken off from outside.
-        socket: { ...server, socketTimeout: connectTimeoutMs },
+        socket: { ...server, connectTimeout: share, socketTimeout: share },
       }));
       const defaults = { ...common, socket, commandOptions };
       const options = { RESP: 2, rootNodes, defaults, commandOptions, minimizeConnections: true };
@@ -198,12 +201,13 @@ export class Connection {
   /** Notes that a call is done with it. */
   release(): void {
     this.#users--;
-    this.destroyIfUseless();
+    this.#destroyIfUseless();
   }
 
-  /** Breaks it off if it is lost and nobody waits for what is left of it. */
-  destroyIfUseless(): void {
-    if (this.#isLost && this.#users === 0) this.destroy();
+  /** Notes that new calls use another one. */
+  replace(): void {
+    this.#isReplaced = true;
+    this.#destroyIfUseless();
   }
 
   /** Breaks it off: what waits for an answer is rejected, what is not written never will be. */
@@ -214,6 +218,12 @@ export class Connection {
     } catch {
       // It was closed in between.
     }
+  }
+
+  /** What is left of a cluster serves until it is replaced. */
+  #destroyIfUseless(): void {
+    const isOfUse = this.#cluster !== undefined && !this.#isReplaced;
+    if (this.#isLost && this.#users === 0 && !isOfUse) this.destroy();
   }
 
   get #any(): Pick<ClientLike, "isOpen" | "on" | "connect" | "destroy"> {

@@ -89,7 +89,7 @@ export class ConnectionPool implements AsyncDisposable {
     // Closing the pool has to reach it while it is being opened.
     const before = place.connection;
     place.connection = connection;
-    before?.destroyIfUseless();
+    before?.replace();
     await connection.open();
     if (this.#isClosed) connection.destroy();
     this.#opened++;

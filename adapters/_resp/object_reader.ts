@@ -72,7 +72,11 @@ export class ObjectReader {
       if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
       return true;
     });
-    return (await Promise.all(reads)).every((isThere) => isThere);
+    // One that fails must not let go of the parts while the others are still on their way there.
+    const outcomes = await Promise.allSettled(reads);
+    const failure = outcomes.find((outcome) => outcome.status === "rejected");
+    if (failure !== undefined) throw failure.reason;
+    return outcomes.every((outcome) => outcome.status === "fulfilled" && outcome.value);
   }
 }
 

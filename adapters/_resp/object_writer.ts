@@ -5,7 +5,7 @@ import type { Connection } from "./connection.ts";
 import { carriedKeyOf, encodeHead } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
 import { ReplyError } from "./resp_error.ts";
-import { PUBLISH, RETIRE_CHUNKS } from "./scripts.ts";
+import { KEEP_CHUNKS, PUBLISH, RETIRE_CHUNKS } from "./scripts.ts";
 
 /** Chunks that nobody has published after so long expire, in milliseconds. */
 const UNPUBLISHED_MS = 120_000;
@@ -73,12 +73,15 @@ export class ObjectWriter {
       { length: chunkCount },
       (_, i) => bytes.slice(i * chunkBytes, Math.min(byteLength, (i + 1) * chunkBytes)),
     );
+    // Where there is no room, what is of no use must not stand in the way until it expires.
+    const removeChunks = (): Promise<void> => this.#removeChunks(connection, stem, chunkCount);
     try {
       if (!await this.#writeChunks(connection, stem, chunks, signal)) return false;
-      return await connection.send(head, publish, signal) === 1;
+      const isPublished = await connection.send(head, publish, signal) === 1;
+      if (!isPublished) await removeChunks();
+      return isPublished;
     } catch (error) {
-      // Where there is no room, what is of no use must not stand in the way until it expires.
-      if (error instanceof ReplyError) await this.#removeChunks(connection, stem, chunkCount);
+      if (error instanceof ReplyError) await removeChunks();
       throw error;
     }
   }
@@ -90,13 +93,19 @@ export class ObjectWriter {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { ttlMs } = this.#options;
-    const retire = ["EVAL", RETIRE_CHUNKS, "1", head, String(CHUNK_GRACE_MS)];
+    const evaluate = (script: string) => ["EVAL", script, "1", head, String(CHUNK_GRACE_MS)];
     const expiry = ttlMs === 0 ? [] : ["PX", String(ttlMs)];
     const [, set] = await Promise.allSettled([
-      connection.send(head, retire, signal),
+      connection.send(head, evaluate(RETIRE_CHUNKS), signal),
       connection.send(head, ["SET", head, value, ...expiry], signal),
     ]);
-    if (set.status === "rejected") throw set.reason;
+    if (set.status === "rejected") {
+      if (set.reason instanceof ReplyError) {
+        // The object that was to be replaced stays.
+        await connection.send(head, evaluate(KEEP_CHUNKS)).catch(() => {});
+      }
+      throw set.reason;
+    }
     return true;
   }
 

@@ -5,9 +5,9 @@ export class ReplyError extends Error {
   /** What the server calls it: `OOM`, `LOADING`, `READONLY`, …; `ERR` where it has no name. */
   readonly code: string;
 
-  /** An error reply. */
+  /** An error reply; what a server repeats of the command is left out: it may be a password. */
   constructor(message: string) {
-    super(message);
+    super(message.replace(/, with args beginning with:[^]*/, ""));
     this.code = /^-?([A-Z]+)\b/.exec(message)?.[1] ?? "ERR";
   }
 }

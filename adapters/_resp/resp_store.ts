@@ -32,6 +32,7 @@ import { decodeHead, MAX_CHUNKS } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
 import { ObjectReader } from "./object_reader.ts";
 import { ObjectWriter } from "./object_writer.ts";
+import { ConnectionError } from "./resp_error.ts";
 import { REMOVE } from "./scripts.ts";
 import { listServers } from "./server_listing.ts";
 
@@ -153,12 +154,13 @@ export class RespStore implements L2Adapter {
         if (hasRoom?.[index] === false) return;
         let isStored = false;
         try {
-          if (signal.aborted) return;
-          isStored = await this.#writer.write(at(connections, index), object, signal);
-        } catch (cause) {
-          if (!signal.aborted) failures.add(object.key, cause);
-        } finally {
+          isStored = !signal.aborted &&
+            await this.#writer.write(at(connections, index), object, signal);
           this.#capacity?.settle(object, isStored);
+        } catch (cause) {
+          // What was not refused may be there: counted too much is put right by the next count.
+          this.#capacity?.settle(object, cause instanceof ConnectionError);
+          if (!signal.aborted) failures.add(object.key, cause);
         }
         if (!isStored) return;
         stored.set(index);
@@ -184,6 +186,7 @@ export class RespStore implements L2Adapter {
   ): Promise<Bitmap> {
     const nothing = (): Bitmap => new Bitmap(keys.length);
     if (signal.aborted || keys.length === 0) return nothing();
+    const forget = this.#capacity?.book.forgetter(keys);
     const found = await this.#locks.lockFound(keys, prefix, () =>
       whileWanted(
         this.#reads,
@@ -192,7 +195,11 @@ export class RespStore implements L2Adapter {
           const found = new Bitmap(keys.length);
           const step = prefix ? CHAIN_STEP : keys.length;
           for (let start = 0; start < keys.length && !signal.aborted; start += step) {
-            await this.#lookupStep(connections, keys, start, start + step, found, signal);
+            const asked = keys.slice(start, start + step);
+            await this.#lookupStep(connections, asked, signal, {
+              present: (i) => found.set(start + i),
+              absent: (i) => forget?.(asked[i] as ObjectKey),
+            });
             if (prefix && found.countLeadingOnes() < start + step) break;
           }
           return found;
@@ -219,6 +226,7 @@ export class RespStore implements L2Adapter {
       { operation: "load", signal, fallback: () => {} },
       async (connections) => {
         const failures = new Failures("resp", "load");
+        const forget = this.#capacity?.book.forgetter(objects.map(({ key }) => key));
         await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
           if (signal.aborted) return;
           try {
@@ -229,7 +237,7 @@ export class RespStore implements L2Adapter {
               signal,
             );
             if (signal.aborted) return;
-            if (outcome === "absent") this.#capacity?.book.remove(object.key);
+            if (outcome === "absent") forget?.(object.key);
             if (outcome !== "filled") return;
             loaded.set(index);
             onLoaded?.(index);
@@ -255,13 +263,14 @@ export class RespStore implements L2Adapter {
       { operation: "delete", signal, fallback: () => {} },
       async (connections) => {
         const failures = new Failures("resp", "delete");
+        const forget = this.#capacity?.book.forgetter(keys);
         await Promise.all(keys.map(async (key, index) => {
           if (!this.#locks.startRemoval(key)) return;
           const head = this.#options.names.headOf(key);
           try {
             const command = ["EVAL", REMOVE, "1", head, ""];
             const old = await at(connections, index).send(head, command, signal);
-            this.#capacity?.book.remove(key);
+            forget?.(key);
             if (signal.aborted || !Buffer.isBuffer(old) || old.byteLength === 0) return;
             deleted.set(index);
             bytes += decodeHead(old)?.byteLength ?? 0;
@@ -321,20 +330,17 @@ export class RespStore implements L2Adapter {
 
   async #lookupStep(
     connections: readonly Connection[],
-    keys: readonly ObjectKey[],
-    start: number,
-    end: number,
-    found: Bitmap,
+    asked: readonly ObjectKey[],
     signal: AbortSignal,
+    tell: { readonly present: (i: number) => void; readonly absent: (i: number) => void },
   ): Promise<void> {
     const failures = new Failures("resp", "lookup");
-    const asked = keys.slice(start, end);
     await Promise.all(asked.map(async (key, i) => {
       const head = this.#options.names.headOf(key);
       try {
         const answer = await at(connections, i).send(head, ["EXISTS", head], signal);
-        if (answer === 1) found.set(start + i);
-        else this.#capacity?.book.remove(key);
+        if (answer === 1) tell.present(i);
+        else tell.absent(i);
       } catch (cause) {
         if (!signal.aborted) failures.add(key, cause);
       }

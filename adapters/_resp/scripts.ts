@@ -34,12 +34,13 @@ end`;
  * chunks, their number. Answers 0, and does nothing, if a chunk has left already.
  */
 export const PUBLISH = `${UNLINK_CHUNKS}
-for i = 0, tonumber(ARGV[5]) - 1 do
-  local chunk = ARGV[4] .. i
-  local kept
-  if ARGV[3] == '0' then kept = redis.call('PERSIST', chunk)
-  else kept = redis.call('PEXPIRE', chunk, ARGV[3]) end
-  if kept == 0 then return 0 end
+local last = tonumber(ARGV[5]) - 1
+for i = 0, last do
+  if redis.call('EXISTS', ARGV[4] .. i) == 0 then return 0 end
+end
+for i = 0, last do
+  if ARGV[3] == '0' then redis.call('PERSIST', ARGV[4] .. i)
+  else redis.call('PEXPIRE', ARGV[4] .. i, ARGV[3]) end
 end
 if ARGV[2] == '0' then redis.call('SET', KEYS[1], ARGV[1])
 else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
@@ -50,6 +51,19 @@ return 1`;
 export const RETIRE_CHUNKS = `${CHUNKS_OF}
 local stem, count = chunks_of(old)
 for i = 0, count - 1 do redis.call('PEXPIRE', stem .. i, ARGV[1]) end
+return count`;
+
+/**
+ * Lets the chunks of an object live as long as it does, and as many ms as the argument says longer:
+ * it was not replaced after all.
+ */
+export const KEEP_CHUNKS = `${CHUNKS_OF}
+local stem, count = chunks_of(old)
+local ttl = redis.call('PTTL', KEYS[1])
+for i = 0, count - 1 do
+  if ttl < 0 then redis.call('PERSIST', stem .. i)
+  else redis.call('PEXPIRE', stem .. i, ttl + tonumber(ARGV[1])) end
+end
 return count`;
 
 /**

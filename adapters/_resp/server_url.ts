@@ -16,12 +16,15 @@ export interface ServerUrl {
 
 /** What a URL has to look like. */
 export const URL_SHAPE = "redis://[user[:password]@]host[:port][/db], or rediss:// for TLS; " +
-  "several for a cluster are separated by commas";
+  "several for a cluster, with the same user and password, are separated by commas";
 
 const ENCRYPTED = ["rediss:", "valkeys:"];
 const PROTOCOLS = ["redis:", "valkey:", ...ENCRYPTED];
 
-/** Reads one or several URLs; `undefined` if one is wrong. They are never shown: they may be secret. */
+/**
+ * Reads one or several URLs; `undefined` if one is wrong, or says what the first one does not. They
+ * are never shown: they may be secret.
+ */
 export function parseServerUrl(text: string): ServerUrl | undefined {
   const urls = text.split(",").map((part) => URL.parse(part.trim()));
   const [first] = urls;
@@ -29,6 +32,10 @@ export function parseServerUrl(text: string): ServerUrl | undefined {
   const servers: ServerAddress[] = [];
   for (const url of urls) {
     if (url === null || url.protocol !== first.protocol || url.hostname === "") return undefined;
+    if (url.search !== "" || url.hash !== "") return undefined;
+    const isOther = (["username", "password", "pathname"] as const)
+      .some((field) => url[field].replace(/^\/$/, "") !== first[field].replace(/^\/$/, ""));
+    if (isOther) return undefined;
     const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
     servers.push({ host, port: url.port === "" ? 6379 : Number(url.port) });
   }

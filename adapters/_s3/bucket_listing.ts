@@ -36,10 +36,14 @@ export async function* listBucket(options: ListingOptions): AsyncIterable<Listed
         elementsIn(page, "Contents").map((element) => readEntry(options, element)),
       );
       yield objects.filter((object) => object !== undefined);
-      const isTruncated = tagIn(page, "IsTruncated") === "true";
-      const next = isTruncated ? tagIn(page, "NextContinuationToken") : undefined;
-      token = next === token ? undefined : next;
-    } while (token !== undefined && !options.signal.aborted);
+      if (tagIn(page, "IsTruncated") !== "true") break;
+      const next = tagIn(page, "NextContinuationToken");
+      // What is not listed would count as removed.
+      if (next === undefined || next === token) {
+        throw new S3Error(200, "IncompleteListing", "GET");
+      }
+      token = next;
+    } while (!options.signal.aborted);
   }
 }
 

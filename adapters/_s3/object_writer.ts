@@ -33,7 +33,12 @@ export interface ObjectWriterOptions {
 export class ObjectWriter implements AsyncDisposable {
   readonly #options: ObjectWriterOptions;
   readonly #bodies = new BodyComposer();
+  /** Ends uploads in parts. */
+  readonly #stopping = new AbortController();
+  /** Ends everything. */
   readonly #closing = new AbortController();
+  /** Uploads in parts that are under way. */
+  readonly #uploads = new Set<Promise<void>>();
   /** Uploads that are being aborted. */
   readonly #aborts = new Set<Promise<void>>();
 
@@ -52,7 +57,7 @@ export class ObjectWriter implements AsyncDisposable {
   async write(object: AdapterObject, signal: AbortSignal): Promise<number> {
     const { multipartAboveBytes, putsIfAbsent } = this.#options;
     const write = object.byteLength > multipartAboveBytes
-      ? this.#writeParts.bind(this)
+      ? this.#upload.bind(this)
       : this.#writeWhole.bind(this);
     if (!putsIfAbsent) {
       await write(object, {}, signal);
@@ -71,12 +76,25 @@ export class ObjectWriter implements AsyncDisposable {
     return object.byteLength;
   }
 
-  /** Aborts what is left of uploads. */
+  /** Aborts uploads in parts: what is left of them would be paid for. */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#aborts.size === 0) return;
+    this.#stopping.abort();
+    if (this.#uploads.size + this.#aborts.size === 0) return;
     const cancel = this.#options.clock.schedule(() => this.#closing.abort(), LAST_ABORTS_MS);
+    await Promise.allSettled(this.#uploads);
     await Promise.all(this.#aborts);
     cancel();
+  }
+
+  async #upload(
+    object: AdapterObject,
+    condition: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const upload = this.#writeParts(object, condition, signal)
+      .finally(() => this.#uploads.delete(upload));
+    this.#uploads.add(upload);
+    await upload;
   }
 
   async #writeWhole(
@@ -103,13 +121,18 @@ export class ObjectWriter implements AsyncDisposable {
     const name = names.nameOf(key);
     const headers = names.headersOf(key);
     const create = { method: "POST", name, query: { uploads: "" }, headers } as const;
-    const uploadId = tagIn(await this.#send(create, signal), "UploadId");
+    // Without its answer nobody could abort what it began.
+    const uploadId = tagIn(
+      await this.#send(create, AbortSignal.any([signal, this.#closing.signal])),
+      "UploadId",
+    );
     if (uploadId === undefined) throw new S3Error(200, "NoUploadId", "POST");
+    const stop = AbortSignal.any([signal, this.#stopping.signal]);
     try {
       const bytes = new ObjectParts(parts);
       const size = Math.max(partBytes, Math.ceil(byteLength / MOST_PARTS));
       const numbers = Array.from({ length: Math.ceil(byteLength / size) }, (_, i) => i + 1);
-      const etags = await settleAll<number, string>(numbers, signal, async (number, stop) => {
+      const etags = await settleAll<number, string>(numbers, stop, async (number, stop) => {
         const end = Math.min(number * size, byteLength);
         const body = () => this.#bodies.compose(bytes, (number - 1) * size, end);
         const query = { partNumber: String(number), uploadId };
@@ -119,7 +142,7 @@ export class ObjectWriter implements AsyncDisposable {
           return etag;
         });
       });
-      await this.#complete(name, uploadId, etags, condition, byteLength, signal);
+      await this.#complete(name, uploadId, etags, condition, byteLength, stop);
     } catch (error) {
       this.#abortUpload(name, uploadId);
       throw error;

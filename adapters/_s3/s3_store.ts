@@ -155,7 +155,7 @@ export class S3Store implements L2Adapter {
   ): Promise<Bitmap> {
     if (signal.aborted || keys.length === 0) return new Bitmap(keys.length);
     const failures = new Failures("s3", "lookup");
-    const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
+    const forget = this.#forgetter(keys);
     const found = await this.#locks.lockFound(keys, prefix, async () => {
       const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, forget);
       if (signal.aborted) return new Bitmap(keys.length);
@@ -178,12 +178,13 @@ export class S3Store implements L2Adapter {
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("s3", "load");
+    const forget = this.#forgetter(objects.map(({ key }) => key));
     await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
       try {
         const outcome = await this.#reader.read(object, allowShorter, signal);
         if (outcome === "absent") {
           this.#finder.suspect(object.key);
-          this.#capacity?.book.remove(object.key);
+          forget(object.key);
         }
         if (outcome !== "filled") return;
         loaded.set(index);
@@ -201,7 +202,7 @@ export class S3Store implements L2Adapter {
   async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const failures = new Failures("s3", "delete");
     const asked = keys.filter((key) => !this.#locks.has(key));
-    const forget = (key: ObjectKey): void => this.#capacity?.book.remove(key);
+    const forget = this.#forgetter(asked);
     const sizes = await this.#finder.sizesOf(asked, failures, signal, forget);
     return await this.#remove(keys, sizes, failures, signal);
   }
@@ -267,8 +268,7 @@ export class S3Store implements L2Adapter {
     failures: Failures,
     signal: AbortSignal,
   ): Promise<DeleteResult> {
-    const book = this.#capacity?.book;
-    const entries = new Map(keys.map((key) => [key.id, book?.get(key)]));
+    const forget = this.#forgetter(keys);
     const there = keys.filter((key) => sizes.has(key.id) && this.#locks.startRemoval(key));
     const gone = await this.#remover.remove(there, signal, (key, cause) => {
       if (!signal.aborted) failures.add(key, cause);
@@ -278,12 +278,15 @@ export class S3Store implements L2Adapter {
       // Of a key that is given twice, one object is removed.
       if (!gone.delete(key.id)) return false;
       bytes += sizes.get(key.id) ?? 0;
-      // One that was stored meanwhile may be there.
-      if (book !== undefined && book.get(key) === entries.get(key.id)) book.remove(key);
+      forget(key);
       return true;
     });
     this.#report(failures, keys.length);
     return { deleted, bytes };
+  }
+
+  #forgetter(keys: readonly ObjectKey[]): (key: ObjectKey) => void {
+    return this.#capacity?.book.forgetter(keys) ?? (() => {});
   }
 
   /** Reports what failed; throws if that is everything. */

@@ -85,12 +85,18 @@ export class Capacity implements AsyncDisposable {
   }
 
   /**
-   * Takes room for objects, and makes some where it is wanting. Which have it is told by the
-   * answer; each of those is to be given back with {@linkcode settle}.
+   * Takes room for objects, and makes some where it is wanting: for as many of the first ones as
+   * fit into the capacity, and none for one that does not. Which have it is told by the answer; each
+   * of those is to be given back with {@linkcode settle}.
    */
   async reserve(objects: readonly AdapterObject[], signal: AbortSignal): Promise<boolean[]> {
     if (!await this.counted(signal)) return objects.map(() => false);
-    const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const { capacityBytes } = this.#options;
+    let bytes = 0;
+    for (const { key, byteLength } of objects) {
+      if (byteLength > capacityBytes) this.#refuse(key, byteLength);
+      else if (bytes + byteLength <= capacityBytes) bytes += byteLength;
+    }
     if (!this.#fits(bytes)) await untilAborted(signal, this.#evict(bytes), () => {});
     return objects.map((object) => {
       const isFit = this.#fits(object.byteLength);
@@ -189,6 +195,14 @@ export class Capacity implements AsyncDisposable {
     this.book.removeUnseenSince(before);
     this.#countedAt = clock.now();
     return true;
+  }
+
+  #refuse(key: ObjectKey, byteLength: number): void {
+    const { adapter, capacityBytes, onError } = this.#options;
+    const cause = new RangeError(
+      `Object of ${byteLength} bytes is larger than max_capacity_gb, ${capacityBytes} bytes`,
+    );
+    onError(new AdapterError({ adapter, operation: "store", cause, key }));
   }
 
   #report(cause: unknown): void {

@@ -71,6 +71,17 @@ export class ObjectBook {
     this.#usedBytes -= entry.byteLength;
   }
 
+  /**
+   * What forgets objects that turn out not to be there. Those that are entered anew meanwhile stay:
+   * whoever was asked did not know them yet.
+   */
+  forgetter(keys: readonly ObjectKey[]): (key: ObjectKey) => void {
+    const before = new Map(keys.map((key) => [key.id, this.get(key)]));
+    return (key) => {
+      if (this.get(key) === before.get(key.id)) this.remove(key);
+    };
+  }
+
   /** Removes what was not seen after event number `event`. */
   removeUnseenSince(event: number): void {
     for (const { key, seenAt } of [...this.#entries.values()]) {

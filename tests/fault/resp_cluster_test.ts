@@ -1,7 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { deadline } from "@std/async";
+import * as library from "@redis/client";
+import { Connection } from "../../adapters/_resp/connection.ts";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { testKeys } from "../support/objects.ts";
 import {
   type RedisCluster,
@@ -121,6 +124,11 @@ redisTest("faults of a cluster", async (t) => {
     assert(served >= slots.filter(isElsewhere).length - 2, `of the others ${served} are served`);
     assert(loaded.includes("0"), "what was there is gone");
     assert(codes.size > 0, "that is told");
+    const opened = () => Number(adapter.reportStatus?.().openedConnections);
+    const [startedAt, openedBefore] = [performance.now(), opened()];
+    for (let i = 0; i < 20; i++) await lookupBits(adapter, keys).catch(() => {});
+    const most = 2 + (performance.now() - startedAt) / 1000;
+    assert(opened() - openedBefore <= most, `${opened() - openedBefore} connections in 20 calls`);
     const stored = await deadline(storeBits(adapter, keys, SIZE), HANG_MS);
     assert(stored.includes("0") && stored.includes("1"), `stored: ${stored}`);
 
@@ -147,4 +155,29 @@ redisTest("faults of a cluster", async (t) => {
     const loaded = await deadline(loadBits(adapter, keys, SIZE), HANG_MS);
     assert(loaded.includes("1"), "the others are served");
   });
+});
+
+redisTest("a node that says nothing does not keep the others from being found", async () => {
+  await using cluster = await startRedisCluster(3);
+  const [silent] = cluster.nodes;
+  assert(silent !== undefined);
+  silent.signal("SIGSTOP");
+  // Discovery begins at a node that it chooses by chance.
+  for (let i = 0; i < 12; i++) {
+    const connection = new Connection({
+      library,
+      servers: cluster.nodes.map(({ port }) => ({ host: "127.0.0.1", port })),
+      isCluster: true,
+      username: undefined,
+      password: undefined,
+      database: 0,
+      tls: undefined,
+      connectTimeoutMs: 2_000,
+      clock: systemClock,
+    });
+    await connection.open();
+    assertEquals(connection.masterAddresses.length, 3);
+    connection.destroy();
+  }
+  silent.signal("SIGCONT");
 });

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { deadline } from "@std/async";
+import { deadline, delay } from "@std/async";
 import fc from "fast-check";
 import { AdapterError } from "../../src/l2/adapter.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
@@ -13,6 +13,7 @@ import {
   respRoom,
   storeBits,
 } from "../support/resp_adapter.ts";
+import { waitUntil } from "../support/wait_until.ts";
 import { bulk, greeting, type ScriptedReply, startScripted } from "../support/scripted_resp.ts";
 
 const HANG_MS = 20_000;
@@ -233,4 +234,65 @@ Deno.test("a connection that owes an answer for long is not used again", async (
   assertEquals((await aborted).toString(), "0");
   server.answer = always(whole);
   assertEquals(await deadline(loadBits(adapter, [key], SIZE), HANG_MS), "1");
+});
+
+Deno.test("a load whose object fails lets go of its parts when nothing writes to them any more", async () => {
+  const SIZE = 2 * CHUNK;
+  const chunk = bulk(new Uint8Array(CHUNK).fill(99));
+  await using server = startScripted((command) => {
+    const [verb, name = ""] = command;
+    if (verb !== "GET") return greeting(command) ?? "+OK\r\n";
+    if (name.endsWith("}")) return bulk(valueOf(testBytes(key, SIZE), 2));
+    return name.endsWith(":0") ? "-BUSY Redis is busy running a script\r\n" : "hang";
+  });
+  await using adapter = await openResp(server.port, { "chunk_bytes": CHUNK });
+  const room = respRoom(key, SIZE);
+  const [bytes] = room.parts as [Uint8Array];
+  let isOver = false;
+  const loading = adapter.load([room], call()).catch((error) => error)
+    .finally(() => isOver = true);
+  await waitUntil(() => server.commands.filter(([name]) => name === "GET").length === 3);
+  await delay(20);
+  assert(!isOver, "the other chunk is still on its way into the parts");
+  server.say(chunk);
+  assert(await loading instanceof AdapterError);
+  bytes.fill(7);
+  await delay(20);
+  assert(bytes.every((byte) => byte === 7), "somebody else's bytes were changed");
+});
+
+Deno.test("what a server repeats of a command is not shown", async () => {
+  let isUp = false;
+  await using server = startScripted(([name]) => {
+    if (!isUp) return { lastWords: "" };
+    return name === "AUTH"
+      ? "-ERR unknown command 'AUTH', with args beginning with: 'alice' 'sekret' \r\n"
+      : "+OK\r\n";
+  });
+  const config = { username: "alice", password: "sekret" };
+  await using adapter = await openResp(server.port, config, { onError: () => {} });
+  isUp = true;
+  const error = await assertRejects(() => lookupBits(adapter, [key]), AdapterError, "AUTH");
+  assert(!Deno.inspect(error, { depth: 10 }).includes("sekret"), Deno.inspect(error));
+});
+
+Deno.test("an answer that was on its way while an object was stored does not forget it", async () => {
+  let asked = 0;
+  await using server = startScripted((command) => {
+    const [name] = command;
+    if (name === "SCAN") return "*2\r\n$1\r\n0\r\n*0\r\n";
+    if (name === "EVAL") return ":0\r\n";
+    if (name !== "EXISTS") return greeting(command) ?? "+OK\r\n";
+    asked++;
+    return "hang";
+  });
+  await using adapter = await openResp(server.port, { "max_capacity_gb": 1 });
+  const used = async () => (await adapter.usage?.(call()))?.usedBytes;
+  assertEquals(await used(), 0);
+  const looking = lookupBits(adapter, [key]);
+  await waitUntil(() => asked === 1);
+  assertEquals(await storeBits(adapter, [key], SIZE), "1");
+  server.say(":0\r\n");
+  assertEquals(await looking, "0");
+  assertEquals(await used(), SIZE);
 });

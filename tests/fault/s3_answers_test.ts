@@ -1,7 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { deadline } from "@std/async";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { AdapterError } from "../../src/l2/adapter_error.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { testKeys } from "../support/objects.ts";
 import {
   ATTEMPTS,
@@ -155,6 +157,21 @@ Deno.test("an error in the body of a success is an error", async (t) => {
     lab.server.script = () => failure();
     assertEquals(await loadBits(lab, [key], SIZE), "0");
   });
+  await t.step("of a listing that says it goes on, and not where", async () => {
+    await using lab = await openS3Lab();
+    const { server, adapter } = lab;
+    assertEquals(await storeBits(lab, allKeys, SIZE), "111");
+    server.pageSize = 1;
+    server.script = async ({ query }, proceed) => {
+      const answer = await proceed();
+      if (!query.has("list-type")) return answer;
+      const text = await answer.text();
+      return new Response(text.replace(/<NextContinuationToken>.*<\/NextContinuationToken>/, ""));
+    };
+    const list = () => Array.fromAsync(adapter.list?.(call()) ?? []);
+    await assertRejects(list, AdapterError, "IncompleteListing");
+  });
+
   await t.step("of a listing", async () => {
     await using lab = await openS3Lab();
     lab.server.script = () => failure();
@@ -240,3 +257,32 @@ Deno.test("nothing that is secret is in errors or in the status", async () => {
     for (const secret of [...SECRETS, "SCRIPTED-ACCESS-KEY"]) assert(!text.includes(secret), text);
   }
 });
+
+for (const held of ["the first request", "a part", "the last request"] as const) {
+  Deno.test(`an adapter that is closed leaves no upload behind: ${held} is under way`, async () => {
+    await using lab = await openS3Lab(pieces, { clock: systemClock });
+    const { server, adapter } = lab;
+    const reached = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    server.script = async ({ method, query }, proceed) => {
+      const isHeld = held === "a part"
+        ? query.has("partNumber")
+        : method === "POST" && query.has("uploads") === (held === "the first request");
+      if (!isHeld) return await proceed();
+      const answer = held === "the first request" ? await proceed() : undefined;
+      reached.resolve();
+      if (answer === undefined) return await server.hang();
+      await goOn.promise;
+      return answer;
+    };
+    const storing = adapter.store([s3Object(key, SIZE)], call()).catch((error) => error);
+    await reached.promise;
+    assertEquals(server.uploads.size, 1);
+    const closing = adapter[Symbol.asyncDispose]();
+    goOn.resolve();
+    await deadline(closing, 4_000);
+    assertEquals(server.uploads.size, 0);
+    assertEquals(server.objects.size, 0);
+    await storing;
+  });
+}

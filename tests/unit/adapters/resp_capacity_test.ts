@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { L2Adapter } from "../../../src/l2/adapter.ts";
 import { testKeys } from "../../support/objects.ts";
 import { redisTest, startRedis, waitUntil } from "../../support/redis_server.ts";
@@ -61,7 +61,10 @@ redisTest("of a chain the tail leaves first", async () => {
 
 redisTest("the capacity is never passed, whatever is stored at a time", async () => {
   await using server = await startRedis();
-  await using adapter = await openResp(server.port, bounded);
+  const errors: string[] = [];
+  await using adapter = await openResp(server.port, bounded, {
+    onError: ({ message }) => errors.push(message),
+  });
   let stored = 0;
   const stores = Array.from({ length: 12 }, async (_, n) => {
     const bits = await storeBits(adapter, testKeys(10, n * 10), SIZE);
@@ -72,7 +75,11 @@ redisTest("the capacity is never passed, whatever is stored at a time", async ()
   assert(stored >= 20, `only ${stored} objects were stored`);
   const names = (await server.command("KEYS", "*}")).split("\n").length;
   assert(names <= 20, `${names} objects are there`);
+  const { objects } = await usage(adapter);
   assertEquals(await storeBits(adapter, testKeys(1, 500), 21 * SIZE), "0", "it never fits");
+  assertEquals((await usage(adapter)).objects, objects, "nothing leaves for it");
+  assertEquals(errors.length, 1);
+  assertStringIncludes(errors[0] ?? "", "larger than max_capacity_gb");
 });
 
 redisTest("with noop nothing leaves, and stores stop at the capacity", async () => {

@@ -1,6 +1,11 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
+import * as library from "@redis/client";
+import { Connection } from "../../../adapters/_resp/connection.ts";
+import { ObjectNames } from "../../../adapters/_resp/object_names.ts";
+import { ObjectWriter } from "../../../adapters/_resp/object_writer.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { AdapterError } from "../../../src/l2/adapter.ts";
+import { systemClock } from "../../../src/runtime/clock.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { type RedisServer, redisTest, startRedis } from "../../support/redis_server.ts";
 import {
@@ -206,4 +211,65 @@ redisTest("10,000 keys that differ in their salt only find nothing", async () =>
   assertEquals(found.popcount(), 0);
   assertEquals(await loadBits(adapter, probes.slice(0, 2000), 2000), "0".repeat(2000));
   assertEquals(await loadBits(adapter, stored, 2000), "1".repeat(20));
+});
+
+redisTest("an object that loses a value before it is published leaves nothing behind", async () => {
+  await using server = await startRedis();
+  const connection = new Connection({
+    library,
+    servers: [{ host: "127.0.0.1", port: server.port }],
+    isCluster: false,
+    username: undefined,
+    password: undefined,
+    database: 0,
+    tls: undefined,
+    connectTimeoutMs: 5_000,
+    clock: systemClock,
+  });
+  await connection.open();
+  try {
+    // As a server that is full does: what expires may leave.
+    const evicting = Object.assign(Object.create(connection), {
+      async send(...[key, command, signal]: Parameters<Connection["send"]>) {
+        if (command[0] === "EVAL") {
+          const names = await keysOn(server, "*:3");
+          assertEquals(await server.command("DEL", ...names), "1");
+        }
+        return await connection.send(key, command, signal);
+      },
+    });
+    for (const ttlMs of [0, 50_000]) {
+      const writer = new ObjectWriter({ names: new ObjectNames("p:"), chunkBytes: 1000, ttlMs });
+      const { signal } = call();
+      assertEquals(await writer.write(evicting, respObject(testKey(1), SIZE), signal), false);
+      assertEquals(await keysOn(server), []);
+    }
+  } finally {
+    connection.destroy();
+  }
+});
+
+redisTest("an object whose replacement is refused stays, for as long as it was to", async (t) => {
+  for (const ttl of [0, 1000]) {
+    await t.step(`time to live ${ttl}`, async () => {
+      await using server = await startRedis();
+      const errors: AdapterError[] = [];
+      await using adapter = await openResp(server.port, { ...config, "ttl_seconds": ttl }, {
+        onError: (error) => errors.push(error),
+      });
+      assertEquals(await storeBits(adapter, testKeys(1), SIZE), "1");
+      await server.command("CONFIG", "SET", "maxmemory", "1");
+      assertEquals(await storeBits(adapter, testKeys(1), 900), "0");
+      assertEquals(errors.map(({ message }) => message.includes("OOM")), [true]);
+      const times = await Promise.all(
+        (await keysOn(server)).map((name) => server.command("PTTL", name)),
+      );
+      assertEquals(times.length, 11);
+      for (const time of times.map(Number)) {
+        if (ttl === 0) assertEquals(time, -1);
+        else assertGreater(time, 900_000);
+      }
+      assertEquals(await loadBits(adapter, testKeys(1), SIZE), "1");
+    });
+  }
 });

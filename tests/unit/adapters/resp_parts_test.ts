@@ -100,7 +100,7 @@ Deno.test("URLs say where servers are, and who asks", () => {
     password: "p@",
     database: 3,
   });
-  assertEquals(parseServerUrl("valkey://:p@a:1, valkey://b:2")?.servers, [
+  assertEquals(parseServerUrl("valkey://:p@a:1, valkey://:p@b:2/")?.servers, [
     { host: "a", port: 1 },
     { host: "b", port: 2 },
   ]);
@@ -115,6 +115,11 @@ Deno.test("wrong URLs are wrong", () => {
       "redis://",
       "redis://h/x",
       "redis://h,http://b",
+      "redis://h?db=3",
+      "redis://h#3",
+      "redis://a,redis://u:p@b",
+      "redis://u:p@a,redis://u:q@b",
+      "redis://a/1,redis://b/2",
       "redis://%zz@h",
     ]
   ) {

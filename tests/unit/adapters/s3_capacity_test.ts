@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { encodeFileName } from "../../../src/keys/key_codec.ts";
 import { AdapterError } from "../../../src/l2/adapter_error.ts";
@@ -10,6 +10,8 @@ import {
   type OpenS3,
   openS3,
   openS3Lab,
+  type S3Lab,
+  s3Object,
   storeBits,
 } from "../../support/s3_adapter.ts";
 import { error, ScriptedS3 } from "../../support/scripted_s3.ts";
@@ -71,7 +73,11 @@ Deno.test("the capacity is never passed, whatever is stored at a time", async ()
   }));
   assert(stored >= 20, `only ${stored} objects were stored`);
   assert(most <= 20, `${most} objects were there`);
+  const count = await objectCount(lab);
   assertEquals(await storeBits(lab, testKeys(1, 500), 21 * SIZE), "0", "it never fits");
+  assertEquals(await objectCount(lab), count, "nothing leaves for it");
+  assertEquals(lab.errors.map(({ operation }) => operation), ["store"]);
+  assertStringIncludes(lab.errors[0]?.message ?? "", "larger than max_capacity_gb");
 });
 
 Deno.test("with noop nothing leaves, and stores stop at the capacity", async () => {
@@ -125,4 +131,44 @@ Deno.test("without a capacity nothing is listed and nothing leaves", async () =>
   assertEquals(await storeBits(lab, testKeys(40), SIZE), "1".repeat(40));
   assert(lab.server.takeLog().every((line) => line.startsWith("PUT ")));
   assertEquals(lab.adapter.reportStatus?.().evictedBy, "bucket");
+});
+
+Deno.test("of a batch that is larger than the capacity the front is stored", async () => {
+  await using lab = await openS3Lab(bounded);
+  assertEquals(await storeBits(lab, testKeys(8), SIZE), "1".repeat(8));
+  const sizes = [...Array(15).fill(SIZE), 21 * SIZE, ...Array(15).fill(SIZE)];
+  const keys = testKeys(sizes.length, 100);
+  const objects = keys.map((key, i) => s3Object(key, sizes[i] ?? 0));
+  const { stored } = await lab.adapter.store(objects, call());
+  assertEquals(stored.toString(), "1".repeat(15) + "0" + "1".repeat(5) + "0".repeat(10));
+});
+
+Deno.test("an answer that was on its way while an object was stored does not forget it", async (t) => {
+  const asks: Record<string, (lab: S3Lab, keys: ReturnType<typeof testKeys>) => Promise<unknown>> =
+    {
+      lookup: (lab, keys) => lookupBits(lab, keys),
+      load: (lab, keys) => loadBits(lab, keys, SIZE),
+      delete: (lab, keys) => lab.adapter.delete?.(keys, call()) ?? Promise.resolve(),
+    };
+  for (const [name, ask] of Object.entries(asks)) {
+    await t.step(name, async () => {
+      await using lab = await openS3Lab(bounded);
+      assertEquals(await objectCount(lab), 0);
+      const answered = Promise.withResolvers<void>();
+      const stored = Promise.withResolvers<void>();
+      lab.server.script = async ({ method }, proceed) => {
+        const answer = await proceed();
+        if (method === "PUT") return answer;
+        answered.resolve();
+        await stored.promise;
+        return answer;
+      };
+      const asking = ask(lab, testKeys(1));
+      await answered.promise;
+      assertEquals(await storeBits(lab, testKeys(1), SIZE), "1");
+      stored.resolve();
+      await asking;
+      assertEquals(await objectCount(lab), 1);
+    });
+  }
 });

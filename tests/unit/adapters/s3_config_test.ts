@@ -106,6 +106,14 @@ Deno.test("a bucket that answers and cannot be used is refused, one that says no
       code,
     );
   }
+  const pages = [
+    '<?xml version="1.0"?><ListAllMyBucketsResult xmlns="x"><Buckets/></ListAllMyBucketsResult>',
+    "<!DOCTYPE html><HTML><body>It works!</body></HTML>",
+  ];
+  for (const page of pages) {
+    server.script = () => new Response(page);
+    assertEquals(await failingKey(server.config), "bucket", page);
+  }
   for (const [status, code] of [[403, "AccessDenied"], [503, "SlowDown"], [500, "X"]] as const) {
     server.script = () => error(status, code);
     server.takeLog();
