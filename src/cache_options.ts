@@ -162,6 +162,8 @@ function check(
     if (value >= minimum) return;
     throw new RangeError(`${name} must be at least ${minimum}: received ${value}`);
   };
+  least("l1.readTtlMs", l1.readTtlMs ?? 1, 1);
+  least("l1.writeTtlMs", l1.writeTtlMs ?? 1, 1);
   least("store.maxInFlightBytes", store.maxInFlightBytes, STAGING_BLOCK_BYTES);
   least("prefetch.maxInFlightBytes", prefetch.maxInFlightBytes, STAGING_BLOCK_BYTES);
   least("store.maxQueuedBytes", store.maxQueuedBytes, 1);

@@ -14,7 +14,7 @@ import {
 import { ConfigError } from "./l2/adapter_error.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
-import { sealedBytes } from "./l2/object_trailer.ts";
+import { sealedBytes, TRAILER_BYTES } from "./l2/object_trailer.ts";
 import { HostDevice } from "./memory/host_device.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
@@ -199,6 +199,15 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
+   * Checks that objects of a layout can be stored.
+   *
+   * @throws {RangeError} If they are empty, misaligned or larger than the cache can move.
+   */
+  checkLayout(layout: ObjectLayout): void {
+    this.#checkObjects([], layout);
+  }
+
+  /**
    * Reserves room in device memory for objects to be written. Fill the ranges by work on the
    * device's queue, then call {@linkcode finishWrite}, or {@linkcode cancelWrite}. After
    * `l1.writeTtlMs`, or when the device was lost, the room may be given to another object: do not
@@ -220,12 +229,17 @@ export class TieredCache implements AsyncDisposable {
   /**
    * Makes reserved objects visible and queues them for the adapters; in prefix order.
    *
+   * @param isFilled Whether the device took the work that fills them, as `device.copy()` says later;
+   * if not, they are removed before anything is read of them. Left out, it is taken to be done.
    * @returns For each `success`, or why it was given up: its room expired (`key-in-wrong-state`),
    * was given away or forgotten (`key-not-exist`), or its device is lost (`device-lost`).
    */
-  finishWrite(objects: readonly StagedObject[]): L1Status[] {
+  finishWrite(objects: readonly StagedObject[], isFilled?: Promise<boolean>): L1Status[] {
     this.#throwIfClosed();
-    return this.#l1.finishWrite(objects);
+    const statuses = this.#l1.finishWrite(objects);
+    const withdraw = (): void => this.#l1.withdraw(objects);
+    isFilled?.then((isTrue) => isTrue || withdraw(), withdraw);
+    return statuses;
   }
 
   /** Gives up reserved objects. */
@@ -366,13 +380,16 @@ export class TieredCache implements AsyncDisposable {
     return this.#manager.list();
   }
 
-  /** Keeps objects from being evicted, here and in the adapters that the cache bounds. */
+  /**
+   * Keeps objects from being evicted, here and in the adapters that the cache bounds. For the time
+   * of a request, hold the {@linkcode CacheHit} instead.
+   */
   pin(keys: readonly ObjectKey[]): void {
     this.#throwIfClosed();
     this.#lifecycle.pin(keys);
   }
 
-  /** Takes {@linkcode pin} back. */
+  /** Takes {@linkcode pin} back, however often it was called. */
   unpin(keys: readonly ObjectKey[]): void {
     this.#lifecycle.unpin(keys);
   }
@@ -437,15 +454,17 @@ export class TieredCache implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    // Whatever fails, all of it is released, the last one named first.
+    await using resources = new AsyncDisposableStack();
+    if (this.#ownsDevice) resources.defer(() => this.device[Symbol.dispose]());
+    resources.use(this.#scratch);
+    resources.use(this.#l1);
+    resources.use(this.#store);
+    resources.defer(() => this.#manager.close());
+    resources.use(this.#eviction);
+    resources.use(this.#lifecycle);
     this.#manager.stop();
     await Promise.all([this.#store.flush(), this.#prefetch.idle()]);
-    this.#lifecycle[Symbol.dispose]();
-    this.#eviction[Symbol.dispose]();
-    await this.#manager.close();
-    this.#store[Symbol.dispose]();
-    this.#l1[Symbol.dispose]();
-    this.#scratch[Symbol.dispose]();
-    if (this.#ownsDevice) this.device[Symbol.dispose]();
   }
 
   #watch(device: MemoryDevice): void {
@@ -508,7 +527,7 @@ export class TieredCache implements AsyncDisposable {
       checkLayout(layout, this.maxObjectBytes);
       this.#knownLayouts.add(layout);
     }
-    let size = layout.byteLength;
+    let size = layout.byteLength + TRAILER_BYTES;
     for (const key of keys) size = Math.max(size, sealedBytes(key, layout));
     const { blockBytes, capacityBytes } = this.#scratch;
     if (countThatFit([size], blockBytes, capacityBytes) === 0) {

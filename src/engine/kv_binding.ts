@@ -6,12 +6,15 @@ import {
   type MemoryRange,
 } from "../memory/memory_device.ts";
 
-/** One layer's K and V, in buffers of the cache's device with `COPY_SRC` and `COPY_DST` usage. */
+/**
+ * One layer's K and V, in buffers of the cache's device with `COPY_SRC` and `COPY_DST` usage; a
+ * tensor that does not begin where its buffer does is a range of it, at a multiple of 4 bytes.
+ */
 export interface KvLayer {
-  /** The K tensor, from byte 0 on. */
-  readonly key: DeviceBuffer;
-  /** The V tensor, from byte 0 on. */
-  readonly value: DeviceBuffer;
+  /** The K tensor. */
+  readonly key: DeviceBuffer | MemoryRange;
+  /** The V tensor. */
+  readonly value: DeviceBuffer | MemoryRange;
 }
 
 /** All layers' K and V of a sequence, each `[tokens, kvHeads, headDim]` without gaps. */
@@ -30,6 +33,11 @@ export interface KvBlocks {
   readonly blockTokens: number;
   /** Which blocks hold the sequence, in order. @default {[0]} */
   readonly blockTable?: ArrayLike<number>;
+  /**
+   * Bytes from where a block of K (or V) begins to where the next one does, where something else
+   * lies between them; a multiple of 4. @default {blockTokens tokens of K}
+   */
+  readonly blockStrideBytes?: number;
 }
 
 /** KV of a sequence, as an engine holds it. */
@@ -59,7 +67,7 @@ export function checkSequenceKv(
   }
   const needed = isPlain(kv) ? tokens * layout.tokenBytes : neededBytes(layout, blocks, first, end);
   for (const [layer, { key, value }] of layers.entries()) {
-    const least = Math.min(bufferBytes(key), bufferBytes(value));
+    const least = Math.min(rangeOf(key).byteLength, rangeOf(value).byteLength);
     if (least < needed) {
       throw new RangeError(
         `KV tensors of layer ${layer} must have ${needed} bytes for ${tokens} tokens: received ${least}`,
@@ -71,7 +79,7 @@ export function checkSequenceKv(
 /** Bytes that each tensor must have for the blocks of some chunks. */
 function neededBytes(
   layout: KvLayout,
-  { blockTokens, blockTable }: Required<KvBlocks>,
+  { blockTokens, blockTable, blockStrideBytes }: Required<KvBlocks>,
   first: number,
   end: number,
 ): number {
@@ -82,6 +90,12 @@ function neededBytes(
   if (blockTokens * rowBytes % 4 !== 0) {
     throw new RangeError(
       `blockTokens must fill a multiple of 4 bytes: received ${blockTokens} of ${rowBytes} bytes`,
+    );
+  }
+  const blockBytes = blockTokens * layout.tokenBytes;
+  if (!(blockStrideBytes >= blockBytes && blockStrideBytes % 4 === 0)) {
+    throw new RangeError(
+      `blockStrideBytes must be a multiple of 4 of at least ${blockBytes}: received ${blockStrideBytes}`,
     );
   }
   const blockOf = (chunk: number): number => chunk * layout.chunkTokens / blockTokens;
@@ -103,7 +117,7 @@ function neededBytes(
     }
     last = Math.max(last, block);
   }
-  return (last + 1) * blockTokens * layout.tokenBytes;
+  return last < 0 ? 0 : last * blockStrideBytes + blockBytes;
 }
 
 /** Copies that collect chunk `chunk` of the tensors into one contiguous object. */
@@ -151,7 +165,8 @@ interface Slice {
 
 /** Which part of which tensor stands where in an object: for each layer K, then V. */
 function slices(layout: KvLayout, kv: SequenceKv, chunk: number, object: MemoryRange): Slice[] {
-  const { layers, blockTokens, blockTable } = blocksOf(layout, kv);
+  const { layers, blockTokens, blockTable, blockStrideBytes } = blocksOf(layout, kv);
+  const tensors = layers.flatMap(({ key, value }) => [rangeOf(key), rangeOf(value)]);
   const { chunkTokens, tensorBytes } = layout;
   const rows = rowsOf(layout);
   const rowBytes = layout.tokenBytes / rows;
@@ -162,19 +177,26 @@ function slices(layout: KvLayout, kv: SequenceKv, chunk: number, object: MemoryR
     const count = Math.min(chunkTokens - done, blockTokens - place);
     const block = blockTable[Math.floor(token / blockTokens)] as number;
     for (let row = 0; row < rows; row++) {
-      const tensorOffset = ((block * rows + row) * blockTokens + place) * rowBytes;
+      const inTensor = block * blockStrideBytes + (row * blockTokens + place) * rowBytes;
       const objectOffset = object.byteOffset + (row * chunkTokens + done) * rowBytes;
       const byteLength = count * rowBytes;
-      for (const [layer, { key, value }] of layers.entries()) {
-        const offset = objectOffset + layer * 2 * tensorBytes;
-        slices.push({ tensor: key, tensorOffset, objectOffset: offset, byteLength });
-        const behind = offset + tensorBytes;
-        slices.push({ tensor: value, tensorOffset, objectOffset: behind, byteLength });
+      for (const [i, { buffer, byteOffset }] of tensors.entries()) {
+        slices.push({
+          tensor: buffer,
+          tensorOffset: byteOffset + inTensor,
+          objectOffset: objectOffset + i * tensorBytes,
+          byteLength,
+        });
       }
     }
     done += count;
   }
   return slices;
+}
+
+function rangeOf(tensor: DeviceBuffer | MemoryRange): MemoryRange {
+  if (!(tensor instanceof Uint8Array) && "buffer" in tensor) return tensor;
+  return { buffer: tensor, byteOffset: 0, byteLength: bufferBytes(tensor) };
 }
 
 /** How many runs of tokens a block has: one for each head where the heads come first. */
@@ -187,13 +209,16 @@ function isPlain(kv: SequenceKv): kv is KvTensors {
 }
 
 /** Any KV as blocks; of plain tensors there is one, whose end does not matter. */
-function blocksOf({ order }: KvLayout, kv: SequenceKv): Required<KvBlocks> {
-  if (!isPlain(kv)) return { blockTable: [0], ...kv };
+function blocksOf({ order, tokenBytes }: KvLayout, kv: SequenceKv): Required<KvBlocks> {
+  if (!isPlain(kv)) {
+    return { blockTable: [0], blockStrideBytes: kv.blockTokens * tokenBytes, ...kv };
+  }
   if (order === "HND") {
     throw new RangeError(
       "KV of order HND must be given as { layers, blockTokens }, with the tokens for which a " +
         "tensor has room: received the tensors alone",
     );
   }
-  return { layers: kv, blockTokens: Number.MAX_SAFE_INTEGER, blockTable: [0] };
+  const blockTokens = Number.MAX_SAFE_INTEGER;
+  return { layers: kv, blockTokens, blockTable: [0], blockStrideBytes: 0 };
 }

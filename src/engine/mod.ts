@@ -44,6 +44,6 @@ export {
   PrefixCache,
   type PrefixCacheOptions,
   PrefixHit,
-  type PutOptions,
+  type PromptOptions,
   type PutResult,
 } from "./prefix_cache.ts";

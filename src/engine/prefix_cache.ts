@@ -1,4 +1,4 @@
-import { chunkHashes, rootHash } from "../keys/chunk_hash.ts";
+import { chunkHashes, type PrefixIdentity, rootHash } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { StagedObject } from "../l1/l1_cache.ts";
@@ -50,10 +50,19 @@ export interface PrefixCacheOptions {
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
 }
 
-/** Options of {@linkcode PrefixCache.match}. */
-export interface MatchOptions {
+/** What decides, beside its tokens, which KV a prompt has. */
+export interface PromptOptions {
   /** Isolates tenants: what is stored under one salt is never found under another. @default {""} */
   readonly salt?: string;
+  /**
+   * Whatever else of this request changes K and V: a LoRA adapter, the digests of images whose
+   * tokens are placeholders. Prompts with different ones share nothing. @default {""}
+   */
+  readonly extraKey?: string;
+}
+
+/** Options of {@linkcode PrefixCache.match}. */
+export interface MatchOptions extends PromptOptions {
   /**
    * After this time the hit is what has arrived.
    *
@@ -62,12 +71,6 @@ export interface MatchOptions {
   readonly deadlineMs?: number;
   /** Gives up: the call rejects with the signal's reason. */
   readonly signal?: AbortSignal;
-}
-
-/** Options of {@linkcode PrefixCache.put}. */
-export interface PutOptions {
-  /** As in {@linkcode MatchOptions}. @default {""} */
-  readonly salt?: string;
 }
 
 /** What {@linkcode PrefixCache.put} did, in tokens. */
@@ -120,11 +123,14 @@ export class PrefixHit implements Disposable {
    * tokens of its last chunks to where they belong. The copies are submitted at once: they come
    * before all work that is submitted to the device's queue later.
    *
+   * @returns Whether the device takes them, known soon: not if a tensor is another device's or was
+   * destroyed. That is logged, too.
    * @throws {RangeError} If the tensors do not fit the layout.
+   * @throws {TypeError} If a tensor was not made to be copied to, or is mapped.
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
    */
-  scatterTo(kv: GroupedKv): void {
+  scatterTo(kv: GroupedKv): Promise<boolean> {
     const { length } = this.#hit;
     const kvOfGroups = splitByGroup(this.#groups, kv);
     const operations = this.#groups.flatMap(({ layout }, g) => {
@@ -134,7 +140,7 @@ export class PrefixHit implements Disposable {
       checkSequenceKv(layout, group, first, length);
       return ranges.flatMap((range, i) => scatterOperations(layout, group, first + i, range));
     });
-    this.#cache.device.copy(operations);
+    return this.#cache.device.copy(operations);
   }
 
   /** Gives up the pins; what was copied stays. */
@@ -149,7 +155,7 @@ export class PrefixCache {
   readonly layout: KvLayout;
   readonly #cache: TieredCache;
   readonly #groups: readonly KvGroup[];
-  readonly #model: PrefixCacheOptions["model"];
+  readonly #identity: PrefixIdentity;
   readonly #kvRank: number;
   readonly #deadline: { readonly baseMs: number; readonly perTokenMs: number };
 
@@ -162,16 +168,9 @@ export class PrefixCache {
   constructor(cache: TieredCache, options: PrefixCacheOptions) {
     const { model, layout, kvRank = 0, deadline = {} } = options;
     const groups = "fingerprint" in layout ? [{ layout }] : layout;
-    const layouts = groups.map((group) => group.layout);
-    const chunkHash = rootHash({ model: model.name, ...revisionOf(model), layout: layouts });
-    new ObjectKey({ chunkHash, model: model.name, kvRank });
+    new ObjectKey({ chunkHash: new Uint8Array(32), model: model.name, kvRank });
     this.layout = firstOf(groups).layout;
-    for (const { layout: { byteLength, chunkTokens }, windowTokens = 1 } of groups) {
-      if (byteLength > cache.maxObjectBytes) {
-        throw new RangeError(
-          `Chunk of ${byteLength} bytes must fit into device memory of ${cache.maxObjectBytes} bytes`,
-        );
-      }
+    for (const { layout: { chunkTokens }, windowTokens = 1 } of groups) {
       if (chunkTokens !== this.layout.chunkTokens) {
         throw new RangeError(
           `Groups must have one chunk size: received ${this.layout.chunkTokens} and ${chunkTokens} tokens`,
@@ -181,9 +180,13 @@ export class PrefixCache {
         throw new RangeError(`windowTokens must be at least 1: received ${windowTokens}`);
       }
     }
+    for (const { layout } of groups) cache.checkLayout(layout);
+    const { name, revision = "" } = model;
+    const windows = groups.map(({ windowTokens }) => windowTokens);
+    this.#identity = { model: name, revision, layout: groups.map(({ layout }) => layout), windows };
+    rootHash(this.#identity);
     this.#cache = cache;
     this.#groups = groups;
-    this.#model = model;
     this.#kvRank = kvRank;
     this.#deadline = { baseMs: 2_000, perTokenMs: 0.1, ...deadline };
   }
@@ -197,7 +200,7 @@ export class PrefixCache {
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
   async match(tokens: ArrayLike<number>, options: MatchOptions = {}): Promise<PrefixHit> {
-    const rows = this.#rows(tokens, options.salt);
+    const rows = this.#rows(tokens, options);
     const hit = await this.#cache.matchRows(rows, this.#limits(tokens, options));
     return new PrefixHit(this.#cache, this.#groups, hit);
   }
@@ -210,7 +213,7 @@ export class PrefixCache {
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
   async warm(tokens: ArrayLike<number>, options: MatchOptions = {}): Promise<number> {
-    const rows = this.#rows(tokens, options.salt);
+    const rows = this.#rows(tokens, options);
     const { length } = await this.#cache.warm(rows, this.#limits(tokens, options));
     return length * this.layout.chunkTokens;
   }
@@ -221,8 +224,8 @@ export class PrefixCache {
    *
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
-  keys(tokens: ArrayLike<number>, options: { readonly salt?: string } = {}): ObjectKey[] {
-    const rows = this.#rows(tokens, options.salt);
+  keys(tokens: ArrayLike<number>, options: PromptOptions = {}): ObjectKey[] {
+    const rows = this.#rows(tokens, options);
     return (rows[0]?.keys ?? []).flatMap((_, chunk) =>
       rows.flatMap(({ keys }) => keys[chunk] ?? [])
     );
@@ -237,10 +240,11 @@ export class PrefixCache {
    * it must be submitted.
    * @param kv The engine's K and V.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the tensors do not
-   * fit the layout.
+   * fit the layout, were not made to be copied from, or are mapped. If the device refuses them
+   * later, because they are another device's or were destroyed, what was put is removed, and logged.
    */
-  put(tokens: ArrayLike<number>, kv: GroupedKv, options: PutOptions = {}): PutResult {
-    const rows = this.#rows(tokens, options.salt);
+  put(tokens: ArrayLike<number>, kv: GroupedKv, options: PromptOptions = {}): PutResult {
+    const rows = this.#rows(tokens, options);
     const chunks = rows[0]?.keys.length ?? 0;
     const kvOfGroups = splitByGroup(this.#groups, kv);
     for (const [g, { layout }] of this.#groups.entries()) {
@@ -268,8 +272,9 @@ export class PrefixCache {
       if (reserved.length > before) stored++;
     }
     const written = reserved.map(({ staged }) => staged);
+    let isCopied: Promise<boolean>;
     try {
-      this.#cache.device.copy(
+      isCopied = this.#cache.device.copy(
         reserved.flatMap(({ group, chunk, staged: { range } }) =>
           gatherOperations(
             (this.#groups[group] as KvGroup).layout,
@@ -283,7 +288,7 @@ export class PrefixCache {
       this.#cache.cancelWrite(written);
       throw error;
     }
-    this.#cache.finishWrite(written);
+    this.#cache.finishWrite(written, isCopied);
     // Else a head that was there before would be evicted before the tail that needs it.
     for (const { keys } of rows) this.#cache.touch(keys);
     const { chunkTokens } = this.layout;
@@ -306,10 +311,9 @@ export class PrefixCache {
   }
 
   /** One row of keys for each group: they differ in the group only. */
-  #rows(tokens: ArrayLike<number>, salt = ""): KeyRow[] {
-    const { name: model } = this.#model;
-    const layout = this.#groups.map((group) => group.layout);
-    const root = rootHash({ model, ...revisionOf(this.#model), layout, salt });
+  #rows(tokens: ArrayLike<number>, { salt = "", extraKey = "" }: PromptOptions): KeyRow[] {
+    const { model } = this.#identity;
+    const root = rootHash({ ...this.#identity, salt, extraKey });
     const hashes = chunkHashes(root, tokens, this.layout.chunkTokens);
     return this.#groups.map((group, objectGroup) => {
       const { layout } = group;
@@ -344,8 +348,4 @@ function splitByGroup(groups: readonly KvGroup[], kv: GroupedKv): readonly Seque
   throw new RangeError(
     `KV must be given for ${groups.length} groups: received ${kvOfGroups.length}`,
   );
-}
-
-function revisionOf(model: PrefixCacheOptions["model"]): { revision?: string } {
-  return model.revision === undefined ? {} : { revision: model.revision };
 }

@@ -10,24 +10,30 @@ export interface PrefixIdentity {
   readonly revision?: string;
   /** Layout of one chunk; where layers form several groups, that of each group. */
   readonly layout: KvLayout | readonly KvLayout[];
+  /** Tokens that each group attends to; left out for a group, all. @default {[]} */
+  readonly windows?: readonly (number | undefined)[];
   /** Cache salt, as in an object key. @default {""} */
   readonly salt?: string;
+  /** Whatever else changes K and V. @default {""} */
+  readonly extraKey?: string;
 }
 
 /**
- * The hash before the first chunk: a digest of model, revision, KV dtype, layout, chunk size and
- * salt, so that a change of any of them changes every hash of the chain.
+ * The hash before the first chunk: a digest of model, revision, KV dtype, layout, chunk size,
+ * windows, salt and extra key, so that a change of any of them changes every hash of the chain.
  *
  * @returns 32 bytes.
  * @throws {TypeError | RangeError} If the model name or the salt is not valid in an object key.
  */
 export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
-  const { model, revision = "", layout, salt = "" } = identity;
+  const { model, revision = "", layout, windows = [], salt = "", extraKey = "" } = identity;
   validateModelName(model);
   validateCacheSalt(salt);
   const [first, ...others] = "fingerprint" in layout ? [layout] : layout;
   if (first === undefined) throw new RangeError("Layouts must be at least one: received none");
   if (!revision.isWellFormed()) throw new TypeError("Revision must be well-formed Unicode");
+  if (!extraKey.isWellFormed()) throw new TypeError("extraKey must be well-formed Unicode");
+  const hasWindows = windows.some((tokens) => tokens !== undefined);
   // JSON quotes every string, so no two lists of fields have one encoding.
   const fields = JSON.stringify([
     "kvtier prefix 1",
@@ -38,6 +44,8 @@ export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
     first.chunkTokens,
     salt,
     ...others.map(({ fingerprint }) => fingerprint.toHex()),
+    ...(hasWindows ? [{ windows: windows.map((tokens) => tokens ?? null) }] : []),
+    ...(extraKey === "" ? [] : [{ extraKey }]),
   ]);
   return sha256(new TextEncoder().encode(fields));
 }

@@ -66,6 +66,7 @@ export class L1Cache implements Disposable {
   #outOfMemoryCount = 0;
   #quotaExceededCount = 0;
   #failedSlabCount = 0;
+  #unfilledCount = 0;
 
   /** @throws {RangeError} If a size is not a positive multiple of 256 bytes. */
   constructor(options: L1CacheOptions) {
@@ -112,8 +113,8 @@ export class L1Cache implements Disposable {
   /**
    * Allocates room for objects and locks it for writing, evicting what is least worth keeping. All
    * keys that can be written get their room, or none does (`out-of-memory`, `quota-exceeded`).
-   * Nothing is evicted for a batch for which all that may leave would not make room, nor any object
-   * that the batch names. A key that it names twice gets one range.
+   * Nothing is evicted for a batch for which all that may leave would not make room, unless it would
+   * only not be in one piece, nor any object that the batch names. A key that it names twice gets one range.
    */
   reserveWrite(
     keys: readonly ObjectKey[],
@@ -199,6 +200,22 @@ export class L1Cache implements Disposable {
       this.#table.unstage(entry);
       return "success";
     });
+  }
+
+  /**
+   * Removes objects that were finished before it was known that nothing has filled them, whoever has
+   * pinned or holds them: what lies in their ranges belongs to other keys.
+   */
+  withdraw(objects: readonly StagedObject[]): void {
+    for (const object of objects) {
+      if (!(object instanceof L1Entry)) continue;
+      if (object.state === "resident" && this.#table.get(object.key.id) === object) {
+        this.#remove(object, "unfilled");
+      } else if (object.state === "leaving") this.#table.discard(object);
+      else continue;
+      this.#unfilledCount++;
+    }
+    this.#notifyRemoved();
   }
 
   /** Pins resident objects; that alone is no use of them, see {@linkcode touch}. */
@@ -444,6 +461,7 @@ export class L1Cache implements Disposable {
       outOfMemoryCount: this.#outOfMemoryCount,
       quotaExceededCount: this.#quotaExceededCount,
       failedSlabCount: this.#failedSlabCount,
+      unfilledCount: this.#unfilledCount,
       evictionPolicy: this.#policy.name,
       writeTtlMs: this.#writeTtlMs,
       readTtlMs: this.#readTtlMs,

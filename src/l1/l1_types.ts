@@ -36,7 +36,9 @@ export type L1RemovalReason =
   /** By {@linkcode L1Cache.forget}. */
   | "forgotten"
   /** By {@linkcode L1Cache.release}. */
-  | "released";
+  | "released"
+  /** The device did not do the work that was to fill it. */
+  | "unfilled";
 
 /** A resident object, protected from eviction until `finishRead` or until its lock expires. */
 export interface L1Pin {
@@ -161,6 +163,8 @@ export interface L1StatusReport extends SlabAllocatorStats {
   readonly quotaExceededCount: number;
   /** Slabs that the device could not provide. */
   readonly failedSlabCount: number;
+  /** Objects that were removed because the device did not do the work that was to fill them. */
+  readonly unfilledCount: number;
   /** Name of the eviction policy. */
   readonly evictionPolicy: string;
   /** Life of a write lock. */

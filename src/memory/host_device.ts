@@ -49,12 +49,13 @@ export class HostDevice implements MemoryDevice {
   }
 
   /** Copies between buffers. */
-  copy(operations: readonly CopyOperation[]): void {
+  copy(operations: readonly CopyOperation[]): Promise<boolean> {
     for (const operation of operations) checkCopy(operation);
     for (const { source, sourceOffset, destination, destinationOffset, byteLength } of operations) {
       const bytes = hostBytes(source).subarray(sourceOffset, sourceOffset + byteLength);
       hostBytes(destination).set(bytes, destinationOffset);
     }
+    return Promise.resolve(true);
   }
 
   /** All of them: there are no read-back buffers to fill. */

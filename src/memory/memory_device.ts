@@ -112,9 +112,12 @@ export interface MemoryDevice extends Disposable {
   /**
    * Copies within device memory, all operations in one submission.
    *
+   * @returns Whether the device takes them, known soon: a device says later that a buffer is not its
+   * own or was destroyed, and then copies nothing.
    * @throws {RangeError} If an operation is empty, misaligned or out of range.
+   * @throws {TypeError} If a buffer is of another kind, mapped, or not made to be copied from or to.
    */
-  copy(operations: readonly CopyOperation[]): void;
+  copy(operations: readonly CopyOperation[]): Promise<boolean>;
   /** How many of the first objects of these sizes, tails included, fit into one read-back. */
   countReadable(sizes: readonly number[]): number;
   /**

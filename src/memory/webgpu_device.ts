@@ -1,3 +1,4 @@
+import { getLogger } from "@logtape/logtape";
 import {
   bufferBytes,
   checkCopy,
@@ -17,6 +18,7 @@ import {
 } from "./memory_device.ts";
 import { countThatFit, packPieces, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
+const logger = getLogger(["kvtier", "memory"]);
 const MIB = 2 ** 20;
 /** Largest buffer that every WebGPU device offers. */
 const DEFAULT_MAX_BUFFER_BYTES = 256 * MIB;
@@ -149,20 +151,39 @@ export class WebGpuDevice implements MemoryDevice {
   }
 
   /** Records all copies in one encoder and submits it. */
-  copy(operations: readonly CopyOperation[]): void {
-    for (const operation of operations) checkCopy(operation);
-    if (operations.length === 0) return;
-    const encoder = this.gpuDevice.createCommandEncoder({ label: "kvtier copy" });
-    for (const { source, sourceOffset, destination, destinationOffset, byteLength } of operations) {
-      encoder.copyBufferToBuffer(
-        gpuBuffer(source),
-        sourceOffset,
-        gpuBuffer(destination),
-        destinationOffset,
-        byteLength,
-      );
+  copy(operations: readonly CopyOperation[]): Promise<boolean> {
+    for (const operation of operations) {
+      checkCopy(operation);
+      checkCopyable(operation.source, "source", GPUBufferUsage.COPY_SRC);
+      checkCopyable(operation.destination, "destination", GPUBufferUsage.COPY_DST);
     }
-    this.#submit([encoder.finish()]);
+    if (operations.length === 0) return Promise.resolve(true);
+    this.gpuDevice.pushErrorScope("validation");
+    let scope: Promise<GPUError | null>;
+    try {
+      const encoder = this.gpuDevice.createCommandEncoder({ label: "kvtier copy" });
+      for (const operation of operations) {
+        encoder.copyBufferToBuffer(
+          gpuBuffer(operation.source),
+          operation.sourceOffset,
+          gpuBuffer(operation.destination),
+          operation.destinationOffset,
+          operation.byteLength,
+        );
+      }
+      this.#submit([encoder.finish()]);
+    } finally {
+      scope = this.gpuDevice.popErrorScope();
+    }
+    return scope.then((error) => {
+      if (error === null) return true;
+      logger.error(
+        "The device refused to copy: {message}. The buffers of an engine must be made by the " +
+          "device of the cache, and not be destroyed",
+        { message: error.message },
+      );
+      return false;
+    }, () => false);
   }
 
   /** As many as the staging buffers hold together. */
@@ -260,7 +281,18 @@ export class WebGpuDevice implements MemoryDevice {
 }
 
 function lostError(): DeviceLostError {
-  return new DeviceLostError("GPU device is lost: open the cache again with a new device");
+  return new DeviceLostError("GPU device is lost: call attachDevice() with a new one");
+}
+
+function checkCopyable(buffer: DeviceBuffer, what: "source" | "destination", usage: number): void {
+  const { usage: usages, mapState } = gpuBuffer(buffer);
+  const name = what === "source" ? "COPY_SRC" : "COPY_DST";
+  if ((usages & usage) === 0) {
+    throw new TypeError(`Copy ${what} must be a buffer made with GPUBufferUsage.${name}`);
+  }
+  if (mapState !== "unmapped") {
+    throw new TypeError(`Copy ${what} must be an unmapped buffer: received a ${mapState} one`);
+  }
 }
 
 /** Whether the buffers can be used again: some implementations refuse to unmap on a lost device. */

@@ -107,7 +107,7 @@ export class KeyLifecycle implements Disposable {
     this.#options.l1.protect(keys);
   }
 
-  /** Takes {@linkcode pin} back; what is not pinned stays so. */
+  /** Takes {@linkcode pin} back, however often it was called; what is not pinned stays so. */
   unpin(keys: readonly ObjectKey[]): void {
     for (const { id } of keys) this.#pinned.delete(id);
     this.#options.l1.unprotect(keys);

@@ -303,7 +303,16 @@ export class StoreController implements L1Listener, Disposable {
   /** Which adapters are to get an object. */
   #targetsOf({ object }: Unsaved, guards: readonly AdapterGuard[]): readonly AdapterGuard[] {
     const { policy } = this.#options;
-    const targets = policy.targets?.(object, guards);
+    let targets: readonly { readonly id: number }[] | undefined;
+    try {
+      targets = policy.targets?.(object, guards);
+    } catch (error) {
+      const { name } = policy;
+      logger.error("Store policy {name} failed, all adapters get the object: {error}", {
+        name,
+        error,
+      });
+    }
     const bytes = sealedBytes(object.key, object.layout);
     return guards.filter(({ id, capabilities: { maxObjectBytes = Infinity } }) =>
       bytes <= maxObjectBytes && (targets?.some((target) => target.id === id) ?? true)

@@ -1,5 +1,4 @@
 import type { KvLayout } from "../../src/keys/kv_layout.ts";
-import type { KvTensors } from "../../src/engine/kv_binding.ts";
 import type { DeviceBuffer, MemoryDevice } from "../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { readRange } from "./devices.ts";
@@ -8,7 +7,7 @@ import { testBytes, testKey } from "./objects.ts";
 /** An engine's K and V on a device, which stay until disposed. */
 export class EngineTensors implements Disposable {
   /** The tensors, as an engine hands them over. */
-  readonly kv: KvTensors;
+  readonly kv: readonly { readonly key: DeviceBuffer; readonly value: DeviceBuffer }[];
   readonly #device: MemoryDevice;
   readonly #bytes: number;
 

@@ -86,6 +86,8 @@ Deno.test("TieredCache.open() rejects sizes that cannot be", async () => {
   const wrong: [TieredCacheOptions, string][] = [
     [{ store: { maxInFlightBytes: 1 } }, "store.maxInFlightBytes must be at least 4259840"],
     [{ prefetch: { maxInFlightBytes: 1 } }, "prefetch.maxInFlightBytes must be at least 4259840"],
+    [{ l1: { readTtlMs: 0 } }, "l1.readTtlMs must be at least 1"],
+    [{ l1: { writeTtlMs: NaN } }, "l1.writeTtlMs must be at least 1"],
     [{ store: { maxQueuedBytes: 0 } }, "store.maxQueuedBytes must be at least 1"],
     [{ store: { flushBytes: NaN } }, "store.flushBytes must be at least 1"],
     [{ store: { attempts: 0 } }, "store.attempts must be at least 1"],
@@ -927,4 +929,23 @@ Deno.test("TieredCache.close() is not held up by adapters that hang", async () =
   await closed;
   assertEquals((await matched).length, 0);
   assertEquals(clock.pendingTimers, 0);
+});
+
+Deno.test("a store policy that throws costs nothing but its choice", async () => {
+  const adapter = new RecordingAdapter();
+  const cache = await TieredCache.open(optionsWith(adapter, {
+    store: {
+      policy: {
+        name: "broken",
+        writes: "at-once",
+        keepsInL1: true,
+        targets() {
+          throw new Error("the policy is broken");
+        },
+      },
+    },
+  }));
+  await putObjects(cache, testKeys(2), LAYOUT);
+  assertEquals(adapter.held.size, 2);
+  await cache.close();
 });

@@ -4,10 +4,12 @@ import {
   checkSequenceKv,
   gatherOperations,
   type KvBlocks,
+  type KvLayer,
   scatterOperations,
 } from "../../../src/engine/kv_binding.ts";
 import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
+import type { MemoryRange } from "../../../src/memory/memory_device.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 import { deviceTest, readRange } from "../../support/devices.ts";
 import { createBuffer, EngineTensors } from "../../support/kv_tensors.ts";
@@ -91,7 +93,15 @@ function placeOf(layout: KvLayout, kv: KvBlocks, token: number, head: number): n
   const vectors = order === "NHD"
     ? (block * kv.blockTokens + place) * kvHeads + head
     : (block * kvHeads + head) * kv.blockTokens + place;
-  return vectors * tokenBytes / kvHeads;
+  const gap = (kv.blockStrideBytes ?? kv.blockTokens * tokenBytes) - kv.blockTokens * tokenBytes;
+  return block * gap + vectors * tokenBytes / kvHeads;
+}
+
+/** Bytes of a tensor, which may be a range of its buffer. */
+function bytesAt(tensor: KvLayer["key"], at: number, length: number): Uint8Array {
+  if (tensor instanceof Uint8Array) return tensor.subarray(at, at + length);
+  const { buffer, byteOffset } = tensor as MemoryRange;
+  return (buffer as Uint8Array).subarray(byteOffset + at, byteOffset + at + length);
 }
 
 /** The object of a chunk, element vector by element vector. */
@@ -106,7 +116,7 @@ function objectOf(layout: KvLayout, kv: KvBlocks, chunk: number): Uint8Array {
     kv.layers.flatMap(({ key, value }) => [key, value]).flatMap((tensor) =>
       pairs.flatMap(([token, head]) => {
         const at = placeOf(layout, kv, chunk * chunkTokens + token, head);
-        return [...(tensor as Uint8Array).subarray(at, at + vectorBytes)];
+        return [...bytesAt(tensor, at, vectorBytes)];
       })
     ),
   );
@@ -211,4 +221,60 @@ Deno.test("checkSequenceKv() rejects blocks that do not fit", () => {
     RangeError,
     "blockTokens must fill a multiple of 4 bytes: received 3 of 2 bytes",
   );
+});
+
+Deno.test("K and V may lie in one buffer, one behind the other or page by page", () => {
+  const device = new HostDevice();
+  const chunks = 2;
+  for (const order of ["NHD", "HND"] as const) {
+    const layout = kvLayout({
+      layers: 2,
+      kvHeads: 2,
+      headDim: 4,
+      dtype: "f16",
+      chunkTokens: 6,
+      order,
+    });
+    const pageBytes = 4 * layout.tokenBytes;
+    // Eight pages a layer, and an arena for all layers.
+    const arena = new Uint8Array(2 * 2 * 8 * pageBytes).map((_, i) => i * 7 + (i >> 8));
+    const halves = [0, 1].map((layer): KvLayer => {
+      const rangeAt = (i: number) => ({
+        buffer: arena,
+        byteOffset: (layer * 2 + i) * 8 * pageBytes,
+        byteLength: 8 * pageBytes,
+      });
+      return { key: rangeAt(0), value: rangeAt(1) };
+    });
+    const pages = [0, 1].map((layer): KvLayer => {
+      const rangeAt = (i: number) => ({
+        buffer: arena,
+        byteOffset: (layer * 2 * 8 + i) * pageBytes,
+        byteLength: (2 * 8 - 1) * pageBytes,
+      });
+      return { key: rangeAt(0), value: rangeAt(1) };
+    });
+    const blockTable = [5, 0, 7];
+    for (
+      const kv of [
+        { layers: halves, blockTokens: 4, blockTable },
+        { layers: pages, blockTokens: 4, blockTable, blockStrideBytes: 2 * pageBytes },
+      ]
+    ) {
+      checkSequenceKv(layout, kv, 0, chunks);
+      const buffer = new Uint8Array(layout.byteLength);
+      const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
+      device.copy(gatherOperations(layout, kv, 1, object));
+      assertSameBytes(buffer, objectOf(layout, kv, 1), order);
+      const before = arena.slice();
+      device.copy(scatterOperations(layout, kv, 1, object));
+      assertSameBytes(arena, before, "back where they came from");
+      const short = { ...kv, blockTable: [5, 0, 8] };
+      assertThrows(() => checkSequenceKv(layout, short, 0, chunks), RangeError, "must have");
+    }
+    for (const blockStrideBytes of [pageBytes - 4, pageBytes + 2, NaN]) {
+      const kv = { layers: pages, blockTokens: 4, blockTable, blockStrideBytes };
+      assertThrows(() => checkSequenceKv(layout, kv, 0, chunks), RangeError, "blockStrideBytes");
+    }
+  }
 });

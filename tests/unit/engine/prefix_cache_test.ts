@@ -1,4 +1,12 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertExists,
+  assertNotEquals,
+  assertRejects,
+  assertThrows,
+} from "@std/assert";
+import { configure, reset } from "@logtape/logtape";
 import {
   type MatchOptions,
   PrefixCache,
@@ -61,6 +69,8 @@ async function setUp(
     },
   };
 }
+
+const COPIED = 4 | 8; // GPUBufferUsage.COPY_SRC | COPY_DST, also where there is no GPU.
 
 /** A made-up prompt. */
 function prompt(length: number, first = 1): number[] {
@@ -450,4 +460,102 @@ Deno.test("PrefixCache of several models can share a cache", async () => {
   using hit = await other.match(tokens);
   assertEquals(hit.tokens, 8);
   assert(hit.ranges().every(({ byteLength }) => byteLength === large.byteLength));
+});
+
+Deno.test("PrefixCache keeps prompts with different extra keys apart", async () => {
+  await using t = await setUp(new HostDevice());
+  const tokens = prompt(8);
+  using tensors = new EngineTensors(t.cache.device, LAYOUT, 8).fill(1);
+  t.prefixes.put(tokens, tensors.kv, { extraKey: "image 1" });
+  assertEquals(await hitTokens(t.prefixes, tokens, { extraKey: "image 1" }), 8);
+  assertEquals(await hitTokens(t.prefixes, tokens, { extraKey: "image 2" }), 0);
+  assertEquals(await hitTokens(t.prefixes, tokens), 0);
+  assertEquals(await t.prefixes.warm(tokens, { extraKey: "image 1" }), 8);
+  const keysOf = (extraKey: string) => t.prefixes.keys(tokens, { extraKey }).map(({ id }) => id);
+  assertNotEquals(keysOf("image 1"), keysOf("image 2"));
+});
+
+const refusals: Record<string, (gpu: GPUDevice, size: number) => Promise<GPUBuffer>> = {
+  "another device's": async (_, size) => {
+    const adapter = await navigator.gpu.requestAdapter();
+    const other = await adapter?.requestDevice();
+    assertExists(other);
+    return other.createBuffer({ size, usage: COPIED });
+  },
+  destroyed: (gpu, size) => {
+    const buffer = gpu.createBuffer({ size, usage: COPIED });
+    buffer.destroy();
+    return Promise.resolve(buffer);
+  },
+};
+for (const [what, makeBuffer] of Object.entries(refusals)) {
+  gpuTest(`a prompt whose K is ${what} is never found, and says so`, async (gpu) => {
+    const messages: string[] = [];
+    await configure({
+      sinks: { messages: (record) => messages.push(record.message.join("")) },
+      loggers: [
+        { category: "kvtier", sinks: ["messages"], lowestLevel: "error" },
+        { category: ["logtape", "meta"], sinks: [] },
+      ],
+    });
+    try {
+      using device = WebGpuDevice.adopt(gpu);
+      // Room for this prompt only, where another one lay before.
+      await using t = await setUp(device, 2);
+      const tokens = prompt(8);
+      using good = new EngineTensors(device, LAYOUT, 8).fill(1);
+      t.prefixes.put(tokens, good.kv, { salt: "alice" });
+      await t.cache.flush();
+      await t.cache.forget({ salt: "alice" });
+      const bad = await makeBuffer(gpu, 8 * LAYOUT.tokenBytes);
+      const kv = good.kv.map(({ value }) => ({ key: bad, value }));
+
+      t.prefixes.put(tokens, kv, { salt: "bob" });
+      await t.cache.flush();
+      assertEquals(await hitTokens(t.prefixes, tokens, { salt: "bob" }), 0, "in device memory");
+      assertEquals(t.adapter.held.size, 0, "in the adapter");
+      const { unfilledCount, usedBytes } = t.cache.reportStatus().l1;
+      assertEquals([unfilledCount, usedBytes], [2, 0]);
+      assert(messages.some((message) => message.includes("refused to copy")), messages.join("\n"));
+
+      t.prefixes.put(tokens, good.kv, { salt: "bob" });
+      using hit = await t.prefixes.match(tokens, { salt: "bob" });
+      assertEquals(hit.tokens, 8);
+      assertEquals(await hit.scatterTo(good.kv), true);
+      assertEquals(await hit.scatterTo(kv), false, "neither can it be copied to");
+      bad.destroy();
+    } finally {
+      await reset();
+    }
+  });
+}
+
+gpuTest("tensors that cannot be copied are refused at once", async (gpu) => {
+  using device = WebGpuDevice.adopt(gpu);
+  await using t = await setUp(device);
+  const tokens = prompt(8);
+  using good = new EngineTensors(device, LAYOUT, 8).fill(1);
+  const with_ = (usage: number) => {
+    const buffer = gpu.createBuffer({ size: 8 * LAYOUT.tokenBytes, usage });
+    return { buffer, kv: good.kv.map(({ value }) => ({ key: buffer, value })) };
+  };
+  const unreadable = with_(GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST);
+  assertThrows(() => t.prefixes.put(tokens, unreadable.kv), TypeError, "GPUBufferUsage.COPY_SRC");
+  assertEquals(t.cache.reportStatus().l1.totalObjectCount, 0);
+  t.prefixes.put(tokens, good.kv);
+  using hit = await t.prefixes.match(tokens);
+  const unwritable = with_(GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC);
+  assertThrows(() => hit.scatterTo(unwritable.kv), TypeError, "GPUBufferUsage.COPY_DST");
+  const mapped = with_(GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+  await mapped.buffer.mapAsync(GPUMapMode.READ);
+  assertThrows(() => hit.scatterTo(mapped.kv), TypeError, "received a mapped one");
+  for (const { buffer } of [unreadable, unwritable, mapped]) buffer.destroy();
+});
+
+Deno.test("PrefixCache refuses chunks that the cache cannot move, when it is made", async () => {
+  const options = { device: new HostDevice(), l1: { capacityBytes: 2 ** 30 } };
+  await using cache = await TieredCache.open(options);
+  const layout = kvLayout({ layers: 80, kvHeads: 8, headDim: 128, dtype: "f32" });
+  const make = () => new PrefixCache(cache, { model: MODEL, layout });
+  assertThrows(make, RangeError, "prefetch.maxInFlightBytes");
 });

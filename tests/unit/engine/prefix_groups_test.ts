@@ -241,10 +241,24 @@ Deno.test("PrefixCache of other groups finds nothing of these", async () => {
     using hit = await new PrefixCache(t.cache, { model: MODEL, layout }).match(tokens);
     assertEquals(hit.tokens, 0);
   }
-  // The size of the window is no part of what is stored.
+  // What a layer attends to changes K and V of those behind it.
   const wider = GROUPS.map(({ layout }) => ({ layout, windowTokens: 16 }));
   using hit = await new PrefixCache(t.cache, { model: MODEL, layout: wider }).match(tokens);
+  assertEquals(hit.tokens, 0);
+});
+
+Deno.test("PrefixCache tells groups of one layout apart by what they attend to", async () => {
+  await using t = await setUp();
+  const tokens = prompt(16);
+  const groups = [{ layout: FULL }, { layout: FULL, windowTokens: 8 }];
+  using tensors = new GroupTensors(t.cache.device, [FULL, FULL], 16).fill(1);
+  const prefixes = new PrefixCache(t.cache, { model: MODEL, layout: groups });
+  prefixes.put(tokens, tensors.kv);
+  using hit = await prefixes.match(tokens);
   assertEquals(hit.tokens, 16);
+  const swapped = new PrefixCache(t.cache, { model: MODEL, layout: groups.toReversed() });
+  using other = await swapped.match(tokens);
+  assertEquals(other.tokens, 0);
 });
 
 Deno.test("PrefixCache.put() stores a chunk of all groups or of none", async () => {
@@ -352,7 +366,7 @@ Deno.test("PrefixCache rejects groups and tensors that cannot be", async () => {
   await using t = await setUp();
   const make = (layout: PrefixCacheOptions["layout"]): PrefixCache =>
     new PrefixCache(t.cache, { model: MODEL, layout });
-  assertThrows(() => make([]), RangeError, "at least one");
+  assertThrows(() => make([]), RangeError, "must have a group");
   const other = kvLayout({ layers: 1, kvHeads: 1, headDim: 4, dtype: "f16", chunkTokens: 8 });
   assertThrows(() => make([{ layout: FULL }, { layout: other }]), RangeError, "one chunk size");
   for (const windowTokens of [0, -1, NaN]) {

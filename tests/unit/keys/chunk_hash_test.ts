@@ -111,6 +111,13 @@ Deno.test("a change of any part of the identity changes every hash", () => {
     { ...IDENTITY, layout: kvLayout({ ...shape, dtype: "bf16" }) },
     { ...IDENTITY, layout: kvLayout({ ...shape, kvHeads: 64, headDim: 8 }) },
     { ...IDENTITY, layout: kvLayout({ ...shape, chunkTokens: 8 }) },
+    { ...IDENTITY, extraKey: "lora 1" },
+    { ...IDENTITY, extraKey: "lora 2" },
+    { ...IDENTITY, windows: [512] },
+    { ...IDENTITY, windows: [1024] },
+    { ...IDENTITY, layout: [LAYOUT, LAYOUT] },
+    { ...IDENTITY, layout: [LAYOUT, LAYOUT], windows: [undefined, 512] },
+    { ...IDENTITY, layout: [LAYOUT, LAYOUT], windows: [512, undefined] },
     // Fields that a layout's fingerprint covers count by themselves, too.
     { ...IDENTITY, layout: { ...LAYOUT, chunkTokens: 8 } },
     { ...IDENTITY, layout: { ...LAYOUT, dtype: "bf16" } },
@@ -122,7 +129,8 @@ Deno.test("a change of any part of the identity changes every hash", () => {
 
 Deno.test("rootHash() without revision and salt is that of empty ones", () => {
   const { model, layout } = IDENTITY;
-  assertEquals(rootHash({ model, layout }), rootHash({ model, layout, revision: "", salt: "" }));
+  const empty = { revision: "", salt: "", extraKey: "", windows: [undefined] };
+  assertEquals(rootHash({ model, layout }), rootHash({ model, layout, ...empty }));
 });
 
 Deno.test("rootHash() refuses names that an object key refuses", () => {
@@ -131,6 +139,7 @@ Deno.test("rootHash() refuses names that an object key refuses", () => {
   assertThrows(() => rootHash({ ...IDENTITY, model: "m".repeat(257) }), RangeError, "Model name");
   assertThrows(() => rootHash({ ...IDENTITY, salt: "a/b" }), TypeError, "Cache salt");
   assertThrows(() => rootHash({ ...IDENTITY, revision: "\ud800" }), TypeError, "Revision");
+  assertThrows(() => rootHash({ ...IDENTITY, extraKey: "\ud800" }), TypeError, "extraKey");
 });
 
 for (const token of [-1, 0.5, NaN, Infinity, 2 ** 32]) {

@@ -728,6 +728,7 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
     outOfMemoryCount: 1,
     quotaExceededCount: 0,
     failedSlabCount: 0,
+    unfilledCount: 0,
     evictionPolicy: "lru",
     writeTtlMs: WRITE_TTL_MS,
     readTtlMs: READ_TTL_MS,
