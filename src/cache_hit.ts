@@ -23,7 +23,7 @@ export class CacheHit implements Disposable {
 
   /**
    * Where the objects of a row lie in device memory, in order; theirs until the hit is disposed,
-   * and no longer than `l1.readTtlMs`. Of a row with a window they are the last ones.
+   * and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a row with a window they are the last ones.
    *
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
@@ -39,6 +39,15 @@ export class CacheHit implements Disposable {
       throw new Error("Hit is no longer pinned: it was disposed or expired; match again");
     }
     return pins.map(({ range }) => range);
+  }
+
+  /**
+   * Keeps the objects for another `l1.readTtlMs`, for who reads them in place for long.
+   *
+   * @returns Whether they are still there; if not, their ranges may be others' already.
+   */
+  renew(): boolean {
+    return !this.#device.isLost && this.#pins.every((pins) => this.#l1.renew(pins));
   }
 
   /** Gives up the pins. */

@@ -424,7 +424,9 @@ export class TieredCache implements AsyncDisposable {
     const problems = [
       ...(this.#closed === undefined ? [] : ["the cache is closed"]),
       ...(isLost ? ["the GPU device is lost: call attachDevice() with a new one"] : []),
-      ...(l1.failedSlabCount === 0 ? [] : ["the device is out of memory"]),
+      ...(l1.failedSlabCount === 0 ? [] : [
+        "the device is out of memory, so that L1 has less than l1.capacityBytes: lower that",
+      ]),
       ...adapters.flatMap((adapter) =>
         adapter.problems.map((problem) => `adapter ${adapter.id} (${adapter.type}): ${problem}`)
       ),

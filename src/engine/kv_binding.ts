@@ -17,6 +17,9 @@ export interface KvLayer {
   readonly value: DeviceBuffer | MemoryRange;
 }
 
+/** In a block table: a block that is no longer there. */
+const GONE = -1;
+
 /** All layers' K and V of a sequence, each `[tokens, kvHeads, headDim]` without gaps. */
 export type KvTensors = readonly KvLayer[];
 
@@ -31,7 +34,10 @@ export interface KvBlocks {
   readonly layers: KvTensors;
   /** Tokens for which a block has room. */
   readonly blockTokens: number;
-  /** Which blocks hold the sequence, in order. @default {[0]} */
+  /**
+   * Which blocks hold the sequence, in order. Where only a window is needed, a block that is no
+   * longer there is -1. @default {[0]}
+   */
   readonly blockTable?: ArrayLike<number>;
   /**
    * Bytes from where a block of K (or V) begins to where the next one does, where something else
@@ -48,6 +54,7 @@ export type SequenceKv = KvTensors | KvBlocks;
  *
  * @param first The first chunk that is needed.
  * @param end The chunk behind the last one.
+ * @param mayLack Whether blocks may be gone.
  * @throws {RangeError} If the number of layers differs, a buffer or the block table is too small,
  * a block is not in the buffers, or its size does not suit GPU copies.
  */
@@ -56,6 +63,7 @@ export function checkSequenceKv(
   kv: SequenceKv,
   first: number,
   end: number,
+  mayLack = false,
 ): void {
   const tokens = end * layout.chunkTokens;
   const blocks = blocksOf(layout, kv);
@@ -65,7 +73,9 @@ export function checkSequenceKv(
       `KV tensors must have the ${layout.layers} layers of the layout: received ${layers.length}`,
     );
   }
-  const needed = isPlain(kv) ? tokens * layout.tokenBytes : neededBytes(layout, blocks, first, end);
+  const needed = isPlain(kv)
+    ? tokens * layout.tokenBytes
+    : neededBytes(layout, blocks, { first, end, mayLack });
   for (const [layer, { key, value }] of layers.entries()) {
     const least = Math.min(rangeOf(key).byteLength, rangeOf(value).byteLength);
     if (least < needed) {
@@ -80,8 +90,7 @@ export function checkSequenceKv(
 function neededBytes(
   layout: KvLayout,
   { blockTokens, blockTable, blockStrideBytes }: Required<KvBlocks>,
-  first: number,
-  end: number,
+  { first, end, mayLack }: { first: number; end: number; mayLack: boolean },
 ): number {
   if (!Number.isSafeInteger(blockTokens) || blockTokens < 1) {
     throw new RangeError(`blockTokens must be a positive integer: received ${blockTokens}`);
@@ -110,6 +119,7 @@ function neededBytes(
   let last = -1;
   for (let i = Math.floor(blockOf(first)); i < count; i++) {
     const block = blockTable[i] as number;
+    if (mayLack && block === GONE) continue;
     if (!Number.isSafeInteger(block) || block < 0) {
       throw new RangeError(
         `blockTable must have integers of at least 0: received ${block} at index ${i}`,
@@ -118,6 +128,18 @@ function neededBytes(
     last = Math.max(last, block);
   }
   return last < 0 ? 0 : last * blockStrideBytes + blockBytes;
+}
+
+/** Whether none of the blocks of a chunk is gone. */
+export function hasChunk(layout: KvLayout, kv: SequenceKv, chunk: number): boolean {
+  if (isPlain(kv)) return true;
+  const { blockTokens, blockTable } = blocksOf(layout, kv);
+  const blockOf = (token: number): number => Math.floor(token / blockTokens);
+  const start = chunk * layout.chunkTokens;
+  for (let i = blockOf(start); i <= blockOf(start + layout.chunkTokens - 1); i++) {
+    if (blockTable[i] === GONE) return false;
+  }
+  return true;
 }
 
 /** Copies that collect chunk `chunk` of the tensors into one contiguous object. */

@@ -25,7 +25,7 @@
  *
  * @module
  */
-export { chunkHashes, type PrefixIdentity, rootHash } from "../keys/chunk_hash.ts";
+export { chunkHashes, type PrefixIdentity, rootHash, type TokenIds } from "../keys/chunk_hash.ts";
 export {
   DEFAULT_CHUNK_TOKENS,
   type KvDtype,

@@ -1,4 +1,4 @@
-import { chunkHashes, type PrefixIdentity, rootHash } from "../keys/chunk_hash.ts";
+import { chunkHashes, type PrefixIdentity, rootHash, type TokenIds } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { StagedObject } from "../l1/l1_cache.ts";
@@ -9,6 +9,7 @@ import type { KeyRow } from "../tiering/key_rows.ts";
 import {
   checkSequenceKv,
   gatherOperations,
+  hasChunk,
   type KvLayer,
   scatterOperations,
   type SequenceKv,
@@ -108,7 +109,8 @@ export class PrefixHit implements Disposable {
   }
 
   /**
-   * Where the chunks lie in device memory, in order, for engines that read them in place. Of a
+   * Where the chunks lie in device memory, in order, for engines that read them in place: until the
+   * hit is disposed, and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a
    * group with a window they are the last ones of the prefix.
    *
    * @throws {DeviceLostError} If the device was lost since.
@@ -143,6 +145,15 @@ export class PrefixHit implements Disposable {
     return this.#cache.device.copy(operations);
   }
 
+  /**
+   * Keeps the prefix for another `l1.readTtlMs`, for engines that read it in place for long.
+   *
+   * @returns Whether it is still there; if not, its ranges may be others' already.
+   */
+  renew(): boolean {
+    return this.#hit.renew();
+  }
+
   /** Gives up the pins; what was copied stays. */
   [Symbol.dispose](): void {
     this.#hit[Symbol.dispose]();
@@ -167,6 +178,12 @@ export class PrefixCache {
    */
   constructor(cache: TieredCache, options: PrefixCacheOptions) {
     const { model, layout, kvRank = 0, deadline = {} } = options;
+    if (typeof model?.name !== "string") {
+      throw new TypeError(`model must be { name, revision? }: received ${typeof model}`);
+    }
+    if (!Array.isArray(layout) && !("fingerprint" in layout)) {
+      throw new TypeError("layout must be made by kvLayout(), or be a list of groups");
+    }
     const groups = "fingerprint" in layout ? [{ layout }] : layout;
     new ObjectKey({ chunkHash: new Uint8Array(32), model: model.name, kvRank });
     this.layout = firstOf(groups).layout;
@@ -188,7 +205,11 @@ export class PrefixCache {
     this.#cache = cache;
     this.#groups = groups;
     this.#kvRank = kvRank;
-    this.#deadline = { baseMs: 2_000, perTokenMs: 0.1, ...deadline };
+    const { baseMs = 2_000, perTokenMs = 0.1 } = deadline;
+    for (const [name, ms] of Object.entries({ baseMs, perTokenMs })) {
+      if (!(ms >= 0)) throw new RangeError(`deadline.${name} must be at least 0: received ${ms}`);
+    }
+    this.#deadline = { baseMs, perTokenMs };
   }
 
   /**
@@ -199,7 +220,7 @@ export class PrefixCache {
    * @param tokens The prompt's token ids.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
-  async match(tokens: ArrayLike<number>, options: MatchOptions = {}): Promise<PrefixHit> {
+  async match(tokens: TokenIds, options: MatchOptions = {}): Promise<PrefixHit> {
     const rows = this.#rows(tokens, options);
     const hit = await this.#cache.matchRows(rows, this.#limits(tokens, options));
     return new PrefixHit(this.#cache, this.#groups, hit);
@@ -212,7 +233,7 @@ export class PrefixCache {
    * @returns How many tokens it has.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
-  async warm(tokens: ArrayLike<number>, options: MatchOptions = {}): Promise<number> {
+  async warm(tokens: TokenIds, options: MatchOptions = {}): Promise<number> {
     const rows = this.#rows(tokens, options);
     const { length } = await this.#cache.warm(rows, this.#limits(tokens, options));
     return length * this.layout.chunkTokens;
@@ -224,7 +245,7 @@ export class PrefixCache {
    *
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
-  keys(tokens: ArrayLike<number>, options: PromptOptions = {}): ObjectKey[] {
+  keys(tokens: TokenIds, options: PromptOptions = {}): ObjectKey[] {
     const rows = this.#rows(tokens, options);
     return (rows[0]?.keys ?? []).flatMap((_, chunk) =>
       rows.flatMap(({ keys }) => keys[chunk] ?? [])
@@ -238,18 +259,19 @@ export class PrefixCache {
    *
    * @param tokens The token ids whose KV is in the tensors, from token 0 on; the work that computes
    * it must be submitted.
-   * @param kv The engine's K and V.
+   * @param kv The engine's K and V; of groups with a window, blocks that are gone may be -1.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the tensors do not
    * fit the layout, were not made to be copied from, or are mapped. If the device refuses them
    * later, because they are another device's or were destroyed, what was put is removed, and logged.
    */
-  put(tokens: ArrayLike<number>, kv: GroupedKv, options: PromptOptions = {}): PutResult {
+  put(tokens: TokenIds, kv: GroupedKv, options: PromptOptions = {}): PutResult {
     const rows = this.#rows(tokens, options);
     const chunks = rows[0]?.keys.length ?? 0;
     const kvOfGroups = splitByGroup(this.#groups, kv);
-    for (const [g, { layout }] of this.#groups.entries()) {
-      checkSequenceKv(layout, kvOfGroups[g] ?? [], 0, chunks);
+    for (const [g, { layout, windowTokens }] of this.#groups.entries()) {
+      checkSequenceKv(layout, kvOfGroups[g] ?? [], 0, chunks, windowTokens !== undefined);
     }
+    const layouts = this.#groups.map(({ layout }) => layout);
     // What is resident must not be evicted to make room for the rest of the same sequence.
     using pins = new DisposableStack();
     for (const { keys } of rows) pins.use(this.#cache.pinResident(keys));
@@ -260,6 +282,7 @@ export class PrefixCache {
       const before = reserved.length;
       const isComplete = rows.every(({ keys, layout }, group) => {
         const key = keys[chunk] as ObjectKey;
+        if (!hasChunk(layouts[group] as KvLayout, kvOfGroups[group] ?? [], chunk)) return true;
         const [reservation] = this.#cache.reserveWrite([key], layout);
         if (reservation?.status !== "success") return reservation?.status === "key-not-writable";
         reserved.push({ staged: reservation.staged, group, chunk });
@@ -300,7 +323,7 @@ export class PrefixCache {
   }
 
   #limits(
-    tokens: ArrayLike<number>,
+    tokens: TokenIds,
     { deadlineMs, signal }: MatchOptions,
   ): { deadlineMs: number; signal?: AbortSignal } {
     const { baseMs, perTokenMs } = this.#deadline;
@@ -311,7 +334,7 @@ export class PrefixCache {
   }
 
   /** One row of keys for each group: they differ in the group only. */
-  #rows(tokens: ArrayLike<number>, { salt = "", extraKey = "" }: PromptOptions): KeyRow[] {
+  #rows(tokens: TokenIds, { salt = "", extraKey = "" }: PromptOptions): KeyRow[] {
     const { model } = this.#identity;
     const root = rootHash({ ...this.#identity, salt, extraKey });
     const hashes = chunkHashes(root, tokens, this.layout.chunkTokens);

@@ -2,6 +2,9 @@ import { sha256 } from "../runtime/digest.ts";
 import type { KvLayout } from "./kv_layout.ts";
 import { validateCacheSalt, validateModelName } from "./object_key.ts";
 
+/** Token ids: integers from 0 to 4294967295, or what tokenizers have as 64-bit integers. */
+export type TokenIds = ArrayLike<number> | ArrayLike<bigint>;
+
 /** What besides the tokens decides the bytes of a prefix's KV. */
 export interface PrefixIdentity {
   /** Model name, as in an object key. */
@@ -63,7 +66,7 @@ export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
  */
 export function chunkHashes(
   root: Uint8Array,
-  tokens: ArrayLike<number>,
+  tokens: TokenIds,
   chunkTokens: number,
 ): Uint8Array<ArrayBuffer>[] {
   if (!Number.isInteger(chunkTokens) || chunkTokens < 1) {
@@ -73,7 +76,8 @@ export function chunkHashes(
   const encoded = new Uint8Array(chunks * chunkTokens * 4);
   const view = new DataView(encoded.buffer);
   for (let i = 0; i < chunks * chunkTokens; i++) {
-    const token = tokens[i] ?? NaN;
+    const id = tokens[i];
+    const token = typeof id === "bigint" ? Number(id) : id ?? NaN;
     if (!Number.isInteger(token) || token < 0 || token > 0xffffffff) {
       throw new RangeError(
         `Token ids must be integers from 0 to 4294967295: received ${token} at index ${i}`,

@@ -255,6 +255,14 @@ export class L1Cache implements Disposable {
       pins.every((pin) => pin instanceof EntryPin && pin.isLive(now));
   }
 
+  /** Lets pins live for the whole time again; whether all of them protect their objects still. */
+  renew(pins: readonly L1Pin[]): boolean {
+    if (!this.arePinned(pins)) return false;
+    const expiresAt = this.#clock.now() + this.#readTtlMs;
+    for (const pin of pins) if (pin instanceof EntryPin) pin.entry.lockExpiresAt = expiresAt;
+    return true;
+  }
+
   /** Counts as a use of resident objects. */
   touch(keys: readonly ObjectKey[]): void {
     this.#policy.touched(keys.map((key) => key.id));

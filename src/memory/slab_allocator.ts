@@ -7,6 +7,8 @@ import {
 
 const MIB = 2 ** 20;
 const DEFAULT_SLAB_BYTES = 256 * MIB;
+/** After a slab that the device does not have, smaller ones are tried down to this size. */
+const LEAST_SLAB_BYTES = 16 * MIB;
 /** Sizes between two powers of two fall into 16 classes, so at most 1/16 is searched in vain. */
 const SUBCLASS_BITS = 4;
 const SUBCLASSES = 1 << SUBCLASS_BITS;
@@ -61,12 +63,14 @@ export class SlabAllocator implements Disposable {
   /** Most bytes in slabs. */
   readonly capacityBytes: number;
   readonly #device: MemoryDevice;
-  readonly #defaultSlabBytes: number;
+  #defaultSlabBytes: number;
   readonly #onSlabFailed: (slab: Slab) => void;
   // Each slab with its first block, whose number never changes: it has no neighbour to join.
   readonly #slabs = new Map<Slab, number>();
   readonly #failedSlabs = new WeakSet<Slab>();
   #growthLimitBytes: number;
+  /** The device has no memory for a slab of so many bytes. */
+  #impossibleBytes = Infinity;
   #slabBytes = 0;
   #usedBytes = 0;
 
@@ -230,7 +234,7 @@ export class SlabAllocator implements Disposable {
       for (const slab of this.#slabs.keys()) this.#releaseIfEmpty(slab);
     }
     const room = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
-    if (needed > room) return NONE;
+    if (needed > room || needed >= this.#impossibleBytes) return NONE;
     const byteLength = Math.min(room, Math.max(needed, this.#defaultSlabBytes));
     const slab = this.#device.createSlab(byteLength - byteLength % RANGE_ALIGNMENT);
     const block = this.#newRecord(slab, 0, slab.byteLength / RANGE_ALIGNMENT, NONE, NONE);
@@ -245,7 +249,12 @@ export class SlabAllocator implements Disposable {
 
   #fail(slab: Slab): void {
     this.#failedSlabs.add(slab);
-    this.#growthLimitBytes = this.#slabBytes - slab.byteLength;
+    this.#impossibleBytes = Math.min(this.#impossibleBytes, slab.byteLength);
+    const half = Math.floor(slab.byteLength / 2);
+    // There may be room for less; below that each attempt would cost more than it could give.
+    if (half >= LEAST_SLAB_BYTES) {
+      this.#defaultSlabBytes = Math.min(this.#defaultSlabBytes, half - half % RANGE_ALIGNMENT);
+    } else this.#growthLimitBytes = this.#slabBytes - slab.byteLength;
     this.#onSlabFailed(slab);
     this.#releaseIfEmpty(slab);
   }

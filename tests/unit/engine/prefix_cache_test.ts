@@ -559,3 +559,33 @@ Deno.test("PrefixCache refuses chunks that the cache cannot move, when it is mad
   const make = () => new PrefixCache(cache, { model: MODEL, layout });
   assertThrows(make, RangeError, "prefetch.maxInFlightBytes");
 });
+
+Deno.test("PrefixCache says what is wrong with what it is made of", async () => {
+  await using t = await setUp(new HostDevice());
+  const make = (options: object) => () =>
+    new PrefixCache(t.cache, { model: MODEL, layout: LAYOUT, ...options } as PrefixCacheOptions);
+  assertThrows(make({ model: "qwen3" }), TypeError, "{ name, revision? }: received string");
+  assertThrows(make({ layout: { layers: 1 } }), TypeError, "kvLayout()");
+  assertThrows(make({ deadline: { baseMs: -1 } }), RangeError, "deadline.baseMs");
+  assertThrows(make({ deadline: { perTokenMs: NaN } }), RangeError, "deadline.perTokenMs");
+  const prefixes = make({ deadline: { baseMs: undefined } })();
+  assertEquals(await hitTokens(prefixes, prompt(8)), 0);
+});
+
+Deno.test("PrefixHit.renew() keeps a prefix that is read in place", async () => {
+  await using t = await setUp(new HostDevice(), 2);
+  const tokens = prompt(8);
+  put(t, tokens);
+  await t.cache.flush();
+  using hit = await t.prefixes.match(tokens);
+  const { readTtlMs } = t.cache.reportStatus().l1;
+  for (let i = 0; i < 3; i++) {
+    await t.clock.advance(readTtlMs - 1);
+    assert(hit.renew());
+    assertEquals(put(t, prompt(8, 1000)).skippedTokens, 8, "there is no other room");
+    assertEquals(hit.ranges().length, 2);
+  }
+  await t.clock.advance(readTtlMs);
+  assert(!hit.renew());
+  assertThrows(() => hit.ranges(), Error, "no longer pinned");
+});

@@ -385,3 +385,28 @@ Deno.test("PrefixCache rejects groups and tensors that cannot be", async () => {
   assertThrows(() => hit.scatterTo([full, short.kv[1] ?? []]), RangeError, "8 tokens");
   await assertRejects(() => t.prefixes.warm(tokens.with(3, -1)), RangeError);
 });
+
+Deno.test("PrefixCache.put() leaves out what a window no longer has", async () => {
+  await using t = await setUp();
+  const tokens = prompt(32);
+  const { device } = t.cache;
+  using full = new EngineTensors(device, FULL, 32).fill(1);
+  using windowed = new EngineTensors(device, WINDOWED, 32).fill(51);
+  // A window of 10 tokens needs the last three chunks of four; the engine has them, and one more.
+  const blockTable = [-1, -1, -1, -1, 3, 0, 2, 1];
+  const kv = [full.kv, { layers: windowed.kv, blockTokens: 4, blockTable }];
+  assertEquals(t.prefixes.put(tokens, kv).storedTokens, 32);
+  await restart(t);
+  assertEquals(t.adapter.held.size, 8 + 4);
+  {
+    using hit = await t.prefixes.match(tokens);
+    assertEquals(hit.tokens, 32);
+    assertEquals(await hit.scatterTo(kv), true);
+    assertEquals(await windowed.read(), windowed.expected(51), "each went back to its block");
+  }
+  using shorter = await t.prefixes.match(tokens.slice(0, 24));
+  assertEquals(shorter.tokens, 0, "of this window some is missing");
+  assertThrows(() => t.prefixes.put(tokens, [kv[1] ?? [], full.kv]), RangeError);
+  const holes = { layers: full.kv, blockTokens: 4, blockTable: [0, -1, 2, 3, 4, 5, 6, 7] };
+  assertThrows(() => t.prefixes.put(tokens, [holes, windowed.kv]), RangeError, "received -1");
+});

@@ -2,7 +2,12 @@ import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
-import { chunkHashes, type PrefixIdentity, rootHash } from "../../../src/keys/chunk_hash.ts";
+import {
+  chunkHashes,
+  type PrefixIdentity,
+  rootHash,
+  type TokenIds,
+} from "../../../src/keys/chunk_hash.ts";
 import { kvLayout } from "../../../src/keys/kv_layout.ts";
 import { runs } from "../../support/runs.ts";
 
@@ -166,4 +171,17 @@ Deno.test("chunkHashes() returns hashes of their own: changing one changes no ot
   first?.fill(0);
   assertEquals(hexHashes(root, [1, 2, 3, 4], 4), [before]);
   assertNotEquals(before, root.toHex());
+});
+
+Deno.test("chunkHashes() takes token ids as tokenizers have them", () => {
+  const root = rootHash(IDENTITY);
+  const tokens = [5, 0, 4_294_967_295, 7];
+  const hashes = hexHashes(root, tokens, 2);
+  const hashesOf = (ids: TokenIds) => chunkHashes(root, ids, 2).map((hash) => hash.toHex());
+  assertEquals(hashesOf(BigInt64Array.from(tokens.map(BigInt))), hashes);
+  assertEquals(hashesOf(Uint32Array.from(tokens)), hashes);
+  for (const id of [-1n, 2n ** 32n, 2n ** 60n]) {
+    assertThrows(() => chunkHashes(root, [0n, id], 2), RangeError, "at index 1");
+  }
+  assertThrows(() => chunkHashes(root, "1234" as unknown as TokenIds, 2), RangeError, "at index 0");
 });

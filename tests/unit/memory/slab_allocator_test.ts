@@ -303,3 +303,34 @@ Deno.test("every size up to a slab gets a range that is large enough", () => {
     }
   }
 });
+
+Deno.test("SlabAllocator tries smaller slabs when the device has no memory for a large one", async () => {
+  const MIB = 2 ** 20;
+  const created: number[] = [];
+  const device = new HostDevice();
+  // Lengths are all that is asked of these slabs.
+  device.createSlab = (byteLength) => {
+    created.push(byteLength / MIB);
+    return { buffer: new Uint8Array(0), byteLength, valid: Promise.resolve(byteLength < 48 * MIB) };
+  };
+  const failed: Slab[] = [];
+  const allocator = new SlabAllocator(device, {
+    capacityBytes: 256 * MIB,
+    slabBytes: 128 * MIB,
+    onSlabFailed(slab) {
+      failed.push(slab);
+      for (const each of allocations.splice(0)) allocator.free(each);
+    },
+  });
+  const allocations: Allocation[] = [];
+  for (let attempt = 0; attempt < 4; attempt++) {
+    const allocation = allocator.allocate(MIB);
+    if (allocation !== null) allocations.push(allocation);
+    await Promise.resolve();
+    await Promise.resolve();
+  }
+  assertEquals(created, [128, 64, 32]);
+  assertEquals([failed.length, allocations.length], [2, 2]);
+  assertEquals(allocator.allocate(64 * MIB), null, "so much was refused before");
+  assertEquals(created.length, 3);
+});

@@ -78,3 +78,13 @@ Deno.test("wait() leaves no listener on its signal", async () => {
   await waiting;
   assertEquals(listeners, 0);
 });
+
+Deno.test("systemClock.schedule() waits longer than timers of the host can", async () => {
+  let calls = 0;
+  const cancels = [Infinity, 2 ** 31, 2 ** 40].map((delayMs) =>
+    systemClock.schedule(() => calls++, delayMs)
+  );
+  await new Promise<void>((resolve) => systemClock.schedule(resolve, 20));
+  assertEquals(calls, 0);
+  for (const cancel of cancels) cancel();
+});
