@@ -86,14 +86,15 @@ const config = {
     minimum: 1,
     maximum: 24,
     default: 8,
-    help: "Most files that are read or written at a time; Deno has 32 threads for all of them.",
+    help:
+      "Most files that are read at a time, and as many that are written; Deno has 32 threads for all.",
   },
   read_max_bytes_in_flight: {
     type: "number",
     integer: true,
     minimum: 0,
     default: 0,
-    help: "Most bytes that are read or written at a time; 0: 256 MiB.",
+    help: "Most bytes that are read at a time, and as many that are written; 0: 256 MiB.",
   },
   read_ahead_size: {
     type: "number",

@@ -56,7 +56,7 @@ export class FileHandles implements Disposable {
   /** Where the file is. */
   readonly path: string;
   readonly #idle: FileHandle[] = [];
-  readonly #waiters: ((handle: FileHandle) => void)[] = [];
+  readonly #waiters: PromiseWithResolvers<FileHandle>[] = [];
   #opened = 0;
 
   /** Opens nothing yet. */
@@ -72,7 +72,7 @@ export class FileHandles implements Disposable {
     } finally {
       const next = this.#waiters.shift();
       if (next === undefined) this.#idle.push(handle);
-      else next(handle);
+      else next.resolve(handle);
     }
   }
 
@@ -84,15 +84,18 @@ export class FileHandles implements Disposable {
 
   async #open(): Promise<FileHandle> {
     if (this.#opened >= MOST_HANDLES) {
-      const { promise, resolve } = Promise.withResolvers<FileHandle>();
-      this.#waiters.push(resolve);
-      return promise;
+      const waiter = Promise.withResolvers<FileHandle>();
+      this.#waiters.push(waiter);
+      return waiter.promise;
     }
     this.#opened++;
     try {
       return new FileHandle(await Deno.open(this.path, { read: true, write: true }));
     } catch (error) {
       this.#opened--;
+      // Who waits for a handle may wait for this one, which never comes.
+      const next = this.#waiters.shift();
+      if (next !== undefined) this.#open().then(next.resolve, next.reject);
       throw error;
     }
   }

@@ -6,6 +6,23 @@ import { poolFiles } from "./slot_files.ts";
 const DIRECTORY_MODE = 0o700;
 const FILE_MODE = 0o600;
 
+/** A directory in which the pool could be led elsewhere. */
+export class UnsafeDirectoryError extends Error {
+  /** The name of the class. */
+  override readonly name = "UnsafeDirectoryError";
+  /** What it has to be. */
+  readonly expected: string;
+  /** What it is. */
+  readonly received: string;
+
+  /** A directory is to be one `expected`. */
+  constructor(expected: string, received: string) {
+    super(`A directory ${expected} is needed: received ${received}`);
+    this.expected = `a directory ${expected}`;
+    this.received = received;
+  }
+}
+
 /** The directory of a pool, for one owner at a time: everything in it but the slots. */
 export class PoolDirectory implements Disposable {
   /** Where it is. */
@@ -21,11 +38,14 @@ export class PoolDirectory implements Disposable {
    * Makes the directory if there is none, and takes it.
    *
    * @returns `undefined` if somebody else has it, in this process or another.
+   * @throws {UnsafeDirectoryError} If others can write to it, or something else lies in the place of
+   * its files.
    */
   static async take(given: string): Promise<PoolDirectory | undefined> {
     await Deno.mkdir(given, { recursive: true, mode: DIRECTORY_MODE });
     // Links are followed once, so that nobody can point them elsewhere meanwhile.
     const path = await Deno.realPath(given);
+    await checkPrivate(path);
     const options = { read: true, write: true, create: true, mode: FILE_MODE };
     const lock = await Deno.open(join(path, "pool.lock"), options);
     try {
@@ -77,6 +97,16 @@ export class PoolDirectory implements Disposable {
     for (const path of poolFiles(this.path, geometry)) await removeIfThere(path);
   }
 
+  /** Removes files of a pool with more files that was never finished, or not removed whole. */
+  async removeLeftovers({ files }: PoolGeometry): Promise<void> {
+    for await (const { name } of Deno.readDir(this.path)) {
+      const number = /^slots-(\d+)\.pool$/.exec(name)?.[1];
+      if (number !== undefined && Number(number) >= files) {
+        await removeIfThere(join(this.path, name));
+      }
+    }
+  }
+
   /** Lets somebody else have it. */
   [Symbol.dispose](): void {
     this.#lock.close();
@@ -108,6 +138,20 @@ export class PoolDirectory implements Disposable {
     } catch {
       // After a power cut, an index may be there that is out of date: the seals tell.
     }
+  }
+}
+
+/** Others may have put there what they want to be written to or read. */
+async function checkPrivate(path: string): Promise<void> {
+  const mode = (await Deno.stat(path)).mode ?? 0;
+  if ((mode & 0o022) !== 0) {
+    const received = `${path} with mode ${(mode & 0o7777).toString(8).padStart(4, "0")}`;
+    throw new UnsafeDirectoryError("that nobody else can write to (chmod go-w)", received);
+  }
+  for await (const { name, isFile } of Deno.readDir(path)) {
+    if (isFile || !/^(?:pool\.(?:lock|tmp|geometry|index)|slots-\d+\.pool)$/.test(name)) continue;
+    const received = `${name}, which is a link or no file`;
+    throw new UnsafeDirectoryError("where the files of a pool are files", received);
   }
 }
 

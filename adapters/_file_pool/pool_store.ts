@@ -20,7 +20,7 @@ import {
 import { IoSlots } from "../_shared/io_slots.ts";
 import { DirectIo } from "./direct_io.ts";
 import type { PoolIndex } from "./index_file.ts";
-import { PoolDirectory } from "./pool_directory.ts";
+import { PoolDirectory, UnsafeDirectoryError } from "./pool_directory.ts";
 import { pagesFor, PoolGeometry } from "./pool_geometry.ts";
 import { rebuildIndex } from "./rebuild_index.ts";
 import { areComplete, layOutFiles, SlotFiles } from "./slot_files.ts";
@@ -91,6 +91,9 @@ export class PoolStore implements L2Adapter {
   static async open(options: PoolStoreOptions): Promise<PoolStore> {
     const { path } = options;
     const directory = await PoolDirectory.take(path).catch((cause) => {
+      if (cause instanceof UnsafeDirectoryError) {
+        throw wrongParameter("file_path", cause.expected, cause.received);
+      }
       const expected = "a directory where files can be made and locked";
       throw wrongParameter("file_path", expected, path, cause);
     });
@@ -332,6 +335,7 @@ export class PoolStore implements L2Adapter {
   /** Makes the files of a pool, and takes over what is in slots that are there already. */
   async #layOut(geometry: PoolGeometry): Promise<Pool> {
     await this.#directory.removeIndex();
+    await this.#directory.removeLeftovers(geometry);
     const { path } = this.#directory;
     const hadFiles = await layOutFiles(path, geometry, this.#options.signal);
     await this.#directory.writeGeometry(geometry);

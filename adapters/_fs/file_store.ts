@@ -32,6 +32,7 @@ import {
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
+import { FlightLimit } from "../_shared/flight_limit.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { ObjectPaths } from "./object_paths.ts";
@@ -89,7 +90,11 @@ export class FileStore implements L2Adapter {
   /** Files outlive the process and are seen by others. */
   readonly capabilities: L2Adapter["capabilities"];
   readonly #options: FileStoreOptions;
+  /** For loads and removals, and for stores, which may have to wait for room. */
   readonly #slots: IoSlots;
+  readonly #storeSlots: IoSlots;
+  /** Lookups have their own: each costs little, and a chain may ask for many at once. */
+  readonly #lookups: FlightLimit;
   readonly #temporary: TemporaryFiles;
   readonly #space: DiskSpace;
   readonly #useTimes: UseTimes;
@@ -110,10 +115,10 @@ export class FileStore implements L2Adapter {
     this.#options = options;
     const { files, paths, sharedPath, clock, bounds, isUnsealed } = options;
     this.#files = files;
-    this.#slots = new IoSlots({
-      operations: options.ioConcurrency,
-      bytes: options.maxBytesInFlight,
-    });
+    const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
+    this.#slots = new IoSlots(limits);
+    this.#storeSlots = new IoSlots(limits);
+    this.#lookups = new FlightLimit({ operations: options.ioConcurrency });
     const mode = this.#fileMode;
     const places = (): AsyncIterable<string> => this.#temporaryPlaces();
     this.#temporary = new TemporaryFiles({ files, path: sharedPath, mode, places });
@@ -183,7 +188,7 @@ export class FileStore implements L2Adapter {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
     let soon = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
-    await this.#slots.forEach(objects, bytesOf, async (object, index) => {
+    await this.#storeSlots.forEach(objects, bytesOf, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
       const diskBytes = diskBytesFor(object.byteLength);
       try {
@@ -223,19 +228,23 @@ export class FileStore implements L2Adapter {
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
       this.#suspects.has(key) ? look(key) : this.#files.exists(paths.pathOf(key));
+    const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
+      if (!await this.#lookups.take(0, signal)) return false;
+      return await isPresent(key).finally(() => this.#lookups.giveBack(0));
+    };
     let found: Bitmap;
     if (prefix) {
       const end = await findChainEnd(
         keys.length,
-        (place) => isPresent(keys[place] as ObjectKey),
+        (place) => isPresentInTurn(keys[place] as ObjectKey),
         this.#suspects.placesIn(keys),
       );
       found = new Bitmap(keys.length, end);
-      if (this.#space.isBounded) this.#useTimes.lookedUp(keys, end);
+      if (this.#space.isBounded && !signal.aborted) this.#useTimes.lookedUp(keys, end);
     } else {
       found = new Bitmap(keys.length);
-      await this.#slots.forEach(keys, () => 0, async (key, index) => {
-        if (!signal.aborted && await isPresent(key)) found.set(index);
+      await this.#lookups.forEach(keys, () => 0, signal, async (key, index) => {
+        if (await isPresent(key)) found.set(index);
       });
     }
     const [first] = keys;
@@ -286,6 +295,20 @@ export class FileStore implements L2Adapter {
       }
     });
     return loaded;
+  }
+
+  /** Removes the file of an object that is damaged, whoever is about to load it. */
+  async removeDamaged(key: ObjectKey): Promise<void> {
+    this.#suspects.add(key);
+    try {
+      const path = this.#options.paths.pathOf(key);
+      const info = await this.#files.lstat(path);
+      if (!info.isFile) return;
+      await this.#files.remove(path);
+      await this.#space.credit(Math.min(diskBytesOf(info), diskBytesFor(info.size)));
+    } catch (cause) {
+      if (!isNoObject(cause)) this.#report("delete", cause, key);
+    }
   }
 
   /** Removes the files of objects; what stands in the place of one and is no file is not ours. */
@@ -362,7 +385,7 @@ export class FileStore implements L2Adapter {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     this.#cancelHousekeeping();
-    await this.#slots.idle();
+    await Promise.all([this.#slots.idle(), this.#storeSlots.idle()]);
     await this.#housekeeping;
     await this.#makingShards;
     await this.#useTimes.close();
@@ -544,12 +567,15 @@ export class FileStore implements L2Adapter {
     for (let at = path; at.length > basePath.length; at = dirname(at)) steps.unshift(at);
     for (const step of steps) {
       await files.mkdir(step, mode);
+      const info = await files.lstat(step);
       // A link could lead anywhere.
-      if (!(await files.lstat(step)).isDirectory) {
+      if (!info.isDirectory) {
         throw new Deno.errors.NotADirectory(`${step} is a link, or no directory`);
       }
       // What the group may do, the process may have been told to deny (umask).
       if (isGroupShared) await files.chmod(step, mode).catch(() => {});
+      // It may have been shared before.
+      else if (((info.mode ?? 0) & 0o022) !== 0) await files.chmod(step, mode);
     }
     return steps;
   }

@@ -145,7 +145,7 @@ export class UnsealedStore implements L2Adapter {
         this.#damaged++;
         const cause = new Error("The bytes do not have the checksum that stands behind them");
         this.#options.onError(new AdapterError({ adapter: "fs", operation: "load", key, cause }));
-        await this.#files.delete([key], options);
+        await this.#files.removeDamaged(key);
       } else {
         this.#checked++;
       }

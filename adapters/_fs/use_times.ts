@@ -1,5 +1,5 @@
 import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
-import { isReadOnly } from "../_shared/errno.ts";
+import { errnoOf, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
@@ -11,6 +11,8 @@ const MOST_REMEMBERED = 16_384;
 const MOST_WAITING = 65_536;
 /** Difference between two neighbours of a chain, in milliseconds: the tail is the older one. */
 const STEP_MS = 10;
+/** After so many refusals in a row nothing is noted any more. */
+const MOST_REFUSED = 1_000;
 const CONCURRENCY = 2;
 /** Who uses objects comes first: notes are written this many milliseconds later. */
 const DELAY_MS = 1_000;
@@ -50,6 +52,8 @@ export class UseTimes {
   #cancelTimer: (() => void) | undefined;
   #writing: Promise<void> | undefined;
   #isReadOnly = false;
+  /** Objects in a row whose times could not be set. */
+  #refused = 0;
   #isClosed = false;
 
   /** Nothing is noted yet. */
@@ -118,9 +122,13 @@ export class UseTimes {
           if (this.#isReadOnly) return;
           try {
             await files.touch(paths.pathOf(key), new Date(time));
+            this.#refused = 0;
           } catch (error) {
-            // An object that left meanwhile has no time; on a read-only disk none has.
-            if (isReadOnly(error)) this.#isReadOnly = true;
+            // An object that left meanwhile has no time, and one of another user has its own; on a
+            // read-only disk none has.
+            if (isReadOnly(error)) this.#refused++;
+            const isDiskReadOnly = errnoOf(error) === "EROFS" || this.#refused >= MOST_REFUSED;
+            if (isDiskReadOnly) this.#isReadOnly = true;
           }
         }
       };

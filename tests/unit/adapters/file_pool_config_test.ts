@@ -149,3 +149,32 @@ for (const umask of ["000", "022", "077"]) {
     assertEquals(modes, { ".": "700", ...Object.fromEntries(files.map((name) => [name, "600"])) });
   });
 }
+
+Deno.test("file_pool: a directory that others can write to is refused, and says so", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  for (const mode of [0o777, 0o770, 0o1777]) {
+    await Deno.chmod(path, mode);
+    const error = await assertRejects(() => openPool(path), ConfigError, "chmod go-w");
+    assertEquals(error.key, "backend_params.file_path");
+  }
+  await Deno.chmod(path, 0o755);
+  await using _adapter = await openPool(path);
+});
+
+for (const name of ["pool.lock", "pool.tmp", "pool.geometry", "pool.index", "slots-0.pool"]) {
+  for (const kind of ["link", "FIFO", "directory"]) {
+    Deno.test(`file_pool: a ${kind} in the place of ${name} is refused, and left alone`, async () => {
+      await using directory = await tempDirectory();
+      await using other = await tempDirectory();
+      const victim = join(other.path, "victim");
+      await Deno.writeTextFile(victim, "precious");
+      const place = join(directory.path, name);
+      if (kind === "link") await Deno.symlink(victim, place);
+      else if (kind === "directory") await Deno.mkdir(place);
+      else await new Deno.Command("mkfifo", { args: [place] }).output();
+      await assertRejects(() => openPool(directory.path), ConfigError, name);
+      assertEquals(await Deno.readTextFile(victim), "precious");
+    });
+  }
+}

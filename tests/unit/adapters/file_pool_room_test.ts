@@ -1,7 +1,10 @@
 import { assert, assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { deadline } from "@std/async";
+import { join } from "@std/path";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { inNewNamespace } from "../../fault/namespace.ts";
 import { runChild } from "../../support/child.ts";
+import { filesIn } from "../../support/fs_adapter.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 import { call, load, openPool, statusOf, store, tempPool } from "./file_pool_tools.ts";
@@ -70,7 +73,9 @@ Deno.test("file_pool: an object that fills its slot comes back, also after a cra
 Deno.test("file_pool: a disk without room for the pool is an error that says what was needed", async (t) => {
   await using directory = await tempDirectory();
   const { path } = directory;
-  const shell = await inNewNamespace(`mount -t tmpfs -o size=1m tmpfs "${path}" && exec "$@"`);
+  const shell = await inNewNamespace(
+    `mount -t tmpfs -o size=1m,mode=700 tmpfs "${path}" && exec "$@"`,
+  );
   if (shell === undefined) {
     await t.step("no file systems can be mounted here: not run", () => {});
     return;
@@ -86,12 +91,12 @@ Deno.test("file_pool: a disk without room for the pool is an error that says wha
   for (const part of ["ConfigError", "3686400 bytes", "No space left"]) {
     assert(refusal.includes(part), refusal);
   }
-  assertEquals(atStart?.modes, { ".": "1777", "pool.lock": "600" });
+  assertEquals(atStart?.modes, { ".": "700", "pool.lock": "600" });
   assertEquals([atStore?.stored, atStore?.loaded], ["000", "000"]);
   const errors = atStore?.errors as { code: string; message: string; hasKey: boolean }[];
   assertEquals(errors.map(({ code, hasKey }) => [code, hasKey]), Array(3).fill(["ENOSPC", true]));
   assert(errors[0]?.message.includes("The pool needs 3686400 bytes"), errors[0]?.message);
-  assertEquals(atStore?.modes, { ".": "1777", "pool.lock": "600" });
+  assertEquals(atStore?.modes, { ".": "700", "pool.lock": "600" });
 });
 
 Deno.test("file_pool: a pool that could not be laid out is tried again after a while", async () => {
@@ -156,4 +161,29 @@ Deno.test("file_pool: parts that fail half-way cost their key, and the slot is f
   assertEquals(pool.errors[0]?.key?.id, testKey(1).id);
   assertEquals(statusOf(pool.adapter).freeSlots, 2);
   assertEquals(await store(pool.adapter, testKeys(2)), "11");
+});
+
+Deno.test("file_pool: operations end when its file cannot be opened, and it can be closed", async () => {
+  await using pool = await tempPool({ slots: 16, params: { "slot_bytes": 4096, files: 1 } });
+  const { path } = pool;
+  const keys = testKeys(12);
+  await Deno.rename(join(path, "slots-0.pool"), join(path, "moved"));
+  assertEquals(await deadline(store(pool.adapter, keys), 5_000), "0".repeat(12));
+  await Deno.rename(join(path, "moved"), join(path, "slots-0.pool"));
+  assertGreaterOrEqual(pool.errors.splice(0).length, 12);
+  assertEquals(await store(pool.adapter, keys), "1".repeat(12));
+  await pool.restart();
+  assertEquals(await load(pool.adapter, keys), "1".repeat(12));
+});
+
+Deno.test("file_pool: files of a pool that was never finished are removed when another is", async () => {
+  await using directory = await tempDirectory();
+  for (const n of [0, 1, 2, 7]) {
+    await Deno.writeFile(join(directory.path, `slots-${n}.pool`), new Uint8Array(10));
+  }
+  await Deno.writeFile(join(directory.path, "slots-x.pool"), new Uint8Array(10));
+  const params = { "slot_bytes": 4096, files: 2 };
+  await using _adapter = await openPool(directory.path, { slots: 4, params });
+  const names = (await filesIn(directory.path)).filter((name) => name.startsWith("slots"));
+  assertEquals(names, ["slots-0.pool", "slots-1.pool", "slots-x.pool"]);
 });

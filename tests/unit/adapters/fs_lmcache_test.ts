@@ -153,7 +153,10 @@ for (
         const [[name, key], [other, good]] = FILES as [(typeof FILES)[0], (typeof FILES)[0]];
         await Deno.writeFile(join(path, name), Uint8Array.from(damage(whole)));
         await Deno.writeFile(join(path, other), whole);
+        // As before every load: what is about to be loaded is locked.
+        await adapter.lookupAndLock([key, good], { ...call, prefix: false });
         assertEquals(await load(adapter, [key, good]), "01");
+        adapter.unlock?.([key, good]);
         assertEquals(await objectFilesIn(path), [other]);
         assertEquals([errors.length, errors[0]?.operation], [1, "load"]);
         const counted = { loadedUnchecked: 0, loadedWithChecksum: 1, damaged: 1 };

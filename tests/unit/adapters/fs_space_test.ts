@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertGreater, assertLessOrEqual } from "@std/assert";
+import { deadline, delay } from "@std/async";
 import { dirname, join } from "@std/path";
 import type { DiskBounds, DiskSpaceStatus } from "../../../adapters/_fs/disk_space.ts";
 import type { FileStore } from "../../../adapters/_fs/file_store.ts";
-import type { FileSystem } from "../../../adapters/_fs/file_system.ts";
+import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";
 import { UsageLedger } from "../../../adapters/_fs/usage_ledger.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
@@ -517,4 +518,77 @@ Deno.test("without bounds nothing is counted, locked or written but objects", as
   const names = entries.map(({ name }) => name);
   assertEquals(names.filter((name) => !name.endsWith(".lock")), []);
   assertEquals(spaceOf(store).usedBytes, undefined);
+});
+
+Deno.test("loads go on while stores wait for the account", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  await using store = await openFileStore(path, { bounds: { capacityBytes: 2 ** 20 } });
+  const kept = testObject(testKey(0));
+  assertEquals((await store.store([kept], call)).stored.toString(), "1");
+  const ledger = join(path, "tmp", "usage.ledger");
+  let storing: Promise<unknown>;
+  {
+    using _held = await hostFileSystem.lock(ledger, { create: false, mode: 0o600 });
+    // More than there are operations at a time, and than this writer has room for.
+    const objects = testKeys(16, 10).map((key) => testObject(key, 40_000));
+    let isOver = false;
+    storing = store.store(objects, call).then(() => isOver = true);
+    await delay(50);
+    const room = { key: kept.key, parts: [new Uint8Array(1000)], byteLength: 1000 };
+    assertEquals((await deadline(store.load([room], call), 2_000)).toString(), "1");
+    assert(!isOver, "the stores wait");
+  }
+  await storing;
+});
+
+Deno.test("lookups ask for no more at a time than is allowed, of a chain too", async () => {
+  await using directory = await tempDirectory();
+  let now = 0;
+  let most = 0;
+  const counted =
+    <Args extends unknown[], T>(call: (...args: Args) => Promise<T>) =>
+    async (...args: Args): Promise<T> => {
+      most = Math.max(most, ++now);
+      try {
+        return await call(...args);
+      } finally {
+        now--;
+      }
+    };
+  const { exists, lstat } = hostFileSystem;
+  const files = { ...hostFileSystem, exists: counted(exists), lstat: counted(lstat) };
+  await using store = await openFileStore(directory.path, { files, ioConcurrency: 4 });
+  const keys = testKeys(200);
+  const rooms = keys.map((key) => ({ key, parts: [new Uint8Array(1)], byteLength: 1 }));
+  // What a load has missed is asked for by every lookup.
+  assertEquals((await store.load(rooms, call)).popcount(), 0);
+  for (const prefix of [true, false]) {
+    for (const count of [16, 200]) {
+      most = 0;
+      await Promise.all(
+        [1, 2].map(() => store.lookupAndLock(keys.slice(0, count), { ...call, prefix })),
+      );
+      assertLessOrEqual(most, 4 + 2, "and one look each when nothing is found");
+      assertGreater(most, 1);
+    }
+  }
+});
+
+Deno.test("directories that were shared with a group are not, where that is not wanted", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  {
+    await using shared = await openFileStore(path, { isGroupShared: true, shards: 1 });
+    await shared.store(testKeys(8).map((key) => testObject(key)), call);
+  }
+  await Deno.chmod(path, 0o755);
+  await using own = await openFileStore(path, { shards: 1 });
+  await own.store(testKeys(8).map((key) => testObject(key)), call);
+  const used = new Set(["tmp", ...(await objectFilesIn(path)).map(dirname)]);
+  const modes = await Promise.all(
+    [...used].map(async (name) => ((await Deno.lstat(join(path, name))).mode ?? 0) & 0o022),
+  );
+  assertGreater(modes.length, 2);
+  assert(modes.every((mode) => mode === 0), `${modes}`);
 });

@@ -120,15 +120,33 @@ Deno.test("what a link in the place of an object leads to keeps its time", async
 });
 
 Deno.test("where nothing can be written, nothing is noted after the first refusal", async () => {
-  for (const code of ["EROFS", "EACCES", "EPERM"]) {
+  await using opened = await open();
+  const { times, clock, faulty } = opened;
+  faulty.arm(() => systemError("EROFS"));
+  times.lookedUp(keys, 5);
+  await clock.advance(1000);
+  await faulty.settled();
+  assertLessOrEqual(faulty.calls.length, 2);
+  faulty.arm(() => undefined);
+  times.lookedUp(testKeys(5, 50), 5);
+  assertEquals(clock.pendingTimers, 0);
+});
+
+Deno.test("another user's object costs its own time only, unless there are many", async () => {
+  for (const code of ["EACCES", "EPERM"]) {
     await using opened = await open();
-    const { times, clock, faulty } = opened;
-    faulty.arm(() => systemError(code));
+    const { times, clock, faulty, usedAt } = opened;
+    let refused = 2;
+    faulty.arm(() => refused-- > 0 ? systemError(code) : undefined);
     times.lookedUp(keys, 5);
     await clock.advance(1000);
     await faulty.settled();
-    assertLessOrEqual(faulty.calls.length, 2);
-    faulty.arm(() => undefined);
+    assertEquals(keys.filter((key) => usedAt(key) !== undefined).length, 3);
+    faulty.arm(() => systemError(code));
+    times.lookedUp(testKeys(2000, 100), 2000);
+    await clock.advance(1000);
+    await faulty.settled();
+    assertLessOrEqual(faulty.calls.length, 1002);
     times.lookedUp(testKeys(5, 50), 5);
     assertEquals(clock.pendingTimers, 0);
   }
