@@ -160,6 +160,8 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
       const { state } = await Deno.permissions.query({ name: "sys", kind: "statfs" });
       if (state !== "granted") fail(key, "the permission --allow-sys=statfs", values[key]);
     }
+    const { state } = await Deno.permissions.query({ name: "read", path: given });
+    if (state !== "granted") fail("base_path", `the permission --allow-read=${given}`, given);
     // A link is followed once, so that nobody can point it elsewhere meanwhile.
     const basePath = await Deno.realPath(given).catch(() => normalize(given));
     const isSharded = values.shard_dirs ?? layout === "kvtier";

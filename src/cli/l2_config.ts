@@ -55,9 +55,14 @@ function parseOne(text: string | boolean): L2Config {
   let value: unknown;
   try {
     value = JSON.parse(String(text));
-  } catch {
-    // The engine's message quotes the text.
-    return fail("--l2-adapter", `JSON, like ${EXAMPLE}`, "something else");
+  } catch (error) {
+    // The engine's message quotes the text, in which there may be a password.
+    const { length } = String(text);
+    const place = Number(/at position (\d+)/.exec((error as Error).message)?.[1] ?? length);
+    const received = place < length
+      ? `text of which character ${place + 1} cannot be JSON`
+      : "text that ends too early";
+    return fail("--l2-adapter", `JSON in single quotes, like '${EXAMPLE}'`, received);
   }
   return isConfig(value)
     ? value
@@ -75,7 +80,9 @@ async function readList(file: string): Promise<readonly L2Config[]> {
     fail(file, "JSON or JSONC", `${printParseErrorCode(first.error)} in line ${line}`);
   }
   const expected = `a list of adapters, like [${EXAMPLE}]`;
-  if (!Array.isArray(list)) return fail(file, expected, kindOf(list));
+  if (!Array.isArray(list)) {
+    return fail(file, expected, isConfig(list) ? "one adapter outside of a list" : kindOf(list));
+  }
   if (list.length === 0) fail(file, expected, "an empty list");
   return list.map((config: unknown, i) =>
     isConfig(config)

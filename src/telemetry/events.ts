@@ -102,16 +102,21 @@ export class CacheEvents extends EventTarget {
     if (this.#wanted.has(type)) this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** One that never throws: what a listener throws would end the process. */
+  /** One that never throws: what a listener throws, or rejects with, would end the process. */
   #guard<Type extends CacheEventType>(listener: CacheEventListener<Type>): EventListener {
     let guarded = this.#guarded.get(listener);
     if (guarded === undefined) {
       guarded = (event) => {
-        try {
-          if (typeof listener === "function") listener(event as CacheEvent<Type>);
-          else listener.handleEvent(event as CacheEvent<Type>);
-        } catch (error) {
+        const report = (error: unknown): void => {
           logger.error("A listener of {type} failed: {error}", { type: event.type, error });
+        };
+        try {
+          const result: unknown = typeof listener === "function"
+            ? listener(event as CacheEvent<Type>)
+            : listener.handleEvent(event as CacheEvent<Type>);
+          if (result instanceof Promise) result.catch(report);
+        } catch (error) {
+          report(error);
         }
       };
       this.#guarded.set(listener, guarded);

@@ -156,3 +156,16 @@ Deno.test("limits by the disk work with the real disk", async () => {
   assertEquals(adapter.capabilities.evicts, true);
   await assertRejects(() => openFs({ ...config, disk_min_free_gb: -1 }), ConfigError);
 });
+
+Deno.test({
+  name:
+    "a directory that may not be read is refused at the start, and the error says what to allow",
+  permissions: { read: false, write: true, env: true, sys: true },
+  async fn() {
+    const error = await assertRejects(() => openFs({ base_path: "/some/kv" }), ConfigError);
+    assertEquals([error.key, error.expected], [
+      "base_path",
+      "the permission --allow-read=/some/kv",
+    ]);
+  },
+});

@@ -33,7 +33,16 @@ Deno.test("readL2Config() reads a file with comments and trailing commas", async
 
 const mistakes: readonly (readonly [string, readonly string[], RegExp])[] = [
   ["nothing", [], /--l2-adapter: expected an adapter in JSON/],
-  ["no JSON", ["--l2-adapter", '{"type":"resp","password":"hunter2"'], /expected JSON, like/],
+  [
+    "no JSON",
+    ["--l2-adapter", '{"type":"resp","password":"hunter2"'],
+    /JSON in single quotes.*ends too early/,
+  ],
+  [
+    "JSON that the shell has eaten",
+    ["--l2-adapter", "{type:fs}"],
+    /character 2 cannot be JSON/,
+  ],
   ["JSON that is no adapter", ["--l2-adapter", '{"password":"hunter2"}'], /a text "type"/],
   ["an option without a value", ["--l2-adapter"], /a text "type"/],
   ["both", ["--l2-adapter", '{"type":"fs"}', "--l2-config", "x.json"], /beside --l2-adapter/],
@@ -49,7 +58,11 @@ for (const [what, args, message] of mistakes) {
 
 const files: readonly (readonly [string, string, RegExp])[] = [
   ["no JSON", '[\n  { "type": "fs", "password": hunter2 }\n]', /JSON or JSONC.*in line 2/],
-  ["one adapter without a list", '{ "type": "fs" }', /a list of adapters/],
+  [
+    "one adapter without a list",
+    '{ "type": "fs" }',
+    /a list of adapters.*one adapter outside of a list/,
+  ],
   ["an empty list", "[]", /an empty list/],
   ["an entry without a type", '[{ "type": "fs" }, { "password": "hunter2" }]', /adapter 2.*"type"/],
 ];

@@ -1,4 +1,5 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
+import { configure, reset } from "@logtape/logtape";
 import {
   type CacheEvent,
   CacheEvents,
@@ -103,4 +104,30 @@ Deno.test("CacheEvents: the types of the details are checked", () => {
   // @ts-expect-error -- a detail has another type
   events.emit("devicelost", { message: 5 });
   assertEquals(heard, ["stored"]);
+});
+
+Deno.test("a listener that rejects breaks nothing, and is heard of in the log", async () => {
+  const messages: string[] = [];
+  await configure({
+    sinks: { messages: (record) => messages.push(record.message.join("")) },
+    loggers: [
+      { category: "kvtier", sinks: ["messages"] },
+      { category: ["logtape", "meta"], sinks: [] },
+    ],
+  });
+  try {
+    const events = new CacheEvents();
+    const heard: string[] = [];
+    events.addEventListener("devicelost", async () => {
+      await Promise.resolve();
+      throw new Error("the driver is being reset");
+    });
+    events.addEventListener("devicelost", () => void heard.push("the other one"));
+    events.emit("devicelost", { message: "" });
+    await new Promise((resolve) => setTimeout(resolve));
+    assertEquals(heard, ["the other one"]);
+    assert(messages.some((message) => message.includes("the driver is being reset")));
+  } finally {
+    await reset();
+  }
 });
