@@ -51,9 +51,8 @@ export const adapterConformanceCases: readonly AdapterConformanceCase[] = subjec
 /**
  * Registers one `Deno.test` for each promise of the adapter contract, named
  * `<type> adapter: <promise>`. Optional methods are tested where the adapter has them, and what it
- * promises beyond the contract where it does. What cannot be tested, because an adapter is said to
- * evict and there is no `boundedConfig`, is shown as ignored; if it evicts without saying so, a test
- * fails. Run the tests with sanitizers, so that what an
+ * promises beyond the contract where it does. What cannot be tested, because an adapter evicts and
+ * there is no `boundedConfig`, is shown as ignored. Run the tests with sanitizers, so that what an
  * adapter does not release is found.
  */
 export function runAdapterConformance(options: AdapterConformanceOptions): void {

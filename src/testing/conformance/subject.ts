@@ -64,8 +64,6 @@ export class Subject implements AsyncDisposable {
   readonly errors: AdapterError[] = [];
   /** What its author claims. */
   readonly claims: AdapterCapabilities | undefined;
-  /** Whether there is a configuration with a capacity, to test what evicts. */
-  readonly canBeBounded: boolean;
   readonly #config: Readonly<Record<string, unknown>>;
   readonly #registry: AdapterRegistry;
   #adapter: L2Adapter | undefined;
@@ -74,7 +72,6 @@ export class Subject implements AsyncDisposable {
     const { module, capabilities, adapters = [] } = options;
     this.module = module;
     this.claims = capabilities;
-    this.canBeBounded = options.boundedConfig !== undefined;
     this.#config = config;
     this.#registry = new AdapterRegistry({
       builtIn: adapters.map((other) => ({

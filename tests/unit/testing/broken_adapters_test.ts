@@ -66,11 +66,6 @@ const BROKEN: readonly Broken[] = [
     capabilities: {},
   }],
   [
-    "evicts, of which nobody has said how to test it",
-    ["declares exactly what its author claims"],
-    onDisk(() => ({ capabilities: { evicts: true, shared: true } })),
-  ],
-  [
     "does not take what is as large as it says",
     ["takes an object as large as it says it does"],
     onDisk((disk) => ({
