@@ -249,10 +249,10 @@ export class SlabAllocator implements Disposable {
 
   #fail(slab: Slab): void {
     this.#failedSlabs.add(slab);
-    this.#impossibleBytes = Math.min(this.#impossibleBytes, slab.byteLength);
     const half = Math.floor(slab.byteLength / 2);
     // There may be room for less; below that each attempt would cost more than it could give.
     if (half >= LEAST_SLAB_BYTES) {
+      this.#impossibleBytes = Math.min(this.#impossibleBytes, slab.byteLength);
       this.#defaultSlabBytes = Math.min(this.#defaultSlabBytes, half - half % RANGE_ALIGNMENT);
     } else this.#growthLimitBytes = this.#slabBytes - slab.byteLength;
     this.#onSlabFailed(slab);
