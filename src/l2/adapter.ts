@@ -202,6 +202,13 @@ export interface L2Adapter {
   lookupAndLock(keys: readonly ObjectKey[], options: LookupOptions): Promise<Bitmap>;
   /** Gives up what a lookup locked; unknown keys are ignored. */
   unlock?(keys: readonly ObjectKey[]): void;
+  /**
+   * Counts as a use of objects that were read from device memory, so that they do not leave the
+   * adapter first although they are used most. Told now and then, in batches, in prefix order;
+   * keys that the adapter lacks are ignored. Returns at once and does its work in the background.
+   * For adapters that evict by use.
+   */
+  touch?(keys: readonly ObjectKey[]): void;
   /** Fills the parts of objects. One whose length differs from what is stored is a miss. */
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap>;
   /** Removes objects that are not locked; says which were there, and how many bytes that frees. */
@@ -236,6 +243,11 @@ export interface AdapterEnvironment {
   readonly signal: AbortSignal;
   /** Tells the cache about a failure that cost a key but not the call. */
   readonly onError: (error: AdapterError) => void;
+  /**
+   * Tells the cache which objects the adapter removed on its own, to make room: whatever the cache
+   * keeps of them is dropped. For adapters that evict.
+   */
+  readonly onEvicted?: (keys: readonly ObjectKey[]) => void;
   /**
    * Opens another adapter, for one that wraps it and closes it. Rejects with a `ConfigError` if the
    * configuration cannot work. Left out where no other types are known.

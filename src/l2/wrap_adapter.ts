@@ -13,6 +13,7 @@ export function wrapAdapter(inner: L2Adapter, methods: Partial<L2Adapter>): L2Ad
     lookupAndLock: (keys, options) => inner.lookupAndLock(keys, options),
     load: (objects, options) => inner.load(objects, options),
     ...ownMethod(inner, "unlock"),
+    ...ownMethod(inner, "touch"),
     ...ownMethod(inner, "delete"),
     ...ownMethod(inner, "list"),
     ...ownMethod(inner, "usage"),
@@ -22,7 +23,9 @@ export function wrapAdapter(inner: L2Adapter, methods: Partial<L2Adapter>): L2Ad
   };
 }
 
-function ownMethod<Name extends "unlock" | "delete" | "list" | "usage" | "reportStatus">(
+type OptionalMethod = "unlock" | "touch" | "delete" | "list" | "usage" | "reportStatus";
+
+function ownMethod<Name extends OptionalMethod>(
   adapter: L2Adapter,
   name: Name,
 ): Pick<L2Adapter, Name> | Record<never, never> {

@@ -16,6 +16,7 @@ export function transformAdapter(adapter: L2Adapter, options: TransformOptions):
     lookupAndLock: (keys, options) => adapter.lookupAndLock(keys, options),
     load: (batch, options) => objects.load(batch, options),
     ...(adapter.unlock && { unlock: (keys) => adapter.unlock?.(keys) }),
+    ...(adapter.touch && { touch: (keys) => adapter.touch?.(keys) }),
     ...(adapter.delete && {
       delete: (keys, options) => (adapter as Required<L2Adapter>).delete(keys, options),
     }),
