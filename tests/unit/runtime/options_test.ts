@@ -1,0 +1,62 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { checkOptionKeys, nearestName, typeInWords } from "../../../src/runtime/options.ts";
+
+const KNOWN = ["salt", "extraKey", "deadlineMs", "signal", "base_path"];
+
+for (
+  const [mistyped, meant] of [
+    ["Salt", "salt"],
+    ["salts", "salt"],
+    ["slat", "salt"],
+    ["extra_key", "extraKey"],
+    ["deadlineMS", "deadlineMs"],
+    ["deadline", "deadlineMs"],
+    ["basePath", "base_path"],
+    ["tenant", undefined],
+    ["x", undefined],
+    ["", undefined],
+    ["a".repeat(100_000), undefined],
+  ] as const
+) {
+  Deno.test(`nearestName() of ${JSON.stringify(mistyped.slice(0, 20))} is ${meant}`, () => {
+    assertEquals(nearestName(mistyped, KNOWN), meant);
+  });
+}
+
+Deno.test("checkOptionKeys() names the key that is unknown and the one that was meant", () => {
+  checkOptionKeys("match() options", {}, KNOWN);
+  checkOptionKeys("match() options", { salt: "", signal: undefined }, KNOWN);
+  const check = (options: unknown) => () => checkOptionKeys("match() options", options, KNOWN);
+  assertThrows(
+    check({ salt: "a", deadlinesMs: 3 }),
+    TypeError,
+    'match() options must not have the key "deadlinesMs": did you mean deadlineMs?',
+  );
+  assertThrows(
+    check({ tenant: "alice" }),
+    TypeError,
+    'must not have the key "tenant": expected salt, extraKey, deadlineMs, signal, base_path',
+  );
+  for (const [options, words] of [[null, "null"], ["a", "a string"], [[1], "an array"]] as const) {
+    assertThrows(check(options), TypeError, `must be an object: received ${words}`);
+  }
+});
+
+Deno.test("typeInWords() tells types, and no values", () => {
+  const values = [undefined, null, "secret", 7, 1n, true, [], [1], {}, { k: 1, v: 2 }];
+  assertEquals([...values, new Float32Array(1), () => {}].map(typeInWords), [
+    "undefined",
+    "null",
+    "a string",
+    "a number",
+    "a bigint",
+    "a boolean",
+    "an empty array",
+    "an array",
+    "an empty object",
+    "an object with k, v",
+    "a Float32Array",
+    "a function",
+  ]);
+  assertEquals(typeInWords(Object.create(null)), "an empty object");
+});
