@@ -3,7 +3,12 @@
  *
  * @module
  */
-import { ConfigError, defineL2Adapter, type L2AdapterModule } from "../src/l2/adapter.ts";
+import {
+  ConfigError,
+  defineL2Adapter,
+  type L2AdapterModule,
+  unmetPath,
+} from "../src/l2/adapter.ts";
 import { PoolStore } from "./_file_pool/pool_store.ts";
 
 /** What a slot may have beyond the largest object of device memory: room for its seal. */
@@ -39,13 +44,19 @@ const config = {
       file_path: {
         type: "string",
         required: true,
-        check: (path: string) => path.trim() === "" ? "the path of a directory" : undefined,
+        check: unmetPath,
         help: "Directory for the pool, of this cache alone; created if it does not exist.",
       },
       use_direct_io: {
         type: "boolean",
         default: false,
         help: "Whether objects are read and written past the page cache, where that is possible.",
+      },
+      allow_foreign_owner: {
+        type: "boolean",
+        default: false,
+        help: "Allows a directory that belongs to another user, who can read and replace " +
+          "everything in it: for containers and NFS.",
       },
       slot_bytes: {
         type: "number",
@@ -96,6 +107,7 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
       files,
       slotBytes,
       isDirect: params.use_direct_io,
+      allowsForeignOwner: params.allow_foreign_owner,
       clock,
       signal,
       onError,

@@ -3,13 +3,14 @@
  *
  * @module
  */
-import { isAbsolute, join, normalize, SEPARATOR } from "@std/path";
+import { isAbsolute, join, normalize, resolve, SEPARATOR } from "@std/path";
 import {
   ConfigError,
   type ConfigValues,
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
+  unmetPath,
   watermarksOf,
 } from "../src/l2/adapter.ts";
 import type { DiskBounds } from "./_fs/disk_space.ts";
@@ -30,14 +31,15 @@ const config = {
   base_path: {
     type: "string",
     required: true,
-    check: (path: string) => path.trim() === "" ? "the path of a directory" : undefined,
+    check: unmetPath,
     help: "Directory for the objects; created if it does not exist. Processes may share it.",
   },
   relative_tmp_dir: {
     type: "string",
-    check: (path: string) => isInside(path) ? undefined : "a relative path below base_path",
-    help: "Directory below base_path for files that are being written; left out, they lie beside " +
-      "the objects, which is faster.",
+    nullable: true,
+    check: (path: string) => path === "" ? undefined : unmetPath(path) ?? unmetInside(path),
+    help: "Directory below base_path for files that are being written; left out, null or empty, " +
+      "they lie beside the objects, which is faster.",
   },
   durability: {
     type: "string",
@@ -98,6 +100,7 @@ const config = {
   },
   read_ahead_size: {
     type: "number",
+    nullable: true,
     integer: true,
     minimum: 1,
     help: "Bytes that are read first, so that the system reads ahead; left out, all at once.",
@@ -131,6 +134,13 @@ const config = {
     default: false,
     help: "Allows a base_path that others can write to, and lets the group use what is written.",
   },
+  allow_foreign_owner: {
+    type: "boolean",
+    default: false,
+    help: "Allows a base_path that belongs to another user, who can read and replace everything " +
+      "in it: for containers, NFS, and a directory that LMCache made as another user. " +
+      "allow_shared_group allows it too.",
+  },
 } as const;
 
 /**
@@ -162,19 +172,19 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     }
     const { state } = await Deno.permissions.query({ name: "read", path: given });
     if (state !== "granted") fail("base_path", `the permission --allow-read=${given}`, given);
-    // A link is followed once, so that nobody can point it elsewhere meanwhile.
-    const basePath = await Deno.realPath(given).catch(() => normalize(given));
+    const basePath = await absolutePath(given);
     const isSharded = values.shard_dirs ?? layout === "kvtier";
     const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
     const store = await FileStore.open({
       files: hostFileSystem,
       paths: new ObjectPaths({ basePath, layout, shards }),
       sharedPath: join(basePath, SHARED_DIRECTORY),
-      tmpPath: values.relative_tmp_dir && join(basePath, values.relative_tmp_dir),
+      tmpPath: tmpPathOf(basePath, values.relative_tmp_dir),
       durability: values.durability,
       isDirect: values.use_odirect,
       isUnsealed: layout === "lmcache",
       isGroupShared: values.allow_shared_group,
+      allowsForeignOwner: values.allow_foreign_owner,
       ioConcurrency: values.io_concurrency,
       maxBytesInFlight: values.read_max_bytes_in_flight || MAX_BYTES_IN_FLIGHT,
       readAheadBytes: values.read_ahead_size ?? 0,
@@ -200,8 +210,34 @@ function boundsOf(values: ConfigValues<typeof config>): DiskBounds {
   };
 }
 
-function isInside(path: string): boolean {
-  const normal = normalize(path + SEPARATOR);
-  const leaves = normal.startsWith(`..${SEPARATOR}`) || isAbsolute(path);
-  return path.trim() !== "" && normal !== `.${SEPARATOR}` && !leaves;
+function unmetInside(path: string): string | undefined {
+  const leaves = normalize(path + SEPARATOR).startsWith(`..${SEPARATOR}`) || isAbsolute(path);
+  return leaves ? "a relative path below base_path" : undefined;
+}
+
+/** The directory for files that are being written; `undefined` if it is that of the objects. */
+function tmpPathOf(basePath: string, relative: string | undefined): string | undefined {
+  const path = join(basePath, relative ?? "");
+  return path === join(basePath) ? undefined : path;
+}
+
+/**
+ * The absolute path of a directory, which a later change of the working directory does not move. A
+ * link is followed once, so that it cannot be pointed elsewhere meanwhile.
+ */
+async function absolutePath(given: string): Promise<string> {
+  let path: string;
+  try {
+    path = resolve(given);
+  } catch (cause) {
+    const expected = "an absolute path, or the permission to read the working directory";
+    throw new ConfigError({
+      adapter: "fs adapter",
+      key: "base_path",
+      expected,
+      received: given,
+      cause,
+    });
+  }
+  return await Deno.realPath(path).catch(() => path);
 }

@@ -9,6 +9,7 @@ import {
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
+  unmetPath,
   watermarksOf,
 } from "../src/l2/adapter.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
@@ -67,6 +68,7 @@ const config = {
   },
   tls_ca_file: {
     type: "string",
+    check: unmetPath,
     help: "File with certificates to trust instead of those of the system. Needs --allow-read.",
   },
   cluster: {

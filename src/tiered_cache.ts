@@ -14,6 +14,7 @@ import {
 import { ConfigError } from "./l2/adapter_error.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
+import { unmetPath } from "./l2/host_path.ts";
 import { sealedBytes, TRAILER_BYTES } from "./l2/object_trailer.ts";
 import { HostDevice } from "./memory/host_device.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
@@ -608,6 +609,10 @@ export async function openAdapterRegistry(
 }
 
 async function listAdaptersDir(directory: string | URL): Promise<AdapterSource[]> {
+  const expected = typeof directory === "string" ? unmetPath(directory) : undefined;
+  if (expected !== undefined) {
+    throw new ConfigError({ adapter: "adaptersDir", expected, received: directory });
+  }
   try {
     return await discoverAdapters(directory);
   } catch (cause) {

@@ -1,4 +1,5 @@
-import { join } from "@std/path";
+import { join, resolve } from "@std/path";
+import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { decodeIndex, encodeIndex, type PoolIndex } from "./index_file.ts";
 import { PoolGeometry } from "./pool_geometry.ts";
 import { poolFiles } from "./slot_files.ts";
@@ -15,10 +16,10 @@ export class UnsafeDirectoryError extends Error {
   /** What it is. */
   readonly received: string;
 
-  /** A directory is to be one `expected`. */
+  /** A directory is to be `expected`. */
   constructor(expected: string, received: string) {
-    super(`A directory ${expected} is needed: received ${received}`);
-    this.expected = `a directory ${expected}`;
+    super(`Expected ${expected}: received ${received}`);
+    this.expected = expected;
     this.received = received;
   }
 }
@@ -38,14 +39,18 @@ export class PoolDirectory implements Disposable {
    * Makes the directory if there is none, and takes it.
    *
    * @returns `undefined` if somebody else has it, in this process or another.
-   * @throws {UnsafeDirectoryError} If others can write to it, or something else lies in the place of
-   * its files.
+   * @throws {UnsafeDirectoryError} If it belongs to another user, others can write to it, or
+   * something else lies in the place of its files.
    */
-  static async take(given: string): Promise<PoolDirectory | undefined> {
-    await Deno.mkdir(given, { recursive: true, mode: DIRECTORY_MODE });
-    // Links are followed once, so that nobody can point them elsewhere meanwhile.
-    const path = await Deno.realPath(given);
-    await checkPrivate(path);
+  static async take(
+    given: string,
+    { allowsForeignOwner }: { readonly allowsForeignOwner: boolean },
+  ): Promise<PoolDirectory | undefined> {
+    const absolute = resolve(given);
+    await Deno.mkdir(absolute, { recursive: true, mode: DIRECTORY_MODE });
+    // Links are followed once, so that they cannot be pointed elsewhere meanwhile.
+    const path = await Deno.realPath(absolute);
+    await checkPrivate(path, allowsForeignOwner);
     const options = { read: true, write: true, create: true, mode: FILE_MODE };
     const lock = await Deno.open(join(path, "pool.lock"), options);
     try {
@@ -142,16 +147,22 @@ export class PoolDirectory implements Disposable {
 }
 
 /** Others may have put there what they want to be written to or read. */
-async function checkPrivate(path: string): Promise<void> {
-  const mode = (await Deno.stat(path)).mode ?? 0;
+async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<void> {
+  const { mode: modeOrNull, uid } = await Deno.stat(path);
+  const mode = modeOrNull ?? 0;
   if ((mode & 0o022) !== 0) {
     const received = `${path} with mode ${(mode & 0o7777).toString(8).padStart(4, "0")}`;
-    throw new UnsafeDirectoryError("that nobody else can write to (chmod go-w)", received);
+    throw new UnsafeDirectoryError(
+      "a directory that nobody else can write to (chmod go-w)",
+      received,
+    );
   }
+  const received = allowsForeignOwner ? undefined : await foreignOwner(path, uid);
+  if (received !== undefined) throw new UnsafeDirectoryError(OWN_DIRECTORY, received);
   for await (const { name, isFile } of Deno.readDir(path)) {
     if (isFile || !/^(?:pool\.(?:lock|tmp|geometry|index)|slots-\d+\.pool)$/.test(name)) continue;
     const received = `${name}, which is a link or no file`;
-    throw new UnsafeDirectoryError("where the files of a pool are files", received);
+    throw new UnsafeDirectoryError("a directory where the files of a pool are files", received);
   }
 }
 

@@ -44,6 +44,8 @@ export interface PoolStoreOptions {
   readonly slotBytes: number | undefined;
   /** Whether objects are to be read and written past the page cache. */
   readonly isDirect: boolean;
+  /** Whether the directory may belong to another user. */
+  readonly allowsForeignOwner: boolean;
   /** Source of time. */
   readonly clock: Clock;
   /** Aborts when the cache closes. */
@@ -89,8 +91,8 @@ export class PoolStore implements L2Adapter {
    * of another shape with objects in it, or no room for the pool.
    */
   static async open(options: PoolStoreOptions): Promise<PoolStore> {
-    const { path } = options;
-    const directory = await PoolDirectory.take(path).catch((cause) => {
+    const { path, allowsForeignOwner } = options;
+    const directory = await PoolDirectory.take(path, { allowsForeignOwner }).catch((cause) => {
       if (cause instanceof UnsafeDirectoryError) {
         throw wrongParameter("file_path", cause.expected, cause.received);
       }

@@ -19,6 +19,7 @@ import {
   type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
+import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
 import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
@@ -64,6 +65,8 @@ export interface FileStoreOptions {
   readonly directFiles?: (files: FileSystem) => DirectFileSystem;
   /** Whether members of the group share the directory. */
   readonly isGroupShared: boolean;
+  /** Whether the directory may belong to another user. */
+  readonly allowsForeignOwner: boolean;
   /** Most file operations at a time. */
   readonly ioConcurrency: number;
   /** Most bytes that they move. */
@@ -155,10 +158,11 @@ export class FileStore implements L2Adapter {
    * Opens a directory, creating it where that is possible. What is in it can be loaded at once;
    * counting and cleaning up go on in the background.
    *
-   * @throws {ConfigError} If the path is no directory, or others could write to it.
+   * @throws {ConfigError} If the path is no directory, belongs to another user, or others could
+   * write to it.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
-    const { files, paths: { basePath }, isGroupShared } = options;
+    const { files, paths: { basePath }, isGroupShared, allowsForeignOwner } = options;
     const store = new FileStore(options);
     try {
       await files.mkdir(basePath, store.#directoryMode);
@@ -174,6 +178,11 @@ export class FileStore implements L2Adapter {
         "a directory that nobody else can write to (chmod go-w), or allow_shared_group: true",
         `${basePath} with mode ${((info?.mode ?? 0) & 0o7777).toString(8).padStart(4, "0")}`,
       );
+    }
+    // In a directory of a group, all members but one are not its owner.
+    if (info !== undefined && !allowsForeignOwner && !isGroupShared) {
+      const received = await foreignOwner(basePath, info.uid);
+      if (received !== undefined) throw wrongBasePath(OWN_DIRECTORY, received);
     }
     if (options.isDirect) await store.#startDirect();
     store.#keepHouse(options.countsOnStart);

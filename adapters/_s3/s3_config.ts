@@ -1,4 +1,4 @@
-import { evictionField } from "../../src/l2/adapter.ts";
+import { evictionField, unmetPath } from "../../src/l2/adapter.ts";
 
 const MIB = 2 ** 20;
 /** Beyond it, bytes are no safe integers. */
@@ -36,6 +36,7 @@ export const s3Config = {
   },
   tls_ca_file: {
     type: "string",
+    check: unmetPath,
     help: "File with certificates to trust beside those of the system. Needs --allow-read.",
   },
   aws_access_key_id: {

@@ -2,6 +2,7 @@ import { parseArgs } from "node:util";
 import type { ArgsDef } from "citty";
 import type { ParseError } from "jsonc-parser";
 import { ConfigError } from "../l2/adapter_error.ts";
+import { unmetPath } from "../l2/host_path.ts";
 import type { L2Config } from "../tiering/adapter_manager.ts";
 
 const EXAMPLE = '{"type":"fs","base_path":"/data/kv"}';
@@ -92,6 +93,8 @@ async function readList(file: string): Promise<readonly L2Config[]> {
 }
 
 async function readText(file: string): Promise<string> {
+  const unmet = unmetPath(file);
+  if (unmet !== undefined) fail("--l2-config", unmet, file);
   try {
     return await Deno.readTextFile(file);
   } catch (cause) {

@@ -1,6 +1,7 @@
 import { join } from "@std/path";
 import { type ArgsDef, type CommandDef, defineCommand } from "citty";
 import { ConfigError } from "../l2/adapter_error.ts";
+import { unmetPath } from "../l2/host_path.ts";
 import { openAdapterRegistry } from "../tiered_cache.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
 import { print, userCommand } from "./output.ts";
@@ -24,6 +25,8 @@ const newAdapterCommand: CommandDef<ArgsDef> = userCommand({
   run: async ({ args }) => {
     const type = await checkName(args.name);
     const directory = String(args.dir);
+    const unmet = unmetPath(directory);
+    if (unmet !== undefined) fail("--dir", unmet, directory);
     const files = new Map([
       [join(directory, `${type}.ts`), adapterSource(type)],
       [join(directory, `${type}_test.ts`), adapterTestSource(type)],

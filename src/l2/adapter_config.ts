@@ -6,6 +6,8 @@ export interface FieldBase<Value> {
   readonly required?: boolean;
   /** Value if it is not given. */
   readonly default?: Value;
+  /** `null` counts as left out: LMCache's own default is null. @default {false} */
+  readonly nullable?: boolean;
   /** What it does, in a sentence. */
   readonly help: string;
   /** What else to expect of a value of the right type; returns `undefined` if it is fine. */
@@ -144,6 +146,25 @@ function helpLines(fields: ConfigFields, indent: string): string[] {
   });
 }
 
+/** LMCache's keys for every adapter, with the values that change nothing here: its defaults. */
+const lmcacheKeys: ReadonlyMap<
+  string,
+  { readonly accepted: readonly unknown[]; readonly expected: string }
+> = new Map([
+  ["persist_enabled", {
+    accepted: [true],
+    expected: "true, or nothing: closing the cache never removes objects",
+  }],
+  ["shared", {
+    accepted: [false],
+    expected: "false, or nothing: whether objects are shared follows from the type of the adapter",
+  }],
+  ["affinity_tag", {
+    accepted: [null, ""],
+    expected: "null, or nothing: there is one device memory, so there are no tags to choose it by",
+  }],
+]);
+
 type Fail = (key: string, expected: string, received: unknown) => never;
 
 function parseFields(
@@ -154,13 +175,17 @@ function parseFields(
 ): Record<string, unknown> {
   for (const key of Object.keys(given)) {
     if (Object.hasOwn(fields, key)) continue;
+    const common = prefix === "" ? lmcacheKeys.get(key) : undefined;
+    if (common?.accepted.includes(given[key])) continue;
+    if (common !== undefined) fail(key, common.expected, given[key]);
     const known = [...prefix === "" ? ["type"] : [], ...Object.keys(fields)].join(", ");
     fail(prefix + key, `one of the keys ${known}`, key);
   }
   const values: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(fields)) {
     const name = prefix + key;
-    const value = given[key] === undefined ? field.default : given[key];
+    const isLeftOut = given[key] === undefined || (given[key] === null && field.nullable);
+    const value = isLeftOut ? field.default : given[key];
     if (value === undefined) {
       if (field.required) fail(name, describeField(field), "nothing");
     } else if (field.type === "object") {

@@ -1,6 +1,7 @@
 import { asAdapterModule, type L2AdapterModule } from "./adapter.ts";
 import type { AdapterSource } from "./adapter_discovery.ts";
 import { ConfigError } from "./adapter_error.ts";
+import { lmcacheTypes } from "./lmcache_types.ts";
 
 /** The sources an {@linkcode AdapterRegistry} resolves from. */
 export interface AdapterRegistryOptions {
@@ -74,13 +75,16 @@ export class AdapterRegistry {
     const known = new Set(this.#builtIn.map(({ name }) => name));
     for (const { module } of outcomes.filter(isLoaded)) known.add(module.type);
     const notes = failed.map(({ origin, reason }) => `  ${origin}: ${describeReason(reason)}`);
+    const instead = lmcacheTypes.get(type);
+    const help = [
+      ...instead === undefined ? [] : [`Instead of LMCache's ${type}, use ${instead}.`],
+      ...notes.length === 0 ? [] : [`These modules could not be used:\n${notes.join("\n")}`],
+    ].join("\n");
     throw new ConfigError({
       adapter: "Adapter type",
       expected: `one of ${[...known].sort().join(", ")}`,
       received: type,
-      ...(notes.length === 0
-        ? {}
-        : { help: `These modules could not be used:\n${notes.join("\n")}` }),
+      ...(help === "" ? {} : { help }),
     });
   }
 

@@ -1,5 +1,11 @@
 import type { ConfigValues, NumberField, StringField } from "./adapter_config.ts";
 
+/** Policies of LMCache that there are not, and what to use instead. */
+const refusedPolicies: Readonly<Record<string, string>> = {
+  IsolatedLRU: "LRU or noop: what one salt may use is bounded by the quotas of the cache",
+  ARC: "LRU or noop: ARC is not implemented",
+};
+
 /**
  * The configuration key `eviction` of an adapter that bounds itself, with LMCache's names and
  * defaults.
@@ -10,16 +16,19 @@ export const evictionField = {
   fields: {
     eviction_policy: {
       type: "string",
-      oneOf: ["LRU", "noop"],
+      oneOf: ["LRU", "noop", "IsolatedLRU", "ARC"],
       default: "LRU",
-      help: "LRU: what was used longest ago leaves first; noop: nothing leaves.",
+      check: (policy: string) => refusedPolicies[policy],
+      help: "LRU: what was used longest ago leaves first; noop: nothing leaves. IsolatedLRU and " +
+        "ARC are LMCache's, and refused here.",
     },
     trigger_watermark: {
       type: "number",
       exclusiveMinimum: 0,
       maximum: 1,
       default: 0.8,
-      help: "Share of the capacity at which objects are removed.",
+      help: "Share of the capacity at which objects are removed. More than 1 is never reached: " +
+        "where nothing is to be removed, use eviction_policy noop.",
     },
     eviction_ratio: {
       type: "number",

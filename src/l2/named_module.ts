@@ -1,4 +1,5 @@
 import { resolve, toFileUrl } from "@std/path";
+import { unmetPath } from "./host_path.ts";
 
 /** What a module is named by, in words. */
 export const MODULE_SPECIFIER = "a path, a file: URL, or a jsr: or npm: specifier";
@@ -14,7 +15,9 @@ export function moduleAddress(specifier: string): string | undefined {
   if (specifier.trim() === "") return undefined;
   // One letter is a drive.
   const scheme = /^([a-z][a-z0-9+.-]+):/i.exec(specifier)?.[1]?.toLowerCase();
-  if (scheme === undefined) return toFileUrl(resolve(specifier)).href;
+  if (scheme === undefined) {
+    return unmetPath(specifier) === undefined ? toFileUrl(resolve(specifier)).href : undefined;
+  }
   if (scheme === "file") return URL.canParse(specifier) ? new URL(specifier).href : undefined;
   return scheme === "jsr" || scheme === "npm" ? specifier : undefined;
 }

@@ -66,6 +66,7 @@ export async function openFileStore(
     isDirect: false,
     isUnsealed: layout === "lmcache",
     isGroupShared: false,
+    allowsForeignOwner: false,
     ioConcurrency: 8,
     maxBytesInFlight: 2 ** 28,
     readAheadBytes: 0,

@@ -1,5 +1,6 @@
 import { readSecretFile, readSecretVariable } from "../../runtime/secrets.ts";
 import type { ConfigValues } from "../adapter_config.ts";
+import { unmetPath } from "../host_path.ts";
 import type { RefuseValue } from "./transform.ts";
 
 /** Bytes of a master key. */
@@ -42,6 +43,8 @@ export async function readMasterKey(
     refuse("master_key_path", "it or master_key_env, one of them", isFile ? "both" : "none");
   }
   const source = isFile ? "a file that only its owner can read" : "the name of a variable";
+  const unmet = isFile ? unmetPath(place) : undefined;
+  if (unmet !== undefined) refuse(key, unmet, "another path");
   const expected = `${source}, with ${SHAPES}`;
   const isKey = decodeKey(encoder.encode(place), false) !== undefined;
   // What is no name may be the secret, too.

@@ -8,8 +8,8 @@ import { tempDirectory } from "../../support/temp_directory.ts";
 
 /** Values that are right at the edge, for each option. */
 const GOOD: Record<string, readonly unknown[]> = {
-  "base_path": ["x", "a b", "/abs", "./x", ".."],
-  "relative_tmp_dir": ["tmp", "a/b", "./a", "a/../b"],
+  "base_path": ["x", "a b", "/abs", "./x", "..", "./~x", "C:/kv"],
+  "relative_tmp_dir": ["tmp", "a/b", "./a", "a/../b", "", ".", "./", null],
   durability: ["none", "file", "full"],
   "max_capacity_gb": [0, 1e-6, 10, 2 ** 22],
   eviction: [{}, { eviction_policy: "noop" }, { trigger_watermark: 1, eviction_ratio: 1 }],
@@ -19,18 +19,19 @@ const GOOD: Record<string, readonly unknown[]> = {
   "use_odirect": [true, false],
   "io_concurrency": [1, 24],
   "read_max_bytes_in_flight": [0, 1, 2 ** 40],
-  "read_ahead_size": [1, 2 ** 20],
+  "read_ahead_size": [1, 2 ** 20, null],
   "shard_dirs": [true, false],
   "file_layout": ["kvtier", "lmcache"],
   "accept_unsealed": [true, false],
   checksum: ["none", "crc32"],
   "allow_shared_group": [true, false],
+  "allow_foreign_owner": [true, false],
 };
 
 /** Values that are wrong, and for each the key that the error must name. */
 const WRONG: Record<string, readonly unknown[]> = {
-  "base_path": ["", "  ", 1, null, true, ["x"]],
-  "relative_tmp_dir": ["", " ", ".", "..", "/abs", "../x", "a/../..", 1, null],
+  "base_path": ["", "  ", 1, null, true, ["x"], "~", "~/kv", "$HOME/kv", "${HOME}/kv", "file:///x"],
+  "relative_tmp_dir": [" ", "..", "/abs", "../x", "a/../..", "~/x", "$X", 1],
   durability: ["always", "", 1, null, "None"],
   "max_capacity_gb": [-1, -0.001, 2 ** 22 + 1, Infinity, NaN, "10", null],
   "disk_high_watermark": [0, -0.1, 1.01, "0.9", null, NaN],
@@ -39,12 +40,13 @@ const WRONG: Record<string, readonly unknown[]> = {
   "use_odirect": [0, "false", null],
   "io_concurrency": [0, 25, 1.5, -1, "8", null],
   "read_max_bytes_in_flight": [-1, 0.5, 2 ** 60, "1", null],
-  "read_ahead_size": [0, -1, 1.5, "1", null],
+  "read_ahead_size": [0, -1, 1.5, "1"],
   "shard_dirs": [1, "true", null],
   "file_layout": ["raw", "", 1, null],
   "accept_unsealed": [1, "true", null],
   checksum: ["crc32c", "", 0, null, true],
   "allow_shared_group": [1, "true", null],
+  "allow_foreign_owner": [1, "true", null],
 };
 
 const WRONG_EVICTION: readonly (readonly [unknown, string])[] = [
@@ -52,6 +54,8 @@ const WRONG_EVICTION: readonly (readonly [unknown, string])[] = [
   [null, "eviction"],
   [[], "eviction"],
   [{ eviction_policy: "FIFO" }, "eviction.eviction_policy"],
+  [{ eviction_policy: "ARC" }, "eviction.eviction_policy"],
+  [{ eviction_policy: "IsolatedLRU" }, "eviction.eviction_policy"],
   [{ trigger_watermark: 0 }, "eviction.trigger_watermark"],
   [{ trigger_watermark: 1.1 }, "eviction.trigger_watermark"],
   [{ eviction_ratio: 0 }, "eviction.eviction_ratio"],
@@ -76,7 +80,7 @@ for (const [key, values] of Object.entries(GOOD)) {
         base_path: "x",
         [key]: value,
       });
-      if (key !== "eviction") assertEquals(parsed[key], value);
+      if (key !== "eviction") assertEquals(parsed[key], value ?? undefined);
     }
   });
 }
@@ -115,6 +119,7 @@ Deno.test("the defaults bound the directory, and promise no more than is kept", 
     read_max_bytes_in_flight: 0,
     file_layout: "kvtier",
     accept_unsealed: false,
+    allow_foreign_owner: false,
     checksum: "none",
     allow_shared_group: false,
   });
@@ -168,4 +173,11 @@ Deno.test({
       "the permission --allow-read=/some/kv",
     ]);
   },
+});
+
+Deno.test("a base_path that does not exist yet stays where it was meant after a change of directory", async () => {
+  await using directory = await tempDirectory();
+  const program = new URL("./fs_after_chdir.ts", import.meta.url);
+  const found = await runChild(program, { args: [directory.path] });
+  assertEquals(found, [true, false]);
 });

@@ -53,6 +53,41 @@ Deno.test("a value that is undefined counts as not given", () => {
   assertEquals([values.boards, values.depth], [4, undefined]);
 });
 
+Deno.test("LMCache's keys for every adapter are accepted at its defaults, or refused with the reason", () => {
+  for (
+    const given of [{ persist_enabled: true }, { shared: false }, { affinity_tag: null }, {
+      affinity_tag: "",
+    }]
+  ) {
+    assertEquals(
+      parseAdapterConfig(module, { path: "p", ...given }),
+      parseAdapterConfig(module, {
+        path: "p",
+      }),
+    );
+  }
+  for (
+    const [key, value, reason] of [
+      ["persist_enabled", false, "never removes objects"],
+      ["persist_enabled", null, "never removes objects"],
+      ["shared", true, "follows from the type"],
+      ["affinity_tag", "gpu0", "one device memory"],
+    ] as const
+  ) {
+    const error = errorOf({ [key]: value });
+    assertEquals(error.key, key);
+    assertStringIncludes(error.expected, reason);
+  }
+  const own = { ...module, config: { shared: { type: "number", help: "Its own." } } } as const;
+  assertEquals(parseAdapterConfig(own, { shared: 3 }), { shared: 3 });
+});
+
+Deno.test("null counts as left out where a key says so", () => {
+  const size = { type: "number", nullable: true, help: "Its size." } as const;
+  const own = { ...module, config: { size, with: { ...size, default: 7 } } };
+  assertEquals<unknown>(parseAdapterConfig(own, { size: null, with: null }), { with: 7 });
+});
+
 Deno.test("a configuration is not changed", () => {
   const given = Object.freeze({ path: "p" });
   parseAdapterConfig(module, given);

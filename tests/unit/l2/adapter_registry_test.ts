@@ -73,6 +73,14 @@ Deno.test("an unknown type without broken modules says no more than it must", as
   assertEquals(error.message, 'Adapter type: expected one of own: received "other"');
 });
 
+Deno.test("a type of LMCache that has another name here is refused with what to use instead", async () => {
+  await using opened = await openRegistry({}, { "fs.ts": moduleSource("fs") });
+  const error = await assertRejects(() => opened.registry.resolve("fs_native"), ConfigError);
+  for (const word of ["fs with file_layout", "io_concurrency", "pad_files"]) {
+    assertStringIncludes(error.message, word);
+  }
+});
+
 Deno.test("the type that a broken file is named after is refused with its reason", async () => {
   await using opened = await openRegistry(BROKEN);
   const error = await assertRejects(() => opened.registry.resolve("throws"), ConfigError);

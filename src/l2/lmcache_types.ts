@@ -1,0 +1,20 @@
+/** Types of LMCache that have another name here, and what to use instead of each. */
+export const lmcacheTypes: ReadonlyMap<string, string> = new Map([
+  [
+    "fs_native",
+    'fs with file_layout "lmcache" and accept_unsealed true; num_workers is called ' +
+    "io_concurrency, and use_odirect is use_odirect and pad_files",
+  ],
+  [
+    "nixl_native",
+    'fs with file_layout "lmcache" and accept_unsealed true; backend_params.file_path is called ' +
+    "base_path, num_workers io_concurrency, and use_direct_io is use_odirect and pad_files",
+  ],
+  ["nixl_store", "file_pool"],
+  ["nixl_store_dynamic", "file_pool, or fs"],
+  ["raw_block", "file_pool"],
+  ["dax", "dram, or file_pool on a mounted file system"],
+  ["hf3fs", "fs on the mounted file system"],
+  ["valkey", "resp"],
+  ["native_plugin", "plugin"],
+]);
