@@ -94,7 +94,7 @@ Deno.test("paths outside of adapters are checked as well", async () => {
   );
   const url = new URL("./", import.meta.url);
   await openAdapterRegistry({ adaptersDir: fromFileUrl(url) });
-  const values = { master_key_path: "~/key", master_key_env: undefined };
+  const values = { "master_key_path": "~/key", "master_key_env": undefined };
   const refuse = (_key: string, expected: string): never => {
     throw new Error(expected);
   };
