@@ -19,6 +19,7 @@ export function openFileStore(
     isDirect: false,
     isUnsealed: false,
     isGroupShared: false,
+    allowsForeignOwner: false,
     ioConcurrency: 8,
     maxBytesInFlight: 2 ** 28,
     readAheadBytes: 0,
