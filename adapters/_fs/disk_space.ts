@@ -5,6 +5,7 @@ import type { FileSystem, LockedFile } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { OldestFiles, type OldFile } from "./oldest_files.ts";
 import { leasedBytes, type LedgerState, type UsageLedger } from "./usage_ledger.ts";
+import type { Turnover } from "./use_times.ts";
 
 /** Part of the capacity that a writer takes in advance, so that it need not ask for each object. */
 const LEASE_SHARE = 1 / 512;
@@ -51,6 +52,8 @@ export interface DiskSpaceOptions extends DiskBounds {
   readonly clock: Clock;
   /** Whether a file must stay. */
   readonly isLocked: (path: string) => boolean;
+  /** Writes down the uses of objects that are still to be noted, before any are removed. */
+  readonly noteUses: () => Promise<void>;
   /** Aborts when the adapter closes. */
   readonly signal: AbortSignal;
   /** Told about failures in the background. */
@@ -128,6 +131,14 @@ export class DiskSpace {
     const { capacityBytes, diskHighWatermark, diskMinFreeBytes } = this.#options;
     return capacityBytes < Infinity || diskHighWatermark !== undefined ||
       diskMinFreeBytes !== undefined;
+  }
+
+  /** How fast the directory turns over, as far as this process knows. */
+  turnover(): Turnover {
+    const { capacityBytes } = this.#options;
+    const { granted = 0, used = 0 } = this.#state ?? {};
+    // Where only the disk bounds the objects, all of them are another when as much was stored.
+    return { storedBytes: granted, capacityBytes: Math.min(capacityBytes, used || Infinity) };
   }
 
   /** Takes room for a file if that needs no waiting. */
@@ -377,6 +388,7 @@ export class DiskSpace {
     if (watermark === undefined) return false;
     using lock = await this.#lockEviction();
     if (lock === undefined) return await this.#waitForOthers();
+    await this.#options.noteUses();
     this.#state = await ledger.update((state) => state);
     let isAnyGone = false;
     let hasCounted = this.#isTooHigh;

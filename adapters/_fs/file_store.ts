@@ -125,7 +125,12 @@ export class FileStore implements L2Adapter {
     const mode = this.#fileMode;
     const places = (): AsyncIterable<string> => this.#temporaryPlaces();
     this.#temporary = new TemporaryFiles({ files, path: sharedPath, mode, places });
-    this.#useTimes = new UseTimes({ files, paths, clock });
+    this.#useTimes = new UseTimes({
+      files,
+      paths,
+      turnover: () => this.#space.turnover(),
+      clock,
+    });
     this.#space = new DiskSpace({
       ...bounds,
       files,
@@ -143,6 +148,7 @@ export class FileStore implements L2Adapter {
       abandonedBytes: (dead, signal) => this.#temporary.abandonedBytes(dead, signal),
       clock,
       isLocked: (path) => this.#isLocked(path),
+      noteUses: () => this.#useTimes.flush(),
       signal: this.#closing.signal,
       onError: (cause) => this.#report("evict", cause),
     });
@@ -249,7 +255,6 @@ export class FileStore implements L2Adapter {
         this.#suspects.placesIn(keys),
       );
       found = new Bitmap(keys.length, end);
-      if (this.#space.isBounded && !signal.aborted) this.#useTimes.lookedUp(keys, end);
     } else {
       found = new Bitmap(keys.length);
       await this.#lookups.forEach(keys, () => 0, signal, async (key, index) => {
@@ -260,12 +265,18 @@ export class FileStore implements L2Adapter {
     // What cannot be read looks as if it were not there: a look at one tells the difference.
     if (first !== undefined && found.popcount() === 0) await look(first);
     if (this.#space.isBounded) {
+      if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
       for (const index of found.indices()) {
         const { id } = keys[index] as ObjectKey;
         this.#locks.set(id, (this.#locks.get(id) ?? 0) + 1);
       }
     }
     return found;
+  }
+
+  /** Notes that objects were read from device memory. */
+  touch(keys: readonly ObjectKey[]): void {
+    if (this.#space.isBounded) this.#useTimes.used(keys);
   }
 
   /** Lets objects be evicted again. */

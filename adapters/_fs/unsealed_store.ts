@@ -69,6 +69,11 @@ export class UnsealedStore implements L2Adapter {
     return this.#files.lookupAndLock(keys, options);
   }
 
+  /** Notes that objects were read from device memory. */
+  touch(keys: readonly ObjectKey[]): void {
+    this.#files.touch(keys);
+  }
+
   /** Lets objects be evicted again. */
   unlock(keys: readonly ObjectKey[]): void {
     this.#files.unlock(keys);

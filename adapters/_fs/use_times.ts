@@ -1,21 +1,27 @@
-import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
+import type { Bitmap, Clock, ObjectKey } from "../../src/l2/adapter.ts";
 import { errnoOf, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
-/** Objects used again within this time need not be noted again, in milliseconds. */
+/** Objects used again within this time need not be noted again, in milliseconds, … */
 const FRESH_MS = 60_000;
-/** Chains of which is remembered that they are fresh, and objects whose place in one is known. */
+/** … unless this share of the capacity was stored meanwhile: then others are younger by now. */
+const FRESH_SHARE = 1 / 16;
+/** Notes are written this many milliseconds later, so that lookups come first, … */
+const DELAY_MS = 1_000;
+/** … or as soon as this share of the capacity was stored. */
+const DELAY_SHARE = 1 / 64;
+/** Chains remembered as fresh, and objects whose place in a chain is known. */
 const MOST_REMEMBERED = 16_384;
-/** Notes that may wait: beyond, some uses are forgotten rather than memory filled. */
+/** Notes that may wait: beyond, uses are forgotten so that memory stays bounded. */
 const MOST_WAITING = 65_536;
 /** Difference between two neighbours of a chain, in milliseconds: the tail is the older one. */
-const STEP_MS = 10;
-/** After so many refusals in a row nothing is noted any more. */
+const STEP_MS = 1;
+/** Refusals in a row that are taken for a read-only file system. */
 const MOST_REFUSED = 1_000;
+/** Time for which nothing is noted on a read-only file system, in milliseconds. */
+const READ_ONLY_MS = 60_000;
 const CONCURRENCY = 2;
-/** Who uses objects comes first: notes are written this many milliseconds later. */
-const DELAY_MS = 1_000;
 
 /** Objects of a chain that were used together. */
 interface Use {
@@ -26,47 +32,77 @@ interface Use {
   readonly time: number;
 }
 
+/** When a chain was noted, and how much of it. */
+interface Noted {
+  readonly at: number;
+  readonly storedBytes: number;
+  readonly objects: number;
+}
+
+/** How fast a directory turns over. */
+export interface Turnover {
+  /** Bytes that all processes have ever stored; only differences mean anything. */
+  readonly storedBytes: number;
+  /** Bytes after which everything in the directory is another object. */
+  readonly capacityBytes: number;
+}
+
 /** How {@linkcode UseTimes} are set up. */
 export interface UseTimesOptions {
-  /** What does it. */
+  /** The file operations. */
   readonly files: FileSystem;
   /** Where the objects lie. */
   readonly paths: ObjectPaths;
+  /** How fast the directory turns over. */
+  readonly turnover: () => Turnover;
   /** Source of time. */
   readonly clock: Clock;
 }
 
 /**
- * Notes when objects were used, in the modification times of their files: there every process that
- * shares the directory sees them. Within a chain, what stands further back counts as used earlier,
- * so that tails are evicted first. It works behind the back of whoever uses the objects.
+ * Notes when objects were used, in the modification times of their files, where every process that
+ * shares the directory sees them. Within a chain, an object further back counts as used earlier, so
+ * that tails are evicted first. Notes are written in the background.
  */
 export class UseTimes {
   readonly #options: UseTimesOptions;
-  /** When the chains that end in these objects were used. */
-  readonly #fresh = new Map<string, number>();
+  /** When the chains that end in these objects were noted. */
+  readonly #fresh = new Map<string, Noted>();
   /** Places of objects that a chain was found to lack: they are likely to be stored soon. */
   readonly #places = new Map<string, number>();
   #waiting: Use[] = [];
   #waitingKeys = 0;
+  /** Bytes ever stored when the oldest of the waiting notes came. */
+  #waitingSince = 0;
   #cancelTimer: (() => void) | undefined;
   #writing: Promise<void> | undefined;
-  #isReadOnly = false;
+  /** Nothing is noted before this time: the file system was found to be read-only. */
+  #pausedUntil = -Infinity;
   /** Objects in a row whose times could not be set. */
   #refused = 0;
   #isClosed = false;
 
-  /** Nothing is noted yet. */
+  /** Notes uses of the objects in `paths`. */
   constructor(options: UseTimesOptions) {
     this.#options = options;
   }
 
-  /** Notes that the first `found` of a chain of objects are used now, and that the others lack. */
-  lookedUp(keys: readonly ObjectKey[], found: number): void {
-    for (let place = found; place < keys.length; place++) {
-      remember(this.#places, (keys[place] as ObjectKey).id, place);
+  /** Notes that those of a chain that were found are used now, and that the others are missing. */
+  lookedUp(keys: readonly ObjectKey[], found: Bitmap): void {
+    const front = found.countLeadingOnes();
+    const places: number[] = [];
+    for (let place = front; place < keys.length; place++) {
+      if (found.test(place)) places.push(place);
+      else remember(this.#places, (keys[place] as ObjectKey).id, place);
     }
-    this.#note({ keys: keys.slice(0, found), time: Date.now() });
+    if (places.length === 0) return this.used(keys.slice(0, front));
+    places.unshift(...Array(front).keys());
+    this.#note({ keys: found.gather(keys), places, time: Date.now() });
+  }
+
+  /** Notes that objects are used now, the first of them as the front of a chain. */
+  used(keys: readonly ObjectKey[]): void {
+    this.#note({ keys, time: Date.now() });
   }
 
   /** Whether a chain was found to lack an object a while ago. */
@@ -83,65 +119,100 @@ export class UseTimes {
     this.#note({ keys: ofChains, places, time: Date.now() });
   }
 
-  /** Writes down what is still to be noted; what is used afterwards is not. */
-  async close(): Promise<void> {
-    this.#isClosed = true;
+  /** Writes down at once what is still to be noted. */
+  async flush(): Promise<void> {
     this.#cancelTimer?.();
+    this.#cancelTimer = undefined;
     if (this.#waiting.length > 0) this.#start();
     while (this.#writing !== undefined) await this.#writing;
+  }
+
+  /** Writes down what is still to be noted; uses after that are not. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.flush();
   }
 
   /** Costs as much for a long chain as for a short one: a lookup waits for it. */
   #note(use: Use): void {
     const last = use.keys.at(-1);
-    if (last === undefined || this.#isReadOnly || this.#isClosed) return;
-    if (this.#waitingKeys > MOST_WAITING) return;
+    if (last === undefined || this.#isClosed) return;
     const now = this.#options.clock.now();
-    // A chain was used up to its end, or not at all.
-    if (now - (this.#fresh.get(last.id) ?? -Infinity) < FRESH_MS) return;
-    remember(this.#fresh, last.id, now);
+    if (now < this.#pausedUntil || this.#waitingKeys > MOST_WAITING) return;
+    const turnover = this.#options.turnover();
+    const { storedBytes } = turnover;
+    const objects = use.keys.length;
+    const isDue = this.#waiting.length > 0 &&
+      hasMoved(turnover, this.#waitingSince, DELAY_SHARE);
+    if (isDue) this.#start();
+    const noted = this.#fresh.get(last.id);
+    const isFresh = noted !== undefined && objects <= noted.objects &&
+      now - noted.at < FRESH_MS && !hasMoved(turnover, noted.storedBytes, FRESH_SHARE);
+    if (isFresh) return;
+    remember(this.#fresh, last.id, { at: now, storedBytes, objects });
+    if (this.#waiting.length === 0) this.#waitingSince = storedBytes;
     this.#waiting.push(use);
-    this.#waitingKeys += use.keys.length;
+    this.#waitingKeys += objects;
     this.#cancelTimer ??= this.#options.clock.schedule(() => this.#start(), DELAY_MS);
   }
 
   #start(): void {
+    this.#cancelTimer?.();
     this.#cancelTimer = undefined;
     this.#writing ??= this.#write().finally(() => this.#writing = undefined);
   }
 
   async #write(): Promise<void> {
-    const { files, paths } = this.#options;
     while (this.#waiting.length > 0) {
       const uses = this.#waiting;
       this.#waiting = [];
       this.#waitingKeys = 0;
-      const notes = notesOf(uses);
+      const notes = timesOf(uses).values();
       const run = async (): Promise<void> => {
-        for (const [key, time] of notes) {
-          if (this.#isReadOnly) return;
-          try {
-            await files.touch(paths.pathOf(key), new Date(time));
-            this.#refused = 0;
-          } catch (error) {
-            // An object that left meanwhile has no time, and one of another user has its own; on a
-            // read-only disk none has.
-            if (isReadOnly(error)) this.#refused++;
-            const isDiskReadOnly = errnoOf(error) === "EROFS" || this.#refused >= MOST_REFUSED;
-            if (isDiskReadOnly) this.#isReadOnly = true;
-          }
+        for (const { key, time } of notes) {
+          if (this.#options.clock.now() < this.#pausedUntil) return;
+          await this.#set(key, time);
         }
       };
       await Promise.all(Array.from({ length: CONCURRENCY }, run));
     }
   }
+
+  async #set(key: ObjectKey, time: number): Promise<void> {
+    const { files, paths, clock } = this.#options;
+    try {
+      await files.touch(paths.pathOf(key), new Date(time));
+      this.#refused = 0;
+    } catch (error) {
+      // An object that left meanwhile has no time, and one of another user has its own; on a
+      // read-only file system none can be set until it is writable again.
+      if (isReadOnly(error)) this.#refused++;
+      if (errnoOf(error) !== "EROFS" && this.#refused < MOST_REFUSED) return;
+      this.#pausedUntil = clock.now() + READ_ONLY_MS;
+      this.#refused = 0;
+      // What was not written down is to be noted when it is used again.
+      this.#fresh.clear();
+    }
+  }
 }
 
-/** Each object with the time that it is to have. */
-function* notesOf(uses: readonly Use[]): Generator<readonly [ObjectKey, number], void> {
-  for (const { keys, places, time } of uses) {
-    for (const [i, key] of keys.entries()) yield [key, time - STEP_MS * (places?.[i] ?? i)];
+/** Whether a share of the capacity was stored since `storedBytes`. */
+function hasMoved(now: Turnover, storedBytes: number, share: number): boolean {
+  // The count begins again where an account is made anew.
+  return Math.abs(now.storedBytes - storedBytes) >= share * now.capacityBytes;
+}
+
+/** Each object with the time that it is to have: its last one. */
+function timesOf(uses: readonly Use[]): Map<string, { key: ObjectKey; time: number }> {
+  const times = new Map<string, { key: ObjectKey; time: number }>();
+  for (const { keys, places, time: usedAt } of uses) {
+    for (const [i, key] of keys.entries()) {
+      const time = usedAt - STEP_MS * (places?.[i] ?? i);
+      const noted = times.get(key.id);
+      if (noted === undefined || noted.time < time) times.set(key.id, { key, time });
+    }
   }
+  return times;
 }
 
 /** Sets an entry, and forgets the oldest one beyond the limit. */

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import { ObjectPaths } from "../../../../adapters/_fs/object_paths.ts";
-import { UseTimes } from "../../../../adapters/_fs/use_times.ts";
+import { type Turnover, UseTimes } from "../../../../adapters/_fs/use_times.ts";
+import { Bitmap } from "../../../../src/keys/bitmap.ts";
 import type { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { ManualClock } from "../../../../src/testing/manual_clock.ts";
 import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
@@ -14,9 +15,16 @@ interface Opened extends AsyncDisposable {
   readonly times: UseTimes;
   readonly clock: ManualClock;
   readonly faulty: FaultyFiles;
+  /** How fast the directory turns over, which a test may change. */
+  readonly turnover: { -readonly [Name in keyof Turnover]: Turnover[Name] };
   readonly pathOf: (key: ObjectKey) => string;
   /** When an object was used last, or `undefined` if that was long ago. */
   readonly usedAt: (key: ObjectKey) => number | undefined;
+}
+
+/** Notes that the first of some objects were found. */
+function lookUp(times: UseTimes, keys: readonly ObjectKey[], found: number): void {
+  times.lookedUp(keys, new Bitmap(keys.length, found));
 }
 
 async function open(present: readonly ObjectKey[] = keys): Promise<Opened> {
@@ -29,7 +37,8 @@ async function open(present: readonly ObjectKey[] = keys): Promise<Opened> {
   }
   const clock = new ManualClock();
   const faulty = new FaultyFiles();
-  const times = new UseTimes({ files: faulty.files, paths, clock });
+  const turnover = { storedBytes: 0, capacityBytes: 16_000 };
+  const times = new UseTimes({ files: faulty.files, paths, clock, turnover: () => turnover });
   const usedAt = (key: ObjectKey): number | undefined => {
     const time = Deno.lstatSync(pathOf(key)).mtime?.getTime();
     return time === OLD.getTime() ? undefined : time;
@@ -39,14 +48,14 @@ async function open(present: readonly ObjectKey[] = keys): Promise<Opened> {
     assertEquals(clock.pendingTimers, 0);
     await directory[Symbol.asyncDispose]();
   };
-  return { times, clock, faulty, pathOf, usedAt, [Symbol.asyncDispose]: dispose };
+  return { times, clock, faulty, turnover, pathOf, usedAt, [Symbol.asyncDispose]: dispose };
 }
 
 Deno.test("a use is noted later, the front of a chain as the youngest", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   const start = Date.now();
-  times.lookedUp(keys, 4);
+  lookUp(times, keys, 4);
   await clock.advance(999);
   await faulty.settled();
   assertEquals([faulty.calls.length, clock.pendingTimers], [0, 1]);
@@ -56,27 +65,27 @@ Deno.test("a use is noted later, the front of a chain as the youngest", async ()
   assert(noted.every((time) => time !== undefined));
   const [first = 0] = noted;
   assert(first >= start - 1 && first <= Date.now());
-  assertEquals(noted, [first, first - 10, first - 20, first - 30]);
+  assertEquals(noted, [first, first - 1, first - 2, first - 3]);
   assertEquals(opened.usedAt(keys[4] as ObjectKey), undefined);
 });
 
 Deno.test("a chain that was used a moment ago is not noted again, unless it got longer", async () => {
   await using opened = await open();
   const { times, clock, faulty } = opened;
-  times.lookedUp(keys, 3);
+  lookUp(times, keys, 3);
   await clock.advance(1000);
   await faulty.settled();
   faulty.arm(() => undefined);
-  times.lookedUp(keys, 3);
+  lookUp(times, keys, 3);
   await clock.advance(1000);
   await faulty.settled();
   assertEquals(faulty.calls, []);
-  times.lookedUp(keys, 4);
+  lookUp(times, keys, 4);
   await clock.advance(1000);
   await faulty.settled();
   assertEquals(faulty.calls.length, 4);
   await clock.advance(60_000);
-  times.lookedUp(keys, 4);
+  lookUp(times, keys, 4);
   await clock.advance(1000);
   await faulty.settled();
   assertEquals(faulty.calls.length, 8);
@@ -85,7 +94,7 @@ Deno.test("a chain that was used a moment ago is not noted again, unless it got 
 Deno.test("what a chain lacked gets the time of its place when it is stored", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
-  times.lookedUp(keys, 0);
+  lookUp(times, keys, 0);
   assert(keys.every((key) => times.isKnownToLack(key)));
   times.stored(keys.slice(2).toReversed());
   assert(!times.isKnownToLack(keys[4] as ObjectKey) && times.isKnownToLack(keys[0] as ObjectKey));
@@ -93,7 +102,7 @@ Deno.test("what a chain lacked gets the time of its place when it is stored", as
   await clock.advance(1000);
   await faulty.settled();
   const [a = 0, b = 0, c = 0] = keys.slice(2).map(usedAt);
-  assertEquals([a - b, b - c], [10, 10]);
+  assertEquals([a - b, b - c], [1, 1]);
   assertEquals(keys.slice(0, 2).map(usedAt), [undefined, undefined]);
   assertEquals(faulty.calls.length, 3);
 });
@@ -101,7 +110,7 @@ Deno.test("what a chain lacked gets the time of its place when it is stored", as
 Deno.test("an object that left meanwhile costs nothing", async () => {
   await using opened = await open(keys.slice(0, 2));
   const { times, clock, faulty, usedAt } = opened;
-  times.lookedUp([...keys.slice(2), ...keys.slice(0, 2)], 5);
+  lookUp(times, [...keys.slice(2), ...keys.slice(0, 2)], 5);
   await clock.advance(1000);
   await faulty.settled();
   assert(keys.slice(0, 2).every((key) => usedAt(key) !== undefined));
@@ -114,22 +123,59 @@ Deno.test("what a link in the place of an object leads to keeps its time", async
   await Deno.writeFile(target, new Uint8Array(1));
   await Deno.utime(target, OLD, OLD);
   await Deno.symlink(target, pathOf(keys[0] as ObjectKey));
-  times.lookedUp(keys, 1);
+  lookUp(times, keys, 1);
   await times.close();
   assertEquals((await Deno.stat(target)).mtime, OLD);
 });
 
-Deno.test("where nothing can be written, nothing is noted after the first refusal", async () => {
+Deno.test("in a directory that turns over fast a chain is noted again sooner, and at once", async () => {
   await using opened = await open();
-  const { times, clock, faulty } = opened;
+  const { times, clock, faulty, turnover } = opened;
+  lookUp(times, keys, 3);
+  await clock.advance(1000);
+  await faulty.settled();
+  faulty.arm(() => undefined);
+  turnover.storedBytes += 999;
+  lookUp(times, keys, 3);
+  assertEquals(clock.pendingTimers, 0);
+  turnover.storedBytes += 1;
+  lookUp(times, keys, 3);
+  assertEquals([faulty.calls.length, clock.pendingTimers], [0, 1]);
+  // A 64th later, the next use of anything has it written down.
+  turnover.storedBytes += 250;
+  lookUp(times, keys, 3);
+  await faulty.settled();
+  assertEquals([faulty.calls.length, clock.pendingTimers], [3, 0]);
+});
+
+Deno.test("what is found behind a gap is used too", async () => {
+  await using opened = await open();
+  const { times, clock, faulty, usedAt } = opened;
+  times.lookedUp(keys, Bitmap.of(5, [0, 2, 3]));
+  assertEquals(keys.map((key) => times.isKnownToLack(key)), [false, true, false, false, true]);
+  await clock.advance(1000);
+  await faulty.settled();
+  const [first = 0, ...others] = keys.map(usedAt);
+  assertEquals(others, [undefined, first - 2, first - 3, undefined]);
+});
+
+Deno.test("where nothing can be written, nothing is noted for a while after the first refusal", async () => {
+  await using opened = await open();
+  const { times, clock, faulty, usedAt } = opened;
   faulty.arm(() => systemError("EROFS"));
-  times.lookedUp(keys, 5);
+  lookUp(times, keys, 5);
   await clock.advance(1000);
   await faulty.settled();
   assertLessOrEqual(faulty.calls.length, 2);
-  faulty.arm(() => undefined);
-  times.lookedUp(testKeys(5, 50), 5);
+  faulty.disarm();
+  lookUp(times, testKeys(5, 50), 5);
   assertEquals(clock.pendingTimers, 0);
+  // It may be writable again.
+  await clock.advance(60_000);
+  lookUp(times, keys, 5);
+  await clock.advance(1000);
+  await faulty.settled();
+  assert(keys.every((key) => usedAt(key) !== undefined));
 });
 
 Deno.test("another user's object costs its own time only, unless there are many", async () => {
@@ -138,16 +184,16 @@ Deno.test("another user's object costs its own time only, unless there are many"
     const { times, clock, faulty, usedAt } = opened;
     let refused = 2;
     faulty.arm(() => refused-- > 0 ? systemError(code) : undefined);
-    times.lookedUp(keys, 5);
+    lookUp(times, keys, 5);
     await clock.advance(1000);
     await faulty.settled();
     assertEquals(keys.filter((key) => usedAt(key) !== undefined).length, 3);
     faulty.arm(() => systemError(code));
-    times.lookedUp(testKeys(2000, 100), 2000);
+    lookUp(times, testKeys(2000, 100), 2000);
     await clock.advance(1000);
     await faulty.settled();
     assertLessOrEqual(faulty.calls.length, 1002);
-    times.lookedUp(testKeys(5, 50), 5);
+    lookUp(times, testKeys(5, 50), 5);
     assertEquals(clock.pendingTimers, 0);
   }
 });
@@ -155,11 +201,11 @@ Deno.test("another user's object costs its own time only, unless there are many"
 Deno.test("close() writes down at once what waits, and nothing is noted after it", async () => {
   await using opened = await open();
   const { times, clock, usedAt } = opened;
-  times.lookedUp(keys, 5);
+  lookUp(times, keys, 5);
   await times.close();
   assert(keys.every((key) => usedAt(key) !== undefined));
   // A lookup may end after the adapter has closed.
-  times.lookedUp(testKeys(5, 50), 5);
+  lookUp(times, testKeys(5, 50), 5);
   times.stored(testKeys(5, 50));
   assertEquals(clock.pendingTimers, 0);
 });
@@ -171,9 +217,9 @@ Deno.test("what waits is bounded", async () => {
   for (let i = 0; i < 8; i++) {
     const part = many.slice(2500 * i, 2500 * (i + 1));
     for (let repeat = 0; repeat < 20; repeat++) {
-      times.lookedUp(part, part.length);
+      lookUp(times, part, part.length);
       // Others make room among what counts as fresh.
-      times.lookedUp([part[repeat] as ObjectKey], 1);
+      lookUp(times, [part[repeat] as ObjectKey], 1);
     }
   }
   faulty.arm(() => systemError("ENOENT"));
