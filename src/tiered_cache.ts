@@ -571,12 +571,11 @@ function checkLayout({ byteLength, fingerprint }: ObjectLayout, maxBytes: number
 
 async function openDevice(
   device: GPUDevice | MemoryDevice | undefined,
-  { l1, store }: ResolvedOptions,
+  { store }: ResolvedOptions,
 ): Promise<{ device: MemoryDevice; isOwned: boolean }> {
   const staging = { stagingBytes: store.maxInFlightBytes };
   if (device === undefined) {
-    const wantedBufferBytes = l1.capacityBytes;
-    const requested = await WebGpuDevice.request({ ...staging, wantedBufferBytes });
+    const requested = await WebGpuDevice.request(staging);
     return { device: requested ?? new HostDevice(), isOwned: true };
   }
   if ("createSlab" in device) return { device, isOwned: false };

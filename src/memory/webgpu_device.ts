@@ -20,8 +20,6 @@ import { countThatFit, packPieces, STAGING_BLOCK_BYTES, StagingPool } from "./st
 
 const logger = getLogger(["kvtier", "memory"]);
 const MIB = 2 ** 20;
-/** Largest buffer that every WebGPU device offers. */
-const DEFAULT_MAX_BUFFER_BYTES = 256 * MIB;
 /** Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory. */
 const UPLOAD_PIECE_BYTES = 16 * MIB;
 
@@ -31,11 +29,8 @@ export interface WebGpuDeviceOptions {
   readonly stagingBytes?: number;
 }
 
-/** What to ask an adapter for. */
-export interface WebGpuRequestOptions extends WebGpuDeviceOptions {
-  /** Bytes that one buffer should be able to have. @default {256 MiB} */
-  readonly wantedBufferBytes?: number;
-}
+/** Features that engines use where an adapter has them. */
+const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups"];
 
 /** Device memory in WebGPU buffers, on a caller's device or on one of its own. */
 export class WebGpuDevice implements MemoryDevice {
@@ -91,17 +86,18 @@ export class WebGpuDevice implements MemoryDevice {
   }
 
   /**
-   * Requests a device of its own, with buffers as large as wanted where the adapter allows.
+   * Requests a device of its own, with all that the adapter offers and engines need: its limits,
+   * and the features `shader-f16` and `subgroups`.
    *
    * @returns `null` if the host has no WebGPU adapter.
    */
-  static async request(options: WebGpuRequestOptions = {}): Promise<WebGpuDevice | null> {
+  static async request(options: WebGpuDeviceOptions = {}): Promise<WebGpuDevice | null> {
     const adapter = await globalThis.navigator?.gpu?.requestAdapter();
     if (!adapter) return null;
-    const wanted = Math.max(options.wantedBufferBytes ?? 0, DEFAULT_MAX_BUFFER_BYTES);
     const gpuDevice = await adapter.requestDevice({
       label: "kvtier",
-      requiredLimits: { maxBufferSize: Math.min(wanted, adapter.limits.maxBufferSize) },
+      requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: limitsOf(adapter),
     });
     return new WebGpuDevice(gpuDevice, true, options);
   }
@@ -278,6 +274,12 @@ export class WebGpuDevice implements MemoryDevice {
   #throwIfLost(): void {
     if (this.#isLost) throw lostError();
   }
+}
+
+function limitsOf({ limits }: GPUAdapter): Record<string, number> {
+  const names = Object.getOwnPropertyNames(Object.getPrototypeOf(limits));
+  const values = names.map((name) => [name, limits[name as keyof GPUSupportedLimits]] as const);
+  return Object.fromEntries(values.filter(([, value]) => typeof value === "number"));
 }
 
 function lostError(): DeviceLostError {

@@ -89,19 +89,19 @@ gpuTest("WebGpuDevice.request() makes a device of its own, and destroys it", asy
   assert(device.isLost);
 });
 
-gpuTest(
-  "WebGpuDevice.request() asks for large buffers as far as the adapter has them",
-  async () => {
-    const adapter = await navigator.gpu.requestAdapter();
-    const most = adapter?.limits.maxBufferSize ?? 0;
-    for (const wantedBufferBytes of [0, 300 * MIB, 2 ** 50]) {
-      using device = await WebGpuDevice.request({ wantedBufferBytes });
-      assert(device !== null);
-      const expected = Math.min(most, Math.max(wantedBufferBytes, 256 * MIB));
-      assert(device.maxSlabBytes > expected - 256, `${device.maxSlabBytes} of ${expected}`);
-    }
-  },
-);
+gpuTest("WebGpuDevice.request() has the limits of its adapter, and what engines use", async () => {
+  const adapter = await navigator.gpu.requestAdapter();
+  assert(adapter !== null);
+  using device = await WebGpuDevice.request();
+  assert(device !== null);
+  const { limits, features } = device.gpuDevice;
+  for (const name of ["maxBufferSize", "maxStorageBufferBindingSize"] as const) {
+    assertEquals(limits[name], adapter.limits[name], name);
+  }
+  for (const feature of ["shader-f16", "subgroups"] as const) {
+    assertEquals(features.has(feature), adapter.features.has(feature), feature);
+  }
+});
 
 Deno.test("WebGpuDevice.request() returns null where there is no adapter", async () => {
   const { gpu } = navigator;
