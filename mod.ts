@@ -71,7 +71,7 @@ export {
 } from "./src/memory/memory_device.ts";
 export type { SlabAllocatorStats } from "./src/memory/slab_allocator.ts";
 export { WebGpuDevice, type WebGpuDeviceOptions } from "./src/memory/webgpu_device.ts";
-export { type Clock, systemClock } from "./src/runtime/clock.ts";
+export { type Clock, type ScheduleOptions, systemClock } from "./src/runtime/clock.ts";
 export { type RandomSource, systemRandom } from "./src/runtime/random.ts";
 export {
   type AdapterReference,

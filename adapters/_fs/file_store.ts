@@ -639,7 +639,9 @@ export class FileStore implements L2Adapter {
     };
     this.#housekeeping = work().then(() => {
       if (signal.aborted) return;
-      this.#cancelHousekeeping = clock.schedule(() => this.#keepHouse(true), HOUSEKEEPING_MS);
+      this.#cancelHousekeeping = clock.schedule(() => this.#keepHouse(true), HOUSEKEEPING_MS, {
+        background: true,
+      });
     });
   }
 

@@ -153,7 +153,9 @@ export class UseTimes {
     if (this.#waiting.length === 0) this.#waitingSince = storedBytes;
     this.#waiting.push(use);
     this.#waitingKeys += objects;
-    this.#cancelTimer ??= this.#options.clock.schedule(() => this.#start(), DELAY_MS);
+    this.#cancelTimer ??= this.#options.clock.schedule(() => this.#start(), DELAY_MS, {
+      background: true,
+    });
   }
 
   #start(): void {

@@ -46,7 +46,7 @@ import { payloadPieces, type TrailerFault } from "./object_trailer.ts";
 export { Bitmap } from "../keys/bitmap.ts";
 export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
 export { ObjectKey, type ObjectKeyFields } from "../keys/object_key.ts";
-export { type Clock, wait } from "../runtime/clock.ts";
+export { type Clock, type ScheduleOptions, wait } from "../runtime/clock.ts";
 export { type RandomSource, systemRandom } from "../runtime/random.ts";
 export { parseAdapterConfig } from "./adapter_config.ts";
 export type {

@@ -251,10 +251,14 @@ class Retry {
 
   later(): void {
     if (this.isPending) return;
-    this.#cancel = this.#clock.schedule(() => {
-      this.#cancel = undefined;
-      this.#work();
-    }, this.#delayMs);
+    this.#cancel = this.#clock.schedule(
+      () => {
+        this.#cancel = undefined;
+        this.#work();
+      },
+      this.#delayMs,
+      { background: true },
+    );
     this.#delayMs = Math.min(2 * this.#delayMs, LAST_RETRY_MS);
   }
 

@@ -301,10 +301,14 @@ export class KeyLifecycle implements Disposable {
     if (next === undefined) return;
     const { clock } = this.#options;
     const delayMs = Math.min(Math.max(0, at - clock.now()), MAX_TIMER_MS);
-    this.#cancelTimer = clock.schedule(() => {
-      this.#timerAt = Infinity;
-      this.#expire();
-    }, delayMs);
+    this.#cancelTimer = clock.schedule(
+      () => {
+        this.#timerAt = Infinity;
+        this.#expire();
+      },
+      delayMs,
+      { background: true },
+    );
   }
 
   #expire(): void {

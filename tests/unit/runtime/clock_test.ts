@@ -88,3 +88,29 @@ Deno.test("systemClock.schedule() waits longer than timers of the host can", asy
   assertEquals(calls, 0);
   for (const cancel of cancels) cancel();
 });
+
+/** What a program that does something with `systemClock` prints on stdout and stderr. */
+async function outputOf(statements: string): Promise<string> {
+  const url = new URL("../../../src/runtime/clock.ts", import.meta.url);
+  const program = `import { systemClock } from "${url}"; ${statements}`;
+  const signal = AbortSignal.timeout(20_000);
+  const args = ["eval", program];
+  const command = new Deno.Command(Deno.execPath(), { args, stdin: "null", signal });
+  const { stdout, stderr } = await command.output();
+  return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
+}
+
+Deno.test("systemClock.schedule() takes any delay, without a warning", async () => {
+  const delays = "[-1, NaN, -Infinity, 0, 0.1]";
+  const statements = `for (const ms of ${delays}) systemClock.schedule(() => console.log(ms), ms)`;
+  assertEquals((await outputOf(statements)).trim().split("\n").length, 5);
+});
+
+Deno.test("systemClock.schedule() lets a program end that waits only for background work", async () => {
+  const statements = [
+    "systemClock.schedule(() => console.log('late'), 3_600_000, { background: true })",
+    "systemClock.schedule(() => console.log('late'), 2 ** 40, { background: true })",
+    "systemClock.schedule(() => console.log('awaited'), 1)",
+  ];
+  assertEquals(await outputOf(statements.join(";")), "awaited\n");
+});
