@@ -154,7 +154,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
   summary: "Objects as files in a directory, local or shared.",
   config,
   capabilities: { durable: true, shared: true, evicts: true },
-  async create(values, { clock, onError }) {
+  async create(values, { clock, onError, onEvicted }) {
     const { base_path: given, file_layout: layout } = values;
     const fail = (key: string, expected: string, received: unknown): never => {
       throw new ConfigError({ adapter: "fs adapter", key, expected, received });
@@ -192,6 +192,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
       bounds: boundsOf(values),
       clock,
       onError,
+      onEvicted,
     });
     if (layout === "kvtier") return store;
     return new UnsealedStore(store, { hasChecksum: values.checksum === "crc32", onError });

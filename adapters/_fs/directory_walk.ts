@@ -1,3 +1,4 @@
+import { diskBytesOf, sizeOf, usedAtOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { NamedObject, ObjectPaths } from "./object_paths.ts";
 
@@ -16,18 +17,8 @@ export interface ObjectFile {
   readonly size: number;
   /** Bytes that it takes on disk. */
   readonly diskBytes: number;
-  /** When it was last written or used, in milliseconds. */
+  /** When it was last written or used, in milliseconds since 1970; 0 if that is unknown. */
   readonly usedAt: number;
-}
-
-/** Bytes that a file of so many bytes takes on disk, before it is there. */
-export function diskBytesFor(size: number): number {
-  return Math.ceil(size / 4096) * 4096;
-}
-
-/** Bytes that a file takes on disk. */
-export function diskBytesOf({ blocks, size }: Deno.FileInfo): number {
-  return blocks === null ? diskBytesFor(size) : blocks * 512;
 }
 
 /** The files that hold objects, a batch at a time, in no particular order. */
@@ -95,8 +86,12 @@ async function look(
       try {
         const info = await files.lstat(file.path);
         if (!info.isFile) continue;
-        const diskBytes = diskBytesOf(info);
-        found.push({ ...file, size: info.size, diskBytes, usedAt: info.mtime?.getTime() ?? 0 });
+        found.push({
+          ...file,
+          size: sizeOf(info),
+          diskBytes: diskBytesOf(info),
+          usedAt: usedAtOf(info),
+        });
       } catch (error) {
         // Another process may have removed it meanwhile.
         if (!(error instanceof Deno.errors.NotFound)) throw error;

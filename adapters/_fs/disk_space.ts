@@ -1,6 +1,7 @@
-import type { Clock } from "../../src/l2/adapter.ts";
-import { diskBytesFor, type ObjectFile, walkObjects } from "./directory_walk.ts";
+import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
+import { type ObjectFile, walkObjects } from "./directory_walk.ts";
 import { isFull } from "../_shared/errno.ts";
+import { diskBytesFor, knownTime, usedAtOf } from "../_shared/file_info.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { OldestFiles, type OldFile } from "./oldest_files.ts";
@@ -58,6 +59,13 @@ export interface DiskSpaceOptions extends DiskBounds {
   readonly signal: AbortSignal;
   /** Told about failures in the background. */
   readonly onError: (cause: unknown) => void;
+  /** Told which objects are removed, if that matters. */
+  readonly evicted?: {
+    /** The key of a file; `null` if it has none that can be read. */
+    readonly keyAt: (path: string, size: number) => Promise<ObjectKey | null>;
+    /** Told which objects are gone. */
+    readonly onEvicted: (keys: readonly ObjectKey[]) => void;
+  };
 }
 
 /** What {@linkcode DiskSpace} says about itself. */
@@ -224,7 +232,9 @@ export class DiskSpace {
   async recover(): Promise<void> {
     if (!this.isBounded) return;
     const state = this.#state = await this.#options.ledger.update((state) => state);
-    const isRecent = state !== undefined && Date.now() - state.countedAt < COUNT_MS;
+    // A count of the future was taken by a clock that was wrong.
+    const countedAt = knownTime(state?.countedAt) ?? -Infinity;
+    const isRecent = state !== undefined && Date.now() - countedAt < COUNT_MS;
     if (!isRecent || (await this.#deadWriters(state)).size > 0) await this.count();
     await this.#shrink();
   }
@@ -440,15 +450,18 @@ export class DiskSpace {
 
   /** Removes those files that were not used meanwhile; returns the bytes that are free now. */
   async #removeAll(victims: readonly OldFile[]): Promise<number> {
-    const { files, isLocked, onError } = this.#options;
+    const { files, isLocked, onError, evicted } = this.#options;
+    const keys: ObjectKey[] = [];
     let freed = 0;
     await Promise.all(victims.map(async (victim) => {
       try {
         if (isLocked(victim.path)) return this.#oldest.keep(victim);
         const info = await files.lstat(victim.path);
-        if (!info.isFile || info.mtime?.getTime() !== victim.usedAt) return;
+        if (!info.isFile || usedAtOf(info) !== victim.usedAt) return;
+        const key = await evicted?.keyAt(victim.path, victim.size);
         if (isLocked(victim.path)) return this.#oldest.keep(victim);
         await files.remove(victim.path);
+        if (key) keys.push(key);
         freed += Math.min(victim.diskBytes, diskBytesFor(victim.size));
         this.#evictedObjects++;
         this.#evictedBytes += victim.diskBytes;
@@ -456,6 +469,7 @@ export class DiskSpace {
         if (!(error instanceof Deno.errors.NotFound)) onError(error);
       }
     }));
+    if (keys.length > 0) evicted?.onEvicted(keys);
     return freed;
   }
 

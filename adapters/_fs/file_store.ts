@@ -23,15 +23,10 @@ import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
 import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
-import {
-  diskBytesFor,
-  diskBytesOf,
-  objectDirectories,
-  type ObjectFile,
-  walkObjects,
-} from "./directory_walk.ts";
+import { objectDirectories, type ObjectFile, walkObjects } from "./directory_walk.ts";
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
+import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
@@ -83,6 +78,8 @@ export interface FileStoreOptions {
   readonly clock: Clock;
   /** Told about failures that cost a key. */
   readonly onError: (error: AdapterError) => void;
+  /** Told which objects were removed to make room. */
+  readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /**
@@ -101,6 +98,7 @@ export class FileStore implements L2Adapter {
   readonly #temporary: TemporaryFiles;
   readonly #space: DiskSpace;
   readonly #useTimes: UseTimes;
+  /** How often each file is locked, by its path. */
   readonly #locks = new Map<string, number>();
   /** Objects that a lookup may claim although they are missing. */
   readonly #suspects = new RecentKeys(MOST_SUSPECTS);
@@ -116,7 +114,7 @@ export class FileStore implements L2Adapter {
 
   private constructor(options: FileStoreOptions) {
     this.#options = options;
-    const { files, paths, sharedPath, clock, bounds, isUnsealed } = options;
+    const { files, paths, sharedPath, clock, bounds, isUnsealed, onEvicted } = options;
     this.#files = files;
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
     this.#slots = new IoSlots(limits);
@@ -124,7 +122,7 @@ export class FileStore implements L2Adapter {
     this.#lookups = new FlightLimit({ operations: options.ioConcurrency });
     const mode = this.#fileMode;
     const places = (): AsyncIterable<string> => this.#temporaryPlaces();
-    this.#temporary = new TemporaryFiles({ files, path: sharedPath, mode, places });
+    this.#temporary = new TemporaryFiles({ files, path: sharedPath, mode, places, clock });
     this.#useTimes = new UseTimes({
       files,
       paths,
@@ -147,10 +145,11 @@ export class FileStore implements L2Adapter {
       isAlive: (tag) => this.#temporary.isAlive(tag),
       abandonedBytes: (dead, signal) => this.#temporary.abandonedBytes(dead, signal),
       clock,
-      isLocked: (path) => this.#isLocked(path),
+      isLocked: (path) => this.#locks.has(path),
       noteUses: () => this.#useTimes.flush(),
       signal: this.#closing.signal,
       onError: (cause) => this.#report("evict", cause),
+      ...(onEvicted && { evicted: { keyAt: (path, size) => this.#keyAt(path, size), onEvicted } }),
     });
     this.capabilities = {
       shared: true,
@@ -267,8 +266,8 @@ export class FileStore implements L2Adapter {
     if (this.#space.isBounded) {
       if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
       for (const index of found.indices()) {
-        const { id } = keys[index] as ObjectKey;
-        this.#locks.set(id, (this.#locks.get(id) ?? 0) + 1);
+        const path = paths.pathOf(keys[index] as ObjectKey);
+        this.#locks.set(path, (this.#locks.get(path) ?? 0) + 1);
       }
     }
     return found;
@@ -282,10 +281,11 @@ export class FileStore implements L2Adapter {
   /** Lets objects be evicted again. */
   unlock(keys: readonly ObjectKey[]): void {
     if (this.#locks.size === 0) return;
-    for (const { id } of keys) {
-      const count = (this.#locks.get(id) ?? 0) - 1;
-      if (count > 0) this.#locks.set(id, count);
-      else this.#locks.delete(id);
+    for (const key of keys) {
+      const path = this.#options.paths.pathOf(key);
+      const count = (this.#locks.get(path) ?? 0) - 1;
+      if (count > 0) this.#locks.set(path, count);
+      else this.#locks.delete(path);
     }
   }
 
@@ -325,7 +325,7 @@ export class FileStore implements L2Adapter {
       const info = await this.#files.lstat(path);
       if (!info.isFile) return;
       await this.#files.remove(path);
-      await this.#space.credit(Math.min(diskBytesOf(info), diskBytesFor(info.size)));
+      await this.#space.credit(freedBytesOf(info));
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("delete", cause, key);
     }
@@ -338,15 +338,15 @@ export class FileStore implements L2Adapter {
     let diskBytes = 0;
     await this.#slots.forEach(keys, () => 0, async (key, index) => {
       try {
-        if (signal.aborted || this.#isClosed || this.#locks.has(key.id)) return;
         const path = this.#options.paths.pathOf(key);
+        if (signal.aborted || this.#isClosed || this.#locks.has(path)) return;
         const info = await this.#files.lstat(path);
         if (!info.isFile) return;
         await this.#files.remove(path);
         this.#suspects.add(key);
         deleted.set(index);
-        bytes += info.size;
-        diskBytes += Math.min(diskBytesOf(info), diskBytesFor(info.size));
+        bytes += sizeOf(info);
+        diskBytes += freedBytesOf(info);
       } catch (cause) {
         if (!isNoObject(cause)) this.#report("delete", cause, key);
       }
@@ -366,7 +366,8 @@ export class FileStore implements L2Adapter {
         const key = await this.#keyOf(file);
         if (signal.aborted) return;
         if (key !== null && (model === undefined || key.model === model)) {
-          yield { key, byteLength: file.size, usedAt: file.usedAt };
+          const { size: byteLength, usedAt } = file;
+          yield { key, byteLength, ...(usedAt === 0 ? {} : { usedAt }) };
         }
       }
     }
@@ -520,7 +521,9 @@ export class FileStore implements L2Adapter {
     return position;
   }
 
-  async #keyOf({ path, size, object }: ObjectFile): Promise<ObjectKey | null> {
+  async #keyOf(
+    { path, size, object }: Pick<ObjectFile, "path" | "size" | "object">,
+  ): Promise<ObjectKey | null> {
     if (object !== "key-in-file") return object.key;
     const end = new Uint8Array(Math.min(size, MAX_TAIL_BYTES));
     try {
@@ -534,11 +537,10 @@ export class FileStore implements L2Adapter {
     return key !== null && this.#options.paths.pathOf(key) === path ? key : null;
   }
 
-  #isLocked(path: string): boolean {
+  /** The key of a file that is about to be evicted, if it has one. */
+  async #keyAt(path: string, size: number): Promise<ObjectKey | null> {
     const object = this.#options.paths.objectNamed(dirname(path), basename(path));
-    // Which key a hashed name stands for is not known without reading the file.
-    if (object === "key-in-file") return this.#locks.size > 0;
-    return object !== null && this.#locks.has(object.key.id);
+    return object === null ? null : await this.#keyOf({ path, size, object });
   }
 
   /** Where files of writers can lie, whatever their configuration. */

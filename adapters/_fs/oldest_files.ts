@@ -8,8 +8,6 @@ const MOST_KEPT = 65_536;
 const KEPT_SHARE = 1 / 8;
 /** Files that are taken at a time. */
 const MOST_TAKEN = 8;
-/** A time of use that is further in the future than clocks differ says nothing. */
-const CLOCK_SKEW_MS = 3_600_000;
 
 /** What is remembered of a file. */
 export type OldFile = Omit<ObjectFile, "object">;
@@ -45,10 +43,8 @@ export class OldestFiles {
 
   /** Puts the files in order, after a walk. */
   sort(): void {
-    const future = Date.now() + CLOCK_SKEW_MS;
-    const order = ({ usedAt }: OldFile): number => usedAt > future ? 0 : usedAt;
     // The oldest last, where they are taken from.
-    this.#files.sort((a, b) => order(b) - order(a));
+    this.#files.sort((a, b) => b.usedAt - a.usedAt);
     this.#files.splice(0, this.#files.length - this.#limit);
   }
 

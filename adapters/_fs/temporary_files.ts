@@ -1,13 +1,18 @@
 import { join } from "@std/path";
-import { systemRandom } from "../../src/l2/adapter.ts";
-import { diskBytesOf, entriesOf } from "./directory_walk.ts";
+import { type Clock, systemRandom, wait } from "../../src/l2/adapter.ts";
+import { entriesOf } from "./directory_walk.ts";
 import { isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
+import { diskBytesOf, knownTime } from "../_shared/file_info.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 
 /** Younger files are left alone if their writer may be about to take its lock. */
 const GRACE_MS = 60_000;
 /** Older ones have no living writer, even if it has no lock that would tell. */
 const ABANDONED_MS = 3_600_000;
+/** Attempts to have the lock of this writer, which others hold for a moment when they look. */
+const LOCK_ATTEMPTS = 100;
+/** Time between two attempts, in milliseconds. */
+const LOCK_PAUSE_MS = 10;
 
 const TEMPORARY = /^([0-9]+-[0-9a-f]{16})-[0-9a-z]+\.tmp$/;
 const LOCK = /^([0-9]+-[0-9a-f]{16})\.lock$/;
@@ -22,6 +27,8 @@ export interface TemporaryFilesOptions {
   readonly mode: number;
   /** The directories in which writers have their files. */
   readonly places: () => AsyncIterable<string>;
+  /** Source of time. */
+  readonly clock: Clock;
 }
 
 /**
@@ -34,7 +41,9 @@ export class TemporaryFiles {
   readonly tag = `${Deno.pid}-${systemRandom.bytes(8).toHex()}`;
   readonly #options: TemporaryFilesOptions;
   #count = 0;
-  #lock: Promise<LockedFile | undefined> | undefined;
+  #lock: LockedFile | undefined;
+  /** Whether files can be locked here. */
+  #hasLocks = true;
   #announcing: Promise<void> | undefined;
   #reclaimed = 0;
 
@@ -56,7 +65,7 @@ export class TemporaryFiles {
   /**
    * Shows others that this writer lives. Where files cannot be locked, age has to tell.
    *
-   * @throws If the directory does not exist or cannot be written to.
+   * @throws If the directory does not exist or cannot be written to, or others hold the lock.
    */
   announce(): Promise<void> {
     return this.#announcing ??= this.#announce().finally(() => this.#announcing = undefined);
@@ -118,7 +127,8 @@ export class TemporaryFiles {
       if (signal.aborted) return freed;
       try {
         const info = await files.lstat(file.path);
-        const age = now - (info.mtime?.getTime() ?? now);
+        // A time that cannot be was not set lately.
+        const age = now === undefined ? 0 : now - (knownTime(info.mtime, now) ?? -Infinity);
         // Whoever writes has taken its lock before.
         if (file.isLock && age < GRACE_MS) continue;
         if (!alive.has(file.tag)) alive.set(file.tag, await this.isAlive(file.tag));
@@ -139,7 +149,8 @@ export class TemporaryFiles {
 
   /** Gives the lock back, and removes its file. */
   async close(): Promise<void> {
-    const lock = await this.#lock?.catch(() => undefined);
+    await this.#announcing?.catch(() => {});
+    const lock = this.#lock;
     this.#lock = undefined;
     if (lock === undefined) return;
     await this.#options.files.remove(this.#lockPath).catch(() => {});
@@ -156,33 +167,46 @@ export class TemporaryFiles {
   }
 
   async #announce(): Promise<void> {
-    const { files, mode } = this.#options;
+    const { files, mode, clock } = this.#options;
+    if (!this.#hasLocks) return;
     if (this.#lock !== undefined) {
       const isThere = await files.lstat(this.#lockPath).then(() => true, () => false);
       if (isThere) return;
-      // Somebody removed the directory; it was made again.
-      (await this.#lock)?.[Symbol.dispose]();
-    }
-    this.#lock = files.lock(this.#lockPath, { create: true, mode });
-    try {
-      await this.#lock;
-    } catch (error) {
+      // The directory was removed, and made again.
+      this.#lock[Symbol.dispose]();
       this.#lock = undefined;
-      if (!isLockUnsupported(error)) throw error;
     }
+    for (let attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
+      if (attempt > 0) await wait(clock, LOCK_PAUSE_MS);
+      try {
+        this.#lock = await files.lock(this.#lockPath, { create: true, mode });
+      } catch (error) {
+        if (!isLockUnsupported(error)) throw error;
+        this.#hasLocks = false;
+        return;
+      }
+      if (this.#lock !== undefined) return;
+    }
+    throw new Error(
+      `${this.#lockPath} is held by others: without it they take this writer for dead`,
+    );
   }
 
   get #lockPath(): string {
     return join(this.#options.path, `${this.tag}.lock`);
   }
 
-  /** The time of the host that keeps the files: clocks of hosts that share a directory differ. */
-  async #serverTime(): Promise<number> {
+  /**
+   * The time of the host that keeps the files: clocks of hosts that share a directory differ.
+   * `undefined` if it does not tell.
+   */
+  async #serverTime(): Promise<number | undefined> {
     const { files, mode } = this.#options;
     const path = this.next();
     using _file = await files.create(path, mode);
     try {
-      return (await files.lstat(path)).mtime?.getTime() ?? Date.now();
+      const time = (await files.lstat(path)).mtime?.getTime();
+      return Number.isFinite(time) ? time : undefined;
     } finally {
       await files.remove(path);
     }

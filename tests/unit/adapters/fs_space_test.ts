@@ -19,7 +19,8 @@ import {
   temporaryFilesIn,
   testObject,
 } from "../../support/fs_adapter.ts";
-import { testKey, testKeys } from "../../support/objects.ts";
+import { testKey, testKeys, testLayout } from "../../support/objects.ts";
+import { sealedObject } from "../../support/sealed_objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const DISK_BYTES = 4096;
@@ -51,11 +52,11 @@ async function open(
 ): Promise<Opened> {
   const directory = path === undefined ? await tempDirectory() : undefined;
   const basePath = path ?? directory?.path ?? "";
-  const faulty = new FaultyFiles();
+  const faulty = new FaultyFiles({ ...hostFileSystem, ...files });
   const clock = new ManualClock();
   const errors: AdapterError[] = [];
   const store = await openFileStore(basePath, {
-    files: { ...faulty.files, ...files },
+    files: faulty.files,
     clock: waits ? systemClock : clock,
     bounds,
     onError: (error) => errors.push(error),
@@ -204,6 +205,49 @@ Deno.test("a time of use far in the future does not protect an object", async ()
   assertEquals(present(path, keys).at(3), "0");
 });
 
+for (
+  const [what, strange] of [
+    ["a time that is no date", { mtime: new Date(NaN) }],
+    ["a time that no file can have", { mtime: new Date(-1) }],
+    ["no time", { mtime: null }],
+    ["no blocks", { blocks: 0 }],
+    ["more blocks than there are", { blocks: 2 ** 60 }],
+  ] as const
+) {
+  Deno.test(`a file system that reports ${what} is kept to the capacity`, async () => {
+    const lstat = async (path: string) => ({ ...await hostFileSystem.lstat(path), ...strange });
+    await using opened = await open(bounds(20), { files: { lstat } });
+    const { store, path, faulty, errors } = opened;
+    for (let i = 0; i < 10; i++) {
+      assertEquals(await put(store, testKeys(8, 8 * i)), "11111111");
+      await faulty.settled();
+      assertLessOrEqual(await diskBytesIn(path), 20 * DISK_BYTES);
+    }
+    await store[Symbol.asyncDispose]();
+    // What was there before is counted by the same measure.
+    await ledgerOf(path).update((state) => state && { ...state, countedAt: 0 });
+    await using again = await open(bounds(20), { path, files: { lstat } });
+    const usedBytes = spaceOf(again.store).usedBytes ?? 0;
+    assert(usedBytes >= 8 * DISK_BYTES && usedBytes <= 20 * DISK_BYTES, `${usedBytes}`);
+    assertEquals([errors, again.errors], [[], []]);
+  });
+}
+
+Deno.test("a count that was taken while the clock was ahead is not believed", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  {
+    await using opened = await open(bounds(20), { path });
+    await put(opened.store, testKeys(3));
+  }
+  const year = 365 * 24 * 3_600_000;
+  await ledgerOf(path).update((state) =>
+    state && { ...state, used: state.used + DISK_BYTES, countedAt: Date.now() + year }
+  );
+  await using _ = await open(bounds(20), { path });
+  assertEquals(await usedIn(path), 3 * DISK_BYTES);
+});
+
 Deno.test("of a chain the tail leaves first, and what is used again stays", async () => {
   await using opened = await open(bounds(20));
   const { store, path, clock, faulty } = opened;
@@ -270,6 +314,40 @@ Deno.test("an object with a hashed name stays while it is locked", async () => {
   await faulty.settled();
   assertEquals(present(path, [long]), "1");
   store.unlock([long]);
+});
+
+Deno.test("objects with hashed names make room while others are locked", async () => {
+  await using opened = await open(bounds(8, { high: 1, low: 0.5 }));
+  const { store, path, faulty, errors } = opened;
+  const long = (n: number) => testKey(n, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
+  const held = [testKey(1), long(2)];
+  assertEquals(await put(store, held), "11");
+  await store.lookupAndLock(held, { ...call, prefix: false });
+  for (let i = 0; i < 5; i++) {
+    assertEquals(await put(store, [3, 4, 5].map((n) => long(10 * i + n))), "111", `round ${i}`);
+    await faulty.settled();
+  }
+  assertEquals([present(path, held), errors], ["11", []]);
+  store.unlock(held);
+});
+
+Deno.test("what was evicted is told, by the keys in the names or in the files", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const gone: ObjectKey[] = [];
+  await using store = await openFileStore(path, {
+    bounds: bounds(8, { high: 1, low: 0.5 }),
+    onEvicted: (keys) => void gone.push(...keys),
+  });
+  const layout = testLayout(1000);
+  const long = { model: "m".repeat(256), cacheSalt: "s".repeat(128) };
+  const keys = Array.from({ length: 40 }, (_, n) => testKey(n, n % 2 === 0 ? long : {}));
+  for (const key of keys) await store.store([sealedObject(key, layout)], call);
+  const left = present(path, keys);
+  assertEquals(gone.length, spaceOf(store).evictedObjects);
+  const told = new Set(gone.map(({ id }) => id));
+  assertEquals(keys.map(({ id }) => told.has(id) ? "0" : "1").join(""), left);
+  assertGreater(gone.length, 30);
 });
 
 Deno.test("an object that is larger than the capacity is refused, and costs no other", async () => {

@@ -76,14 +76,6 @@ Deno.test("what is kept comes back, first, when the others are done", () => {
   assertEquals(takeAll(oldest), []);
 });
 
-Deno.test("a time in the future counts as the oldest", () => {
-  const oldest = new OldestFiles();
-  const future = Date.now() + 100 * 3_600_000;
-  const soon = Date.now() + 60_000;
-  offer(oldest, [10, future, soon, 20]);
-  assertEquals(takeAll(oldest), [future, 10, 20, soon]);
-});
-
 Deno.test("a new walk forgets the last one", () => {
   const oldest = new OldestFiles();
   offer(oldest, [1, 2]);

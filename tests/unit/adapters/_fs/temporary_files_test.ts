@@ -2,6 +2,8 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
 import { TemporaryFiles } from "../../../../adapters/_fs/temporary_files.ts";
+import { type Clock, systemClock } from "../../../../src/runtime/clock.ts";
+import { ManualClock } from "../../../../src/testing/manual_clock.ts";
 import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
 import { filesIn } from "../../../support/fs_adapter.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
@@ -12,12 +14,17 @@ const never = new AbortController().signal;
 const DEAD = "77-0123456789abcdef";
 const OTHER = "78-fedcba9876543210";
 
-function temporaryIn(path: string, files = hostFileSystem, places: string[] = []): TemporaryFiles {
+function temporaryIn(
+  path: string,
+  files = hostFileSystem,
+  places: string[] = [],
+  clock: Clock = systemClock,
+): TemporaryFiles {
   async function* all(): AsyncGenerator<string, void> {
     await Promise.resolve();
     yield* [path, ...places];
   }
-  return new TemporaryFiles({ files, path, mode: 0o600, places: all });
+  return new TemporaryFiles({ files, path, mode: 0o600, places: all, clock });
 }
 
 /** A file that was last written some time ago. */
@@ -81,6 +88,27 @@ Deno.test("without a lock, files go after an hour", async () => {
   const temporary = temporaryIn(path);
   assertEquals(await temporary.sweep(never), 8192);
   assertEquals([await filesIn(path), temporary.reclaimed], [[`${DEAD}-0.tmp`], 1]);
+});
+
+Deno.test("files whose time cannot be are as old as can be, unless no file has one", async () => {
+  for (
+    const [mtime, isKnown] of [[new Date(NaN), true], [new Date(8e15), true], [
+      null,
+      false,
+    ]] as const
+  ) {
+    await using directory = await tempDirectory();
+    const { path } = directory;
+    await put(join(path, `${DEAD}-0.tmp`), 0);
+    const lstat = async (file: string) => {
+      const info = await hostFileSystem.lstat(file);
+      return isKnown && !file.includes(DEAD) ? info : { ...info, mtime };
+    };
+    assertEquals(
+      await temporaryIn(path, { ...hostFileSystem, lstat }).sweep(never),
+      isKnown ? 8192 : 0,
+    );
+  }
 });
 
 Deno.test("what others put there stays, whatever its name and age", async () => {
@@ -196,6 +224,49 @@ Deno.test("a writer whose lock cannot be made says so, and tries again", async (
   await writer.announce();
   await writer.close();
   assertEquals([await filesIn(directory.path), faulty.locked], [[], []]);
+});
+
+Deno.test("a writer whose lock others hold for a moment waits until it has it", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
+  const writer = temporaryIn(path, faulty.files, [], clock);
+  const lockPath = join(path, `${writer.tag}.lock`);
+  let announcing: Promise<void>;
+  {
+    // As others do that look whether it lives.
+    using held = await hostFileSystem.lock(lockPath, { create: true, mode: 0o600 });
+    assert(held !== undefined);
+    announcing = writer.announce();
+    await faulty.settled();
+    assertEquals(clock.pendingTimers, 1);
+  }
+  await clock.advance(10);
+  await announcing;
+  assertEquals(await temporaryIn(path).isAlive(writer.tag), true);
+  await writer.close();
+});
+
+Deno.test("a writer whose lock others keep says so, and tries again", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
+  const writer = temporaryIn(path, faulty.files, [], clock);
+  const lockPath = join(path, `${writer.tag}.lock`);
+  {
+    using held = await hostFileSystem.lock(lockPath, { create: true, mode: 0o600 });
+    assert(held !== undefined);
+    let isOver = false;
+    const failure = writer.announce().catch((error: unknown) => error).finally(() => isOver = true);
+    while (!isOver) {
+      await clock.advance(10);
+      await faulty.settled();
+    }
+    assertMatch(String(await failure), /held by others/);
+  }
+  await writer.announce();
+  assertEquals(await temporaryIn(path).isAlive(writer.tag), true);
+  await writer.close();
 });
 
 Deno.test("where files cannot be locked, age alone tells", async () => {
