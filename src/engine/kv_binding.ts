@@ -49,11 +49,17 @@ export interface KvBlocks {
 /** KV of a sequence, as an engine holds it. */
 export type SequenceKv = KvTensors | KvBlocks;
 
+/** Which tokens of a sequence are copied. */
+export interface TokenSpan {
+  /** The first one, where a chunk begins. */
+  readonly first: number;
+  /** The one behind the last. */
+  readonly end: number;
+}
+
 /**
- * Throws unless the tensors have a place for chunks.
+ * Throws unless the tensors have a place for tokens.
  *
- * @param first The first chunk that is needed.
- * @param end The chunk behind the last one.
  * @param mayLack Whether blocks may be gone.
  * @throws {RangeError} If the number of layers differs, a buffer or the block table is too small,
  * a block is not in the buffers, or its size does not suit GPU copies.
@@ -61,11 +67,9 @@ export type SequenceKv = KvTensors | KvBlocks;
 export function checkSequenceKv(
   layout: KvLayout,
   kv: SequenceKv,
-  first: number,
-  end: number,
+  span: TokenSpan,
   mayLack = false,
 ): void {
-  const tokens = end * layout.chunkTokens;
   const blocks = blocksOf(layout, kv);
   const { layers } = blocks;
   if (layers.length !== layout.layers) {
@@ -74,23 +78,24 @@ export function checkSequenceKv(
     );
   }
   const needed = isPlain(kv)
-    ? tokens * layout.tokenBytes
-    : neededBytes(layout, blocks, { first, end, mayLack });
+    ? wholeWords(span.end * layout.tokenBytes)
+    : neededBytes(layout, blocks, span, mayLack);
   for (const [layer, { key, value }] of layers.entries()) {
     const least = Math.min(rangeOf(key).byteLength, rangeOf(value).byteLength);
     if (least < needed) {
       throw new RangeError(
-        `KV tensors of layer ${layer} must have ${needed} bytes for ${tokens} tokens: received ${least}`,
+        `KV tensors of layer ${layer} must have ${needed} bytes for ${span.end} tokens: received ${least}`,
       );
     }
   }
 }
 
-/** Bytes that each tensor must have for the blocks of some chunks. */
+/** Bytes that each tensor must have for the blocks of some tokens. */
 function neededBytes(
   layout: KvLayout,
   { blockTokens, blockTable, blockStrideBytes }: Required<KvBlocks>,
-  { first, end, mayLack }: { first: number; end: number; mayLack: boolean },
+  { first, end }: TokenSpan,
+  mayLack: boolean,
 ): number {
   if (!Number.isSafeInteger(blockTokens) || blockTokens < 1) {
     throw new RangeError(`blockTokens must be a positive integer: received ${blockTokens}`);
@@ -107,17 +112,14 @@ function neededBytes(
       `blockStrideBytes must be a multiple of 4 of at least ${blockBytes}: received ${blockStrideBytes}`,
     );
   }
-  const blockOf = (chunk: number): number => chunk * layout.chunkTokens / blockTokens;
-  const count = Math.ceil(blockOf(end));
+  const count = Math.ceil(end / blockTokens);
   if (blockTable.length < count) {
     throw new RangeError(
-      `blockTable must have ${count} blocks for ${
-        end * layout.chunkTokens
-      } tokens: received ${blockTable.length}`,
+      `blockTable must have ${count} blocks for ${end} tokens: received ${blockTable.length}`,
     );
   }
   let last = -1;
-  for (let i = Math.floor(blockOf(first)); i < count; i++) {
+  for (let i = Math.floor(first / blockTokens); i < count; i++) {
     const block = blockTable[i] as number;
     if (mayLack && block === GONE) continue;
     if (!Number.isSafeInteger(block) || block < 0) {
@@ -149,7 +151,7 @@ export function gatherOperations(
   chunk: number,
   object: MemoryRange,
 ): CopyOperation[] {
-  return slices(layout, kv, chunk, object).map(
+  return slices(layout, kv, { chunk, object, tokens: layout.chunkTokens }).map(
     ({ tensor, tensorOffset, objectOffset, byteLength }) => ({
       source: tensor,
       sourceOffset: tensorOffset,
@@ -160,14 +162,20 @@ export function gatherOperations(
   );
 }
 
-/** Copies that spread an object over chunk `chunk` of the tensors. */
+/**
+ * Copies that spread an object over chunk `chunk` of the tensors.
+ *
+ * @param tokens How many tokens of the chunk. Copies are whole words of 4 bytes, so that up to 3
+ * bytes of the next token of the chunk may be copied with the last one.
+ */
 export function scatterOperations(
   layout: KvLayout,
   kv: SequenceKv,
   chunk: number,
   object: MemoryRange,
+  tokens: number = layout.chunkTokens,
 ): CopyOperation[] {
-  return slices(layout, kv, chunk, object).map(
+  return slices(layout, kv, { chunk, object, tokens }).map(
     ({ tensor, tensorOffset, objectOffset, byteLength }) => ({
       source: object.buffer,
       sourceOffset: objectOffset,
@@ -185,23 +193,28 @@ interface Slice {
   readonly byteLength: number;
 }
 
-/** Which part of which tensor stands where in an object: for each layer K, then V. */
-function slices(layout: KvLayout, kv: SequenceKv, chunk: number, object: MemoryRange): Slice[] {
+/** Where the first `tokens` tokens of a chunk lie in tensors and object: for each layer K, then V. */
+function slices(
+  layout: KvLayout,
+  kv: SequenceKv,
+  { chunk, object, tokens }: { chunk: number; object: MemoryRange; tokens: number },
+): Slice[] {
   const { layers, blockTokens, blockTable, blockStrideBytes } = blocksOf(layout, kv);
   const tensors = layers.flatMap(({ key, value }) => [rangeOf(key), rangeOf(value)]);
   const { chunkTokens, tensorBytes } = layout;
   const rows = rowsOf(layout);
   const rowBytes = layout.tokenBytes / rows;
   const slices: Slice[] = [];
-  for (let done = 0; done < chunkTokens;) {
+  for (let done = 0; done < tokens;) {
     const token = chunk * chunkTokens + done;
     const place = token % blockTokens;
-    const count = Math.min(chunkTokens - done, blockTokens - place);
+    const count = Math.min(tokens - done, blockTokens - place);
     const block = blockTable[Math.floor(token / blockTokens)] as number;
     for (let row = 0; row < rows; row++) {
       const inTensor = block * blockStrideBytes + (row * blockTokens + place) * rowBytes;
       const objectOffset = object.byteOffset + (row * chunkTokens + done) * rowBytes;
-      const byteLength = count * rowBytes;
+      // Chunks and blocks are whole words: only the end of a part of a chunk may not be.
+      const byteLength = wholeWords(count * rowBytes);
       for (const [i, { buffer, byteOffset }] of tensors.entries()) {
         slices.push({
           tensor: buffer,
@@ -219,6 +232,10 @@ function slices(layout: KvLayout, kv: SequenceKv, chunk: number, object: MemoryR
 function rangeOf(tensor: DeviceBuffer | MemoryRange): MemoryRange {
   if (!(tensor instanceof Uint8Array) && "buffer" in tensor) return tensor;
   return { buffer: tensor, byteOffset: 0, byteLength: bufferBytes(tensor) };
+}
+
+function wholeWords(bytes: number): number {
+  return Math.ceil(bytes / 4) * 4;
 }
 
 /** How many runs of tokens a block has: one for each head where the heads come first. */

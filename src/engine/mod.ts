@@ -14,7 +14,7 @@
  *
  * const prompt = [1, 2, 3, 4];
  * const computed = [{ key: new Uint8Array(64).fill(1), value: new Uint8Array(64).fill(2) }];
- * prefixes.put(prompt, computed);
+ * prefixes.put(prompt, computed, { computedTokens: 4 });
  *
  * using hit = await prefixes.match([...prompt, 5]);
  * assertEquals(hit.tokens, 4);
@@ -45,5 +45,6 @@ export {
   type PrefixCacheOptions,
   PrefixHit,
   type PromptOptions,
+  type PutOptions,
   type PutResult,
 } from "./prefix_cache.ts";

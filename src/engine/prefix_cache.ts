@@ -74,19 +74,34 @@ export interface MatchOptions extends PromptOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What {@linkcode PrefixCache.put} did, in tokens. */
+/** Options of {@linkcode PrefixCache.put}. */
+export interface PutOptions extends PromptOptions {
+  /**
+   * How many tokens, from the first one on, have their K and V in the tensors. A decoder computes
+   * those of a token when it computes the next one, so that the token sampled last has none yet;
+   * after a prefill, `tokens.length` stores the last chunk of a prompt that fills it.
+   *
+   * @default {tokens.length - 1}
+   */
+  readonly computedTokens?: number;
+}
+
+/** What {@linkcode PrefixCache.put} did, in tokens. Chunks not computed in full are not counted. */
 export interface PutResult {
   /** Tokens copied into device memory and queued for the adapters. */
   readonly storedTokens: number;
   /** Tokens that were in device memory already. */
   readonly residentTokens: number;
-  /** Tokens of complete chunks that found no room. */
+  /** Tokens of computed chunks that found no room. */
   readonly skippedTokens: number;
 }
 
 /** The cached prefix of a prompt, pinned in device memory until disposed. */
 export class PrefixHit implements Disposable {
-  /** Tokens whose KV need not be computed: a multiple of the chunk size. */
+  /**
+   * Tokens whose KV need not be computed: whole chunks, but not the last token of the prompt, whose
+   * logits are needed. The engine goes on at this token.
+   */
   readonly tokens: number;
   /**
    * How many of them were in device memory before; the others came from an adapter. With groups, in
@@ -98,20 +113,27 @@ export class PrefixHit implements Disposable {
   readonly #hit: CacheHit;
 
   /** @ignore Made by {@linkcode PrefixCache.match}. */
-  constructor(cache: TieredCache, groups: readonly KvGroup[], hit: CacheHit) {
+  constructor(
+    cache: TieredCache,
+    groups: readonly KvGroup[],
+    hit: CacheHit,
+    promptTokens: number,
+  ) {
     this.#cache = cache;
     this.#groups = groups;
     this.#hit = hit;
     const { chunkTokens } = firstOf(groups).layout;
     const needed = groups.reduce((sum, group) => sum + Math.min(hit.length, chunksOf(group)), 0);
-    this.tokens = hit.length * chunkTokens;
-    this.l1Tokens = Math.floor(hit.length * hit.l1Objects / Math.max(1, needed)) * chunkTokens;
+    const l1Chunks = Math.floor(hit.length * hit.l1Objects / Math.max(1, needed));
+    this.tokens = Math.min(hit.length * chunkTokens, runnableAfter(promptTokens));
+    this.l1Tokens = Math.min(l1Chunks * chunkTokens, this.tokens);
   }
 
   /**
-   * Where the chunks lie in device memory, in order, for engines that read them in place: until the
-   * hit is disposed, and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a
-   * group with a window they are the last ones of the prefix.
+   * Where the chunks lie in device memory, in order and whole, for engines that read them in place:
+   * until the hit is disposed, and no longer than `l1.readTtlMs` unless {@linkcode renew} is called.
+   * Of a group with a window they are the last ones of the prefix. {@linkcode tokens} may end before
+   * the last token of the last chunk.
    *
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than pins live.
@@ -121,9 +143,10 @@ export class PrefixHit implements Disposable {
   }
 
   /**
-   * Copies the prefix into the engine's tensors, from token 0 on; of a group with a window, the
-   * tokens of its last chunks to where they belong. The copies are submitted at once: they come
-   * before all work that is submitted to the device's queue later.
+   * Copies {@linkcode tokens} tokens into the engine's tensors, from token 0 on; of a group with a
+   * window, the tokens of its last chunks to where they belong. The copies are submitted at once:
+   * they come before all work that is submitted to the device's queue later. They are whole words
+   * of 4 bytes: where a token is none, up to 3 bytes of the next one are overwritten.
    *
    * @returns Whether the device takes them, known soon: not if a tensor is another device's or was
    * destroyed. That is logged, too.
@@ -136,11 +159,16 @@ export class PrefixHit implements Disposable {
     const { length } = this.#hit;
     const kvOfGroups = splitByGroup(this.#groups, kv);
     const operations = this.#groups.flatMap(({ layout }, g) => {
+      const { chunkTokens } = layout;
       const ranges = this.ranges(g);
       const group = kvOfGroups[g] ?? [];
       const first = length - ranges.length;
-      checkSequenceKv(layout, group, first, length);
-      return ranges.flatMap((range, i) => scatterOperations(layout, group, first + i, range));
+      checkSequenceKv(layout, group, { first: first * chunkTokens, end: this.tokens });
+      return ranges.flatMap((range, i) => {
+        const chunk = first + i;
+        const tokens = Math.min(chunkTokens, this.tokens - chunk * chunkTokens);
+        return scatterOperations(layout, group, chunk, range, tokens);
+      });
     });
     return this.#cache.device.copy(operations);
   }
@@ -214,16 +242,18 @@ export class PrefixCache {
 
   /**
    * Finds the longest cached prefix of a prompt, in device memory or in the adapters, and pins it
-   * in device memory. An engine goes on at token `hit.tokens`, or at the last token of the prompt
-   * if all of it was found, since the next token's logits are not cached.
+   * in device memory. An engine goes on at token `hit.tokens`, which leaves at least the last token
+   * of the prompt to run: its logits are not cached.
    *
    * @param tokens The prompt's token ids.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    */
   async match(tokens: TokenIds, options: MatchOptions = {}): Promise<PrefixHit> {
-    const rows = this.#rows(tokens, options);
+    // Of a chunk that holds the last token alone nothing would be used.
+    const chunks = Math.ceil(runnableAfter(tokens.length) / this.layout.chunkTokens);
+    const rows = this.#rows(tokens, options, chunks);
     const hit = await this.#cache.matchRows(rows, this.#limits(tokens, options));
-    return new PrefixHit(this.#cache, this.#groups, hit);
+    return new PrefixHit(this.#cache, this.#groups, hit, tokens.length);
   }
 
   /**
@@ -253,23 +283,27 @@ export class PrefixCache {
   }
 
   /**
-   * Takes over the KV of all complete chunks of a sequence: copies into device memory what is not
-   * there, and queues it for the adapters. Returns at once; the engine may change its tensors by
-   * work that it submits later. Of a sequence that is larger than device memory the head is kept.
+   * Takes over the KV of all complete chunks of a sequence that are computed: copies into device
+   * memory what is not there, and queues it for the adapters. Returns at once; the engine may change
+   * its tensors by work that it submits later. Of a sequence that is larger than device memory the
+   * head is kept.
    *
-   * @param tokens The token ids whose KV is in the tensors, from token 0 on; the work that computes
-   * it must be submitted.
-   * @param kv The engine's K and V; of groups with a window, blocks that are gone may be -1.
+   * @param tokens The token ids of the sequence, those sampled included.
+   * @param kv The engine's K and V, from token 0 on, of all tokens but the last one, or of
+   * `options.computedTokens`; the work that computes it must be submitted. Of groups with a window,
+   * blocks that are gone may be -1.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the tensors do not
    * fit the layout, were not made to be copied from, or are mapped. If the device refuses them
    * later, because they are another device's or were destroyed, what was put is removed, and logged.
    */
-  put(tokens: TokenIds, kv: GroupedKv, options: PromptOptions = {}): PutResult {
-    const rows = this.#rows(tokens, options);
+  put(tokens: TokenIds, kv: GroupedKv, options: PutOptions = {}): PutResult {
+    const computed = computedTokensOf(tokens, options);
+    const rows = this.#rows(tokens, options, Math.floor(computed / this.layout.chunkTokens));
     const chunks = rows[0]?.keys.length ?? 0;
     const kvOfGroups = splitByGroup(this.#groups, kv);
     for (const [g, { layout, windowTokens }] of this.#groups.entries()) {
-      checkSequenceKv(layout, kvOfGroups[g] ?? [], 0, chunks, windowTokens !== undefined);
+      const span = { first: 0, end: chunks * layout.chunkTokens };
+      checkSequenceKv(layout, kvOfGroups[g] ?? [], span, windowTokens !== undefined);
     }
     const layouts = this.#groups.map(({ layout }) => layout);
     // What is resident must not be evicted to make room for the rest of the same sequence.
@@ -334,10 +368,14 @@ export class PrefixCache {
   }
 
   /** One row of keys for each group: they differ in the group only. */
-  #rows(tokens: TokenIds, { salt = "", extraKey = "" }: PromptOptions): KeyRow[] {
+  #rows(
+    tokens: TokenIds,
+    { salt = "", extraKey = "" }: PromptOptions,
+    maxChunks?: number,
+  ): KeyRow[] {
     const { model } = this.#identity;
     const root = rootHash({ ...this.#identity, salt, extraKey });
-    const hashes = chunkHashes(root, tokens, this.layout.chunkTokens);
+    const hashes = chunkHashes(root, tokens, this.layout.chunkTokens, maxChunks);
     return this.#groups.map((group, objectGroup) => {
       const { layout } = group;
       let key: ObjectKey | undefined;
@@ -355,6 +393,21 @@ function firstOf(groups: readonly KvGroup[]): KvGroup {
   const [first] = groups;
   if (first === undefined) throw new RangeError("Layout must have a group: received none");
   return first;
+}
+
+/** Tokens of a prompt after which there is still one to run. */
+function runnableAfter(promptTokens: number): number {
+  return Math.max(0, promptTokens - 1);
+}
+
+function computedTokensOf({ length }: TokenIds, { computedTokens }: PutOptions): number {
+  if (computedTokens === undefined) return Math.max(0, length - 1);
+  if (Number.isInteger(computedTokens) && computedTokens >= 0 && computedTokens <= length) {
+    return computedTokens;
+  }
+  throw new RangeError(
+    `computedTokens must be an integer from 0 to ${length}, the tokens given: received ${computedTokens}`,
+  );
 }
 
 /** The most chunks of a group that a prefix needs. */

@@ -61,6 +61,7 @@ export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
  * @param root The hash before the first chunk, from {@linkcode rootHash}.
  * @param tokens Token ids, each an integer from 0 to 4294967295.
  * @param chunkTokens Tokens in a chunk; an incomplete last chunk has no hash.
+ * @param maxChunks How many chunks to hash at most. Left out, all.
  * @returns One hash of 32 bytes for each complete chunk.
  * @throws {RangeError} If `chunkTokens` or a token id is out of range.
  */
@@ -68,11 +69,12 @@ export function chunkHashes(
   root: Uint8Array,
   tokens: TokenIds,
   chunkTokens: number,
+  maxChunks = Infinity,
 ): Uint8Array<ArrayBuffer>[] {
   if (!Number.isInteger(chunkTokens) || chunkTokens < 1) {
     throw new RangeError(`chunkTokens must be an integer of at least 1: received ${chunkTokens}`);
   }
-  const chunks = Math.floor(tokens.length / chunkTokens);
+  const chunks = Math.min(Math.floor(tokens.length / chunkTokens), maxChunks);
   const encoded = new Uint8Array(chunks * chunkTokens * 4);
   const view = new DataView(encoded.buffer);
   for (let i = 0; i < chunks * chunkTokens; i++) {

@@ -71,9 +71,7 @@ export class Engine implements AsyncDisposable {
     const started = performance.now();
     using hit = await this.#prefixes.match(prompt);
     hit.scatterTo(this.model.kv);
-    // The last token's logits are not cached: it is computed even if its K and V are there.
-    const start = Math.min(hit.tokens, prompt.length - 1);
-    return await this.generate(prompt, start, newTokens, hit.tokens, started, onProgress);
+    return await this.generate(prompt, hit.tokens, newTokens, hit.tokens, started, onProgress);
   }
 
   /** Computes a prompt from token `start` on, and generates tokens greedily. */
@@ -100,7 +98,7 @@ export class Engine implements AsyncDisposable {
 
   /** Gives the K and V of a computed prompt to the cache, and waits until they are on disk. */
   async save(prompt: Uint32Array): Promise<void> {
-    this.#prefixes.put(prompt, this.model.kv);
+    this.#prefixes.put(prompt, this.model.kv, { computedTokens: prompt.length });
     await this.cache.flush();
   }
 

@@ -69,18 +69,27 @@ deviceTest(
 
 Deno.test("checkSequenceKv() takes tensors that are large enough", () => {
   using tensors = new EngineTensors(new HostDevice(), LAYOUT, 9);
-  checkSequenceKv(LAYOUT, tensors.kv, 0, 0);
-  checkSequenceKv(LAYOUT, tensors.kv, 0, 2);
+  checkSequenceKv(LAYOUT, tensors.kv, { first: 0, end: 0 });
+  checkSequenceKv(LAYOUT, tensors.kv, { first: 0, end: 8 });
+  checkSequenceKv(LAYOUT, tensors.kv, { first: 0, end: 9 });
 });
 
 Deno.test("checkSequenceKv() rejects tensors that do not fit the layout", () => {
   using tensors = new EngineTensors(new HostDevice(), LAYOUT, 8);
-  assertThrows(() => checkSequenceKv(LAYOUT, tensors.kv, 0, 3), RangeError, "12 tokens");
-  assertThrows(() => checkSequenceKv(LAYOUT, tensors.kv.slice(1), 0, 1), RangeError, "3 layers");
-  assertThrows(() => checkSequenceKv(LAYOUT, [], 0, 0), RangeError, "3 layers");
+  assertThrows(
+    () => checkSequenceKv(LAYOUT, tensors.kv, { first: 0, end: 12 }),
+    RangeError,
+    "12 tokens",
+  );
+  assertThrows(
+    () => checkSequenceKv(LAYOUT, tensors.kv.slice(1), { first: 0, end: 4 }),
+    RangeError,
+    "3 layers",
+  );
+  assertThrows(() => checkSequenceKv(LAYOUT, [], { first: 0, end: 0 }), RangeError, "3 layers");
   const short = { key: new Uint8Array(128), value: new Uint8Array(124) };
   const kv = [...tensors.kv.slice(0, 2), short];
-  assertThrows(() => checkSequenceKv(LAYOUT, kv, 0, 2), RangeError, "layer 2");
+  assertThrows(() => checkSequenceKv(LAYOUT, kv, { first: 0, end: 8 }), RangeError, "layer 2");
 });
 
 // Blocks
@@ -142,7 +151,7 @@ Deno.test("chunks are gathered from blocks, and scattered to others, wherever th
       using target = new EngineTensors(device, layout, 32 * blockTokens).fill(2);
       const from = { layers: source.kv, blockTokens, blockTable: pool.slice(0, count) };
       const to = { layers: target.kv, blockTokens, blockTable: pool.toReversed().slice(0, count) };
-      checkSequenceKv(layout, from, 0, chunks);
+      checkSequenceKv(layout, from, { first: 0, end: chunks * layout.chunkTokens });
       const chunk = chunks - 1;
       const buffer = new Uint8Array(layout.byteLength);
       const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
@@ -198,14 +207,18 @@ deviceTest("a tensor whose heads come first is one block", async (device) => {
 Deno.test("tensors whose heads come first must be given with their room", () => {
   const layout = kvLayout({ ...LAYOUT, order: "HND" });
   using tensors = new EngineTensors(new HostDevice(), layout, 12);
-  assertThrows(() => checkSequenceKv(layout, tensors.kv, 0, 1), RangeError, "blockTokens");
+  assertThrows(
+    () => checkSequenceKv(layout, tensors.kv, { first: 0, end: 4 }),
+    RangeError,
+    "blockTokens",
+  );
 });
 
 Deno.test("checkSequenceKv() rejects blocks that do not fit", () => {
   using tensors = new EngineTensors(new HostDevice(), LAYOUT, 12);
   const layers = tensors.kv;
   const check = (blockTokens: number, blockTable: number[], first = 0) => () =>
-    checkSequenceKv(LAYOUT, { layers, blockTokens, blockTable }, first, 2);
+    checkSequenceKv(LAYOUT, { layers, blockTokens, blockTable }, { first, end: 8 });
   check(3, [3, 1, 0])();
   assertThrows(check(3, [3, 1]), RangeError, "3 blocks for 8 tokens: received 2");
   assertThrows(check(3, [4, 1, 0]), RangeError, "layer 0 must have 240 bytes");
@@ -214,10 +227,15 @@ Deno.test("checkSequenceKv() rejects blocks that do not fit", () => {
   for (const tokens of [0, 1.5, -1, NaN]) {
     assertThrows(check(tokens, [0]), RangeError, `blockTokens must be a positive integer`);
   }
-  check(4, [-1, 2], 1)();
+  check(4, [-1, 2], 4)();
   const bytes = kvLayout({ layers: 3, kvHeads: 2, headDim: 1, dtype: "i8", chunkTokens: 4 });
   assertThrows(
-    () => checkSequenceKv(bytes, { layers, blockTokens: 3, blockTable: [0, 1, 2] }, 0, 2),
+    () =>
+      checkSequenceKv(
+        bytes,
+        { layers, blockTokens: 3, blockTable: [0, 1, 2] },
+        { first: 0, end: 8 },
+      ),
     RangeError,
     "blockTokens must fill a multiple of 4 bytes: received 3 of 2 bytes",
   );
@@ -235,6 +253,7 @@ Deno.test("K and V may lie in one buffer, one behind the other or page by page",
       chunkTokens: 6,
       order,
     });
+    const span = { first: 0, end: chunks * layout.chunkTokens };
     const pageBytes = 4 * layout.tokenBytes;
     // Eight pages a layer, and an arena for all layers.
     const arena = new Uint8Array(2 * 2 * 8 * pageBytes).map((_, i) => i * 7 + (i >> 8));
@@ -261,7 +280,7 @@ Deno.test("K and V may lie in one buffer, one behind the other or page by page",
         { layers: pages, blockTokens: 4, blockTable, blockStrideBytes: 2 * pageBytes },
       ]
     ) {
-      checkSequenceKv(layout, kv, 0, chunks);
+      checkSequenceKv(layout, kv, span);
       const buffer = new Uint8Array(layout.byteLength);
       const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
       device.copy(gatherOperations(layout, kv, 1, object));
@@ -270,11 +289,11 @@ Deno.test("K and V may lie in one buffer, one behind the other or page by page",
       device.copy(scatterOperations(layout, kv, 1, object));
       assertSameBytes(arena, before, "back where they came from");
       const short = { ...kv, blockTable: [5, 0, 8] };
-      assertThrows(() => checkSequenceKv(layout, short, 0, chunks), RangeError, "must have");
+      assertThrows(() => checkSequenceKv(layout, short, span), RangeError, "must have");
     }
     for (const blockStrideBytes of [pageBytes - 4, pageBytes + 2, NaN]) {
       const kv = { layers: pages, blockTokens: 4, blockTable, blockStrideBytes };
-      assertThrows(() => checkSequenceKv(layout, kv, 0, chunks), RangeError, "blockStrideBytes");
+      assertThrows(() => checkSequenceKv(layout, kv, span), RangeError, "blockStrideBytes");
     }
   }
 });

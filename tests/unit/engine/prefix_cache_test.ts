@@ -11,6 +11,7 @@ import {
   type MatchOptions,
   PrefixCache,
   type PrefixCacheOptions,
+  type PutOptions,
   type PutResult,
 } from "../../../src/engine/mod.ts";
 import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
@@ -77,28 +78,31 @@ function prompt(length: number, first = 1): number[] {
   return Array.from({ length }, (_, i) => first + i * 7);
 }
 
-/** How many tokens of a prompt are found. */
+/** The token of a prompt that is run whatever is found. */
+const NEXT = 999_999;
+
+/** How many tokens of a prompt are found, where one follows. */
 async function hitTokens(
   prefixes: PrefixCache,
-  tokens: ArrayLike<number>,
+  tokens: readonly number[],
   options: MatchOptions = {},
 ): Promise<number> {
-  using hit = await prefixes.match(tokens, options);
+  using hit = await prefixes.match([...tokens, NEXT], options);
   return hit.tokens;
 }
 
-/** Puts a prompt whose KV is made up from `seed`. */
+/** Puts a prompt after its prefill: its KV is made up from `seed`. */
 function put(
   { cache, prefixes }: SetUp,
   tokens: ArrayLike<number>,
-  options: { salt?: string; seed?: number } = {},
+  options: PutOptions & { seed?: number } = {},
 ): PutResult {
   const { seed = 1, ...rest } = options;
   using tensors = new EngineTensors(cache.device, LAYOUT, Math.max(1, tokens.length)).fill(seed);
-  return prefixes.put(tokens, tensors.kv, rest);
+  return prefixes.put(tokens, tensors.kv, { computedTokens: tokens.length, ...rest });
 }
 
-/** Asserts that a match restores the KV made from `seed`, in its first `tokens` tokens only. */
+/** Asserts that a match restores the KV made from `seed` where one token follows, and no more. */
 async function assertRestores(
   { cache, prefixes }: SetUp,
   tokens: readonly number[],
@@ -106,7 +110,7 @@ async function assertRestores(
   seed = 1,
 ): Promise<void> {
   using restored = new EngineTensors(cache.device, LAYOUT, tokens.length).fill(99);
-  using hit = await prefixes.match(tokens);
+  using hit = await prefixes.match([...tokens, NEXT]);
   assertEquals(hit.tokens, expectedTokens);
   hit.scatterTo(restored.kv);
   const end = expectedTokens * LAYOUT.tokenBytes;
@@ -288,7 +292,7 @@ deviceTest(
     await using t = await setUp(device);
     const tokens = prompt(12);
     using tensors = new EngineTensors(device, LAYOUT, 12).fill(1);
-    t.prefixes.put(tokens, tensors.kv);
+    t.prefixes.put(tokens, tensors.kv, { computedTokens: 12 });
     tensors.fill(2);
     assertEquals(t.adapter.stores, [], "nothing is written before the caller's turn is over");
     assertEquals(t.cache.reportStatus().store.pendingObjects, 3);
@@ -306,7 +310,8 @@ Deno.test("PrefixCache.put() rejects tensors that do not fit, and leaves nothing
   const tokens = prompt(8);
   using good = new EngineTensors(device, LAYOUT, 8);
   using short = new EngineTensors(device, LAYOUT, 7);
-  const put = (kv: EngineTensors["kv"]): PutResult => t.prefixes.put(tokens, kv);
+  const put = (kv: EngineTensors["kv"]): PutResult =>
+    t.prefixes.put(tokens, kv, { computedTokens: 8 });
   assertThrows(() => put(short.kv), RangeError, "8 tokens");
   assertThrows(() => put(good.kv.slice(1)), RangeError, "3 layers");
   assertThrows(() => put([...good.kv, ...good.kv]), RangeError, "3 layers");
@@ -362,7 +367,7 @@ Deno.test("PrefixHit.scatterTo() rejects tensors that are too small", async () =
   await using t = await setUp(new HostDevice());
   put(t, prompt(8));
   using short = new EngineTensors(t.cache.device, LAYOUT, 7).fill(3);
-  using hit = await t.prefixes.match(prompt(8));
+  using hit = await t.prefixes.match([...prompt(8), NEXT]);
   assertThrows(() => hit.scatterTo(short.kv), RangeError, "8 tokens");
   assertEquals(await short.read(), short.expected(3), "nothing was copied");
 });
@@ -374,7 +379,7 @@ Deno.test("PrefixHit tells what was in L1, and is void when disposed", async () 
   await t.cache.flush();
   t.cache.clearL1();
   put(t, tokens.slice(0, 4));
-  const hit = await t.prefixes.match(tokens);
+  const hit = await t.prefixes.match([...tokens, NEXT]);
   assertEquals([hit.tokens, hit.l1Tokens, hit.ranges().length], [16, 4, 4]);
   hit[Symbol.dispose]();
   assertThrows(() => hit.ranges(), Error, "no longer pinned");
@@ -424,15 +429,16 @@ gpuTest("PrefixCache does without a device that is lost, at every step", async (
   const t = await setUp(device);
   const tokens = prompt(12);
   using tensors = new EngineTensors(device, LAYOUT, 12).fill(1);
-  t.prefixes.put(tokens, tensors.kv);
+  const computed = { computedTokens: 12 };
+  t.prefixes.put(tokens, tensors.kv, computed);
   await t.cache.flush();
   const hit = await t.prefixes.match(tokens);
 
   gpuDevice.destroy();
   // Before anybody can know, and after.
-  t.prefixes.put(prompt(12, 5000), tensors.kv);
+  t.prefixes.put(prompt(12, 5000), tensors.kv, computed);
   await device.lost;
-  assertEquals(t.prefixes.put(prompt(12, 6000), tensors.kv).skippedTokens, 12);
+  assertEquals(t.prefixes.put(prompt(12, 6000), tensors.kv, computed).skippedTokens, 12);
   assertThrows(() => hit.ranges(), DeviceLostError);
   assertThrows(() => hit.scatterTo(tensors.kv), DeviceLostError);
   hit[Symbol.dispose]();
@@ -453,11 +459,11 @@ Deno.test("PrefixCache of several models can share a cache", async () => {
   using tensors = new EngineTensors(t.cache.device, large, 8).fill(4);
   const tokens = prompt(8);
   put(t, tokens);
-  other.put(tokens, tensors.kv);
+  other.put(tokens, tensors.kv, { computedTokens: 8 });
   await t.cache.flush();
   t.cache.clearL1();
   await assertRestores(t, tokens, 8);
-  using hit = await other.match(tokens);
+  using hit = await other.match([...tokens, NEXT]);
   assertEquals(hit.tokens, 8);
   assert(hit.ranges().every(({ byteLength }) => byteLength === large.byteLength));
 });
@@ -466,7 +472,7 @@ Deno.test("PrefixCache keeps prompts with different extra keys apart", async () 
   await using t = await setUp(new HostDevice());
   const tokens = prompt(8);
   using tensors = new EngineTensors(t.cache.device, LAYOUT, 8).fill(1);
-  t.prefixes.put(tokens, tensors.kv, { extraKey: "image 1" });
+  t.prefixes.put(tokens, tensors.kv, { extraKey: "image 1", computedTokens: 8 });
   assertEquals(await hitTokens(t.prefixes, tokens, { extraKey: "image 1" }), 8);
   assertEquals(await hitTokens(t.prefixes, tokens, { extraKey: "image 2" }), 0);
   assertEquals(await hitTokens(t.prefixes, tokens), 0);
@@ -504,13 +510,13 @@ for (const [what, makeBuffer] of Object.entries(refusals)) {
       await using t = await setUp(device, 2);
       const tokens = prompt(8);
       using good = new EngineTensors(device, LAYOUT, 8).fill(1);
-      t.prefixes.put(tokens, good.kv, { salt: "alice" });
+      t.prefixes.put(tokens, good.kv, { salt: "alice", computedTokens: 8 });
       await t.cache.flush();
       await t.cache.forget({ salt: "alice" });
       const bad = await makeBuffer(gpu, 8 * LAYOUT.tokenBytes);
       const kv = good.kv.map(({ value }) => ({ key: bad, value }));
 
-      t.prefixes.put(tokens, kv, { salt: "bob" });
+      t.prefixes.put(tokens, kv, { salt: "bob", computedTokens: 8 });
       await t.cache.flush();
       assertEquals(await hitTokens(t.prefixes, tokens, { salt: "bob" }), 0, "in device memory");
       assertEquals(t.adapter.held.size, 0, "in the adapter");
@@ -518,8 +524,8 @@ for (const [what, makeBuffer] of Object.entries(refusals)) {
       assertEquals([unfilledCount, usedBytes], [2, 0]);
       assert(messages.some((message) => message.includes("refused to copy")), messages.join("\n"));
 
-      t.prefixes.put(tokens, good.kv, { salt: "bob" });
-      using hit = await t.prefixes.match(tokens, { salt: "bob" });
+      t.prefixes.put(tokens, good.kv, { salt: "bob", computedTokens: 8 });
+      using hit = await t.prefixes.match([...tokens, NEXT], { salt: "bob" });
       assertEquals(hit.tokens, 8);
       assertEquals(await hit.scatterTo(good.kv), true);
       assertEquals(await hit.scatterTo(kv), false, "neither can it be copied to");

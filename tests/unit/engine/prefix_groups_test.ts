@@ -5,6 +5,7 @@ import {
   type KvTensors,
   PrefixCache,
   type PrefixCacheOptions,
+  type PutOptions,
 } from "../../../src/engine/mod.ts";
 import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
@@ -82,9 +83,18 @@ function prompt(length: number, first = 1): number[] {
   return Array.from({ length }, (_, i) => first + i * 7);
 }
 
+/** The token of a prompt that is run whatever is found. */
+const NEXT = 999_999;
+
+/** Of a prompt after its prefill. */
+function prefilled({ length }: readonly number[]): PutOptions {
+  return { computedTokens: length };
+}
+
+/** Puts a prompt after its prefill. */
 function put({ cache, prefixes }: SetUp, tokens: readonly number[]): void {
   using tensors = new GroupTensors(cache.device, LAYOUTS, tokens.length).fill(1);
-  prefixes.put(tokens, tensors.kv);
+  prefixes.put(tokens, tensors.kv, prefilled(tokens));
 }
 
 /** Forgets what is in L1, so that matches load. */
@@ -94,14 +104,14 @@ async function restart({ cache, adapter }: SetUp): Promise<void> {
   adapter.loads.length = 0;
 }
 
-/** Asserts that a match restores, of each group, what its window needs, and nothing else. */
+/** Asserts that a match restores of each group what its window needs, and nothing else. */
 async function assertRestores(
   { cache, prefixes }: SetUp,
   tokens: readonly number[],
   expectedTokens: number,
 ): Promise<void> {
   using tensors = new GroupTensors(cache.device, LAYOUTS, tokens.length).fill(200);
-  using hit = await prefixes.match(tokens);
+  using hit = await prefixes.match([...tokens, NEXT]);
   assertEquals(hit.tokens, expectedTokens);
   hit.scatterTo(tensors.kv);
   for (const [g, { layout, windowTokens = Infinity }] of GROUPS.entries()) {
@@ -135,7 +145,7 @@ deviceTest(
     await using t = await setUp(device);
     const tokens = prompt(30);
     using tensors = new GroupTensors(device, LAYOUTS, 30).fill(1);
-    const result = t.prefixes.put(tokens, tensors.kv);
+    const result = t.prefixes.put(tokens, tensors.kv, prefilled(tokens));
     assertEquals(result, { storedTokens: 28, residentTokens: 0, skippedTokens: 0 });
     await assertRestores(t, tokens, 28);
     await restart(t);
@@ -158,9 +168,9 @@ Deno.test("PrefixCache takes the KV of a group from blocks, and puts it into oth
     blockTokens: 4,
     blockTable,
   });
-  t.prefixes.put(tokens, [blocksOf(source, from), windowed.kv]);
+  t.prefixes.put(tokens, [blocksOf(source, from), windowed.kv], prefilled(tokens));
   await restart(t);
-  using hit = await t.prefixes.match(tokens);
+  using hit = await t.prefixes.match([...tokens, NEXT]);
   assertEquals(hit.tokens, 16);
   hit.scatterTo([blocksOf(target, to), windowed.kv]);
   const stored = source.expected(1);
@@ -174,7 +184,7 @@ Deno.test("PrefixCache takes the KV of a group from blocks, and puts it into oth
     assertSameBytes(actual, expected, `tensor ${i}`);
   }
   assertThrows(
-    () => t.prefixes.put(tokens, [blocksOf(source, [1, 2]), windowed.kv]),
+    () => t.prefixes.put(tokens, [blocksOf(source, [1, 2]), windowed.kv], prefilled(tokens)),
     RangeError,
     "blockTable",
   );
@@ -222,10 +232,10 @@ Deno.test("PrefixCache keeps groups apart whose layouts are the same", async () 
   await using t = await setUp(new HostDevice(), { layout });
   const tokens = prompt(8);
   using tensors = new GroupTensors(t.cache.device, [FULL, FULL], 8).fill(1);
-  t.prefixes.put(tokens, tensors.kv);
+  t.prefixes.put(tokens, tensors.kv, prefilled(tokens));
   await restart(t);
   using restored = new GroupTensors(t.cache.device, [FULL, FULL], 8).fill(9);
-  using hit = await t.prefixes.match(tokens);
+  using hit = await t.prefixes.match([...tokens, NEXT]);
   hit.scatterTo(restored.kv);
   for (const [g, group] of restored.groups.entries()) {
     assertEquals(await group.read(), group.expected(1 + g * 50));
@@ -238,12 +248,15 @@ Deno.test("PrefixCache of other groups finds nothing of these", async () => {
   put(t, tokens);
   const others: PrefixCacheOptions["layout"][] = [FULL, [{ layout: FULL }], [...GROUPS].reverse()];
   for (const layout of others) {
-    using hit = await new PrefixCache(t.cache, { model: MODEL, layout }).match(tokens);
+    using hit = await new PrefixCache(t.cache, { model: MODEL, layout }).match([...tokens, NEXT]);
     assertEquals(hit.tokens, 0);
   }
   // What a layer attends to changes K and V of those behind it.
   const wider = GROUPS.map(({ layout }) => ({ layout, windowTokens: 16 }));
-  using hit = await new PrefixCache(t.cache, { model: MODEL, layout: wider }).match(tokens);
+  using hit = await new PrefixCache(t.cache, { model: MODEL, layout: wider }).match([
+    ...tokens,
+    NEXT,
+  ]);
   assertEquals(hit.tokens, 0);
 });
 
@@ -253,11 +266,11 @@ Deno.test("PrefixCache tells groups of one layout apart by what they attend to",
   const groups = [{ layout: FULL }, { layout: FULL, windowTokens: 8 }];
   using tensors = new GroupTensors(t.cache.device, [FULL, FULL], 16).fill(1);
   const prefixes = new PrefixCache(t.cache, { model: MODEL, layout: groups });
-  prefixes.put(tokens, tensors.kv);
-  using hit = await prefixes.match(tokens);
+  prefixes.put(tokens, tensors.kv, prefilled(tokens));
+  using hit = await prefixes.match([...tokens, NEXT]);
   assertEquals(hit.tokens, 16);
   const swapped = new PrefixCache(t.cache, { model: MODEL, layout: groups.toReversed() });
-  using other = await swapped.match(tokens);
+  using other = await swapped.match([...tokens, NEXT]);
   assertEquals(other.tokens, 0);
 });
 
@@ -266,7 +279,7 @@ Deno.test("PrefixCache.put() stores a chunk of all groups or of none", async () 
   await using t = await setUp(new HostDevice(), { capacityBytes: 5 * 256 });
   const tokens = prompt(16);
   using tensors = new GroupTensors(t.cache.device, LAYOUTS, 16).fill(1);
-  const result = t.prefixes.put(tokens, tensors.kv);
+  const result = t.prefixes.put(tokens, tensors.kv, prefilled(tokens));
   assertEquals(result, { storedTokens: 8, residentTokens: 0, skippedTokens: 8 });
   assertEquals(t.cache.reportStatus().l1.totalObjectCount, 4);
   await assertRestores(t, tokens, 8);
@@ -278,7 +291,7 @@ Deno.test("PrefixCache.put() completes a chunk of which only some groups are the
   put(t, tokens);
   await t.cache.forget({ keys: [keyOf(t, tokens, 1, 1), keyOf(t, tokens, 3, 0)] });
   using tensors = new GroupTensors(t.cache.device, LAYOUTS, 16).fill(1);
-  const result = t.prefixes.put(tokens, tensors.kv);
+  const result = t.prefixes.put(tokens, tensors.kv, prefilled(tokens));
   assertEquals(result, { storedTokens: 8, residentTokens: 8, skippedTokens: 0 });
   await assertRestores(t, tokens, 16);
 });
@@ -287,7 +300,7 @@ Deno.test("PrefixHit.l1Tokens tells what was in L1, also with windows", async ()
   await using t = await setUp();
   const tokens = prompt(40);
   const l1Tokens = async (): Promise<number> => {
-    using hit = await t.prefixes.match(tokens);
+    using hit = await t.prefixes.match([...tokens, NEXT]);
     assertEquals(hit.tokens, 40);
     return hit.l1Tokens;
   };
@@ -380,7 +393,7 @@ Deno.test("PrefixCache rejects groups and tensors that cannot be", async () => {
   assertThrows(() => t.prefixes.put(tokens, [windowed, full]), RangeError, "layers");
   assertEquals(t.cache.reportStatus().l1.totalObjectCount, 0);
   put(t, tokens);
-  using hit = await t.prefixes.match(tokens);
+  using hit = await t.prefixes.match([...tokens, NEXT]);
   using short = new GroupTensors(t.cache.device, LAYOUTS, 7);
   assertThrows(() => hit.scatterTo([full, short.kv[1] ?? []]), RangeError, "8 tokens");
   await assertRejects(() => t.prefixes.warm(tokens.with(3, -1)), RangeError);
@@ -395,16 +408,16 @@ Deno.test("PrefixCache.put() leaves out what a window no longer has", async () =
   // A window of 10 tokens needs the last three chunks of four; the engine has them, and one more.
   const blockTable = [-1, -1, -1, -1, 3, 0, 2, 1];
   const kv = [full.kv, { layers: windowed.kv, blockTokens: 4, blockTable }];
-  assertEquals(t.prefixes.put(tokens, kv).storedTokens, 32);
+  assertEquals(t.prefixes.put(tokens, kv, prefilled(tokens)).storedTokens, 32);
   await restart(t);
   assertEquals(t.adapter.held.size, 8 + 4);
   {
-    using hit = await t.prefixes.match(tokens);
+    using hit = await t.prefixes.match([...tokens, NEXT]);
     assertEquals(hit.tokens, 32);
     assertEquals(await hit.scatterTo(kv), true);
     assertEquals(await windowed.read(), windowed.expected(51), "each went back to its block");
   }
-  using shorter = await t.prefixes.match(tokens.slice(0, 24));
+  using shorter = await t.prefixes.match([...tokens.slice(0, 24), NEXT]);
   assertEquals(shorter.tokens, 0, "of this window some is missing");
   assertThrows(() => t.prefixes.put(tokens, [kv[1] ?? [], full.kv]), RangeError);
   const holes = { layers: full.kv, blockTokens: 4, blockTable: [0, -1, 2, 3, 4, 5, 6, 7] };
