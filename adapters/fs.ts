@@ -108,7 +108,8 @@ const config = {
   shard_dirs: {
     type: "boolean",
     help: "Whether files are spread over sub-directories by hash: one level of 256 with " +
-      "file_layout kvtier, where that is the default; two levels with lmcache, where it is not.",
+      "file_layout kvtier, where that is the default; two levels with lmcache, where it is not: " +
+      "that is the layout of LMCache's nixl_native. Its fs and fs_native know no sub-directories.",
   },
   file_layout: {
     type: "string",
@@ -126,8 +127,15 @@ const config = {
     type: "string",
     oneOf: ["none", "crc32"],
     default: "none",
-    help: "With file_layout lmcache: crc32 writes and demands LMCache's checksum behind the " +
-      "bytes. The seal of kvtier files always has one.",
+    help: "With file_layout lmcache: crc32 writes and demands a checksum behind the bytes. No " +
+      "released LMCache writes it, so that nothing is found of what LMCache stored; LMCache can " +
+      "read such files. The seal of kvtier files always has one.",
+  },
+  pad_files: {
+    type: "boolean",
+    default: false,
+    help: "With file_layout lmcache: whether files are padded to 4096 bytes, which LMCache's " +
+      "fs_native with use_odirect demands. Padded files are always read.",
   },
   allow_shared_group: {
     type: "boolean",
@@ -162,6 +170,13 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     if (layout === "lmcache" && !values.accept_unsealed) {
       fail("accept_unsealed", "true with file_layout lmcache, whose files carry no seal", false);
     }
+    if (layout === "kvtier" && values.pad_files) {
+      fail(
+        "pad_files",
+        "false with file_layout kvtier, whose files have an end of their own",
+        true,
+      );
+    }
     if (layout === "kvtier" && values.accept_unsealed) {
       fail("accept_unsealed", "false with file_layout kvtier, whose files carry a seal", true);
     }
@@ -195,7 +210,8 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
       onEvicted,
     });
     if (layout === "kvtier") return store;
-    return new UnsealedStore(store, { hasChecksum: values.checksum === "crc32", onError });
+    const hasChecksum = values.checksum === "crc32";
+    return new UnsealedStore(store, { hasChecksum, isPadded: values.pad_files, onError });
   },
 });
 export default fs;

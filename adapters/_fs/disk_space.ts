@@ -490,7 +490,7 @@ export class DiskSpace {
       for (const file of batch) {
         onDisk += file.diskBytes;
         this.#oldest.offer(file);
-        if (file.object !== "key-in-file") models.add(file.object.key.model, file);
+        if (typeof file.object !== "string") models.add(file.object.key.model, file);
       }
     }
     if (signal.aborted) return;

@@ -82,6 +82,15 @@ export interface FileStoreOptions {
   readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
+/** How many bytes may stand behind an object of so many bytes in its file: one of these numbers. */
+export type RestsOf = (byteLength: number) => readonly number[];
+
+/** Options of a load from files that others write, too. */
+export interface MisfitOptions {
+  /** Told the index of an object whose file has another length. */
+  readonly onMisfit?: (index: number) => void;
+}
+
 /**
  * Objects as files. The file system is the index: whatever is remembered of them only makes it
  * faster, so that any number of processes and hosts can share the directory.
@@ -105,6 +114,8 @@ export class FileStore implements L2Adapter {
   /** Directories that were there a moment ago. */
   readonly #made = new Set<string>();
   readonly #closing = new AbortController();
+  /** Permissions that readers have in a directory of LMCache, and get for what is added to it. */
+  #readers = 0;
   #files: FileSystem;
   #direct: DirectFileSystem | undefined;
   #directRefusal: string | undefined;
@@ -122,7 +133,16 @@ export class FileStore implements L2Adapter {
     this.#lookups = new FlightLimit({ operations: options.ioConcurrency });
     const mode = this.#fileMode;
     const places = (): AsyncIterable<string> => this.#temporaryPlaces();
-    this.#temporary = new TemporaryFiles({ files, path: sharedPath, mode, places, clock });
+    const isForeign = (name: string, place: string): boolean =>
+      paths.isForeignTemporary(name, place === sharedPath || place === options.tmpPath);
+    this.#temporary = new TemporaryFiles({
+      files,
+      path: sharedPath,
+      mode,
+      places,
+      isForeign,
+      clock,
+    });
     this.#useTimes = new UseTimes({
       files,
       paths,
@@ -189,6 +209,7 @@ export class FileStore implements L2Adapter {
       const received = await foreignOwner(basePath, info.uid);
       if (received !== undefined) throw wrongBasePath(OWN_DIRECTORY, received);
     }
+    if (options.isUnsealed) store.#readers = (info?.mode ?? 0) & 0o055;
     if (options.isDirect) await store.#startDirect();
     store.#keepHouse(options.countsOnStart);
     return store;
@@ -291,22 +312,26 @@ export class FileStore implements L2Adapter {
 
   /** Reads each object into its parts; a file of another length is a miss. */
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
-    return this.loadFollowedBy([0], objects, options);
+    return this.loadFollowedBy(nothingBehind, objects, options);
   }
 
-  /** Like {@linkcode load}, with one of these numbers of bytes behind what is read. */
+  /** Like {@linkcode load}, with other bytes behind what is read. */
   async loadFollowedBy(
-    rests: readonly number[],
+    restsOf: RestsOf,
     objects: readonly AdapterObject[],
-    { signal, onLoaded, allowShorter = false }: LoadOptions,
+    { signal, onLoaded, allowShorter = false, onMisfit }: LoadOptions & MisfitOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
-    await this.#slots.forEach(objects, bytesOf, async ({ key, parts }, index) => {
+    await this.#slots.forEach(objects, bytesOf, async ({ key, parts, byteLength }, index) => {
       try {
         if (signal.aborted || this.#isClosed) return;
         const path = this.#options.paths.pathOf(key);
-        const isRead = await this.#read(path, parts, rests, allowShorter);
-        if (!isRead) return this.#suspects.add(key);
+        const isRead = await this.#read(path, parts, restsOf(byteLength), allowShorter);
+        if (!isRead) {
+          this.#suspects.add(key);
+          onMisfit?.(index);
+          return;
+        }
         loaded.set(index);
         onLoaded?.(index);
       } catch (cause) {
@@ -315,6 +340,20 @@ export class FileStore implements L2Adapter {
       }
     });
     return loaded;
+  }
+
+  /** Bytes of the files of objects; `undefined` where there is none that can be looked at. */
+  async fileBytesOf(
+    objects: readonly AdapterObject[],
+    { signal }: CallOptions,
+  ): Promise<readonly (number | undefined)[]> {
+    const sizes = new Array<number | undefined>(objects.length);
+    await this.#slots.forEach(objects, () => 0, async ({ key }, index) => {
+      if (signal.aborted || this.#isClosed) return;
+      const info = await this.#files.lstat(this.#options.paths.pathOf(key)).catch(() => undefined);
+      sizes[index] = info?.size;
+    });
+    return sizes;
   }
 
   /** Removes the file of an object that is damaged, whoever is about to load it. */
@@ -431,6 +470,11 @@ export class FileStore implements L2Adapter {
     return this.#options.isGroupShared ? 0o660 : 0o600;
   }
 
+  /** Permissions of objects. */
+  get #objectMode(): number {
+    return this.#fileMode | (this.#readers & 0o044);
+  }
+
   /** Writes an object; whether there was room for it. */
   async #storeOne(object: AdapterObject, soon: number, signal: AbortSignal): Promise<boolean> {
     const { paths, sharedPath, tmpPath, durability } = this.#options;
@@ -448,7 +492,7 @@ export class FileStore implements L2Adapter {
           if (!(await this.#space.take(diskBytes, soon, signal))) return false;
         }
         const ownPath = this.#temporary.next(tmpPath ?? directory);
-        const mode = this.#fileMode;
+        const mode = this.#objectMode;
         const { parts } = object;
         const files = this.#files;
         let isPublished = false;
@@ -524,6 +568,7 @@ export class FileStore implements L2Adapter {
   async #keyOf(
     { path, size, object }: Pick<ObjectFile, "path" | "size" | "object">,
   ): Promise<ObjectKey | null> {
+    if (object === "no-key") return null;
     if (object !== "key-in-file") return object.key;
     const end = new Uint8Array(Math.min(size, MAX_TAIL_BYTES));
     try {
@@ -553,15 +598,15 @@ export class FileStore implements L2Adapter {
 
   async #makeTemporary(): Promise<void> {
     const { sharedPath, tmpPath } = this.#options;
-    await this.#makeDirectory(sharedPath);
-    if (tmpPath !== undefined) await this.#makeDirectory(tmpPath);
+    await this.#makeDirectory(sharedPath, this.#directoryMode);
+    if (tmpPath !== undefined) await this.#makeDirectory(tmpPath, this.#directoryMode);
     await this.#temporary.announce();
     this.#made.add(sharedPath);
   }
 
   async #makeShard(path: string): Promise<void> {
     const { files, durability } = this.#options;
-    const made = await this.#makeDirectory(path);
+    const made = await this.#makeDirectory(path, this.#directoryMode | this.#readers);
     if (durability === "full") {
       for (const step of made) await files.syncDirectory(dirname(step));
     }
@@ -582,9 +627,8 @@ export class FileStore implements L2Adapter {
   }
 
   /** Makes a directory below the base directory; the steps that lead there. */
-  async #makeDirectory(path: string): Promise<readonly string[]> {
+  async #makeDirectory(path: string, mode: number): Promise<readonly string[]> {
     const { files, paths: { basePath }, isGroupShared } = this.#options;
-    const mode = this.#directoryMode;
     const steps: string[] = [];
     for (let at = path; at.length > basePath.length; at = dirname(at)) steps.unshift(at);
     for (const step of steps) {
@@ -651,6 +695,12 @@ export class FileStore implements L2Adapter {
     const about = key === undefined ? {} : { key };
     this.#options.onError(new AdapterError({ adapter: "fs", operation, cause, ...about }));
   }
+}
+
+const NOTHING = [0];
+
+function nothingBehind(): readonly number[] {
+  return NOTHING;
 }
 
 function bytesOf({ byteLength }: AdapterObject): number {

@@ -14,10 +14,19 @@ import {
 /** How objects are named and where they lie. */
 export type FileLayout = "kvtier" | "lmcache";
 
-/** What the name of a file says about it: its key, that the key stands in the file, or nothing. */
-export type NamedObject = { readonly key: ObjectKey } | "key-in-file" | null;
+/**
+ * What the name of a file says about it: its key, that the key stands in the file, that LMCache
+ * wrote it under a key that cannot be had here (`no-key`), or nothing.
+ */
+export type NamedObject = { readonly key: ObjectKey } | "key-in-file" | "no-key" | null;
 
 const encoder = new TextEncoder();
+/**
+ * The names that LMCache makes of any model, rank, group, hash and salt: of hashes of 8 and 16
+ * bytes, long salts, control characters and ranks of more than 32 bits, too.
+ */
+const LMCACHE_NAME =
+  /@0x[0-9a-f]{8,}@[0-9a-f]+@(?:[0-9a-f]{2})+(?:@[^]+)?\.(?:data\.(?=tmp))?(data|tmp)$/;
 
 /**
  * Where the objects of a directory lie. `shards` is the number of levels of sub-directories, each
@@ -66,8 +75,22 @@ export class ObjectPaths {
   objectNamed(directory: string, name: string): NamedObject {
     if (isHashedFileName(name)) return "key-in-file";
     const key = this.#layout === "kvtier" ? decodeFileName(name) : decodeLmcacheName(name);
-    // A file in a wrong place is never looked for.
-    return key !== null && this.directoryOf(key) === directory ? { key } : null;
+    if (key !== null && this.directoryOf(key) === directory) return { key };
+    // Never looked for, whether it lies in a wrong place or has no key; but LMCache's take room.
+    return this.#suffixOfLmcache(name) === "data" ? "no-key" : null;
+  }
+
+  /**
+   * Whether LMCache makes a file of this name before it publishes an object: with another suffix
+   * beside the objects, and under the name of the object in a directory for temporary files.
+   */
+  isForeignTemporary(name: string, isApart: boolean): boolean {
+    const suffix = this.#suffixOfLmcache(name);
+    return suffix === "tmp" || (suffix === "data" && isApart);
+  }
+
+  #suffixOfLmcache(name: string): string | undefined {
+    return this.#layout === "lmcache" ? LMCACHE_NAME.exec(name)?.[1] : undefined;
   }
 
   /** Whether a directory at a level below the base directory can hold objects. */

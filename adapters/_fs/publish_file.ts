@@ -47,7 +47,7 @@ export async function publishFile(options: PublishOptions): Promise<void> {
       file[Symbol.dispose]();
     }
     // What the group may do, the process may have been told to deny (umask).
-    if ((mode & 0o070) !== 0) await files.chmod(tmpPath, mode);
+    if ((mode & 0o020) !== 0) await files.chmod(tmpPath, mode);
     await files.rename(tmpPath, finalPath);
   } catch (error) {
     await files.remove(tmpPath).catch(() => {});

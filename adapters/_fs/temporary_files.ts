@@ -27,12 +27,14 @@ export interface TemporaryFilesOptions {
   readonly mode: number;
   /** The directories in which writers have their files. */
   readonly places: () => AsyncIterable<string>;
+  /** Whether a file of this name in such a directory is a temporary file of LMCache. */
+  readonly isForeign: (name: string, place: string) => boolean;
   /** Source of time. */
   readonly clock: Clock;
 }
 
 /**
- * The temporary files of one writer, and what writers that are gone left behind. A writer has a tag
+ * The temporary files of one writer, and what writers that are gone left behind, LMCache's too. A writer has a tag
  * of its own in the names of its files, and holds a lock on a file with that tag as long as it
  * lives: the operating system ends the lock with the process, however that ends.
  */
@@ -85,18 +87,20 @@ export class TemporaryFiles {
   }
 
   /**
-   * Bytes on disk of the temporary files of writers that do not live, as far as is known; `dead`
-   * are some of them.
+   * Bytes on disk of the temporary files of LMCache, and of writers that do not live, as far as is
+   * known; `dead` are some of them.
    */
   async abandonedBytes(dead: ReadonlySet<string>, signal: AbortSignal): Promise<number> {
     const { files } = this.#options;
     const alive = new Map<string, boolean>();
     let bytes = 0;
-    for await (const { path, name, isFile } of this.#entries()) {
+    for await (const { path, name, isFile, isForeign } of this.#entries()) {
       const tag = TEMPORARY.exec(name)?.[1];
-      if (!isFile || tag === undefined || signal.aborted) continue;
-      if (!alive.has(tag)) alive.set(tag, !dead.has(tag) && await this.isAlive(tag) === true);
-      if (alive.get(tag)) continue;
+      if (!isFile || (tag === undefined && !isForeign) || signal.aborted) continue;
+      if (tag !== undefined) {
+        if (!alive.has(tag)) alive.set(tag, !dead.has(tag) && await this.isAlive(tag) === true);
+        if (alive.get(tag)) continue;
+      }
       // Another process may have removed it meanwhile.
       const info = await files.lstat(path).catch(() => undefined);
       if (info !== undefined) bytes += diskBytesOf(info);
@@ -112,10 +116,10 @@ export class TemporaryFiles {
   async sweep(signal: AbortSignal): Promise<number> {
     const { files } = this.#options;
     let freed = 0;
-    const found: { path: string; tag: string; isLock: boolean }[] = [];
-    for await (const { path, name, isFile } of this.#entries()) {
+    const found: { path: string; tag: string | undefined; isLock: boolean }[] = [];
+    for await (const { path, name, isFile, isForeign } of this.#entries()) {
       const tag = (TEMPORARY.exec(name) ?? LOCK.exec(name))?.[1];
-      if (!isFile || tag === undefined || tag === this.tag) continue;
+      if (!isFile || (tag === undefined && !isForeign) || tag === this.tag) continue;
       found.push({ path, tag, isLock: LOCK.test(name) });
     }
     if (found.length === 0 || signal.aborted) return freed;
@@ -131,9 +135,11 @@ export class TemporaryFiles {
         const age = now === undefined ? 0 : now - (knownTime(info.mtime, now) ?? -Infinity);
         // Whoever writes has taken its lock before.
         if (file.isLock && age < GRACE_MS) continue;
-        if (!alive.has(file.tag)) alive.set(file.tag, await this.isAlive(file.tag));
-        const isGone = alive.get(file.tag) === false ||
-          (alive.get(file.tag) === undefined && age >= ABANDONED_MS);
+        const { tag } = file;
+        if (tag !== undefined && !alive.has(tag)) alive.set(tag, await this.isAlive(tag));
+        const isAlive = tag === undefined ? undefined : alive.get(tag);
+        // LMCache's writers have no lock: only age tells.
+        const isGone = isAlive === false || (isAlive === undefined && age >= ABANDONED_MS);
         if (!isGone) continue;
         await files.remove(file.path);
         if (file.isLock) continue;
@@ -157,11 +163,12 @@ export class TemporaryFiles {
     lock[Symbol.dispose]();
   }
 
-  async *#entries(): AsyncGenerator<Deno.DirEntry & { path: string }, void> {
-    const { files, places } = this.#options;
+  async *#entries(): AsyncGenerator<Deno.DirEntry & { path: string; isForeign: boolean }, void> {
+    const { files, places, isForeign } = this.#options;
     for await (const place of places()) {
       for await (const entry of entriesOf(files, place)) {
-        yield { ...entry, path: `${place}/${entry.name}` };
+        const { name } = entry;
+        yield { ...entry, path: `${place}/${name}`, isForeign: isForeign(name, place) };
       }
     }
   }

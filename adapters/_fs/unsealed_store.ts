@@ -15,30 +15,37 @@ import {
 import { crc32 } from "../../src/runtime/checksum.ts";
 import type { FileStore } from "./file_store.ts";
 
-/** LMCache's checksum: this magic, then the CRC-32 of the bytes before it, little-endian. */
+/** The checksum: this magic, then the CRC-32 of the bytes before it, little-endian. */
 const MAGIC = new TextEncoder().encode("LMC1");
 const CHECKSUM_BYTES = 8;
-/** What stands behind the bytes where LMCache wrote past the page cache: whole blocks. */
+/** What LMCache's files are padded to where it writes past the page cache. */
 const BLOCK_BYTES = 4096;
+const padding = new Uint8Array(BLOCK_BYTES);
 
 /** How an {@linkcode UnsealedStore} is set up. */
 export interface UnsealedStoreOptions {
   /** Whether a checksum is written, and demanded. */
   readonly hasChecksum: boolean;
+  /** Whether files are padded to whole blocks. */
+  readonly isPadded: boolean;
   /** Told about objects that are damaged. */
   readonly onError: (error: AdapterError) => void;
 }
 
 /**
- * Files as LMCache's `fs` adapter reads and writes them: the raw bytes of an object, with an
- * optional checksum behind them. Nothing in a file says whose bytes they are.
+ * Files as LMCache's adapters read and write them: the raw bytes of an object. Behind them there may
+ * be a checksum, which only this adapter writes, and then bytes that mean nothing, up to a whole
+ * block of 4,096 bytes: `fs_native` and `nixl_native` write whole blocks with direct I/O. Nothing in
+ * a file says whose bytes they are.
  */
 export class UnsealedStore implements L2Adapter {
   readonly #files: FileStore;
   readonly #options: UnsealedStoreOptions;
-  #checked = 0;
   #unchecked = 0;
+  #checked = 0;
   #damaged = 0;
+  #withoutChecksum = 0;
+  #ofOtherLength = 0;
 
   /** Objects are kept in `files`. */
   constructor(files: FileStore, options: UnsealedStoreOptions) {
@@ -51,17 +58,17 @@ export class UnsealedStore implements L2Adapter {
     return this.#files.capabilities;
   }
 
-  /** Publishes each object, with its checksum if there is to be one. */
+  /** Publishes each object, with its checksum and its padding if there is to be one. */
   async store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult> {
-    if (!this.#options.hasChecksum) return await this.#files.store(objects, options);
-    const withChecksums = objects.map((object) => {
-      const checksum = new Uint8Array(CHECKSUM_BYTES);
-      checksum.set(MAGIC);
-      new DataView(checksum.buffer).setUint32(4, checksumOf(object.parts), true);
-      return followedBy(object, checksum);
+    const { hasChecksum, isPadded } = this.#options;
+    if (!hasChecksum && !isPadded) return await this.#files.store(objects, options);
+    const files = objects.map((object) => {
+      const checked = hasChecksum ? followedBy(object, newChecksum(object.parts)) : object;
+      return isPadded ? followedBy(checked, paddingOf(checked.byteLength)) : checked;
     });
-    const { stored, bytes } = await this.#files.store(withChecksums, options);
-    return { stored, bytes: bytes - this.#checksumBytes * stored.popcount() };
+    const { stored } = await this.#files.store(files, options);
+    const bytes = stored.gather(objects).reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return { stored, bytes };
   }
 
   /** Asks for objects, as {@linkcode FileStore.lookupAndLock} does. */
@@ -81,15 +88,15 @@ export class UnsealedStore implements L2Adapter {
 
   /** Reads each object; without a checksum, only its length can be taken for granted. */
   async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
-    const { hasChecksum } = this.#options;
-    if (hasChecksum) return await this.#loadChecked(objects, { signal });
-    const loaded = await this.#files.load(objects, { signal });
+    if (this.#options.hasChecksum) return await this.#loadChecked(objects, { signal });
+    const misfits: number[] = [];
+    const onMisfit = (index: number): void => void misfits.push(index);
+    const loaded = await this.#files.loadFollowedBy(paddingRests, objects, { signal, onMisfit });
     this.#unchecked += loaded.popcount();
-    const missed = [...objects.keys()].filter((index) => !loaded.test(index));
-    if (missed.length === 0) return loaded;
-    const others = missed.map((index) => objects[index] as AdapterObject);
+    if (misfits.length === 0) return loaded;
+    const others = misfits.map((index) => objects[index] as AdapterObject);
     const checked = await this.#loadChecked(others, { signal });
-    for (const i of checked.indices()) loaded.set(missed[i] as number);
+    for (const i of checked.indices()) loaded.set(misfits[i] as number);
     return loaded;
   }
 
@@ -113,12 +120,14 @@ export class UnsealedStore implements L2Adapter {
     return { ...usage, usedBytes: Math.max(0, usage.usedBytes - checksums) };
   }
 
-  /** What the files say, and how many objects were loaded on trust. */
+  /** What the files say, how many objects were loaded on trust, and why others were not. */
   reportStatus(): Record<string, unknown> {
     const unsealed = {
       loadedUnchecked: this.#unchecked,
       loadedWithChecksum: this.#checked,
       damaged: this.#damaged,
+      withoutChecksum: this.#withoutChecksum,
+      ofOtherLength: this.#ofOtherLength,
     };
     return { ...this.#files.reportStatus(), unsealed };
   }
@@ -138,13 +147,19 @@ export class UnsealedStore implements L2Adapter {
     const longer = objects.map((object, i) =>
       followedBy(object, checksums[i] as Uint8Array<ArrayBuffer>)
     );
-    const rests = [0, BLOCK_BYTES - CHECKSUM_BYTES];
-    const loaded = await this.#files.loadFollowedBy(rests, longer, options);
+    const misfits: AdapterObject[] = [];
+    const onMisfit = (index: number): void => void misfits.push(objects[index] as AdapterObject);
+    const loaded = await this.#files.loadFollowedBy(checksumRests, longer, {
+      ...options,
+      onMisfit,
+    });
     for (const index of [...loaded.indices()]) {
-      const { key, parts } = objects[index] as AdapterObject;
+      const object = objects[index] as AdapterObject;
+      const { key, parts } = object;
       const checksum = checksums[index] as Uint8Array<ArrayBuffer>;
       if (!MAGIC.every((byte, i) => checksum[i] === byte)) {
         loaded.clear(index);
+        misfits.push(object);
       } else if (new DataView(checksum.buffer).getUint32(4, true) !== checksumOf(parts)) {
         loaded.clear(index);
         this.#damaged++;
@@ -155,8 +170,46 @@ export class UnsealedStore implements L2Adapter {
         this.#checked++;
       }
     }
+    if (misfits.length > 0) await this.#count(misfits, options);
     return loaded;
   }
+
+  /** Counts misses of objects that are there, by what their files are instead. */
+  async #count(misfits: readonly AdapterObject[], options: CallOptions): Promise<void> {
+    // Without a checksum demanded, each was tried as a raw file before.
+    const { hasChecksum } = this.#options;
+    const sizes = hasChecksum ? await this.#files.fileBytesOf(misfits, options) : [];
+    for (const [i, { byteLength }] of misfits.entries()) {
+      const isRaw = paddingRests(byteLength).some((rest) => byteLength + rest === sizes[i]);
+      if (isRaw) this.#withoutChecksum++;
+      else this.#ofOtherLength++;
+    }
+  }
+}
+
+/** What may stand behind raw bytes. */
+function paddingRests(byteLength: number): readonly number[] {
+  return [0, paddedBytes(byteLength) - byteLength];
+}
+
+/** What may stand behind a checksum, which may have a block of its own. */
+function checksumRests(byteLength: number): readonly number[] {
+  return [...paddingRests(byteLength), BLOCK_BYTES - CHECKSUM_BYTES];
+}
+
+function paddedBytes(byteLength: number): number {
+  return Math.ceil(byteLength / BLOCK_BYTES) * BLOCK_BYTES;
+}
+
+function paddingOf(byteLength: number): Uint8Array<ArrayBuffer> {
+  return padding.subarray(0, paddedBytes(byteLength) - byteLength);
+}
+
+function newChecksum(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const checksum = new Uint8Array(CHECKSUM_BYTES);
+  checksum.set(MAGIC);
+  new DataView(checksum.buffer).setUint32(4, checksumOf(parts), true);
+  return checksum;
 }
 
 function followedBy(object: AdapterObject, bytes: Uint8Array<ArrayBuffer>): AdapterObject {

@@ -79,7 +79,8 @@ for (const { layout, shards } of LAYOUTS) {
         const path = paths.pathOf(key);
         const owner = owners.get(path);
         const named = paths.objectNamed(paths.directoryOf(key), paths.nameOf(key));
-        const isRead = named === "key-in-file" || named?.key.id === key.id;
+        const isRead = named === "key-in-file" ||
+          (named !== "no-key" && named?.key.id === key.id);
         const isFine = faultOf((key) => paths.pathOf(key), key) === undefined && isRead &&
           (owner === undefined || owner === key.id);
         if (!isFine) wrong.keys++;
@@ -96,7 +97,7 @@ for (const { layout, shards } of LAYOUTS) {
       fc.property(anyName, (name) => {
         const directory = shards === 0 ? "/base" : shards === 1 ? "/base/ab" : "/base/ab/ab";
         const named = paths.objectNamed(directory, name);
-        if (named === null || named === "key-in-file") return;
+        if (named === null || typeof named === "string") return;
         const isFine = paths.pathOf(named.key) === `${directory}/${name}`;
         if (!isFine) wrong.names++;
         assert(isFine, name);

@@ -24,6 +24,7 @@ const GOOD: Record<string, readonly unknown[]> = {
   "file_layout": ["kvtier", "lmcache"],
   "accept_unsealed": [true, false],
   checksum: ["none", "crc32"],
+  "pad_files": [true, false],
   "allow_shared_group": [true, false],
   "allow_foreign_owner": [true, false],
 };
@@ -45,6 +46,7 @@ const WRONG: Record<string, readonly unknown[]> = {
   "file_layout": ["raw", "", 1, null],
   "accept_unsealed": [1, "true", null],
   checksum: ["crc32c", "", 0, null, true],
+  "pad_files": [1, "true", null],
   "allow_shared_group": [1, "true", null],
   "allow_foreign_owner": [1, "true", null],
 };
@@ -113,6 +115,7 @@ Deno.test("the defaults bound the directory, and promise no more than is kept", 
     base_path: "x",
     durability: "none",
     max_capacity_gb: 10,
+    pad_files: false,
     recover_on_start: true,
     use_odirect: false,
     io_concurrency: 8,

@@ -9,7 +9,9 @@ import {
   type L2Adapter,
 } from "../../../src/l2/adapter.ts";
 import { objectFilesIn, openFs, temporaryFilesIn } from "../../support/fs_adapter.ts";
-import { testKeys } from "../../support/objects.ts";
+import { testBytes, testKeys } from "../../support/objects.ts";
+import { runChild } from "../../support/child.ts";
+import { waitUntil } from "../../support/wait_until.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const call = { signal: new AbortController().signal };
@@ -74,6 +76,15 @@ function unsealedOf(adapter: L2Adapter): unknown {
   return adapter.reportStatus?.()["unsealed"];
 }
 
+/** What the status counts before anything is loaded. */
+const NOTHING = {
+  loadedUnchecked: 0,
+  loadedWithChecksum: 0,
+  damaged: 0,
+  withoutChecksum: 0,
+  ofOtherLength: 0,
+};
+
 function bytesOf(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
   return concatParts(parts.map((part) => Uint8Array.from(part)));
 }
@@ -104,7 +115,7 @@ for (
         assertEquals(await load(adapter, [key]), "1", name);
       }
       const [loadedUnchecked, loadedWithChecksum] = status.map((n) => 3 * n);
-      assertEquals(unsealedOf(adapter), { loadedUnchecked, loadedWithChecksum, damaged: 0 });
+      assertEquals(unsealedOf(adapter), { ...NOTHING, loadedUnchecked, loadedWithChecksum });
       assertEquals(errors.filter(({ operation }) => operation !== "open"), []);
     });
   }
@@ -129,7 +140,7 @@ for (const [checksum, bytes] of [["none", PAYLOAD], ["crc32", withChecksum]] as 
   });
 }
 
-Deno.test("with shard_dirs, objects lie two levels deep, as LMCache spreads them", async () => {
+Deno.test("with shard_dirs, objects lie two levels deep, as nixl_native of LMCache has them", async () => {
   await using opened = await open({ shard_dirs: true });
   const [[name, key]] = FILES as [readonly [string, ObjectKey]];
   assertEquals(await store(opened.adapter, [key]), "1");
@@ -159,7 +170,7 @@ for (
         adapter.unlock?.([key, good]);
         assertEquals(await objectFilesIn(path), [other]);
         assertEquals([errors.length, errors[0]?.operation], [1, "load"]);
-        const counted = { loadedUnchecked: 0, loadedWithChecksum: 1, damaged: 1 };
+        const counted = { ...NOTHING, loadedWithChecksum: 1, damaged: 1 };
         assertEquals(unsealedOf(adapter), counted);
         assertEquals(await store(adapter, [key]), "1");
         assertEquals(await load(adapter, [key]), "1");
@@ -173,29 +184,80 @@ Deno.test("a file without the checksum that is demanded is a miss, and stays", a
   const { adapter, path, errors } = opened;
   const [[name, key]] = FILES as [(typeof FILES)[0]];
   const foreign = bytesOf(PAYLOAD, new TextEncoder().encode("LMC2"), CHECKSUM.slice(4));
-  for (const bytes of [PAYLOAD, foreign, bytesOf(foreign, new Uint8Array(4088))]) {
+  const padded = bytesOf(PAYLOAD, new Uint8Array(3096));
+  const others = [foreign, bytesOf(foreign, new Uint8Array(4088))];
+  for (const bytes of [PAYLOAD, padded, ...others]) {
     await Deno.writeFile(join(path, name), bytes);
     assertEquals(await load(adapter, [key]), "0");
     assertEquals(await objectFilesIn(path), [name]);
   }
+  assertEquals(unsealedOf(adapter), { ...NOTHING, withoutChecksum: 2, ofOtherLength: 2 });
   assertEquals(errors, []);
 });
 
-Deno.test("a file of another length is a miss, and stays", async () => {
+Deno.test("a file of another length is a miss that is counted, and stays", async () => {
   for (const checksum of ["none", "crc32"]) {
     await using opened = await open({ checksum });
     const { adapter, path, errors } = opened;
     const [[name, key]] = FILES as [(typeof FILES)[0]];
-    for (const length of [0, 1, 999, 1001, 1004, 1007, 1009, 4096, 5095, 5097]) {
+    const lengths = [0, 1, 999, 1001, 1004, 1007, 1009, 4095, 4097, 5095, 5097, 8192];
+    for (const length of lengths) {
       const bytes = new Uint8Array(length);
       bytes.set(inBlocks.slice(0, length));
       await Deno.writeFile(join(path, name), bytes);
       assertEquals(await load(adapter, [key]), "0", `${length} bytes`);
       assertEquals(await objectFilesIn(path), [name]);
     }
+    assertEquals(unsealedOf(adapter), { ...NOTHING, ofOtherLength: lengths.length });
     assertEquals(errors, []);
   }
 });
+
+/** Objects of these sizes, and the files of whole blocks that LMCache writes of them. */
+const PADDED = [[1, 4096], [1000, 4096], [4096, 4096], [4097, 8192], [12_287, 12_288]] as const;
+
+for (const isDirect of [false, true]) {
+  const how = isDirect ? ", past the page cache" : "";
+  Deno.test(`a file that LMCache padded to whole blocks is read${how}`, async () => {
+    await using opened = await open({ use_odirect: isDirect });
+    const { adapter, path } = opened;
+    for (const [size, fileSize] of PADDED) {
+      const [[name, key]] = FILES as [(typeof FILES)[0]];
+      const bytes = testBytes(key, size);
+      const garbage = new Uint8Array(fileSize).fill(0xee);
+      garbage.set(bytes);
+      await Deno.writeFile(join(path, name), garbage);
+      const found = await adapter.lookupAndLock([key], { ...call, prefix: true });
+      assertEquals(String(found), "1");
+      const parts = [new Uint8Array(size)];
+      assertEquals(String(await adapter.load([{ key, parts, byteLength: size }], call)), "1");
+      assertEquals(parts[0], bytes, `${size} bytes`);
+    }
+    assertEquals(unsealedOf(adapter), { ...NOTHING, loadedUnchecked: PADDED.length });
+  });
+
+  for (const checksum of ["none", "crc32"]) {
+    Deno.test(`pad_files writes whole blocks, with checksum ${checksum}${how}`, async () => {
+      await using opened = await open({ use_odirect: isDirect, checksum, pad_files: true });
+      const { adapter, path } = opened;
+      const [[name, key]] = FILES as [(typeof FILES)[0]];
+      for (const [size, fileSize] of PADDED) {
+        const bytes = testBytes(key, size);
+        const { stored, bytes: written } = await adapter.store([
+          { key, parts: [bytes], byteLength: size },
+        ], call);
+        assertEquals([String(stored), written], ["1", size]);
+        const file = await Deno.readFile(join(path, name));
+        const isLonger = checksum === "crc32" && fileSize < size + 8;
+        assertEquals(file.length, fileSize + (isLonger ? 4096 : 0), `${size} bytes`);
+        assertEquals(file.slice(0, size), bytes);
+        const parts = [new Uint8Array(size)];
+        assertEquals(String(await adapter.load([{ key, parts, byteLength: size }], call)), "1");
+        assertEquals(parts[0], bytes);
+      }
+    });
+  }
+}
 
 Deno.test("an object whose name LMCache could not spell is stored under its digest", async () => {
   await using opened = await open();
@@ -209,6 +271,91 @@ Deno.test("an object whose name LMCache could not spell is stored under its dige
   const names = await objectFilesIn(path);
   assertEquals(names.filter((name) => name.startsWith("h-")).length, 2);
   assertEquals(await load(adapter, keys), "111");
+});
+
+Deno.test("what LMCache stores under keys that cannot be had here is counted and evicted", async () => {
+  await using opened = await open({ max_capacity_gb: 12 * 4096 / 2 ** 30 });
+  const { adapter, path } = opened;
+  const names = [
+    "m@0x01000100@0@a72045a8639abe8f.data",
+    `m@0x01000100@0@${HASH.slice(32)}.data`,
+    `m@0x00000000@0@${HASH}@${"鍵".repeat(50)}.data`,
+    `m@0x100000100@0@${HASH}.data`,
+    `m\n@0x00000000@0@${HASH}.data`,
+  ];
+  for (const name of names) {
+    await Deno.writeFile(join(path, name), PAYLOAD);
+    await Deno.utime(join(path, name), 1, 1);
+  }
+  assertEquals((await adapter.usage?.(call))?.objectCount, names.length);
+  assertEquals(await Array.fromAsync(adapter.list?.(call) ?? []), []);
+  for (const key of testKeys(30)) assertEquals(await store(adapter, [key]), "1");
+  const left = await objectFilesIn(path);
+  assertEquals(left.filter((name) => names.includes(name)), []);
+  assert(left.length > 0 && left.length <= 12, String(left.length));
+});
+
+Deno.test("what LMCache was writing long ago is counted and removed, and nothing else", async () => {
+  await using directory = await tempDirectory();
+  const { path } = directory;
+  const [[name]] = FILES as [(typeof FILES)[0]];
+  const temporary = name.replace(".data", ".tmp");
+  const abandoned = [temporary, `${name}.tmp`, `tmp/${temporary}`, `tmp/${name}`];
+  const others = ["x.tmp", "tmp/x.tmp", "notes.data.tmp"];
+  const young = `young-${temporary}`;
+  for (const file of [...abandoned, ...others, young]) {
+    await Deno.mkdir(dirname(join(path, file)), { recursive: true });
+    await Deno.writeFile(join(path, file), PAYLOAD);
+    if (file !== young) await Deno.utime(join(path, file), 1, 1);
+  }
+  await using adapter = await openFs({
+    base_path: path,
+    file_layout: "lmcache",
+    accept_unsealed: true,
+    relative_tmp_dir: "tmp",
+  });
+  const status = () => adapter.reportStatus?.() as { space: { usedBytes?: number } };
+  await waitUntil(() => status().space.usedBytes !== undefined);
+  // What may still be written takes room, too.
+  assertEquals(status().space.usedBytes, 4096);
+  const left = await temporaryFilesIn(path);
+  assertEquals(left, [...others, young].sort());
+  assertEquals(await objectFilesIn(path), []);
+});
+
+for (
+  const [mode, umask, object, shard] of [
+    ["755", "022", "644", "755"],
+    ["750", "022", "640", "750"],
+    ["750", "077", "600", "700"],
+    ["700", "000", "600", "700"],
+  ] as const
+) {
+  const title = `what is stored in a directory of mode ${mode} can be read as that says`;
+  Deno.test(`${title}, umask ${umask}`, async () => {
+    await using directory = await tempDirectory();
+    const base = join(directory.path, "base");
+    await Deno.mkdir(base);
+    await Deno.chmod(base, parseInt(mode, 8));
+    const config = { "file_layout": "lmcache", "accept_unsealed": true, "shard_dirs": true };
+    const modes = await runChild(new URL("./store_and_stat.ts", import.meta.url), {
+      args: [base, JSON.stringify(config)],
+      shell: ["sh", "-c", `umask ${umask} && exec "$@"`, "sh"],
+    }) as Record<string, string>;
+    const { object: file, prefix, tmp, ledger } = modes;
+    assertEquals([file, prefix, tmp, ledger], [object, shard, "700", "600"]);
+  });
+}
+
+Deno.test("a directory that is made for LMCache's files is private", async () => {
+  await using directory = await tempDirectory();
+  const base = join(directory.path, "base");
+  const config = { "file_layout": "lmcache", "accept_unsealed": true };
+  const modes = await runChild(new URL("./store_and_stat.ts", import.meta.url), {
+    args: [base, JSON.stringify(config)],
+    shell: ["sh", "-c", 'umask 022 && exec "$@"', "sh"],
+  }) as Record<string, string>;
+  assertEquals([modes[""], modes.object], ["700", "600"]);
 });
 
 Deno.test("what LMCache has in the directory for itself is neither counted nor removed", async () => {

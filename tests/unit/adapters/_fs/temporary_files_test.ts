@@ -24,7 +24,8 @@ function temporaryIn(
     await Promise.resolve();
     yield* [path, ...places];
   }
-  return new TemporaryFiles({ files, path, mode: 0o600, places: all, clock });
+  const isForeign = () => false;
+  return new TemporaryFiles({ files, path, mode: 0o600, places: all, isForeign, clock });
 }
 
 /** A file that was last written some time ago. */
