@@ -9,7 +9,6 @@ import {
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
-  watermarksOf,
 } from "../src/l2/adapter.ts";
 import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
 import type { Backend } from "./_connector/backend.ts";
@@ -17,6 +16,7 @@ import { ConnectorStore } from "./_connector/connector_store.ts";
 import { ObjectNames } from "./_connector/object_names.ts";
 import { ObjectValues } from "./_connector/object_values.ts";
 import { recognise } from "./_connector/recognise.ts";
+import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
 
 export type {
   Awaitable,
@@ -25,7 +25,6 @@ export type {
   ConnectorOptions,
 } from "./_connector/connector.ts";
 
-const GIB = 2 ** 30;
 /** Beyond it, bytes are no safe integers. */
 const MAX_GIB = 2 ** 22;
 /** Capacity where none is given and it can be kept. */
@@ -88,6 +87,7 @@ const config = {
     type: "number",
     minimum: 0,
     maximum: MAX_GIB,
+    check: checkCapacity,
     help: "Most GiB of objects; 0: whatever is there bounds itself. Left out, 10 where the " +
       "object can delete and list, else 0.",
   },
@@ -107,7 +107,7 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "connector",
   summary: "Objects in anything that keeps bytes under texts: a module names it.",
   config,
-  async create(values, { clock, onError }) {
+  async create(values, { clock, onError, onEvicted }) {
     const { module: name } = values;
     const subject = `connector adapter (${name})`;
     const fail = (key: string, expected: string, received: unknown, cause?: unknown): never => {
@@ -145,15 +145,11 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
       values: new ObjectValues({ backend, names, maxValueBytes: values.max_value_bytes }),
       concurrency: values.concurrency,
       maxBytesInFlight: values.max_bytes_in_flight,
-      ...(capacity === 0 ? {} : {
-        bounds: {
-          capacityBytes: Math.floor(capacity * GIB),
-          watermark: watermarksOf(values.eviction),
-        },
-      }),
+      bounds: boundsOf(capacity, values.eviction),
       description: { module: name, kind: recognised.kind },
       clock,
       onError,
+      onEvicted,
     });
     store.start();
     return store;

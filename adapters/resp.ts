@@ -10,15 +10,14 @@ import {
   evictionField,
   type L2AdapterModule,
   unmetPath,
-  watermarksOf,
 } from "../src/l2/adapter.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
 import { ObjectNames } from "./_resp/object_names.ts";
 import { ReplyError } from "./_resp/resp_error.ts";
 import { RespStore } from "./_resp/resp_store.ts";
 import { parseServerUrl, type ServerUrl, URL_SHAPE } from "./_resp/server_url.ts";
+import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
 
-const GIB = 2 ** 30;
 /** Beyond it, bytes are no safe integers. */
 const MAX_GIB = 2 ** 22;
 /** What servers say to somebody that they do not know. */
@@ -105,14 +104,19 @@ const config = {
     minimum: 0,
     maximum: 1e9,
     default: 0,
-    help: "After so many seconds an object expires; 0: never.",
+    check: (seconds: number) =>
+      seconds === 0 || seconds >= 0.001 ? undefined : "0, or at least 0.001",
+    help: "After so many seconds an object expires, to the millisecond; 0: never.",
   },
   max_capacity_gb: {
     type: "number",
-    exclusiveMinimum: 0,
+    minimum: 0,
     maximum: MAX_GIB,
-    help: "Most GiB of objects below key_prefix; then the server must not evict by itself. Left " +
-      "out, its maxmemory and maxmemory-policy decide.",
+    default: 0,
+    check: checkCapacity,
+    help:
+      "Most GiB of objects below key_prefix; then the server must not evict by itself. 0: its " +
+      "maxmemory and maxmemory-policy decide.",
   },
   eviction: {
     ...evictionField,
@@ -142,9 +146,9 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
   summary: "Objects on a Redis or Valkey server, or on a cluster of them.",
   config,
   capabilities: { durable: true, shared: true, evicts: true },
-  async create(values, { clock, onError }) {
+  async create(values, { clock, onError, onEvicted }) {
     const place = placeOf(values);
-    const { cluster: isCluster, max_capacity_gb: capacity } = values;
+    const { cluster: isCluster } = values;
     if (isCluster && (values.db ?? place.database ?? 0) !== 0) {
       fail("db", "0 with cluster", values.db ?? place.database);
     }
@@ -167,17 +171,15 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
       connectTimeoutMs: values.connect_timeout_ms,
       clock,
     };
-    const watermark = watermarksOf(values.eviction);
     const store = new RespStore({
       settings,
       names: new ObjectNames(values.key_prefix),
       connections: values.num_workers,
       chunkBytes: values.chunk_bytes,
       ttlMs: Math.round(values.ttl_seconds * 1000),
+      bounds: boundsOf(values.max_capacity_gb, values.eviction),
       onError,
-      ...(capacity === undefined
-        ? {}
-        : { bounds: { capacityBytes: Math.floor(capacity * GIB), watermark } }),
+      onEvicted,
     });
     try {
       await tryOut(store, settings);

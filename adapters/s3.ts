@@ -9,7 +9,6 @@ import {
   defineL2Adapter,
   type L2AdapterModule,
   systemRandom,
-  watermarksOf,
 } from "../src/l2/adapter.ts";
 import { type Bucket, bucketAt, ENDPOINT_SHAPE } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
@@ -18,8 +17,8 @@ import { S3Client } from "./_s3/s3_client.ts";
 import { s3Config } from "./_s3/s3_config.ts";
 import { S3Error } from "./_s3/s3_error.ts";
 import { S3Store } from "./_s3/s3_store.ts";
+import { boundsOf } from "./_shared/capacity.ts";
 
-const GIB = 2 ** 30;
 /** Opening waits so long for the bucket, in milliseconds; if it is not there, it may come. */
 const TRY_MS = 5_000;
 /** What servers say about credentials. */
@@ -39,11 +38,10 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
   summary: "Objects in a bucket of any S3-compatible object store.",
   config: s3Config,
   capabilities: { durable: true, shared: true, evicts: true },
-  async create(values, { clock, signal, onError }) {
+  async create(values, { clock, signal, onError, onEvicted }) {
     const bucket = bucketOf(values);
     const { s3_region: region, key_prefix: prefix, s3_num_io_threads: maxRequests } = values;
     const signsPayload = values.sign_payload ?? !bucket.isEncrypted;
-    const capacity = values.max_capacity_gb;
     const { AwsV4Signer } = await import("aws4fetch");
     const client = new S3Client({
       bucket,
@@ -68,15 +66,11 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
       putsIfAbsent: values.put_if_absent,
       maxRequests,
       maxBytesInFlight: values.max_bytes_in_flight,
-      ...(capacity === 0 ? {} : {
-        bounds: {
-          capacityBytes: Math.floor(capacity * GIB),
-          watermark: watermarksOf(values.eviction),
-        },
-      }),
+      bounds: boundsOf(values.max_capacity_gb, values.eviction),
       description: { bucket: bucket.location, region, prefix, signsPayload },
       clock,
       onError,
+      onEvicted,
     });
     try {
       const tooLate = new AbortController();

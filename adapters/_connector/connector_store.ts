@@ -1,7 +1,6 @@
 import {
   AdapterError,
   type AdapterObject,
-  type AdapterUsage,
   Bitmap,
   type CallOptions,
   type Clock,
@@ -14,7 +13,7 @@ import {
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { Capacity, type FoundObject } from "../_shared/capacity.ts";
+import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
@@ -47,16 +46,15 @@ export interface ConnectorStoreOptions {
   /** Most bytes that they move. */
   readonly maxBytesInFlight: number;
   /** What it is kept within; left out, what is behind the connector bounds itself. */
-  readonly bounds?: {
-    readonly capacityBytes: number;
-    readonly watermark: { readonly high: number; readonly low: number } | undefined;
-  };
+  readonly bounds: CapacityBounds | undefined;
   /** What there is to know that does not change. */
   readonly description: Readonly<Record<string, unknown>>;
   /** Source of time. */
   readonly clock: Clock;
   /** Told about failures that cost a key. */
   readonly onError: (error: AdapterError) => void;
+  /** Told which objects were removed to make room. */
+  readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 interface Batch {
@@ -75,6 +73,8 @@ export class ConnectorStore implements L2Adapter {
   readonly list?: NonNullable<L2Adapter["list"]>;
   /** What is counted. */
   readonly usage?: NonNullable<L2Adapter["usage"]>;
+  /** Notes uses of objects that are read elsewhere; left out where nothing is evicted. */
+  readonly touch?: NonNullable<L2Adapter["touch"]>;
   readonly #options: ConnectorStoreOptions;
   readonly #writeLimit: FlightLimit;
   readonly #readLimit: FlightLimit;
@@ -97,6 +97,7 @@ export class ConnectorStore implements L2Adapter {
       isLocked: (key) => this.#locks.has(key),
       clock: options.clock,
       onError: options.onError,
+      onEvicted: options.onEvicted,
     });
     this.capabilities = {
       evicts: bounds !== undefined,
@@ -106,7 +107,10 @@ export class ConnectorStore implements L2Adapter {
     if (backend.delete !== undefined) this.delete = (keys, call) => this.#remove(keys, call);
     if (backend.list !== undefined) this.list = (call) => this.#list(call);
     const capacity = this.#capacity;
-    if (capacity !== undefined) this.usage = (call) => usageOf(capacity, call);
+    if (capacity !== undefined) {
+      this.usage = (call) => capacity.usage(call);
+      this.touch = (keys) => capacity.book.touch(keys);
+    }
   }
 
   /** Begins to count what is there, where that bounds it. */
@@ -202,13 +206,7 @@ export class ConnectorStore implements L2Adapter {
     return {
       ...this.#options.description,
       lockedObjects: this.#locks.size,
-      ...(capacity === undefined ? {} : {
-        usedBytes: capacity.book.usedBytes,
-        capacityBytes: capacity.capacityBytes,
-        objectCount: capacity.book.size,
-        evictedObjects: capacity.evictedObjects,
-        isCounted: capacity.isCounted,
-      }),
+      ...capacity?.reportStatus(),
     };
   }
 
@@ -335,12 +333,6 @@ export class ConnectorStore implements L2Adapter {
     if (first !== undefined && failures.isAll(count)) throw first;
     for (const error of errors) this.#options.onError(error);
   }
-}
-
-async function usageOf(capacity: Capacity, { signal }: CallOptions): Promise<AdapterUsage> {
-  await capacity.counted(signal);
-  const { book, capacityBytes } = capacity;
-  return { usedBytes: book.usedBytes, objectCount: book.size, capacityBytes };
 }
 
 function bytesOf({ byteLength }: Batch): number {

@@ -210,6 +210,12 @@ export class Connection {
     this.#destroyIfUseless();
   }
 
+  /** Counts as lost from now on; the calls that use it may end. */
+  distrust(): void {
+    this.#isLost = true;
+    this.#destroyIfUseless();
+  }
+
   /** Breaks it off: what waits for an answer is rejected, what is not written never will be. */
   destroy(): void {
     this.#isLost = true;

@@ -1,7 +1,10 @@
 import { Connection, type ServerAddress, type ServerSettings } from "./connection.ts";
 import { ConnectionError } from "./resp_error.ts";
 
-/** A lost connection to a part of a cluster is replaced at most so often, in milliseconds. */
+/**
+ * A lost connection to a part of a cluster, and connections to a wrong server, are replaced at most
+ * so often, in milliseconds.
+ */
 const RENEWAL_MS = 1_000;
 
 interface Place {
@@ -17,6 +20,7 @@ export class ConnectionPool implements AsyncDisposable {
   /** Nodes of the cluster that were met: those of the configuration may be gone. */
   #known: readonly ServerAddress[] = [];
   #opened = 0;
+  #distrustedAt = -Infinity;
   #isClosed = false;
 
   /** Room for `size` connections. */
@@ -55,6 +59,20 @@ export class ConnectionPool implements AsyncDisposable {
   /** Gives connections back. */
   release(connections: readonly Connection[]): void {
     for (const connection of connections) connection.release();
+  }
+
+  /**
+   * Replaces all connections before they are used again, because they lead to a wrong server: the
+   * name of the server is resolved anew then. Does nothing if that was done shortly before.
+   */
+  distrust(): void {
+    const now = this.#settings.clock.now();
+    if (now - this.#distrustedAt < RENEWAL_MS) return;
+    this.#distrustedAt = now;
+    for (const place of this.#places) {
+      place.connection?.distrust();
+      place.openedAt = -Infinity;
+    }
   }
 
   /** Closes everything; what waits for an answer is rejected. */

@@ -7,8 +7,8 @@ import type { ObjectNames } from "./object_names.ts";
 import { ReplyError } from "./resp_error.ts";
 import { REMOVE } from "./scripts.ts";
 
-/** What reading an object came to. */
-export type ReadOutcome = "filled" | "absent" | "different";
+/** What reading an object came to; `damaged` where something else lies under its name. */
+export type ReadOutcome = "filled" | "absent" | "different" | "damaged";
 
 /** Reads objects into the parts that wait for them. */
 export class ObjectReader {
@@ -38,8 +38,9 @@ export class ObjectReader {
     for (;;) {
       const value = await get(connection, head, signal);
       if (value === undefined) return "absent";
+      if (value === "no string") return "damaged";
       const fields = decodeHead(value);
-      if (fields === undefined || !isWhole(fields, value)) return "different";
+      if (fields === undefined || !isWhole(fields, value)) return "damaged";
       if (!fitsRoom(fields.byteLength, object.byteLength, allowShorter)) return "different";
       if (fields.generation === incomplete) {
         await connection.send(head, ["EVAL", REMOVE, "1", head, incomplete], signal);
@@ -68,7 +69,8 @@ export class ObjectReader {
     const stem = this.#names.stemOf(head, generation);
     const reads = Array.from({ length: chunkCount }, async (_, i) => {
       const chunk = await get(connection, `${stem}${i}`, signal);
-      if (chunk?.byteLength !== Math.min(chunkBytes, byteLength - i * chunkBytes)) return false;
+      const end = Math.min(chunkBytes, byteLength - i * chunkBytes);
+      if (!Buffer.isBuffer(chunk) || chunk.byteLength !== end) return false;
       if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
       return true;
     });
@@ -80,17 +82,18 @@ export class ObjectReader {
   }
 }
 
-/** The value under a name; `undefined` if there is none, or no string. */
+/** The value under a name; `undefined` if there is none. Others may keep another type there. */
 async function get(
   connection: Connection,
   name: string,
   signal: AbortSignal,
-): Promise<Buffer | undefined> {
+): Promise<Buffer | "no string" | undefined> {
   try {
     const value = await connection.send(name, ["GET", name], signal);
-    return Buffer.isBuffer(value) ? value : undefined;
+    if (value === null) return undefined;
+    return Buffer.isBuffer(value) ? value : "no string";
   } catch (error) {
-    if (error instanceof ReplyError && error.code === "WRONGTYPE") return undefined;
+    if (error instanceof ReplyError && error.code === "WRONGTYPE") return "no string";
     throw error;
   }
 }

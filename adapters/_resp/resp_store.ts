@@ -1,8 +1,7 @@
 import { Buffer } from "node:buffer";
 import {
-  type AdapterError,
+  AdapterError,
   type AdapterObject,
-  type AdapterUsage,
   Bitmap,
   type CallOptions,
   type DeleteResult,
@@ -14,7 +13,7 @@ import {
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { Capacity, type FoundObject } from "../_shared/capacity.ts";
+import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
@@ -32,8 +31,8 @@ import { decodeHead, MAX_CHUNKS } from "./object_head.ts";
 import type { ObjectNames } from "./object_names.ts";
 import { ObjectReader } from "./object_reader.ts";
 import { ObjectWriter } from "./object_writer.ts";
-import { ConnectionError } from "./resp_error.ts";
-import { REMOVE } from "./scripts.ts";
+import { ConnectionError, ReplyError } from "./resp_error.ts";
+import { REMOVE, TOUCH } from "./scripts.ts";
 import { listServers } from "./server_listing.ts";
 
 /** What is in flight at a time. */
@@ -61,12 +60,11 @@ export interface RespStoreOptions {
   /** After so many milliseconds objects expire; 0: never. */
   readonly ttlMs: number;
   /** What this adapter keeps within bounds by itself; left out, that is the server's work. */
-  readonly bounds?: {
-    readonly capacityBytes: number;
-    readonly watermark: { readonly high: number; readonly low: number } | undefined;
-  };
+  readonly bounds: CapacityBounds | undefined;
   /** Told about failures that cost a key. */
   readonly onError: (error: AdapterError) => void;
+  /** Told which objects were removed to make room. */
+  readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /** Objects on a server that speaks RESP, or on a cluster of them. */
@@ -74,7 +72,7 @@ export class RespStore implements L2Adapter {
   /** Others see the objects; whether they survive the server is its own affair. */
   readonly capabilities: L2Adapter["capabilities"];
   /** What is counted; left out where the server evicts, because it would have to list all. */
-  readonly usage?: (options: CallOptions) => Promise<AdapterUsage>;
+  readonly usage?: NonNullable<L2Adapter["usage"]>;
   readonly #options: RespStoreOptions;
   /** Stores have connections of their own: one that is aborted has to break them off. */
   readonly #writes: ConnectionPool;
@@ -85,6 +83,8 @@ export class RespStore implements L2Adapter {
   readonly #reader: ObjectReader;
   readonly #locks = new KeyLocks();
   readonly #capacity: Capacity | undefined;
+  readonly #closing = new AbortController();
+  #touching: Promise<void> | undefined;
 
   /** Connects when it is used. */
   constructor(options: RespStoreOptions) {
@@ -107,13 +107,15 @@ export class RespStore implements L2Adapter {
       adapter: "resp",
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
-      scan: (book, signal) => this.#scan((key) => book.get(key) !== undefined, signal),
+      scan: (book, signal) => this.#scan((key) => book.get(key) !== undefined, signal, () => {}),
       remove: (keys, signal) => this.delete(keys, { signal }),
       isLocked: (key) => this.#locks.has(key),
       clock: settings.clock,
       onError,
+      onEvicted: options.onEvicted,
     });
-    if (this.#capacity !== undefined) this.usage = usageOf(this.#capacity);
+    const capacity = this.#capacity;
+    if (capacity !== undefined) this.usage = (call) => capacity.usage(call);
   }
 
   /**
@@ -155,7 +157,12 @@ export class RespStore implements L2Adapter {
         let isStored = false;
         try {
           isStored = !signal.aborted &&
-            await this.#writer.write(at(connections, index), object, signal);
+            await this.#onRightServer(
+              this.#writes,
+              at(connections, index),
+              signal,
+              (connection) => this.#writer.write(connection, object, signal),
+            );
           this.#capacity?.settle(object, isStored);
         } catch (cause) {
           // What was not refused may be there: counted too much is put right by the next count.
@@ -214,6 +221,14 @@ export class RespStore implements L2Adapter {
     this.#locks.remove(keys);
   }
 
+  /** Notes uses of objects here and on the server, one batch at a time. */
+  touch(keys: readonly ObjectKey[]): void {
+    this.#capacity?.book.touch(keys);
+    this.#touching ??= this.#touchOnServer(keys)
+      .catch(() => {})
+      .finally(() => this.#touching = undefined);
+  }
+
   /** Reads objects into their parts, each as soon as its bytes arrive. */
   async load(
     objects: readonly AdapterObject[],
@@ -230,14 +245,15 @@ export class RespStore implements L2Adapter {
         await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
           if (signal.aborted) return;
           try {
-            const outcome = await this.#reader.read(
+            const outcome = await this.#onRightServer(
+              this.#reads,
               at(connections, index),
-              object,
-              allowShorter,
               signal,
+              (connection) => this.#reader.read(connection, object, allowShorter, signal),
             );
             if (signal.aborted) return;
             if (outcome === "absent") forget?.(object.key);
+            if (outcome === "damaged") onLoaded?.(index, "magic");
             if (outcome !== "filled") return;
             loaded.set(index);
             onLoaded?.(index);
@@ -269,7 +285,12 @@ export class RespStore implements L2Adapter {
           const head = this.#options.names.headOf(key);
           try {
             const command = ["EVAL", REMOVE, "1", head, ""];
-            const old = await at(connections, index).send(head, command, signal);
+            const old = await this.#onRightServer(
+              this.#reads,
+              at(connections, index),
+              signal,
+              (connection) => connection.send(head, command, signal),
+            );
             forget?.(key);
             if (signal.aborted || !Buffer.isBuffer(old) || old.byteLength === 0) return;
             deleted.set(index);
@@ -286,12 +307,23 @@ export class RespStore implements L2Adapter {
     return { deleted: deleted.and(deleted), bytes };
   }
 
-  /** Enumerates the objects of all servers. */
+  /**
+   * Enumerates the objects of all servers.
+   *
+   * @throws {AdapterError} After the others, if there are objects that cannot be told.
+   */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
-    for await (const { key, byteLength = 0, usedAt } of this.#scan(() => false, signal)) {
+    let unread = 0;
+    const objects = this.#scan(() => false, signal, () => unread++);
+    for await (const { key, byteLength = 0, usedAt } of objects) {
       if (model !== undefined && key.model !== model) continue;
       yield { key, byteLength, ...(usedAt === undefined ? {} : { usedAt }) };
     }
+    if (unread === 0) return;
+    const cause = new Error(
+      `${unread} objects were left out: the server does not tell their keys, or moves them now`,
+    );
+    throw new AdapterError({ adapter: "resp", operation: "list", cause });
   }
 
   /** How the servers are reached, and who evicts. */
@@ -308,24 +340,61 @@ export class RespStore implements L2Adapter {
       ttlMs,
       lockedObjects: this.#locks.size,
       evictedBy: capacity === undefined ? "server" : "kvtier",
-      ...(capacity === undefined ? {} : {
-        usedBytes: capacity.book.usedBytes,
-        capacityBytes: capacity.capacityBytes,
-        objectCount: capacity.book.size,
-        evictedObjects: capacity.evictedObjects,
-        isCounted: capacity.isCounted,
-      }),
+      ...capacity?.reportStatus(),
     };
   }
 
   /** Closes all connections. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing.abort();
     const counting = this.#capacity?.[Symbol.asyncDispose]();
     await Promise.all([
       this.#reads[Symbol.asyncDispose](),
       this.#writes[Symbol.asyncDispose](),
       counting,
+      this.#touching,
     ]);
+  }
+
+  /**
+   * Does `work` with a connection of a pool; once more with a new one if the answer says that the
+   * connection leads to the wrong server, as after a failover behind one name.
+   */
+  async #onRightServer<Value>(
+    pool: ConnectionPool,
+    connection: Connection,
+    signal: AbortSignal,
+    work: (connection: Connection) => Promise<Value>,
+  ): Promise<Value> {
+    try {
+      return await work(connection);
+    } catch (error) {
+      if (!(error instanceof ReplyError) || !error.isWrongServer) throw error;
+      this.#reads.distrust();
+      this.#writes.distrust();
+      // One that is new leads where the name leads: another would not do better.
+      if (!connection.isLost || signal.aborted) throw error;
+    }
+    return await withConnections(pool, async (connections) => {
+      const stopWaiting = breakOffLater(connections, this.#options.settings.clock, signal);
+      try {
+        return await work(at(connections, 0));
+      } finally {
+        stopWaiting();
+      }
+    });
+  }
+
+  async #touchOnServer(keys: readonly ObjectKey[]): Promise<void> {
+    const { signal } = this.#closing;
+    await withConnections(this.#reads, async (connections) => {
+      // The server's clock is coarse: what is asked last counts as used last.
+      await this.#readLimit.forEach(keys.toReversed(), () => 0, signal, async (key) => {
+        const head = this.#options.names.headOf(key);
+        // A use that is not noted costs nothing but its place in the order.
+        await at(connections, 0).send(head, ["EVAL", TOUCH, "1", head], signal).catch(() => {});
+      });
+    });
   }
 
   async #lookupStep(
@@ -338,7 +407,12 @@ export class RespStore implements L2Adapter {
     await Promise.all(asked.map(async (key, i) => {
       const head = this.#options.names.headOf(key);
       try {
-        const answer = await at(connections, i).send(head, ["EXISTS", head], signal);
+        const answer = await this.#onRightServer(
+          this.#reads,
+          at(connections, i),
+          signal,
+          (connection) => connection.send(head, ["EXISTS", head], signal),
+        );
         if (answer === 1) tell.present(i);
         else tell.absent(i);
       } catch (cause) {
@@ -351,6 +425,7 @@ export class RespStore implements L2Adapter {
   async *#scan(
     isKnown: (key: ObjectKey) => boolean,
     signal: AbortSignal,
+    onUnread: () => void,
   ): AsyncIterable<FoundObject> {
     const { names } = this.#options;
     const connections = await takeConnections(this.#reads, "list", signal);
@@ -362,7 +437,7 @@ export class RespStore implements L2Adapter {
         send: (command: Parameters<typeof send>[0]) =>
           untilAborted(signal, send(command, signal), () => null),
       }));
-      yield* listServers(waiting, { names, isKnown, signal });
+      yield* listServers(waiting, { names, isKnown, onUnread, signal });
     } catch (cause) {
       throw asAdapterError("list", cause);
     } finally {
@@ -383,14 +458,6 @@ function at(connections: readonly Connection[], index: number): Connection {
   const connection = connections[index % connections.length];
   if (connection === undefined) throw new RangeError("There is no connection");
   return connection;
-}
-
-function usageOf(capacity: Capacity): (options: CallOptions) => Promise<AdapterUsage> {
-  return async ({ signal }) => {
-    await capacity.counted(signal);
-    const { book, capacityBytes } = capacity;
-    return { usedBytes: book.usedBytes, objectCount: book.size, capacityBytes };
-  };
 }
 
 function byteLengthOf({ byteLength }: AdapterObject): number {

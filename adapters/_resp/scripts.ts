@@ -66,6 +66,13 @@ for i = 0, count - 1 do
 end
 return count`;
 
+/** Counts as a use of an object and of its chunks, for the order in which the server evicts. */
+export const TOUCH = `${CHUNKS_OF}
+local stem, count = chunks_of(old)
+redis.call('TOUCH', KEYS[1])
+for i = 0, count - 1 do redis.call('TOUCH', stem .. i) end
+return count`;
+
 /**
  * Removes an object with its chunks, of any generation or of that in the argument only. Answers its
  * head, empty if there was none.

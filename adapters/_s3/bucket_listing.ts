@@ -73,13 +73,15 @@ async function readEntry(
   element: string,
 ): Promise<ListedInBucket | undefined> {
   const name = tagIn(element, "Key") ?? "";
-  const byteLength = Number(tagIn(element, "Size"));
+  const size = Number(tagIn(element, "Size") || NaN);
   const key = names.isHashed(name)
     ? names.keyInHeader(name, await readKeyHeader(client, name, signal))
     : names.keyIn(name);
-  if (key === null || !Number.isSafeInteger(byteLength)) return undefined;
+  if (key === null) return undefined;
   if (model !== undefined && key.model !== model) return undefined;
   const modified = Date.parse(tagIn(element, "LastModified") ?? "");
+  // What is there has to be listed, whatever its size is said to be.
+  const byteLength = Number.isSafeInteger(size) && size >= 0 ? size : 0;
   return { key, byteLength, usedAt: Number.isNaN(modified) ? undefined : modified };
 }
 

@@ -1,4 +1,5 @@
 import { evictionField, unmetPath } from "../../src/l2/adapter.ts";
+import { checkCapacity } from "../_shared/capacity.ts";
 
 const MIB = 2 ** 20;
 /** Beyond it, bytes are no safe integers. */
@@ -161,6 +162,7 @@ export const s3Config = {
     type: "number",
     minimum: 0,
     maximum: MAX_GIB,
+    check: checkCapacity,
     default: 0,
     help: "Most GiB of objects below key_prefix, which are listed at start; 0: rules of the " +
       "bucket decide.",

@@ -1,7 +1,6 @@
 import {
   AdapterError,
   type AdapterObject,
-  type AdapterUsage,
   Bitmap,
   type CallOptions,
   type Clock,
@@ -14,7 +13,7 @@ import {
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { Capacity } from "../_shared/capacity.ts";
+import { Capacity, type CapacityBounds } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
@@ -50,16 +49,15 @@ export interface S3StoreOptions {
   /** Most bytes of objects in flight, for stores and for loads. */
   readonly maxBytesInFlight: number;
   /** What this adapter keeps within bounds by itself; left out, rules of the bucket do that. */
-  readonly bounds?: {
-    readonly capacityBytes: number;
-    readonly watermark: { readonly high: number; readonly low: number } | undefined;
-  };
+  readonly bounds: CapacityBounds | undefined;
   /** What there is to know that does not change. */
   readonly description: Readonly<Record<string, unknown>>;
   /** Source of time. */
   readonly clock: Clock;
   /** Told about failures that cost a key. */
   readonly onError: (error: AdapterError) => void;
+  /** Told which objects were removed to make room. */
+  readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /** Objects in a bucket. */
@@ -73,7 +71,9 @@ export class S3Store implements L2Adapter {
     preferredBytesInFlight: PREFERRED_BYTES,
   };
   /** What is counted; left out where this adapter does not count, because it would list all. */
-  readonly usage?: (options: CallOptions) => Promise<AdapterUsage>;
+  readonly usage?: NonNullable<L2Adapter["usage"]>;
+  /** Notes uses of objects that are read elsewhere; left out where rules of the bucket evict. */
+  readonly touch?: NonNullable<L2Adapter["touch"]>;
   readonly #options: S3StoreOptions;
   readonly #writeLimit: FlightLimit;
   readonly #readLimit: FlightLimit;
@@ -104,8 +104,13 @@ export class S3Store implements L2Adapter {
       isLocked: (key) => this.#locks.has(key),
       clock: options.clock,
       onError: options.onError,
+      onEvicted: options.onEvicted,
     });
-    if (this.#capacity !== undefined) this.usage = usageOf(this.#capacity);
+    const capacity = this.#capacity;
+    if (capacity !== undefined) {
+      this.usage = (call) => capacity.usage(call);
+      this.touch = (keys) => capacity.book.touch(keys);
+    }
   }
 
   /** Begins to count what is there, where that bounds it. */
@@ -225,13 +230,7 @@ export class S3Store implements L2Adapter {
       removesTogether: this.#remover.isBatched,
       lockedObjects: this.#locks.size,
       evictedBy: capacity === undefined ? "bucket" : "kvtier",
-      ...(capacity === undefined ? {} : {
-        usedBytes: capacity.book.usedBytes,
-        capacityBytes: capacity.capacityBytes,
-        objectCount: capacity.book.size,
-        evictedObjects: capacity.evictedObjects,
-        isCounted: capacity.isCounted,
-      }),
+      ...capacity?.reportStatus(),
     };
   }
 
@@ -296,14 +295,6 @@ export class S3Store implements L2Adapter {
     if (first !== undefined && failures.isAll(count)) throw first;
     for (const error of errors) this.#options.onError(error);
   }
-}
-
-function usageOf(capacity: Capacity): (options: CallOptions) => Promise<AdapterUsage> {
-  return async ({ signal }) => {
-    await capacity.counted(signal);
-    const { book, capacityBytes } = capacity;
-    return { usedBytes: book.usedBytes, objectCount: book.size, capacityBytes };
-  };
 }
 
 function byteLengthOf({ byteLength }: AdapterObject): number {

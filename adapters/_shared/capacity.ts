@@ -1,12 +1,41 @@
 import {
   AdapterError,
   type AdapterObject,
+  type AdapterUsage,
+  type CallOptions,
   type Clock,
+  type ConfigValues,
   type DeleteResult,
+  type evictionField,
   type ObjectKey,
+  watermarksOf,
 } from "../../src/l2/adapter.ts";
 import { ObjectBook } from "./object_book.ts";
 import { untilAborted } from "./until_aborted.ts";
+
+const GIB = 2 ** 30;
+
+/** What is wrong with a value of `max_capacity_gb`; `undefined` if it is fine. */
+export function checkCapacity(gib: number): string | undefined {
+  return gib === 0 || gib * GIB >= 1 ? undefined : "0, or at least one byte";
+}
+
+/** What an adapter keeps its objects within. */
+export interface CapacityBounds {
+  /** Max bytes of objects. */
+  readonly capacityBytes: number;
+  /** Shares above which objects are removed, and which are left; left out, nothing is removed. */
+  readonly watermark: { readonly high: number; readonly low: number } | undefined;
+}
+
+/** The bounds that a configuration sets; `undefined` with a capacity of 0 GiB, or without one. */
+export function boundsOf(
+  gib: number | undefined,
+  eviction: Partial<ConfigValues<typeof evictionField.fields>> | undefined,
+): CapacityBounds | undefined {
+  if (gib === undefined || gib === 0) return undefined;
+  return { capacityBytes: Math.floor(gib * GIB), watermark: watermarksOf(eviction) };
+}
 
 /** One object that a listing met. */
 export interface FoundObject {
@@ -19,13 +48,9 @@ export interface FoundObject {
 }
 
 /** How a {@linkcode Capacity} is set up. */
-export interface CapacityOptions {
+export interface CapacityOptions extends CapacityBounds {
   /** Type of the adapter, for its errors. */
   readonly adapter: string;
-  /** Most bytes of objects. */
-  readonly capacityBytes: number;
-  /** Shares above which objects are removed, and which are left; left out, nothing is removed. */
-  readonly watermark: { readonly high: number; readonly low: number } | undefined;
   /** What is on the server; sizes of objects that `book` has are left out. */
   readonly scan: (book: ObjectBook, signal: AbortSignal) => AsyncIterable<FoundObject>;
   /** Removes objects. */
@@ -40,6 +65,8 @@ export interface CapacityOptions {
   readonly clock: Clock;
   /** Told about failures. */
   readonly onError: (error: AdapterError) => void;
+  /** Told which objects were removed to make room, or were found to have left by themselves. */
+  readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /**
@@ -63,25 +90,22 @@ export class Capacity implements AsyncDisposable {
     this.#options = options;
   }
 
-  /** Most bytes of objects. */
-  get capacityBytes(): number {
-    return this.#options.capacityBytes;
+  /** How much is there, counted first if that was not done yet. */
+  async usage({ signal }: CallOptions): Promise<AdapterUsage> {
+    await this.#counted(signal);
+    const { capacityBytes } = this.#options;
+    return { usedBytes: this.book.usedBytes, objectCount: this.book.size, capacityBytes };
   }
 
-  /** Objects removed so far. */
-  get evictedObjects(): number {
-    return this.#evictedObjects;
-  }
-
-  /** Whether what is there was counted at least once. */
-  get isCounted(): boolean {
-    return this.#countedAt !== undefined;
-  }
-
-  /** Counts what is there, unless that was done; resolves to whether it is known. */
-  async counted(signal: AbortSignal): Promise<boolean> {
-    if (this.isCounted) return true;
-    return await untilAborted(signal, this.#count(), () => false);
+  /** What the status of an adapter says about its capacity. */
+  reportStatus(): Readonly<Record<string, unknown>> {
+    return {
+      usedBytes: this.book.usedBytes,
+      capacityBytes: this.#options.capacityBytes,
+      objectCount: this.book.size,
+      evictedObjects: this.#evictedObjects,
+      isCounted: this.#countedAt !== undefined,
+    };
   }
 
   /**
@@ -90,7 +114,7 @@ export class Capacity implements AsyncDisposable {
    * of those is to be given back with {@linkcode settle}.
    */
   async reserve(objects: readonly AdapterObject[], signal: AbortSignal): Promise<boolean[]> {
-    if (!await this.counted(signal)) return objects.map(() => false);
+    if (!await this.#counted(signal)) return objects.map(() => false);
     const { capacityBytes } = this.#options;
     let bytes = 0;
     for (const { key, byteLength } of objects) {
@@ -122,6 +146,12 @@ export class Capacity implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled([this.#counting, this.#evicting]);
+  }
+
+  /** Counts what is there, unless that was done; resolves to whether it is known. */
+  async #counted(signal: AbortSignal): Promise<boolean> {
+    if (this.#countedAt !== undefined) return true;
+    return await untilAborted(signal, this.#count(), () => false);
   }
 
   get #usedBytes(): number {
@@ -168,6 +198,7 @@ export class Capacity implements AsyncDisposable {
       }
       const { deleted } = await remove(keys, signal);
       this.#evictedObjects += deleted.popcount();
+      this.#tellEvicted(deleted.gather(keys));
     }
   }
 
@@ -188,13 +219,19 @@ export class Capacity implements AsyncDisposable {
       const entry = this.book.get(key);
       const isReplaced = byteLength !== undefined && entry !== undefined &&
         entry.byteLength !== byteLength && entry.seenAt <= before;
-      if (entry !== undefined && !isReplaced) this.book.see(entry, usedAt ?? 0);
+      if (entry !== undefined && !isReplaced) this.book.see(entry, usedAt);
       else if (byteLength !== undefined) this.book.put(key, byteLength, usedAt);
     }
     if (signal.aborted) return false;
-    this.book.removeUnseenSince(before);
+    this.#tellEvicted(this.book.removeUnseenSince(before));
     this.#countedAt = clock.now();
     return true;
+  }
+
+  /** Tells which objects have left; one that was stored again meanwhile has not. */
+  #tellEvicted(keys: readonly ObjectKey[]): void {
+    const gone = keys.filter((key) => this.book.get(key) === undefined);
+    if (gone.length > 0) this.#options.onEvicted?.(gone);
   }
 
   #refuse(key: ObjectKey, byteLength: number): void {

@@ -41,17 +41,22 @@ export class ObjectBook {
     return this.#entries.get(id);
   }
 
-  /** Enters an object that is there. */
-  put(key: ObjectKey, byteLength: number, usedAt: number = Date.now()): void {
+  /**
+   * Enters an object that is there. Bytes and times of servers are data: what is no size counts as
+   * 0 bytes, and what is no time, or one to come, as now.
+   */
+  put(key: ObjectKey, byteLength: number, usedAt?: number): void {
     this.remove(key);
-    this.#entries.set(key.id, { key, byteLength, usedAt, seenAt: ++this.#events });
-    this.#usedBytes += byteLength;
+    const bytes = Number.isSafeInteger(byteLength) && byteLength >= 0 ? byteLength : 0;
+    const entry = { key, byteLength: bytes, usedAt: timeOf(usedAt), seenAt: ++this.#events };
+    this.#entries.set(key.id, entry);
+    this.#usedBytes += bytes;
   }
 
-  /** Notes that an object was found to be there. */
-  see(entry: BookEntry, usedAt: number): void {
+  /** Notes that an object was found to be there, used last at `usedAt` as far as that is known. */
+  see(entry: BookEntry, usedAt: number | undefined): void {
     entry.seenAt = ++this.#events;
-    entry.usedAt = Math.max(entry.usedAt, usedAt);
+    if (usedAt !== undefined) entry.usedAt = Math.max(entry.usedAt, timeOf(usedAt));
   }
 
   /** Notes that a chain of objects is used now; its tail counts as older. */
@@ -82,15 +87,21 @@ export class ObjectBook {
     };
   }
 
-  /** Removes what was not seen after event number `event`. */
-  removeUnseenSince(event: number): void {
-    for (const { key, seenAt } of [...this.#entries.values()]) {
-      if (seenAt <= event) this.remove(key);
-    }
+  /** Removes what was not seen after event number `event`; returns the keys. */
+  removeUnseenSince(event: number): ObjectKey[] {
+    const unseen = [...this.#entries.values()].filter(({ seenAt }) => seenAt <= event);
+    for (const { key } of unseen) this.remove(key);
+    return unseen.map(({ key }) => key);
   }
 
   /** All objects, the one used longest ago first. */
   oldestFirst(): BookEntry[] {
     return [...this.#entries.values()].sort((a, b) => a.usedAt - b.usedAt);
   }
+}
+
+/** A time in milliseconds since 1970 that is not to come. */
+function timeOf(usedAt: number | undefined): number {
+  const now = Date.now();
+  return usedAt === undefined || Number.isNaN(usedAt) ? now : Math.min(usedAt, now);
 }

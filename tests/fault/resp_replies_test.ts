@@ -43,11 +43,7 @@ Deno.test("errors that pass are errors of the calls, and the connection stays", 
   await using adapter = await openResp(server.port, {}, { onError: () => {} });
   assertEquals(await loadBits(adapter, [key], SIZE), "1");
   const errors = [
-    "LOADING Redis is loading the dataset in memory",
-    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-    "CLUSTERDOWN Hash slot not served",
     "TRYAGAIN Multiple keys request during rehashing of slot",
-    "READONLY You can't write against a read only replica.",
     "OOM command not allowed when used memory > 'maxmemory'.",
     "NOPERM this user has no permissions to run this command",
     "ERR something else",
@@ -62,6 +58,42 @@ Deno.test("errors that pass are errors of the calls, and the connection stays", 
       server.answer = always(whole);
       assertEquals(await loadBits(adapter, [key], SIZE), "1");
       assertEquals(adapter.reportStatus?.().openedConnections, 2);
+    });
+  }
+});
+
+Deno.test("answers of a wrong server replace the connections, at most once a second", async (t) => {
+  const errors = [
+    "LOADING Redis is loading the dataset in memory",
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    "CLUSTERDOWN Hash slot not served",
+    "READONLY You can't write against a read only replica.",
+    "NOREPLICAS Not enough good replicas to write.",
+    "ERR Error running script (call to f_0): @user_script:9: -READONLY You can't write",
+  ];
+  for (const message of errors) {
+    await t.step(message, async () => {
+      const clock = new ManualClock();
+      await using server = startScripted(always(whole));
+      await using adapter = await openResp(server.port, {}, { onError: () => {}, clock });
+      const opened = () => adapter.reportStatus?.().openedConnections;
+      assertEquals(await storeBits(adapter, [key], SIZE), "1");
+      assertEquals(await loadBits(adapter, [key], SIZE), "1");
+      assertEquals(opened(), 2);
+      server.answer = always(`-${message}\r\n`);
+      const [code = ""] = message.split(" ");
+      for (let n = 0; n < 5; n++) {
+        await assertRejects(() => loadBits(adapter, [key], SIZE), AdapterError, code);
+        await assertRejects(() => lookupBits(adapter, [key]), AdapterError, code);
+        assertEquals(await storeBits(adapter, [key], SIZE), "0");
+      }
+      assertEquals(opened(), 4, "both are replaced, and stay then");
+      await clock.advance(1_000);
+      await assertRejects(() => loadBits(adapter, [key], SIZE), AdapterError, code);
+      server.answer = always(whole);
+      assertEquals(await loadBits(adapter, [key], SIZE), "1");
+      assertEquals(await storeBits(adapter, [key], SIZE), "1");
+      assertEquals(opened(), 6);
     });
   }
 });

@@ -4,14 +4,17 @@ export class UnsteadyProxy implements AsyncDisposable {
   resets = 0;
   /** Connections that were closed so. */
   resetCount = 0;
+  /** Where new connections lead. */
+  target: number;
   readonly #listener: Deno.TcpListener;
   readonly #connections = new Set<Deno.TcpConn>();
   readonly #work: Promise<void>[] = [];
 
   /** Leads to `port`. */
   constructor(port: number) {
+    this.target = port;
     this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    this.#work.push(this.#accept(port));
+    this.#work.push(this.#accept());
   }
 
   /** Where it listens. */
@@ -32,9 +35,9 @@ export class UnsteadyProxy implements AsyncDisposable {
     await Promise.all(this.#work);
   }
 
-  async #accept(port: number): Promise<void> {
+  async #accept(): Promise<void> {
     try {
-      for await (const client of this.#listener) this.#work.push(this.#serve(client, port));
+      for await (const client of this.#listener) this.#work.push(this.#serve(client, this.target));
     } catch (error) {
       if (!(error instanceof Deno.errors.BadResource)) throw error;
     }

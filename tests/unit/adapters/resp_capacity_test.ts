@@ -162,3 +162,39 @@ redisTest("room that stores have given up is there for others", async () => {
   assertEquals(await storeBits(adapter, testKeys(count), 100), "1".repeat(count));
   assertEquals(await storeBits(adapter, testKeys(1, count), 100), "0");
 });
+
+redisTest("uses in device memory count, here and on the server", async () => {
+  await using server = await startRedis([
+    "maxmemory 100mb",
+    "maxmemory-policy allkeys-lfu",
+    "lfu-log-factor 0",
+  ]);
+  await using adapter = await openResp(server.port, bounded);
+  const keys = testKeys(16);
+  for (const key of keys) assertEquals(await storeBits(adapter, [key], SIZE), "1");
+  const names = (await server.command("KEYS", `*${keys[0]?.chunkHashHex}*`)).split("\n");
+  assertEquals(names.length, 5);
+  const uses = (): Promise<number[]> =>
+    Promise.all(names.map(async (name) => Number(await server.command("OBJECT", "FREQ", name))));
+  const before = await uses();
+  adapter.touch?.(keys.slice(0, 3));
+  await waitUntil(async () => (await uses()).every((count, i) => count > (before[i] ?? 0)));
+  assertEquals(await storeBits(adapter, testKeys(1, 100), SIZE), "1");
+  await waitUntil(async () => (await usage(adapter)).objects === 10);
+  assertEquals(await lookupBits(adapter, keys), "111" + "0".repeat(7) + "1".repeat(6));
+});
+
+redisTest("what leaves is told, whoever removed it", async () => {
+  await using server = await startRedis();
+  const evicted: string[] = [];
+  await using adapter = await openResp(server.port, bounded, {
+    onEvicted: (gone) => void evicted.push(...gone.map(({ id }) => id)),
+  });
+  const ids = (count: number, first: number) => testKeys(count, first).map(({ id }) => id);
+  for (const key of testKeys(17)) assertEquals(await storeBits(adapter, [key], SIZE), "1");
+  await waitUntil(async () => (await usage(adapter)).objects === 10);
+  assertEquals(evicted.splice(0).sort(), ids(7, 0).sort());
+  await server.command("FLUSHALL");
+  assertEquals(await storeBits(adapter, testKeys(11, 100), SIZE), "1".repeat(11));
+  assertEquals(evicted.splice(0).sort(), ids(10, 7).sort());
+});

@@ -1,10 +1,9 @@
-import { assert, assertEquals, assertGreater } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
 import * as library from "@redis/client";
 import { Connection } from "../../../adapters/_resp/connection.ts";
 import { ObjectNames } from "../../../adapters/_resp/object_names.ts";
 import { ObjectWriter } from "../../../adapters/_resp/object_writer.ts";
-import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import type { AdapterError } from "../../../src/l2/adapter.ts";
+import { AdapterError, encodeFileName, ObjectKey } from "../../../src/l2/adapter.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { type RedisServer, redisTest, startRedis } from "../../support/redis_server.ts";
@@ -14,6 +13,7 @@ import {
   lookupBits,
   openResp,
   respObject,
+  respRoom,
   storeBits,
 } from "../../support/resp_adapter.ts";
 
@@ -272,4 +272,44 @@ redisTest("an object whose replacement is refused stays, for as long as it was t
       assertEquals(await loadBits(adapter, testKeys(1), SIZE), "1");
     });
   }
+});
+
+redisTest(
+  "values of other people under an object's name are counted, listed and removed",
+  async () => {
+    await using server = await startRedis();
+    await using adapter = await openResp(server.port, { "max_capacity_gb": 1 });
+    const keys = testKeys(4);
+    const [list = "", set = "", text = ""] = keys.map((key) => `kvtier:{${encodeFileName(key)}}`);
+    await server.command("RPUSH", list, "a");
+    await server.command("SADD", set, "a");
+    await server.command("SET", text, "a text");
+    assertEquals(await storeBits(adapter, keys.slice(3), SIZE), "1");
+    const listed = await Array.fromAsync(adapter.list?.(call()) ?? []);
+    assertEquals(listed.map(({ key }) => key.id).sort(), keys.map(({ id }) => id).sort());
+    const faults: unknown[] = [];
+    const rooms = keys.map((key) => respRoom(key, SIZE));
+    const onLoaded = (index: number, fault?: string): void => void faults.push([index, fault]);
+    assertEquals((await adapter.load(rooms, { ...call(), onLoaded })).toString(), "0001");
+    assertEquals(faults.sort(), [[0, "magic"], [1, "magic"], [2, "magic"], [3, undefined]]);
+    assertEquals(await storeBits(adapter, keys.slice(0, 1), SIZE), "1", "a store replaces it");
+    assertEquals(await loadBits(adapter, keys.slice(0, 1), SIZE), "1");
+    await adapter.delete?.(keys, call());
+    assertEquals(await server.command("DBSIZE"), "0");
+  },
+);
+
+redisTest("a list says when it leaves objects out whose keys are damaged", async () => {
+  await using server = await startRedis();
+  await using adapter = await openResp(server.port);
+  const long = new ObjectKey({ chunkHash: new Uint8Array(32), model: "m".repeat(250) });
+  assertEquals(await storeBits(adapter, [long, ...testKeys(1)], SIZE), "11");
+  const name = `kvtier:{${encodeFileName(long)}}`;
+  await server.command("SETRANGE", name, "80", "xxxxxxxx");
+  const listed: string[] = [];
+  const list = async (): Promise<void> => {
+    for await (const { key } of adapter.list?.(call()) ?? []) listed.push(key.id);
+  };
+  await assertRejects(list, AdapterError, "1 objects were left out");
+  assertEquals(listed, testKeys(1).map(({ id }) => id));
 });

@@ -52,6 +52,8 @@ Deno.test("a configuration that cannot work is refused by its key", async () => 
     ["key_prefix", { host, "key_prefix": "a{b" }],
     ["chunk_bytes", { host, "chunk_bytes": 1 }],
     ["num_workers", { host, "num_workers": 0 }],
+    ["ttl_seconds", { host, "ttl_seconds": 0.0004 }],
+    ["max_capacity_gb", { host, "max_capacity_gb": 1e-10 }],
     ["eviction.trigger_watermark", { host, eviction: { "trigger_watermark": 2 } }],
   ];
   for (const [key, config] of wrong) {
@@ -96,7 +98,7 @@ redisTest("a password is taken from the configuration, a variable or a URL", asy
 
 redisTest("a user of the server's own needs no more than the keys of the prefix", async () => {
   const rules = "~kvtier:* resetchannels -@all +get +getrange +set +del +unlink +exists +eval " +
-    "+persist +pexpire +scan +object";
+    "+persist +pexpire +touch +scan +object";
   await using server = await startRedis([`user cache on >${SECRET} ${rules}`]);
   const errors: unknown[] = [];
   const config = { username: "cache", password: SECRET, "chunk_bytes": 100, "max_capacity_gb": 1 };

@@ -172,3 +172,50 @@ Deno.test("an answer that was on its way while an object was stored does not for
     });
   }
 });
+
+Deno.test("uses in device memory count, and what leaves is told", async () => {
+  const evicted: string[] = [];
+  await using lab = await openS3Lab(bounded, {
+    onEvicted: (gone) => void evicted.push(...gone.map(({ id }) => id)),
+  });
+  const keys = testKeys(16);
+  for (const key of keys) assertEquals(await storeBits(lab, [key], SIZE), "1");
+  await delay(2);
+  lab.adapter.touch?.([...keys.slice(0, 3), ...testKeys(1, 500)]);
+  await delay(2);
+  assertEquals(await storeBits(lab, testKeys(1, 100), SIZE), "1");
+  await waitUntil(async () => await objectCount(lab) === 10);
+  assertEquals(await lookupBits(lab, keys), "111" + "0".repeat(7) + "1".repeat(6));
+  assertEquals(evicted.sort(), keys.slice(3, 10).map(({ id }) => id).sort());
+});
+
+Deno.test("times and sizes in a listing are only data", async () => {
+  await using server = new ScriptedS3();
+  {
+    await using before = await openS3(server.config);
+    await storeBits(before, testKeys(2), SIZE);
+  }
+  const odd: readonly (readonly [RegExp, string])[] = [
+    [/<LastModified>[^<]*/, "<LastModified>9999-12-31T23:59:59Z"],
+    [/<LastModified>[^<]*/, "<LastModified>yesterday"],
+    [/<Size>[^<]*/, "<Size>-5"],
+    [/<Size>[^<]*/, "<Size>1e300"],
+    [/<Size>[^<]*/, "<Size>"],
+    [/<Size>[^<]*<\/Size>/, ""],
+  ];
+  for (const [pattern, replacement] of odd) {
+    server.script = async ({ method, name }, proceed) => {
+      const response = await proceed();
+      if (method !== "GET" || name !== "") return response;
+      return new Response((await response.text()).replace(pattern, replacement));
+    };
+    await using open = await openS3({ ...server.config, ...bounded });
+    const { usedBytes = -1, objectCount } = await open.adapter.usage?.(call()) ?? {};
+    assertEquals(objectCount, 2, replacement);
+    assertEquals(usedBytes, pattern.source.includes("Size") ? SIZE : 2 * SIZE, replacement);
+    const listed = await Array.fromAsync(open.adapter.list?.(call()) ?? []);
+    assertEquals(listed.length, 2, `${replacement}: what is not listed cannot be forgotten`);
+    assertEquals(await storeBits(open, testKeys(3, 10), SIZE), "111");
+    await open.adapter.delete?.(testKeys(3, 10), call());
+  }
+});
