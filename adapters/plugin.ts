@@ -68,9 +68,9 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
         throw new AdapterError({ adapter: `plugin (${name})`, operation: "open", cause });
       }
       if (cause.adapter === subject) throw cause;
-      const { key, expected, received, message: help } = cause;
+      const { key, expected, received } = cause;
       const param = key === undefined ? "params" : `params.${key}`;
-      throw new ConfigError({ adapter: subject, key: param, expected, received, help, cause });
+      throw new ConfigError({ adapter: subject, key: param, expected, received, cause });
     }
   },
 });

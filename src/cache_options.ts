@@ -2,9 +2,10 @@ import type { L2AdapterModule } from "./l2/adapter.ts";
 import { ConfigError } from "./l2/adapter_error.ts";
 import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_status.ts";
 import type { BreakerOptions } from "./l2/circuit_breaker.ts";
-import type { MemoryDevice } from "./memory/memory_device.ts";
+import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { STAGING_BLOCK_BYTES } from "./memory/staging_pool.ts";
 import type { Clock } from "./runtime/clock.ts";
+import { type OptionRule, type OptionRules, readOptions, STRING } from "./runtime/options.ts";
 import type { RandomSource } from "./runtime/random.ts";
 import type { L2Config } from "./tiering/adapter_manager.ts";
 import { resolvePrefetchPolicy, resolveStorePolicy } from "./tiering/policies/registry.ts";
@@ -116,82 +117,155 @@ export interface ResolvedOptions {
   readonly prefetch: Required<PrefetchSettings> & { readonly policy: PrefetchPolicy };
   /** Deadlines of adapter calls. */
   readonly timeouts: AdapterTimeouts;
+  /** When an adapter's failing operation is left alone. */
+  readonly breaker: Partial<BreakerOptions>;
 }
 
+/** Settings without those whose defaults follow from others. */
+type StoreDefaults =
+  & StoreSettings
+  & Required<Omit<StoreSettings, "policy" | "maxQueuedBytes" | "whenFull">>;
+
+const WHEN_FULL = ["wait", "drop_new", "drop_oldest"];
+
+const bytes = { type: "number", minimum: 1 } as const;
+const ms = { type: "number", minimum: 0 } as const;
+const stagingBytes = { type: "number", minimum: STAGING_BLOCK_BYTES, default: 128 * MIB } as const;
+const rangeBytes = {
+  type: "number",
+  minimum: RANGE_ALIGNMENT,
+  multipleOf: RANGE_ALIGNMENT,
+} as const;
+/** By name, or one's own; what it must be is checked where the names are known. */
+const policy = {
+  type: "value",
+  accepts: (value: unknown) => typeof value === "string" || isObject(value),
+  expected: "a name, or a policy of your own",
+} as const;
+
+const l1Rules: OptionRules<L1Options> = {
+  capacityBytes: { ...rangeBytes, default: 512 * MIB },
+  slabBytes: rangeBytes,
+  readTtlMs: { type: "number", minimum: 1 },
+  writeTtlMs: { type: "number", minimum: 1 },
+  watermark: {
+    type: "value",
+    accepts: isObject,
+    expected: "an object with high and low",
+  },
+};
+
+const watermarkRules: OptionRules<NonNullable<L1Options["watermark"]>> = {
+  high: { type: "number" },
+  low: { type: "number" },
+};
+
+const storeRules: OptionRules<StoreSettings> = {
+  policy,
+  maxInFlightBytes: stagingBytes,
+  maxQueuedBytes: bytes,
+  whenFull: STRING,
+  flushBytes: { ...bytes, default: 16 * MIB },
+  flushIdleMs: { ...ms, default: 50 },
+  attempts: { type: "number", minimum: 1, multipleOf: 1, default: 3 },
+  backOffMs: { ...ms, default: 200 },
+};
+
+const prefetchRules: OptionRules<PrefetchSettings> = { policy, maxInFlightBytes: stagingBytes };
+
+const timeoutRules: OptionRules<AdapterTimeouts> = {
+  lookupMs: { ...ms, default: DEFAULT_ADAPTER_TIMEOUTS.lookupMs },
+  loadMs: { ...ms, default: DEFAULT_ADAPTER_TIMEOUTS.loadMs },
+  storeMs: { ...ms, default: DEFAULT_ADAPTER_TIMEOUTS.storeMs },
+  deleteMs: { ...ms, default: DEFAULT_ADAPTER_TIMEOUTS.deleteMs },
+  closeMs: { ...ms, default: DEFAULT_ADAPTER_TIMEOUTS.closeMs },
+};
+
+const breakerRules: OptionRules<BreakerOptions> = {
+  failures: { type: "number", minimum: 1, multipleOf: 1 },
+  coolDownMs: ms,
+  maxCoolDownMs: ms,
+};
+
+const rules: OptionRules<TieredCacheOptions> = {
+  device: { type: "value", accepts: isObject, expected: "a GPUDevice or a MemoryDevice" },
+  l1: { type: "object", rules: l1Rules },
+  l2: {
+    type: "value",
+    accepts: Array.isArray,
+    expected: 'an array of adapters, like [{ type: "fs", base_path: "/data/kv" }]',
+  },
+  adaptersDir: {
+    type: "value",
+    accepts: (value) => typeof value === "string" || value instanceof URL,
+    expected: "a path or a URL",
+  },
+  adapters: { type: "value", accepts: Array.isArray, expected: "an array of adapter modules" },
+  timeouts: { type: "object", rules: timeoutRules },
+  breaker: { type: "object", rules: breakerRules },
+  store: { type: "object", rules: storeRules },
+  prefetch: { type: "object", rules: prefetchRules },
+  clock: withMethods("a Clock", ["now", "schedule"]),
+  random: withMethods("a RandomSource", ["bytes"]),
+};
+
 /**
- * Fills in the defaults.
+ * Checks options and fills in the defaults.
  *
+ * @throws {TypeError} If a key is unknown, or a value has the wrong type.
  * @throws {RangeError} If a number is out of range.
  * @throws {ConfigError} If a policy, or what happens when a queue is full, is unknown.
  */
 export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
-  const { store = {}, prefetch = {} } = options;
-  const { capacityBytes = 512 * MIB } = options.l1 ?? {};
+  const read = readOptions("open() options", options, rules);
+  // The rules fill in these, whose defaults do not depend on others.
+  const l1 = read.l1 as ResolvedOptions["l1"];
+  const store = read.store as StoreDefaults;
+  const prefetch = read.prefetch as Required<PrefetchSettings>;
+  const timeouts = read.timeouts as AdapterTimeouts;
+  const breaker = read.breaker as Partial<BreakerOptions>;
   const storePolicy = resolveStorePolicy(store.policy ?? "default");
-  const watermark = options.l1?.watermark ??
+  const watermark = readWatermark(l1.watermark) ??
     (storePolicy.writes === "before-eviction" ? { high: 0.8, low: 0.6 } : undefined);
-  const resolved: ResolvedOptions = {
-    l1: { ...options.l1, capacityBytes, ...(watermark === undefined ? {} : { watermark }) },
-    store: {
-      maxInFlightBytes: 128 * MIB,
-      maxQueuedBytes: capacityBytes / 4,
-      whenFull: "wait",
-      flushBytes: 16 * MIB,
-      flushIdleMs: 50,
-      attempts: 3,
-      backOffMs: 200,
-      ...withoutUndefined(store),
-      policy: storePolicy,
-    },
-    prefetch: {
-      maxInFlightBytes: 128 * MIB,
-      ...withoutUndefined(prefetch),
-      policy: resolvePrefetchPolicy(prefetch.policy ?? "retain"),
-    },
-    timeouts: { ...DEFAULT_ADAPTER_TIMEOUTS, ...withoutUndefined(options.timeouts ?? {}) },
-  };
-  check(resolved, options.breaker ?? {});
-  return resolved;
-}
-
-function check(
-  { l1, store, prefetch, timeouts }: ResolvedOptions,
-  { failures = 1, coolDownMs = 0, maxCoolDownMs = coolDownMs }: Partial<BreakerOptions>,
-): void {
-  const least = (name: string, value: number, minimum: number): void => {
-    if (value >= minimum) return;
-    throw new RangeError(`${name} must be at least ${minimum}: received ${value}`);
-  };
-  least("l1.readTtlMs", l1.readTtlMs ?? 1, 1);
-  least("l1.writeTtlMs", l1.writeTtlMs ?? 1, 1);
-  least("store.maxInFlightBytes", store.maxInFlightBytes, STAGING_BLOCK_BYTES);
-  least("prefetch.maxInFlightBytes", prefetch.maxInFlightBytes, STAGING_BLOCK_BYTES);
-  least("store.maxQueuedBytes", store.maxQueuedBytes, 1);
-  least("store.flushBytes", store.flushBytes, 1);
-  least("store.flushIdleMs", store.flushIdleMs, 0);
-  least("store.attempts", store.attempts, 1);
-  least("store.backOffMs", store.backOffMs, 0);
-  least("breaker.failures", failures, 1);
-  least("breaker.coolDownMs", coolDownMs, 0);
-  least("breaker.maxCoolDownMs", maxCoolDownMs, coolDownMs);
-  for (const [name, ms] of Object.entries(timeouts)) least(`timeouts.${name}`, ms, 0);
-  const whenFull = ["wait", "drop_new", "drop_oldest"];
-  if (!whenFull.includes(store.whenFull)) {
+  const whenFull = store.whenFull ?? "wait";
+  if (!WHEN_FULL.includes(whenFull)) {
     throw new ConfigError({
       adapter: "store.whenFull",
-      expected: whenFull.map((name) => `"${name}"`).join(", "),
-      received: store.whenFull,
+      expected: WHEN_FULL.map((known) => `"${known}"`).join(", "),
+      received: whenFull,
     });
   }
-  const { high, low } = l1.watermark ?? { high: 1, low: 1 };
-  if (!(low > 0 && low <= high && high <= 1)) {
+  const { coolDownMs = 0, maxCoolDownMs = coolDownMs } = breaker;
+  if (maxCoolDownMs < coolDownMs) {
     throw new RangeError(
-      `l1.watermark must have 0 < low <= high <= 1: received low ${low}, high ${high}`,
+      `breaker.maxCoolDownMs must be at least coolDownMs (${coolDownMs}): received ${maxCoolDownMs}`,
     );
   }
+  return {
+    l1: { ...l1, ...(watermark === undefined ? {} : { watermark }) },
+    store: { maxQueuedBytes: l1.capacityBytes / 4, ...store, whenFull, policy: storePolicy },
+    prefetch: { ...prefetch, policy: resolvePrefetchPolicy(prefetch.policy ?? "retain") },
+    timeouts,
+    breaker,
+  };
 }
 
-function withoutUndefined<T extends object>(values: T): T {
-  const defined = Object.entries(values).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(defined) as T;
+function readWatermark(watermark: L1Options["watermark"]): L1Options["watermark"] {
+  if (watermark === undefined) return undefined;
+  const { high, low } = readOptions("l1.watermark", watermark, watermarkRules, "l1.watermark.");
+  if (low > 0 && low <= high && high <= 1) return { high, low };
+  throw new RangeError(
+    `l1.watermark must have 0 < low <= high <= 1: received low ${low}, high ${high}`,
+  );
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function withMethods(expected: string, methods: readonly string[]): OptionRule {
+  const accepts = (value: unknown): boolean =>
+    value instanceof Object &&
+    methods.every((method) => Reflect.get(value, method) instanceof Function);
+  return { type: "value", accepts, expected };
 }

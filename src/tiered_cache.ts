@@ -11,6 +11,7 @@ import {
   builtInAdapterSources,
   discoverAdapters,
 } from "./l2/adapter_discovery.ts";
+import { asAdapterModule, type L2AdapterModule } from "./l2/adapter.ts";
 import { ConfigError } from "./l2/adapter_error.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
@@ -22,6 +23,7 @@ import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
 import { systemClock } from "./runtime/clock.ts";
+import { type OptionRules, readOptions } from "./runtime/options.ts";
 import { systemRandom } from "./runtime/random.ts";
 import { CacheEvents } from "./telemetry/events.ts";
 import {
@@ -86,7 +88,7 @@ export class TieredCache implements AsyncDisposable {
     settings: ResolvedOptions,
   ) {
     const { clock = systemClock, random = systemRandom } = options;
-    const { l1: l1Options, store, prefetch, timeouts } = settings;
+    const { l1: l1Options, store, prefetch, timeouts, breaker } = settings;
     const { watermark, ...bounds } = l1Options;
     const adapters = this.#adapters;
     this.#ownsDevice = ownsDevice;
@@ -145,7 +147,7 @@ export class TieredCache implements AsyncDisposable {
       scratch,
       clock,
       timeouts,
-      breaker: options.breaker ?? {},
+      breaker,
       l1Memory: () => ({
         type: this.device.type,
         maxObjectBytes: l1.maxObjectBytes,
@@ -172,14 +174,17 @@ export class TieredCache implements AsyncDisposable {
    * adapters require.
    *
    * @throws {ConfigError} If an adapter is unknown or its configuration cannot work.
-   * @throws {RangeError} If a size is out of range.
+   * @throws {TypeError} If an option is unknown or has the wrong type.
+   * @throws {RangeError} If a number is out of range.
    * @throws {AdapterError} If an adapter does not open in time.
    */
   static async open(options: TieredCacheOptions = {}): Promise<TieredCache> {
     const settings = resolveOptions(options);
     const registry = await openAdapterRegistry(options);
     const checked = [];
-    for (const config of options.l2 ?? []) checked.push(await checkConfig(registry, config));
+    for (const [i, config] of (options.l2 ?? []).entries()) {
+      checked.push(await checkConfig(registry, config, `l2[${i}]`));
+    }
     await using undo = new AsyncDisposableStack();
     const { device, isOwned } = await openDevice(options.device, settings);
     if (isOwned) undo.use(device);
@@ -363,7 +368,8 @@ export class TieredCache implements AsyncDisposable {
   /**
    * Removes a storage adapter while the cache is in use.
    *
-   * @throws {RangeError} If there is none with that id, or the time is none.
+   * @throws {TypeError} If an option is unknown or has the wrong type.
+   * @throws {RangeError} If there is none with that id, or the time is negative.
    * @throws {ConfigError} If the mode is unknown, or its objects cannot be migrated.
    * @throws {AdapterError} If it takes too long, or objects could not be migrated; the adapter
    * stays on its way out, and can be removed again.
@@ -546,11 +552,19 @@ export class TieredCache implements AsyncDisposable {
   }
 }
 
-/** Options with a deadline that is a time, if it is one at all. */
-function withDeadline({ deadlineMs, ...options }: PrefetchOptions): PrefetchOptions {
-  if (deadlineMs === undefined || deadlineMs > MAX_TIMER_MS) return options;
-  if (deadlineMs >= 0) return { ...options, deadlineMs };
-  throw new RangeError(`deadlineMs must be at least 0: received ${deadlineMs}`);
+const prefetchRules: OptionRules<PrefetchOptions> = {
+  deadlineMs: { type: "number", minimum: 0 },
+  signal: {
+    type: "value",
+    accepts: (value) => value instanceof AbortSignal,
+    expected: "an AbortSignal",
+  },
+};
+
+/** Checked options; a deadline that timers cannot have is none. */
+function withDeadline(options: PrefetchOptions): PrefetchOptions {
+  const { deadlineMs = Infinity, ...others } = readOptions("match options", options, prefetchRules);
+  return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };
 }
 
 function checkLayout({ byteLength, fingerprint }: ObjectLayout, maxBytes: number): void {
@@ -594,7 +608,7 @@ export async function openAdapterRegistry(
   options: AdapterPlaces,
 ): Promise<AdapterRegistry> {
   const { adaptersDir, adapters = [] } = options;
-  const given = adapters.map((module): AdapterSource => ({
+  const given = adapters.map((each, i) => checkModule(each, i)).map((module): AdapterSource => ({
     name: module.type,
     origin: "options.adapters",
     load: () => Promise.resolve({ default: module }),
@@ -605,6 +619,20 @@ export async function openAdapterRegistry(
     builtInAdapters,
   );
   return new AdapterRegistry({ builtIn, custom: [...given, ...found] });
+}
+
+function checkModule(module: unknown, i: number): L2AdapterModule {
+  try {
+    return asAdapterModule(module);
+  } catch {
+    const expected = "a module made by defineL2Adapter(): the default export, not its namespace";
+    throw new ConfigError({
+      adapter: `adapters[${i}]`,
+      expected,
+      received: module,
+      hidden: true,
+    });
+  }
 }
 
 async function listAdaptersDir(directory: string | URL): Promise<AdapterSource[]> {

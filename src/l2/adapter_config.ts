@@ -1,3 +1,4 @@
+import { nearestName } from "../runtime/options.ts";
 import { ConfigError } from "./adapter_error.ts";
 
 /** What all kinds of configuration keys declare. */
@@ -121,9 +122,8 @@ export function parseAdapterConfig<Fields extends ConfigFields>(
   given: Readonly<Record<string, unknown>>,
   name = `${module.type} adapter`,
 ): ConfigValues<Fields> {
-  const fail: Fail = (key, expected, received) => {
-    const help = adapterHelp(module);
-    throw new ConfigError({ adapter: name, key, expected, received, help });
+  const fail: Fail = (key, expected, received, hidden = false) => {
+    throw new ConfigError({ adapter: name, key, expected, received, hidden });
   };
   const { type: _, ...rest } = given;
   return parseFields(module.config, rest, "", fail) as ConfigValues<Fields>;
@@ -165,7 +165,7 @@ const lmcacheKeys: ReadonlyMap<
   }],
 ]);
 
-type Fail = (key: string, expected: string, received: unknown) => never;
+type Fail = (key: string, expected: string, received: unknown, hidden?: boolean) => never;
 
 function parseFields(
   fields: ConfigFields,
@@ -177,9 +177,13 @@ function parseFields(
     if (Object.hasOwn(fields, key)) continue;
     const common = prefix === "" ? lmcacheKeys.get(key) : undefined;
     if (common?.accepted.includes(given[key])) continue;
-    if (common !== undefined) fail(key, common.expected, given[key]);
-    const known = [...prefix === "" ? ["type"] : [], ...Object.keys(fields)].join(", ");
-    fail(prefix + key, `one of the keys ${known}`, key);
+    if (common !== undefined) fail(key, common.expected, given[key], isHidden(given[key]));
+    const known = [...prefix === "" ? ["type"] : [], ...Object.keys(fields)];
+    const nearest = nearestName(key, known);
+    const keys = nearest === undefined
+      ? `one of the keys ${known.join(", ")}`
+      : `the key ${nearest}`;
+    fail(prefix + key, keys, key);
   }
   const values: Record<string, unknown> = {};
   for (const [key, field] of Object.entries(fields)) {
@@ -189,16 +193,30 @@ function parseFields(
     if (value === undefined) {
       if (field.required) fail(name, describeField(field), "nothing");
     } else if (field.type === "object") {
-      if (!isRecord(value)) return fail(name, describeField(field), value);
+      if (!isRecord(value)) return fail(name, describeField(field), value, isHidden(value));
       values[key] = parseFields(field.fields, value, `${name}.`, fail);
     } else {
       const expected = unmetExpectation(field, value);
       const isSecret = field.type === "string" && field.secret === true;
-      if (expected !== undefined) fail(name, expected, isSecret ? "something else" : value);
+      if (expected !== undefined) {
+        fail(name, expected + suggestion(field, value), value, isSecret || isHidden(value));
+      }
       values[key] = value;
     }
   }
   return values;
+}
+
+/** Whether a value may be a secret, or hold one: then messages tell its type only. */
+function isHidden(value: unknown): boolean {
+  return typeof value !== "number" && typeof value !== "boolean" && value !== null;
+}
+
+function suggestion(field: ConfigField, value: unknown): string {
+  if (field.type !== "string" || field.oneOf === undefined || typeof value !== "string") return "";
+  if (field.oneOf.includes(value)) return "";
+  const nearest = nearestName(value, field.oneOf);
+  return nearest === undefined ? "" : `, perhaps ${nearest}`;
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -1,4 +1,5 @@
 import type { ObjectKey } from "../keys/object_key.ts";
+import { typeInWords } from "../runtime/options.ts";
 
 /** What a {@linkcode ConfigError} is about. */
 export interface ConfigErrorDetails {
@@ -8,8 +9,10 @@ export interface ConfigErrorDetails {
   readonly key?: string;
   /** What was expected. */
   readonly expected: string;
-  /** What was received. */
+  /** What was received. Of objects and lists only the type and the keys are shown and kept. */
   readonly received: unknown;
+  /** Only its type is shown and kept: it could be a secret. @default {false} */
+  readonly hidden?: boolean;
   /** What to read next. */
   readonly help?: string;
   /** The error behind it. */
@@ -26,19 +29,22 @@ export class ConfigError extends Error {
   readonly key: string | undefined;
   /** What was expected. */
   readonly expected: string;
-  /** What was received. */
+  /** What was received; of what could be a secret, only its type, in words. */
   readonly received: unknown;
 
   /** Composes the message from the details. */
   constructor(details: ConfigErrorDetails) {
-    const { adapter, key, expected, received, help, cause } = details;
+    const { adapter, key, expected, received, hidden, help, cause } = details;
     const subject = key === undefined ? adapter : `${adapter}: ${key}`;
-    const text = `${subject}: expected ${expected}: received ${show(received)}`;
+    const isOpaque = hidden || (typeof received === "object" && received !== null);
+    const kept = isOpaque ? typeInWords(received) : received;
+    const shown = typeof received === "string" && !isOpaque ? `"${received}"` : String(kept);
+    const text = `${subject}: expected ${expected}: received ${shown}`;
     super(help === undefined ? text : `${text}\n\n${help}`, cause === undefined ? {} : { cause });
     this.adapter = adapter;
     this.key = key;
     this.expected = expected;
-    this.received = received;
+    this.received = kept;
   }
 }
 
@@ -98,13 +104,8 @@ function reasonOf(cause: unknown): string {
   }
 }
 
-function show(value: unknown): string {
-  if (typeof value === "string") return `"${value}"`;
-  if (typeof value !== "object") return String(value);
-  try {
-    return JSON.stringify(value);
-  } catch {
-    // Circular, or with values that JSON does not have.
-    return Object.prototype.toString.call(value);
-  }
+/** What a message may show of a type in a configuration: nothing, unless it looks like one. */
+export function receivedType(type: unknown): { received: unknown; hidden: boolean } {
+  const isShown = typeof type === "string" && /^[a-z][a-z0-9_]{0,62}$/.test(type);
+  return { received: type, hidden: !isShown };
 }

@@ -1,6 +1,7 @@
 import { asAdapterModule, type L2AdapterModule } from "./adapter.ts";
 import type { AdapterSource } from "./adapter_discovery.ts";
-import { ConfigError } from "./adapter_error.ts";
+import { nearestName } from "../runtime/options.ts";
+import { ConfigError, receivedType } from "./adapter_error.ts";
 import { lmcacheTypes } from "./lmcache_types.ts";
 
 /** The sources an {@linkcode AdapterRegistry} resolves from. */
@@ -57,7 +58,7 @@ export class AdapterRegistry {
       throw new ConfigError({
         adapter: `Adapter type "${type}"`,
         expected: "one module",
-        received: matches.map(({ origin }) => origin),
+        received: matches.map(({ origin }) => origin).join(", "),
       });
     }
     const failed = outcomes.filter(isFailed);
@@ -80,10 +81,12 @@ export class AdapterRegistry {
       ...instead === undefined ? [] : [`Instead of LMCache's ${type}, use ${instead}.`],
       ...notes.length === 0 ? [] : [`These modules could not be used:\n${notes.join("\n")}`],
     ].join("\n");
+    const names = [...known].sort();
+    const nearest = nearestName(type, names);
     throw new ConfigError({
       adapter: "Adapter type",
-      expected: `one of ${[...known].sort().join(", ")}`,
-      received: type,
+      expected: `one of ${names.join(", ")}${nearest === undefined ? "" : `, perhaps ${nearest}`}`,
+      ...receivedType(type),
       ...(help === "" ? {} : { help }),
     });
   }

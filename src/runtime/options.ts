@@ -72,3 +72,108 @@ function editsBetween(a: string, b: string): number {
   }
   return row[b.length] ?? 0;
 }
+
+/** What the value of one option must be. */
+export type OptionRule =
+  | NumberRule
+  /** An object with known keys of its own. */
+  | { readonly type: "object"; readonly rules: Readonly<Record<string, OptionRule>> }
+  /** Anything for which `accepts` holds; its own code checks the rest. */
+  | {
+    readonly type: "value";
+    readonly accepts: (value: unknown) => boolean;
+    readonly expected: string;
+  };
+
+/** A number that an option takes; `Infinity` where there is no maximum and it need not be whole. */
+export interface NumberRule {
+  /** The type. */
+  readonly type: "number";
+  /** Least value. */
+  readonly minimum?: number;
+  /** Greatest value. */
+  readonly maximum?: number;
+  /** The value is a whole multiple of this. */
+  readonly multipleOf?: number;
+  /** Value if it is left out. */
+  readonly default?: number;
+}
+
+/** A rule for each key that an options object may have: one that is forgotten does not compile. */
+export type OptionRules<Options> = { readonly [Key in keyof Required<Options>]: OptionRule };
+
+/**
+ * Checks an options object against its rules, and fills in the defaults of numbers. A value that is
+ * `undefined` counts as left out.
+ *
+ * @param what How messages name the object: `flush() options`.
+ * @param prefix What stands before a key in messages: `store.`.
+ * @throws {TypeError} If it is no object, has an unknown key, or a value has the wrong type.
+ * @throws {RangeError} If a number is out of range.
+ */
+export function readOptions<Options extends object>(
+  what: string,
+  options: Options,
+  rules: OptionRules<Options>,
+  prefix = "",
+): Options {
+  const table: Readonly<Record<string, OptionRule>> = rules;
+  checkOptionKeys(what, options, Object.keys(table));
+  const values: Record<string, unknown> = {};
+  for (const [key, rule] of Object.entries(table)) {
+    const given: unknown = Reflect.get(options, key);
+    const value = given === undefined ? defaultOf(rule) : given;
+    if (value === undefined) continue;
+    const name = prefix + key;
+    checkValue(name, value, rule);
+    values[key] = rule.type === "object"
+      ? readOptions(name, value as object, rule.rules, `${name}.`)
+      : value;
+  }
+  return values as Options;
+}
+
+function defaultOf(rule: OptionRule): unknown {
+  if (rule.type === "number") return rule.default;
+  // So that defaults of its own are filled in.
+  return rule.type === "object" ? {} : undefined;
+}
+
+function checkValue(name: string, value: unknown, rule: OptionRule): void {
+  if (rule.type === "number") return checkNumber(name, value, rule);
+  // Its keys are checked next, and first of all that it is one.
+  if (rule.type === "object") return;
+  if (rule.accepts(value)) return;
+  throw new TypeError(`${name} must be ${rule.expected}: received ${typeInWords(value)}`);
+}
+
+function checkNumber(name: string, value: unknown, rule: NumberRule): void {
+  const { minimum = -Infinity, maximum = Infinity, multipleOf } = rule;
+  if (typeof value !== "number") {
+    throw new TypeError(`${name} must be ${inWords(rule)}: received ${typeInWords(value)}`);
+  }
+  const isMultiple = multipleOf === undefined ||
+    (Number.isSafeInteger(value) && value % multipleOf === 0);
+  if (value >= minimum && value <= maximum && isMultiple) return;
+  throw new RangeError(`${name} must be ${inWords(rule)}: received ${value}`);
+}
+
+function inWords({ minimum, maximum, multipleOf }: NumberRule): string {
+  const kind = multipleOf === undefined
+    ? "a number"
+    : multipleOf === 1
+    ? "an integer"
+    : `a multiple of ${multipleOf}`;
+  if (minimum !== undefined && maximum !== undefined) {
+    return `${kind} from ${minimum} to ${maximum}`;
+  }
+  if (minimum !== undefined) return `${kind} of at least ${minimum}`;
+  return maximum === undefined ? kind : `${kind} of at most ${maximum}`;
+}
+
+/** A string. */
+export const STRING: OptionRule = {
+  type: "value",
+  accepts: (value) => typeof value === "string",
+  expected: "a string",
+};

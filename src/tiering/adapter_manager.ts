@@ -16,6 +16,7 @@ import { transformedModule } from "../l2/transforms/transformed_module.ts";
 import { withOpen } from "../l2/open_inner.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { nearestName, type OptionRules, readOptions, STRING } from "../runtime/options.ts";
 import type { AdapterSet } from "./adapter_set.ts";
 import type { AdapterEviction, EvictionController } from "./eviction_controller.ts";
 import { parseEviction } from "./eviction_config.ts";
@@ -28,6 +29,10 @@ const REMOVE_MS = 30_000;
 /** Longest delay that timers of JavaScript hosts know. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MODES = ["drain", "migrate", "drop"];
+const removeRules: OptionRules<RemoveAdapterOptions> = {
+  mode: STRING,
+  timeoutMs: { type: "number", minimum: 0 },
+};
 /** Keys that are the cache's, unless an adapter declares them itself. */
 const CACHE_KEYS = ["eviction", "serde"];
 
@@ -172,19 +177,24 @@ export class AdapterManager {
   /**
    * Removes an adapter.
    *
-   * @throws {RangeError} If there is none with that id, or the time is none.
+   * @throws {TypeError} If an option is unknown or has the wrong type.
+   * @throws {RangeError} If there is none with that id, or the time is negative.
    * @throws {ConfigError} If the mode is unknown, or its objects cannot be migrated.
    * @throws {AdapterError} If it takes too long, or objects could not be migrated.
    */
   async remove(id: number, options: RemoveAdapterOptions = {}): Promise<RemoveAdapterReport> {
     const { adapters } = this.#options;
-    const { mode = "drain", timeoutMs = REMOVE_MS } = options;
+    const { mode = "drain", timeoutMs = REMOVE_MS } = readOptions(
+      "removeAdapter() options",
+      options,
+      removeRules,
+    );
     const guard = adapters.get(id);
     if (guard === undefined) {
       const ids = adapters.all.map((other) => other.id).join(", ");
       throw new RangeError(`No adapter has id ${id}: there are ${ids === "" ? "none" : ids}`);
     }
-    this.#checkRemoval(guard, mode, timeoutMs);
+    this.#checkRemoval(guard, mode);
     this.#stuck.delete(guard);
     const removal = this.#remove(guard, mode, timeoutMs);
     return await track(this.#removals, removal);
@@ -267,10 +277,7 @@ export class AdapterManager {
     await Promise.allSettled([...this.#removals, ...this.#copies]);
   }
 
-  #checkRemoval(guard: AdapterGuard, mode: string, timeoutMs: number): void {
-    if (!(timeoutMs >= 0)) {
-      throw new RangeError(`timeoutMs must be at least 0: received ${timeoutMs}`);
-    }
+  #checkRemoval(guard: AdapterGuard, mode: string): void {
     const expected = MODES.includes(mode)
       ? mode === "migrate" ? this.#whyNoMigration(guard) : undefined
       : MODES.map((known) => `"${known}"`).join(", ");
@@ -325,15 +332,25 @@ export class AdapterManager {
 /**
  * Finds the module of a configuration and checks its values.
  *
+ * @param adapter What messages call it, as long as its type is not known.
  * @throws {ConfigError} If the type is unknown or a value cannot work.
  */
 export async function checkConfig(
   registry: AdapterRegistry,
   config: L2Config,
+  adapter = "adapter configuration",
 ): Promise<CheckedConfig> {
-  if (typeof config?.type !== "string") {
-    const expected = "objects with a text type";
-    throw new ConfigError({ adapter: "l2", expected, received: config });
+  const given: unknown = config;
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    const expected = 'an object, like { type: "fs", base_path: "/data/kv" }';
+    throw new ConfigError({ adapter, expected, received: given, hidden: true });
+  }
+  if (typeof config.type !== "string") {
+    const meant = Object.keys(given).find((key) => nearestName(key, ["type"]) !== undefined);
+    const hint = meant === undefined || meant === "type" ? "" : ` (did you mean that by ${meant}?)`;
+    const expected = `the name of an adapter type, as a string${hint}`;
+    const received = "type" in given ? given.type : given;
+    throw new ConfigError({ adapter, key: "type", expected, received, hidden: true });
   }
   const module = await registry.resolve(config.type);
   const isOwn = (key: string): boolean => key in module.config || !CACHE_KEYS.includes(key);

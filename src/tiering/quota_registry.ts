@@ -1,4 +1,5 @@
 import { validateCacheSalt } from "../keys/object_key.ts";
+import { type OptionRules, readOptions } from "../runtime/options.ts";
 
 /** Most bytes of the objects under one cache salt; what is left out has no limit. */
 export interface Quota {
@@ -7,6 +8,9 @@ export interface Quota {
   /** In each storage adapter. */
   readonly l2Bytes?: number;
 }
+
+const bytes = { type: "number", minimum: 0, multipleOf: 1 } as const;
+const rules: OptionRules<Quota> = { l1Bytes: bytes, l2Bytes: bytes };
 
 /** How many bytes the objects under each cache salt may have. */
 export class QuotaRegistry {
@@ -22,6 +26,7 @@ export class QuotaRegistry {
   /**
    * Sets the quota of every salt that has none of its own.
    *
+   * @throws {TypeError} If a key is unknown, or a value is no number.
    * @throws {RangeError} If a number is not a safe integer of at least 0.
    */
   setDefault(quota: Quota): void {
@@ -32,7 +37,8 @@ export class QuotaRegistry {
   /**
    * Sets the quota of a salt. What is too much then is removed at once, as far as it may leave.
    *
-   * @throws {TypeError} If the salt has a forbidden character.
+   * @throws {TypeError} If the salt has a forbidden character, a key is unknown, or a value is no
+   * number.
    * @throws {RangeError} If the salt is too long, or a number is not a safe integer of at least 0.
    */
   set(salt: string, quota: Quota): void {
@@ -83,14 +89,6 @@ export class QuotaRegistry {
   }
 }
 
-function checkedQuota({ l1Bytes, l2Bytes }: Quota): Quota {
-  for (const [name, bytes] of Object.entries({ l1Bytes, l2Bytes })) {
-    if (bytes !== undefined && !(Number.isSafeInteger(bytes) && bytes >= 0)) {
-      throw new RangeError(`${name} must be an integer of at least 0: received ${bytes}`);
-    }
-  }
-  return Object.freeze({
-    ...(l1Bytes === undefined ? {} : { l1Bytes }),
-    ...(l2Bytes === undefined ? {} : { l2Bytes }),
-  });
+function checkedQuota(quota: Quota): Quota {
+  return Object.freeze(readOptions("quota", quota, rules, "quota."));
 }

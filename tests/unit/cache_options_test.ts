@@ -80,18 +80,21 @@ const wrongNumbers: Record<string, TieredCacheOptions> = {
   "store.maxQueuedBytes": { store: { maxQueuedBytes: 0 } },
   "store.flushBytes": { store: { flushBytes: 0 } },
   "store.flushIdleMs": { store: { flushIdleMs: -1 } },
-  "store.attempts": { store: { attempts: 0 } },
+  "l1.capacityBytes": { l1: { capacityBytes: 0 } },
+  "l1.slabBytes": { l1: { slabBytes: 1000 } },
+  "l1.readTtlMs": { l1: { readTtlMs: NaN } },
+  "store.attempts": { store: { attempts: 1.5 } },
   "store.backOffMs": { store: { backOffMs: NaN } },
   "breaker.failures": { breaker: { failures: 0 } },
   "breaker.coolDownMs": { breaker: { coolDownMs: -1 } },
-  "breaker.maxCoolDownMs": { breaker: { coolDownMs: 10, maxCoolDownMs: 9 } },
+  "breaker.maxCoolDownMs": { breaker: { maxCoolDownMs: -1 } },
   "timeouts.lookupMs": { timeouts: { lookupMs: -1 } },
   "timeouts.closeMs": { timeouts: { closeMs: NaN } },
 };
 for (const [name, options] of Object.entries(wrongNumbers)) {
   Deno.test(`resolveOptions() refuses a ${name} that cannot be`, () => {
     const error = assertThrows(() => resolveOptions(options), RangeError);
-    assertStringIncludes(error.message, `${name} must be at least`);
+    assertStringIncludes(error.message, `${name} must be a`);
   });
 }
 
@@ -101,9 +104,74 @@ Deno.test("resolveOptions() refuses watermarks that cannot be", () => {
     assertThrows(
       () => resolveOptions({ l1: { watermark: { high, low } } }),
       RangeError,
-      "l1.watermark must have 0 < low <= high <= 1",
+      "l1.watermark",
     );
   }
+});
+
+const wrongKeys: Record<string, [unknown, string]> = {
+  adapterDir: [
+    { adapterDir: "." },
+    'open() options must not have the key "adapterDir": did you mean adaptersDir?',
+  ],
+  capacity: [
+    { l1: { capacity: 1 } },
+    'l1 must not have the key "capacity": expected capacityBytes',
+  ],
+  capacitybyte: [{ l1: { capacitybyte: 1 } }, "did you mean capacityBytes?"],
+  hihg: [{ l1: { watermark: { hihg: 1 } } }, "did you mean high?"],
+  attempt: [{ store: { attempt: 1 } }, 'store must not have the key "attempt": did you mean'],
+  maxInflightBytes: [{ prefetch: { maxInflightByte: 1 } }, "did you mean maxInFlightBytes?"],
+  loadsMs: [{ timeouts: { loadsMs: 1 } }, "did you mean loadMs?"],
+  failure: [{ breaker: { failure: 1 } }, "did you mean failures?"],
+};
+for (const [key, [options, message]] of Object.entries(wrongKeys)) {
+  Deno.test(`resolveOptions() refuses the unknown key ${key} and names the nearest one`, () => {
+    assertThrows(() => resolveOptions(options as TieredCacheOptions), TypeError, message);
+  });
+}
+
+const wrongTypes: Record<string, [unknown, string]> = {
+  "l1.readTtlMs": [
+    { l1: { readTtlMs: "300000" } },
+    "must be a number of at least 1: received a str",
+  ],
+  "l1.capacityBytes": [
+    { l1: { capacityBytes: null } },
+    "must be a multiple of 256 of at least 256",
+  ],
+  "store.attempts": [
+    { store: { attempts: "3" } },
+    "must be an integer of at least 1: received a st",
+  ],
+  "store.whenFull": [{ store: { whenFull: 1 } }, "must be a string: received a number"],
+  "store.policy": [{ store: { policy: 1 } }, "must be a name, or a policy of your own: received a"],
+  "l1.watermark": [{ l1: { watermark: 0.8 } }, "must be an object with high and low: received a"],
+  "l1.watermark.low": [
+    { l1: { watermark: { high: 1, low: "1" } } },
+    "must be a number: received a",
+  ],
+  "timeouts.loadMs": [{ timeouts: { loadMs: true } }, "must be a number of at least 0: received a"],
+  l1: [{ l1: 5 }, "must be an object: received a number"],
+  l2: [{ l2: { type: "fs" } }, "must be an array of adapters, like [{ type"],
+  clock: [{ clock: Date }, "must be a Clock: received a function"],
+  adapters: [{ adapters: {} }, "must be an array of adapter modules: received an empty object"],
+  adaptersDir: [{ adaptersDir: 1 }, "must be a path or a URL: received a number"],
+  "open() options": [null, "must be an object: received null"],
+};
+for (const [name, [options, message]] of Object.entries(wrongTypes)) {
+  Deno.test(`resolveOptions() refuses a wrong type of ${name}`, () => {
+    const error = assertThrows(() => resolveOptions(options as TieredCacheOptions), TypeError);
+    assertStringIncludes(error.message, `${name} ${message}`);
+  });
+}
+
+Deno.test("resolveOptions() refuses a longest cool-down that is shorter than the first", () => {
+  assertThrows(
+    () => resolveOptions({ breaker: { coolDownMs: 10, maxCoolDownMs: 9 } }),
+    RangeError,
+    "breaker.maxCoolDownMs must be at least coolDownMs (10): received 9",
+  );
 });
 
 const wrongNames: Record<string, [unknown, string]> = {

@@ -56,18 +56,32 @@ const wrongConfigs: Record<string, { l2: unknown; message: string }> = {
   "an unknown type": { l2: [{ type: "papyrus" }], message: "fs, mock, plugin" },
   "an unknown key": { l2: [{ type: "fs", base_path: "x", depth: 3 }], message: "base_path" },
   "a missing key": { l2: [{ type: "fs" }], message: "base_path" },
-  "a type that is no text": { l2: [{ type: 5 }], message: "objects with a text type" },
-  "no type": { l2: [{}], message: "objects with a text type" },
-  "null": { l2: [null], message: "objects with a text type" },
-  "a number": { l2: [7], message: "objects with a text type" },
-  "a text": { l2: ["fs"], message: "objects with a text type" },
-  "an array": { l2: [["fs"]], message: "objects with a text type" },
+  "a type that is no text": { l2: [{ type: 5 }], message: "l2[0]: type: expected the name" },
+  "a type that does not look like one": { l2: [{ type: "PA55" }], message: "received a string" },
+  "no type": { l2: [{}], message: "as a string: received an empty object" },
+  "a mistyped type": {
+    l2: [{ typ: "resp", password: "PA55" }],
+    message: "(did you mean that by typ?): received an object with typ, password",
+  },
+  "another key as type": {
+    l2: [{ password: "PA55" }],
+    message: "received an object with password",
+  },
+  "null": { l2: [null], message: "l2[0]: expected an object, like { type" },
+  "a number": { l2: [7], message: "received a number" },
+  "a text": { l2: ["PA55"], message: "received a string" },
+  "an array": { l2: [["PA55"]], message: "received an array" },
+  "a second one": {
+    l2: [{ type: "dram", max_capacity_gb: 1 }, { type: "resp", host: ["PA55"] }],
+    message: "host",
+  },
 };
 for (const [name, { l2, message }] of Object.entries(wrongConfigs)) {
   Deno.test(`TieredCache.open() rejects an adapter configuration with ${name}`, async () => {
     const options = { device: new HostDevice(), l2: l2 as L2Config[] };
     const error = await assertRejects(() => TieredCache.open(options), ConfigError);
     assertStringIncludes(error.message, message);
+    assert(!Deno.inspect(error).includes("PA55"), "it is not shown, whatever it is");
   });
 }
 
@@ -84,13 +98,19 @@ Deno.test("TieredCache.open() rejects sizes that cannot be", async () => {
     await assertRejects(() => TieredCache.open({ device, l1 }), RangeError);
   }
   const wrong: [TieredCacheOptions, string][] = [
-    [{ store: { maxInFlightBytes: 1 } }, "store.maxInFlightBytes must be at least 4259840"],
-    [{ prefetch: { maxInFlightBytes: 1 } }, "prefetch.maxInFlightBytes must be at least 4259840"],
-    [{ l1: { readTtlMs: 0 } }, "l1.readTtlMs must be at least 1"],
-    [{ l1: { writeTtlMs: NaN } }, "l1.writeTtlMs must be at least 1"],
-    [{ store: { maxQueuedBytes: 0 } }, "store.maxQueuedBytes must be at least 1"],
-    [{ store: { flushBytes: NaN } }, "store.flushBytes must be at least 1"],
-    [{ store: { attempts: 0 } }, "store.attempts must be at least 1"],
+    [
+      { store: { maxInFlightBytes: 1 } },
+      "store.maxInFlightBytes must be a number of at least 4259840",
+    ],
+    [
+      { prefetch: { maxInFlightBytes: 1 } },
+      "prefetch.maxInFlightBytes must be a number of at least 4259840",
+    ],
+    [{ l1: { readTtlMs: 0 } }, "l1.readTtlMs must be a number of at least 1"],
+    [{ l1: { writeTtlMs: NaN } }, "l1.writeTtlMs must be a number of at least 1"],
+    [{ store: { maxQueuedBytes: 0 } }, "store.maxQueuedBytes must be a number of at least 1"],
+    [{ store: { flushBytes: NaN } }, "store.flushBytes must be a number of at least 1"],
+    [{ store: { attempts: 0 } }, "store.attempts must be an integer of at least 1"],
     [{ l1: { watermark: { high: 0.5, low: 0.6 } } }, "l1.watermark must have 0 < low <= high <= 1"],
   ];
   for (const [options, message] of wrong) {
@@ -489,7 +509,7 @@ Deno.test("TieredCache rejects rows and deadlines that cannot be", async () => {
     await assertRejects(() => cache.warm(rows), RangeError, message);
   }
   for (const deadlineMs of [-1, NaN]) {
-    const message = `deadlineMs must be at least 0: received ${deadlineMs}`;
+    const message = `deadlineMs must be a number of at least 0: received ${deadlineMs}`;
     await assertRejects(() => cache.match(row.keys, LAYOUT, { deadlineMs }), RangeError, message);
     await assertRejects(() => cache.warm([row], { deadlineMs }), RangeError, message);
   }

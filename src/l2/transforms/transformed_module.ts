@@ -1,6 +1,6 @@
 import type { L2Adapter, L2AdapterModule } from "../adapter.ts";
 import { type ConfigValues, parseAdapterConfig } from "../adapter_config.ts";
-import { ConfigError } from "../adapter_error.ts";
+import { ConfigError, receivedType } from "../adapter_error.ts";
 import { aesGcm } from "./aes_gcm.ts";
 import type { Transform, TransformModule } from "./transform.ts";
 import { TransformChain } from "./transform_chain.ts";
@@ -69,15 +69,15 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
     const module = typeof name === "string" ? modules.get(name) : undefined;
     if (module === undefined) {
       const expected = `an object, or a list of objects, with a type: ${known}`;
-      const received = name ?? (one === null ? "null" : typeof one);
-      throw new ConfigError({ adapter, key: "serde", expected, received });
+      const received = name === undefined ? { received: one, hidden: true } : receivedType(name);
+      throw new ConfigError({ adapter, key: "serde", expected, ...received });
     }
     return { module, values: parseAdapterConfig(module, config, `${adapter}: ${module.type}`) };
   });
   const names = checked.map(({ module }) => module.type);
   if (names.length === 0 || new Set(names).size < names.length) {
     const expected = `each of ${known} once at most, and one of them`;
-    throw new ConfigError({ adapter, key: "serde", expected, received: names });
+    throw new ConfigError({ adapter, key: "serde", expected, received: names.join(", ") });
   }
   return checked;
 }

@@ -118,7 +118,7 @@ Deno.test("fault_inject: the adapter inside closes with it, and its configuratio
     [{ "gap_tail_ratios": [2] }, "gap_tail_ratios: expected a list of numbers from 0 to 1"],
     [{ "gap_tail_ratios": [NaN] }, "gap_tail_ratios: expected a list of numbers from 0 to 1"],
     [{ inner: undefined }, 'inner: expected an object: received "nothing"'],
-    [{ inner: "fs" }, 'inner: expected an object: received "fs"'],
+    [{ inner: "fs" }, "inner: expected an object: received a string"],
     [{ inner: { password: "hush" } }, 'inner.type: expected the type of an adapter: received "'],
     [{ inner: { type: "tape" } }, "Adapter type: expected one of "],
     [{ inner: { type: "dram", size: 1 } }, "dram adapter: size: expected one of the keys "],

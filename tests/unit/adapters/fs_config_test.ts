@@ -1,7 +1,7 @@
-import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fs from "../../../adapters/fs.ts";
 import { ConfigError } from "../../../src/l2/adapter.ts";
-import { adapterHelp, parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
 import { runChild } from "../../support/child.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
@@ -92,7 +92,7 @@ for (const [key, values] of Object.entries(WRONG)) {
     for (const value of values) {
       const error = errorOf({ base_path: "x", [key]: value });
       assertEquals([error.adapter, error.key], ["fs adapter", key], `${value}`);
-      assertStringIncludes(error.message, adapterHelp(fs));
+      assertEquals(error.message.split("\n").length, 1);
     }
   });
 }

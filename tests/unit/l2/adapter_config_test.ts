@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { defineL2Adapter } from "../../../src/l2/adapter.ts";
 import { adapterHelp, parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
 import { ConfigError } from "../../../src/l2/adapter_error.ts";
@@ -23,6 +23,10 @@ const module = defineL2Adapter({
   },
   create: () => mapAdapter(),
 });
+
+/** What messages say of values that may be secrets. */
+const A_STRING = "a string";
+const AN_ARRAY = "an array";
 
 /** The error that a configuration causes; the path is given unless the test gives another. */
 function errorOf(config: Record<string, unknown>): ConfigError {
@@ -100,26 +104,39 @@ for (
       "an unknown key",
       { pathh: "p" },
       "pathh",
-      "one of the keys type, path, order, boards, depth, even, locked, open",
+      "the key path",
       "pathh",
+    ],
+    [
+      "an unknown key like no other",
+      { weight: 1 },
+      "weight",
+      "one of the keys type, path, order, boards, depth, even, locked, open",
+      "weight",
     ],
     ["a key that objects inherit", { toString: "p" }, "toString", "one of the keys", "toString"],
     ["a missing key", { path: undefined }, "path", "a text", "nothing"],
     ["a number as text", { path: 7 }, "path", "a text", 7],
     ["null as text", { path: null }, "path", "a text", null],
-    ["a text of the wrong kind", { path: "" }, "path", "a path that is not empty", ""],
-    ["a text out of a choice", { order: "LRU" }, "order", "one of lru, fifo", "LRU"],
+    ["a text of the wrong kind", { path: "" }, "path", "a path that is not empty", A_STRING],
+    [
+      "a text out of a choice",
+      { order: "LRU" },
+      "order",
+      "one of lru, fifo, perhaps lru",
+      A_STRING,
+    ],
     ["a number out of a choice", { order: 1 }, "order", "one of lru, fifo", 1],
     [
       "a text as number",
       { boards: "4" },
       "boards",
       "a whole number from 1 to 9",
-      "4",
+      A_STRING,
     ],
     ["null as number", { boards: null }, "boards", "a whole number", null],
     ["a truth value as number", { boards: true }, "boards", "a whole number", true],
-    ["a list as number", { boards: [4] }, "boards", "a whole number", [4]],
+    ["a list as number", { boards: [4] }, "boards", "a whole number", AN_ARRAY],
     ["NaN", { boards: NaN }, "boards", "a whole number", NaN],
     ["NaN without bounds", { even: NaN }, "even", "a number", NaN],
     ["infinity", { depth: Infinity }, "depth", "a number greater than 0", Infinity],
@@ -129,7 +146,7 @@ for (
     ["the bound that is excluded", { depth: 0 }, "depth", "a number greater than 0", 0],
     ["a number of the wrong kind", { even: 3 }, "even", "an even number", 3],
     ["a number as truth value", { locked: 1 }, "locked", "true or false", 1],
-    ["a text as truth value", { locked: "false" }, "locked", "true or false", "false"],
+    ["a text as truth value", { locked: "false" }, "locked", "true or false", A_STRING],
     ["null as truth value", { locked: null }, "locked", "true or false", null],
     ["a truth value of the wrong kind", { open: false }, "open", "true", false],
   ] as const
@@ -141,20 +158,27 @@ for (
     assertEquals(error.key, key);
     assertEquals(error.received, received);
     assertStringIncludes(error.expected, expected);
-    const [first = "", ...rest] = error.message.split("\n");
-    assertStringIncludes(first, `shelf adapter: ${key}: expected ${error.expected}: received `);
-    const shown = typeof received === "object" ? JSON.stringify(received) : String(received);
-    assert(first.endsWith(typeof received === "string" ? `"${shown}"` : shown), first);
-    assertEquals(rest.join("\n").trim(), adapterHelp(module));
+    const isName = typeof received === "string" && received !== A_STRING && received !== AN_ARRAY;
+    const shown = isName ? `"${received}"` : String(received);
+    assertEquals(
+      error.message,
+      `shelf adapter: ${key}: expected ${error.expected}: received ${shown}`,
+    );
   });
 }
 
-Deno.test("a value that JSON cannot express is shown anyhow", () => {
+Deno.test("of a value of a wrong type only the type is shown", () => {
   const circular: Record<string, unknown> = {};
   circular.self = circular;
-  for (const value of [circular, 1n, Symbol("s"), () => 1, [1n]]) {
-    assertEquals(errorOf({ boards: value }).received, value);
-  }
+  const values = [circular, { password: "hunter2" }, ["hunter2"], 1n, Symbol("hunter2"), () => 1];
+  assertEquals(values.map((boards) => errorOf({ boards }).received), [
+    "an object with self",
+    "an object with password",
+    "an array",
+    "a bigint",
+    "a symbol",
+    "a function",
+  ]);
 });
 
 Deno.test("a secret is not shown when it is refused", () => {
@@ -219,7 +243,7 @@ for (
   const [what, doors, key, expected, received] of [
     ["no object", 1, "doors", "an object with the keys count, colour, handles", 1],
     ["null", null, "doors", "an object with the keys", null],
-    ["an array", [], "doors", "an object with the keys", []],
+    ["an array", [], "doors", "an object with the keys", "an empty array"],
     ["an unknown key", { colour: "red", size: 1 }, "doors.size", "count, colour, handles", "size"],
     ["the key of the type", { colour: "red", type: "x" }, "doors.type", "count, colour", "type"],
     ["a required key left out", {}, "doors.colour", "a text", "nothing"],
@@ -312,7 +336,7 @@ Deno.test("a list of numbers is checked number by number", () => {
   const range = "a list of whole numbers from 1 to 3";
   for (const sizes of [1, "1", {}, [0], [4], [1.5], ["1"], [1, null], [NaN], [true]]) {
     const error = assertThrows(() => parseAdapterConfig(list, { sizes }), ConfigError);
-    assertEquals([error.key, error.expected, error.received], ["sizes", range, sizes]);
+    assertEquals([error.key, error.expected], ["sizes", range]);
   }
   assertThrows(() => parseAdapterConfig(list, { even: [1] }), ConfigError, "an even count");
 });

@@ -39,7 +39,7 @@ const wrong: Record<string, [unknown, key: string, expected: string]> = {
   "an unknown policy": [
     { "eviction_policy": "IsolatedLRU", "max_capacity_gb": 1 },
     "eviction.eviction_policy",
-    "one of LRU, noop",
+    "LRU or noop",
   ],
   "no capacity": [{ "eviction_policy": "LRU" }, "eviction.max_capacity_gb", "a number above 0"],
   "a capacity of 0": [

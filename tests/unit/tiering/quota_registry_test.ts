@@ -43,7 +43,7 @@ Deno.test("QuotaRegistry keeps its own copy of a quota", () => {
 
 Deno.test("QuotaRegistry refuses what is no number of bytes, and says what it got", () => {
   const quotas = new QuotaRegistry();
-  const wrong = [-1, 0.5, NaN, Infinity, 2 ** 53, "7" as unknown as number];
+  const wrong = [-1, 0.5, NaN, Infinity, 2 ** 53];
   for (const name of ["l1Bytes", "l2Bytes"]) {
     for (const bytes of wrong) {
       const quota: Quota = { [name]: bytes };
@@ -51,6 +51,15 @@ Deno.test("QuotaRegistry refuses what is no number of bytes, and says what it go
       assertThrows(() => quotas.set("a", quota), RangeError, message);
       assertThrows(() => quotas.setDefault(quota), RangeError, message);
     }
+  }
+  const misread: [unknown, string][] = [
+    [{ l1Bytes: "7" }, "quota.l1Bytes must be an integer of at least 0: received a string"],
+    [{ l1bytes: 7 }, 'quota must not have the key "l1bytes": did you mean l1Bytes?'],
+    [7, "quota must be an object: received a number"],
+  ];
+  for (const [quota, message] of misread) {
+    assertThrows(() => quotas.set("a", quota as Quota), TypeError, message);
+    assertThrows(() => quotas.setDefault(quota as Quota), TypeError, message);
   }
   assertEquals(quotas.list(), []);
   assertEquals(quotas.default, {});
