@@ -1,0 +1,185 @@
+import type { MemoryDevice } from "../../memory/memory_device.ts";
+import { WebGpuDevice } from "../../memory/webgpu_device.ts";
+import type { KvTensors } from "../kv_binding.ts";
+import type { PrefixHit } from "../prefix_cache.ts";
+import { type DecoderSignature, UnsupportedModelError } from "./decoder_signature.ts";
+import type { OrtTensor, OrtTensorFactory } from "./ort.ts";
+
+/** K and V of one layer. */
+export interface LayerTensors {
+  /** `[1, kvHeads, tokens, headDim]`. */
+  readonly key: OrtTensor;
+  /** `[1, kvHeads, tokens, headDim]`. */
+  readonly value: OrtTensor;
+}
+
+/** The K and V that a session has computed, or got back, for the first tokens of a sequence. */
+export interface Past {
+  /** How many tokens. */
+  readonly tokens: number;
+  /** By layer. */
+  readonly layers: readonly LayerTensors[];
+}
+
+/** Where a session keeps its K and V, and how the cache gets at them. */
+export interface KvMemory {
+  /** Which execution provider computes there. */
+  readonly provider: "webgpu" | "wasm";
+  /** What the KV depends on beside the model: the device. */
+  readonly description: string;
+  /** Room for the K and V of a hit, before they are copied into it. */
+  allocate(tokens: number): Past;
+  /** The K and V of a past, for the cache. */
+  kvOf(past: Past): KvTensors;
+  /** Row `row` of a tensor `[1, rows, columns]`. */
+  readRow(tensor: OrtTensor, row: number): Promise<Float32Array>;
+}
+
+/** Options of a session that computes where a cache keeps L1, and leaves its outputs there. */
+export function sessionOptionsFor(device: MemoryDevice): object {
+  if (!(device instanceof WebGpuDevice)) return { executionProviders: ["wasm"] };
+  return {
+    executionProviders: [{ name: "webgpu", device: device.gpuDevice }],
+    preferredOutputLocation: "gpu-buffer",
+  };
+}
+
+/**
+ * The memory in which a cache can take over the K and V of sessions.
+ *
+ * @throws {UnsupportedModelError} If the device lacks what the model needs.
+ */
+export function kvMemoryFor(
+  device: MemoryDevice,
+  signature: DecoderSignature,
+  tensors: OrtTensorFactory,
+): KvMemory {
+  if (device instanceof WebGpuDevice) return new GpuKvMemory(device, signature, tensors);
+  if (device.type === "host") return new HostKvMemory(signature, tensors);
+  throw new UnsupportedModelError(
+    `The cache must keep L1 on a GPUDevice or in host memory: received ${device.description}`,
+  );
+}
+
+/** Releases the tensors of a past. */
+export function disposePast({ layers }: Past): void {
+  for (const { key, value } of layers) {
+    key.dispose();
+    value.dispose();
+  }
+}
+
+/** Copies a hit into a past of its length; `false` if the device refuses. */
+export function restorePast(hit: PrefixHit, past: Past, memory: KvMemory): Promise<boolean> {
+  return hit.scatterTo({ layers: memory.kvOf(past), blockTokens: past.tokens });
+}
+
+class GpuKvMemory implements KvMemory {
+  readonly provider = "webgpu";
+  readonly description: string;
+  readonly #device: WebGpuDevice;
+  readonly #signature: DecoderSignature;
+  readonly #tensors: OrtTensorFactory;
+
+  constructor(device: WebGpuDevice, signature: DecoderSignature, tensors: OrtTensorFactory) {
+    if (signature.dtype === "f16" && !device.gpuDevice.features.has("shader-f16")) {
+      throw new UnsupportedModelError(
+        "A model with K and V of float16 needs a GPUDevice with the feature shader-f16: request " +
+          "it, let the cache request its device, or use the model in float32",
+      );
+    }
+    this.#device = device;
+    this.#signature = signature;
+    this.#tensors = tensors;
+    this.description = device.description;
+  }
+
+  allocate(tokens: number): Past {
+    const { layers, kvHeads, headDim, ortType, dtype } = this.#signature;
+    const dims = [1, kvHeads, tokens, headDim];
+    const size = kvHeads * tokens * headDim * (dtype === "f16" ? 2 : 4);
+    const { gpuDevice } = this.#device;
+    const create = (): OrtTensor => {
+      const buffer = gpuDevice.createBuffer({
+        label: "kvtier past",
+        // Shaders read whole vectors.
+        size: Math.ceil(size / 16) * 16,
+        usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+      });
+      return this.#tensors.ofBuffer(ortType, buffer, dims);
+    };
+    const pairs = Array.from({ length: layers }, () => ({ key: create(), value: create() }));
+    return { tokens, layers: pairs };
+  }
+
+  kvOf({ layers }: Past): KvTensors {
+    return layers.map(({ key, value }) => ({
+      key: key.gpuBuffer as GPUBuffer,
+      value: value.gpuBuffer as GPUBuffer,
+    }));
+  }
+
+  async readRow(tensor: OrtTensor, row: number): Promise<Float32Array> {
+    const columns = tensor.dims.at(-1) ?? 0;
+    const elementBytes = tensor.type === "float16" ? 2 : 4;
+    const start = row * columns * elementBytes;
+    // Copies between buffers move words of 4 bytes.
+    const before = start % 4;
+    const byteLength = Math.ceil((before + columns * elementBytes) / 4) * 4;
+    const buffer = tensor.gpuBuffer as GPUBuffer;
+    using read = await this.#device.readBack([
+      { range: { buffer, byteOffset: start - before, byteLength }, tailBytes: 0 },
+    ]);
+    const bytes = new Uint8Array(byteLength);
+    let done = 0;
+    for (const part of read.objects[0] ?? []) {
+      bytes.set(part, done);
+      done += part.byteLength;
+    }
+    return elementBytes === 2
+      ? Float32Array.from(new Float16Array(bytes.buffer, before, columns))
+      : new Float32Array(bytes.buffer, 0, columns);
+  }
+}
+
+class HostKvMemory implements KvMemory {
+  readonly provider = "wasm";
+  readonly description = "wasm";
+  readonly #signature: DecoderSignature;
+  readonly #tensors: OrtTensorFactory;
+
+  constructor(signature: DecoderSignature, tensors: OrtTensorFactory) {
+    this.#signature = signature;
+    this.#tensors = tensors;
+  }
+
+  allocate(tokens: number): Past {
+    const { layers, kvHeads, headDim, ortType, dtype } = this.#signature;
+    const dims = [1, kvHeads, tokens, headDim];
+    const elements = kvHeads * tokens * headDim;
+    const create = (): OrtTensor =>
+      this.#tensors.ofHost(
+        ortType,
+        dtype === "f16" ? new Float16Array(elements) : new Float32Array(elements),
+        dims,
+      );
+    const pairs = Array.from({ length: layers }, () => ({ key: create(), value: create() }));
+    return { tokens, layers: pairs };
+  }
+
+  kvOf({ layers }: Past): KvTensors {
+    return layers.map(({ key, value }) => ({ key: bytesOf(key), value: bytesOf(value) }));
+  }
+
+  readRow(tensor: OrtTensor, row: number): Promise<Float32Array> {
+    const columns = tensor.dims.at(-1) ?? 0;
+    const elements = tensor.data as Float32Array | Float16Array;
+    const start = row * columns;
+    return Promise.resolve(Float32Array.from(elements.subarray(start, start + columns)));
+  }
+}
+
+function bytesOf(tensor: OrtTensor): Uint8Array<ArrayBuffer> {
+  const { buffer, byteOffset, byteLength } = tensor.data as Float32Array<ArrayBuffer>;
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}

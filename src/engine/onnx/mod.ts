@@ -1,0 +1,31 @@
+/**
+ * Decoders on onnxruntime-web whose prefill starts where the cache ends.
+ *
+ * @example A prompt, and the same prompt again after a restart
+ * ```ts ignore
+ * import * as ort from "npm:onnxruntime-web@1.30.0/webgpu";
+ * import { TieredCache } from "@kvtier/kvtier";
+ * import { OnnxDecoder, requestEngineDevice } from "@kvtier/kvtier/onnx";
+ *
+ * using device = await requestEngineDevice();
+ * await using cache = await TieredCache.open({ device, l2: [{ type: "fs", base_path: "kv" }] });
+ * await using decoder = await OnnxDecoder.open(cache, {
+ *   ort,
+ *   model: "model.onnx",
+ *   config: JSON.parse(await Deno.readTextFile("config.json")),
+ * });
+ * const { logits, reusedTokens } = await decoder.prefill(tokens);
+ * ```
+ *
+ * @module
+ */
+export { type ModelConfig, UnsupportedModelError } from "./decoder_signature.ts";
+export { requestEngineDevice } from "./engine_device.ts";
+export type { ModelSource } from "./model_source.ts";
+export {
+  OnnxDecoder,
+  type OnnxDecoderOptions,
+  type PrefillOptions,
+  type PrefillResult,
+} from "./onnx_decoder.ts";
+export type { Ort, OrtSession, OrtTensor, OrtTensors, OrtValueMetadata } from "./ort.ts";

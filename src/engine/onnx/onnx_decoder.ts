@@ -1,0 +1,481 @@
+import type { TokenIds } from "../../keys/chunk_hash.ts";
+import { DEFAULT_CHUNK_TOKENS, kvLayout } from "../../keys/kv_layout.ts";
+import { DeviceLostError, type MemoryDevice } from "../../memory/memory_device.ts";
+import type { TieredCache } from "../../tiered_cache.ts";
+import { PrefixCache, type PromptOptions, type PutResult } from "../prefix_cache.ts";
+import {
+  type DecoderSignature,
+  type ModelConfig,
+  readSignature,
+  UnsupportedModelError,
+} from "./decoder_signature.ts";
+import {
+  disposePast,
+  type KvMemory,
+  kvMemoryFor,
+  type Past,
+  restorePast,
+  sessionOptionsFor,
+} from "./kv_memory.ts";
+import { type LoadedModel, loadModel, type ModelSource } from "./model_source.ts";
+import { type Ort, type OrtSession, type OrtTensor, OrtTensorFactory } from "./ort.ts";
+import { runInTurn } from "./run_in_turn.ts";
+
+/** How an {@linkcode OnnxDecoder} is set up. */
+export interface OnnxDecoderOptions {
+  /**
+   * The runtime: the module `onnxruntime-web/webgpu`, 1.30 or later; for a cache in host memory
+   * `onnxruntime-web` does, too.
+   */
+  readonly ort: Ort;
+  /** The model: its bytes, a path, or a URL. */
+  readonly model: ModelSource;
+  /** Files that the model refers to for its weights, by the names that it uses. */
+  readonly externalData?: Readonly<Record<string, ModelSource>>;
+  /** Its `config.json`, parsed. */
+  readonly config?: ModelConfig;
+  /** Most tokens of a sequence. @default {`max_position_embeddings` of `config`} */
+  readonly contextTokens?: number;
+  /** Name under which its KV is listed. @default {the file name of the model, or "onnx"} */
+  readonly name?: string;
+  /** Tokens that are computed in one step, and kept in one object a layout. @default {256} */
+  readonly chunkTokens?: number;
+  /**
+   * What must be the same for KV to be reused: the model's bytes, the version of the runtime, its
+   * execution provider and the device (`runtime`), or its bytes alone (`model`), whose KV differs in
+   * the last bits between devices.
+   *
+   * @default {"runtime"}
+   */
+  readonly identity?: "runtime" | "model";
+  /**
+   * Whether logits must be bit-equal to those of a decoder without a cache: {@linkcode
+   * OnnxDecoder.save} leaves out then what was decoded token by token.
+   *
+   * @default {false}
+   */
+  readonly exact?: boolean;
+  /** Time that a match may take; see `PrefixCacheOptions`. */
+  readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
+  /** More options for the runtime's session. */
+  readonly sessionOptions?: object;
+}
+
+/** Options of {@linkcode OnnxDecoder.prefill}. */
+export interface PrefillOptions extends PromptOptions {
+  /**
+   * Gives up between two chunks, and the call rejects with the signal's reason. Chunks that are done
+   * stay cached.
+   */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@linkcode OnnxDecoder.prefill} did. */
+export interface PrefillResult {
+  /** Scores of the next token, one for each token of the vocabulary. */
+  readonly logits: Float32Array;
+  /** Tokens whose KV came from the cache. */
+  readonly reusedTokens: number;
+  /** How many of them were in device memory. */
+  readonly l1Tokens: number;
+  /** Tokens whose KV was computed. */
+  readonly computedTokens: number;
+}
+
+/** A sequence that was prefilled. */
+interface Sequence {
+  readonly tokens: number[];
+  readonly prompt: PromptOptions;
+  /** Tokens whose KV a decoder without a cache would have computed alike, bit by bit. */
+  readonly exactTokens: number;
+  past: Past;
+}
+
+/** `ready` takes calls, `running` has one, `closed` takes none any more. */
+type DecoderState = "ready" | "running" | "closed";
+
+/**
+ * A decoder-only model on onnxruntime-web whose prefill starts where the cache ends. A prompt is
+ * computed in steps of one chunk, cached or not, so that the logits are bit-equal to those of the
+ * same decoder without anything cached.
+ *
+ * Holds one sequence at a time, and runs one call at a time; several decoders of one runtime take
+ * turns.
+ */
+export class OnnxDecoder implements AsyncDisposable {
+  /** Most tokens of a sequence. */
+  readonly contextTokens: number;
+  /** Tokens that are computed in one step. */
+  readonly chunkTokens: number;
+  /** Which execution provider computes. */
+  readonly provider: "webgpu" | "wasm";
+  readonly #cache: TieredCache;
+  /** Where the session computes; the cache may get another device later. */
+  readonly #device: MemoryDevice;
+  readonly #ort: Ort;
+  readonly #session: OrtSession;
+  readonly #signature: DecoderSignature;
+  readonly #tensors: OrtTensorFactory;
+  readonly #memory: KvMemory;
+  readonly #prefixes: PrefixCache;
+  readonly #isExact: boolean;
+  #state: DecoderState = "ready";
+  #idle: Promise<void> = Promise.resolve();
+  #sequence: Sequence | undefined;
+
+  private constructor(parts: DecoderParts) {
+    const { cache, options, session, signature, memory, prefixes, tensors, contextTokens } = parts;
+    this.#cache = cache;
+    this.#device = cache.device;
+    this.#ort = options.ort;
+    this.#session = session;
+    this.#signature = signature;
+    this.#memory = memory;
+    this.#tensors = tensors;
+    this.#prefixes = prefixes;
+    this.#isExact = options.exact ?? false;
+    this.contextTokens = contextTokens;
+    this.chunkTokens = prefixes.layout.chunkTokens;
+    this.provider = memory.provider;
+  }
+
+  /**
+   * Loads a model and opens a session: on the GPUDevice of the cache, or, if the cache keeps L1 in
+   * host memory, on the CPU.
+   *
+   * Requires `--allow-read` permission for a model that is a path, `--allow-net` for a URL.
+   *
+   * @throws {UnsupportedModelError} If its KV cannot be cached by prefixes, its context length is
+   * unknown, or the device lacks what it needs.
+   * @throws {RangeError} If a number is out of range, or a chunk does not fit into device memory.
+   * @throws {Error} If the model cannot be read, or the runtime refuses it.
+   */
+  static async open(cache: TieredCache, options: OnnxDecoderOptions): Promise<OnnxDecoder> {
+    const { ort, identity = "runtime", chunkTokens = DEFAULT_CHUNK_TOKENS } = options;
+    if (identity !== "runtime" && identity !== "model") {
+      throw new RangeError(`identity must be "runtime" or "model": received ${typeof identity}`);
+    }
+    const model = await loadModel(options.model, options.externalData ?? {});
+    const tensors = new OrtTensorFactory(ort);
+    const session = await createSession(cache, options, model);
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => session.release());
+    const signature = readSignature(session, options.config);
+    const memory = kvMemoryFor(cache.device, signature, tensors);
+    const { layers, kvHeads, headDim, dtype } = signature;
+    const runtime = ort.env.versions.web ?? ort.env.versions.common;
+    const runsOn = [memory.provider, `onnxruntime-web ${runtime}`, memory.description];
+    const revision = [
+      model.digest,
+      ...(identity === "model" ? [] : runsOn),
+      // What others have decoded token by token is not exact.
+      ...(options.exact ? ["exact"] : []),
+    ];
+    const prefixes = new PrefixCache(cache, {
+      model: { name: options.name ?? model.name, revision: revision.join("; ") },
+      layout: kvLayout({ layers, kvHeads, headDim, dtype, chunkTokens, order: "HND" }),
+      ...(options.deadline === undefined ? {} : { deadline: options.deadline }),
+    });
+    const contextTokens = contextTokensOf(options);
+    undo.move();
+    return new OnnxDecoder({
+      cache,
+      options,
+      session,
+      signature,
+      memory,
+      prefixes,
+      tensors,
+      contextTokens,
+    });
+  }
+
+  /**
+   * Starts a sequence: takes the KV of its longest cached prefix, computes the rest chunk by chunk,
+   * and hands each finished chunk to the cache. The sequence before is dropped.
+   *
+   * @param tokens The whole prompt.
+   * @throws {RangeError} If the prompt is empty or longer than the context.
+   * @throws {TypeError | RangeError} If the salt or a token id is not valid.
+   * @throws The reason of `options.signal` if that aborts.
+   * @throws {DeviceLostError} If the device was lost since the decoder was opened.
+   * @throws {Error} If another call of this decoder runs, or it is closed, or the runtime fails.
+   */
+  async prefill(tokens: TokenIds, options: PrefillOptions = {}): Promise<PrefillResult> {
+    using _running = this.#enter();
+    const ids = Array.from(tokens, Number);
+    if (ids.length === 0) throw new RangeError("Prompt must have at least 1 token: received none");
+    this.#checkLength(ids.length);
+    this.#checkTokens(ids);
+    const { signal, ...prompt } = options;
+    signal?.throwIfAborted();
+    this.#drop();
+    // A step that computes fewer tokens than a chunk rounds otherwise, so that the last chunk is
+    // computed whole, or not at all.
+    const most = this.#chunkStart(ids.length - 1);
+    const { past: restored, l1Tokens } = await this.#restore(ids.slice(0, most + 1), options);
+    let past = restored;
+    const reusedTokens = past.tokens;
+    try {
+      for (;;) {
+        signal?.throwIfAborted();
+        const end = Math.min(past.tokens + this.chunkTokens, ids.length);
+        const step = await this.#run(ids.slice(past.tokens, end), past, end === ids.length);
+        disposePast(past);
+        past = step.past;
+        if (end % this.chunkTokens === 0) {
+          this.#prefixes.put(ids.slice(0, end), this.#kvOf(past), {
+            ...prompt,
+            computedTokens: end,
+          });
+        }
+        if (step.logits === undefined) continue;
+        this.#sequence = { tokens: ids, prompt, exactTokens: ids.length, past };
+        const computedTokens = ids.length - reusedTokens;
+        return { logits: step.logits, reusedTokens, l1Tokens, computedTokens };
+      }
+    } catch (error) {
+      disposePast(past);
+      throw error;
+    }
+  }
+
+  /**
+   * Appends a token to the sequence.
+   *
+   * @returns Scores of the next token.
+   * @throws {RangeError} If the context is full, or the token id is not valid.
+   * @throws {DeviceLostError} If the device was lost since the decoder was opened.
+   * @throws {Error} If there is no sequence, another call runs, the decoder is closed, or the
+   * runtime fails, which leaves the sequence as it was.
+   */
+  async step(token: number): Promise<Float32Array> {
+    using _running = this.#enter();
+    const sequence = this.#sequence;
+    if (sequence === undefined) throw new Error("There is no sequence: call prefill() first");
+    this.#checkTokens([token]);
+    this.#checkLength(sequence.tokens.length + 1);
+    const { past, logits } = await this.#run([token], sequence.past, true);
+    disposePast(sequence.past);
+    sequence.past = past;
+    sequence.tokens.push(token);
+    return logits as Float32Array;
+  }
+
+  /**
+   * Hands the complete chunks of the sequence to the cache that decoding has added. Their KV was
+   * computed token by token and differs in the last bits from what a prefill computes; with `exact`
+   * they are left out.
+   *
+   * @throws {DeviceLostError} If the device was lost since the decoder was opened.
+   * @throws {Error} If there is no sequence, another call runs, or the decoder is closed.
+   */
+  save(): PutResult {
+    using _running = this.#enter();
+    if (this.#sequence === undefined) {
+      throw new Error("There is no sequence: call prefill() first");
+    }
+    const { tokens, past, prompt, exactTokens } = this.#sequence;
+    const computedTokens = this.#isExact ? exactTokens : tokens.length;
+    return this.#prefixes.put(tokens, this.#kvOf(past), { ...prompt, computedTokens });
+  }
+
+  /** The tokens of the sequence. */
+  get tokens(): readonly number[] {
+    return this.#sequence?.tokens ?? [];
+  }
+
+  /** Waits for a call that runs, drops the sequence, and releases the session. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const wasClosed = this.#state === "closed";
+    this.#state = "closed";
+    await this.#idle;
+    if (wasClosed) return;
+    this.#drop();
+    await this.#session.release();
+  }
+
+  #enter(): Disposable {
+    if (this.#state === "closed") throw new Error("Decoder is closed: open another");
+    if (this.#state === "running") {
+      throw new Error(
+        "A call of this decoder runs: await it first, or open a decoder for each conversation",
+      );
+    }
+    if (this.#cache.device !== this.#device || this.#device.isLost) {
+      throw new DeviceLostError("The device of this decoder was lost: open another decoder");
+    }
+    this.#state = "running";
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#idle = promise;
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#state === "running") this.#state = "ready";
+        resolve();
+      },
+    };
+  }
+
+  #drop(): void {
+    if (this.#sequence !== undefined) disposePast(this.#sequence.past);
+    this.#sequence = undefined;
+  }
+
+  #checkLength(tokens: number): void {
+    if (tokens <= this.contextTokens) return;
+    throw new RangeError(
+      `Sequence must have at most the ${this.contextTokens} tokens of the context: received ${tokens}`,
+    );
+  }
+
+  /** A GPU may take a token that is not in the vocabulary for another one. */
+  #checkTokens(tokens: readonly number[]): void {
+    const { vocabulary } = this.#signature;
+    const wrong = tokens.find((id) => !(Number.isSafeInteger(id) && id >= 0 && id < vocabulary));
+    if (wrong === undefined) return;
+    throw new RangeError(
+      `Token ids must be integers from 0 to ${vocabulary - 1}: received ${wrong}`,
+    );
+  }
+
+  #chunkStart(token: number): number {
+    return token - token % this.chunkTokens;
+  }
+
+  #kvOf(past: Past): { layers: ReturnType<KvMemory["kvOf"]>; blockTokens: number } {
+    return { layers: this.#memory.kvOf(past), blockTokens: past.tokens };
+  }
+
+  /** The cached KV of a prompt; where there is none, or the device refuses it, that of no token. */
+  async #restore(
+    tokens: readonly number[],
+    { signal, ...prompt }: PrefillOptions,
+  ): Promise<{ past: Past; l1Tokens: number }> {
+    const options = signal === undefined ? prompt : { ...prompt, signal };
+    using hit = await this.#prefixes.match(tokens, options);
+    if (hit.tokens === 0) return { past: NO_PAST, l1Tokens: 0 };
+    const past = this.#memory.allocate(hit.tokens);
+    try {
+      if (await restorePast(hit, past, this.#memory)) return { past, l1Tokens: hit.l1Tokens };
+    } catch (error) {
+      disposePast(past);
+      throw error;
+    }
+    disposePast(past);
+    return { past: NO_PAST, l1Tokens: 0 };
+  }
+
+  /** Computes some tokens behind a past, and the scores of the next one if they are wanted. */
+  #run(
+    tokens: readonly number[],
+    past: Past,
+    wantsLogits: boolean,
+  ): Promise<{ past: Past; logits?: Float32Array }> {
+    return runInTurn(this.#ort, async () => {
+      const { kv } = this.#signature;
+      const present = kv.flatMap(({ key, value }) => [key.present, value.present]);
+      const fetches = wantsLogits ? [...present, "logits"] : present;
+      const outputs = await this.#session.run(this.#feeds(tokens, past), fetches);
+      const total = past.tokens + tokens.length;
+      const output = (name: string): OrtTensor => outputs[name] as OrtTensor;
+      const layers = kv.map(({ key, value }) => ({
+        key: output(key.present),
+        value: output(value.present),
+      }));
+      const next: Past = { tokens: total, layers };
+      try {
+        this.#checkPresent(next);
+        if (!wantsLogits) return { past: next };
+        const logits = output("logits");
+        try {
+          const row = (logits.dims.at(-2) ?? 1) - 1;
+          return { past: next, logits: await this.#memory.readRow(logits, row) };
+        } finally {
+          logits.dispose();
+        }
+      } catch (error) {
+        disposePast(next);
+        throw error;
+      }
+    });
+  }
+
+  #feeds(tokens: readonly number[], past: Past): Record<string, OrtTensor> {
+    const { kv, kvHeads, headDim, ortType, inputs } = this.#signature;
+    const total = past.tokens + tokens.length;
+    const dims = [1, tokens.length];
+    const optional: Record<string, () => OrtTensor> = {
+      "attention_mask": () => this.#tensors.integers(Array(total).fill(1), [1, total]),
+      "position_ids": () => this.#tensors.integers(tokens.map((_, i) => past.tokens + i), dims),
+      "num_logits_to_keep": () => this.#tensors.integers([1], []),
+    };
+    const feeds: Record<string, OrtTensor> = { "input_ids": this.#tensors.integers(tokens, dims) };
+    for (const [name, create] of Object.entries(optional)) {
+      if (inputs.has(name)) feeds[name] = create();
+    }
+    const nothing = (): OrtTensor =>
+      this.#tensors.ofHost(
+        ortType,
+        ortType === "float16" ? new Float16Array(0) : new Float32Array(0),
+        [1, kvHeads, 0, headDim],
+      );
+    for (const [layer, { key, value }] of kv.entries()) {
+      const computed = past.layers[layer];
+      feeds[key.past] = computed?.key ?? nothing();
+      feeds[value.past] = computed?.value ?? nothing();
+    }
+    return feeds;
+  }
+
+  /** A model that keeps fewer tokens than it was given cannot be cached by prefixes. */
+  #checkPresent({ tokens, layers }: Past): void {
+    const { kvHeads, headDim } = this.#signature;
+    const expected = [1, kvHeads, tokens, headDim].join();
+    for (const { key, value } of layers) {
+      for (const { dims } of [key, value]) {
+        if (dims.join() === expected) continue;
+        throw new Error(
+          `Model must give K and V of [${expected}] after ${tokens} tokens: received [${dims}]`,
+        );
+      }
+    }
+  }
+}
+
+/** What an {@linkcode OnnxDecoder} is made of. */
+interface DecoderParts {
+  readonly cache: TieredCache;
+  readonly options: OnnxDecoderOptions;
+  readonly session: OrtSession;
+  readonly signature: DecoderSignature;
+  readonly memory: KvMemory;
+  readonly prefixes: PrefixCache;
+  readonly tensors: OrtTensorFactory;
+  readonly contextTokens: number;
+}
+
+async function createSession(
+  { device }: TieredCache,
+  { ort, sessionOptions = {} }: OnnxDecoderOptions,
+  { bytes, externalData }: LoadedModel,
+): Promise<OrtSession> {
+  const options = {
+    ...sessionOptions,
+    ...sessionOptionsFor(device),
+    ...(externalData.length === 0 ? {} : { externalData }),
+  };
+  return await runInTurn(ort, () => ort.InferenceSession.create(bytes, options));
+}
+
+function contextTokensOf({ contextTokens, config }: OnnxDecoderOptions): number {
+  const tokens = contextTokens ?? config?.max_position_embeddings;
+  if (tokens === undefined) {
+    throw new UnsupportedModelError(
+      "The context length of the model must be known: pass its config.json as config, or contextTokens",
+    );
+  }
+  if (Number.isSafeInteger(tokens) && tokens > 0) return tokens;
+  throw new RangeError(`contextTokens must be a positive integer: received ${tokens}`);
+}
+
+const NO_PAST: Past = { tokens: 0, layers: [] };

@@ -1,0 +1,20 @@
+/**
+ * The bytes of a file or of an answer over HTTP.
+ *
+ * Requires `--allow-read` permission for a path or a `file:` URL, `--allow-net` for others.
+ *
+ * @throws {Error} If a server does not answer with success, or the file cannot be read.
+ */
+export async function loadBytes(
+  source: string | URL,
+  signal?: AbortSignal,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const isRemote = /^https?:/i.test(String(source));
+  if (!isRemote) return await Deno.readFile(source, signal === undefined ? {} : { signal });
+  const response = await fetch(source, signal === undefined ? {} : { signal });
+  if (!response.ok) {
+    await response.body?.cancel();
+    throw new Error(`${source} must be there: the server answered ${response.status}`);
+  }
+  return await response.bytes();
+}
