@@ -7,20 +7,23 @@ export class UnsupportedModelError extends Error {
   override readonly name = "UnsupportedModelError";
 }
 
-/** The part of a model's `config.json` (Hugging Face) that is read; everything else is ignored. */
-export interface ModelConfig {
-  /** Most tokens of a sequence. */
-  readonly max_position_embeddings?: number;
-  /** K and V heads of a layer. */
-  readonly num_key_value_heads?: number;
-  /** Query heads of a layer. */
-  readonly num_attention_heads?: number;
-  /** Elements of a head. */
-  readonly head_dim?: number;
-  /** Elements of a hidden state. */
-  readonly hidden_size?: number;
-  /** Tokens that exist. */
-  readonly vocab_size?: number;
+/** A model's `config.json` (Hugging Face), parsed. */
+export type ModelConfig = Readonly<Record<string, unknown>>;
+
+/**
+ * A positive integer of a model's config, or of its part for text.
+ *
+ * @returns `undefined` if the config does not have it.
+ * @throws {UnsupportedModelError} If it is anything else.
+ */
+export function countIn(config: ModelConfig, name: string): number | undefined {
+  const { "text_config": text } = config;
+  const value = config[name] ?? (text as ModelConfig | null | undefined)?.[name] ?? undefined;
+  if (value === undefined) return undefined;
+  if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+  throw new UnsupportedModelError(
+    `${name} of config.json must be a positive integer: received ${typeof value}`,
+  );
 }
 
 /** What a decoder session takes and gives. */
@@ -113,21 +116,22 @@ export function readSignature(
         `[${unlike.shape?.join(", ")}] as ${unlike.name}`,
     );
   }
-  const { num_attention_heads: heads, hidden_size: hidden } = config;
+  const heads = countIn(config, "num_attention_heads");
+  const hidden = countIn(config, "hidden_size");
   return {
     layers: layers.length,
-    kvHeads: dimension(shapes, 1, "K and V heads", config.num_key_value_heads ?? heads),
+    kvHeads: dimension(shapes, 1, "K and V heads", countIn(config, "num_key_value_heads") ?? heads),
     headDim: dimension(
       shapes,
       3,
       "elements of a head",
-      config.head_dim ?? (heads && hidden && hidden / heads),
+      countIn(config, "head_dim") ?? (heads && hidden && hidden / heads),
     ),
     vocabulary: dimension(
       [required(outputs, "output", "logits")],
       -1,
       "tokens of the vocabulary",
-      config.vocab_size,
+      countIn(config, "vocab_size"),
     ),
     dtype,
     ortType,

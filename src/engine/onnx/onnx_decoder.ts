@@ -4,6 +4,7 @@ import { DeviceLostError, type MemoryDevice } from "../../memory/memory_device.t
 import type { TieredCache } from "../../tiered_cache.ts";
 import { PrefixCache, type PromptOptions, type PutResult } from "../prefix_cache.ts";
 import {
+  countIn,
   type DecoderSignature,
   type ModelConfig,
   readSignature,
@@ -467,8 +468,8 @@ async function createSession(
   return await runInTurn(ort, () => ort.InferenceSession.create(bytes, options));
 }
 
-function contextTokensOf({ contextTokens, config }: OnnxDecoderOptions): number {
-  const tokens = contextTokens ?? config?.max_position_embeddings;
+function contextTokensOf({ contextTokens, config = {} }: OnnxDecoderOptions): number {
+  const tokens = contextTokens ?? countIn(config, "max_position_embeddings");
   if (tokens === undefined) {
     throw new UnsupportedModelError(
       "The context length of the model must be known: pass its config.json as config, or contextTokens",

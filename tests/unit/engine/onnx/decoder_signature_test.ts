@@ -69,12 +69,22 @@ Deno.test("readSignature() finds layers, heads, dimensions and names", () => {
 
 Deno.test("readSignature() takes from the config what the model leaves open", () => {
   const open = { kv: ["b", "h", "t", "d"], logits: ["b", "s", "v"] };
-  const config = { num_attention_heads: 8, hidden_size: 512, vocab_size: 100 };
+  const config = { "num_attention_heads": 8, "hidden_size": 512, "vocab_size": 100 };
   const { kvHeads, headDim, vocabulary } = signatureOf(open, config);
   assertEquals([kvHeads, headDim, vocabulary], [8, 64, 100]);
-  assertEquals(signatureOf(open, { ...config, num_key_value_heads: 2, head_dim: 32 }).kvHeads, 2);
+  assertEquals(
+    signatureOf(open, { ...config, "num_key_value_heads": 2, "head_dim": 32 }).kvHeads,
+    2,
+  );
+  assertEquals(signatureOf(open, { "text_config": config }).kvHeads, 8);
   assertRefused("pass its config.json", open);
-  assertRefused("pass its config.json", open, { ...config, num_attention_heads: 7 });
+  for (const wrong of ["8", 0, -1, 1.5, {}]) {
+    assertRefused("num_attention_heads of config", open, {
+      ...config,
+      "num_attention_heads": wrong,
+    });
+  }
+  assertRefused("pass its config.json", open, { ...config, "num_attention_heads": 7 });
 });
 
 Deno.test("readSignature() refuses what a prefix of K and V does not describe", () => {

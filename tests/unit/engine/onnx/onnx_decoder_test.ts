@@ -7,7 +7,8 @@ import {
   UnsupportedModelError,
 } from "../../../../src/engine/onnx/mod.ts";
 import { DeviceLostError } from "../../../../src/memory/memory_device.ts";
-import { TieredCache, type TieredCacheOptions } from "../../../../src/tiered_cache.ts";
+import type { TieredCacheOptions } from "../../../../src/cache_options.ts";
+import { TieredCache } from "../../../../src/tiered_cache.ts";
 import { ort } from "../../../support/onnx/runtime.ts";
 import {
   type Attention,
@@ -301,7 +302,7 @@ Deno.test("OnnxDecoder.open() says what it needs to know", async () => {
   await using decoder = await OnnxDecoder.open(cache, {
     ort,
     model,
-    config: { max_position_embeddings: 99 },
+    config: { "max_position_embeddings": 99 },
   });
   assertEquals([decoder.contextTokens, decoder.chunkTokens], [99, 256]);
   await assertRejects(
