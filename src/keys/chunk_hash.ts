@@ -77,16 +77,7 @@ export function chunkHashes(
   const chunks = Math.min(Math.floor(tokens.length / chunkTokens), maxChunks);
   const encoded = new Uint8Array(chunks * chunkTokens * 4);
   const view = new DataView(encoded.buffer);
-  for (let i = 0; i < chunks * chunkTokens; i++) {
-    const id = tokens[i];
-    const token = typeof id === "bigint" ? Number(id) : id ?? NaN;
-    if (!Number.isInteger(token) || token < 0 || token > 0xffffffff) {
-      throw new RangeError(
-        `Token ids must be integers from 0 to 4294967295: received ${token} at index ${i}`,
-      );
-    }
-    view.setUint32(i * 4, token);
-  }
+  for (let i = 0; i < chunks * chunkTokens; i++) view.setUint32(i * 4, tokenAt(tokens, i));
   const hashes: Uint8Array<ArrayBuffer>[] = [];
   let previous = root;
   for (let i = 0; i < chunks; i++) {
@@ -95,4 +86,18 @@ export function chunkHashes(
     previous = hash;
   }
   return hashes;
+}
+
+/**
+ * One of some token ids.
+ *
+ * @throws {RangeError} If it is not an integer from 0 to 4294967295.
+ */
+export function tokenAt(tokens: TokenIds, index: number): number {
+  const id = tokens[index];
+  const token = typeof id === "bigint" ? Number(id) : id ?? NaN;
+  if (Number.isInteger(token) && token >= 0 && token <= 0xffffffff) return token;
+  throw new RangeError(
+    `Token ids must be integers from 0 to 4294967295: received ${token} at index ${index}`,
+  );
 }

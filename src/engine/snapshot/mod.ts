@@ -1,0 +1,30 @@
+/**
+ * States of engines that hand them out as opaque bytes, kept under the tokens they stand for.
+ *
+ * @example A state that another process finds
+ * ```ts
+ * import { HostDevice, TieredCache } from "@kvtier/kvtier";
+ * import { SnapshotCache } from "@kvtier/kvtier/snapshot";
+ * import { assertEquals } from "@std/assert";
+ *
+ * await using cache = await TieredCache.open({ device: new HostDevice() });
+ * const snapshots = new SnapshotCache(cache, {
+ *   model: "smollm2",
+ *   fingerprint: "sha256 of the model file; llama.cpp b7000",
+ * });
+ * await snapshots.put([1, 2, 3], new Uint8Array([7, 8, 9]));
+ *
+ * const found = await snapshots.match([1, 2, 3, 4, 5]);
+ * assertEquals(found, { tokens: 3, bytes: new Uint8Array([7, 8, 9]) });
+ * ```
+ *
+ * @module
+ */
+export {
+  fileFingerprint,
+  type Snapshot,
+  SnapshotCache,
+  type SnapshotCacheOptions,
+  type SnapshotMatchOptions,
+  type SnapshotOptions,
+} from "./snapshot_cache.ts";

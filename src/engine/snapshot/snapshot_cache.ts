@@ -1,0 +1,396 @@
+import type { CacheHit } from "../../cache_hit.ts";
+import { chunkHashes, tokenAt, type TokenIds } from "../../keys/chunk_hash.ts";
+import { DEFAULT_CHUNK_TOKENS, type ObjectLayout } from "../../keys/kv_layout.ts";
+import { ObjectKey } from "../../keys/object_key.ts";
+import type { MemoryRange } from "../../memory/memory_device.ts";
+import { systemClock } from "../../runtime/clock.ts";
+import { createDigest, sha256 } from "../../runtime/digest.ts";
+import {
+  type ByteSink,
+  type ByteSource,
+  createFileSink,
+  openFileSource,
+} from "../../runtime/state_file.ts";
+import { concatParts } from "../../l2/adapter.ts";
+import type { TieredCache } from "../../tiered_cache.ts";
+import {
+  decodeManifest,
+  encodeManifest,
+  type Manifest,
+  MANIFEST_BYTES,
+  MAX_TAIL_TOKENS,
+} from "./manifest.ts";
+
+/** Bytes of a state in one object. */
+const PART_BYTES = 2 ** 20;
+/** Parts that are on their way from the adapters at a time. */
+const PARTS_AT_A_TIME = 16;
+/** States of sequences that are alike up to their last complete chunk, and differ behind it. */
+const SLOTS = 8;
+const DEFAULT_DEADLINE_MS = 10_000;
+
+const PART_LAYOUT: ObjectLayout = { byteLength: PART_BYTES, fingerprint: fingerprint("part 1") };
+const MANIFEST_LAYOUT: ObjectLayout = {
+  byteLength: MANIFEST_BYTES,
+  fingerprint: fingerprint("manifest 1"),
+};
+
+/** What a {@linkcode SnapshotCache} saves states of. */
+export interface SnapshotCacheOptions {
+  /** Name of the model, under which its states are listed. */
+  readonly model: string;
+  /**
+   * What must be the same for a state to be loaded, because another one's can crash an engine: the
+   * digest of the model file (see {@linkcode fileFingerprint}), the engine, its version, and every
+   * setting that changes the state.
+   */
+  readonly fingerprint: string;
+  /** States are found by the chunks of their tokens. @default {256} */
+  readonly chunkTokens?: number;
+}
+
+/** Options of all calls. */
+export interface SnapshotOptions {
+  /** Isolates tenants, as in `PromptOptions`. @default {""} */
+  readonly salt?: string;
+}
+
+/** Options of calls that look for a state. */
+export interface SnapshotMatchOptions extends SnapshotOptions {
+  /** After this time nothing is found. @default {10000} */
+  readonly deadlineMs?: number;
+  /** Gives up: the call rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** A state that was found. */
+export interface Snapshot {
+  /** How many of the tokens it stands for. */
+  readonly tokens: number;
+  /** The state. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Saves what an engine has computed for a prefix as it comes: opaque bytes of any length, such as
+ * the state of a sequence in llama.cpp. A state is found for every prompt that begins with its
+ * tokens, and is what was saved, or it is not found.
+ */
+export class SnapshotCache {
+  /** States are found by the chunks of their tokens. */
+  readonly chunkTokens: number;
+  readonly #cache: TieredCache;
+  readonly #model: string;
+  readonly #fingerprint: string;
+
+  /**
+   * Saves states in a cache, whose device should be host memory: states do not stay on a GPU.
+   *
+   * @throws {TypeError | RangeError} If the name of the model, its fingerprint or the chunk size is
+   * not valid, or parts of 1 MiB do not fit into the cache.
+   */
+  constructor(cache: TieredCache, options: SnapshotCacheOptions) {
+    const { model, fingerprint, chunkTokens = DEFAULT_CHUNK_TOKENS } = options;
+    if (typeof fingerprint !== "string" || fingerprint === "") {
+      throw new TypeError("fingerprint must be a string that is not empty");
+    }
+    if (!Number.isSafeInteger(chunkTokens) || chunkTokens < 1 || chunkTokens > MAX_TAIL_TOKENS) {
+      throw new RangeError(
+        `chunkTokens must be an integer from 1 to ${MAX_TAIL_TOKENS}: received ${chunkTokens}`,
+      );
+    }
+    new ObjectKey({ chunkHash: new Uint8Array(32), model });
+    for (const layout of [PART_LAYOUT, MANIFEST_LAYOUT]) cache.checkLayout(layout);
+    this.#cache = cache;
+    this.#model = model;
+    this.#fingerprint = fingerprint;
+    this.chunkTokens = chunkTokens;
+  }
+
+  /**
+   * Saves the state of a sequence.
+   *
+   * @param tokens All tokens of the sequence, whose state it is.
+   * @returns Whether there was room for all of it; what was there before is not copied again.
+   * @throws {TypeError | RangeError} If the salt or a token id is not valid, or there is no token.
+   */
+  put(
+    tokens: TokenIds,
+    state: Uint8Array<ArrayBuffer>,
+    options: SnapshotOptions = {},
+  ): Promise<boolean> {
+    const source: ByteSource = {
+      byteLength: state.byteLength,
+      read: (offset, into) =>
+        Promise.resolve(into.set(state.subarray(offset, offset + into.byteLength))),
+      [Symbol.dispose]: () => {},
+    };
+    return this.#put(tokens, source, options);
+  }
+
+  /**
+   * As {@linkcode put}, for a state in a file. Requires `--allow-read` permission for it.
+   *
+   * @throws {Error} If the file cannot be read, or changes meanwhile.
+   */
+  async putFile(
+    tokens: TokenIds,
+    path: string | URL,
+    options: SnapshotOptions = {},
+  ): Promise<boolean> {
+    using source = await openFileSource(path);
+    return await this.#put(tokens, source, options);
+  }
+
+  /**
+   * The state of the longest saved sequence with which the tokens begin; it may stand for all of
+   * them.
+   *
+   * @returns `undefined` if there is none.
+   * @throws {TypeError | RangeError} If the salt or a token id is not valid.
+   * @throws The reason of `options.signal` if that aborts.
+   */
+  async match(
+    tokens: TokenIds,
+    options: SnapshotMatchOptions = {},
+  ): Promise<Snapshot | undefined> {
+    let bytes = new Uint8Array(0);
+    const found = await this.#match(tokens, options, (byteLength) => {
+      bytes = new Uint8Array(byteLength);
+      let done = 0;
+      return Promise.resolve({
+        write: (part) => {
+          bytes.set(part, done);
+          done += part.byteLength;
+          return Promise.resolve();
+        },
+        commit: () => Promise.resolve(),
+        [Symbol.asyncDispose]: () => Promise.resolve(),
+      });
+    });
+    return found === undefined ? undefined : { tokens: found, bytes };
+  }
+
+  /**
+   * As {@linkcode match}, into a file, which is replaced only by a whole state. Requires
+   * `--allow-write` permission for its directory.
+   *
+   * @returns For how many tokens it stands; 0 if there is none, and then the file is left alone.
+   * @throws {Error} If the file cannot be written.
+   */
+  async matchFile(
+    tokens: TokenIds,
+    path: string | URL,
+    options: SnapshotMatchOptions = {},
+  ): Promise<number> {
+    return await this.#match(tokens, options, () => createFileSink(path)) ?? 0;
+  }
+
+  async #put(
+    tokens: TokenIds,
+    source: ByteSource,
+    { salt = "" }: SnapshotOptions,
+  ): Promise<boolean> {
+    if (tokens.length === 0) throw new RangeError("tokens must have at least 1: received none");
+    const names = this.#names(tokens, salt);
+    const tailTokens = tokens.length % this.chunkTokens;
+    const start = tokens.length - tailTokens;
+    const tail = Array.from({ length: tailTokens }, (_, i) => tokenAt(tokens, start + i));
+    const digest = await digestOf(source);
+    const parts = names.parts(digest, source.byteLength);
+    const read = createDigest();
+    const buffer = new Uint8Array(PART_BYTES);
+    for (const [i, key] of parts.entries()) {
+      const length = Math.min(PART_BYTES, source.byteLength - i * PART_BYTES);
+      await source.read(i * PART_BYTES, buffer.subarray(0, length));
+      read.update(buffer.subarray(0, length));
+      buffer.fill(0, length);
+      if (!(await this.#write(key, PART_LAYOUT, buffer))) return false;
+    }
+    if (read.finish().toHex() !== digest.toHex()) {
+      throw new Error("State must not change while it is saved");
+    }
+    const manifest = { digest, byteLength: source.byteLength, tail };
+    const slot = names.manifests.length - SLOTS + slotOf(tail);
+    const key = names.manifests[slot] as ObjectKey;
+    return await this.#write(key, MANIFEST_LAYOUT, encodeManifest(manifest));
+  }
+
+  /** Writes an object unless it is there; whether it is there now. */
+  async #write(
+    key: ObjectKey,
+    layout: ObjectLayout,
+    bytes: Uint8Array<ArrayBuffer>,
+  ): Promise<boolean> {
+    for (let attempt = 0;; attempt++) {
+      const [reservation] = this.#cache.reserveWrite([key], layout);
+      if (reservation?.status === "success") {
+        const { staged } = reservation;
+        this.#cache.device.upload(staged.range, [bytes]);
+        return this.#cache.finishWrite([staged])[0] === "success";
+      }
+      if (reservation?.status === "key-not-writable") return true;
+      if (reservation?.status !== "out-of-memory" || attempt > 0) return false;
+      // A state may be larger than L1: what the adapters have may leave it.
+      await this.#cache.flush();
+    }
+  }
+
+  async #match(
+    tokens: TokenIds,
+    options: SnapshotMatchOptions,
+    openSink: (byteLength: number) => Promise<ByteSink>,
+  ): Promise<number | undefined> {
+    const { salt = "", deadlineMs = DEFAULT_DEADLINE_MS, signal } = options;
+    const endsAt = systemClock.now() + deadlineMs;
+    const limits = (): MatchLimits => ({
+      deadlineMs: Math.max(0, endsAt - systemClock.now()),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const names = this.#names(tokens, salt);
+    for await (const { manifest, chunks } of this.#candidates(tokens, names.manifests, limits)) {
+      await using sink = await openSink(manifest.byteLength);
+      const parts = names.parts(manifest.digest, manifest.byteLength);
+      if (!(await this.#load(parts, manifest, sink, limits))) continue;
+      await sink.commit();
+      return chunks * this.chunkTokens + manifest.tail.length;
+    }
+    return undefined;
+  }
+
+  /** Saved states that the tokens begin with, the longest first. */
+  async *#candidates(
+    tokens: TokenIds,
+    keys: readonly ObjectKey[],
+    limits: () => MatchLimits,
+  ): AsyncGenerator<{ manifest: Manifest; chunks: number }, void> {
+    for (let end = keys.length; end > 0;) {
+      // With a window of one, the longest prefix is the one that ends in the last object there is.
+      const row = { keys: keys.slice(0, end), layout: MANIFEST_LAYOUT, windowChunks: 1 };
+      const length = lengthOf(await this.#cache.matchRows([row], limits()));
+      if (length === 0) return;
+      const chunks = Math.floor((length - 1) / SLOTS);
+      end = chunks * SLOTS;
+      const slots = keys.slice(end, length);
+      const found = await Promise.all(slots.map((key) => this.#readManifest(key, limits())));
+      const start = chunks * this.chunkTokens;
+      const fitting = found.filter((manifest) => manifest !== undefined).filter(({ tail }) =>
+        tail.every((token, i) => Number(tokens[start + i]) === token)
+      );
+      fitting.sort((a, b) => b.tail.length - a.tail.length);
+      for (const manifest of fitting) yield { manifest, chunks };
+    }
+  }
+
+  async #readManifest(key: ObjectKey, limits: MatchLimits): Promise<Manifest | undefined> {
+    using hit = await this.#cache.match([key], MANIFEST_LAYOUT, limits);
+    const [bytes] = await this.#read(hit.ranges());
+    return bytes && decodeManifest(bytes);
+  }
+
+  /** Brings the parts of a state, in order; whether all of them came and are what was saved. */
+  async #load(
+    parts: readonly ObjectKey[],
+    { digest, byteLength }: Manifest,
+    sink: ByteSink,
+    limits: () => MatchLimits,
+  ): Promise<boolean> {
+    const read = createDigest();
+    for (let next = 0; next < parts.length;) {
+      const batch = parts.slice(next, next + PARTS_AT_A_TIME);
+      using hit = await this.#cache.match(batch, PART_LAYOUT, limits());
+      if (hit.length === 0) return false;
+      for (const bytes of await this.#read(hit.ranges())) {
+        const part = bytes.subarray(0, byteLength - next * PART_BYTES);
+        read.update(part);
+        await sink.write(part);
+        next++;
+      }
+    }
+    return read.finish().toHex() === digest.toHex();
+  }
+
+  async #read(ranges: readonly MemoryRange[]): Promise<Uint8Array<ArrayBuffer>[]> {
+    if (ranges.length === 0) return [];
+    using read = await this.#cache.device.readBack(
+      ranges.map((range) => ({ range, tailBytes: 0 })),
+    );
+    return read.objects.map((pieces) => {
+      const [only] = pieces;
+      return pieces.length === 1 && only !== undefined ? only.slice() : concatParts(pieces);
+    });
+  }
+
+  /** What the objects of a sequence and its states are called. */
+  #names(
+    tokens: TokenIds,
+    salt: string,
+  ): {
+    manifests: readonly ObjectKey[];
+    parts: (digest: Uint8Array, byteLength: number) => ObjectKey[];
+  } {
+    const nameOf = (chunkHash: Uint8Array, objectGroup: number): ObjectKey =>
+      new ObjectKey({ chunkHash, model: this.#model, objectGroup, cacheSalt: salt });
+    const fields = ["kvtier snapshot 1", this.#model, this.#fingerprint, this.chunkTokens, salt];
+    const root = sha256(new TextEncoder().encode(JSON.stringify(fields)));
+    const chunks = [root, ...chunkHashes(root, tokens, this.chunkTokens)];
+    return {
+      manifests: chunks.flatMap((hash) =>
+        Array.from({ length: SLOTS }, (_, slot) => nameOf(sha256(hash, Uint8Array.of(slot)), 1))
+      ),
+      parts: (digest, byteLength) =>
+        Array.from(
+          { length: Math.ceil(byteLength / PART_BYTES) },
+          (_, i) => nameOf(sha256(root, digest, uint32(i)), 0),
+        ),
+    };
+  }
+}
+
+/** Bounds of one step of a search. */
+interface MatchLimits {
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * The SHA-256 of a file in hex, for `fingerprint`. Requires `--allow-read` permission for it.
+ *
+ * @throws {Error} If it cannot be read.
+ */
+export async function fileFingerprint(path: string | URL): Promise<string> {
+  using source = await openFileSource(path);
+  return (await digestOf(source)).toHex();
+}
+
+async function digestOf(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {
+  const digest = createDigest();
+  const buffer = new Uint8Array(PART_BYTES);
+  for (let offset = 0; offset < source.byteLength; offset += PART_BYTES) {
+    const part = buffer.subarray(0, Math.min(PART_BYTES, source.byteLength - offset));
+    await source.read(offset, part);
+    digest.update(part);
+  }
+  return digest.finish();
+}
+
+function lengthOf(hit: CacheHit): number {
+  using held = hit;
+  return held.length;
+}
+
+/** Sequences that differ behind their last chunk rarely share a slot. */
+function slotOf(tail: readonly number[]): number {
+  const [byte = 0] = sha256(...tail.map(uint32));
+  return byte % SLOTS;
+}
+
+function uint32(value: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value);
+  return bytes;
+}
+
+function fingerprint(name: string): Uint8Array<ArrayBuffer> {
+  return sha256(new TextEncoder().encode(`kvtier snapshot ${name}`)).slice(0, 8);
+}

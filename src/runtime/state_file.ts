@@ -1,0 +1,81 @@
+import { systemRandom } from "./random.ts";
+
+/** Bytes that are read from the front to the end, and perhaps again. */
+export interface ByteSource extends Disposable {
+  /** How many there are. */
+  readonly byteLength: number;
+  /**
+   * Fills `into` with the bytes from `offset` on.
+   *
+   * @throws {Error} If there are fewer.
+   */
+  read(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void>;
+}
+
+/** A place for bytes that come one after the other, and are there entirely or not at all. */
+export interface ByteSink extends AsyncDisposable {
+  /** Adds bytes, which may be reused when it resolves. */
+  write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Makes them visible; without it, disposing leaves nothing. */
+  commit(): Promise<void>;
+}
+
+/**
+ * A file to be read. Requires `--allow-read` permission.
+ *
+ * @throws {Error} If it cannot be opened.
+ */
+export async function openFileSource(path: string | URL): Promise<ByteSource> {
+  const file = await Deno.open(path, { read: true });
+  try {
+    const { size } = await file.stat();
+    return {
+      byteLength: size,
+      read: async (offset, into) => {
+        await file.seek(offset, Deno.SeekMode.Start);
+        for (let done = 0; done < into.byteLength;) {
+          const count = await file.read(into.subarray(done));
+          if (count === null) throw new Error(`${path} must not become shorter while it is read`);
+          done += count;
+        }
+      },
+      [Symbol.dispose]: () => file.close(),
+    };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+/**
+ * A file to be written, beside its place until it is complete. Requires `--allow-write` permission
+ * for the directory.
+ *
+ * @throws {Error} If it cannot be created.
+ */
+export async function createFileSink(path: string | URL): Promise<ByteSink> {
+  const temporary = path instanceof URL
+    ? new URL(path)
+    : `${path}.${systemRandom.bytes(8).toHex()}.tmp`;
+  if (temporary instanceof URL) temporary.pathname += `.${systemRandom.bytes(8).toHex()}.tmp`;
+  const file = await Deno.open(temporary, { write: true, createNew: true, mode: 0o600 });
+  let state: "open" | "closed" | "committed" = "open";
+  const close = (): void => {
+    if (state === "open") file.close();
+    if (state === "open") state = "closed";
+  };
+  return {
+    write: async (bytes) => {
+      for (let done = 0; done < bytes.byteLength;) done += await file.write(bytes.subarray(done));
+    },
+    commit: async () => {
+      close();
+      await Deno.rename(temporary, path);
+      state = "committed";
+    },
+    [Symbol.asyncDispose]: async () => {
+      close();
+      if (state !== "committed") await Deno.remove(temporary).catch(() => {});
+    },
+  };
+}

@@ -1,0 +1,201 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { walk } from "@std/fs";
+import {
+  fileFingerprint,
+  SnapshotCache,
+  type SnapshotCacheOptions,
+} from "../../../../src/engine/snapshot/mod.ts";
+import { HostDevice } from "../../../../src/memory/host_device.ts";
+import type { TieredCacheOptions } from "../../../../src/cache_options.ts";
+import { TieredCache } from "../../../../src/tiered_cache.ts";
+import { seededRandom } from "../../../support/random.ts";
+import { tempDirectory } from "../../../support/temp_directory.ts";
+
+const MIB = 2 ** 20;
+const CHUNK = 8;
+
+async function openCache(options: TieredCacheOptions = {}): Promise<TieredCache> {
+  const l1 = { capacityBytes: 32 * MIB };
+  return await TieredCache.open({ device: new HostDevice(), l1, ...options });
+}
+
+function openSnapshots(
+  cache: TieredCache,
+  options: Partial<SnapshotCacheOptions> = {},
+): SnapshotCache {
+  const defaults = { model: "llama", fingerprint: "weights 1; engine 1", chunkTokens: CHUNK };
+  return new SnapshotCache(cache, { ...defaults, ...options });
+}
+
+/** Bytes of a state that follow from a seed. */
+function stateOf(seed: number, byteLength: number): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(Math.ceil(byteLength / 4));
+  const random = seededRandom(seed);
+  for (let i = 0; i < words.length; i++) words[i] = random.below(2 ** 32);
+  return new Uint8Array(words.buffer, 0, byteLength);
+}
+
+function tokensOf(seed: number, count: number): number[] {
+  const random = seededRandom(seed);
+  return Array.from({ length: count }, () => random.below(1000));
+}
+
+Deno.test("SnapshotCache: states of any length come back as they were saved", async () => {
+  await using cache = await openCache();
+  const snapshots = openSnapshots(cache);
+  for (const [seed, byteLength] of [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB + 12_345].entries()) {
+    const tokens = tokensOf(seed, 3 * CHUNK + 2);
+    const state = stateOf(seed, byteLength);
+    assert(await snapshots.put(tokens, state));
+    const found = await snapshots.match([...tokens, 1, 2, 3]);
+    assertEquals(found?.tokens, tokens.length);
+    assertEquals(found?.bytes, state);
+  }
+});
+
+Deno.test("SnapshotCache: the longest saved sequence that the tokens begin with is found", async () => {
+  await using cache = await openCache();
+  const snapshots = openSnapshots(cache);
+  const tokens = tokensOf(1, 5 * CHUNK);
+  const lengths = [3, 5, CHUNK, CHUNK + 1, 3 * CHUNK + 4, 3 * CHUNK + 6];
+  for (const length of lengths) {
+    assert(await snapshots.put(tokens.slice(0, length), stateOf(length, 1000 + length)));
+  }
+  for (let length = 0; length <= tokens.length; length++) {
+    const found = await snapshots.match(tokens.slice(0, length));
+    const expected = lengths.findLast((saved) => saved <= length);
+    assertEquals(found?.tokens, expected, `${length} tokens`);
+    if (expected !== undefined) assertEquals(found?.bytes, stateOf(expected, 1000 + expected));
+  }
+  const fork = [...tokens.slice(0, 3 * CHUNK + 5), 5000, 5001];
+  assertEquals((await snapshots.match(fork))?.tokens, 3 * CHUNK + 4);
+  assertEquals(await snapshots.match([5000, ...tokens]), undefined);
+});
+
+Deno.test("SnapshotCache: another model, engine, tenant or chunk size finds nothing", async () => {
+  await using cache = await openCache();
+  const tokens = tokensOf(2, CHUNK + 3);
+  await openSnapshots(cache).put(tokens, stateOf(2, 1000), { salt: "alice" });
+  const found = async (
+    options: Partial<SnapshotCacheOptions>,
+    salt: string,
+  ): Promise<number | undefined> =>
+    (await openSnapshots(cache, options).match(tokens, { salt }))?.tokens;
+  assertEquals(await found({}, "alice"), tokens.length);
+  assertEquals(await found({}, "bob"), undefined);
+  assertEquals(await found({ model: "qwen" }, "alice"), undefined);
+  assertEquals(await found({ fingerprint: "weights 1; engine 2" }, "alice"), undefined);
+  assertEquals(await found({ chunkTokens: CHUNK + 1 }, "alice"), undefined);
+  await cache.forget({ salt: "alice" });
+  assertEquals(await found({}, "alice"), undefined);
+});
+
+Deno.test("SnapshotCache: files are found by another process, whole or not at all", async () => {
+  await using directory = await tempDirectory();
+  const l2 = [{ type: "fs", base_path: `${directory.path}/kv` }];
+  const tokens = tokensOf(3, 2 * CHUNK);
+  const state = stateOf(3, 3 * MIB + 5);
+  const path = `${directory.path}/state.bin`;
+  await Deno.writeFile(path, state);
+  {
+    await using cache = await openCache({ l2 });
+    assert(await openSnapshots(cache).putFile(tokens, path));
+  }
+  await using cache = await openCache({ l2 });
+  const snapshots = openSnapshots(cache);
+  const target = `${directory.path}/back.bin`;
+  assertEquals(await snapshots.matchFile([1, ...tokens], target), 0);
+  await assertRejects(() => Deno.stat(target), Deno.errors.NotFound);
+  assertEquals(await snapshots.matchFile([...tokens, 1], target), tokens.length);
+  assertEquals(await Deno.readFile(target), state);
+  await assertRejects(() => snapshots.matchFile(tokens, `${directory.path}/none/back.bin`), Error);
+  const names = await Array.fromAsync(Deno.readDir(directory.path), ({ name }) => name);
+  assertEquals(names.sort(), ["back.bin", "kv", "state.bin"]);
+});
+
+Deno.test("SnapshotCache: a state with a part that is damaged or gone is not found, but a shorter one", async () => {
+  for (const kind of ["damaged", "gone"]) {
+    await using directory = await tempDirectory();
+    const l2 = [{ type: "fs", base_path: directory.path }];
+    const tokens = tokensOf(4, 4 * CHUNK);
+    const short = stateOf(4, 1000);
+    {
+      await using cache = await openCache({ l2 });
+      const snapshots = openSnapshots(cache);
+      await snapshots.put(tokens.slice(0, CHUNK + 1), short);
+      await cache.flush();
+      const before = new Set(await objectFiles(directory.path));
+      await snapshots.put(tokens, stateOf(5, 3 * MIB));
+      await cache.flush();
+      const parts = (await objectFiles(directory.path)).filter((path) => !before.has(path));
+      const sizes = await Promise.all(parts.map(async (path) => (await Deno.stat(path)).size));
+      const part = parts[sizes.findIndex((size) => size > MIB)] as string;
+      if (kind === "gone") await Deno.remove(part);
+      else {
+        const bytes = await Deno.readFile(part);
+        bytes[1000] = (bytes[1000] ?? 0) ^ 1;
+        await Deno.writeFile(part, bytes);
+      }
+    }
+    await using cache = await openCache({ l2 });
+    const found = await openSnapshots(cache).match(tokens);
+    assertEquals(found?.tokens, CHUNK + 1, kind);
+    assertEquals(found?.bytes, short);
+  }
+});
+
+async function objectFiles(directory: string): Promise<string[]> {
+  const entries = await Array.fromAsync(walk(directory, { exts: [".data"] }));
+  return entries.map(({ path }) => path);
+}
+
+Deno.test("SnapshotCache: a state larger than L1 goes through it", async () => {
+  await using directory = await tempDirectory();
+  const l2 = [{ type: "fs", base_path: directory.path }];
+  await using cache = await openCache({ l2, l1: { capacityBytes: 8 * MIB } });
+  const snapshots = openSnapshots(cache);
+  const tokens = tokensOf(6, CHUNK);
+  const state = stateOf(6, 21 * MIB + 1);
+  assert(await snapshots.put(tokens, state));
+  assertEquals((await snapshots.match(tokens))?.bytes, state);
+});
+
+Deno.test("SnapshotCache: what does not fit is said so, and never found in part", async () => {
+  await using cache = await openCache({ l1: { capacityBytes: 4 * MIB } });
+  const snapshots = openSnapshots(cache);
+  const tokens = tokensOf(7, CHUNK);
+  await snapshots.put(tokens, stateOf(7, 6 * MIB));
+  assertEquals(await snapshots.match(tokens), undefined);
+});
+
+Deno.test("SnapshotCache: a state that is saved twice is stored once", async () => {
+  await using cache = await openCache();
+  const snapshots = openSnapshots(cache);
+  const tokens = tokensOf(8, CHUNK);
+  await snapshots.put(tokens, stateOf(8, 2 * MIB));
+  const { totalObjectCount } = cache.reportStatus().l1;
+  await snapshots.put(tokens, stateOf(8, 2 * MIB));
+  assertEquals(cache.reportStatus().l1.totalObjectCount, totalObjectCount);
+});
+
+Deno.test("SnapshotCache refuses what it cannot save", async () => {
+  await using cache = await openCache();
+  assertThrows(() => openSnapshots(cache, { fingerprint: "" }), TypeError, "fingerprint");
+  assertThrows(() => openSnapshots(cache, { chunkTokens: 0 }), RangeError, "chunkTokens");
+  assertThrows(() => openSnapshots(cache, { chunkTokens: 5000 }), RangeError, "chunkTokens");
+  const snapshots = openSnapshots(cache);
+  await assertRejects(() => snapshots.put([], new Uint8Array(1)), RangeError, "at least 1");
+  await assertRejects(() => snapshots.put([-1], new Uint8Array(1)), RangeError, "-1");
+  await assertRejects(() => snapshots.putFile([1], "/no/such/file"), Error);
+  const stop = AbortSignal.abort(new Error("client is gone"));
+  await assertRejects(() => snapshots.match([1], { signal: stop }), Error, "client is gone");
+});
+
+Deno.test("fileFingerprint() is the SHA-256 of a file", async () => {
+  await using directory = await tempDirectory();
+  const path = `${directory.path}/model.gguf`;
+  const bytes = stateOf(9, MIB + 77);
+  await Deno.writeFile(path, bytes);
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  assertEquals(await fileFingerprint(path), digest.toHex());
+});
