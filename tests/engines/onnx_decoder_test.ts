@@ -1,22 +1,18 @@
 import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { HostDevice } from "../../../../src/memory/host_device.ts";
+import { HostDevice } from "../../src/memory/host_device.ts";
 import {
   OnnxDecoder,
   type OnnxDecoderOptions,
   type OrtSession,
   UnsupportedModelError,
-} from "../../../../src/engine/onnx/mod.ts";
-import { DeviceLostError } from "../../../../src/memory/memory_device.ts";
-import type { TieredCacheOptions } from "../../../../src/cache_options.ts";
-import { TieredCache } from "../../../../src/tiered_cache.ts";
-import { ort } from "../../../support/onnx/runtime.ts";
-import {
-  type Attention,
-  tinyDecoder,
-  type TinyDecoderOptions,
-} from "../../../support/onnx/tiny_decoder.ts";
-import { seededRandom } from "../../../support/random.ts";
-import { tempDirectory } from "../../../support/temp_directory.ts";
+} from "../../src/engine/onnx/mod.ts";
+import { DeviceLostError } from "../../src/memory/memory_device.ts";
+import type { TieredCacheOptions } from "../../src/cache_options.ts";
+import { TieredCache } from "../../src/tiered_cache.ts";
+import { ort } from "./support/ort.ts";
+import { type Attention, tinyDecoder, type TinyDecoderOptions } from "./support/tiny_decoder.ts";
+import { seededRandom } from "../support/random.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
 
 const CHUNK = 16;
 const CONTEXT = 256;

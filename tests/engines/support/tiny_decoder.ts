@@ -1,4 +1,4 @@
-import { seededRandom } from "../random.ts";
+import { seededRandom } from "../../support/random.ts";
 import {
   type Attribute,
   type Constant,
