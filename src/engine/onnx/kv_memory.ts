@@ -37,7 +37,9 @@ export interface KvMemory {
 
 /** Options of a session that computes where a cache keeps L1, and leaves its outputs there. */
 export function sessionOptionsFor(device: MemoryDevice): object {
-  if (!(device instanceof WebGpuDevice)) return { executionProviders: ["wasm"] };
+  if (!(device instanceof WebGpuDevice)) {
+    return { executionProviders: ["wasm"], preferredOutputLocation: "cpu" };
+  }
   return {
     executionProviders: [{ name: "webgpu", device: device.gpuDevice }],
     preferredOutputLocation: "gpu-buffer",

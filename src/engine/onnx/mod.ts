@@ -29,3 +29,11 @@ export {
   type PrefillResult,
 } from "./onnx_decoder.ts";
 export type { Ort, OrtSession, OrtTensor, OrtTensors, OrtValueMetadata } from "./ort.ts";
+export {
+  type Transformers,
+  type TransformersModel,
+  TransformersPrefixes,
+  type TransformersPrefixesOptions,
+  TransformersRuntime,
+  type TransformersTensor,
+} from "./transformers.ts";

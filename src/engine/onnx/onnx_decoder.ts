@@ -20,6 +20,7 @@ import {
 } from "./kv_memory.ts";
 import { type LoadedModel, loadModel, type ModelSource } from "./model_source.ts";
 import { type Ort, type OrtSession, type OrtTensor, OrtTensorFactory } from "./ort.ts";
+import { revisionOf } from "./revision.ts";
 import { runInTurn } from "./run_in_turn.ts";
 
 /** How an {@linkcode OnnxDecoder} is set up. */
@@ -152,10 +153,7 @@ export class OnnxDecoder implements AsyncDisposable {
    * @throws {Error} If the model cannot be read, or the runtime refuses it.
    */
   static async open(cache: TieredCache, options: OnnxDecoderOptions): Promise<OnnxDecoder> {
-    const { ort, identity = "runtime", chunkTokens = DEFAULT_CHUNK_TOKENS } = options;
-    if (identity !== "runtime" && identity !== "model") {
-      throw new RangeError(`identity must be "runtime" or "model": received ${typeof identity}`);
-    }
+    const { ort, identity, chunkTokens = DEFAULT_CHUNK_TOKENS, exact = false } = options;
     const model = await loadModel(options.model, options.externalData ?? {});
     const tensors = new OrtTensorFactory(ort);
     const session = await createSession(cache, options, model);
@@ -164,16 +162,13 @@ export class OnnxDecoder implements AsyncDisposable {
     const signature = readSignature(session, options.config);
     const memory = kvMemoryFor(cache.device, signature, tensors);
     const { layers, kvHeads, headDim, dtype } = signature;
-    const runtime = ort.env.versions.web ?? ort.env.versions.common;
-    const runsOn = [memory.provider, `onnxruntime-web ${runtime}`, memory.description];
-    const revision = [
-      model.digest,
-      ...(identity === "model" ? [] : runsOn),
-      // What others have decoded token by token is not exact.
-      ...(options.exact ? ["exact"] : []),
-    ];
+    const revision = revisionOf(model.digest, identity, ort, memory);
     const prefixes = new PrefixCache(cache, {
-      model: { name: options.name ?? model.name, revision: revision.join("; ") },
+      model: {
+        name: options.name ?? model.name,
+        // What others have decoded token by token is not exact.
+        revision: exact ? `${revision}; exact` : revision,
+      },
       layout: kvLayout({ layers, kvHeads, headDim, dtype, chunkTokens, order: "HND" }),
       ...(options.deadline === undefined ? {} : { deadline: options.deadline }),
     });

@@ -13,6 +13,8 @@ export interface OrtTensor {
   readonly data: unknown;
   /** Its buffer, which may be longer than its elements; only where they lie on the GPU. */
   readonly gpuBuffer: unknown;
+  /** Its elements, wherever they lie; with `releaseData`, it is disposed afterwards. */
+  getData(releaseData?: boolean): Promise<unknown>;
   /** Releases what it holds. */
   dispose(): void;
 }

@@ -53,11 +53,15 @@ export function tinyDecoder(options: TinyDecoderOptions = {}): OnnxFile {
   const graph = new GraphBuilder(dtype, options.seed ?? 7);
   const kvHeads = kvHeadsOf(attention);
   const inputs: Value[] = [
-    { name: "input_ids", type: "i64", dims: ["batch", "tokens"] },
-    { name: "attention_mask", type: "i64", dims: ["batch", "total"] },
-    { name: "position_ids", type: "i64", dims: ["batch", "tokens"] },
+    { name: "input_ids", type: "i64", dims: ["batch_size", "sequence_length"] },
+    { name: "attention_mask", type: "i64", dims: ["batch_size", "total_sequence_length"] },
+    { name: "position_ids", type: "i64", dims: ["batch_size", "sequence_length"] },
   ];
-  const outputs: Value[] = [{ name: "logits", type: dtype, dims: ["batch", "tokens", vocabulary] }];
+  const outputs: Value[] = [{
+    name: "logits",
+    type: dtype,
+    dims: ["batch_size", "sequence_length", vocabulary],
+  }];
   const fused = { heads: HEADS, kvHeads, scale: HEAD_DIM ** -0.5 };
   graph.rotaryTables(options.positions ?? 512);
   graph.lengths();
@@ -67,10 +71,18 @@ export function tinyDecoder(options: TinyDecoderOptions = {}): OnnxFile {
     const past = ["key", "value"].map((part) => `past_key_values.${layer}.${part}`);
     const present = ["key", "value"].map((part) => `present.${layer}.${part}`);
     for (const name of past) {
-      inputs.push({ name, type: dtype, dims: ["batch", kvHeads, "past", HEAD_DIM] });
+      inputs.push({
+        name,
+        type: dtype,
+        dims: ["batch_size", kvHeads, "past_sequence_length", HEAD_DIM],
+      });
     }
     for (const name of present) {
-      outputs.push({ name, type: dtype, dims: ["batch", kvHeads, "total", HEAD_DIM] });
+      outputs.push({
+        name,
+        type: dtype,
+        dims: ["batch_size", kvHeads, "total_sequence_length", HEAD_DIM],
+      });
     }
     const normal = graph.normalize(x);
     const q = graph.project(normal, [HIDDEN, HEADS * HEAD_DIM]);
