@@ -5,6 +5,15 @@
  * @module
  */
 
+import { ownFile } from "../src/runtime/own_file.ts";
+
+/** Where the adapter modules lie, unless they are part of a bundle. */
+export const adaptersDirectory: URL | undefined = ownFile(
+  import.meta.url,
+  "adapters/mod.ts",
+  "./",
+);
+
 /** Imports of the adapter modules by type. */
 export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> = {
   connector: () => import("./connector.ts"),

@@ -1,4 +1,4 @@
-import { builtInAdapters } from "../adapters/mod.ts";
+import { adaptersDirectory, builtInAdapters } from "../adapters/mod.ts";
 import { CacheHit } from "./cache_hit.ts";
 import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from "./cache_options.ts";
 import type { CacheStatus } from "./cache_status.ts";
@@ -614,10 +614,7 @@ export async function openAdapterRegistry(
     load: () => Promise.resolve({ default: module }),
   }));
   const found = adaptersDir === undefined ? [] : await listAdaptersDir(adaptersDir);
-  const builtIn = await builtInAdapterSources(
-    new URL("../adapters/", import.meta.url),
-    builtInAdapters,
-  );
+  const builtIn = await builtInAdapterSources(adaptersDirectory, builtInAdapters);
   return new AdapterRegistry({ builtIn, custom: [...given, ...found] });
 }
 

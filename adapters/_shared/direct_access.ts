@@ -1,5 +1,6 @@
 import * as nodeFs from "node:fs";
 import type { WriteReply, WriteRequest } from "./direct_writer.ts";
+import { ownFile } from "../../src/runtime/own_file.ts";
 import { errnoOf } from "./errno.ts";
 
 /** What addresses, lengths and offsets must be multiples of. */
@@ -9,6 +10,8 @@ export const DIRECT_BUFFER_BYTES: number = 4 * 2 ** 20;
 /** The flag that passes the page cache by; 0 where the operating system has none. */
 export const O_DIRECT: number = (nodeFs.constants as { O_DIRECT?: number }).O_DIRECT ?? 0;
 
+/** The program of the worker; a bundle has none. */
+const WRITER = ownFile(import.meta.url, "adapters/_shared/direct_access.ts", "./direct_writer.ts");
 const WASM_PAGE_BYTES = 65_536;
 
 /** Memory that starts at a page, and that a worker can read. */
@@ -47,7 +50,9 @@ export class AlignedBuffers {
 /** Writes files past the page cache, in a worker: Deno knows no asynchronous write to them. */
 export class DirectWriter {
   #worker: Worker | undefined;
-  #failure: Error | undefined;
+  #failure: Error | undefined = WRITER === undefined
+    ? refused("a bundle has no writer")
+    : undefined;
   #asked = 0;
   readonly #answers = new Map<number, PromiseWithResolvers<number>>();
 
@@ -57,7 +62,7 @@ export class DirectWriter {
     const answer = Promise.withResolvers<number>();
     const id = this.#asked++;
     this.#answers.set(id, answer);
-    this.#start().postMessage({ id, request });
+    this.#start(WRITER as URL).postMessage({ id, request });
     return answer.promise;
   }
 
@@ -89,9 +94,8 @@ export class DirectWriter {
     this.#worker = undefined;
   }
 
-  #start(): Worker {
+  #start(url: URL): Worker {
     if (this.#worker !== undefined) return this.#worker;
-    const url = new URL("./direct_writer.ts", import.meta.url);
     const worker = this.#worker = new Worker(url, { type: "module", name: "kvtier direct writer" });
     worker.onmessage = ({ data: { id, ...reply } }: MessageEvent<{ id: number } & WriteReply>) => {
       const answer = this.#answers.get(id);
@@ -102,10 +106,14 @@ export class DirectWriter {
     worker.onerror = (event) => {
       event.preventDefault();
       // Without its worker nothing can be written this way any more, whatever the file system says.
-      this.#failure = Object.assign(new Error(event.message), { code: "ENOTSUP" });
+      this.#failure = refused(event.message);
       for (const answer of this.#answers.values()) answer.reject(this.#failure);
       this.#answers.clear();
     };
     return worker;
   }
+}
+
+function refused(message: string): Error {
+  return Object.assign(new Error(message), { code: "ENOTSUP" });
 }

@@ -41,18 +41,19 @@ export async function discoverAdapters(directory: string | URL): Promise<Adapter
 /**
  * The adapters of this package: listed from `directory` where that lies on disk and may be read
  * without asking, else from `table`, which says the same.
+ *
+ * @param directory Left out where this package is part of a bundle.
  */
 export async function builtInAdapterSources(
-  directory: URL,
+  directory: URL | undefined,
   table: Readonly<Record<string, () => Promise<unknown>>>,
 ): Promise<AdapterSource[]> {
-  if (directory.protocol === "file:") {
+  if (directory?.protocol === "file:") {
     const permission = await Deno.permissions.query({ name: "read", path: directory });
     if (permission.state === "granted") return await discoverAdapters(directory);
   }
-  return Object.entries(table).map(([name, load]) => ({
-    name,
-    origin: new URL(`${name}.ts`, directory).href,
-    load,
-  }));
+  return Object.entries(table).map(([name, load]) => {
+    const origin = directory === undefined ? `built in: ${name}` : new URL(`${name}.ts`, directory);
+    return { name, origin: String(origin), load };
+  });
 }

@@ -1,4 +1,11 @@
-import type { ZstdReply, ZstdRequest } from "./zstd_worker.ts";
+import { systemClock } from "./clock.ts";
+import { ownFile } from "./own_file.ts";
+import { runZstd, type ZstdReply, type ZstdRequest } from "./zstd_work.ts";
+
+/** The program of a thread; a bundle has none, and does the work on the thread that calls. */
+const WORKER = ownFile(import.meta.url, "src/runtime/zstd.ts", "./zstd_worker.ts");
+/** Idle threads end after this time. */
+const IDLE_MS = 2_000;
 
 /** What Zstandard itself refused. */
 class ZstdError extends Error {}
@@ -12,6 +19,8 @@ interface Answer {
 interface Thread {
   readonly worker: Worker;
   readonly answers: Map<number, Answer>;
+  /** Cancels the end of an idle thread. */
+  keep: () => void;
 }
 
 /**
@@ -74,46 +83,61 @@ export class ZstdThreads implements Disposable {
   #ask(request: ZstdRequest): Promise<Uint8Array<ArrayBuffer>> {
     if (this.#isClosed) return Promise.reject(new Error("Closed"));
     const { promise, resolve, reject } = Promise.withResolvers<Uint8Array<ArrayBuffer>>();
-    const { worker, answers } = this.#leastBusy();
+    if (WORKER === undefined) {
+      settle({ resolve, reject }, runZstd(request));
+      return promise;
+    }
+    const { worker, answers, keep } = this.#leastBusy(WORKER);
     const id = this.#nextId++;
+    keep();
     answers.set(id, { resolve, reject });
     worker.postMessage({ id, request }, [request.bytes.buffer]);
     return promise;
   }
 
-  #leastBusy(): Thread {
+  #leastBusy(url: URL): Thread {
     const [first, ...others] = this.#threads;
     let least = first;
     for (const thread of others) {
       if (thread.answers.size < (least?.answers.size ?? 0)) least = thread;
     }
     const isEnough = least?.answers.size === 0 || this.#threads.length === this.#most;
-    return least !== undefined && isEnough ? least : this.#start();
+    return least !== undefined && isEnough ? least : this.#start(url);
   }
 
-  #start(): Thread {
-    const url = new URL("./zstd_worker.ts", import.meta.url);
+  #start(url: URL): Thread {
     const worker = new Worker(url, { type: "module", name: "kvtier zstd" });
-    const thread: Thread = { worker, answers: new Map() };
+    const thread: Thread = { worker, answers: new Map(), keep: () => {} };
     this.#threads.push(thread);
     worker.onmessage = ({ data: { id, ...reply } }: MessageEvent<{ id: number } & ZstdReply>) => {
       const answer = thread.answers.get(id);
       thread.answers.delete(id);
-      if (reply.error === undefined) answer?.resolve(reply.bytes);
-      else answer?.reject(new ZstdError(reply.error));
+      if (answer !== undefined) settle(answer, reply);
+      if (thread.answers.size > 0) return;
+      // A thread keeps the process alive: one without work must not, and the next call starts another.
+      thread.keep = systemClock.schedule(() => this.#end(thread, new Error("Idle")), IDLE_MS);
     };
     worker.onerror = (event) => {
       event.preventDefault();
-      // The next call starts another.
-      const index = this.#threads.indexOf(thread);
-      if (index >= 0) this.#threads.splice(index, 1);
-      end(thread, new Error(event.message));
+      this.#end(thread, new Error(event.message));
     };
     return thread;
   }
+
+  #end(thread: Thread, error: Error): void {
+    const index = this.#threads.indexOf(thread);
+    if (index >= 0) this.#threads.splice(index, 1);
+    end(thread, error);
+  }
 }
 
-function end({ worker, answers }: Thread, error: Error): void {
+function settle({ resolve, reject }: Answer, reply: ZstdReply): void {
+  if (reply.error === undefined) resolve(reply.bytes);
+  else reject(new ZstdError(reply.error));
+}
+
+function end({ worker, answers, keep }: Thread, error: Error): void {
+  keep();
   worker.terminate();
   for (const { reject } of answers.values()) reject(error);
   answers.clear();

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { join, toFileUrl } from "@std/path";
-import { builtInAdapters } from "../../../adapters/mod.ts";
+import { adaptersDirectory, builtInAdapters } from "../../../adapters/mod.ts";
 import { builtInAdapterSources, discoverAdapters } from "../../../src/l2/adapter_discovery.ts";
 import { directoryOf, moduleSource } from "../../support/module_files.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
@@ -99,4 +99,11 @@ Deno.test("where there is no directory, the table names this package's adapters"
   assertEquals(sources.map(({ name }) => name), Object.keys(builtInAdapters));
   const fs = sources.find(({ name }) => name === "fs");
   assertEquals(fs?.origin, "https://host.invalid/adapters/fs.ts");
+});
+
+Deno.test("in a bundle, there is no directory: the table alone names the adapters", async () => {
+  const sources = await builtInAdapterSources(undefined, builtInAdapters);
+  assertEquals(sources.map(({ name }) => name), Object.keys(builtInAdapters));
+  assertEquals(sources[0]?.origin, "built in: connector");
+  assertEquals(adaptersDirectory, adapters);
 });
