@@ -9,6 +9,7 @@ import {
   type L2AdapterModule,
   unmetPath,
 } from "../src/l2/adapter.ts";
+import { MOST_FILES, MOST_SLOTS } from "./_file_pool/pool_geometry.ts";
 import { PoolStore } from "./_file_pool/pool_store.ts";
 
 /** What a slot may have beyond the largest object of device memory: room for its seal. */
@@ -33,7 +34,7 @@ const config = {
     required: true,
     integer: true,
     minimum: 1,
-    maximum: 2 ** 31,
+    maximum: MOST_SLOTS,
     help: "Number of slots, each for one object; all of them take room on disk from the start.",
   },
   backend_params: {
@@ -69,7 +70,7 @@ const config = {
         type: "number",
         integer: true,
         minimum: 1,
-        maximum: 1024,
+        maximum: MOST_FILES,
         default: 4,
         help: "Number of files that the slots are dealt to.",
       },
@@ -89,7 +90,7 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
   capabilities: { durable: true, evicts: true },
   create(
     { backend, pool_size: slots, backend_params: params },
-    { l1Memory, clock, signal, onError },
+    { l1Memory, clock, signal, onError, onEvicted },
   ) {
     const fail = (key: string, expected: string, received: unknown): never => {
       throw new ConfigError({ adapter: "file_pool adapter", key, expected, received });
@@ -111,6 +112,7 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
       clock,
       signal,
       onError,
+      onEvicted,
     });
   },
 });

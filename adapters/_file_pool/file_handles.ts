@@ -1,3 +1,4 @@
+import { openOwn } from "./open_own.ts";
 import { PAGE_BYTES } from "./pool_geometry.ts";
 
 /** Handles of one file that may be open at a time. */
@@ -20,6 +21,11 @@ export class FileHandle implements Disposable {
   seek(offset: number): void {
     // Sets a number in the kernel: there is nothing to wait for.
     this.#file.seekSync(offset, Deno.SeekMode.Start);
+  }
+
+  /** Cuts the file off. */
+  async truncate(length: number): Promise<void> {
+    await this.#file.truncate(length);
   }
 
   /** Writes all of the bytes. */
@@ -90,7 +96,7 @@ export class FileHandles implements Disposable {
     }
     this.#opened++;
     try {
-      return new FileHandle(await Deno.open(this.path, { read: true, write: true }));
+      return new FileHandle(await openOwn(this.path, { read: true, write: true }));
     } catch (error) {
       this.#opened--;
       // Who waits for a handle may wait for this one, which never comes.

@@ -1,6 +1,8 @@
 import { ObjectKey } from "../../src/l2/adapter.ts";
+import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../src/keys/object_key.ts";
 import { crc32 } from "../../src/runtime/checksum.ts";
 import type { PoolGeometry } from "./pool_geometry.ts";
+import { knownSequence } from "./slot_format.ts";
 import type { PooledObject } from "./slot_table.ts";
 
 const MAGIC = new TextEncoder().encode("KVTIER POOL IDX\n");
@@ -9,6 +11,9 @@ const HEADER_BYTES = 56;
 /** Bytes in front of the key in an entry. */
 const ENTRY_BYTES = 24;
 const CHECKSUM_BYTES = 4;
+
+/** Bytes of the longest key. */
+const MOST_KEY_BYTES = 44 + MAX_MODEL_BYTES + MAX_SALT_BYTES;
 
 /** What a pool knows of its objects. */
 export interface PoolIndex {
@@ -49,22 +54,36 @@ export function encodeIndex(
   return bytes;
 }
 
+/** Bytes that an index begins with, from which {@linkcode maxIndexBytes} tells how many it may have. */
+export const INDEX_HEADER_BYTES = HEADER_BYTES;
+
+/** Most bytes of an index that begins like this; 0 if that is none of the pool. */
+export function maxIndexBytes(
+  header: Uint8Array,
+  { slots, slotBytes, files }: PoolGeometry,
+): number {
+  if (header.byteLength < HEADER_BYTES || MAGIC.some((byte, i) => header[i] !== byte)) return 0;
+  const view = new DataView(header.buffer, header.byteOffset, header.byteLength);
+  const count = view.getBigUint64(48, true);
+  const isOfPool = view.getUint32(16, true) === VERSION && view.getUint32(20, true) === files &&
+    view.getBigUint64(24, true) === BigInt(slots) &&
+    view.getBigUint64(32, true) === BigInt(slotBytes) && count <= BigInt(slots);
+  if (!isOfPool) return 0;
+  return HEADER_BYTES + Number(count) * (ENTRY_BYTES + MOST_KEY_BYTES) + CHECKSUM_BYTES;
+}
+
 /**
  * What {@linkcode encodeIndex} wrote; `undefined` if that is not what the bytes are, or they are
  * about a pool of another shape.
  */
-export function decodeIndex(
-  bytes: Uint8Array,
-  { slots, slotBytes, files }: PoolGeometry,
-): PoolIndex | undefined {
+export function decodeIndex(bytes: Uint8Array, geometry: PoolGeometry): PoolIndex | undefined {
   const end = bytes.byteLength - CHECKSUM_BYTES;
-  if (end < HEADER_BYTES || MAGIC.some((byte, i) => bytes[i] !== byte)) return undefined;
+  if (end < HEADER_BYTES || bytes.byteLength > maxIndexBytes(bytes, geometry)) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (view.getUint32(end, true) !== crc32(bytes.subarray(0, end))) return undefined;
-  const isOfPool = view.getUint32(16, true) === VERSION && view.getUint32(20, true) === files &&
-    view.getBigUint64(24, true) === BigInt(slots) &&
-    view.getBigUint64(32, true) === BigInt(slotBytes);
-  if (!isOfPool) return undefined;
+  const { slots, slotBytes } = geometry;
+  const nextSequence = knownSequence(view.getBigUint64(40, true));
+  if (nextSequence === undefined) return undefined;
   const objects: PooledObject[] = [];
   const taken = new Set<number | string>();
   const count = Number(view.getBigUint64(48, true));
@@ -78,9 +97,10 @@ export function decodeIndex(
         key: ObjectKey.fromBytes(bytes.subarray(at + ENTRY_BYTES, keyEnd)),
       };
       const { slot, key: { id } } = object;
-      if (slot >= slots || object.byteLength > slotBytes || taken.has(slot) || taken.has(id)) {
-        return undefined;
-      }
+      if (
+        slot >= slots || object.byteLength > slotBytes || object.sequence >= nextSequence ||
+        taken.has(slot) || taken.has(id)
+      ) return undefined;
       taken.add(slot).add(id);
       objects.push(object);
       at = keyEnd;
@@ -89,5 +109,5 @@ export function decodeIndex(
     // The checksum fits, but not to keys as this version knows them.
     return undefined;
   }
-  return { objects, nextSequence: Number(view.getBigUint64(40, true)) };
+  return { objects, nextSequence };
 }

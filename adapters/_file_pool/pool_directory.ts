@@ -1,7 +1,15 @@
 import { join, resolve } from "@std/path";
 import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
-import { decodeIndex, encodeIndex, type PoolIndex } from "./index_file.ts";
-import { PoolGeometry } from "./pool_geometry.ts";
+import { sizeOf } from "../_shared/file_info.ts";
+import {
+  decodeIndex,
+  encodeIndex,
+  INDEX_HEADER_BYTES,
+  maxIndexBytes,
+  type PoolIndex,
+} from "./index_file.ts";
+import { openOwn } from "./open_own.ts";
+import { PAGE_BYTES, PoolGeometry } from "./pool_geometry.ts";
 import { poolFiles } from "./slot_files.ts";
 
 const DIRECTORY_MODE = 0o700;
@@ -52,7 +60,7 @@ export class PoolDirectory implements Disposable {
     const path = await Deno.realPath(absolute);
     await checkPrivate(path, allowsForeignOwner);
     const options = { read: true, write: true, create: true, mode: FILE_MODE };
-    const lock = await Deno.open(join(path, "pool.lock"), options);
+    const lock = await openOwn(join(path, "pool.lock"), options);
     try {
       if (await lock.tryLock(true)) return new PoolDirectory(path, lock);
     } catch (error) {
@@ -70,7 +78,7 @@ export class PoolDirectory implements Disposable {
 
   /** How the pool is laid out; `undefined` if it is not yet. */
   async readGeometry(): Promise<PoolGeometry | undefined> {
-    const bytes = await readIfThere(join(this.path, "pool.geometry"));
+    const bytes = await readSmall(join(this.path, "pool.geometry"), () => PAGE_BYTES);
     return bytes && PoolGeometry.decode(bytes);
   }
 
@@ -81,7 +89,8 @@ export class PoolDirectory implements Disposable {
 
   /** What the last owner knew when it stopped; `undefined` if it did not stop cleanly. */
   async readIndex(geometry: PoolGeometry): Promise<PoolIndex | undefined> {
-    const bytes = await readIfThere(join(this.path, "pool.index"));
+    const path = join(this.path, "pool.index");
+    const bytes = await readSmall(path, (front) => maxIndexBytes(front, geometry));
     return bytes && decodeIndex(bytes, geometry);
   }
 
@@ -120,7 +129,8 @@ export class PoolDirectory implements Disposable {
   async #replace(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     try {
       {
-        const options = { write: true, create: true, truncate: true, mode: FILE_MODE };
+        await removeIfThere(this.temporaryPath);
+        const options = { write: true, createNew: true, mode: FILE_MODE };
         using file = await Deno.open(this.temporaryPath, options);
         for (let done = 0; done < bytes.byteLength;) {
           done += await file.write(bytes.subarray(done));
@@ -166,13 +176,42 @@ async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<
   }
 }
 
-async function readIfThere(path: string): Promise<Uint8Array | undefined> {
+/**
+ * Reads a file whose size is checked before: what is larger was not written by a pool.
+ *
+ * @param maxBytes The most that it may have, given the first {@linkcode INDEX_HEADER_BYTES} of it.
+ * @returns `undefined` if there is none, or it has more.
+ */
+async function readSmall(
+  path: string,
+  maxBytes: (front: Uint8Array) => number,
+): Promise<Uint8Array | undefined> {
   try {
-    return await Deno.readFile(path);
+    using file = await openOwn(path, { read: true });
+    const size = sizeOf(await file.stat());
+    const front = await readFront(file, Math.min(size, INDEX_HEADER_BYTES));
+    if (size > maxBytes(front)) return undefined;
+    const rest = await readFront(file, size - front.byteLength);
+    const bytes = new Uint8Array(front.byteLength + rest.byteLength);
+    bytes.set(front);
+    bytes.set(rest, front.byteLength);
+    return bytes;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
+}
+
+/** Reads the next bytes of a file; fewer only if it ends before. */
+async function readFront(file: Deno.FsFile, length: number): Promise<Uint8Array> {
+  const bytes = new Uint8Array(length);
+  let done = 0;
+  while (done < length) {
+    const count = await file.read(bytes.subarray(done));
+    if (count === null) break;
+    done += count;
+  }
+  return bytes.subarray(0, done);
 }
 
 /** Removes a file; whether there was one. */

@@ -4,6 +4,10 @@ import { FOOTER_BYTES } from "./slot_format.ts";
 /** What slots and what stands in them begin at multiples of: a page, so that none is half ours. */
 export const PAGE_BYTES = 4096;
 
+/** Most slots of a pool, and most files that they are dealt to. */
+export const MOST_SLOTS: number = 2 ** 31;
+export const MOST_FILES = 1024;
+
 const VERSION = 1;
 
 /** What the files of a pool are laid out by. */
@@ -83,9 +87,25 @@ export class PoolGeometry implements PoolShape {
   static decode(bytes: Uint8Array): PoolGeometry | undefined {
     const [numbers = "", checksum] = new TextDecoder().decode(bytes).split("\n");
     if (crc32(new TextEncoder().encode(numbers)).toString(16) !== checksum) return undefined;
-    const shape: PoolShape & { readonly version: number } = JSON.parse(numbers);
-    return shape.version === VERSION ? new PoolGeometry(shape) : undefined;
+    try {
+      const shape: unknown = JSON.parse(numbers);
+      return isShape(shape) && shape.version === VERSION ? new PoolGeometry(shape) : undefined;
+    } catch {
+      // The checksum of nothing fits nothing, too.
+      return undefined;
+    }
   }
+}
+
+function isShape(value: unknown): value is PoolShape & { readonly version: unknown } {
+  if (typeof value !== "object" || value === null) return false;
+  const { slots, slotBytes, files } = value as Partial<Record<string, unknown>>;
+  return isCount(slots, MOST_SLOTS) && isCount(files, MOST_FILES) &&
+    isCount(slotBytes, Number.MAX_SAFE_INTEGER / Number(slots));
+}
+
+function isCount(value: unknown, most: number): boolean {
+  return Number.isSafeInteger(value) && Number(value) >= 1 && Number(value) <= most;
 }
 
 /** Bytes rounded up to whole pages. */

@@ -52,6 +52,8 @@ export interface PoolStoreOptions {
   readonly signal: AbortSignal;
   /** Told about failures that cost a key. */
   readonly onError: (error: AdapterError) => void;
+  /** Told which objects gave up their slots to others. */
+  readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /** Where the index came from. */
@@ -132,9 +134,11 @@ export class PoolStore implements L2Adapter {
     const pool = signal.aborted || this.#isClosed ? undefined : await this.#poolFor(objects);
     if (pool === undefined) return { stored, bytes };
     const entries: Entry[] = [];
+    const evicted: ObjectKey[] = [];
+    const onEvicted = (key: ObjectKey): void => void evicted.push(key);
     await this.#io.forEach(objects, () => 0, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
-      const entry = await this.#storeOne(pool, object);
+      const entry = await this.#storeOne(pool, object, onEvicted);
       if (entry === undefined) return;
       entries.push(entry);
       stored.set(index);
@@ -143,6 +147,9 @@ export class PoolStore implements L2Adapter {
     pool.table.touch(stored.gather(objects).map(({ key }) => key));
     // Until here no object of the batch made room for another.
     for (const entry of entries) pool.table.release(entry);
+    // Stored again meanwhile, an object is there.
+    const gone = evicted.filter((key) => pool.table.get(key) === undefined);
+    if (gone.length > 0) this.#options.onEvicted?.(gone);
     return { stored, bytes };
   }
 
@@ -171,6 +178,11 @@ export class PoolStore implements L2Adapter {
       const entry = this.#pool?.table.get(key);
       if (entry !== undefined && entry.locks > 0) entry.locks--;
     }
+  }
+
+  /** Counts as a use of objects: they leave later. */
+  touch(keys: readonly ObjectKey[]): void {
+    this.#pool?.table.touch(keys);
   }
 
   /** Reads each object into its parts. */
@@ -390,6 +402,7 @@ export class PoolStore implements L2Adapter {
   async #storeOne(
     { files, table }: Pool,
     object: AdapterObject,
+    onEvicted: (key: ObjectKey) => void,
   ): Promise<Entry | undefined> {
     const { key, byteLength } = object;
     const { slotBytes } = files.geometry;
@@ -398,7 +411,7 @@ export class PoolStore implements L2Adapter {
       this.#report("store", new RangeError(`${reason}: see backend_params.slot_bytes`), key);
       return undefined;
     }
-    const slot = table.takeSlot();
+    const slot = table.takeSlot(onEvicted);
     if (slot === undefined) {
       this.#report("store", new Error("All slots are locked or in use: see pool_size"), key);
       return undefined;

@@ -3,6 +3,7 @@ import type { AdapterObject } from "../../src/l2/adapter.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import type { DirectIo } from "./direct_io.ts";
 import { FileHandle, FileHandles } from "./file_handles.ts";
+import { openOwn } from "./open_own.ts";
 import { PAGE_BYTES, pagesFor, type PoolGeometry } from "./pool_geometry.ts";
 import {
   decodeHeader,
@@ -186,9 +187,9 @@ export async function layOutFiles(
       const { strideBytes } = geometry;
       const begin = Math.min(wanted, Math.floor((size ?? 0) / strideBytes) * strideBytes);
       using file = new FileHandle(
-        await Deno.open(path, { read: true, write: true, create: true, mode: FILE_MODE }),
+        await openOwn(path, { read: true, write: true, create: true, mode: FILE_MODE }),
       );
-      await Deno.truncate(path, begin);
+      await file.truncate(begin);
       file.seek(begin);
       for (let done = begin; done < wanted; done += zeros.byteLength) {
         signal.throwIfAborted();
@@ -204,7 +205,7 @@ export async function layOutFiles(
 
 async function sizeOf(path: string): Promise<number | undefined> {
   try {
-    return (await Deno.stat(path)).size;
+    return (await Deno.lstat(path)).size;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;

@@ -9,6 +9,8 @@ export const RUN_BYTES = 8;
 const HEADER_MAGIC = 0x4850564b; // "KVPH"
 const FOOTER_MAGIC = 0x4650564b; // "KVPF"
 const VERSION = 1;
+/** More stores than there can ever have been; as many more are still safe integers. */
+const MOST_STORES = 2n ** 52n;
 /** Bytes in front of the key in a header. */
 const FIXED_BYTES = 48;
 
@@ -68,9 +70,11 @@ export function decodeHeader(page: Uint8Array): ReadHeader | undefined {
   if (end + 4 > page.byteLength) return undefined;
   const checksum = crc32(page.subarray(0, end));
   if (view.getUint32(end, true) !== checksum) return undefined;
+  const sequence = knownSequence(view.getBigUint64(8, true));
+  if (sequence === undefined) return undefined;
   try {
     return {
-      sequence: Number(view.getBigUint64(8, true)),
+      sequence,
       run: page.slice(16, 16 + RUN_BYTES),
       byteLength: Number(view.getBigUint64(24, true)),
       slotBytes: Number(view.getBigUint64(32, true)),
@@ -108,6 +112,14 @@ export function isFooterOf(footer: Uint8Array, header: ReadHeader): boolean {
     view.getUint32(4, true) === header.checksum &&
     view.getBigUint64(8, true) === BigInt(header.sequence) &&
     header.run.every((byte, i) => footer[16 + i] === byte);
+}
+
+/**
+ * The place of an object in the order of stores, as a file has it; `undefined` if it is one that no
+ * count of stores reaches, and that those to come could not exceed.
+ */
+export function knownSequence(value: bigint): number | undefined {
+  return value <= MOST_STORES ? Number(value) : undefined;
 }
 
 function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {

@@ -103,15 +103,17 @@ export class SlotTable {
    * Takes a slot for an object to come: a free one, or that of the least recently used object that
    * is neither locked nor in use, which is gone then.
    *
+   * @param onEvicted Told the key of that object.
    * @returns `undefined` if there is none.
    */
-  takeSlot(): number | undefined {
+  takeSlot(onEvicted: (key: ObjectKey) => void): number | undefined {
     const free = this.#free.pop();
     if (free !== undefined) return free;
     for (const entry of this.#entries.values()) {
       if (entry.locks > 0 || entry.uses > 0) continue;
       this.#remove(entry);
       this.#evictedCount++;
+      onEvicted(entry.key);
       return entry.slot;
     }
     return undefined;

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import fc from "fast-check";
-import { concatParts } from "../../../src/l2/adapter.ts";
+import { concatParts, type ObjectKey } from "../../../src/l2/adapter.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { testBytes, testKey, testKeys } from "../../support/objects.ts";
 import {
@@ -35,6 +35,37 @@ Deno.test("file_pool: a full pool evicts what was used least recently", async ()
   assertEquals(await load(pool.adapter, keys.slice(0, 5)), "00111");
   assertEquals(statusOf(pool.adapter).evictedObjects, 2);
   assertEquals(pool.errors, []);
+});
+
+Deno.test("file_pool: what is used in device memory stays", async () => {
+  await using pool = await tempPool({ slots: 3 });
+  for (const key of [a, b, c]) await store(pool.adapter, [key]);
+  pool.adapter.touch?.([a, testKey(99), b]);
+  assertEquals(await store(pool.adapter, [d]), "1");
+  assertEquals(await held(pool.adapter, [a, b, c, d]), "1101");
+  // Of a chain, the end leaves first.
+  assertEquals(await store(pool.adapter, [e]), "1");
+  assertEquals(await held(pool.adapter, [a, b, d, e]), "1011");
+});
+
+Deno.test("file_pool: the cache is told what made room for others", async () => {
+  const evicted: string[][] = [];
+  const onEvicted = (keys: readonly ObjectKey[]) => void evicted.push(keys.map(({ id }) => id));
+  await using pool = await tempPool({ slots: 3 }, { onEvicted });
+  await store(pool.adapter, [a, b, c]);
+  assertEquals(evicted, []);
+  await pool.adapter.delete?.([c], call);
+  await store(pool.adapter, [c]);
+  assertEquals(evicted, [], "neither a removal nor a free slot evicts");
+  await store(pool.adapter, [d, e]);
+  assertEquals(evicted, [[b.id, a.id]]);
+  // What gives way and is stored anew by the same call is there.
+  const [last, ...others] = (await Array.fromAsync(pool.adapter.list?.(call) ?? []))
+    .map(({ key }) => key);
+  assert(last !== undefined);
+  evicted.length = 0;
+  await store(pool.adapter, [a, last]);
+  for (const [key] of evicted) assert(key !== last.id && others.some(({ id }) => id === key));
 });
 
 for (

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertGreater } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { join } from "@std/path";
 import {
   decodeHeader,
@@ -8,6 +8,15 @@ import {
   isFooterOf,
   RUN_BYTES,
 } from "../../../adapters/_file_pool/slot_format.ts";
+import {
+  decodeIndex,
+  encodeIndex,
+  maxIndexBytes,
+} from "../../../adapters/_file_pool/index_file.ts";
+import { PoolGeometry } from "../../../adapters/_file_pool/pool_geometry.ts";
+import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../../src/keys/object_key.ts";
+import type { AdapterError } from "../../../src/l2/adapter.ts";
+import { crc32 } from "../../../src/runtime/checksum.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
@@ -298,4 +307,100 @@ Deno.test("file_pool: a sequence number that is used again after a crash complet
   encodeHeader(page, { ...header, run: new Uint8Array(RUN_BYTES).fill(2) });
   const again = decodeHeader(page);
   assert(again !== undefined && !isFooterOf(footer, again));
+});
+
+/** The most memory that this process has had, in bytes, where that is known. */
+async function mostMemory(): Promise<number> {
+  const status = await Deno.readTextFile("/proc/self/status").catch(() => "");
+  return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);
+}
+
+for (const name of ["pool.geometry", "pool.index"]) {
+  Deno.test(`file_pool: a ${name} of 600 MiB is not read, and the objects stay`, async () => {
+    await using directory = await leftBehind(3);
+    const path = join(directory.path, name);
+    await Deno.truncate(path, 600 * 2 ** 20);
+    const before = await mostMemory();
+    {
+      await using adapter = await openPool(directory.path, { params: oneFile });
+      assertEquals(statusOf(adapter).recoveredFrom, "slots");
+      assertEquals(await load(adapter, keys.slice(0, 3)), "111");
+      assertLess(await mostMemory() - before, 300 * 2 ** 20);
+    }
+    assertLess((await Deno.lstat(path)).size, 4096);
+  });
+}
+
+for (
+  const [what, content] of [
+    ["no slots", '{"version":1,"slots":0,"slotBytes":4096,"files":1}'],
+    ["half a slot", '{"version":1,"slots":0.5,"slotBytes":4096,"files":1}'],
+    ["slots that no number counts", '{"version":1,"slots":1e300,"slotBytes":4096,"files":1}'],
+    ["more bytes than there are", '{"version":1,"slots":8,"slotBytes":9e15,"files":1}'],
+    ["no files", '{"version":1,"slots":8,"slotBytes":4096,"files":0}'],
+    ["a list", "[1,8,4096,1]"],
+    ["null", "null"],
+    ["nothing", ""],
+  ] as const
+) {
+  Deno.test(`file_pool: a geometry with ${what} is replaced, and the objects stay`, async () => {
+    await using directory = await leftBehind(3);
+    const checksum = crc32(new TextEncoder().encode(content)).toString(16);
+    await Deno.writeTextFile(join(directory.path, "pool.geometry"), `${content}\n${checksum}\n`);
+    await using adapter = await openPool(directory.path, { params: oneFile });
+    assertEquals(statusOf(adapter).recoveredFrom, "slots");
+    assertEquals(await load(adapter, keys.slice(0, 3)), "111");
+  });
+}
+
+Deno.test("file_pool: a place in the order of stores that none can exceed is not believed", () => {
+  const page = new Uint8Array(PAGE);
+  const key = testKey(1);
+  const run = new Uint8Array(RUN_BYTES);
+  const header = { slot: 0, slotBytes: 4096, run, key, byteLength: 1000 };
+  for (const [sequence, isKnown] of [[2 ** 40, true], [2 ** 53 - 1, false], [2 ** 60, false]]) {
+    encodeHeader(page, { ...header, sequence: Number(sequence) });
+    assertEquals(decodeHeader(page)?.sequence, isKnown ? Number(sequence) : undefined);
+  }
+  const geometry = new PoolGeometry({ slots: 4, slotBytes: 4096, files: 1 });
+  const objects = [{ key, slot: 0, byteLength: 1000, sequence: 7 }];
+  for (const [nextSequence, isKnown] of [[8, true], [7, false], [0, false], [2 ** 60, false]]) {
+    const bytes = encodeIndex({ objects, nextSequence: Number(nextSequence) }, geometry);
+    assertEquals(decodeIndex(bytes, geometry) !== undefined, isKnown);
+  }
+});
+
+Deno.test("file_pool: an index may have as many bytes as the longest keys need", () => {
+  const geometry = new PoolGeometry({ slots: 4, slotBytes: 4096, files: 1 });
+  const key = testKey(1, {
+    model: "m".repeat(MAX_MODEL_BYTES),
+    cacheSalt: "s".repeat(MAX_SALT_BYTES),
+  });
+  const bytes = encodeIndex({
+    objects: [{ key, slot: 0, byteLength: 1, sequence: 1 }],
+    nextSequence: 2,
+  }, geometry);
+  assertEquals(decodeIndex(bytes, geometry)?.objects.length, 1);
+  assertEquals(maxIndexBytes(bytes, geometry), bytes.byteLength);
+  assertEquals(maxIndexBytes(bytes.slice(0, 40), geometry), 0);
+});
+
+Deno.test("file_pool: links that are planted while a pool is open are not followed", async () => {
+  await using directory = await leftBehind(3);
+  await using other = await tempDirectory();
+  const victim = join(other.path, "victim");
+  await Deno.writeTextFile(victim, "precious");
+  const errors: AdapterError[] = [];
+  const onError = (error: AdapterError) => void errors.push(error);
+  {
+    await using adapter = await openPool(directory.path, { params: oneFile }, { onError });
+    for (const name of ["slots-0.pool", "pool.tmp", "pool.index"]) {
+      await Deno.rename(join(directory.path, name), join(other.path, name)).catch(() => {});
+      await Deno.symlink(victim, join(directory.path, name));
+    }
+    assertEquals(await store(adapter, keys.slice(3, 4)), "0");
+    assertEquals(await load(adapter, keys.slice(0, 1)), "0");
+  }
+  assert(errors.some(({ operation }) => operation === "store"));
+  assertEquals(await Deno.readTextFile(victim), "precious");
 });
