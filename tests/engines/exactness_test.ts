@@ -87,12 +87,12 @@ async function compare(
       assertEquals(expected.reusedTokens, 0);
       assertEquals(logits, expected.logits, `prompt ${i} of life ${life}, seed ${seed}`);
       reused += reusedTokens;
-      for (let step = random.below(4); step > 0; step--) {
+      for (let step = random.chance(0.3) ? 5 + random.below(20) : 0; step > 0; step--) {
         const token = random.below(VOCABULARY);
         await warm.decoder.step(token);
         prompts.push([...warm.decoder.tokens]);
       }
-      if (random.chance(0.5)) warm.decoder.save();
+      if (random.chance(0.7)) warm.decoder.save();
       if (random.chance(0.5)) await warm.cache.flush();
       if (random.chance(0.2)) warm.cache.clearL1();
     }
@@ -100,7 +100,7 @@ async function compare(
   return reused;
 }
 
-const { numRuns, seed: firstSeed = Math.floor(Math.random() * 2 ** 31) } = runs(4);
+const { numRuns, seed: firstSeed = Math.floor(Math.random() * 2 ** 31) } = runs(3);
 
 for (const attention of ["gqa", "mha", "plain"] as const) {
   for (const dtype of ["f32", "f16"] as const) {
@@ -109,7 +109,9 @@ for (const attention of ["gqa", "mha", "plain"] as const) {
       for (let run = 0; run < numRuns; run++) {
         reused += await compare("wasm", { attention, dtype }, firstSeed + run);
       }
-      reused += await compare("webgpu", { attention, dtype }, firstSeed);
+      for (let run = 0; run < Math.ceil(numRuns / 2); run++) {
+        reused += await compare("webgpu", { attention, dtype }, firstSeed + run);
+      }
       assert(reused > 0, `seed ${firstSeed}`);
     });
   }
