@@ -4,13 +4,14 @@
  * @module
  */
 import {
+  AdapterError,
   ConfigError,
   type ConfigValues,
   defineL2Adapter,
   type L2AdapterModule,
   systemRandom,
 } from "../src/l2/adapter.ts";
-import { type Bucket, bucketAt, ENDPOINT_SHAPE } from "./_s3/bucket_url.ts";
+import { Bucket, bucketAt } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
 import { ObjectNames } from "./_s3/object_names.ts";
 import { S3Client } from "./_s3/s3_client.ts";
@@ -40,7 +41,8 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
   capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, signal, onError, onEvicted }) {
     const bucket = bucketOf(values);
-    const { s3_region: region, key_prefix: prefix, s3_num_io_threads: maxRequests } = values;
+    const { s3_region: region, s3_num_io_threads: maxRequests } = values;
+    const names = new ObjectNames(values.key_prefix);
     const signsPayload = values.sign_payload ?? !bucket.isEncrypted;
     const { AwsV4Signer } = await import("aws4fetch");
     const client = new S3Client({
@@ -59,7 +61,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
     });
     const store = new S3Store({
       client,
-      names: new ObjectNames(prefix),
+      names,
       partBytes: values.part_bytes,
       multipartAboveBytes: Math.max(values.multipart_above_bytes, values.part_bytes),
       rangesAboveBytes: Math.max(values.ranges_above_bytes, values.part_bytes),
@@ -67,7 +69,12 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
       maxRequests,
       maxBytesInFlight: values.max_bytes_in_flight,
       bounds: boundsOf(values.max_capacity_gb, values.eviction),
-      description: { bucket: bucket.location, region, prefix, signsPayload },
+      description: {
+        bucket: bucket.location,
+        region,
+        prefix: names.prefix,
+        signsPayload,
+      },
       clock,
       onError,
       onEvicted,
@@ -75,7 +82,12 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
     try {
       const tooLate = new AbortController();
       const cancel = clock.schedule(() => tooLate.abort(), TRY_MS);
-      await tryOut(client, values, AbortSignal.any([signal, tooLate.signal])).finally(cancel);
+      await tryOut(
+        { client, values, prefix: names.prefix, onError },
+        AbortSignal.any([signal, tooLate.signal]),
+      ).finally(
+        cancel,
+      );
     } catch (error) {
       await store[Symbol.asyncDispose]();
       throw error;
@@ -87,8 +99,16 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
 export default s3;
 
 /** Fails if the bucket answers and cannot be used. */
-async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Promise<void> {
-  const query = { "list-type": "2", "max-keys": "1", prefix: values.key_prefix };
+async function tryOut(
+  { client, values, prefix, onError }: {
+    readonly client: S3Client;
+    readonly values: Values;
+    readonly prefix: string;
+    readonly onError: (error: AdapterError) => void;
+  },
+  signal: AbortSignal,
+): Promise<void> {
+  const query = { "list-type": "2", "max-keys": "1", prefix };
   let answer = "";
   try {
     const request = { method: "GET", query, maxAttempts: 1 } as const;
@@ -99,6 +119,9 @@ async function tryOut(client: S3Client, values: Values, signal: AbortSignal): Pr
     }
     if (!(error instanceof S3Error)) return;
     const { code } = error;
+    if (code === "RequestTimeTooSkewed") {
+      onError(new AdapterError({ adapter: "s3", operation: "open", cause: error }));
+    }
     if (REFUSALS.includes(code)) {
       const key = values.aws_access_key_id ? "aws_access_key_id" : "aws_access_key_id_env";
       fail(key, `credentials that the server accepts (${code})`, "others");
@@ -137,8 +160,8 @@ function bucketOf(values: Values): Bucket {
     isPathStyle: values.s3_use_path_style,
     isPlain,
   });
-  // What is wrong with it may be that it holds a password.
-  return bucket ?? fail("s3_endpoint", `${ENDPOINT_SHAPE}, or bucket beside it`, "something else");
+  if (bucket instanceof Bucket) return bucket;
+  return fail(bucket.key, bucket.expected, bucket.received);
 }
 
 async function certificatesIn(path: string | undefined): Promise<readonly string[]> {

@@ -15,6 +15,8 @@ export interface ListingOptions {
   readonly names: ObjectNames;
   /** Only objects of this model; left out, all. */
   readonly model?: string | undefined;
+  /** Told that an object is there whose key cannot be told. */
+  readonly onUnread: () => void;
   /** Aborts when nobody wants more. */
   readonly signal: AbortSignal;
 }
@@ -56,6 +58,8 @@ async function readPage(
     "list-type": "2",
     "max-keys": String(PAGE_OBJECTS),
     prefix,
+    // What lies deeper belongs to others: it is not even listed.
+    delimiter: "/",
     ...(token === undefined ? {} : { "continuation-token": token }),
   };
   return await client.request({ method: "GET", query }, signal, async (response) => {
@@ -69,14 +73,18 @@ async function readPage(
 }
 
 async function readEntry(
-  { client, names, model, signal }: ListingOptions,
+  { client, names, model, onUnread, signal }: ListingOptions,
   element: string,
 ): Promise<ListedInBucket | undefined> {
   const name = tagIn(element, "Key") ?? "";
   const size = Number(tagIn(element, "Size") || NaN);
-  const key = names.isHashed(name)
-    ? names.keyInHeader(name, await readKeyHeader(client, name, signal))
-    : names.keyIn(name);
+  let key = names.keyIn(name);
+  if (names.isHashed(name)) {
+    const header = await readKeyHeader(client, name, signal);
+    if (header === undefined) return undefined;
+    key = names.keyInHeader(name, header);
+    if (key === null) onUnread();
+  }
   if (key === null) return undefined;
   if (model !== undefined && key.model !== model) return undefined;
   const modified = Date.parse(tagIn(element, "LastModified") ?? "");
@@ -85,11 +93,14 @@ async function readEntry(
   return { key, byteLength, usedAt: Number.isNaN(modified) ? undefined : modified };
 }
 
+/** What an object says of its key; `undefined` if it was removed meanwhile. */
 async function readKeyHeader(
   client: S3Client,
   name: string,
   signal: AbortSignal,
-): Promise<string | null> {
+): Promise<string | null | undefined> {
   const request = { method: "HEAD", name, answers: [404] } as const;
-  return await client.request(request, signal, ({ headers }) => headers.get(KEY_HEADER));
+  return await client.request(request, signal, ({ status, headers }) => {
+    return status === 404 ? undefined : headers.get(KEY_HEADER);
+  });
 }

@@ -30,16 +30,25 @@ export type CredentialsConfig = Pick<
 export async function readCredentials(config: CredentialsConfig): Promise<Credentials> {
   const { aws_access_key_id: id, aws_secret_access_key: secret, aws_session_token: token } = config;
   if (id || secret) {
-    if (!id) return fail("aws_access_key_id", "a text beside aws_secret_access_key");
-    if (!secret) return fail("aws_secret_access_key", "a text beside aws_access_key_id");
+    if (!id) return fail("aws_access_key_id", "a string beside aws_secret_access_key");
+    if (!secret) return fail("aws_secret_access_key", "a string beside aws_access_key_id");
+    checkValue("aws_access_key_id", id);
+    checkValue("aws_secret_access_key", secret);
+    checkValue("aws_session_token", token);
     return credentials(id, secret, token);
   }
-  if (token) return fail("aws_access_key_id", "a text beside aws_session_token");
+  if (token) return fail("aws_access_key_id", "a string beside aws_session_token");
   return credentials(
     await variable("aws_access_key_id_env", config.aws_access_key_id_env),
     await variable("aws_secret_access_key_env", config.aws_secret_access_key_env),
-    await optionalVariable(config.aws_session_token_env),
+    await optionalVariable("aws_session_token_env", config.aws_session_token_env),
   );
+}
+
+/** Fails for what cannot stand in a header: mostly a line break that came with a copy. */
+function checkValue(key: string, value: string | undefined, where = ""): void {
+  if (value === undefined || /^[\x21-\x7e]*$/.test(value)) return;
+  fail(key, `printable ASCII without blanks and line breaks${where}`, "something else");
 }
 
 function credentials(
@@ -52,11 +61,15 @@ function credentials(
 
 async function variable(key: string, name: string): Promise<string> {
   if (!await isReadable(name)) return fail(key, `the permission --allow-env=${name}`, name);
-  return Deno.env.get(name) || fail(key, "a variable that is set", name);
+  const value = Deno.env.get(name) || fail(key, "a variable that is set", name);
+  checkValue(key, value, ` in the variable ${name}`);
+  return value;
 }
 
-async function optionalVariable(name: string): Promise<string | undefined> {
-  return await isReadable(name) ? Deno.env.get(name) : undefined;
+async function optionalVariable(key: string, name: string): Promise<string | undefined> {
+  const value = await isReadable(name) ? Deno.env.get(name) : undefined;
+  checkValue(key, value, ` in the variable ${name}`);
+  return value;
 }
 
 async function isReadable(name: string): Promise<boolean> {

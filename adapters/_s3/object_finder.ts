@@ -57,12 +57,17 @@ export class ObjectFinder {
     signal: AbortSignal,
     onAbsent: (key: ObjectKey) => void,
   ): Promise<FoundKeys> {
+    const { client } = this.#options;
     let asked = 0;
     const isPresent = async (key: ObjectKey): Promise<boolean> => {
       asked++;
-      const sizes = await this.sizesOf([key], failures, signal, onAbsent);
-      if (sizes.has(key.id)) this.trust(key);
-      return sizes.has(key.id);
+      let isThere = false;
+      await this.#ask([key], failures, signal, async (name) => {
+        isThere = await client.has(name, signal);
+        if (isThere) this.trust(key);
+        else onAbsent(key);
+      });
+      return isThere;
     };
     if (!isChain) {
       const present = await Promise.all(keys.map(isPresent));
@@ -81,17 +86,29 @@ export class ObjectFinder {
     signal: AbortSignal,
     onAbsent: (key: ObjectKey) => void,
   ): Promise<Map<string, number>> {
-    const { client, names } = this.#options;
+    const { client } = this.#options;
     const sizes = new Map<string, number>();
+    await this.#ask(keys, failures, signal, async (name, key) => {
+      const size = await client.sizeOf(name, signal);
+      if (size === undefined) onAbsent(key);
+      else sizes.set(key.id, size);
+    });
+    return sizes;
+  }
+
+  /** Asks about all keys at a time; what cannot be asked is a failure. */
+  async #ask(
+    keys: readonly ObjectKey[],
+    failures: Failures,
+    signal: AbortSignal,
+    ask: (name: string, key: ObjectKey) => Promise<void>,
+  ): Promise<void> {
     await Promise.all(keys.map(async (key) => {
       try {
-        const size = await client.sizeOf(names.nameOf(key), signal);
-        if (size === undefined) onAbsent(key);
-        else sizes.set(key.id, size);
+        await ask(this.#options.names.nameOf(key), key);
       } catch (cause) {
         if (!signal.aborted) failures.add(key, cause);
       }
     }));
-    return sizes;
   }
 }

@@ -8,14 +8,18 @@ import {
 /** The header that carries the key of an object whose name does not spell it. */
 export const KEY_HEADER = "x-amz-meta-kvtier-key";
 
-/** What objects are called in a bucket: `<prefix><name>`, where the name begins with the model. */
+/**
+ * What objects are called in a bucket: `<prefix><name>`, where the name begins with the model. The
+ * prefix ends with a `/`, which no name has: what lies below `team1/` is neither below `team10/` nor
+ * below `team1/b/`.
+ */
 export class ObjectNames {
-  /** What all names begin with. */
+  /** What all names begin with: empty, or with a `/` at its end. */
   readonly prefix: string;
 
-  /** Names that begin with `prefix`. */
+  /** Names that begin with `prefix`, behind which a `/` is put if it has none. */
   constructor(prefix: string) {
-    this.prefix = prefix;
+    this.prefix = prefix === "" || prefix.endsWith("/") ? prefix : `${prefix}/`;
   }
 
   /** The name of an object. */

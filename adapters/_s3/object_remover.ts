@@ -62,8 +62,12 @@ export class ObjectRemover {
   ): Promise<void> {
     if (names.length > 1 && this.#isBatched) {
       try {
-        for (const [name, code] of await this.#removeTogether(names, signal)) {
-          onFailure(name, new S3Error(200, code, "POST"));
+        const failures = await this.#removeTogether(names, signal);
+        // An error that names none of the objects may be about any.
+        const isAny = [...failures.keys()].some((name) => !names.includes(name));
+        const [anyCode = "UnknownError"] = failures.values();
+        for (const name of isAny ? names : failures.keys()) {
+          onFailure(name, new S3Error(200, failures.get(name) ?? anyCode, "POST"));
         }
         return;
       } catch (error) {
@@ -98,8 +102,9 @@ export class ObjectRemover {
       body: () => document,
     } as const;
     const text = await this.#client.request(request, signal, (response) => response.text());
-    if (!text.includes("DeleteResult")) {
-      throw new S3Error(200, codeIn(text) ?? "UnknownError", "POST");
+    if (!/<\/DeleteResult>|<DeleteResult\b[^>]*\/>/.test(text)) {
+      // What breaks off may leave out what was not removed.
+      throw new S3Error(200, codeIn(text) ?? "IncompleteBody", "POST");
     }
     return new Map(
       elementsIn(text, "Error").map((element) =>

@@ -3,7 +3,13 @@ import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
-import { isTransient, S3ConnectionError, S3Error, S3TimeoutError } from "./s3_error.ts";
+import {
+  absentOrFail,
+  isTransient,
+  S3ConnectionError,
+  S3Error,
+  S3TimeoutError,
+} from "./s3_error.ts";
 
 /** The wait before the second attempt is below this, in milliseconds; then it doubles. */
 const FIRST_WAIT_MS = 100;
@@ -70,6 +76,8 @@ export class S3Client implements Disposable {
   readonly #http: Deno.HttpClient;
   /** Keys that signatures are made with, by day; none is ever shown. */
   readonly #signingKeys = new Map<string, ArrayBuffer>();
+  /** Whether answers to HEAD have always told the bytes. */
+  #headsHaveSizes = true;
   #requests = 0;
   #retries = 0;
   #isClosed = false;
@@ -123,11 +131,35 @@ export class S3Client implements Disposable {
     }
   }
 
-  /** Bytes of an object; `undefined` if it is not there. */
-  async sizeOf(name: string, signal: AbortSignal): Promise<number | undefined> {
+  /** Whether an object is there. */
+  async has(name: string, signal: AbortSignal): Promise<boolean> {
     const request = { method: "HEAD", name, answers: [404] } as const;
-    return await this.request(request, signal, ({ status, headers }) => {
-      return status === 404 ? undefined : Number(headers.get("content-length"));
+    return await this.request(request, signal, ({ status }) => status !== 404);
+  }
+
+  /**
+   * Bytes of an object; `undefined` if it is not there. Some servers and proxies leave them out of
+   * answers to HEAD: there one byte is read, whose range tells them.
+   *
+   * @throws {S3Error} If the server does not tell.
+   */
+  async sizeOf(name: string, signal: AbortSignal): Promise<number | undefined> {
+    if (this.#headsHaveSizes) {
+      const request = { method: "HEAD", name, answers: [404] } as const;
+      const size = await this.request(request, signal, ({ status, headers }) => {
+        return status === 404 ? undefined : sizeIn(headers.get("content-length"));
+      });
+      if (size !== null) return size;
+      this.#headsHaveSizes = false;
+    }
+    const request = { method: "GET", name, range: "0-0", answers: [404, 416] } as const;
+    return await this.request(request, signal, async (response) => {
+      const { status, headers } = response;
+      if (status === 404) return void await absentOrFail(response);
+      const header = status === 200 ? "content-length" : "content-range";
+      const size = sizeIn(/(?:^|\/)(\d+)$/.exec(headers.get(header) ?? "")?.[1] ?? null);
+      if (size === null) throw new S3Error(status, "NoContentLength", "GET");
+      return size;
     });
   }
 
@@ -205,4 +237,10 @@ export class S3Client implements Disposable {
 
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+}
+
+/** A number of bytes in a header; `null` if it is none. */
+function sizeIn(header: string | null): number | null {
+  const size = Number(header || NaN);
+  return Number.isSafeInteger(size) && size >= 0 ? size : null;
 }

@@ -1,5 +1,6 @@
 import { evictionField, unmetPath } from "../../src/l2/adapter.ts";
 import { checkCapacity } from "../_shared/capacity.ts";
+import { checkBucket } from "./bucket_url.ts";
 
 const MIB = 2 ** 20;
 /** Beyond it, bytes are no safe integers. */
@@ -10,13 +11,12 @@ export const s3Config = {
   s3_endpoint: {
     type: "string",
     required: true,
-    help: "Where the bucket is: s3://BUCKET, the host of the bucket, or a server with bucket " +
-      "beside it or behind it; https unless http:// or disable_tls says otherwise.",
+    help: "Where the bucket is: s3://BUCKET on AWS, or a server, with bucket beside it or behind " +
+      "it; https unless http:// or disable_tls says otherwise.",
   },
   bucket: {
     type: "string",
-    check: (name: string) =>
-      /^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$/.test(name) ? undefined : "a bucket's name",
+    check: checkBucket,
     help: "Name of the bucket, where s3_endpoint names a server.",
   },
   s3_region: {
@@ -28,7 +28,7 @@ export const s3Config = {
   s3_use_path_style: {
     type: "boolean",
     help: "Whether the bucket stands in the path instead of the host; left out, on AWS it does " +
-      "not.",
+      "only if its name cannot stand in a host. false without bucket: the host names it.",
   },
   disable_tls: {
     type: "boolean",
@@ -84,7 +84,7 @@ export const s3Config = {
       /^(?!\/)(?!.*\/\/)(?!(?:.*\/)?\.{1,2}(?:\/|$))[\w./-]{0,512}$/.test(prefix)
         ? undefined
         : "at most 512 of A-Z a-z 0-9 . _ - and / between names",
-    help: "What the names of all objects begin with.",
+    help: "What the names of all objects begin with; without a / at its end, one is put there.",
   },
   s3_num_io_threads: {
     type: "number",

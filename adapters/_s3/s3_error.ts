@@ -17,6 +17,8 @@ const TRANSIENT_CODES = [
   "BadDigest",
   "IncompleteBody",
 ];
+/** How far the clocks of client and server may be apart, in milliseconds. */
+const MAX_SKEW_MS = 15 * 60_000;
 const TRANSIENT_STATUSES = [429, 500, 502, 503, 504];
 /** Names for answers that have no body, such as those to HEAD. */
 const CODES: Readonly<Record<number, string>> = {
@@ -43,8 +45,8 @@ export class S3Error extends Error {
   readonly code: string;
 
   /** An error named `code` in an answer with `status` to a request by `method`. */
-  constructor(status: number, code: string, method: string) {
-    super(`the server answered ${status} ${code} to ${method}`);
+  constructor(status: number, code: string, method: string, hint = "") {
+    super(`the server answered ${status} ${code} to ${method}${hint}`);
     this.status = status;
     this.code = code;
   }
@@ -57,13 +59,29 @@ export class S3Error extends Error {
       code = codeIn(await response.text().catch(() => ""));
     }
     const { status } = response;
-    return new S3Error(status, code ?? CODES[status] ?? `HTTP ${status}`, method);
+    const name = code ?? CODES[status] ?? `HTTP ${status}`;
+    return new S3Error(status, name, method, clockHint(status, name, response.headers));
   }
 
   /** Whether the same request may succeed soon. */
   get isTransient(): boolean {
     return TRANSIENT_STATUSES.includes(this.status) || TRANSIENT_CODES.includes(this.code);
   }
+}
+
+/**
+ * What to do about a refusal that comes from a clock that is wrong: servers take no signature that
+ * is older or younger than that. Answers to HEAD do not tell the reason; their date does.
+ */
+function clockHint(status: number, code: string, headers: Headers): string {
+  const aheadMs = Date.now() - Date.parse(headers.get("date") ?? "");
+  const isOff = Math.abs(aheadMs) >= MAX_SKEW_MS;
+  if (code !== "RequestTimeTooSkewed" && !(status === 403 && isOff)) return "";
+  const minutes = Math.round(Math.abs(aheadMs) / 60_000);
+  const offset = isOff
+    ? `${minutes} minutes ${aheadMs > 0 ? "ahead of" : "behind"}`
+    : "too far from";
+  return `: the clock of this machine is ${offset} the server's: set it`;
 }
 
 /** A connection that cannot be made, or breaks. */

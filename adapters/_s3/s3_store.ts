@@ -99,7 +99,7 @@ export class S3Store implements L2Adapter {
       adapter: "s3",
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
-      scan: (_, signal) => this.#scan(undefined, signal),
+      scan: (_, signal) => this.#scan(undefined, signal, () => {}),
       remove: (keys, signal) => this.#evict(keys, signal),
       isLocked: (key) => this.#locks.has(key),
       clock: options.clock,
@@ -212,11 +212,20 @@ export class S3Store implements L2Adapter {
     return await this.#remove(keys, sizes, failures, signal);
   }
 
-  /** Enumerates the objects. */
+  /**
+   * Enumerates the objects.
+   *
+   * @throws {AdapterError} After the others, if there are objects whose keys cannot be told.
+   */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
-    for await (const { key, byteLength, usedAt } of this.#scan(model, signal)) {
+    let unread = 0;
+    const objects = this.#scan(model, signal, () => unread++);
+    for await (const { key, byteLength, usedAt } of objects) {
       yield { key, byteLength, ...(usedAt === undefined ? {} : { usedAt }) };
     }
+    if (unread === 0) return;
+    const cause = new Error(`${unread} objects were left out: they lack the metadata kvtier-key`);
+    throw new AdapterError({ adapter: "s3", operation: "list", cause });
   }
 
   /** Where the objects are, how they are moved, and who evicts. */
@@ -241,10 +250,14 @@ export class S3Store implements L2Adapter {
     this.#options.client[Symbol.dispose]();
   }
 
-  async *#scan(model: string | undefined, signal: AbortSignal): AsyncIterable<ListedInBucket> {
+  async *#scan(
+    model: string | undefined,
+    signal: AbortSignal,
+    onUnread: () => void,
+  ): AsyncIterable<ListedInBucket> {
     const { client, names } = this.#options;
     try {
-      for await (const page of listBucket({ client, names, model, signal })) yield* page;
+      for await (const page of listBucket({ client, names, model, onUnread, signal })) yield* page;
     } catch (cause) {
       if (!signal.aborted) throw new AdapterError({ adapter: "s3", operation: "list", cause });
     }

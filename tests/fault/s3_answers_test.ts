@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { deadline } from "@std/async";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
@@ -10,7 +10,9 @@ import {
   call,
   loadBits,
   lookupBits,
+  openS3,
   openS3Lab,
+  type S3Lab,
   s3Object,
   storeBits,
 } from "../support/s3_adapter.ts";
@@ -286,3 +288,83 @@ for (const held of ["the first request", "a part", "the last request"] as const)
     await storing;
   });
 }
+
+Deno.test("a server whose answers to HEAD do not tell the bytes is asked otherwise", async (t) => {
+  const streamed = async (proceed: () => Promise<Response>, status = 200): Promise<Response> => {
+    const { body, headers, status: own } = await proceed();
+    headers.delete("content-length");
+    headers.delete("content-range");
+    // Of a body that streams nobody knows the length.
+    const stream = body ?? new ReadableStream({ start: (controller) => controller.close() });
+    return own < 300
+      ? new Response(stream, { status, headers })
+      : new Response(null, { status: own });
+  };
+  const servers: Readonly<Record<string, (lab: S3Lab) => Script>> = {
+    "with ranges": () => ({ method }, proceed) => method === "HEAD" ? streamed(proceed) : proceed(),
+    "without ranges": ({ server }) => ({ method, name }, proceed) => {
+      if (method === "HEAD") return streamed(proceed);
+      const held = server.objects.get(name);
+      return method === "GET" && held !== undefined ? new Response(held.bytes) : proceed();
+    },
+  };
+  for (const [name, scriptFor] of Object.entries(servers)) {
+    await t.step(name, async () => {
+      await using lab = await openS3Lab();
+      const { server, adapter, errors } = lab;
+      const keys = testKeys(3);
+      assertEquals(await storeBits(lab, keys, SIZE), "111");
+      server.script = scriptFor(lab);
+      assertEquals(await lookupBits(lab, [...keys, ...testKeys(1, 50)]), "1110");
+      assertEquals(await loadBits(lab, keys, SIZE), "111");
+      // As transforms ask: they know the most bytes only.
+      const rooms = keys.map((key) => {
+        return { key, parts: [new Uint8Array(SIZE + 500)], byteLength: SIZE + 500 };
+      });
+      const loaded = await adapter.load(rooms, { ...call(), allowShorter: true });
+      assertEquals(loaded.toString(), "111");
+      server.takeLog();
+      assertEquals((await adapter.delete?.(keys, call()))?.bytes, 3 * SIZE);
+      assertEquals(server.takeLog().filter((line) => line.startsWith("HEAD")), []);
+      assertEquals(errors, []);
+    });
+  }
+  await t.step("one that never tells is a failure, not a miss", async () => {
+    await using lab = await openS3Lab();
+    const keys = testKeys(2);
+    assertEquals(await storeBits(lab, keys, SIZE), "11");
+    lab.server.script = ({ name }, proceed) => name === "" ? proceed() : streamed(proceed, 206);
+    const rooms = keys.map((key) => {
+      return { key, parts: [new Uint8Array(2 * SIZE)], byteLength: 2 * SIZE };
+    });
+    const load = () => lab.adapter.load(rooms, { ...call(), allowShorter: true });
+    await assertRejects(load, AdapterError, "NoContentLength");
+  });
+});
+
+Deno.test("a clock that is wrong is named, with how far it is off", async () => {
+  const skewed = (minutes: number, code: string): Response => {
+    const { body, headers } = error(403, code);
+    headers.set("date", new Date(Date.now() + minutes * 60_000).toUTCString());
+    return new Response(body, { status: 403, headers });
+  };
+  await using lab = await openS3Lab();
+  const keys = testKeys(1);
+  lab.server.script = () => skewed(20, "RequestTimeTooSkewed");
+  const behind = /RequestTimeTooSkewed to PUT: the clock of this machine is 20 minutes behind/;
+  assertMatch(
+    (await assertRejects(() => storeBits(lab, keys, SIZE), AdapterError)).message,
+    behind,
+  );
+  // What answers to HEAD do not say, their date says.
+  lab.server.script = () => skewed(-20, "");
+  const ahead = /AccessDenied to HEAD: the clock of this machine is 20 minutes ahead of/;
+  assertMatch((await assertRejects(() => lookupBits(lab, keys), AdapterError)).message, ahead);
+  lab.server.script = () => skewed(1, "AccessDenied");
+  const denied = (await assertRejects(() => storeBits(lab, keys, SIZE), AdapterError)).message;
+  assert(!denied.includes("clock"), denied);
+  // It is known at once, and no reason not to open: clocks are set.
+  lab.server.script = () => skewed(20, "RequestTimeTooSkewed");
+  await using open = await openS3(lab.server.config);
+  assertMatch(open.errors[0]?.message ?? "", /20 minutes behind/);
+});

@@ -229,8 +229,10 @@ export class ScriptedS3 implements AsyncDisposable {
   #list(query: URLSearchParams): Response {
     const prefix = query.get("prefix") ?? "";
     const after = query.get("continuation-token")?.replace(/^after&/, "") ?? "";
+    const delimiter = query.get("delimiter");
     const names = [...this.objects.keys()].sort().filter((name) =>
-      name.startsWith(prefix) && name > after
+      name.startsWith(prefix) && name > after &&
+      !(delimiter && name.slice(prefix.length).includes(delimiter))
     );
     const size = Math.min(this.pageSize, Number(query.get("max-keys") ?? 1_000));
     const page = names.slice(0, size).map((name) => {

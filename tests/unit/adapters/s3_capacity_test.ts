@@ -48,7 +48,7 @@ Deno.test("what was used longest ago leaves first, and nothing that is locked", 
   await waitUntil(async () => await objectCount(lab) === 10);
   assertEquals(server.takeLog().map((line) => line.replace(/ \S*data/, "")), [
     "PUT",
-    "GET ?list-type&max-keys&prefix",
+    "GET ?list-type&max-keys&prefix&delimiter",
     "POST ?delete",
   ], "seven leave with one request");
   assertEquals(server.objects.size, 10);

@@ -27,6 +27,11 @@ Deno.test("what cannot work is refused, by its key", async () => {
     [{ "s3_endpoint": "" }, "s3_endpoint"],
     [{ "s3_endpoint": "ftp://host/bucket" }, "s3_endpoint"],
     [{ "s3_endpoint": "http://127.0.0.1:9000" }, "s3_endpoint"],
+    [{ "s3_endpoint": "https://s3.eu-west-1.amazonaws.com" }, "s3_endpoint"],
+    [{ "s3_endpoint": "s3://kv.example.com" }, "s3_endpoint"],
+    [{ "s3_endpoint": "s3://my-bucket/prefix" }, "s3_endpoint"],
+    [{ "s3_use_path_style": false }, "s3_use_path_style"],
+    [{ "max_capacity_gb": 1e-10 }, "max_capacity_gb"],
     [{ "s3_endpoint": "http://localhost:9000" }, "s3_endpoint"],
     [{ "s3_endpoint": "http://host/bucket/and/more" }, "s3_endpoint"],
     [{ "s3_endpoint": `http://user:${SECRETS[0]}@host/bucket` }, "s3_endpoint"],
@@ -49,6 +54,29 @@ Deno.test("what cannot work is refused, by its key", async () => {
   ];
   for (const [config, key] of wrong) {
     assertEquals(await failingKey(config), key, JSON.stringify(config));
+  }
+});
+
+Deno.test("what cannot stand in a header is refused at once, and never shown", async () => {
+  for (const bad of ["\n", "\r\n", " ", "\u0000", "\u00e9"]) {
+    for (const key of ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]) {
+      const value = `${SECRETS[1]}${bad}`;
+      assertEquals(await failingKey({ [key]: value }), key, JSON.stringify(bad));
+      if (bad.includes("\u0000")) continue;
+      const variable = `KVTIER_TEST_${key.toUpperCase()}`;
+      const names = ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"];
+      for (const name of names) Deno.env.set(`KVTIER_TEST_${name.toUpperCase()}`, SECRETS[0]);
+      Deno.env.set(variable, value);
+      try {
+        const config = Object.fromEntries(names.flatMap((name) => [
+          [name, undefined],
+          [`${name}_env`, `KVTIER_TEST_${name.toUpperCase()}`],
+        ]));
+        assertEquals(await failingKey(config), `${key}_env`);
+      } finally {
+        for (const name of names) Deno.env.delete(`KVTIER_TEST_${name.toUpperCase()}`);
+      }
+    }
   }
 });
 

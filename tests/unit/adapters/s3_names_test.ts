@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import { Bucket, bucketAt } from "../../../adapters/_s3/bucket_url.ts";
 import { ObjectNames } from "../../../adapters/_s3/object_names.ts";
@@ -23,14 +23,75 @@ Deno.test("an endpoint names a bucket", () => {
     ["http://minio.local:9000/", "kv-bucket", false, "http://kv-bucket.minio.local:9000"],
     ["http://[::1]:9000/kv-bucket", undefined, undefined, "http://[::1]:9000/kv-bucket"],
     ["minio.local", "kv-bucket", undefined, "https://minio.local/kv-bucket"],
+    ["s3://MyBucket", undefined, undefined, `https://${aws}/MyBucket`],
+    ["s3://123456", undefined, undefined, `https://123456.${aws}`],
+    [`https://123456.${aws}`, undefined, undefined, `https://123456.${aws}`],
+    [`https://${aws}`, "my.kv.bucket", undefined, `https://${aws}/my.kv.bucket`],
+    [`https://${aws}`, "MyBucket", true, `https://${aws}/MyBucket`],
+    [`https://kv-bucket.${aws}`, "kv-bucket", undefined, `https://kv-bucket.${aws}`],
+    ["http://minio.local", "my.kv.bucket", false, "http://my.kv.bucket.minio.local"],
+    ["https://kv-bucket.minio.local", undefined, false, "https://kv-bucket.minio.local"],
+    ["s3://kv-bucket.minio.local", undefined, false, "https://kv-bucket.minio.local"],
+    [
+      "https://vpce-1-2.s3.us-east-1.vpce.amazonaws.com",
+      "kv-bucket",
+      true,
+      [
+        "https://vpce-1-2.s3.us-east-1.vpce.amazonaws.com/kv-bucket",
+      ].join(""),
+    ],
   ];
   for (const [endpoint, bucket, isPathStyle, location] of cases) {
     const place = { endpoint, bucket, region, isPathStyle, isPlain: false };
-    assertEquals(bucketAt(place)?.location, location, endpoint);
+    const found = bucketAt(place);
+    assert(found instanceof Bucket, JSON.stringify([place, found]));
+    assertEquals(found.location, location, endpoint);
   }
-  const plain = { endpoint: "minio.local", bucket: "kv", region, isPathStyle: true, isPlain: true };
-  assertEquals(bucketAt(plain)?.location, "http://minio.local/kv");
-  assert(!bucketAt(plain)?.isEncrypted);
+  const plain = {
+    endpoint: "minio.local",
+    bucket: "kvb",
+    region,
+    isPathStyle: true,
+    isPlain: true,
+  };
+  const found = bucketAt(plain);
+  assert(found instanceof Bucket && !found.isEncrypted);
+  assertEquals(found.location, "http://minio.local/kvb");
+});
+
+Deno.test("an endpoint that names no bucket, or maybe another one, says what to write", () => {
+  const aws = "s3.eu-west-1.amazonaws.com";
+  type Case = readonly [string, string | undefined, boolean | undefined, string, string];
+  const cases: readonly Case[] = [
+    [`https://${aws}`, undefined, undefined, "s3_endpoint", `https://${aws}/BUCKET`],
+    [aws, undefined, false, "s3_endpoint", "bucket beside it"],
+    ["https://s3.amazonaws.com", undefined, undefined, "s3_endpoint", "bucket beside it"],
+    ["https://minio.example.com", undefined, undefined, "s3_endpoint", "s3_use_path_style: false"],
+    ["s3://my-bucket/pre/fix", undefined, undefined, "s3_endpoint", 'key_prefix: "pre/fix/"'],
+    ["http://h/my-bucket/pre/fix", undefined, undefined, "s3_endpoint", 'key_prefix: "pre/fix/"'],
+    ["s3://kv.example.com", undefined, undefined, "s3_endpoint", 'bucket: "kv.example.com"'],
+    [`https://MyBucket.${aws}`, undefined, undefined, "s3_endpoint", "capitals"],
+    ["s3://my_bucket", undefined, false, "s3_use_path_style", "true"],
+    ["s3://ab", undefined, undefined, "s3_endpoint", "3 to 63"],
+    ["s3://kv-bucket", "another", undefined, "s3_endpoint", "named once"],
+    [`https://kv-bucket.${aws}`, "another", undefined, "s3_endpoint", "named once"],
+    ["http://h/kv-bucket", "another", undefined, "s3_endpoint", "named once"],
+    [`https://${aws}`, "my.kv.bucket", false, "s3_use_path_style", "true"],
+    [`https://${aws}`, "MyBucket", false, "s3_use_path_style", "true"],
+    ["http://10.0.0.1:9000", "kv-bucket", false, "s3_use_path_style", "address"],
+    ["http://[::1]:9000/kv-bucket", undefined, false, "s3_use_path_style", "address"],
+    ["http://10.0.0.1:9000", undefined, false, "s3_endpoint", "bucket beside it"],
+    ["https://user:secret@host/kv-bucket", undefined, undefined, "s3_endpoint", "HOST"],
+    ["https://host/kv-bucket?secret", undefined, undefined, "s3_endpoint", "HOST"],
+  ];
+  for (const [endpoint, bucket, isPathStyle, key, words] of cases) {
+    const place = { endpoint, bucket, region: "eu-west-1", isPathStyle, isPlain: false };
+    const problem = bucketAt(place);
+    assert(!(problem instanceof Bucket), `${endpoint}: ${JSON.stringify(problem)}`);
+    assertEquals(problem.key, key, endpoint);
+    assertStringIncludes(problem.expected, words);
+    assert(!JSON.stringify(problem).includes("secret"), endpoint);
+  }
 });
 
 Deno.test("names are told apart, and spell or carry their keys", () => {
