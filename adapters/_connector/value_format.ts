@@ -8,7 +8,7 @@ const WHOLE = 1;
 const MANIFEST = 2;
 
 /** Most bytes of a manifest: whatever is longer is a whole object. */
-export const MAX_MANIFEST_BYTES = 512;
+export const MAX_MANIFEST_BYTES = 1024;
 
 /** Where the bytes of an object are that lie in several values. */
 export interface PartSet {

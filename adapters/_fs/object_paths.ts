@@ -110,13 +110,26 @@ export class ObjectPaths {
   }
 }
 
-// `-SEP-` stands for every `/` of the model; nothing else is escaped.
+// `-SEP-` stands for every `/` of the model; nothing else is escaped of what LMCache can hold.
 function lmcacheName(key: ObjectKey): string {
-  return spellName(key, key.model.replaceAll("/", "-SEP-"), key.cacheSalt);
+  return spellName(key, key.model.replaceAll("/", "-SEP-"), lmcacheSalt(key.cacheSalt));
 }
 
 function decodeLmcacheName(name: string): ObjectKey | null {
   const readText = (text: string, field: "model" | "salt"): string =>
-    field === "model" ? text.replaceAll("-SEP-", "/") : text;
+    field === "model" ? text.replaceAll("-SEP-", "/") : readLmcacheSalt(text);
   return parseName(name, readText, lmcacheName);
+}
+
+// A salt that LMCache refuses is escaped and begins with an `@`: LMCache takes no such name for one
+// of its own, and none of its salts can look like it.
+function lmcacheSalt(salt: string): string {
+  if (!/[@/\\]/.test(salt)) return salt;
+  return `@${salt.replaceAll(/[%@/\\]/g, encodeURIComponent)}`;
+}
+
+function readLmcacheSalt(text: string): string {
+  return text.startsWith("@")
+    ? text.slice(1).replaceAll(/%[0-9A-F]{2}/g, decodeURIComponent)
+    : text;
 }

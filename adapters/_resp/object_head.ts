@@ -1,10 +1,11 @@
 import { Buffer } from "node:buffer";
 import { isHashedFileName, ObjectKey } from "../../src/l2/adapter.ts";
+import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../src/keys/object_key.ts";
 
 /** Bytes of the fields of a head; behind them the key, if the name does not spell it, and bytes. */
 export const HEAD_BYTES = 72;
 /** Most bytes of a key behind the fields. */
-export const MAX_KEY_BYTES = 32 + 4 + 4 + 2 + 256 + 2 + 128;
+export const MAX_KEY_BYTES: number = 32 + 4 + 4 + 2 + MAX_MODEL_BYTES + 2 + MAX_SALT_BYTES;
 /** Most chunks of an object. */
 export const MAX_CHUNKS = 65_536;
 

@@ -25,7 +25,14 @@
  *
  * @module
  */
-export { chunkHashes, type PrefixIdentity, rootHash, type TokenIds } from "../keys/chunk_hash.ts";
+export {
+  chunkHashes,
+  type ChunkHashOptions,
+  type PositionedKey,
+  type PrefixIdentity,
+  rootHash,
+  type TokenIds,
+} from "../keys/chunk_hash.ts";
 export {
   DEFAULT_CHUNK_TOKENS,
   type KvDtype,
@@ -37,14 +44,12 @@ export {
 } from "../keys/kv_layout.ts";
 export type { DeviceBuffer, MemoryRange } from "../memory/memory_device.ts";
 export type { KvBlocks, KvLayer, KvTensors, SequenceKv } from "./kv_binding.ts";
-export {
-  type GroupedKv,
-  type KvGroup,
-  type MatchOptions,
-  PrefixCache,
-  type PrefixCacheOptions,
-  PrefixHit,
-  type PromptOptions,
-  type PutOptions,
-  type PutResult,
-} from "./prefix_cache.ts";
+export type { GroupedKv, KvGroup } from "./kv_groups.ts";
+export { PrefixCache, type PutResult } from "./prefix_cache.ts";
+export { PrefixHit } from "./prefix_hit.ts";
+export type {
+  MatchOptions,
+  PrefixCacheOptions,
+  PromptOptions,
+  PutOptions,
+} from "./prefix_options.ts";

@@ -67,9 +67,8 @@ export function parseName(
   spell: (key: ObjectKey) => string,
 ): ObjectKey | null {
   if (!name.endsWith(SUFFIX)) return null;
-  const fields = name.slice(0, -SUFFIX.length).split("@");
-  const [model = "", rank = "", group = "", hash = "", salt = ""] = fields;
-  if (fields.length < 4 || fields.length > 5) return null;
+  const [model = "", rank = "", group = "", hash = "", ...rest] = name.slice(0, -SUFFIX.length)
+    .split("@");
   if (!/^0x[0-9a-f]{8}$/.test(rank) || !/^[0-9a-f]{1,8}$/.test(group)) return null;
   if (!/^[0-9a-f]{64}$/.test(hash)) return null;
   try {
@@ -78,7 +77,7 @@ export function parseName(
       model: readText(model, "model"),
       kvRank: parseInt(rank, 16),
       objectGroup: parseInt(group, 16),
-      cacheSalt: readText(salt, "salt"),
+      cacheSalt: readText(rest.join("@"), "salt"),
     });
     return spell(key) === name ? key : null;
   } catch {

@@ -1,4 +1,5 @@
 import { sha256 } from "../runtime/digest.ts";
+import { checkNumber, checkOptionKeys, numberInWords } from "../runtime/options.ts";
 
 /** Tokens in a chunk unless a layout says otherwise. */
 export const DEFAULT_CHUNK_TOKENS = 256;
@@ -56,14 +57,20 @@ export interface KvLayout extends ObjectLayout, Required<KvShape> {
   readonly tensorBytes: number;
 }
 
+const SHAPE_KEYS = ["layers", "kvHeads", "headDim", "dtype", "chunkTokens", "order"];
+/** What a layout, which is a shape too, has beside these. */
+const LAYOUT_KEYS = [...SHAPE_KEYS, "tokenBytes", "tensorBytes", "byteLength", "fingerprint"];
+
 /**
  * Describes the KV of a model, for keys, transfers and checks.
  *
+ * @throws {TypeError} If a key is unknown, or a number is none.
  * @throws {RangeError} If a number is not a positive integer, the dtype or the order is unknown, or
  * one chunk of one tensor (NHD), or of one head of it (HND), is not a multiple of 4 bytes, which GPU
  * copies need.
  */
 export function kvLayout(shape: KvShape): KvLayout {
+  checkOptionKeys("kvLayout()", shape, LAYOUT_KEYS);
   const {
     layers,
     kvHeads,
@@ -73,16 +80,14 @@ export function kvLayout(shape: KvShape): KvLayout {
     order = "NHD",
   } = shape;
   for (const [name, value] of Object.entries({ layers, kvHeads, headDim, chunkTokens })) {
-    if (!Number.isSafeInteger(value) || value < 1) {
-      throw new RangeError(`${name} must be a positive integer: received ${value}`);
-    }
+    checkNumber(name, value, { minimum: 1, multipleOf: 1 });
   }
   if (!Object.hasOwn(DTYPE_BYTES, dtype)) {
     const known = Object.keys(DTYPE_BYTES).join(", ");
-    throw new RangeError(`dtype must be one of ${known}: received ${dtype}`);
+    throw new RangeError(`dtype must be one of ${known}: received ${choiceInWords(dtype)}`);
   }
   if (order !== "NHD" && order !== "HND") {
-    throw new RangeError(`order must be one of NHD, HND: received ${order}`);
+    throw new RangeError(`order must be one of NHD, HND: received ${choiceInWords(order)}`);
   }
   const tokenBytes = kvHeads * headDim * DTYPE_BYTES[dtype];
   const tensorBytes = chunkTokens * tokenBytes;
@@ -118,4 +123,8 @@ export function kvLayout(shape: KvShape): KvLayout {
     byteLength,
     fingerprint,
   };
+}
+
+function choiceInWords(value: unknown): string {
+  return typeof value === "string" ? value : numberInWords(value);
 }

@@ -1,9 +1,12 @@
 import { sha256 } from "../runtime/digest.ts";
+import { checkNoneLost, typeInWords } from "../runtime/options.ts";
 
 /** Longest model name, in UTF-8 bytes. */
 export const MAX_MODEL_BYTES = 256;
+/** Longest cache salt, in characters (Unicode code points); LMCache has the same bound. */
+export const MAX_SALT_CHARACTERS = 128;
 /** Longest cache salt, in UTF-8 bytes. */
-export const MAX_SALT_BYTES = 128;
+export const MAX_SALT_BYTES: number = 4 * MAX_SALT_CHARACTERS;
 /** Length of a chunk hash, in bytes. */
 export const CHUNK_HASH_BYTES = 32;
 
@@ -11,8 +14,10 @@ const encoder = new TextEncoder();
 // A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 // Every chunk of a prompt names the same model and salt: checked once, not once a chunk.
-let lastValidModel: string | undefined;
-let lastValidSalt: string | undefined;
+let lastValidModel = "m";
+let lastValidSalt = "";
+/** Fields that have a default: lost on the way, they would name another tenant's or rank's object. */
+const OPTIONAL_FIELDS = ["cacheSalt", "kvRank", "objectGroup"];
 const DIGEST_DOMAIN = encoder.encode("kvtier object key 1");
 
 /** The fields of an {@linkcode ObjectKey}. */
@@ -26,7 +31,8 @@ export interface ObjectKeyFields {
   /** Which group of layers this is, for models with several kinds of attention. @default {0} */
   readonly objectGroup?: number;
   /**
-   * Isolates tenants: at most 128 UTF-8 bytes without `@`, `/`, `\`, NUL and control characters.
+   * Isolates tenants: any text of at most 128 characters without NUL and control characters. Compared
+   * as it is, never normalized. Names in storage encode what they cannot hold.
    *
    * @default {""}
    */
@@ -54,11 +60,16 @@ export class ObjectKey {
   /**
    * Validates the fields and keeps copies of them.
    *
-   * @throws {TypeError} If the model name or the salt has a forbidden character.
+   * @throws {TypeError} If the model name or the salt has a forbidden character, or an optional field
+   * is there but `undefined` or `null`.
    * @throws {RangeError} If a field has a wrong length or is out of range.
    */
   constructor(fields: ObjectKeyFields) {
+    checkNoneLost("Object key", fields, OPTIONAL_FIELDS);
     const { chunkHash, model, kvRank = 0, objectGroup = 0, cacheSalt = "" } = fields;
+    if (!(chunkHash instanceof Uint8Array)) {
+      throw new TypeError(`Chunk hash must be a Uint8Array: received ${typeInWords(chunkHash)}`);
+    }
     if (chunkHash.length !== CHUNK_HASH_BYTES) {
       throw new RangeError(
         `Chunk hash must have ${CHUNK_HASH_BYTES} bytes: received ${chunkHash.length}`,
@@ -188,47 +199,55 @@ export function unpackKvRank(kvRank: number): KvRankFields {
 /**
  * Checks a model name.
  *
- * @throws {TypeError} If it has a forbidden character.
+ * @throws {TypeError} If it is no string, or has a forbidden character.
  * @throws {RangeError} If it is empty or too long.
  */
 export function validateModelName(model: string): void {
   if (model === lastValidModel) return;
   if (model === "") throw new RangeError("Model name must not be empty");
-  validateText("Model name", model, MAX_MODEL_BYTES, "@");
+  validateText("Model name", model, "@");
+  const bytes = encoder.encode(model).length;
+  if (bytes > MAX_MODEL_BYTES) {
+    throw new RangeError(
+      `Model name must have at most ${MAX_MODEL_BYTES} UTF-8 bytes: received ${bytes}`,
+    );
+  }
   lastValidModel = model;
 }
 
 /**
  * Checks a cache salt.
  *
- * @throws {TypeError} If it has a forbidden character.
+ * @throws {TypeError} If it is no string, or has a forbidden character.
  * @throws {RangeError} If it is too long.
  */
 export function validateCacheSalt(salt: string): void {
   if (salt === lastValidSalt) return;
-  validateText("Cache salt", salt, MAX_SALT_BYTES, "@/\\");
+  validateText("Cache salt", salt, "");
+  const characters = [...salt].length;
+  if (characters > MAX_SALT_CHARACTERS) {
+    throw new RangeError(
+      `Cache salt must have at most ${MAX_SALT_CHARACTERS} characters: received ${characters}`,
+    );
+  }
   lastValidSalt = salt;
 }
 
-function validateText(what: string, text: string, maxBytes: number, forbidden: string): void {
+function validateText(what: string, text: unknown, forbidden: string): void {
+  if (typeof text !== "string") {
+    throw new TypeError(`${what} must be a string: received ${typeInWords(text)}`);
+  }
   // A lone surrogate becomes U+FFFD in UTF-8: two texts would share one name.
   if (!text.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
   for (const char of text) {
     const code = char.codePointAt(0) ?? 0;
-    if (code < 0x20 || (code >= 0x7f && code <= 0x9f) || forbidden.includes(char)) {
-      const shown = code < 0x20 || code >= 0x7f
-        ? `U+${code.toString(16).toUpperCase().padStart(4, "0")}`
-        : `'${char}'`;
-      throw new TypeError(
-        `${what} must not contain ${
-          [...forbidden].map((c) => `'${c}'`).join(", ")
-        }, NUL or control characters: received ${shown}`,
-      );
-    }
-  }
-  const bytes = encoder.encode(text).length;
-  if (bytes > maxBytes) {
-    throw new RangeError(`${what} must have at most ${maxBytes} UTF-8 bytes: received ${bytes}`);
+    const isControl = code < 0x20 || (code >= 0x7f && code <= 0x9f);
+    if (!isControl && !forbidden.includes(char)) continue;
+    const shown = isControl ? `U+${code.toString(16).toUpperCase().padStart(4, "0")}` : `'${char}'`;
+    const other = forbidden === "" ? "" : `'${forbidden}', `;
+    throw new TypeError(
+      `${what} must not contain ${other}NUL or control characters: received ${shown}`,
+    );
   }
 }
 

@@ -20,6 +20,29 @@ export function checkOptionKeys(
   if (unknown !== undefined) throw new TypeError(`${what} ${unknown}`);
 }
 
+/**
+ * Throws if a key is there without a value. Left out it means what everybody shares, which a value
+ * that was lost on the way must not mean.
+ *
+ * @param what How messages name the object.
+ * @param keys The keys that are left out or have a value.
+ * @throws {TypeError} If one of them is `undefined` or `null`.
+ */
+export function checkNoneLost(what: string, options: object, keys: readonly string[]): void {
+  for (const key of keys) {
+    const value = (options as Readonly<Record<string, unknown>>)[key];
+    if ((value !== undefined && value !== null) || !(key in options)) continue;
+    throw new TypeError(
+      `${what} must have a value for ${key}, or not have the key: received ${value}`,
+    );
+  }
+}
+
+/** A number as it is; of any other value the type. */
+export function numberInWords(value: unknown): string {
+  return typeof value === "number" ? String(value) : typeInWords(value);
+}
+
 /** What is wrong with the first unknown key of an object, in words; if all are known, `undefined`. */
 export function unknownKeyIn(options: object, known: readonly string[]): string | undefined {
   const key = Object.keys(options).find((key) => !known.includes(key));
@@ -35,7 +58,7 @@ export function nearestName(name: string, known: readonly string[]): string | un
   let [nearest, fewest]: [string | undefined, number] = [undefined, MAX_EDITS + 1];
   for (const candidate of known) {
     const other = plainly(candidate);
-    const edits = plain === other ? 0 : editsBetween(plain, other);
+    const edits = plain === other ? 0 : isPartOf(plain, other) ? 1 : editsBetween(plain, other);
     // More than half of a short name is no typing error.
     if (edits < fewest && 2 * edits <= other.length) [nearest, fewest] = [candidate, edits];
   }
@@ -45,17 +68,22 @@ export function nearestName(name: string, known: readonly string[]): string | un
 /** The type of a value in words: never the value itself, which may be a secret. */
 export function typeInWords(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return value.length === 0 ? "an empty array" : "an array";
-  if (typeof value !== "object") return `a ${typeof value}`;
+  if (Array.isArray(value)) return value.length === 0 ? "empty array" : "array";
+  if (typeof value !== "object") return typeof value;
   const name: unknown = Object.getPrototypeOf(value)?.constructor?.name;
-  if (typeof name === "string" && name !== "Object" && name !== "") return `a ${name}`;
+  if (typeof name === "string" && name !== "Object" && name !== "") return name;
   const keys = Object.keys(value);
-  return keys.length === 0 ? "an empty object" : `an object with ${keys.slice(0, 8).join(", ")}`;
+  return keys.length === 0 ? "empty object" : `object with ${keys.slice(0, 8).join(", ")}`;
 }
 
 /** Without case and separators: `base_path` and `basePath` are one name. */
 function plainly(name: string): string {
   return name.slice(0, 64).replaceAll(/[-_\s]/g, "").toLowerCase();
+}
+
+/** Whether one name has all of the other, if that is long enough to say something. */
+function isPartOf(a: string, b: string): boolean {
+  return Math.min(a.length, b.length) >= 4 && (a.includes(b) || b.includes(a));
 }
 
 /** Levenshtein distance. */
@@ -85,16 +113,20 @@ export type OptionRule =
     readonly expected: string;
   };
 
-/** A number that an option takes; `Infinity` where there is no maximum and it need not be whole. */
-export interface NumberRule {
-  /** The type. */
-  readonly type: "number";
+/** Which numbers an option takes; `Infinity` too where there is no maximum and none must be whole. */
+export interface NumberRange {
   /** Least value. */
   readonly minimum?: number;
   /** Greatest value. */
   readonly maximum?: number;
   /** The value is a whole multiple of this. */
   readonly multipleOf?: number;
+}
+
+/** A number that an option takes. */
+export interface NumberRule extends NumberRange {
+  /** The type. */
+  readonly type: "number";
   /** Value if it is left out. */
   readonly default?: number;
 }
@@ -147,18 +179,28 @@ function checkValue(name: string, value: unknown, rule: OptionRule): void {
   throw new TypeError(`${name} must be ${rule.expected}: received ${typeInWords(value)}`);
 }
 
-function checkNumber(name: string, value: unknown, rule: NumberRule): void {
-  const { minimum = -Infinity, maximum = Infinity, multipleOf } = rule;
-  if (typeof value !== "number") {
-    throw new TypeError(`${name} must be ${inWords(rule)}: received ${typeInWords(value)}`);
-  }
+/**
+ * Throws unless a value is a number in a range.
+ *
+ * @param name How messages name it.
+ * @throws {TypeError} If it is no number.
+ * @throws {RangeError} If it is out of range.
+ */
+export function checkNumber(
+  name: string,
+  value: unknown,
+  range: NumberRange,
+): asserts value is number {
+  const { minimum = -Infinity, maximum = Infinity, multipleOf } = range;
   const isMultiple = multipleOf === undefined ||
-    (Number.isSafeInteger(value) && value % multipleOf === 0);
-  if (value >= minimum && value <= maximum && isMultiple) return;
-  throw new RangeError(`${name} must be ${inWords(rule)}: received ${value}`);
+    (Number.isSafeInteger(value) && Number(value) % multipleOf === 0);
+  const isNumber = typeof value === "number";
+  if (isNumber && value >= minimum && value <= maximum && isMultiple) return;
+  const message = `${name} must be ${inWords(range)}: received ${numberInWords(value)}`;
+  throw isNumber ? new RangeError(message) : new TypeError(message);
 }
 
-function inWords({ minimum, maximum, multipleOf }: NumberRule): string {
+function inWords({ minimum, maximum, multipleOf }: NumberRange): string {
   const kind = multipleOf === undefined
     ? "a number"
     : multipleOf === 1

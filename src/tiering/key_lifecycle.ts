@@ -3,7 +3,7 @@ import { type ObjectKey, validateCacheSalt, validateModelName } from "../keys/ob
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { type Clock, wait } from "../runtime/clock.ts";
-import { checkOptionKeys } from "../runtime/options.ts";
+import { checkNoneLost, checkOptionKeys } from "../runtime/options.ts";
 import { REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
 /** How often an object is tried again that an adapter did not remove at first. */
@@ -415,11 +415,15 @@ class ExpirationQueue {
   }
 }
 
+const SELECTOR_KEYS = ["keys", "salt", "model"];
+
 function parseSelector(selector: ForgetSelector): Target {
-  checkOptionKeys("forget() selector", selector, ["keys", "salt", "model"]);
+  const what = "forget() selector";
+  checkOptionKeys(what, selector, SELECTOR_KEYS);
   const { keys, salt, model }: { keys?: readonly ObjectKey[]; salt?: string; model?: string } =
     selector;
   const given = Object.entries({ keys, salt, model }).filter(([, value]) => value !== undefined);
+  if (given.length <= 1) checkNoneLost(what, selector, SELECTOR_KEYS);
   if (given.length !== 1) {
     const names = given.map(([name]) => name).join(" and ");
     throw new TypeError(

@@ -37,8 +37,8 @@ export class QuotaRegistry {
   /**
    * Sets the quota of a salt. What is too much then is removed at once, as far as it may leave.
    *
-   * @throws {TypeError} If the salt has a forbidden character, a key is unknown, or a value is no
-   * number.
+   * @throws {TypeError} If the salt is no string, or has a control character, a key is unknown, or a
+   * value is no number.
    * @throws {RangeError} If the salt is too long, or a number is not a safe integer of at least 0.
    */
   set(salt: string, quota: Quota): void {
@@ -47,8 +47,13 @@ export class QuotaRegistry {
     this.#notify(salt);
   }
 
-  /** The quota that was set for a salt. */
+  /**
+   * The quota that was set for a salt.
+   *
+   * @throws {TypeError | RangeError} If the salt is none.
+   */
   get(salt: string): Quota | undefined {
+    validateCacheSalt(salt);
     return this.#quotas.get(salt);
   }
 
@@ -61,8 +66,10 @@ export class QuotaRegistry {
    * Gives a salt the default again.
    *
    * @returns Whether it had a quota of its own.
+   * @throws {TypeError | RangeError} If the salt is none.
    */
   delete(salt: string): boolean {
+    validateCacheSalt(salt);
     const isDeleted = this.#quotas.delete(salt);
     if (isDeleted) this.#notify(salt);
     return isDeleted;

@@ -387,7 +387,9 @@ Deno.test("TieredCache.forget() names an adapter that fails, and what to do", as
 
 Deno.test("TieredCache rejects selectors and calls that cannot be", async () => {
   const cache = await TieredCache.open(optionsOf({ a: new RecordingAdapter() }));
-  const wrong = [{}, { salt: "a", model: "b" }, { salt: "a/b" }, { model: "a@b" }];
+  const wrong = [{}, { salt: "a", model: "b" }, { salt: "a\nb" }, { salt: undefined }, {
+    model: "a@b",
+  }];
   for (const selector of wrong) {
     await assertRejects(() => cache.forget(selector as ForgetSelector), TypeError);
   }

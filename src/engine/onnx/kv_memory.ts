@@ -1,7 +1,7 @@
 import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice } from "../../memory/webgpu_device.ts";
 import type { KvTensors } from "../kv_binding.ts";
-import type { PrefixHit } from "../prefix_cache.ts";
+import type { PrefixHit } from "../prefix_hit.ts";
 import { type DecoderSignature, UnsupportedModelError } from "./decoder_signature.ts";
 import type { OrtTensor, OrtTensorFactory } from "./ort.ts";
 

@@ -2,7 +2,8 @@ import type { TokenIds } from "../../keys/chunk_hash.ts";
 import { DEFAULT_CHUNK_TOKENS, kvLayout } from "../../keys/kv_layout.ts";
 import { DeviceLostError, type MemoryDevice } from "../../memory/memory_device.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
-import { PrefixCache, type PromptOptions, type PutResult } from "../prefix_cache.ts";
+import { PrefixCache, type PutResult } from "../prefix_cache.ts";
+import type { PromptOptions } from "../prefix_options.ts";
 import {
   countIn,
   type DecoderSignature,

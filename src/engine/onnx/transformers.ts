@@ -2,12 +2,8 @@ import type { TokenIds } from "../../keys/chunk_hash.ts";
 import { kvLayout } from "../../keys/kv_layout.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
-import {
-  type MatchOptions,
-  PrefixCache,
-  type PromptOptions,
-  type PutResult,
-} from "../prefix_cache.ts";
+import { PrefixCache, type PutResult } from "../prefix_cache.ts";
+import type { MatchOptions, PromptOptions } from "../prefix_options.ts";
 import {
   type DecoderSignature,
   type ModelConfig,

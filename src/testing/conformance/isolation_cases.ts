@@ -34,7 +34,29 @@ const HOSTILE_MODELS = [
   "é".repeat(128),
 ];
 
-const HOSTILE_SALTS = ["", ".", "..", "a", "a%", "a%40", "a.data", "0", "é", "s".repeat(128)];
+const HOSTILE_SALTS = [
+  "",
+  ".",
+  "..",
+  "a",
+  "a%",
+  "a@",
+  "a%40",
+  "a%2540",
+  "@a",
+  "a/b",
+  "a%2Fb",
+  "../a",
+  "a\\b",
+  "a.data",
+  "0",
+  " ",
+  "e\u0301",
+  "\u00e9",
+  "🤖",
+  "s".repeat(128),
+  "語".repeat(128),
+];
 
 /** Keys that differ from `sampleKey(0)`, and from one another, in one field. */
 function neighbours(fields: Partial<ObjectKeyFields>): ObjectKey[] {

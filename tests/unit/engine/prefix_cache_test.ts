@@ -340,8 +340,8 @@ gpuTest(
 Deno.test("PrefixCache rejects salts, tokens and models that cannot be", async () => {
   await using t = await setUp(new HostDevice());
   const wrong: [number[], string, typeof Error][] = [
-    [prompt(8), "a@b", TypeError],
-    [prompt(8), "a/b", TypeError],
+    [prompt(8), "a\nb", TypeError],
+    [prompt(8), "a\ud800b", TypeError],
     [prompt(8), "a\0b", TypeError],
     [prompt(8), "x".repeat(129), RangeError],
     [prompt(8).with(3, -1), "", RangeError],

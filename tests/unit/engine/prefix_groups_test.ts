@@ -319,7 +319,7 @@ Deno.test("PrefixCache.keys() names the chunks of all groups, in order", async (
     ...Array(4).fill(["alice", "test/hybrid"]),
   ]);
   assertEquals(t.prefixes.keys(prompt(3)), []);
-  assertThrows(() => t.prefixes.keys(prompt(8), { salt: "a/b" }), TypeError);
+  assertThrows(() => t.prefixes.keys(prompt(8), { salt: "a\nb" }), TypeError);
   // They are those under which the cache stores and forgets.
   put(t, prompt(10));
   await t.cache.flush();

@@ -4,6 +4,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import {
   chunkHashes,
+  type PositionedKey,
   type PrefixIdentity,
   rootHash,
   type TokenIds,
@@ -142,10 +143,112 @@ Deno.test("rootHash() refuses names that an object key refuses", () => {
   assertThrows(() => rootHash({ ...IDENTITY, model: "a@b" }), TypeError, "Model name");
   assertThrows(() => rootHash({ ...IDENTITY, model: "" }), RangeError, "Model name");
   assertThrows(() => rootHash({ ...IDENTITY, model: "m".repeat(257) }), RangeError, "Model name");
-  assertThrows(() => rootHash({ ...IDENTITY, salt: "a/b" }), TypeError, "Cache salt");
-  assertThrows(() => rootHash({ ...IDENTITY, revision: "\ud800" }), TypeError, "Revision");
+  assertThrows(() => rootHash({ ...IDENTITY, salt: "a\0b" }), TypeError, "Cache salt");
+  assertThrows(() => rootHash({ ...IDENTITY, revision: "\ud800" }), TypeError, "revision");
   assertThrows(() => rootHash({ ...IDENTITY, extraKey: "\ud800" }), TypeError, "extraKey");
 });
+
+for (const field of ["salt", "extraKey", "revision", "windows"]) {
+  for (const lost of [undefined, null]) {
+    Deno.test(`rootHash() refuses ${lost} as ${field}, which would be shared by all`, () => {
+      const identity = { ...IDENTITY, [field]: lost } as PrefixIdentity;
+      assertThrows(() => rootHash(identity), TypeError, `must have a value for ${field}`);
+    });
+  }
+}
+
+const LETTERS = fc.constantFrom("a", "b", '"', ",", "é");
+const positionedKeys = fc.array(
+  fc.record({ atToken: fc.nat(20), key: fc.string({ unit: LETTERS, minLength: 1, maxLength: 3 }) }),
+  { maxLength: 4 },
+);
+const SIXTEEN = Array.from({ length: 16 }, (_, i) => i);
+
+function positioned(keys: readonly PositionedKey[]): string[] {
+  return chunkHashes(rootHash(IDENTITY), SIXTEEN, 4, { positionedKeys: keys })
+    .map((hash) => hash.toHex());
+}
+
+/** What of some keys matters before a token, in words that are equal exactly for the same keys. */
+function meaning(keys: readonly PositionedKey[], beforeToken: number): string {
+  return keys.filter(({ atToken }) => atToken < beforeToken)
+    .map(({ atToken, key }) => `${atToken} ${key.length} ${key}`).sort().join(" ");
+}
+
+Deno.test("positioned keys change the hash of their chunk and of all later ones, and no others", () => {
+  fc.assert(
+    fc.property(positionedKeys, positionedKeys, (a, b) => {
+      const [left, right] = [positioned(a), positioned(b)];
+      for (let chunk = 0; chunk < 4; chunk++) {
+        const isSame = meaning(a, 4 * chunk + 4) === meaning(b, 4 * chunk + 4);
+        assertEquals(left[chunk] === right[chunk], isSame, `chunk ${chunk}`);
+      }
+      assertEquals(positioned(a.toReversed()), left, "in any order");
+    }),
+    runs(500),
+  );
+});
+
+Deno.test("no positioned keys are no change, and one at the root is another than a whole one", () => {
+  const plain = hexHashes(rootHash(IDENTITY), SIXTEEN, 4);
+  assertEquals(positioned([]), plain);
+  assertEquals(positioned([{ atToken: 16, key: "a" }]), plain, "beyond the last chunk");
+  const first = positioned([{ atToken: 0, key: "a" }]);
+  const whole = hexHashes(rootHash({ ...IDENTITY, extraKey: "a" }), SIXTEEN, 4);
+  assertEquals(new Set([...first, ...whole, ...plain]).size, 12);
+});
+
+Deno.test("the hashes of positioned keys are the same in every release", () => {
+  const hash = (...parts: (string | Uint8Array)[]): Uint8Array => {
+    const sha = createHash("sha256");
+    for (const part of parts) sha.update(part);
+    return sha.digest();
+  };
+  const words = (...tokens: number[]): Uint8Array => {
+    const bytes = Buffer.alloc(4 * tokens.length);
+    for (const [i, token] of tokens.entries()) bytes.writeUInt32BE(token, 4 * i);
+    return bytes;
+  };
+  const root = rootHash(IDENTITY);
+  const first = hash(root, words(0, 1, 2, 3));
+  const keys = '[[5,"img"],[7,"b"]]';
+  const second = hash(hash("kvtier positioned keys 1", first, keys), words(4, 5, 6, 7));
+  const given = [{ atToken: 7, key: "b" }, { atToken: 5, key: "img" }];
+  assertEquals(positioned(given).slice(0, 2), [first.toHex(), second.toHex()]);
+});
+
+Deno.test("chunkHashes() hashes as many chunks as it is told", () => {
+  const root = rootHash(IDENTITY);
+  const hashes = hexHashes(root, SIXTEEN, 4);
+  for (const maxChunks of [0, 1, 3, 4, 9]) {
+    const some = chunkHashes(root, SIXTEEN, 4, { maxChunks }).map((hash) => hash.toHex());
+    assertEquals(some, hashes.slice(0, maxChunks));
+  }
+});
+
+const NOT_POSITIONED: readonly [unknown, typeof Error, string][] = [
+  [{ atToken: 1, key: "a" }, TypeError, "an array of { atToken, key }: received object with"],
+  [7, TypeError, "received number"],
+  [["a"], TypeError, "extraKey[0] must be an object: received string"],
+  [
+    [{ atToken: 1, key: "a" }, { at: 1, key: "a" }],
+    TypeError,
+    'extraKey[1] must not have the key "at"',
+  ],
+  [[{ atToken: -1, key: "a" }], RangeError, "extraKey[0].atToken must be an integer"],
+  [[{ atToken: 1.5, key: "a" }], RangeError, "received 1.5"],
+  [[{ atToken: "1", key: "a" }], TypeError, "received string"],
+  [[{ key: "a" }], TypeError, "received undefined"],
+  [[{ atToken: 1, key: "" }], RangeError, "extraKey[0].key must not be empty"],
+  [[{ atToken: 1 }], TypeError, "extraKey[0].key must be a string: received undefined"],
+  [[{ atToken: 1, key: "\ud800" }], TypeError, "well-formed"],
+];
+for (const [keys, type, message] of NOT_POSITIONED) {
+  Deno.test(`chunkHashes() says what is wrong with ${JSON.stringify(keys)}`, () => {
+    const options = { positionedKeys: keys as PositionedKey[] };
+    assertThrows(() => chunkHashes(rootHash(IDENTITY), SIXTEEN, 4, options), type, message);
+  });
+}
 
 for (const token of [-1, 0.5, NaN, Infinity, 2 ** 32]) {
   Deno.test(`chunkHashes() refuses ${token} as a token id, and says where it is`, () => {
@@ -184,4 +287,8 @@ Deno.test("chunkHashes() takes token ids as tokenizers have them", () => {
     assertThrows(() => chunkHashes(root, [0n, id], 2), RangeError, "at index 1");
   }
   assertThrows(() => chunkHashes(root, "1234" as unknown as TokenIds, 2), RangeError, "at index 0");
+  assertThrows(() => chunkHashes(root, ["1"] as never, 1), RangeError, "string at index 0");
+  for (const [tokens, words] of [[undefined, "undefined"], [{}, "empty object"]] as const) {
+    assertThrows(() => chunkHashes(root, tokens as never, 2), TypeError, `received ${words}`);
+  }
 });

@@ -60,7 +60,12 @@ const models = fc.oneof(
     .map((parts) => parts.join("")),
   fc.integer({ min: 1, max: 256 }).map((length) => "m".repeat(length)),
 ).filter((model) => isValid({ model }));
-const salts = fc.oneof(fc.constant(""), hostileText)
+const salts = fc.oneof(
+  fc.constant(""),
+  hostileText,
+  fc.tuple(hostileText, fc.constantFrom("/", "\\", "@", "/../", "%40"), hostileText)
+    .map((parts) => parts.join("")),
+)
   .filter((cacheSalt) => isValid({ cacheSalt }));
 const uint32 = fc.oneof(fc.nat(0xffffffff), fc.constantFrom(0, 1, 0x0a, 255, 0xffffffff));
 const keys = fc.record({
@@ -79,6 +84,10 @@ const EXAMPLES: readonly (readonly [Partial<ObjectKeyFields>, string])[] = [
   [{ cacheSalt: "alice" }, `llama@0x00000000@0@${HEX}@alice.data`],
   [{ cacheSalt: "user-abc_123.xyz:42" }, `llama@0x00000000@0@${HEX}@user-abc_123.xyz%3A42.data`],
   [{ cacheSalt: "tenant%prod" }, `llama@0x00000000@0@${HEX}@tenant%25prod.data`],
+  [{ cacheSalt: "alice@example.com" }, `llama@0x00000000@0@${HEX}@alice%40example.com.data`],
+  [{ cacheSalt: "alice%40example.com" }, `llama@0x00000000@0@${HEX}@alice%2540example.com.data`],
+  [{ cacheSalt: "../org/a\\b" }, `llama@0x00000000@0@${HEX}@%2E.%2Forg%2Fa%5Cb.data`],
+  [{ cacheSalt: "租户" }, `llama@0x00000000@0@${HEX}@%E7%A7%9F%E6%88%B7.data`],
   [{ cacheSalt: "a b" }, `llama@0x00000000@0@${HEX}@a%20b.data`],
   [{ model: ".." }, `%2E.@0x00000000@0@${HEX}.data`],
   [{ model: ".hidden" }, `%2Ehidden@0x00000000@0@${HEX}.data`],
@@ -250,8 +259,9 @@ const NOT_OURS: Readonly<Record<string, string>> = {
   "a letter whose low byte is ASCII": `\u0161@0x0000002a@0@${HEX}.data`,
   "a raw slash": `a/b@0x0000002a@0@${HEX}.data`,
   "a raw leading dot": `.a@0x0000002a@0@${HEX}.data`,
-  "a salt with an escaped slash": `${NAME}@a%2Fb.data`,
-  "a salt of 129 bytes": `a@0x0000002a@0@${HEX}@${"s".repeat(129)}.data`,
+  "a salt with a lower-case escape": `${NAME}@a%2fb.data`,
+  "a raw '@' in a salt": `${NAME}@a@b.data`,
+  "a salt of 129 characters": `a@0x0000002a@0@${HEX}@${"s".repeat(129)}.data`,
   "a name that should have been hashed": `${"m".repeat(200)}@0x0000002a@0@${HEX}.data`,
   "a hashed name": `h-${HEX}.data`,
   "nothing": "",

@@ -71,6 +71,25 @@ for (const field of ["layers", "kvHeads", "headDim", "chunkTokens"] as const) {
   });
 }
 
+Deno.test("kvLayout() says which key or type is wrong", () => {
+  const make = (shape: object) => () => kvLayout({ ...SHAPE, ...shape } as KvShape);
+  assertThrows(
+    make({ layers: "28" }),
+    TypeError,
+    "layers must be an integer of at least 1: received string",
+  );
+  assertThrows(make({ headDim: undefined }), TypeError, "headDim");
+  assertThrows(
+    make({ numKvHeads: 8 }),
+    TypeError,
+    'must not have the key "numKvHeads": did you mean kvHeads?',
+  );
+  assertThrows(make({ chunkSize: 8 }), TypeError, "expected layers, kvHeads, headDim");
+  assertThrows(make({ dtype: 16 }), RangeError, "received 16");
+  assertThrows(() => kvLayout(null as unknown as KvShape), TypeError, "received null");
+  make(kvLayout(SHAPE))();
+});
+
 Deno.test("kvLayout() refuses an unknown dtype", () => {
   for (const dtype of ["f64", "", "toString"]) {
     assertThrows(() => kvLayout({ ...SHAPE, dtype: dtype as KvDtype }), RangeError, "dtype");

@@ -1,5 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { checkOptionKeys, nearestName, typeInWords } from "../../../src/runtime/options.ts";
+import {
+  checkNoneLost,
+  checkNumber,
+  checkOptionKeys,
+  nearestName,
+  typeInWords,
+} from "../../../src/runtime/options.ts";
 
 const KNOWN = ["salt", "extraKey", "deadlineMs", "signal", "base_path"];
 
@@ -11,6 +17,7 @@ for (
     ["extra_key", "extraKey"],
     ["deadlineMS", "deadlineMs"],
     ["deadline", "deadlineMs"],
+    ["matchDeadlineMs", "deadlineMs"],
     ["basePath", "base_path"],
     ["tenant", undefined],
     ["x", undefined],
@@ -37,7 +44,7 @@ Deno.test("checkOptionKeys() names the key that is unknown and the one that was 
     TypeError,
     'must not have the key "tenant": expected salt, extraKey, deadlineMs, signal, base_path',
   );
-  for (const [options, words] of [[null, "null"], ["a", "a string"], [[1], "an array"]] as const) {
+  for (const [options, words] of [[null, "null"], ["a", "string"], [[1], "array"]] as const) {
     assertThrows(check(options), TypeError, `must be an object: received ${words}`);
   }
 });
@@ -47,16 +54,45 @@ Deno.test("typeInWords() tells types, and no values", () => {
   assertEquals([...values, new Float32Array(1), () => {}].map(typeInWords), [
     "undefined",
     "null",
-    "a string",
-    "a number",
-    "a bigint",
-    "a boolean",
-    "an empty array",
-    "an array",
-    "an empty object",
-    "an object with k, v",
-    "a Float32Array",
-    "a function",
+    "string",
+    "number",
+    "bigint",
+    "boolean",
+    "empty array",
+    "array",
+    "empty object",
+    "object with k, v",
+    "Float32Array",
+    "function",
   ]);
-  assertEquals(typeInWords(Object.create(null)), "an empty object");
+  assertEquals(typeInWords(Object.create(null)), "empty object");
+});
+
+Deno.test("checkNumber() takes numbers in the range, and no text that looks like one", () => {
+  const check = (value: unknown, range: Parameters<typeof checkNumber>[2]) => () =>
+    checkNumber("deadlineMs", value, range);
+  check(0, { minimum: 0 })();
+  check(Infinity, { minimum: 0 })();
+  check(3, { minimum: 0, maximum: 3, multipleOf: 1 })();
+  const least = "deadlineMs must be a number of at least 0: received";
+  assertThrows(check(-1, { minimum: 0 }), RangeError, `${least} -1`);
+  assertThrows(check(NaN, { minimum: 0 }), RangeError, `${least} NaN`);
+  assertThrows(check("200", { minimum: 0 }), TypeError, `${least} string`);
+  assertThrows(check(null, {}), TypeError, "must be a number: received null");
+  for (const value of [1.5, 2 ** 53, 4]) {
+    const range = { minimum: 0, maximum: 3, multipleOf: 1 };
+    assertThrows(check(value, range), RangeError, `an integer from 0 to 3: received ${value}`);
+  }
+});
+
+Deno.test("checkNoneLost() tells a key that is left out from one without a value", () => {
+  checkNoneLost("put() options", {}, ["salt"]);
+  checkNoneLost("put() options", { salt: "", other: undefined }, ["salt"]);
+  for (const salt of [undefined, null]) {
+    assertThrows(
+      () => checkNoneLost("put() options", { salt }, ["salt"]),
+      TypeError,
+      `put() options must have a value for salt, or not have the key: received ${salt}`,
+    );
+  }
 });

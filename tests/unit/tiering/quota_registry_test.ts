@@ -67,9 +67,23 @@ Deno.test("QuotaRegistry refuses what is no number of bytes, and says what it go
 
 Deno.test("QuotaRegistry refuses a salt that no object can have", () => {
   const quotas = new QuotaRegistry();
-  assertThrows(() => quotas.set("a/b", {}), TypeError, "received '/'");
+  assertThrows(() => quotas.set("a\0b", {}), TypeError, "received U+0000");
+  for (const lost of [undefined, null, 7]) {
+    const salt = lost as unknown as string;
+    assertThrows(() => quotas.set(salt, {}), TypeError, "Cache salt must be a string");
+    assertThrows(() => quotas.get(salt), TypeError, "Cache salt must be a string");
+    assertThrows(() => quotas.delete(salt), TypeError, "Cache salt must be a string");
+  }
   assertThrows(() => quotas.set("x".repeat(129), {}), RangeError, "received 129");
   assertEquals(quotas.list(), []);
+});
+
+Deno.test("QuotaRegistry lists salts as they were given", () => {
+  const quotas = new QuotaRegistry();
+  const salts = ["org/user", "alice@example.com", "a\\b", "租户 🤖", "e\u0301", "\u00e9", "a%40b"];
+  for (const [l1Bytes, salt] of salts.entries()) quotas.set(salt, { l1Bytes });
+  assertEquals(quotas.list().map(({ salt }) => salt), salts.toSorted());
+  for (const [l1Bytes, salt] of salts.entries()) assertEquals(quotas.get(salt), { l1Bytes });
 });
 
 Deno.test("QuotaRegistry.onChange() tells which salt changed, until that is ended", () => {

@@ -113,6 +113,30 @@ Deno.test("the names of LMCache, byte by byte", () => {
     lmcacheName({ model: "a/b/c d%é", kvRank: 0xffffffff, cacheSalt: "tenant 1" }),
     `a-SEP-b-SEP-c d%é@0xffffffff@0@${HASH}@tenant 1.data`,
   );
+  assertEquals(
+    lmcacheName({ cacheSalt: "tenant%40 語" }),
+    `m@0x00000000@0@${HASH}@tenant%40 語.data`,
+  );
+});
+
+Deno.test("a salt that LMCache refuses has a name that is none of LMCache's, and spells it", () => {
+  for (
+    const [cacheSalt, encoded] of [
+      ["alice@example.com", "alice%40example.com"],
+      ["org/user", "org%2Fuser"],
+      ["a\\b%40/語", "a%5Cb%2540%2F語"],
+      ["@", "%40"],
+    ] as const
+  ) {
+    const name = lmcacheName({ cacheSalt });
+    // LMCache takes names of four or five fields for its own.
+    assertEquals(name, `m@0x00000000@0@${HASH}@@${encoded}.data`);
+    const named = lmcache.objectNamed("/base", name);
+    assertEquals(named === "key-in-file" ? named : named?.key.cacheSalt, cacheSalt);
+  }
+  for (const salt of ["@a", "@a%40b%zz", "@%C3", "@%2f", "@a%2Fb@"]) {
+    assertEquals(lmcache.objectNamed("/base", `m@0x00000000@0@${HASH}@${salt}.data`), null, salt);
+  }
 });
 
 Deno.test("a name of LMCache that would stand for another key gives way to the digest", () => {
