@@ -81,8 +81,8 @@ const PROMPT_RULES: OptionRules<PromptOptions> = {
     expected: "a string or an array of { atToken, key }",
   },
 };
-const MATCH_RULES: OptionRules<MatchOptions> = {
-  ...PROMPT_RULES,
+/** What bounds a match. */
+export const LIMIT_RULES: OptionRules<Pick<MatchOptions, "deadlineMs" | "signal">> = {
   deadlineMs: { type: "number", minimum: 0 },
   signal: {
     type: "value",
@@ -90,6 +90,7 @@ const MATCH_RULES: OptionRules<MatchOptions> = {
     expected: "an AbortSignal",
   },
 };
+const MATCH_RULES: OptionRules<MatchOptions> = { ...PROMPT_RULES, ...LIMIT_RULES };
 const RULES = {
   match: MATCH_RULES,
   warm: MATCH_RULES,

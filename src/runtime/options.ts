@@ -68,12 +68,16 @@ export function nearestName(name: string, known: readonly string[]): string | un
 /** The type of a value in words: never the value itself, which may be a secret. */
 export function typeInWords(value: unknown): string {
   if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return value.length === 0 ? "empty array" : "array";
-  if (typeof value !== "object") return typeof value;
+  if (Array.isArray(value)) return value.length === 0 ? "an empty array" : "an array";
+  if (typeof value !== "object") return withArticle(typeof value);
   const name: unknown = Object.getPrototypeOf(value)?.constructor?.name;
-  if (typeof name === "string" && name !== "Object" && name !== "") return name;
+  if (typeof name === "string" && name !== "Object" && name !== "") return withArticle(name);
   const keys = Object.keys(value);
-  return keys.length === 0 ? "empty object" : `object with ${keys.slice(0, 8).join(", ")}`;
+  return keys.length === 0 ? "an empty object" : `an object with ${keys.slice(0, 8).join(", ")}`;
+}
+
+function withArticle(noun: string): string {
+  return `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`;
 }
 
 /** Without case and separators: `base_path` and `basePath` are one name. */

@@ -116,7 +116,7 @@ const wrongKeys: Record<string, [unknown, string]> = {
   ],
   capacity: [
     { l1: { capacity: 1 } },
-    'l1 must not have the key "capacity": expected capacityBytes',
+    'l1 must not have the key "capacity": did you mean capacityBytes?',
   ],
   capacitybyte: [{ l1: { capacitybyte: 1 } }, "did you mean capacityBytes?"],
   hihg: [{ l1: { watermark: { hihg: 1 } } }, "did you mean high?"],

@@ -5,6 +5,8 @@ import { ObjectKey } from "../../keys/object_key.ts";
 import type { MemoryRange } from "../../memory/memory_device.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createDigest, sha256 } from "../../runtime/digest.ts";
+import { checkNoneLost, type OptionRules, readOptions, STRING } from "../../runtime/options.ts";
+import { LIMIT_RULES } from "../prefix_options.ts";
 import {
   type ByteSink,
   type ByteSource,
@@ -28,6 +30,14 @@ const PARTS_AT_A_TIME = 16;
 /** States of sequences that are alike up to their last complete chunk, and differ behind it. */
 const SLOTS = 8;
 const DEFAULT_DEADLINE_MS = 10_000;
+
+const PUT_RULES: OptionRules<SnapshotOptions> = { salt: STRING };
+const MATCH_RULES: OptionRules<SnapshotMatchOptions> = { ...PUT_RULES, ...LIMIT_RULES };
+const CACHE_RULES: OptionRules<SnapshotCacheOptions> = {
+  model: STRING,
+  fingerprint: STRING,
+  chunkTokens: { type: "number", minimum: 1, maximum: MAX_TAIL_TOKENS, multipleOf: 1 },
+};
 
 const PART_LAYOUT: ObjectLayout = { byteLength: PART_BYTES, fingerprint: fingerprint("part 1") };
 const MANIFEST_LAYOUT: ObjectLayout = {
@@ -90,14 +100,10 @@ export class SnapshotCache {
    * not valid, or parts of 1 MiB do not fit into the cache.
    */
   constructor(cache: TieredCache, options: SnapshotCacheOptions) {
+    readOptions("SnapshotCache options", options, CACHE_RULES);
     const { model, fingerprint, chunkTokens = DEFAULT_CHUNK_TOKENS } = options;
     if (typeof fingerprint !== "string" || fingerprint === "") {
       throw new TypeError("fingerprint must be a string that is not empty");
-    }
-    if (!Number.isSafeInteger(chunkTokens) || chunkTokens < 1 || chunkTokens > MAX_TAIL_TOKENS) {
-      throw new RangeError(
-        `chunkTokens must be an integer from 1 to ${MAX_TAIL_TOKENS}: received ${chunkTokens}`,
-      );
     }
     new ObjectKey({ chunkHash: new Uint8Array(32), model });
     for (const layout of [PART_LAYOUT, MANIFEST_LAYOUT]) cache.checkLayout(layout);
@@ -189,8 +195,10 @@ export class SnapshotCache {
   async #put(
     tokens: TokenIds,
     source: ByteSource,
-    { salt = "" }: SnapshotOptions,
+    options: SnapshotOptions,
   ): Promise<boolean> {
+    checkOptions("put() options", options, PUT_RULES);
+    const { salt = "" } = options;
     if (tokens.length === 0) throw new RangeError("tokens must have at least 1: received none");
     const names = this.#names(tokens, salt);
     const tailTokens = tokens.length % this.chunkTokens;
@@ -241,6 +249,7 @@ export class SnapshotCache {
     options: SnapshotMatchOptions,
     openSink: (byteLength: number) => Promise<ByteSink>,
   ): Promise<number | undefined> {
+    checkOptions("match() options", options, MATCH_RULES);
     const { salt = "", deadlineMs = DEFAULT_DEADLINE_MS, signal } = options;
     const endsAt = systemClock.now() + deadlineMs;
     const limits = (): MatchLimits => ({
@@ -361,6 +370,15 @@ interface MatchLimits {
 export async function fileFingerprint(path: string | URL): Promise<string> {
   using source = await openFileSource(path);
   return (await digestOf(source)).toHex();
+}
+
+function checkOptions<Options extends SnapshotOptions>(
+  what: string,
+  options: Options,
+  rules: OptionRules<Options>,
+): void {
+  readOptions(what, options, rules);
+  checkNoneLost(what, options, ["salt"]);
 }
 
 async function digestOf(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {

@@ -141,7 +141,7 @@ Deno.test("put() takes all tokens but the last one as computed, or as many as it
   assertEquals(put(9, 8), [0, 8, 0]);
   assertEquals(put(8, 0), [0, 0, 0]);
   for (const computedTokens of [-1, 9, 1.5, NaN, Infinity]) {
-    assertThrows(() => put(8, computedTokens), RangeError, "computedTokens must be an integer");
+    assertThrows(() => put(8, computedTokens), RangeError, "computedTokens must be");
   }
   assertEquals(await t.prefixes.warm(prompt(8)), 8, "warm() brings whole chunks");
   assertEquals(t.prefixes.keys(prompt(8)).length, 2);

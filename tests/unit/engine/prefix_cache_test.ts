@@ -570,7 +570,7 @@ Deno.test("PrefixCache says what is wrong with what it is made of", async () => 
   await using t = await setUp(new HostDevice());
   const make = (options: object) => () =>
     new PrefixCache(t.cache, { model: MODEL, layout: LAYOUT, ...options } as PrefixCacheOptions);
-  assertThrows(make({ model: "qwen3" }), TypeError, "{ name, revision? }: received string");
+  assertThrows(make({ model: "qwen3" }), TypeError, "{ name, revision? }: received a string");
   assertThrows(make({ layout: { layers: 1 } }), TypeError, "kvLayout()");
   assertThrows(make({ deadline: { baseMs: -1 } }), RangeError, "deadline.baseMs");
   assertThrows(make({ deadline: { perTokenMs: NaN } }), RangeError, "deadline.perTokenMs");

@@ -39,7 +39,7 @@ const SALTS = [
 ];
 
 async function open(
-  l2: readonly { type: string; base_path: string }[] = [],
+  l2: readonly { type: string }[] = [],
 ): Promise<{ cache: TieredCache; prefixes: PrefixCache } & AsyncDisposable> {
   const cache = await TieredCache.open({ device: new HostDevice(), l2 });
   const prefixes = new PrefixCache(cache, OPTIONS);
@@ -64,11 +64,15 @@ async function foundBytes(prefixes: PrefixCache, options: MatchOptions): Promise
   return (await tensors.read())[0] as Uint8Array;
 }
 
-for (const file_layout of ["kvtier", "lmcache"]) {
-  Deno.test(`any text is a salt of its own, in files of the layout ${file_layout} too`, async () => {
+for (const layout of ["kvtier", "lmcache"]) {
+  Deno.test(`any text is a salt of its own, in files of the layout ${layout} too`, async () => {
     await using directory = await tempDirectory();
-    const accept_unsealed = file_layout === "lmcache";
-    const fs = { type: "fs", base_path: directory.path, file_layout, accept_unsealed };
+    const fs = {
+      "type": "fs",
+      "base_path": directory.path,
+      "file_layout": layout,
+      "accept_unsealed": layout === "lmcache",
+    };
     {
       await using t = await open([fs]);
       for (const [seed, salt] of SALTS.entries()) {
@@ -114,7 +118,7 @@ for (const [name, call] of Object.entries(LOST)) {
         await assertRejects(
           async () => await call(t.prefixes, { [key]: lost } as PromptOptions),
           TypeError,
-          `must have a value for ${key}, or not have the key: received ${lost}`,
+          lost === null ? `${key} must be` : `must have a value for ${key}, or not have the key`,
         );
       }
     }

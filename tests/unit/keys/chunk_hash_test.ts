@@ -227,9 +227,9 @@ Deno.test("chunkHashes() hashes as many chunks as it is told", () => {
 });
 
 const NOT_POSITIONED: readonly [unknown, typeof Error, string][] = [
-  [{ atToken: 1, key: "a" }, TypeError, "an array of { atToken, key }: received object with"],
-  [7, TypeError, "received number"],
-  [["a"], TypeError, "extraKey[0] must be an object: received string"],
+  [{ atToken: 1, key: "a" }, TypeError, "an array of { atToken, key }: received an object with"],
+  [7, TypeError, "received a number"],
+  [["a"], TypeError, "extraKey[0] must be an object: received a string"],
   [
     [{ atToken: 1, key: "a" }, { at: 1, key: "a" }],
     TypeError,
@@ -237,7 +237,7 @@ const NOT_POSITIONED: readonly [unknown, typeof Error, string][] = [
   ],
   [[{ atToken: -1, key: "a" }], RangeError, "extraKey[0].atToken must be an integer"],
   [[{ atToken: 1.5, key: "a" }], RangeError, "received 1.5"],
-  [[{ atToken: "1", key: "a" }], TypeError, "received string"],
+  [[{ atToken: "1", key: "a" }], TypeError, "received a string"],
   [[{ key: "a" }], TypeError, "received undefined"],
   [[{ atToken: 1, key: "" }], RangeError, "extraKey[0].key must not be empty"],
   [[{ atToken: 1 }], TypeError, "extraKey[0].key must be a string: received undefined"],
@@ -287,8 +287,8 @@ Deno.test("chunkHashes() takes token ids as tokenizers have them", () => {
     assertThrows(() => chunkHashes(root, [0n, id], 2), RangeError, "at index 1");
   }
   assertThrows(() => chunkHashes(root, "1234" as unknown as TokenIds, 2), RangeError, "at index 0");
-  assertThrows(() => chunkHashes(root, ["1"] as never, 1), RangeError, "string at index 0");
-  for (const [tokens, words] of [[undefined, "undefined"], [{}, "empty object"]] as const) {
+  assertThrows(() => chunkHashes(root, ["1"] as never, 1), RangeError, "a string at index 0");
+  for (const [tokens, words] of [[undefined, "undefined"], [{}, "an empty object"]] as const) {
     assertThrows(() => chunkHashes(root, tokens as never, 2), TypeError, `received ${words}`);
   }
 });

@@ -76,7 +76,7 @@ Deno.test("kvLayout() says which key or type is wrong", () => {
   assertThrows(
     make({ layers: "28" }),
     TypeError,
-    "layers must be an integer of at least 1: received string",
+    "layers must be an integer of at least 1: received a string",
   );
   assertThrows(make({ headDim: undefined }), TypeError, "headDim");
   assertThrows(

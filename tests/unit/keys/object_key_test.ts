@@ -205,9 +205,9 @@ for (const field of ["cacheSalt", "kvRank", "objectGroup"]) {
 Deno.test("ObjectKey says what is wrong with a field of another type", () => {
   const make = (fields: object) => () => new ObjectKey({ ...FIELDS, ...fields } as ObjectKeyFields);
   const received = "must be a string: received";
-  assertThrows(make({ cacheSalt: 7 }), TypeError, `Cache salt ${received} number`);
+  assertThrows(make({ cacheSalt: 7 }), TypeError, `Cache salt ${received} a number`);
   assertThrows(make({ model: undefined }), TypeError, `Model name ${received} undefined`);
-  assertThrows(make({ chunkHash: "00" }), TypeError, "must be a Uint8Array: received string");
+  assertThrows(make({ chunkHash: "00" }), TypeError, "must be a Uint8Array: received a string");
 });
 
 Deno.test("model names and salts refuse lone surrogates: two would have one encoding", () => {

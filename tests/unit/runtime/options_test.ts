@@ -44,7 +44,7 @@ Deno.test("checkOptionKeys() names the key that is unknown and the one that was 
     TypeError,
     'must not have the key "tenant": expected salt, extraKey, deadlineMs, signal, base_path',
   );
-  for (const [options, words] of [[null, "null"], ["a", "string"], [[1], "array"]] as const) {
+  for (const [options, words] of [[null, "null"], ["a", "a string"], [[1], "an array"]] as const) {
     assertThrows(check(options), TypeError, `must be an object: received ${words}`);
   }
 });
@@ -54,18 +54,18 @@ Deno.test("typeInWords() tells types, and no values", () => {
   assertEquals([...values, new Float32Array(1), () => {}].map(typeInWords), [
     "undefined",
     "null",
-    "string",
-    "number",
-    "bigint",
-    "boolean",
-    "empty array",
-    "array",
-    "empty object",
-    "object with k, v",
-    "Float32Array",
-    "function",
+    "a string",
+    "a number",
+    "a bigint",
+    "a boolean",
+    "an empty array",
+    "an array",
+    "an empty object",
+    "an object with k, v",
+    "a Float32Array",
+    "a function",
   ]);
-  assertEquals(typeInWords(Object.create(null)), "empty object");
+  assertEquals(typeInWords(Object.create(null)), "an empty object");
 });
 
 Deno.test("checkNumber() takes numbers in the range, and no text that looks like one", () => {
@@ -77,7 +77,7 @@ Deno.test("checkNumber() takes numbers in the range, and no text that looks like
   const least = "deadlineMs must be a number of at least 0: received";
   assertThrows(check(-1, { minimum: 0 }), RangeError, `${least} -1`);
   assertThrows(check(NaN, { minimum: 0 }), RangeError, `${least} NaN`);
-  assertThrows(check("200", { minimum: 0 }), TypeError, `${least} string`);
+  assertThrows(check("200", { minimum: 0 }), TypeError, `${least} a string`);
   assertThrows(check(null, {}), TypeError, "must be a number: received null");
   for (const value of [1.5, 2 ** 53, 4]) {
     const range = { minimum: 0, maximum: 3, multipleOf: 1 };

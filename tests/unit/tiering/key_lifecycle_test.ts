@@ -592,7 +592,7 @@ Deno.test("KeyLifecycle.forget() refuses a selector that is none", async () => {
     [{ salt: null }, "must have a value for salt"],
     [{ salt: undefined, model: "m" }, "must have a value for salt"],
     [{ salt: "a", keys: null }, "received keys and salt"],
-    [{ salt: 7 }, "must be a string: received number"],
+    [{ salt: 7 }, "must be a string: received a number"],
     [{ Salt: "a" }, "did you mean salt?"],
     [undefined, "must be an object: received undefined"],
     [{ salt: "a\nb" }, "received U+000A"],

@@ -132,10 +132,11 @@ Deno.test("a salt that LMCache refuses has a name that is none of LMCache's, and
     // LMCache takes names of four or five fields for its own.
     assertEquals(name, `m@0x00000000@0@${HASH}@@${encoded}.data`);
     const named = lmcache.objectNamed("/base", name);
-    assertEquals(named === "key-in-file" ? named : named?.key.cacheSalt, cacheSalt);
+    assertEquals(typeof named === "string" ? named : named?.key.cacheSalt, cacheSalt);
   }
   for (const salt of ["@a", "@a%40b%zz", "@%C3", "@%2f", "@a%2Fb@"]) {
-    assertEquals(lmcache.objectNamed("/base", `m@0x00000000@0@${HASH}@${salt}.data`), null, salt);
+    const named = lmcache.objectNamed("/base", `m@0x00000000@0@${HASH}@${salt}.data`);
+    assertEquals(named, "no-key", salt);
   }
 });
 
@@ -184,7 +185,6 @@ for (
   const [what, file] of [
     ["a hash of 8 bytes", "m@0x01000100@0@a72045a8639abe8f.data"],
     ["a hash of 16 bytes", `m@0x01000100@0@${HASH.slice(32)}.data`],
-    ["a salt of 50 characters of 3 bytes", `m@0x00000000@0@${HASH}@${"鍵".repeat(50)}.data`],
     ["a world size of 256", `m@0x100000100@0@${HASH}.data`],
     ["a group that is too large", `m@0x00000000@100000000@${HASH}.data`],
     ["too many fields", `m@0x00000000@0@${HASH}@s@t.data`],

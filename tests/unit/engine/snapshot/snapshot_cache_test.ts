@@ -199,3 +199,14 @@ Deno.test("fileFingerprint() is the SHA-256 of a file", async () => {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   assertEquals(await fileFingerprint(path), digest.toHex());
 });
+
+Deno.test("a salt that was lost on the way finds and saves nothing", async () => {
+  await using cache = await TieredCache.open({ device: new HostDevice() });
+  const snapshots = openSnapshots(cache);
+  const lost = { salt: undefined } as unknown as { salt: string };
+  await assertRejects(() => snapshots.match([1, 2], lost), TypeError, "must have a value for salt");
+  const put = () => snapshots.put([1, 2], new Uint8Array(4), lost);
+  await assertRejects(put, TypeError, "must have a value for salt");
+  const mistyped = { Salt: "a" } as object;
+  await assertRejects(() => snapshots.match([1, 2], mistyped), TypeError, "did you mean salt?");
+});
