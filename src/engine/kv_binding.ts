@@ -1,4 +1,6 @@
 import type { KvLayout } from "../keys/kv_layout.ts";
+import { checkNumber, numberInWords } from "../runtime/options.ts";
+import { checkKvTypes } from "./check_tensors.ts";
 import {
   bufferBytes,
   type CopyOperation,
@@ -61,6 +63,7 @@ export interface TokenSpan {
  * Throws unless the tensors have a place for tokens.
  *
  * @param mayLack Whether blocks may be gone.
+ * @throws {TypeError} If something in it is not of the type that it must be.
  * @throws {RangeError} If the number of layers differs, a buffer or the block table is too small,
  * a block is not in the buffers, or its size does not suit GPU copies.
  */
@@ -70,6 +73,7 @@ export function checkSequenceKv(
   span: TokenSpan,
   mayLack = false,
 ): void {
+  checkKvTypes(kv);
   const blocks = blocksOf(layout, kv);
   const { layers } = blocks;
   if (layers.length !== layout.layers) {
@@ -97,9 +101,7 @@ function neededBytes(
   { first, end }: TokenSpan,
   mayLack: boolean,
 ): number {
-  if (!Number.isSafeInteger(blockTokens) || blockTokens < 1) {
-    throw new RangeError(`blockTokens must be a positive integer: received ${blockTokens}`);
-  }
+  checkNumber("blockTokens", blockTokens, { minimum: 1, multipleOf: 1 });
   const rowBytes = layout.tokenBytes / rowsOf(layout);
   if (blockTokens * rowBytes % 4 !== 0) {
     throw new RangeError(
@@ -107,11 +109,7 @@ function neededBytes(
     );
   }
   const blockBytes = blockTokens * layout.tokenBytes;
-  if (!(blockStrideBytes >= blockBytes && blockStrideBytes % 4 === 0)) {
-    throw new RangeError(
-      `blockStrideBytes must be a multiple of 4 of at least ${blockBytes}: received ${blockStrideBytes}`,
-    );
-  }
+  checkNumber("blockStrideBytes", blockStrideBytes, { minimum: blockBytes, multipleOf: 4 });
   const count = Math.ceil(end / blockTokens);
   if (blockTable.length < count) {
     throw new RangeError(
@@ -124,7 +122,9 @@ function neededBytes(
     if (mayLack && block === GONE) continue;
     if (!Number.isSafeInteger(block) || block < 0) {
       throw new RangeError(
-        `blockTable must have integers of at least 0: received ${block} at index ${i}`,
+        `blockTable must have integers of at least 0: received ${
+          numberInWords(block)
+        } at index ${i}`,
       );
     }
     last = Math.max(last, block);

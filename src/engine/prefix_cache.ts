@@ -11,7 +11,7 @@ import type { StagedObject } from "../l1/l1_cache.ts";
 import { typeInWords } from "../runtime/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import type { KeyRow } from "../tiering/key_rows.ts";
-import { checkSequenceKv, gatherOperations, hasChunk } from "./kv_binding.ts";
+import { checkSequenceKv, gatherOperations, hasChunk, type SequenceKv } from "./kv_binding.ts";
 import {
   chunksOf,
   firstOf,
@@ -144,7 +144,7 @@ export class PrefixCache {
     const kvOfGroups = splitByGroup(this.#groups, kv);
     for (const [g, { layout, windowTokens }] of this.#groups.entries()) {
       const span = { first: 0, end: chunks * layout.chunkTokens };
-      checkSequenceKv(layout, kvOfGroups[g] ?? [], span, windowTokens !== undefined);
+      checkSequenceKv(layout, kvOfGroups[g] as SequenceKv, span, windowTokens !== undefined);
     }
     const layouts = this.#groups.map(({ layout }) => layout);
     // What is resident must not be evicted to make room for the rest of the same sequence.
@@ -157,7 +157,9 @@ export class PrefixCache {
       const before = reserved.length;
       const isComplete = rows.every(({ keys, layout }, group) => {
         const key = keys[chunk] as ObjectKey;
-        if (!hasChunk(layouts[group] as KvLayout, kvOfGroups[group] ?? [], chunk)) return true;
+        if (!hasChunk(layouts[group] as KvLayout, kvOfGroups[group] as SequenceKv, chunk)) {
+          return true;
+        }
         const [reservation] = this.#cache.reserveWrite([key], layout);
         if (reservation?.status !== "success") return reservation?.status === "key-not-writable";
         reserved.push({ staged: reservation.staged, group, chunk });
@@ -176,7 +178,7 @@ export class PrefixCache {
         reserved.flatMap(({ group, chunk, staged: { range } }) =>
           gatherOperations(
             (this.#groups[group] as KvGroup).layout,
-            kvOfGroups[group] ?? [],
+            kvOfGroups[group] as SequenceKv,
             chunk,
             range,
           )

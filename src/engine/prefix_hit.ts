@@ -2,7 +2,7 @@ import type { CacheHit } from "../cache_hit.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import { checkNumber } from "../runtime/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
-import { checkSequenceKv, scatterOperations } from "./kv_binding.ts";
+import { checkSequenceKv, scatterOperations, type SequenceKv } from "./kv_binding.ts";
 import { chunksOf, firstOf, type GroupedKv, type KvGroup, splitByGroup } from "./kv_groups.ts";
 
 /** The cached prefix of a prompt, pinned in device memory until disposed. */
@@ -74,7 +74,7 @@ export class PrefixHit implements Disposable {
     const operations = this.#groups.flatMap(({ layout }, g) => {
       const { chunkTokens } = layout;
       const ranges = this.ranges(g);
-      const group = kvOfGroups[g] ?? [];
+      const group = kvOfGroups[g] as SequenceKv;
       const first = length - ranges.length;
       checkSequenceKv(layout, group, { first: first * chunkTokens, end: this.tokens });
       return ranges.flatMap((range, i) => {

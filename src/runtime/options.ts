@@ -77,7 +77,7 @@ export function typeInWords(value: unknown): string {
 }
 
 function withArticle(noun: string): string {
-  return `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`;
+  return `${/^[aeio]/i.test(noun) ? "an" : "a"} ${noun}`;
 }
 
 /** Without case and separators: `base_path` and `basePath` are one name. */

@@ -225,7 +225,7 @@ Deno.test("checkSequenceKv() rejects blocks that do not fit", () => {
   assertThrows(check(3, [0, -1, 1]), RangeError, "received -1 at index 1");
   assertThrows(check(3, [0, 0.5, 1]), RangeError, "received 0.5 at index 1");
   for (const tokens of [0, 1.5, -1, NaN]) {
-    assertThrows(check(tokens, [0]), RangeError, `blockTokens must be a positive integer`);
+    assertThrows(check(tokens, [0]), RangeError, `blockTokens must be an integer of at least 1`);
   }
   check(4, [-1, 2], 4)();
   const bytes = kvLayout({ layers: 3, kvHeads: 2, headDim: 1, dtype: "i8", chunkTokens: 4 });
