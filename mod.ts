@@ -29,6 +29,7 @@ export {
   type TieredCacheOptions,
 } from "./src/cache_options.ts";
 export type { CacheStatus } from "./src/cache_status.ts";
+export type { CloseOptions, FlushOptions } from "./src/call_options.ts";
 export { Bitmap } from "./src/keys/bitmap.ts";
 export { decodeFileName, encodeFileName } from "./src/keys/key_codec.ts";
 export type { ObjectLayout } from "./src/keys/kv_layout.ts";
@@ -90,10 +91,12 @@ export type {
   RemoveAdapterReport,
 } from "./src/tiering/adapter_manager.ts";
 export type { EvictionStatus } from "./src/tiering/eviction_controller.ts";
+export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/tiering/flush_report.ts";
 export type { ForgetReport, ForgetSelector, LifecycleStatus } from "./src/tiering/key_lifecycle.ts";
 export type { KeyRow } from "./src/tiering/key_rows.ts";
 export type { PrefetchPolicy } from "./src/tiering/policies/prefetch_policy.ts";
 export type { StorePolicy, StoreTarget } from "./src/tiering/policies/store_policy.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/tiering/prefetch_controller.ts";
 export { type Quota, QuotaRegistry } from "./src/tiering/quota_registry.ts";
+export type { SkipReason } from "./src/tiering/skipped_writes.ts";
 export type { StoreStatus, WhenFull } from "./src/tiering/store_controller.ts";

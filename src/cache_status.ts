@@ -3,6 +3,7 @@ import type { AdapterStatus } from "./l2/adapter_status.ts";
 import type { EvictionStatus } from "./tiering/eviction_controller.ts";
 import type { LifecycleStatus } from "./tiering/key_lifecycle.ts";
 import type { PrefetchStatus } from "./tiering/prefetch_controller.ts";
+import type { SkipReason } from "./tiering/skipped_writes.ts";
 import type { StoreStatus } from "./tiering/store_controller.ts";
 
 /** State of a {@linkcode TieredCache}. */
@@ -20,6 +21,8 @@ export interface CacheStatus {
   };
   /** Device memory. */
   readonly l1: L1StatusReport;
+  /** Objects that device memory did not take from the engine, by reason. */
+  readonly skippedWrites: Readonly<Record<SkipReason, number>>;
   /** Writing to the adapters. */
   readonly store: StoreStatus;
   /** Loading from them. */

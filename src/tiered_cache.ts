@@ -1,29 +1,25 @@
-import { adaptersDirectory, builtInAdapters } from "../adapters/mod.ts";
+import { getLogger } from "@logtape/logtape";
 import { CacheHit } from "./cache_hit.ts";
 import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from "./cache_options.ts";
 import type { CacheStatus } from "./cache_status.ts";
+import {
+  type CloseOptions,
+  type FlushOptions,
+  readDeadline,
+  readPrefetchOptions,
+} from "./call_options.ts";
+import { openAdapterRegistry, openDevice } from "./cache_wiring.ts";
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
 import { L1Cache, type L1Status, type StagedObject, type WriteReservation } from "./l1/l1_cache.ts";
 import { LruPolicy } from "./l1/lru.ts";
-import {
-  type AdapterSource,
-  builtInAdapterSources,
-  discoverAdapters,
-} from "./l2/adapter_discovery.ts";
-import { asAdapterModule, type L2AdapterModule } from "./l2/adapter.ts";
-import { ConfigError } from "./l2/adapter_error.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
-import { AdapterRegistry } from "./l2/adapter_registry.ts";
-import { unmetPath } from "./l2/host_path.ts";
+import type { AdapterRegistry } from "./l2/adapter_registry.ts";
 import { sealedBytes, TRAILER_BYTES } from "./l2/object_trailer.ts";
-import { HostDevice } from "./memory/host_device.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
-import { WebGpuDevice } from "./memory/webgpu_device.ts";
-import { systemClock } from "./runtime/clock.ts";
-import { type OptionRules, readOptions } from "./runtime/options.ts";
+import { type Clock, systemClock, within } from "./runtime/clock.ts";
 import { systemRandom } from "./runtime/random.ts";
 import { CacheEvents } from "./telemetry/events.ts";
 import {
@@ -36,15 +32,20 @@ import {
 } from "./tiering/adapter_manager.ts";
 import { AdapterSet } from "./tiering/adapter_set.ts";
 import { EvictionController } from "./tiering/eviction_controller.ts";
+import type { FlushReport } from "./tiering/flush_report.ts";
 import type { KeyRow } from "./tiering/key_rows.ts";
 import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./tiering/key_lifecycle.ts";
 import { PrefetchController, type PrefetchOptions } from "./tiering/prefetch_controller.ts";
 import { QuotaRegistry } from "./tiering/quota_registry.ts";
+import { SkippedWrites } from "./tiering/skipped_writes.ts";
 import { StoreController } from "./tiering/store_controller.ts";
 
+const logger = getLogger(["kvtier", "cache"]);
 const FINGERPRINT_BYTES = 8;
-/** Longest delay that timers of JavaScript hosts know. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Time that a cache has to close. */
+const CLOSE_MS = 10_000;
+/** Share of it for what is still to be written. */
+const WRITING_SHARE = 0.8;
 
 /** What {@linkcode TieredCache.warm} found. */
 export interface WarmResult {
@@ -74,11 +75,13 @@ export class TieredCache implements AsyncDisposable {
   readonly #lifecycle: KeyLifecycle;
   readonly #manager: AdapterManager;
   readonly #settings: ResolvedOptions;
+  readonly #clock: Clock;
+  readonly #skipped: SkippedWrites;
   /** Salts whose objects are being written so that they may leave. */
   readonly #relieved = new Set<string>();
   #ownsDevice: boolean;
   #knownLayouts = new WeakSet<ObjectLayout>();
-  #closed: Promise<void> | undefined;
+  #closed: Promise<FlushReport> | undefined;
 
   private constructor(
     device: MemoryDevice,
@@ -94,6 +97,8 @@ export class TieredCache implements AsyncDisposable {
     this.#ownsDevice = ownsDevice;
     this.#registry = registry;
     this.#settings = settings;
+    this.#clock = clock;
+    this.#skipped = new SkippedWrites(clock);
     const l1 = this.#l1 = new L1Cache({
       ...bounds,
       device,
@@ -226,6 +231,7 @@ export class TieredCache implements AsyncDisposable {
     this.#checkObjects(keys, layout);
     const reservations = this.#l1.reserveWrite(keys, layout);
     const status = reservations[0]?.status;
+    if (status !== undefined && status !== "success") this.#noteSkipped(status, keys.length);
     // Room that is held for the adapters comes back when they have what lies there.
     if (status === "out-of-memory") this.#store.relieve(keys.length * layout.byteLength);
     if (status === "quota-exceeded") { for (const key of keys) this.#relieve(key.cacheSalt); }
@@ -293,7 +299,10 @@ export class TieredCache implements AsyncDisposable {
    */
   async matchRows(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<CacheHit> {
     this.#checkRows(rows);
-    return new CacheHit(this.#l1, await this.#prefetch.prefetch(rows, withDeadline(options)));
+    return new CacheHit(
+      this.#l1,
+      await this.#prefetch.prefetch(rows, readPrefetchOptions(options)),
+    );
   }
 
   /**
@@ -304,14 +313,21 @@ export class TieredCache implements AsyncDisposable {
    */
   async warm(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<WarmResult> {
     this.#checkRows(rows);
-    const { length, l1Objects } = await this.#prefetch.warm(rows, withDeadline(options));
+    const { length, l1Objects } = await this.#prefetch.warm(rows, readPrefetchOptions(options));
     return { length, l1Objects };
   }
 
-  /** Writes everything that only device memory has; resolves when the adapters have answered. */
-  async flush(): Promise<void> {
+  /**
+   * Writes everything that only device memory has; resolves when the adapters have answered, or at
+   * the deadline. What is not written then is still queued.
+   *
+   * @returns What the adapters have not got since the last report, and why; never rejects for that.
+   * @throws {TypeError} If an option is unknown or has the wrong type.
+   * @throws {RangeError} If the deadline is negative.
+   */
+  async flush(options: FlushOptions = {}): Promise<FlushReport> {
     this.#throwIfClosed();
-    await this.#store.flush();
+    return await this.#store.flush(readDeadline("flush", options));
   }
 
   /**
@@ -427,6 +443,7 @@ export class TieredCache implements AsyncDisposable {
   reportStatus(): CacheStatus {
     const { type, description, isFallback, isLost } = this.device;
     const l1 = this.#l1.reportStatus();
+    const store = this.#store.reportStatus();
     const adapters = this.#adapters.all.map((adapter) => adapter.reportStatus());
     const problems = [
       ...(this.#closed === undefined ? [] : ["the cache is closed"]),
@@ -434,6 +451,8 @@ export class TieredCache implements AsyncDisposable {
       ...(l1.failedSlabCount === 0 ? [] : [
         "the device is out of memory, so that L1 has less than l1.capacityBytes: lower that",
       ]),
+      ...this.#skipped.problems(l1.heldCount > l1.totalObjectCount / 2),
+      ...this.#store.problems(),
       ...adapters.flatMap((adapter) =>
         adapter.problems.map((problem) => `adapter ${adapter.id} (${adapter.type}): ${problem}`)
       ),
@@ -444,7 +463,8 @@ export class TieredCache implements AsyncDisposable {
       problems,
       device: { type, description, isFallback, isLost },
       l1,
-      store: this.#store.reportStatus(),
+      skippedWrites: this.#skipped.objects,
+      store,
       prefetch: this.#prefetch.reportStatus(),
       eviction: this.#eviction.reportStatus(),
       lifecycle: this.#lifecycle.reportStatus(),
@@ -452,28 +472,53 @@ export class TieredCache implements AsyncDisposable {
     };
   }
 
-  /** Writes what only device memory has, closes the adapters and releases all memory. */
-  close(): Promise<void> {
-    return this.#closed ??= this.#close();
+  /**
+   * Writes what only device memory has, closes the adapters and releases all memory, within
+   * `deadlineMs`: four fifths of it are for writing, and for loads that are under way. Adapters that
+   * hang are left behind. A second call returns the report of the first.
+   *
+   * @returns What the adapters have not got since the last report, and why; never rejects for that.
+   * @throws {TypeError} If an option is unknown or has the wrong type.
+   * @throws {RangeError} If the deadline is negative.
+   */
+  close(options: CloseOptions = {}): Promise<FlushReport> {
+    const deadlineMs = readDeadline("close", options) ?? CLOSE_MS;
+    return this.#closed ??= this.#close(deadlineMs);
   }
 
-  /** Closes the cache. */
+  /** Closes the cache, in 10 s at most; what is not written then is logged. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    const { unwritten } = await this.close();
+    for (const { adapter, reason, objects } of unwritten) {
+      const { id, type } = adapter;
+      logger.warn("{objects} objects are not in adapter {id} ({type}): {reason}", {
+        objects,
+        id,
+        type,
+        reason,
+      });
+    }
   }
 
-  async #close(): Promise<void> {
+  async #close(deadlineMs: number): Promise<FlushReport> {
+    const clock = this.#clock;
+    const endsAt = clock.now() + deadlineMs;
     // Whatever fails, all of it is released, the last one named first.
     await using resources = new AsyncDisposableStack();
     if (this.#ownsDevice) resources.defer(() => this.device[Symbol.dispose]());
     resources.use(this.#scratch);
     resources.use(this.#l1);
     resources.use(this.#store);
-    resources.defer(() => this.#manager.close());
+    resources.defer(() => this.#manager.close(endsAt - clock.now()));
     resources.use(this.#eviction);
     resources.use(this.#lifecycle);
     this.#manager.stop();
-    await Promise.all([this.#store.flush(), this.#prefetch.idle()]);
+    const writingMs = deadlineMs * WRITING_SHARE;
+    const [report] = await Promise.all([
+      this.#store.flush(writingMs),
+      within(clock, this.#prefetch.idle(), writingMs),
+    ]);
+    return report;
   }
 
   #watch(device: MemoryDevice): void {
@@ -497,6 +542,11 @@ export class TieredCache implements AsyncDisposable {
       damaged: (key, fault) => events.emit("damaged", { adapter, key, fault }),
       stateChanged: () => events.emit("adapterchanged", adapter),
     };
+  }
+
+  #noteSkipped(status: L1Status, objects: number): void {
+    const reason = this.#skipped.note(status, objects);
+    if (reason !== undefined) this.events.emit("skipped", { objects, reason });
   }
 
   #throwIfClosed(): void {
@@ -552,21 +602,6 @@ export class TieredCache implements AsyncDisposable {
   }
 }
 
-const prefetchRules: OptionRules<PrefetchOptions> = {
-  deadlineMs: { type: "number", minimum: 0 },
-  signal: {
-    type: "value",
-    accepts: (value) => value instanceof AbortSignal,
-    expected: "an AbortSignal",
-  },
-};
-
-/** Checked options; a deadline that timers cannot have is none. */
-function withDeadline(options: PrefetchOptions): PrefetchOptions {
-  const { deadlineMs = Infinity, ...others } = readOptions("match options", options, prefetchRules);
-  return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };
-}
-
 function checkLayout({ byteLength, fingerprint }: ObjectLayout, maxBytes: number): void {
   if (!Number.isSafeInteger(byteLength) || byteLength <= 0 || byteLength % 4 !== 0) {
     throw new RangeError(`Object must be a positive multiple of 4 bytes: received ${byteLength}`);
@@ -580,71 +615,5 @@ function checkLayout({ byteLength, fingerprint }: ObjectLayout, maxBytes: number
     throw new RangeError(
       `Layout fingerprint must have ${FINGERPRINT_BYTES} bytes: received ${fingerprint.byteLength}`,
     );
-  }
-}
-
-async function openDevice(
-  device: GPUDevice | MemoryDevice | undefined,
-  { store }: ResolvedOptions,
-): Promise<{ device: MemoryDevice; isOwned: boolean }> {
-  const staging = { stagingBytes: store.maxInFlightBytes };
-  if (device === undefined) {
-    const requested = await WebGpuDevice.request(staging);
-    return { device: requested ?? new HostDevice(), isOwned: true };
-  }
-  if ("createSlab" in device) return { device, isOwned: false };
-  return { device: WebGpuDevice.adopt(device, staging), isOwned: true };
-}
-
-/** Where adapter modules are looked for, beside those of this package. */
-export type AdapterPlaces = Pick<TieredCacheOptions, "adaptersDir" | "adapters">;
-
-/**
- * The adapter modules that a cache with these options can use.
- *
- * @throws {ConfigError} If `adaptersDir` cannot be listed.
- */
-export async function openAdapterRegistry(
-  options: AdapterPlaces,
-): Promise<AdapterRegistry> {
-  const { adaptersDir, adapters = [] } = options;
-  const given = adapters.map((each, i) => checkModule(each, i)).map((module): AdapterSource => ({
-    name: module.type,
-    origin: "options.adapters",
-    load: () => Promise.resolve({ default: module }),
-  }));
-  const found = adaptersDir === undefined ? [] : await listAdaptersDir(adaptersDir);
-  const builtIn = await builtInAdapterSources(adaptersDirectory, builtInAdapters);
-  return new AdapterRegistry({ builtIn, custom: [...given, ...found] });
-}
-
-function checkModule(module: unknown, i: number): L2AdapterModule {
-  try {
-    return asAdapterModule(module);
-  } catch {
-    const expected = "a module made by defineL2Adapter(): the default export, not its namespace";
-    throw new ConfigError({
-      adapter: `adapters[${i}]`,
-      expected,
-      received: module,
-      hidden: true,
-    });
-  }
-}
-
-async function listAdaptersDir(directory: string | URL): Promise<AdapterSource[]> {
-  const expected = typeof directory === "string" ? unmetPath(directory) : undefined;
-  if (expected !== undefined) {
-    throw new ConfigError({ adapter: "adaptersDir", expected, received: directory });
-  }
-  try {
-    return await discoverAdapters(directory);
-  } catch (cause) {
-    throw new ConfigError({
-      adapter: "adaptersDir",
-      expected: "a directory that can be listed",
-      received: String(directory),
-      cause,
-    });
   }
 }

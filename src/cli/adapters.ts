@@ -2,7 +2,7 @@ import type { ArgsDef, CommandDef } from "citty";
 import type { L2AdapterModule } from "../l2/adapter.ts";
 import { adapterHelp } from "../l2/adapter_config.ts";
 import { promisesOf } from "../l2/adapter_summary.ts";
-import { openAdapterRegistry } from "../tiered_cache.ts";
+import { openAdapterRegistry } from "../cache_wiring.ts";
 import { print, userCommand } from "./output.ts";
 
 /** `kvtier adapters [TYPE]`: which adapters there are, and what they can be told. */

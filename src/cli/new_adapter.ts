@@ -2,7 +2,7 @@ import { join } from "@std/path";
 import { type ArgsDef, type CommandDef, defineCommand } from "citty";
 import { ConfigError } from "../l2/adapter_error.ts";
 import { unmetPath } from "../l2/host_path.ts";
-import { openAdapterRegistry } from "../tiered_cache.ts";
+import { openAdapterRegistry } from "../cache_wiring.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
 import { print, userCommand } from "./output.ts";
 

@@ -4,7 +4,7 @@ import { openGuarded } from "../l2/open_guarded.ts";
 import { withOpen } from "../l2/open_inner.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { checkConfig, type L2Config } from "../tiering/adapter_manager.ts";
-import { type AdapterPlaces, openAdapterRegistry } from "../tiered_cache.ts";
+import { type AdapterPlaces, openAdapterRegistry } from "../cache_wiring.ts";
 
 /**
  * Opens an adapter without a cache.

@@ -513,15 +513,17 @@ export class AdapterGuard {
    * Closes the adapter; a failure is counted, and one that never ends is left behind. From now on
    * every call is skipped; those in flight have until their deadline, at most until the adapter is
    * closed.
+   *
+   * @param ms Time that it has, if that is less than its deadline.
    */
-  close(): Promise<void> {
-    return this.#closed ??= this.#close();
+  close(ms = Infinity): Promise<void> {
+    return this.#closed ??= this.#close(Math.min(ms, this.#timeouts.closeMs));
   }
 
-  async #close(): Promise<void> {
+  async #close(timeoutMs: number): Promise<void> {
     this.#proceedTo("closed");
     await this.#calls.run({
-      timeoutMs: this.#timeouts.closeMs,
+      timeoutMs,
       work: () => this.#adapter[Symbol.asyncDispose](),
       ended: (end) => {
         if (end.status === "failed") this.#fail("close", end.cause, end.isTimeout);

@@ -64,3 +64,13 @@ export function wait(clock: Clock, delayMs: number, signal?: AbortSignal): Promi
     signal?.addEventListener("abort", done, { once: true });
   });
 }
+
+/** Resolves when `work` has settled or `ms` milliseconds of `clock` are over, whichever is first. */
+export async function within(clock: Clock, work: Promise<unknown>, ms: number): Promise<void> {
+  const over = new AbortController();
+  try {
+    await Promise.race([work, wait(clock, ms, over.signal)]);
+  } finally {
+    over.abort();
+  }
+}

@@ -33,6 +33,8 @@ export interface CacheEventMap {
   };
   /** Objects will not be written to an adapter. */
   readonly dropped: { readonly objects: number; readonly reason: string };
+  /** Device memory did not take objects that the engine wanted to write. */
+  readonly skipped: { readonly objects: number; readonly reason: string };
   /** An object left device memory. */
   readonly removed: { readonly key: ObjectKey; readonly reason: string };
   /** A match was answered at its deadline. */

@@ -269,11 +269,11 @@ export class AdapterManager {
     this.#stopping.abort(new Error("Cache is closed: open another"));
   }
 
-  /** Closes all adapters. */
-  async close(): Promise<void> {
+  /** Closes all adapters; those that take longer than `ms` are left behind. */
+  async close(ms = Infinity): Promise<void> {
     this.stop();
     this.#closing.abort();
-    await Promise.all(this.#options.adapters.all.map((guard) => guard.close()));
+    await Promise.all(this.#options.adapters.all.map((guard) => guard.close(ms)));
     await Promise.allSettled([...this.#removals, ...this.#copies]);
   }
 

@@ -1,109 +1,27 @@
 import { getLogger } from "@logtape/logtape";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { L1Cache, L1Listener, L1Pin, WrittenObject } from "../l1/l1_cache.ts";
+import type { L1Listener, L1Pin, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { sealedBytes, tailBytes } from "../l2/object_trailer.ts";
 import { ObjectToSeal } from "../l2/object_to_seal.ts";
 import type { ReadBack } from "../memory/memory_device.ts";
-import type { Clock } from "../runtime/clock.ts";
-import type { RandomSource } from "../runtime/random.ts";
-import type { AdapterSet } from "./adapter_set.ts";
-import type { StorePolicy } from "./policies/store_policy.ts";
+import type { FlushReport } from "./flush_report.ts";
 import { type FlushWaiter, StoreLane, type Unsaved } from "./store_lane.ts";
+import { StoreLosses } from "./store_losses.ts";
+import type {
+  DropReason,
+  StoreControllerOptions,
+  StoreListener,
+  StoreStatus,
+} from "./store_types.ts";
 
-/** What happens to objects that an adapter's queue has no room for. */
-export type WhenFull =
-  /** They are queued; producers that await `ready()` are held up, others fill L1. */
-  | "wait"
-  /** They are not queued for that adapter. */
-  | "drop_new"
-  /** The oldest that are queued for that adapter make room. */
-  | "drop_oldest";
-
-/** How a {@linkcode StoreController} is set up. */
-export interface StoreControllerOptions {
-  /** Where objects come from. */
-  readonly l1: L1Cache;
-  /** Where they go. */
-  readonly adapters: AdapterSet;
-  /** Which go where, and when. */
-  readonly policy: StorePolicy;
-  /** Source of time. */
-  readonly clock: Clock;
-  /** Spreads retries. */
-  readonly random: RandomSource;
-  /** Queued bytes at which a batch is written at once, and the size of a batch. */
-  readonly flushBytes: number;
-  /** Otherwise a batch is written when nothing was queued for this long. */
-  readonly idleMs: number;
-  /** Most bytes in read-back buffers. */
-  readonly maxInFlightBytes: number;
-  /**
-   * Most bytes that wait for one adapter, to be written or to be written again. Batches that are
-   * being written do not count until they fail.
-   */
-  readonly maxQueuedBytes: number;
-  /** What happens beyond that. */
-  readonly whenFull: WhenFull;
-  /** How often an object is offered to one adapter. */
-  readonly attempts: number;
-  /** Time before the second attempt; it doubles for each further one. */
-  readonly backOffMs: number;
-  /** Share of L1 in use at which `before-eviction` policies write, and down to which. */
-  readonly watermark: { readonly high: number; readonly low: number };
-}
-
-/** Counters of a {@linkcode StoreController}. */
-export interface StoreStatus {
-  /** Name of the policy. */
-  readonly policy: string;
-  /** What happens when a queue is full. */
-  readonly whenFull: WhenFull;
-  /** Objects that only L1 has yet, whether they are queued or not. */
-  readonly unsavedObjects: number;
-  /** Objects that wait to be written, or to be written again. */
-  readonly pendingObjects: number;
-  /** Their bytes. */
-  readonly pendingBytes: number;
-  /** Objects being written, once for each adapter. */
-  readonly inFlightObjects: number;
-  /** Batches read back so far. */
-  readonly batches: number;
-  /** Bytes read back so far. */
-  readonly readBackBytes: number;
-  /** Time spent waiting for the device; the event loop may have been blocked for as long. */
-  readonly readBackMs: number;
-  /** Objects that are offered to an adapter again, once for each time. */
-  readonly retriedObjects: number;
-  /** Objects that an adapter did not take in the end, once for each adapter. */
-  readonly failedObjects: number;
-  /** Objects that a full queue or a removed adapter cost, once for each adapter. */
-  readonly droppedObjects: number;
-  /**
-   * Objects that left device memory before an adapter had them, once for each adapter: the device
-   * was lost, or they were forgotten.
-   */
-  readonly lostObjects: number;
-  /** Batches that could not be read back from the device. */
-  readonly failedReadBacks: number;
-}
-
-/** Told by a {@linkcode StoreController}. */
-export interface StoreListener {
-  /** An adapter does not get objects that it should have got. What this throws is logged. */
-  dropped?(count: number, reason: DropReason): void;
-}
-
-/** Why an adapter does not get an object. */
-export type DropReason =
-  /** Its queue was full. */
-  | "full"
-  /** It did not take the object, however often that was tried. */
-  | "failed"
-  /** It was removed, or the controller was disposed. */
-  | "removed"
-  /** The object left device memory before. */
-  | "lost";
+export type {
+  DropReason,
+  StoreControllerOptions,
+  StoreListener,
+  StoreStatus,
+  WhenFull,
+} from "./store_types.ts";
 
 /** The outcome of one read-back, for all adapters that get it. */
 interface Batch {
@@ -120,6 +38,11 @@ interface Share {
   readonly lane: StoreLane;
   readonly attempts: ReadonlyMap<Unsaved, number>;
 }
+
+/** Longest time between two attempts, unless the first time is longer. */
+const MAX_BACK_OFF_MS = 30_000;
+/** Longest delay that timers of JavaScript hosts know. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const logger = getLogger(["kvtier", "store"]);
 const NONE: ReadonlySet<Unsaved> = new Set();
@@ -138,7 +61,6 @@ export class StoreController implements L1Listener, Disposable {
   /** What left L1 while it was being written. */
   readonly #leaving = new Set<Unsaved>();
   readonly #lanes = new Map<AdapterGuard, StoreLane>();
-  readonly #listeners = new Set<StoreListener>();
   readonly #readyWaiters = new Set<() => void>();
   readonly #laneWaiters = new Map<() => void, StoreLane>();
   readonly #counters = {
@@ -146,11 +68,10 @@ export class StoreController implements L1Listener, Disposable {
     readBackBytes: 0,
     readBackMs: 0,
     retriedObjects: 0,
-    failedObjects: 0,
-    droppedObjects: 0,
-    lostObjects: 0,
     failedReadBacks: 0,
   };
+  /** What adapters did not get. */
+  readonly #losses: StoreLosses;
   #cancelIdle = (): void => {};
   #isPumping = false;
   #isDisposed = false;
@@ -158,13 +79,14 @@ export class StoreController implements L1Listener, Disposable {
   /** Starts listening to L1. */
   constructor(options: StoreControllerOptions) {
     this.#options = options;
+    this.#losses = new StoreLosses(options.clock);
     options.l1.addListener(this);
     options.adapters.onChange(() => this.#closeRemovedLanes());
   }
 
   /** Adds a listener. */
   addListener(listener: StoreListener): void {
-    this.#listeners.add(listener);
+    this.#losses.addListener(listener);
   }
 
   /** Takes charge of objects. */
@@ -172,7 +94,7 @@ export class StoreController implements L1Listener, Disposable {
     const { l1, adapters, policy } = this.#options;
     if (adapters.storing.length === 0) return;
     const fresh = objects.map((object): Unsaved => {
-      return { object, lanes: new Set(), waiters: [], isStored: false, isGone: false };
+      return { object, lanes: new Set(), waiters: [], isStored: false, gone: undefined };
     });
     for (const unsaved of fresh) this.#unsaved.set(unsaved.object.key.id, unsaved);
     l1.hold(objects.map(({ key }) => key));
@@ -189,10 +111,10 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** An object that left L1 cannot be written any more. */
-  removed(key: ObjectKey): void {
+  removed(key: ObjectKey, reason: L1RemovalReason): void {
     const unsaved = this.#unsaved.get(key.id);
     if (unsaved === undefined) return;
-    this.#giveUp(unsaved, "lost");
+    this.#giveUp(unsaved, reason === "forgotten" ? "forgotten" : "lost");
     this.#wake();
   }
 
@@ -205,22 +127,20 @@ export class StoreController implements L1Listener, Disposable {
     this.#writeNow();
   }
 
-  /** Writes everything that only L1 has; resolves when every adapter has answered for it. */
-  flush(): Promise<void> {
-    return this.settle(() => true);
+  /**
+   * Writes everything that only L1 has; resolves when every adapter has answered for it, or after
+   * `deadlineMs`. What is not written then is still queued.
+   */
+  async flush(deadlineMs = Infinity): Promise<FlushReport> {
+    const report = this.#losses.startReport();
+    const chosen = this.#chosen(() => true);
+    await this.#settle(chosen, deadlineMs);
+    return report(chosen.flatMap(({ lanes }) => [...lanes].map(({ guard }) => guard)));
   }
 
   /** Writes objects that only L1 has; resolves when every adapter has answered for them. */
   settle(test: (key: ObjectKey) => boolean): Promise<void> {
-    const chosen = [...this.#unsaved.values(), ...this.#leaving]
-      .filter(({ object }) => test(object.key));
-    if (chosen.length === 0) return Promise.resolve();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const waiter: FlushWaiter = { left: chosen.length, resolve };
-    for (const unsaved of chosen) unsaved.waiters.push(waiter);
-    this.#enqueue(chosen.filter(({ lanes }) => lanes.size === 0), Infinity);
-    this.#writeNow();
-    return promise;
+    return this.#settle(this.#chosen(test));
   }
 
   /** Resolves when the queues have room, whatever happens beyond that. */
@@ -258,7 +178,13 @@ export class StoreController implements L1Listener, Disposable {
       pendingBytes,
       inFlightObjects,
       ...this.#counters,
+      ...this.#losses.counters,
     };
+  }
+
+  /** What does not work, in words. */
+  problems(): string[] {
+    return this.#losses.problems();
   }
 
   /** Drops what is not written yet: nothing is held, nobody waits, and no timer is left. */
@@ -274,6 +200,30 @@ export class StoreController implements L1Listener, Disposable {
     for (const resolve of [...this.#readyWaiters, ...this.#laneWaiters.keys()]) resolve();
     this.#readyWaiters.clear();
     this.#laneWaiters.clear();
+  }
+
+  #chosen(test: (key: ObjectKey) => boolean): Unsaved[] {
+    return [...this.#unsaved.values(), ...this.#leaving].filter(({ object }) => test(object.key));
+  }
+
+  /** Writes objects; resolves when every adapter has answered for them, or at the deadline. */
+  #settle(chosen: readonly Unsaved[], deadlineMs = Infinity): Promise<void> {
+    if (chosen.length === 0) return Promise.resolve();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancelDeadline = deadlineMs > MAX_TIMER_MS
+      ? () => {}
+      : this.#options.clock.schedule(resolve, deadlineMs);
+    const waiter: FlushWaiter = {
+      left: chosen.length,
+      resolve: () => {
+        cancelDeadline();
+        resolve();
+      },
+    };
+    for (const unsaved of chosen) unsaved.waiters.push(waiter);
+    this.#enqueue(chosen.filter(({ lanes }) => lanes.size === 0), Infinity);
+    this.#writeNow();
+    return promise;
   }
 
   #enqueueVictims(bytes: number): void {
@@ -332,27 +282,15 @@ export class StoreController implements L1Listener, Disposable {
         this.#drop(lane, oldest, "full");
       }
     }
-    if (isBounded && lane.waitingBytes + bytes > maxQueuedBytes) this.#count("full", 1);
-    else lane.queue(unsaved);
+    if (isBounded && lane.waitingBytes + bytes > maxQueuedBytes) {
+      this.#losses.count([lane.guard], unsaved, "full");
+    } else lane.queue(unsaved);
   }
 
   /** One adapter does not get an object. */
   #drop(lane: StoreLane, unsaved: Unsaved, reason: DropReason): void {
-    this.#count(reason, 1);
+    this.#losses.count([lane.guard], unsaved, reason);
     this.#leave(lane, unsaved);
-  }
-
-  #count(reason: DropReason, objects: number): void {
-    if (reason === "failed") this.#counters.failedObjects += objects;
-    else if (reason === "lost") this.#counters.lostObjects += objects;
-    else this.#counters.droppedObjects += objects;
-    for (const listener of this.#listeners) {
-      try {
-        listener.dropped?.(objects, reason);
-      } catch (error) {
-        logger.error("A listener of the store failed: {error}", { error });
-      }
-    }
   }
 
   /** One adapter is done with an object, one way or the other. */
@@ -365,7 +303,7 @@ export class StoreController implements L1Listener, Disposable {
   #finish(unsaved: Unsaved): void {
     const { l1, policy } = this.#options;
     const { key } = unsaved.object;
-    if (unsaved.isGone) {
+    if (unsaved.gone !== undefined) {
       this.#leaving.delete(unsaved);
     } else {
       this.#unsaved.delete(key.id);
@@ -376,14 +314,15 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** No adapter gets the object any more, but those that are just being given it may store it. */
-  #giveUp(unsaved: Unsaved, reason: DropReason): void {
+  #giveUp(unsaved: Unsaved, gone: NonNullable<Unsaved["gone"]>): void {
     const { lanes, object } = unsaved;
-    unsaved.isGone = true;
+    const reason = gone === "removed" ? "removed" : "lost";
+    unsaved.gone = gone;
     this.#unsaved.delete(object.key.id);
     this.#leaving.add(unsaved);
     if (lanes.size === 0) {
-      const count = this.#targetsOf(unsaved, this.#options.adapters.storing).length;
-      if (count > 0) this.#count(reason, count);
+      const guards = this.#targetsOf(unsaved, this.#options.adapters.storing);
+      this.#losses.count(guards, unsaved, reason);
       this.#finish(unsaved);
     }
     for (const lane of [...lanes]) {
@@ -559,7 +498,7 @@ export class StoreController implements L1Listener, Disposable {
     if (batch === undefined) return this.#afterBatch(lane, attempts, NONE);
     const { objects, unsettled } = batch;
     const offered = attempts.keys()
-      .filter((unsaved) => !unsaved.isGone && objects.has(unsaved)).toArray();
+      .filter((unsaved) => unsaved.gone === undefined && objects.has(unsaved)).toArray();
     let stored = NONE;
     if (offered.length > 0) {
       const { done, settled } = await lane.guard.store(
@@ -597,10 +536,10 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** Why an object is not offered again to an adapter that failed to take it so many times. */
-  #whyNotAgain(lane: StoreLane, { isGone }: Unsaved, attempts: number): DropReason | undefined {
+  #whyNotAgain(lane: StoreLane, { gone }: Unsaved, attempts: number): DropReason | undefined {
     const { guard } = lane;
     if (this.#isDisposed || !guard.takesStores || !this.#isPresent(guard)) return "removed";
-    if (isGone) return "lost";
+    if (gone !== undefined) return "lost";
     return attempts >= this.#options.attempts ? "failed" : undefined;
   }
 
@@ -608,7 +547,8 @@ export class StoreController implements L1Listener, Disposable {
     const { random, backOffMs } = this.#options;
     this.#counters.retriedObjects += objects.length;
     const jitter = 0.5 + (random.bytes(1)[0] ?? 0) / 256;
-    lane.rest(objects, attempts, backOffMs * 2 ** (attempts - 1) * jitter);
+    const delayMs = Math.min(backOffMs * 2 ** (attempts - 1), Math.max(backOffMs, MAX_BACK_OFF_MS));
+    lane.rest(objects, attempts, delayMs * jitter);
   }
 }
 

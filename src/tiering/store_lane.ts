@@ -20,8 +20,8 @@ export interface Unsaved {
   waiters: FlushWaiter[];
   /** Whether an adapter has it. */
   isStored: boolean;
-  /** Whether it left L1, or nobody cares any more: it is not offered to an adapter again. */
-  isGone: boolean;
+  /** Why it is not offered to an adapter again: it left L1, or nobody cares any more. */
+  gone: "lost" | "forgotten" | "removed" | undefined;
 }
 
 /** Batches that one adapter stores at a time: one is written while the next is read back. */

@@ -8,17 +8,19 @@ export interface ChildOptions {
   readonly permissions?: readonly string[];
   /** The program's arguments. */
   readonly args?: readonly string[];
+  /** What it reads. @default {"null"} */
+  readonly stdin?: "null" | "piped";
   /** A shell that runs the command given to it as `"$@"`. */
   readonly shell?: readonly [command: string, ...args: string[]];
 }
 
 /** The command that runs a Deno program of this project. */
 export function childCommand(program: URL, options: ChildOptions = {}): Deno.Command {
-  const { permissions = ["-A"], args = [], shell } = options;
+  const { permissions = ["-A"], args = [], stdin = "null", shell } = options;
   const deno = [Deno.execPath(), "run", "-q", ...permissions, fromFileUrl(program), ...args];
   const [command = "", ...rest] = shell === undefined ? deno : [...shell, ...deno];
   const cwd = project;
-  return new Deno.Command(command, { args: rest, cwd, stdin: "null", stdout: "piped" });
+  return new Deno.Command(command, { args: rest, cwd, stdin, stdout: "piped" });
 }
 
 /** Runs a Deno program of this project to its end; returns what it printed, as JSON. */

@@ -21,7 +21,7 @@ async function open(
   return {
     cache,
     prefixes: new PrefixCache(cache, options),
-    [Symbol.asyncDispose]: () => cache.close(),
+    [Symbol.asyncDispose]: () => cache[Symbol.asyncDispose](),
   };
 }
 

@@ -23,7 +23,7 @@ async function openPrefixes(
 ): Promise<{ cache: TieredCache; prefixes: PrefixCache } & AsyncDisposable> {
   const cache = await TieredCache.open({ device, l1: { capacityBytes: 4 * 2 ** 20 } });
   const prefixes = new PrefixCache(cache, { model: MODEL, layout });
-  return { cache, prefixes, [Symbol.asyncDispose]: () => cache.close() };
+  return { cache, prefixes, [Symbol.asyncDispose]: () => cache[Symbol.asyncDispose]() };
 }
 
 /** A decoder whose K and V of a token depend on all tokens up to it: 4 bytes each. */

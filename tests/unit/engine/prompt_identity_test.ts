@@ -43,7 +43,7 @@ async function open(
 ): Promise<{ cache: TieredCache; prefixes: PrefixCache } & AsyncDisposable> {
   const cache = await TieredCache.open({ device: new HostDevice(), l2 });
   const prefixes = new PrefixCache(cache, OPTIONS);
-  return { cache, prefixes, [Symbol.asyncDispose]: () => cache.close() };
+  return { cache, prefixes, [Symbol.asyncDispose]: () => cache[Symbol.asyncDispose]() };
 }
 
 function put(prefixes: PrefixCache, options: PromptOptions, seed = 1): void {

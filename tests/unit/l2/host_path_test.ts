@@ -5,7 +5,7 @@ import { readL2Config } from "../../../src/cli/l2_config.ts";
 import { asAdapterModule, ConfigError, unmetPath } from "../../../src/l2/adapter.ts";
 import type { ConfigField, ConfigFields } from "../../../src/l2/adapter_config.ts";
 import { readMasterKey } from "../../../src/l2/transforms/master_key.ts";
-import { openAdapterRegistry } from "../../../src/tiered_cache.ts";
+import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
 
 /** What a shell or a browser would understand, and a word of what is said instead. */
 const UNEXPANDED: readonly (readonly [string, string])[] = [

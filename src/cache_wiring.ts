@@ -1,0 +1,81 @@
+import { adaptersDirectory, builtInAdapters } from "../adapters/mod.ts";
+import type { ResolvedOptions, TieredCacheOptions } from "./cache_options.ts";
+import { asAdapterModule, type L2AdapterModule } from "./l2/adapter.ts";
+import {
+  type AdapterSource,
+  builtInAdapterSources,
+  discoverAdapters,
+} from "./l2/adapter_discovery.ts";
+import { ConfigError } from "./l2/adapter_error.ts";
+import { AdapterRegistry } from "./l2/adapter_registry.ts";
+import { unmetPath } from "./l2/host_path.ts";
+import { HostDevice } from "./memory/host_device.ts";
+import type { MemoryDevice } from "./memory/memory_device.ts";
+import { WebGpuDevice } from "./memory/webgpu_device.ts";
+
+/** The device of a cache: the one given, or one that is requested, and whether it is the cache's. */
+export async function openDevice(
+  device: GPUDevice | MemoryDevice | undefined,
+  { store }: ResolvedOptions,
+): Promise<{ device: MemoryDevice; isOwned: boolean }> {
+  const staging = { stagingBytes: store.maxInFlightBytes };
+  if (device === undefined) {
+    const requested = await WebGpuDevice.request(staging);
+    return { device: requested ?? new HostDevice(), isOwned: true };
+  }
+  if ("createSlab" in device) return { device, isOwned: false };
+  return { device: WebGpuDevice.adopt(device, staging), isOwned: true };
+}
+
+/** Where adapter modules are looked for, beside those of this package. */
+export type AdapterPlaces = Pick<TieredCacheOptions, "adaptersDir" | "adapters">;
+
+/**
+ * The adapter modules that a cache with these options can use.
+ *
+ * @throws {ConfigError} If `adaptersDir` cannot be listed.
+ */
+export async function openAdapterRegistry(
+  options: AdapterPlaces,
+): Promise<AdapterRegistry> {
+  const { adaptersDir, adapters = [] } = options;
+  const given = adapters.map((each, i) => checkModule(each, i)).map((module): AdapterSource => ({
+    name: module.type,
+    origin: "options.adapters",
+    load: () => Promise.resolve({ default: module }),
+  }));
+  const found = adaptersDir === undefined ? [] : await listAdaptersDir(adaptersDir);
+  const builtIn = await builtInAdapterSources(adaptersDirectory, builtInAdapters);
+  return new AdapterRegistry({ builtIn, custom: [...given, ...found] });
+}
+
+function checkModule(module: unknown, i: number): L2AdapterModule {
+  try {
+    return asAdapterModule(module);
+  } catch {
+    const expected = "a module made by defineL2Adapter(): the default export, not its namespace";
+    throw new ConfigError({
+      adapter: `adapters[${i}]`,
+      expected,
+      received: module,
+      hidden: true,
+    });
+  }
+}
+
+async function listAdaptersDir(directory: string | URL): Promise<AdapterSource[]> {
+  const expected = typeof directory === "string" ? unmetPath(directory) : undefined;
+  if (expected !== undefined) {
+    throw new ConfigError({ adapter: "adaptersDir", expected, received: directory });
+  }
+  try {
+    return await discoverAdapters(directory);
+  } catch (cause) {
+    throw new ConfigError({
+      adapter: "adaptersDir",
+      expected: "a directory that can be listed",
+      received: String(directory),
+      cause,
+    });
+  }
+}

@@ -1,0 +1,43 @@
+import { type OptionRules, readOptions } from "./runtime/options.ts";
+import type { PrefetchOptions } from "./tiering/prefetch_controller.ts";
+
+/** Longest delay that timers of JavaScript hosts know. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** Options of `TieredCache.flush()`. */
+export interface FlushOptions {
+  /** After this time, in milliseconds, it is over; left out, the adapters' deadlines count. */
+  readonly deadlineMs?: number;
+}
+
+/** Options of `TieredCache.close()`. */
+export interface CloseOptions {
+  /** After this time, in milliseconds, the cache is closed, whatever hangs. @default {10000} */
+  readonly deadlineMs?: number;
+}
+
+const deadlineRules: OptionRules<FlushOptions> = { deadlineMs: { type: "number", minimum: 0 } };
+const prefetchRules: OptionRules<PrefetchOptions> = {
+  deadlineMs: { type: "number", minimum: 0 },
+  signal: {
+    type: "value",
+    accepts: (value) => value instanceof AbortSignal,
+    expected: "an AbortSignal",
+  },
+};
+
+/**
+ * The checked deadline of `flush()` or `close()`.
+ *
+ * @throws {TypeError} If an option is unknown or has the wrong type.
+ * @throws {RangeError} If the deadline is negative.
+ */
+export function readDeadline(call: string, options: FlushOptions): number | undefined {
+  return readOptions(`${call}() options`, options, deadlineRules).deadlineMs;
+}
+
+/** Checked options of a match; a deadline that timers cannot have is none. */
+export function readPrefetchOptions(options: PrefetchOptions): PrefetchOptions {
+  const { deadlineMs = Infinity, ...others } = readOptions("match options", options, prefetchRules);
+  return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };
+}
