@@ -8,6 +8,7 @@ import { lifetimeCases } from "./conformance/lifetime_cases.ts";
 import { lookupCases } from "./conformance/lookup_cases.ts";
 import { optionalCases } from "./conformance/optional_cases.ts";
 import { promiseCases } from "./conformance/promise_cases.ts";
+import { recencyCases, touchCases } from "./conformance/recency_cases.ts";
 import { roundTripCases } from "./conformance/round_trip_cases.ts";
 import {
   type AdapterConformanceOptions,
@@ -35,6 +36,8 @@ const subjectCases: readonly SubjectCase[] = [
   ...optionalCases,
   ...promiseCases,
   ...boundedCases,
+  ...recencyCases,
+  ...touchCases,
   ...lifetimeCases,
   ...closingCases,
 ];

@@ -70,6 +70,23 @@ export const boundedCases: readonly SubjectCase[] = [
     },
   },
   {
+    name: "what was locked twice and unlocked once is locked",
+    capacityBytes: CAPACITY_BYTES,
+    async check(subject) {
+      const locked = samples(BATCH, OBJECT_BYTES);
+      const keys = locked.map(({ key }) => key);
+      await subject.store(locked);
+      assertEquals(await lock(subject, locked), locked);
+      assertEquals(await lock(subject, locked), locked);
+      subject.adapter.unlock?.(keys);
+      for (let n = 100; n * OBJECT_BYTES < 2 * CAPACITY_BYTES + 100 * OBJECT_BYTES; n += BATCH) {
+        await offer(subject, Array.from({ length: BATCH }, (_, i) => sample(n + i, OBJECT_BYTES)));
+      }
+      await subject.assertHeld(locked);
+      subject.adapter.unlock?.(keys);
+    },
+  },
+  {
     name: "an object that is larger than all of the store costs only itself",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { areGuardsIntact, bytesOf, objectOf, roomFor, sample, samples } from "./samples.ts";
-import { areEqual, call, type SubjectCase } from "./subject.ts";
+import { areEqual, bits, call, type SubjectCase, turns } from "./subject.ts";
 
 /** Buffers are the caller's. */
 export const bufferCases: readonly SubjectCase[] = [
@@ -12,6 +12,23 @@ export const bufferCases: readonly SubjectCase[] = [
       await subject.adapter.store(objects, call());
       for (const { parts } of objects) for (const part of parts) part.fill(0xff);
       await subject.assertHeld(given);
+    },
+  },
+  {
+    name: "what the caller does to the array of a batch after a store changes nothing",
+    async check(subject) {
+      const { adapter } = subject;
+      const given = samples(3, 70_000);
+      const foreign = samples(6, 70_000).slice(3);
+      for (const signal of [AbortSignal.abort(), call().signal]) {
+        const objects = given.map(objectOf);
+        const { stored } = await adapter.store(objects, { signal });
+        objects.splice(0, objects.length, ...foreign.map(objectOf));
+        await turns();
+        if (!signal.aborted) assertEquals(bits(stored), "111");
+        await subject.assertHeld(stored.gather(given));
+        assertEquals(await subject.lookup(foreign.map(({ key }) => key)), "000");
+      }
     },
   },
   {

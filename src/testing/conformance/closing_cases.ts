@@ -1,6 +1,19 @@
-import { assert } from "@std/assert";
-import { objectOf, roomFor, sample, samples } from "./samples.ts";
-import { areEqual, type SubjectCase } from "./subject.ts";
+import { assert, fail } from "@std/assert";
+import { deadline } from "@std/async";
+import type { AdapterObject } from "../../l2/adapter.ts";
+import { objectOf, roomFor, type Sample, sample, samples } from "./samples.ts";
+import { areEqual, call, type SubjectCase } from "./subject.ts";
+
+/** After this time a call to a closed adapter hangs, in milliseconds. */
+const AFTER_CLOSE_MS = 5000;
+
+const roomOf = ({ key, bytes }: Sample): AdapterObject => roomFor(key, bytes.byteLength);
+
+/** A call that may resolve or reject, but must end. */
+async function ended(what: string, work: () => Promise<unknown> | undefined): Promise<void> {
+  const call = (async () => await work())().catch(() => {});
+  await deadline(call, AFTER_CLOSE_MS).catch(() => fail(`${what} after closing does not end`));
+}
 
 /** A cache closes whenever its user says so. */
 export const closingCases: readonly SubjectCase[] = [
@@ -35,6 +48,29 @@ export const closingCases: readonly SubjectCase[] = [
         await subject.store(young);
         await subject.assertHeld(young);
       }
+    },
+  },
+  {
+    name: "closes twice, and calls that come afterwards settle",
+    async check(subject) {
+      const { adapter } = subject;
+      const given = samples(3);
+      const keys = given.map(({ key }) => key);
+      await subject.store(given);
+      await adapter.lookupAndLock(keys, { ...call(), prefix: false });
+      await subject[Symbol.asyncDispose]();
+      await adapter[Symbol.asyncDispose]();
+      adapter.unlock?.(keys);
+      for (const signal of [call().signal, AbortSignal.abort()]) {
+        await ended("store", () => adapter.store(given.map(objectOf), { signal }));
+        await ended("lookupAndLock", () => adapter.lookupAndLock(keys, { signal, prefix: true }));
+        await ended("load", () => adapter.load(given.map(roomOf), { signal }));
+        await ended("delete", () => adapter.delete?.(keys, { signal }));
+        await ended("list", () => Array.fromAsync(adapter.list?.({ signal }) ?? []));
+        await ended("usage", () => adapter.usage?.({ signal }));
+      }
+      adapter.reportStatus?.();
+      await adapter[Symbol.asyncDispose]();
     },
   },
 ];

@@ -1,7 +1,8 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertMatch } from "@std/assert";
+import type { ObjectKeyFields } from "../../keys/object_key.ts";
 import { adapterHelp } from "../../l2/adapter_config.ts";
-import { samples } from "./samples.ts";
-import type { SubjectCase } from "./subject.ts";
+import { sampleBytes, sampleKey, samples } from "./samples.ts";
+import { bits, call, type SubjectCase } from "./subject.ts";
 
 /** The module, its promises, and what outlives an adapter. */
 export const lifetimeCases: readonly SubjectCase[] = [
@@ -51,6 +52,46 @@ export const lifetimeCases: readonly SubjectCase[] = [
       await subject.restart();
       if (isDurable) await subject.assertHeld(given);
       else await subject.store(given);
+    },
+  },
+  {
+    name: "objects of any tenant, rank, group and length of name survive a restart, in all answers",
+    async check(subject) {
+      if (!subject.promises.durable) return;
+      const fields: Partial<ObjectKeyFields>[] = [
+        {},
+        { cacheSalt: "tenant" },
+        { cacheSalt: "a b" },
+        { kvRank: 0x01020003 },
+        { objectGroup: 3 },
+        { model: "x".repeat(256), cacheSalt: "s".repeat(128) },
+      ];
+      const given = fields.map((each, n) => ({
+        key: sampleKey(n, each),
+        bytes: sampleBytes(n, 1000 + n),
+      }));
+      const keys = given.map(({ key }) => key);
+      const ids = keys.map(({ id }) => id).sort();
+      await subject.store(given);
+      const before = await subject.adapter.usage?.(call());
+      await subject.restart();
+      const { adapter } = subject;
+      assertEquals(await subject.lookup(keys), "1".repeat(keys.length), "found");
+      await subject.assertHeld(given);
+      const usage = await adapter.usage?.(call());
+      assertEquals(usage?.objectCount, before?.objectCount, "objects counted");
+      assertEquals(usage?.usedBytes, before?.usedBytes, "bytes counted");
+      const listed = await Array.fromAsync(adapter.list?.(call()) ?? []);
+      if (adapter.list !== undefined) assertEquals(listed.map(({ key }) => key.id).sort(), ids);
+      const removal = await adapter.delete?.(keys, call());
+      if (removal === undefined) return;
+      assertEquals(bits(removal.deleted), "1".repeat(keys.length), "removed");
+      assertGreater(removal.bytes, 0, "bytes that this frees");
+      assertEquals(
+        await subject.lookup(keys),
+        "0".repeat(keys.length),
+        "found after all are removed",
+      );
     },
   },
   {

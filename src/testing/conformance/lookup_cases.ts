@@ -55,6 +55,21 @@ export const lookupCases: readonly SubjectCase[] = [
     },
   },
   {
+    name: "lookup and delete answer for each of many keys",
+    async check(subject) {
+      const { adapter } = subject;
+      const held = new Set([0, 127, 128, 255, 256, 299, 511, 512, 599]);
+      const keys = Array.from({ length: 600 }, (_, n) => sampleKey(n));
+      const there = keys.map((_, n) => held.has(n) ? "1" : "0").join("");
+      await subject.store([...held].map((n) => sample(n, 64)));
+      assertEquals(await subject.lookup(keys), there);
+      const removal = await adapter.delete?.(keys, call());
+      if (removal === undefined) return;
+      assertEquals(bits(removal.deleted), there, "removed");
+      assertEquals(await subject.lookup(keys), "0".repeat(keys.length), "found after the removal");
+    },
+  },
+  {
     name: "a lookup can be repeated, and unlocked as often",
     async check(subject) {
       const given = samples(3);

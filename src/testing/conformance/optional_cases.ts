@@ -121,6 +121,29 @@ export const optionalCases: readonly SubjectCase[] = [
     },
   },
   {
+    name: "list by model takes the whole name, not its beginning",
+    async check(subject) {
+      if (subject.adapter.list === undefined) return;
+      const models = [
+        "llama",
+        "llama-2",
+        "llama/2",
+        "Llama",
+        "lla",
+        "org/llama",
+        "lla*",
+      ];
+      const given = models.map((model, n) => ({
+        key: sampleKey(n, { model }),
+        bytes: sampleBytes(n, 100),
+      }));
+      await subject.store(given);
+      for (const { key } of given) {
+        assertEquals([...(await listed(subject, key.model)).keys()], [key.id], key.model);
+      }
+    },
+  },
+  {
     name: "list shows no object that was deleted",
     async check(subject) {
       if (subject.adapter.list === undefined || subject.adapter.delete === undefined) return;

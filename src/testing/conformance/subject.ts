@@ -62,6 +62,8 @@ export class Subject implements AsyncDisposable {
   readonly module: L2AdapterModule;
   /** What the adapter reported as failures. */
   readonly errors: AdapterError[] = [];
+  /** Ids of the objects that the adapter says it evicted. */
+  readonly evicted = new Set<string>();
   /** What its author claims. */
   readonly claims: AdapterCapabilities | undefined;
   readonly #config: Readonly<Record<string, unknown>>;
@@ -107,6 +109,9 @@ export class Subject implements AsyncDisposable {
       signal,
       l1Memory: { type: "host", maxObjectBytes: 2 ** 26, alignmentBytes: 256 },
       onError: (error) => this.errors.push(error),
+      onEvicted: (keys) => {
+        for (const { id } of keys) this.evicted.add(id);
+      },
     });
     return await this.module.create(values as Record<string, never>, environment);
   }
