@@ -26,7 +26,8 @@ const config = {
     type: "number",
     required: true,
     exclusiveMinimum: 0,
-    help: "Most bytes held, in GiB; the oldest objects that nobody has locked leave first.",
+    help:
+      "Most bytes held, in GiB; objects that are not locked and were used longest ago leave first.",
   },
   mock_bandwidth_gb: {
     type: "number",
@@ -54,10 +55,11 @@ export default mock;
 
 function createMockAdapter(
   config: ConfigValues<typeof mock.config>,
-  { clock }: AdapterEnvironment,
+  { clock, onEvicted }: AdapterEnvironment,
 ): L2Adapter {
   const capacityBytes = Math.floor(config.max_size_gb * GIB);
   const bytesPerMs = config.mock_bandwidth_gb * GIB / 1000;
+  /** In the order in which they were used last. */
   const objects = new Map<string, Held>();
   let usedBytes = 0;
 
@@ -65,18 +67,32 @@ function createMockAdapter(
     objects.delete(held.key.id);
     usedBytes -= held.bytes.byteLength;
   };
+  const use = ({ id }: ObjectKey): Held | undefined => {
+    const held = objects.get(id);
+    if (held === undefined) return undefined;
+    objects.delete(id);
+    objects.set(id, held);
+    return held;
+  };
   const makeRoom = (byteLength: number): boolean => {
     if (byteLength > capacityBytes) return false;
+    const evicted: ObjectKey[] = [];
     for (const held of objects.values()) {
       if (usedBytes + byteLength <= capacityBytes) break;
-      if (held.locks === 0) remove(held);
+      if (held.locks > 0) continue;
+      remove(held);
+      evicted.push(held.key);
     }
+    if (evicted.length > 0) onEvicted?.(evicted);
     return usedBytes + byteLength <= capacityBytes;
   };
   const put = ({ key, parts, byteLength }: AdapterObject): boolean => {
     const present = objects.get(key.id);
     if (present !== undefined) remove(present);
-    if (!makeRoom(byteLength)) return false;
+    if (!makeRoom(byteLength)) {
+      if (present !== undefined) onEvicted?.([key]);
+      return false;
+    }
     objects.set(key.id, { key, bytes: concatParts(parts), locks: present?.locks ?? 0 });
     usedBytes += byteLength;
     return true;
@@ -88,12 +104,16 @@ function createMockAdapter(
     capabilities: { evicts: true, loadsShorter: true },
     async store(batch, { signal }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
-      const stored = Bitmap.from(batch, (object) => !signal.aborted && put(object));
+      const taken = new Set(
+        batch.filter((each) => !signal.aborted && put(each)).map(({ key }) => key.id),
+      );
+      // One object of a batch may have made room for another.
+      const stored = Bitmap.from(batch, ({ key }) => taken.has(key.id) && objects.has(key.id));
       return { stored, bytes: sum(stored.gather(batch)) };
     },
     lookupAndLock(keys) {
       return Promise.resolve(Bitmap.from(keys, (key) => {
-        const held = objects.get(key.id);
+        const held = use(key);
         if (held !== undefined) held.locks++;
         return held !== undefined;
       }));
@@ -104,10 +124,14 @@ function createMockAdapter(
         if (held !== undefined && held.locks > 0) held.locks--;
       }
     },
+    touch(keys) {
+      // The front of a chain counts as used last.
+      for (const key of keys.toReversed()) use(key);
+    },
     async load(batch, { signal, allowShorter = false }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
       return Bitmap.from(batch, ({ key, parts, byteLength }) => {
-        const bytes = objects.get(key.id)?.bytes;
+        const bytes = use(key)?.bytes;
         if (signal.aborted || bytes === undefined) return false;
         if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) return false;
         return fillParts(frontOfParts(parts, bytes.byteLength), bytes);

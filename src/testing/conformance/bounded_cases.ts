@@ -79,7 +79,7 @@ export const boundedCases: readonly SubjectCase[] = [
       assertEquals(await lock(subject, locked), locked);
       assertEquals(await lock(subject, locked), locked);
       subject.adapter.unlock?.(keys);
-      for (let n = 100; n * OBJECT_BYTES < 2 * CAPACITY_BYTES + 100 * OBJECT_BYTES; n += BATCH) {
+      for (let n = 100; (n - 100) * OBJECT_BYTES < 1.5 * CAPACITY_BYTES; n += BATCH) {
         await offer(subject, Array.from({ length: BATCH }, (_, i) => sample(n + i, OBJECT_BYTES)));
       }
       await subject.assertHeld(locked);

@@ -2,17 +2,19 @@ import { assert, fail } from "@std/assert";
 import { deadline } from "@std/async";
 import type { AdapterObject } from "../../l2/adapter.ts";
 import { objectOf, roomFor, type Sample, sample, samples } from "./samples.ts";
-import { areEqual, call, type SubjectCase } from "./subject.ts";
-
-/** After this time a call to a closed adapter hangs, in milliseconds. */
-const AFTER_CLOSE_MS = 5000;
+import { areEqual, call, type Subject, type SubjectCase } from "./subject.ts";
 
 const roomOf = ({ key, bytes }: Sample): AdapterObject => roomFor(key, bytes.byteLength);
 
-/** A call that may resolve or reject, but must end. */
-async function ended(what: string, work: () => Promise<unknown> | undefined): Promise<void> {
-  const call = (async () => await work())().catch(() => {});
-  await deadline(call, AFTER_CLOSE_MS).catch(() => fail(`${what} after closing does not end`));
+/** Waits for the end of calls that may resolve or reject, but must not hang. */
+async function allEnded(
+  { deadlineMs }: Subject,
+  calls: Readonly<Record<string, () => Promise<unknown> | undefined>>,
+): Promise<void> {
+  for (const [name, start] of Object.entries(calls)) {
+    const call = (async () => await start())().catch(() => {});
+    await deadline(call, deadlineMs / 4).catch(() => fail(`${name} hangs after closing`));
+  }
 }
 
 /** A cache closes whenever its user says so. */
@@ -62,12 +64,14 @@ export const closingCases: readonly SubjectCase[] = [
       await adapter[Symbol.asyncDispose]();
       adapter.unlock?.(keys);
       for (const signal of [call().signal, AbortSignal.abort()]) {
-        await ended("store", () => adapter.store(given.map(objectOf), { signal }));
-        await ended("lookupAndLock", () => adapter.lookupAndLock(keys, { signal, prefix: true }));
-        await ended("load", () => adapter.load(given.map(roomOf), { signal }));
-        await ended("delete", () => adapter.delete?.(keys, { signal }));
-        await ended("list", () => Array.fromAsync(adapter.list?.({ signal }) ?? []));
-        await ended("usage", () => adapter.usage?.({ signal }));
+        await allEnded(subject, {
+          store: () => adapter.store(given.map(objectOf), { signal }),
+          lookupAndLock: () => adapter.lookupAndLock(keys, { signal, prefix: true }),
+          load: () => adapter.load(given.map(roomOf), { signal }),
+          delete: () => adapter.delete?.(keys, { signal }),
+          list: () => Array.fromAsync(adapter.list?.({ signal }) ?? []),
+          usage: () => adapter.usage?.({ signal }),
+        });
       }
       adapter.reportStatus?.();
       await adapter[Symbol.asyncDispose]();

@@ -5,10 +5,10 @@ import { bits, call, type Subject, type SubjectCase, turns } from "./subject.ts"
 const CAPACITY_BYTES = 4 * 2 ** 20;
 const OBJECT_BYTES = 60_000;
 const BATCH = 8;
-/** Stores of so many batches, one after the other, need twice the room that there is. */
-const BATCHES = Math.ceil(2 * CAPACITY_BYTES / (BATCH * OBJECT_BYTES));
+/** Batches that, stored one after the other, need more room than there is. */
+const BATCHES = Math.ceil(1.5 * CAPACITY_BYTES / (BATCH * OBJECT_BYTES));
 
-/** Stores batches of young objects, of twice the capacity together; those that were taken. */
+/** Stores batches of young objects, more than there is room for; those that were taken. */
 async function overfill(
   subject: Subject,
   beforeEach: () => void | Promise<void> = () => {},

@@ -33,15 +33,15 @@ export function samples(count: number, byteLength = 1024): Sample[] {
 
 /** Pseudo-random bytes that are a function of `seed` (Marsaglia's xorshift32). */
 export function sampleBytes(seed: number, byteLength: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(byteLength);
+  const words = new Uint32Array(Math.ceil(byteLength / 4));
   let state = Math.imul(seed + 1, 0x9e3779b1) | 1;
-  for (let i = 0; i < byteLength; i++) {
+  for (let i = 0; i < words.length; i++) {
     state ^= state << 13;
     state ^= state >>> 17;
     state ^= state << 5;
-    bytes[i] = state >>> 11;
+    words[i] = state;
   }
-  return bytes;
+  return new Uint8Array(words.buffer, 0, byteLength);
 }
 
 /** The sample as an object for `store`: a copy of its bytes, in parts of odd sizes. */

@@ -66,14 +66,17 @@ export class Subject implements AsyncDisposable {
   readonly evicted = new Set<string>();
   /** What its author claims. */
   readonly claims: AdapterCapabilities | undefined;
+  /** After this time a case that hangs fails, in milliseconds. */
+  readonly deadlineMs: number;
   readonly #config: Readonly<Record<string, unknown>>;
   readonly #registry: AdapterRegistry;
   #adapter: L2Adapter | undefined;
 
   constructor(options: AdapterConformanceOptions, config: Readonly<Record<string, unknown>>) {
-    const { module, capabilities, adapters = [] } = options;
+    const { module, capabilities, adapters = [], deadlineMs = CASE_DEADLINE_MS } = options;
     this.module = module;
     this.claims = capabilities;
+    this.deadlineMs = deadlineMs;
     this.#config = config;
     this.#registry = new AdapterRegistry({
       builtIn: adapters.map((other) => ({
@@ -163,7 +166,7 @@ export async function testSubject(
   options: AdapterConformanceOptions,
   { check, capacityBytes }: SubjectCase,
 ): Promise<void> {
-  const { config, boundedConfig, deadlineMs = CASE_DEADLINE_MS } = options;
+  const { config, boundedConfig } = options;
   const makeConfig = capacityBytes === undefined
     ? config
     : boundedConfig && (() => boundedConfig(capacityBytes));
@@ -173,7 +176,7 @@ export async function testSubject(
   cleanup.defer(async () => await setup[Symbol.asyncDispose]?.());
   const subject = cleanup.use(new Subject(options, setup.config));
   await subject.restart();
-  await deadline((async () => await check(subject))(), deadlineMs);
+  await deadline((async () => await check(subject))(), subject.deadlineMs);
 }
 
 /** Lets everything that is due happen: whoever is late has the time to be so. */
