@@ -96,6 +96,8 @@ export interface LoadOptions extends CallOptions {
    * May be called with the index of an object whose parts are filled, before the call settles: then
    * it is verified while others are still on their way. The bit in the answer is what counts.
    *
+   * It never throws, whatever the index, and does nothing once the call has settled.
+   *
    * With a `fault`, the object is there but not what was stored, as the adapter itself has found
    * out: a miss that counts as damaged.
    */
@@ -177,7 +179,10 @@ export interface AdapterCapabilities {
    * only where the user has said that this may be. @default {false}
    */
   readonly unsealed?: boolean;
-  /** It bounds itself: the cache removes nothing to make room. @default {false} */
+  /**
+   * It bounds itself: the cache removes nothing to make room. What was looked up, loaded or touched
+   * last should leave last. @default {false}
+   */
   readonly evicts?: boolean;
   /** `load` knows `allowShorter`: what takes less room than expected can be kept. @default {false} */
   readonly loadsShorter?: boolean;
@@ -190,18 +195,22 @@ export interface AdapterCapabilities {
 }
 
 /**
- * A store for objects. Methods take batches, answer with one bit a key and reject only when the
- * adapter is broken: a missing object is a clear bit. A store must be visible entirely or not at
- * all, whatever happens meanwhile.
+ * A store for objects. Methods take batches of any size, answer with one bit a key and reject only
+ * when the adapter is broken: a missing object is a clear bit. A store must be visible entirely or
+ * not at all, whatever happens meanwhile. The arrays that a call is given do not change before it
+ * settles; afterwards they are not the adapter's to read.
  */
 export interface L2Adapter {
   /** What it promises. */
   readonly capabilities: AdapterCapabilities;
   /** Writes objects, replacing those with the same keys. */
   store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult>;
-  /** Which objects are there; they stay until `unlock` where the adapter evicts by itself. */
+  /**
+   * Which objects are there. Where the adapter evicts by itself they stay until they are unlocked:
+   * locks are counted, and what two lookups found is free after two unlocks.
+   */
   lookupAndLock(keys: readonly ObjectKey[], options: LookupOptions): Promise<Bitmap>;
-  /** Gives up what a lookup locked; unknown keys are ignored. */
+  /** Gives up one lock of each key; keys that are unknown or not locked are ignored. */
   unlock?(keys: readonly ObjectKey[]): void;
   /**
    * Counts as a use of objects that were read from device memory, so that they do not leave the
@@ -214,13 +223,16 @@ export interface L2Adapter {
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap>;
   /** Removes objects that are not locked; says which were there, and how many bytes that frees. */
   delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult>;
-  /** Enumerates the objects, in no particular order. */
+  /** Enumerates the objects, in no particular order, those of earlier runs too. */
   list?(options: ListOptions): AsyncIterable<ListedObject>;
-  /** How much it holds. */
+  /** How much it holds, objects of earlier runs included. */
   usage?(options: CallOptions): Promise<AdapterUsage>;
   /** What else there is to know, as JSON; never secrets. */
   reportStatus?(): Readonly<Record<string, unknown>>;
-  /** Releases everything; the adapter is not used afterwards. */
+  /**
+   * Releases everything. A second call does nothing, and calls to other methods afterwards settle,
+   * as misses or by rejecting.
+   */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

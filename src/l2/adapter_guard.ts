@@ -113,7 +113,8 @@ const logger = getLogger(["kvtier", "adapter"]);
 /**
  * Stands between the cache and any adapter: every call has a deadline and an answer, every loaded
  * object is verified, damaged ones are removed, what fails is left alone for a while, and
- * everything is counted and measured. Never rejects.
+ * everything is counted and measured. Never rejects. The arrays that it is given are copied: an
+ * adapter may read them for longer than the caller waits.
  */
 export class AdapterGuard {
   /** Number within the cache. */
@@ -277,7 +278,8 @@ export class AdapterGuard {
   }
 
   /** Stores sealed objects. */
-  async store(objects: readonly SealedObject[]): Promise<GuardedOutcome> {
+  async store(given: readonly SealedObject[]): Promise<GuardedOutcome> {
+    const objects = given.slice();
     const pass = this.#enter("store");
     if (pass === undefined) {
       this.#counters.failedStores += objects.length;
@@ -320,9 +322,10 @@ export class AdapterGuard {
    * left alone, nothing is found.
    */
   async lookup(
-    keys: readonly ObjectKey[],
+    given: readonly ObjectKey[],
     options: { prefix: boolean; signal?: AbortSignal },
   ): Promise<Bitmap> {
+    const keys = given.slice();
     const { prefix, signal } = options;
     if (signal?.aborted) return new Bitmap(keys.length);
     const pass = this.#enter("lookup");
@@ -379,7 +382,8 @@ export class AdapterGuard {
   }
 
   /** Removes objects: one bit an object that was there, and the bytes that are free now. */
-  async delete(keys: readonly ObjectKey[]): Promise<GuardedDeletion> {
+  async delete(given: readonly ObjectKey[]): Promise<GuardedDeletion> {
+    const keys = given.slice();
     const nothing = { deleted: new Bitmap(keys.length), bytes: 0 };
     if (!this.canDelete) return nothing;
     const pass = this.#enter("delete");
@@ -535,9 +539,10 @@ export class AdapterGuard {
   }
 
   async #load<T extends SealedObject>(
-    objects: readonly T[],
+    given: readonly T[],
     verify: (object: T) => TrailerFault | null,
   ): Promise<GuardedOutcome> {
+    const objects = given.slice();
     const keys = objects.map(({ key }) => key);
     const pass = this.#enter("load");
     if (pass === undefined) {
