@@ -13,6 +13,10 @@ import {
   unmetPath,
   watermarksOf,
 } from "../src/l2/adapter.ts";
+import { isLocalDisk } from "./_shared/local_disk.ts";
+import { FileWorker } from "./_shared/file_worker.ts";
+import { CarefulFiles } from "./_fs/careful_files.ts";
+import { DirectFiles } from "./_fs/direct_files.ts";
 import type { DiskBounds } from "./_fs/disk_space.ts";
 import { FileStore } from "./_fs/file_store.ts";
 import { hostFileSystem } from "./_fs/file_system.ts";
@@ -190,8 +194,13 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     const basePath = await absolutePath(given);
     const isSharded = values.shard_dirs ?? layout === "kvtier";
     const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
+    // Without a worker, which a bundle has none of, there is but one way to close a file.
+    const closesInPlace = !FileWorker.isAvailable || await isLocalDisk(basePath);
+    const careful = closesInPlace ? undefined : new CarefulFiles();
     const store = await FileStore.open({
-      files: hostFileSystem,
+      files: careful?.files ?? hostFileSystem,
+      ...(careful && { closeFiles: (signal) => careful.close(signal) }),
+      directFiles: (files) => new DirectFiles(files, closesInPlace),
       paths: new ObjectPaths({ basePath, layout, shards }),
       sharedPath: join(basePath, SHARED_DIRECTORY),
       tmpPath: tmpPathOf(basePath, values.relative_tmp_dir),

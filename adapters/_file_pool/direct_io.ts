@@ -1,14 +1,10 @@
 import * as nodeFs from "node:fs";
-import {
-  AlignedBuffers,
-  DIRECT_BUFFER_BYTES,
-  DirectWriter,
-  O_DIRECT,
-} from "../_shared/direct_access.ts";
+import { AlignedBuffers, DIRECT_BUFFER_BYTES, O_DIRECT } from "../_shared/direct_access.ts";
+import { FileWorker } from "../_shared/file_worker.ts";
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 import { PAGE_BYTES, pagesFor } from "./pool_geometry.ts";
 
-const { O_RDONLY, O_NOFOLLOW = 0 } = nodeFs.constants;
+const { O_RDONLY, O_WRONLY, O_NOFOLLOW = 0 } = nodeFs.constants;
 
 /**
  * Reads and writes files past the page cache (`O_DIRECT`), through aligned buffers. Writes run in a
@@ -18,7 +14,7 @@ export class DirectIo implements AsyncDisposable {
   readonly #readFiles = new Map<string, Promise<number>>();
   readonly #writtenFiles = new Map<string, Promise<number>>();
   readonly #buffers = new AlignedBuffers();
-  readonly #writer = new DirectWriter();
+  readonly #writer = new FileWorker();
 
   /**
    * Writes and reads a file as a pool does.
@@ -50,7 +46,8 @@ export class DirectIo implements AsyncDisposable {
     offset: number,
     pieces: readonly Uint8Array<ArrayBuffer>[],
   ): Promise<void> {
-    const opening = () => this.#writer.ask({ op: "open", path });
+    const opening = () =>
+      this.#writer.ask({ op: "open", path, flags: O_WRONLY | O_NOFOLLOW | O_DIRECT });
     const file = await once(this.#writtenFiles, path, opening);
     const buffer = this.#buffers.take();
     try {

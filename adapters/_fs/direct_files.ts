@@ -5,35 +5,51 @@ import {
   alignUp,
   DIRECT_ALIGNMENT,
   DIRECT_BUFFER_BYTES,
-  DirectWriter,
   O_DIRECT,
 } from "../_shared/direct_access.ts";
+import { FileWorker } from "../_shared/file_worker.ts";
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 import type { FileSystem, ReadableFile, WritableFile } from "./file_system.ts";
 
-const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
 
 /** What {@linkcode DirectFiles} are to who uses them. */
-export type DirectFileSystem = Pick<DirectFiles, "files" | "probe" | typeof Symbol.asyncDispose>;
+export type DirectFileSystem = Pick<DirectFiles, "files" | "probe" | "close">;
+
+/** Reads and closes files that are known by their numbers. */
+interface NumberedReader {
+  open(path: string, flags: number): Promise<number>;
+  read(file: number, into: AlignedBuffer, length: number, position: number): Promise<number>;
+  close(file: number): void;
+}
 
 /**
  * A file system whose files are read and written past the page cache (`O_DIRECT`), through aligned
  * buffers. Writes run in a worker: Deno knows no asynchronous write to such a file.
  */
-export class DirectFiles implements AsyncDisposable {
+export class DirectFiles {
   /** The file system. */
   readonly files: FileSystem;
   readonly #buffers = new AlignedBuffers();
-  readonly #writer = new DirectWriter();
+  readonly #writer = new FileWorker();
+  readonly #reader: FileWorker | undefined;
 
-  /** Reads and writes past the cache, and leaves everything else to `files`. */
-  constructor(files: FileSystem) {
+  /**
+   * Reads and writes past the cache, and leaves everything else to `files`.
+   *
+   * @param closesInPlace Whether the thread that runs the engine may close a file: it takes no time
+   * on a disk of this host.
+   */
+  constructor(files: FileSystem, closesInPlace = true) {
+    if (!closesInPlace) this.#reader = new FileWorker();
+    const reader = this.#reader === undefined ? hostReader : workerReader(this.#reader);
     this.files = {
       ...files,
       create: async (path, mode) => {
         const buffer = this.#buffers.take();
         try {
-          const file = await this.#writer.ask({ op: "create", path, mode });
+          const flags = O_WRONLY | O_CREAT | O_EXCL | O_DIRECT;
+          const file = await this.#writer.ask({ op: "open", path, flags, mode });
           return new DirectWritableFile(this.#writer, file, buffer, this.#buffers);
         } catch (error) {
           this.#buffers.giveBack(buffer);
@@ -42,8 +58,7 @@ export class DirectFiles implements AsyncDisposable {
       },
       open: async (path) => {
         const flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_DIRECT;
-        const file = await openNumbered(path, flags);
-        return new DirectReadableFile(file, this.#buffers);
+        return new DirectReadableFile(await reader.open(path, flags), reader, this.#buffers);
       },
     };
   }
@@ -62,11 +77,13 @@ export class DirectFiles implements AsyncDisposable {
         await file.write(bytes);
         await file.flush();
       }
-      using file = await this.files.open(path);
+      using file = await this.files.open(path, Infinity);
       const read = new Uint8Array(bytes.byteLength);
       const count = await file.read(read, 0);
       const isSame = count === bytes.byteLength && bytes.every((byte, i) => read[i] === byte);
-      return isSame && file.endsAt(count) ? undefined : "what was read is not what was written";
+      return isSame && await file.endsAt(count)
+        ? undefined
+        : "what was read is not what was written";
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     } finally {
@@ -74,22 +91,39 @@ export class DirectFiles implements AsyncDisposable {
     }
   }
 
-  /** Ends the worker, when it has closed its files. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#writer.close();
+  /** Ends the workers, when they have closed their files or `signal` aborts. */
+  async close(signal?: AbortSignal): Promise<void> {
+    await Promise.all([this.#writer.close(signal), this.#reader?.close(signal)]);
   }
+}
+
+const hostReader: NumberedReader = {
+  open: openNumbered,
+  read: (file, into, length, position) => readNumbered(file, into.subarray(0, length), position),
+  close: (file) => nodeFs.closeSync(file),
+};
+
+function workerReader(worker: FileWorker): NumberedReader {
+  return {
+    open: (path, flags) => worker.ask({ op: "open", path, flags }),
+    read: (file, { buffer }, length, position) =>
+      worker.ask({ op: "read", file, buffer, from: 0, length, position }),
+    close: (file) => worker.forget(file),
+  };
 }
 
 class DirectReadableFile implements ReadableFile {
   readonly #file: number;
+  readonly #reader: NumberedReader;
   readonly #buffers: AlignedBuffers;
   /** Bytes of the file that lie in the buffer, from `#start` on. */
   readonly #buffer: AlignedBuffer;
   #start = 0;
   #count = 0;
 
-  constructor(file: number, buffers: AlignedBuffers) {
+  constructor(file: number, reader: NumberedReader, buffers: AlignedBuffers) {
     this.#file = file;
+    this.#reader = reader;
     this.#buffers = buffers;
     this.#buffer = buffers.take();
   }
@@ -101,7 +135,7 @@ class DirectReadableFile implements ReadableFile {
       const wanted = position - this.#start + into.byteLength + 1;
       const length = Math.min(DIRECT_BUFFER_BYTES, alignUp(wanted));
       this.#count = 0;
-      this.#count = await readNumbered(this.#file, this.#buffer.subarray(0, length), this.#start);
+      this.#count = await this.#reader.read(this.#file, this.#buffer, length, this.#start);
     }
     const from = position - this.#start;
     const bytes = this.#buffer.subarray(from, Math.min(this.#count, from + into.byteLength));
@@ -109,33 +143,28 @@ class DirectReadableFile implements ReadableFile {
     return bytes.byteLength;
   }
 
-  endsAt(position: number): boolean {
+  endsAt(position: number): boolean | undefined {
     const end = this.#start + this.#count;
     if (position >= this.#start && position < end) return false;
     // A read ends within a block only where the file does.
-    if (position === end && position % DIRECT_ALIGNMENT !== 0) return true;
-    const known = position === end ? position : position - 1;
-    const from = Math.max(0, known - known % DIRECT_ALIGNMENT);
-    const blocks = this.#buffer.subarray(0, 2 * DIRECT_ALIGNMENT);
-    this.#count = 0;
-    return from + nodeFs.readSync(this.#file, blocks, 0, blocks.byteLength, from) === position;
+    return position === end && position % DIRECT_ALIGNMENT !== 0 ? true : undefined;
   }
 
   [Symbol.dispose](): void {
     this.#buffers.giveBack(this.#buffer);
-    nodeFs.closeSync(this.#file);
+    this.#reader.close(this.#file);
   }
 }
 
 class DirectWritableFile implements WritableFile {
-  readonly #writer: DirectWriter;
+  readonly #writer: FileWorker;
   readonly #file: number;
   readonly #buffer: AlignedBuffer;
   readonly #buffers: AlignedBuffers;
   #filled = 0;
   #written = 0;
 
-  constructor(writer: DirectWriter, file: number, buffer: AlignedBuffer, buffers: AlignedBuffers) {
+  constructor(writer: FileWorker, file: number, buffer: AlignedBuffer, buffers: AlignedBuffers) {
     this.#writer = writer;
     this.#file = file;
     this.#buffer = buffer;

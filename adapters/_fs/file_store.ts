@@ -28,8 +28,11 @@ import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
+import { LimitedFiles } from "./limited_files.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
+import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
+import { untilAborted } from "../_shared/until_aborted.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { type Durability, publishFile } from "./publish_file.ts";
@@ -39,6 +42,10 @@ import { UseTimes } from "./use_times.ts";
 
 /** Keys known to be missing from the middle of a chain that are remembered. */
 const MOST_SUSPECTS = 4096;
+/** Bytes that a file may have beyond those of its object: more are not read to learn that. */
+const MOST_REST_BYTES = 65_536;
+/** Time that a close waits for calls that hang, in milliseconds. */
+const CLOSE_MS = 5_000;
 /** Time between two rounds of keeping house, in milliseconds. */
 const HOUSEKEEPING_MS = 600_000;
 
@@ -46,6 +53,8 @@ const HOUSEKEEPING_MS = 600_000;
 export interface FileStoreOptions {
   /** The file operations. */
   readonly files: FileSystem;
+  /** Lets go of what they hold, when that is done or `signal` aborts. */
+  readonly closeFiles?: (signal: AbortSignal) => Promise<void>;
   /** Where the objects lie. */
   readonly paths: ObjectPaths;
   /** Directory of the locks and of the account that writers share. */
@@ -104,6 +113,10 @@ export class FileStore implements L2Adapter {
   readonly #storeSlots: IoSlots;
   /** Lookups have their own: each costs little, and a chain may ask for many at once. */
   readonly #lookups: FlightLimit;
+  /** The share of Deno's threads that this adapter has. */
+  readonly #calls = new OsCalls();
+  /** For what goes on in the background. */
+  readonly #houseFiles: FileSystem;
   readonly #temporary: TemporaryFiles;
   readonly #space: DiskSpace;
   readonly #useTimes: UseTimes;
@@ -125,8 +138,9 @@ export class FileStore implements L2Adapter {
 
   private constructor(options: FileStoreOptions) {
     this.#options = options;
-    const { files, paths, sharedPath, clock, bounds, isUnsealed, onEvicted } = options;
-    this.#files = files;
+    const { paths, sharedPath, clock, bounds, isUnsealed, onEvicted } = options;
+    this.#files = options.files;
+    const files = this.#houseFiles = new LimitedFiles(options.files, this.#calls, "housekeeping");
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
     this.#slots = new IoSlots(limits);
     this.#storeSlots = new IoSlots(limits);
@@ -187,8 +201,9 @@ export class FileStore implements L2Adapter {
    * write to it.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
-    const { files, paths: { basePath }, isGroupShared, allowsForeignOwner } = options;
+    const { paths: { basePath }, isGroupShared, allowsForeignOwner } = options;
     const store = new FileStore(options);
+    const files = store.#houseFiles;
     try {
       await files.mkdir(basePath, store.#directoryMode);
     } catch (cause) {
@@ -231,12 +246,13 @@ export class FileStore implements L2Adapter {
         stored.set(index);
         bytes += object.byteLength;
       } catch (cause) {
+        if (cause === signal.reason) return;
         this.#space.failed(cause, diskBytes);
         this.#report("store", cause, object.key);
       } finally {
         soon -= diskBytes;
       }
-    });
+    }, signal);
     if (this.#space.isBounded) {
       this.#useTimes.stored(stored.gather(objects).map(({ key }) => key));
     }
@@ -253,16 +269,17 @@ export class FileStore implements L2Adapter {
   ): Promise<Bitmap> {
     if (signal.aborted) return new Bitmap(keys.length);
     const { paths } = this.#options;
+    const files = this.#limited("lookup", signal);
     const look = async (key: ObjectKey): Promise<boolean> => {
       try {
-        return (await this.#files.lstat(paths.pathOf(key))).isFile;
+        return (await files.lstat(paths.pathOf(key))).isFile;
       } catch (cause) {
-        if (!isNoObject(cause)) this.#report("lookup", cause, key);
+        if (!isNoObject(cause) && cause !== signal.reason) this.#report("lookup", cause, key);
         return false;
       }
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
-      this.#suspects.has(key) ? look(key) : this.#files.exists(paths.pathOf(key));
+      this.#suspects.has(key) ? look(key) : files.exists(paths.pathOf(key)).catch(() => false);
     const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
       if (!await this.#lookups.take(0, signal)) return false;
       return await isPresent(key).finally(() => this.#lookups.giveBack(0));
@@ -283,7 +300,7 @@ export class FileStore implements L2Adapter {
     }
     const [first] = keys;
     // What cannot be read looks as if it were not there: a look at one tells the difference.
-    if (first !== undefined && found.popcount() === 0) await look(first);
+    if (first !== undefined && found.popcount() === 0 && !signal.aborted) await look(first);
     if (this.#space.isBounded) {
       if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
       for (const index of found.indices()) {
@@ -322,11 +339,12 @@ export class FileStore implements L2Adapter {
     { signal, onLoaded, allowShorter = false, onMisfit }: LoadOptions & MisfitOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
-    await this.#slots.forEach(objects, bytesOf, async ({ key, parts, byteLength }, index) => {
+    const load = async ({ key, parts, byteLength }: AdapterObject, index: number) => {
       try {
         if (signal.aborted || this.#isClosed) return;
         const path = this.#options.paths.pathOf(key);
-        const isRead = await this.#read(path, parts, restsOf(byteLength), allowShorter);
+        const rests = restsOf(byteLength);
+        const isRead = await this.#read(path, { parts, byteLength, rests, allowShorter, signal });
         if (!isRead) {
           this.#suspects.add(key);
           onMisfit?.(index);
@@ -336,9 +354,10 @@ export class FileStore implements L2Adapter {
         onLoaded?.(index);
       } catch (cause) {
         if (isNoObject(cause)) this.#suspects.add(key);
-        else this.#report("load", cause, key);
+        else if (cause !== signal.reason) this.#report("load", cause, key);
       }
-    });
+    };
+    await this.#slots.forEach(objects, bytesOf, load, signal);
     return loaded;
   }
 
@@ -348,11 +367,13 @@ export class FileStore implements L2Adapter {
     { signal }: CallOptions,
   ): Promise<readonly (number | undefined)[]> {
     const sizes = new Array<number | undefined>(objects.length);
-    await this.#slots.forEach(objects, () => 0, async ({ key }, index) => {
+    const files = this.#limited("load", signal);
+    const look = async ({ key }: AdapterObject, index: number) => {
       if (signal.aborted || this.#isClosed) return;
-      const info = await this.#files.lstat(this.#options.paths.pathOf(key)).catch(() => undefined);
+      const info = await files.lstat(this.#options.paths.pathOf(key)).catch(() => undefined);
       sizes[index] = info?.size;
-    });
+    };
+    await this.#slots.forEach(objects, () => 0, look, signal);
     return sizes;
   }
 
@@ -361,9 +382,10 @@ export class FileStore implements L2Adapter {
     this.#suspects.add(key);
     try {
       const path = this.#options.paths.pathOf(key);
-      const info = await this.#files.lstat(path);
+      const files = this.#limited("load");
+      const info = await files.lstat(path);
       if (!info.isFile) return;
-      await this.#files.remove(path);
+      await files.remove(path);
       await this.#space.credit(freedBytesOf(info));
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("delete", cause, key);
@@ -375,21 +397,22 @@ export class FileStore implements L2Adapter {
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
     let diskBytes = 0;
+    const files = this.#limited("load", signal);
     await this.#slots.forEach(keys, () => 0, async (key, index) => {
       try {
         const path = this.#options.paths.pathOf(key);
         if (signal.aborted || this.#isClosed || this.#locks.has(path)) return;
-        const info = await this.#files.lstat(path);
+        const info = await files.lstat(path);
         if (!info.isFile) return;
-        await this.#files.remove(path);
+        await files.remove(path);
         this.#suspects.add(key);
         deleted.set(index);
         bytes += sizeOf(info);
         diskBytes += freedBytesOf(info);
       } catch (cause) {
-        if (!isNoObject(cause)) this.#report("delete", cause, key);
+        if (!isNoObject(cause) && cause !== signal.reason) this.#report("delete", cause, key);
       }
-    });
+    }, signal);
     try {
       await this.#space.credit(diskBytes);
     } catch (cause) {
@@ -400,7 +423,8 @@ export class FileStore implements L2Adapter {
 
   /** Enumerates the objects. */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
-    for await (const batch of walkObjects(this.#files, this.#options.paths, signal)) {
+    const files = this.#limited("housekeeping", signal);
+    for await (const batch of walkObjects(files, this.#options.paths, signal)) {
       for (const file of batch) {
         const key = await this.#keyOf(file);
         if (signal.aborted) return;
@@ -416,7 +440,8 @@ export class FileStore implements L2Adapter {
   async usage({ signal }: CallOptions): Promise<AdapterUsage> {
     let usedBytes = 0;
     let objectCount = 0;
-    for await (const batch of walkObjects(this.#files, this.#options.paths, signal)) {
+    const files = this.#limited("housekeeping", signal);
+    for await (const batch of walkObjects(files, this.#options.paths, signal)) {
       for (const { size } of batch) usedBytes += size;
       objectCount += batch.length;
     }
@@ -441,10 +466,26 @@ export class FileStore implements L2Adapter {
     };
   }
 
-  /** Ends what goes on in the background, and gives back what this writer has taken in advance. */
+  /**
+   * Ends what goes on in the background, and gives back what this writer has taken in advance. What
+   * hangs is left behind after a while.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     this.#cancelHousekeeping();
+    const tooLate = new AbortController();
+    const cancel = this.#options.clock.schedule(() => tooLate.abort(), CLOSE_MS);
+    await untilAborted(tooLate.signal, this.#close(), () => {
+      const count = this.#calls.running;
+      const cause = new Error(`${count} calls of the file system hang and were left behind`);
+      this.#report("close", cause);
+    });
+    await this.#direct?.close(tooLate.signal);
+    await this.#options.closeFiles?.(tooLate.signal);
+    cancel();
+  }
+
+  async #close(): Promise<void> {
     await Promise.all([this.#slots.idle(), this.#storeSlots.idle()]);
     await this.#housekeeping;
     await this.#makingShards;
@@ -455,7 +496,11 @@ export class FileStore implements L2Adapter {
       if (!isNoObject(cause)) this.#report("close", cause);
     }
     await this.#temporary.close();
-    await this.#direct?.[Symbol.asyncDispose]();
+  }
+
+  /** The file operations in their turn, past the page cache where that is possible. */
+  #limited(purpose: CallPurpose, signal?: AbortSignal): FileSystem {
+    return new LimitedFiles(this.#files, this.#calls, purpose, signal);
   }
 
   get #isClosed(): boolean {
@@ -482,10 +527,11 @@ export class FileStore implements L2Adapter {
     const finalPath = `${directory}/${paths.nameOf(object.key)}`;
     const diskBytes = diskBytesFor(object.byteLength);
     for (let attempt = 0;; attempt++) {
+      const files = this.#limited("store", signal);
       try {
-        if (!this.#made.has(sharedPath)) await this.#makeTemporary();
+        if (!this.#made.has(sharedPath)) await this.#makeTemporary(files);
         if (!this.#made.has(directory)) {
-          await this.#makeShard(directory);
+          await this.#makeShard(directory, files);
           this.#makingShards ??= this.#makeShards();
         }
         if (!this.#space.tryTake(diskBytes)) {
@@ -494,7 +540,6 @@ export class FileStore implements L2Adapter {
         const ownPath = this.#temporary.next(tmpPath ?? directory);
         const mode = this.#objectMode;
         const { parts } = object;
-        const files = this.#files;
         let isPublished = false;
         const onPublished = (): void => void (isPublished = true);
         const target = { tmpPath: ownPath, finalPath, mode, durability };
@@ -524,45 +569,43 @@ export class FileStore implements L2Adapter {
    * Fills the parts from a file; whether it has their length, and one of these rests behind. If
    * `allowShorter`, it may end before.
    */
-  async #read(
-    path: string,
-    parts: AdapterObject["parts"],
-    rests: readonly number[],
-    allowShorter: boolean,
-  ): Promise<boolean> {
+  async #read(path: string, reading: Reading): Promise<boolean> {
     for (let attempt = 0;; attempt++) {
       try {
-        using file = await this.#files.open(path);
-        const end = await this.#readParts(file, parts, allowShorter);
-        return end !== undefined && rests.some((rest) => file.endsAt(end + rest));
+        const files = this.#limited("load", reading.signal);
+        using file = await files.open(path, reading.byteLength + MOST_REST_BYTES);
+        return await this.#readParts(file, reading);
       } catch (error) {
         if (attempt > 0 || this.#direct === undefined || !isDirectRefused(error)) throw error;
         // A directory refuses it too, which says nothing about files.
-        if (!(await this.#options.files.lstat(path)).isFile) return false;
+        if (!(await this.#limited("load", reading.signal).lstat(path)).isFile) return false;
         this.#stopDirect(error);
       }
     }
   }
 
-  /** Fills the parts from the beginning of a file; where that ends, if that is far enough. */
+  /** Fills the parts from the beginning of a file; whether it ends where it should. */
   async #readParts(
     file: ReadableFile,
-    parts: AdapterObject["parts"],
-    allowShorter: boolean,
-  ): Promise<number | undefined> {
+    { parts, rests, allowShorter }: Reading,
+  ): Promise<boolean> {
     const { readAheadBytes } = this.#options;
     let position = 0;
-    for (const part of parts) {
+    let isWhole = true;
+    reading: for (const part of parts) {
       for (let done = 0; done < part.byteLength;) {
         const end = position === 0 && readAheadBytes > 0 ? readAheadBytes : part.byteLength;
         const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
         const count = await file.read(rest, position);
-        if (count === 0) return allowShorter && position > 0 ? position : undefined;
+        isWhole = count > 0;
+        if (!isWhole) break reading;
         done += count;
         position += count;
       }
     }
-    return position;
+    if (!isWhole && (!allowShorter || position === 0)) return false;
+    for (const rest of rests) if (await endsAt(file, position + rest)) return true;
+    return false;
   }
 
   async #keyOf(
@@ -572,7 +615,7 @@ export class FileStore implements L2Adapter {
     if (object !== "key-in-file") return object.key;
     const end = new Uint8Array(Math.min(size, MAX_TAIL_BYTES));
     try {
-      using file = await this.#options.files.open(path);
+      using file = await this.#houseFiles.open(path, size);
       if (await file.read(end, size - end.byteLength) < end.byteLength) return null;
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("list", cause);
@@ -593,20 +636,20 @@ export class FileStore implements L2Adapter {
     const { paths, sharedPath, tmpPath } = this.#options;
     yield sharedPath;
     if (tmpPath !== undefined && tmpPath !== sharedPath) yield tmpPath;
-    yield* objectDirectories(this.#options.files, paths);
+    yield* objectDirectories(this.#houseFiles, paths);
   }
 
-  async #makeTemporary(): Promise<void> {
+  async #makeTemporary(files: FileSystem): Promise<void> {
     const { sharedPath, tmpPath } = this.#options;
-    await this.#makeDirectory(sharedPath, this.#directoryMode);
-    if (tmpPath !== undefined) await this.#makeDirectory(tmpPath, this.#directoryMode);
+    await this.#makeDirectory(sharedPath, this.#directoryMode, files);
+    if (tmpPath !== undefined) await this.#makeDirectory(tmpPath, this.#directoryMode, files);
     await this.#temporary.announce();
     this.#made.add(sharedPath);
   }
 
-  async #makeShard(path: string): Promise<void> {
-    const { files, durability } = this.#options;
-    const made = await this.#makeDirectory(path, this.#directoryMode | this.#readers);
+  async #makeShard(path: string, files: FileSystem): Promise<void> {
+    const { durability } = this.#options;
+    const made = await this.#makeDirectory(path, this.#directoryMode | this.#readers, files);
     if (durability === "full") {
       for (const step of made) await files.syncDirectory(dirname(step));
     }
@@ -618,7 +661,7 @@ export class FileStore implements L2Adapter {
     for (const path of this.#options.paths.shards()) {
       if (this.#isClosed) return;
       try {
-        if (!this.#made.has(path)) await this.#makeShard(path);
+        if (!this.#made.has(path)) await this.#makeShard(path, this.#houseFiles);
       } catch {
         // The store that needs it says why it cannot be made.
         return;
@@ -627,8 +670,12 @@ export class FileStore implements L2Adapter {
   }
 
   /** Makes a directory below the base directory; the steps that lead there. */
-  async #makeDirectory(path: string, mode: number): Promise<readonly string[]> {
-    const { files, paths: { basePath }, isGroupShared } = this.#options;
+  async #makeDirectory(
+    path: string,
+    mode: number,
+    files: FileSystem,
+  ): Promise<readonly string[]> {
+    const { paths: { basePath }, isGroupShared } = this.#options;
     const steps: string[] = [];
     for (let at = path; at.length > basePath.length; at = dirname(at)) steps.unshift(at);
     for (const step of steps) {
@@ -651,7 +698,7 @@ export class FileStore implements L2Adapter {
     const direct = directFiles(files);
     let refusal: unknown;
     try {
-      await this.#makeTemporary();
+      await this.#makeTemporary(this.#houseFiles);
       refusal = await direct.probe(this.#temporary.next(), this.#fileMode);
     } catch (error) {
       refusal = error;
@@ -697,10 +744,28 @@ export class FileStore implements L2Adapter {
   }
 }
 
+/** How an object is read from its file. */
+interface Reading extends Pick<AdapterObject, "parts" | "byteLength"> {
+  /** How many bytes may stand behind it: one of these numbers. */
+  readonly rests: readonly number[];
+  /** Whether the file may end before. */
+  readonly allowShorter: boolean;
+  readonly signal: AbortSignal;
+}
+
 const NOTHING = [0];
 
 function nothingBehind(): readonly number[] {
   return NOTHING;
+}
+
+/** Whether a file ends at a place. */
+async function endsAt(file: ReadableFile, place: number): Promise<boolean> {
+  const known = file.endsAt(place);
+  if (known !== undefined) return known;
+  const byte = new Uint8Array(1);
+  if (await file.read(byte, place) > 0) return false;
+  return place === 0 || await file.read(byte, place - 1) > 0;
 }
 
 function bytesOf({ byteLength }: AdapterObject): number {

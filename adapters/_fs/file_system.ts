@@ -6,15 +6,15 @@ import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 export interface ReadableFile extends Disposable {
   /** Reads bytes from `position` on; returns how many, maybe fewer than asked for, 0 at the end. */
   read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
-  /** Whether the file ends at `position`. */
-  endsAt(position: number): boolean;
+  /** Whether the file ends at `position`; `undefined` if only reading there would tell. */
+  endsAt(position: number): boolean | undefined;
 }
 
 /** A file that is being written from its beginning, by one call at a time. */
 export interface WritableFile extends Disposable {
-  /** Appends bytes; returns how many. May be fewer than given. */
+  /** Appends bytes, which must stay until the next {@linkcode flush}; returns how many it took. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<number>;
-  /** Hands everything written so far to the operating system. */
+  /** Hands everything written so far to the operating system. Only now the file exists for sure. */
   flush(): Promise<void>;
   /** Makes the bytes survive a power cut. */
   syncData(): Promise<void>;
@@ -22,8 +22,8 @@ export interface WritableFile extends Disposable {
 
 /** A small file that one holder at a time has open, in all processes. */
 export interface LockedFile extends Disposable {
-  /** The content. */
-  read(): Promise<Uint8Array>;
+  /** The content; empty if it is larger than `mostBytes`: then it is not ours. */
+  read(mostBytes: number): Promise<Uint8Array>;
   /** Replaces the content. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }
@@ -38,13 +38,16 @@ export interface DiskRoom {
 
 /**
  * The file operations that the adapter is made of; each is one call of the operating system, or a
- * few. Failures have the `code` of the operating system.
+ * few. {@linkcode errnoOf} knows the code of the operating system in their failures.
  */
 export interface FileSystem {
   /** Creates a file that must not exist, for this user alone, or for the group. */
   create(path: string, mode: number): Promise<WritableFile>;
-  /** Opens a file; neither follows a link nor waits for the writer of a FIFO. */
-  open(path: string): Promise<ReadableFile>;
+  /**
+   * Opens a file; neither follows a link nor waits for the writer of a FIFO. One of more than
+   * `mostBytes` may look as if it were empty.
+   */
+  open(path: string, mostBytes: number): Promise<ReadableFile>;
   /**
    * Opens a file for this holder alone, creating it if `create` is set.
    *
@@ -75,7 +78,10 @@ export interface FileSystem {
 
 const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
 
-/** The host's file system, through the page cache. */
+/**
+ * The host's file system, through the page cache. Deno closes files on the thread that runs the
+ * engine, which takes no time on a disk of this host; see {@linkcode CarefulFiles} for others.
+ */
 export const hostFileSystem: FileSystem = {
   async create(path, mode) {
     return new HostWritableFile(await Deno.open(path, { write: true, createNew: true, mode }));
@@ -85,21 +91,24 @@ export const hostFileSystem: FileSystem = {
       .then((file) => new HostReadableFile(file));
   },
   async lock(path, { create, mode }) {
-    const how = { read: true, write: true };
-    const file = await Deno.open(path, how).catch(async (error: unknown) => {
+    const before = await Deno.lstat(path).catch((error: unknown) => {
       if (!create || !(error instanceof Deno.errors.NotFound)) throw error;
-      const created = await Deno.open(path, { ...how, create, mode });
-      // What the group may do, the process may have been told to deny (umask).
-      if ((mode & 0o070) !== 0) await Deno.chmod(path, mode).catch(() => {});
-      return created;
     });
+    // A link could lead anywhere.
+    if (before?.isFile === false) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
+    const file = await Deno.open(path, { read: true, write: true, create, mode });
     try {
+      // What the group may do, the process may have been told to deny (umask).
+      if (before === undefined && (mode & 0o070) !== 0) {
+        await Deno.chmod(path, mode).catch(() => {});
+      }
       if (await file.tryLock(true)) {
         const [held, named] = await Promise.all([file.stat(), Deno.lstat(path)]);
-        // A link could lead anywhere.
-        if (!named.isFile) throw new Deno.errors.FilesystemLoop(`${path} is a link, or no file`);
+        if (!named.isFile) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
         // If it was removed meanwhile, others lock another file by now.
-        if (held.ino === named.ino && held.dev === named.dev) return new HostLockedFile(file);
+        if (held.ino === named.ino && held.dev === named.dev) {
+          return new HostLockedFile(file, held.size);
+        }
       }
     } catch (error) {
       file.close();
@@ -152,7 +161,7 @@ class HostReadableFile implements ReadableFile {
   }
 
   endsAt(position: number): boolean {
-    // At the end there is nothing to wait for; asking for the length costs ten times as much.
+    // What was read a moment ago is in memory: another thread would cost ten times as much.
     const from = Math.max(0, position - 1);
     return from + nodeFs.readSync(this.#file, twoBytes, 0, 2, from) === position;
   }
@@ -188,17 +197,18 @@ class HostWritableFile implements WritableFile {
 
 class HostLockedFile implements LockedFile {
   readonly #file: Deno.FsFile;
+  readonly #size: number;
 
-  constructor(file: Deno.FsFile) {
+  constructor(file: Deno.FsFile, size: number) {
     this.#file = file;
+    this.#size = size;
   }
 
-  async read(): Promise<Uint8Array> {
-    const { size } = await this.#file.stat();
-    const bytes = new Uint8Array(size);
+  async read(mostBytes: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(this.#size > mostBytes ? 0 : this.#size);
     await this.#file.seek(0, Deno.SeekMode.Start);
     let done = 0;
-    while (done < size) {
+    while (done < bytes.byteLength) {
       const count = await this.#file.read(bytes.subarray(done));
       if (count === null) break;
       done += count;

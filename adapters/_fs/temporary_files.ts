@@ -210,12 +210,13 @@ export class TemporaryFiles {
   async #serverTime(): Promise<number | undefined> {
     const { files, mode } = this.#options;
     const path = this.next();
-    using _file = await files.create(path, mode);
     try {
+      using file = await files.create(path, mode);
+      await file.flush();
       const time = (await files.lstat(path)).mtime?.getTime();
       return Number.isFinite(time) ? time : undefined;
     } finally {
-      await files.remove(path);
+      await files.remove(path).catch(() => {});
     }
   }
 }

@@ -6,6 +6,8 @@ import type { FileSystem } from "./file_system.ts";
 /** Time after which a ledger that others hold is given up for now, in milliseconds. */
 const LOCK_PATIENCE_MS = 5_000;
 const LONGEST_PAUSE_MS = 8;
+/** Bytes of a ledger with many thousands of writers; what is larger is not ours, and replaced. */
+const MOST_BYTES = 2 ** 20;
 
 /** What all writers of a directory use together, in bytes on disk. */
 export interface LedgerState {
@@ -88,7 +90,7 @@ export class UsageLedger {
       });
       if (this.#ownState !== undefined) return await this.#update(change);
       if (file !== undefined) {
-        const before = decode(await file.read());
+        const before = decode(await file.read(MOST_BYTES));
         const after = change(before);
         if (after !== undefined && after !== before) await file.write(encode(after));
         return after;

@@ -1,7 +1,23 @@
-/** The code of the operating system in an error, like `ENOSPC`. */
+import { constants } from "node:os";
+
+/** Names of this operating system's error numbers. */
+const NAMES: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno).map(([name, number]) => [number, name]),
+);
+/** How Deno ends the message of an error of the operating system. */
+const NUMBER_IN_MESSAGE = /\(os error (\d+)\)/;
+const CODE_IN_MESSAGE = /^(E[A-Z0-9]+): /;
+
+/**
+ * The code of the operating system in an error, like `ENOSPC`: Deno and Node put it into `code`,
+ * and many that Deno has no class for (`EDQUOT`, `ENOLCK`, …) only into the message, as a number.
+ */
 export function errnoOf(error: unknown): string | undefined {
-  if (!(error instanceof Error) || !("code" in error)) return undefined;
-  return typeof error.code === "string" ? error.code : undefined;
+  if (!(error instanceof Error)) return undefined;
+  if ("code" in error && typeof error.code === "string") return error.code;
+  const [, number] = NUMBER_IN_MESSAGE.exec(error.message) ?? [];
+  if (number !== undefined) return NAMES.get(Number(number));
+  return CODE_IN_MESSAGE.exec(error.message)?.[1];
 }
 
 /** There is no room, for a while or for this file. */

@@ -12,7 +12,7 @@ export interface IoSlotsOptions {
  */
 export class IoSlots {
   readonly #options: IoSlotsOptions;
-  readonly #waiters: { readonly bytes: number; readonly start: () => void }[] = [];
+  readonly #waiters = new Set<{ readonly bytes: number; readonly start: () => void }>();
   readonly #idleWaiters: (() => void)[] = [];
   #callers = 0;
   #operations = 0;
@@ -36,18 +36,22 @@ export class IoSlots {
     return promise;
   }
 
-  /** Runs `work` on every item; it must not reject. */
+  /**
+   * Runs `work` on every item; it must not reject. What has not begun when `signal` aborts is left
+   * out.
+   */
   async forEach<Item>(
     items: readonly Item[],
     bytesOf: (item: Item) => number,
     work: (item: Item, index: number) => Promise<void>,
+    signal?: AbortSignal,
   ): Promise<void> {
     let next = 0;
     const run = async (): Promise<void> => {
       for (let index = next++; index < items.length; index = next++) {
         const item = items[index] as Item;
         const bytes = bytesOf(item);
-        if (!this.#tryTake(bytes)) await this.#take(bytes);
+        if (!this.#tryTake(bytes) && !await this.#take(bytes, signal)) return;
         try {
           await work(item, index);
         } finally {
@@ -65,27 +69,43 @@ export class IoSlots {
   }
 
   #tryTake(bytes: number): boolean {
-    if (this.#waiters.length > 0 || !this.#hasRoom(bytes)) return false;
+    if (this.#waiters.size > 0 || !this.#hasRoom(bytes)) return false;
     this.#operations++;
     this.#bytes += bytes;
     return true;
   }
 
-  #take(bytes: number): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiters.push({ bytes, start: resolve });
+  #take(bytes: number, signal: AbortSignal | undefined): Promise<boolean> {
+    if (signal?.aborted) return Promise.resolve(false);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const leave = (): void => {
+      this.#waiters.delete(waiter);
+      resolve(false);
+      this.#admit();
+    };
+    const start = (): void => {
+      signal?.removeEventListener("abort", leave);
+      resolve(true);
+    };
+    const waiter = { bytes, start };
+    this.#waiters.add(waiter);
+    signal?.addEventListener("abort", leave, { once: true });
     return promise;
   }
 
   #giveBack(bytes: number): void {
     this.#operations--;
     this.#bytes -= bytes;
-    for (let [first] = this.#waiters; first !== undefined; [first] = this.#waiters) {
-      if (!this.#hasRoom(first.bytes)) return;
+    this.#admit();
+  }
+
+  #admit(): void {
+    for (const waiter of this.#waiters) {
+      if (!this.#hasRoom(waiter.bytes)) return;
       this.#operations++;
-      this.#bytes += first.bytes;
-      this.#waiters.shift();
-      first.start();
+      this.#bytes += waiter.bytes;
+      this.#waiters.delete(waiter);
+      waiter.start();
     }
   }
 

@@ -56,7 +56,7 @@ Deno.test("a bundled program runs the adapters in it, and no file that lies besi
 
   for (const folder of ["adapters", "dist"]) {
     await Deno.mkdir(join(directory.path, folder), { recursive: true });
-    for (const name of ["mod", "fs", "dram", "zstd_worker", "direct_writer"]) {
+    for (const name of ["mod", "fs", "dram", "zstd_worker", "file_worker_program"]) {
       await Deno.writeTextFile(join(directory.path, folder, `${name}.ts`), DECOY);
     }
   }

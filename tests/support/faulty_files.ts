@@ -93,7 +93,8 @@ export class FaultyFiles {
     return {
       create: (path, mode) =>
         run("create", path, async () => this.#writable(path, await files.create(path, mode))),
-      open: (path) => run("open", path, async () => this.#readable(path, await files.open(path))),
+      open: (path, most) =>
+        run("open", path, async () => this.#readable(path, await files.open(path, most))),
       lock: (path, options) =>
         run("lock", path, async () => {
           const lock = await files.lock(path, options);
@@ -161,7 +162,7 @@ export class FaultyFiles {
     const run = this.#do.bind(this);
     this.locked.push(path);
     return {
-      read: () => run("lock.read", path, () => file.read()),
+      read: (most) => run("lock.read", path, () => file.read(most)),
       write: (bytes) => run("lock.write", path, () => file.write(bytes)),
       [Symbol.dispose]: () => this.#closed(this.locked, path, file),
     };

@@ -59,7 +59,7 @@ function faultyDirect(faulty: { current?: FaultyFiles }): (files: FileSystem) =>
     return {
       files: files.files,
       probe: (path, mode) => direct.probe(path, mode),
-      [Symbol.asyncDispose]: () => direct[Symbol.asyncDispose](),
+      close: (signal) => direct.close(signal),
     };
   };
 }
@@ -157,7 +157,7 @@ Deno.test("where the probe is refused, the page cache is used, which is said onc
 Deno.test("the probe says why a file system refuses", async () => {
   const files = new DirectFiles(hostFileSystem);
   const refusal = await files.probe("/proc/self/none.tmp", 0o600);
-  await files[Symbol.asyncDispose]();
+  await files.close();
   assert(refusal !== undefined && refusal !== "");
 });
 
