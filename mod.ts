@@ -61,6 +61,7 @@ export type { TrailerFault } from "./src/l2/object_trailer.ts";
 export { HostDevice } from "./src/memory/host_device.ts";
 export {
   type CopyOperation,
+  type DeviceAnswer,
   type DeviceBuffer,
   type DeviceLoss,
   DeviceLostError,

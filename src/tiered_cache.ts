@@ -16,7 +16,7 @@ import { LruPolicy } from "./l1/lru.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import type { AdapterRegistry } from "./l2/adapter_registry.ts";
 import { sealedBytes, TRAILER_BYTES } from "./l2/object_trailer.ts";
-import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
+import { type DeviceAnswer, type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { type Clock, systemClock, within } from "./runtime/clock.ts";
@@ -116,8 +116,8 @@ export class TieredCache implements AsyncDisposable {
       l1,
       adapters: () => adapters.all,
       clock,
-      beforeForget: async (test) => {
-        await Promise.all([this.#store.settle(test), this.#manager.copied()]);
+      beforeForget: async (test, keys) => {
+        await Promise.all([this.#store.settle(test, keys), this.#manager.copied()]);
       },
     });
     this.#store = new StoreController({
@@ -239,19 +239,18 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Makes reserved objects visible and queues them for the adapters; in prefix order.
+   * Makes reserved objects visible and queues them for the adapters, in prefix order: as soon as the
+   * device is known to have their memory and to take the work that fills them. Until then a match
+   * waits for them.
    *
-   * @param isFilled Whether the device took the work that fills them, as `device.copy()` says later;
-   * if not, they are removed before anything is read of them. Left out, it is taken to be done.
+   * @param isFilled Whether the device takes that work, as `device.copy()` says; if not, the objects
+   * are given up, and were never visible. Left out, it is taken to be done.
    * @returns For each `success`, or why it was given up: its room expired (`key-in-wrong-state`),
    * was given away or forgotten (`key-not-exist`), or its device is lost (`device-lost`).
    */
-  finishWrite(objects: readonly StagedObject[], isFilled?: Promise<boolean>): L1Status[] {
+  finishWrite(objects: readonly StagedObject[], isFilled: DeviceAnswer = true): L1Status[] {
     this.#throwIfClosed();
-    const statuses = this.#l1.finishWrite(objects);
-    const withdraw = (): void => this.#l1.withdraw(objects);
-    isFilled?.then((isTrue) => isTrue || withdraw(), withdraw);
-    return statuses;
+    return this.#l1.finishWrite(objects, isFilled);
   }
 
   /** Gives up reserved objects. */

@@ -8,6 +8,7 @@ import {
 import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { StagedObject } from "../l1/l1_cache.ts";
+import type { DeviceAnswer } from "../memory/memory_device.ts";
 import { typeInWords } from "../runtime/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import type { KeyRow } from "../tiering/key_rows.ts";
@@ -134,7 +135,7 @@ export class PrefixCache {
    * blocks that are gone may be -1.
    * @throws {TypeError | RangeError} If an option or a token id is not valid, or the tensors do not
    * fit the layout, were not made to be copied from, or are mapped. If the device refuses them
-   * later, because they are another device's or were destroyed, what was put is removed, and logged.
+   * later, because they are another device's or were destroyed, what was put is given up, and logged.
    */
   put(tokens: TokenIds, kv: GroupedKv, options: PutOptions = {}): PutResult {
     checkPrompt("put", tokens, options);
@@ -172,7 +173,7 @@ export class PrefixCache {
       if (reserved.length > before) stored++;
     }
     const written = reserved.map(({ staged }) => staged);
-    let isCopied: Promise<boolean>;
+    let isCopied: DeviceAnswer;
     try {
       isCopied = this.#cache.device.copy(
         reserved.flatMap(({ group, chunk, staged: { range } }) =>

@@ -83,7 +83,7 @@ export class PrefixHit implements Disposable {
         return scatterOperations(layout, group, chunk, range, tokens);
       });
     });
-    return this.#cache.device.copy(operations);
+    return Promise.resolve(this.#cache.device.copy(operations));
   }
 
   /**

@@ -1,5 +1,4 @@
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { EvictionPolicy } from "./eviction_policy.ts";
 import type { L1Entry } from "./l1_entry.ts";
 import type { ObjectTable } from "./object_table.ts";
 import { SaltUsage } from "./salt_usage.ts";
@@ -17,33 +16,15 @@ export interface WantedRoom {
 /** Says what could leave, in the policy's order, before anything does. */
 export class EvictionPlanner {
   readonly #table: ObjectTable;
-  readonly #policy: EvictionPolicy;
   readonly #quotaOf: (salt: string) => number | undefined;
 
   /** Plans for the objects of a table. */
   constructor(
     table: ObjectTable,
-    policy: EvictionPolicy,
     quotaOf: (salt: string) => number | undefined = () => undefined,
   ) {
     this.#table = table;
-    this.#policy = policy;
     this.#quotaOf = quotaOf;
-  }
-
-  /** Resident objects in the order in which they would leave; removing meanwhile is allowed. */
-  *inOrder(): Generator<L1Entry> {
-    for (const id of this.#policy.candidates()) {
-      const entry = this.#table.get(id);
-      if (entry !== undefined) yield entry;
-    }
-  }
-
-  /** Those of {@linkcode inOrder} that may leave now. */
-  *leavers(now: number): Generator<L1Entry> {
-    for (const entry of this.inOrder()) {
-      if (entry.mayLeave(now)) yield entry;
-    }
   }
 
   /** What must leave so that salts stay within their quotas; `null` if that is not enough. */
@@ -54,13 +35,13 @@ export class EvictionPlanner {
     for (const [salt, wantedBytes] of wanted.all()) {
       const quota = this.#quotaOf(salt);
       if (quota === undefined) continue;
-      const excess = (): number => this.#table.usage.of(salt) + wantedBytes - quota;
+      const excess = (): number => this.#table.usageOf(salt) + wantedBytes - quota;
       if (excess() > 0) this.#table.reclaimExpired(now);
       let left = excess();
       if (left <= 0) continue;
       if (wantedBytes > quota) return null;
-      for (const entry of this.leavers(now)) {
-        if (entry.key.cacheSalt !== salt || spared.has(entry.key.id)) continue;
+      for (const entry of this.#table.idle(salt)) {
+        if (spared.has(entry.key.id)) continue;
         leavers.push(entry);
         left -= entry.bytes;
         if (left <= 0) break;
@@ -76,8 +57,7 @@ export class EvictionPlanner {
     const missing = (): number => keys.length * bytes - table.allocator.unusedBytes;
     if (missing() <= 0) return true;
     table.reclaimExpired(now);
-    if (missing() <= this.#evictableBytes(spared)) return true;
-    return table.discardExpiredLocks(now) && missing() <= this.#evictableBytes(spared);
+    return missing() <= this.#evictableBytes(spared);
   }
 
   #evictableBytes(spared: ReadonlySet<string>): number {

@@ -1,19 +1,16 @@
 /**
- * Decides which object leaves first. It sees ids only; whether one may leave now is decided by
- * the cache, which skips what is locked.
+ * Decides which object leaves first, by ranks: of the objects that may leave, the one with the
+ * lowest rank goes. Whether one may leave is decided by the cache.
  */
 export interface EvictionPolicy {
   /** Name of the policy, for status. */
   readonly name: string;
-  /** Objects came in together, in prefix order: the tail of a prefix should leave before its head. */
-  admitted(ids: readonly string[]): void;
-  /** Objects were used together, in prefix order. Unknown ids are ignored. */
-  touched(ids: readonly string[]): void;
-  /** An object left, for whatever reason. */
-  removed(id: string): void;
   /**
-   * All known ids, the first to leave first. Iterating changes nothing; removing ids meanwhile is
-   * allowed.
+   * The rank of an object that is used now, its first use included; never lower than the one that
+   * it had. Objects that are used together are ranked from the tail of their prefix to its head,
+   * because the tail should leave first.
+   *
+   * @param before The rank that it had; `undefined` if it is new.
    */
-  candidates(): Iterable<string>;
+  rank(before: number | undefined): number;
 }

@@ -2,18 +2,16 @@ import { getLogger } from "@logtape/logtape";
 import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { MemoryDevice, Slab } from "../memory/memory_device.ts";
-import { type Allocation, bytesTaken, SlabAllocator } from "../memory/slab_allocator.ts";
-import type { Clock } from "../runtime/clock.ts";
-import { EvictionPlanner } from "./eviction_planner.ts";
-import type { EvictionPolicy } from "./eviction_policy.ts";
-import { EntryPin, L1Entry } from "./l1_entry.ts";
+import type { DeviceAnswer, MemoryDevice, Slab } from "../memory/memory_device.ts";
+import { SlabAllocator } from "../memory/slab_allocator.ts";
+import type { L1Entry } from "./l1_entry.ts";
+import { L1Objects } from "./l1_objects.ts";
+import { L1Reads } from "./l1_reads.ts";
 import type {
   ForgottenObjects,
   L1CacheOptions,
   L1Listener,
   L1Pin,
-  L1RemovalReason,
   L1Status,
   L1StatusReport,
   ReadReservation,
@@ -22,6 +20,7 @@ import type {
   WriteReservation,
   WrittenObject,
 } from "./l1_types.ts";
+import { L1Writes } from "./l1_writes.ts";
 import { ObjectTable } from "./object_table.ts";
 
 export type {
@@ -39,45 +38,45 @@ export type {
   WrittenObject,
 } from "./l1_types.ts";
 
-type Failure = Exclude<L1Status, "success">;
-
 const logger = getLogger(["kvtier", "l1"]);
 
 /**
- * Objects in device memory. An object is *staged* while its writer fills it, invisible to readers;
- * then it is *resident*, and *pinned* while it is read. What nobody pins, holds or protects may be
- * evicted, at once, when a reservation needs the room. Locks expire, so that a caller that vanished
- * cannot hold memory for ever. Expected outcomes are returned, not thrown.
+ * Objects in device memory. An object is *staged* while its writer fills it, and *filling* until
+ * the device has said that it takes the work that fills it; no reader finds it before. Then it is
+ * *resident*, and *pinned* while it is read. What nobody pins, holds or protects may be evicted, at
+ * once, when a reservation needs the room. Locks expire, so that a caller that vanished cannot hold
+ * memory for ever. Expected outcomes are returned, not thrown. No call looks at more objects than
+ * those that it names or removes.
  */
 export class L1Cache implements Disposable {
   readonly #options: L1CacheOptions;
-  readonly #clock: Clock;
-  readonly #policy: EvictionPolicy;
   readonly #writeTtlMs: number;
   readonly #readTtlMs: number;
   #device: MemoryDevice;
   readonly #table: ObjectTable;
-  readonly #planner: EvictionPlanner;
-  readonly #listeners = new Set<L1Listener>();
-  readonly #left: { readonly key: ObjectKey; readonly reason: L1RemovalReason }[] = [];
+  readonly #objects: L1Objects;
+  readonly #reads: L1Reads;
+  readonly #writes: L1Writes;
   #isDetached = false;
   #isClosed = false;
-  #evictedCount = 0;
-  #outOfMemoryCount = 0;
-  #quotaExceededCount = 0;
   #failedSlabCount = 0;
-  #unfilledCount = 0;
 
   /** @throws {RangeError} If a size is not a positive multiple of 256 bytes. */
   constructor(options: L1CacheOptions) {
+    const { clock, policy, device, quotaOf } = options;
     this.#options = options;
-    this.#clock = options.clock;
-    this.#policy = options.policy;
     this.#writeTtlMs = options.writeTtlMs ?? 600_000;
     this.#readTtlMs = options.readTtlMs ?? 300_000;
-    this.#device = options.device;
-    this.#table = new ObjectTable(this.#createAllocator(options.device));
-    this.#planner = new EvictionPlanner(this.#table, options.policy, options.quotaOf);
+    this.#device = device;
+    this.#table = new ObjectTable(this.#createAllocator(device));
+    const isLost = (): boolean => this.#isLost;
+    this.#objects = new L1Objects({ table: this.#table, clock, policy, isLost });
+    this.#reads = new L1Reads(this.#objects, this.#readTtlMs);
+    this.#writes = new L1Writes(this.#objects, {
+      reads: this.#reads,
+      ttlMs: this.#writeTtlMs,
+      ...(quotaOf === undefined ? {} : { quotaOf }),
+    });
   }
 
   /** Where the bytes lie: the device that was attached last. */
@@ -102,12 +101,12 @@ export class L1Cache implements Disposable {
 
   /** Adds a listener. */
   addListener(listener: L1Listener): void {
-    this.#listeners.add(listener);
+    this.#objects.listeners.add(listener);
   }
 
   /** Removes a listener. */
   removeListener(listener: L1Listener): void {
-    this.#listeners.delete(listener);
+    this.#objects.listeners.delete(listener);
   }
 
   /**
@@ -121,201 +120,136 @@ export class L1Cache implements Disposable {
     layout: ObjectLayout,
     options: ReserveWriteOptions = {},
   ): WriteReservation[] {
-    const { writer = "store", temporary = false } = options;
-    if (this.#isLost) return keys.map(() => ({ status: "device-lost" }));
-    const now = this.#clock.now();
-    const named = new Set<string>();
-    const isWritable = keys.map((key) => {
-      if (named.has(key.id)) return false;
-      named.add(key.id);
-      return this.#isWritable(key, writer, now);
-    });
-    const staged: L1Entry[] = [];
-    const reservations: WriteReservation[] = [];
-    let failure = this.#makeRoom(keys.filter((_, i) => isWritable[i]), layout, named, now);
-    const roomMakers = this.#roomMakers(named, now);
-    for (let i = 0; i < keys.length && failure === null; i++) {
-      const key = keys[i] as ObjectKey;
-      if (isWritable[i] !== true) {
-        reservations.push({ status: "key-not-writable" });
-        continue;
-      }
-      const allocation = this.#allocate(layout.byteLength, roomMakers);
-      if (allocation === null) {
-        failure = "out-of-memory";
-        break;
-      }
-      const lock = { writer, isTemporary: temporary, lockExpiresAt: now + this.#writeTtlMs };
-      const entry = new L1Entry(key, layout, allocation, lock);
-      this.#table.stage(entry);
-      staged.push(entry);
-      reservations.push({ status: "success", staged: entry });
-    }
-    if (failure !== null) {
-      if (failure === "out-of-memory") this.#outOfMemoryCount++;
-      else if (failure === "quota-exceeded") this.#quotaExceededCount++;
-      for (const entry of staged) this.#table.unstage(entry);
-    }
-    this.#notifyRemoved();
-    return failure === null ? reservations : keys.map(() => ({ status: failure }));
+    return this.#writes.reserve(keys, layout, options);
   }
 
   /**
-   * Makes staged objects resident, in prefix order, and reports them to be written through.
-   * Where another writer was faster, the staged copy is dropped: the bytes are the same.
+   * Ends the writing of staged objects, in prefix order. When the device is known to have their
+   * memory, and to have taken the work that fills them, they become resident and are reported to be
+   * written through; that happens before the call returns where all of it is known. If it turns out
+   * that nothing has filled them, they are given up: they were never visible. Where another writer
+   * was faster, the staged copy is dropped: the bytes are the same.
+   *
+   * @param isFilled Whether the device takes the work that fills them.
    */
-  finishWrite(objects: readonly StagedObject[]): L1Status[] {
-    const now = this.#clock.now();
-    const admitted: L1Entry[] = [];
-    const statuses = objects.map((object) => this.#admit(object, now, admitted));
-    this.#policy.admitted(admitted.map(({ key }) => key.id));
-    const written = admitted.filter(({ isTemporary }) => !isTemporary)
-      .map(({ key, layout }): WrittenObject => ({ key, layout }));
-    if (written.length > 0) this.#tell((listener) => listener.written?.(written));
-    if (admitted.length > 0) this.#tell((listener) => listener.admitted?.());
-    return statuses;
+  finishWrite(objects: readonly StagedObject[], isFilled: DeviceAnswer = true): L1Status[] {
+    return this.#writes.finish(objects, isFilled);
   }
 
   /**
-   * Makes staged objects resident and pins them, in one step. They came from a storage adapter:
-   * nobody is told to write them through again.
+   * As {@linkcode finishWrite}, and pins the objects in the same step. They came from a storage
+   * adapter and are uploaded: nobody is told to write them through again.
+   *
+   * @returns At once where it is known that the device has their memory.
    */
-  finishWriteAndReserveRead(objects: readonly StagedObject[]): ReadReservation[] {
-    const now = this.#clock.now();
-    const admitted: L1Entry[] = [];
-    const reservations = objects.map((object): ReadReservation => {
-      const status = this.#admit(object, now, admitted);
-      return status === "success" ? this.#pin(object.key, now) : { status };
-    });
-    this.#policy.admitted(admitted.map(({ key }) => key.id));
-    if (admitted.length > 0) this.#tell((listener) => listener.admitted?.());
-    return reservations;
+  finishWriteAndReserveRead(
+    objects: readonly StagedObject[],
+  ): ReadReservation[] | Promise<ReadReservation[]> {
+    return this.#writes.finishAndReserveRead(objects);
   }
 
   /** Gives up staged objects; they were never visible. */
   finishWriteAndDelete(objects: readonly StagedObject[]): L1Status[] {
-    return objects.map((object) => {
-      const entry = this.#stagedBy(object);
-      if (entry === undefined) return "key-not-exist";
-      this.#table.unstage(entry);
-      return "success";
-    });
+    return this.#writes.finishAndDelete(objects);
   }
 
   /**
-   * Removes objects that were finished before it was known that nothing has filled them, whoever has
-   * pinned or holds them: what lies in their ranges belongs to other keys.
+   * Resolves when an object whose writer has finished is resident, or was given up; `undefined` if
+   * there is none.
    */
-  withdraw(objects: readonly StagedObject[]): void {
-    for (const object of objects) {
-      if (!(object instanceof L1Entry)) continue;
-      if (object.state === "resident" && this.#table.get(object.key.id) === object) {
-        this.#remove(object, "unfilled");
-      } else if (object.state === "leaving") this.#table.discard(object);
-      else continue;
-      this.#unfilledCount++;
-    }
-    this.#notifyRemoved();
+  whenFilled(key: ObjectKey): Promise<void> | undefined {
+    return this.#table.filling(key.id)?.filled;
+  }
+
+  /** As {@linkcode whenFilled}, for all objects that are filling now. */
+  filled(): Promise<void> | undefined {
+    return this.#writes.filled();
   }
 
   /** Pins resident objects; that alone is no use of them, see {@linkcode touch}. */
   reserveRead(keys: readonly ObjectKey[]): ReadReservation[] {
-    const now = this.#clock.now();
-    return keys.map((key) => this.#pin(key, now));
+    const now = this.#options.clock.now();
+    return keys.map((key) => this.#reads.reserve(key, now));
   }
 
   /** Gives up pins. A pin that expired, or is given up twice, changes nothing. */
   finishRead(pins: readonly L1Pin[]): L1Status[] {
-    const now = this.#clock.now();
-    const statuses = pins.map((pin): L1Status => {
-      if (!(pin instanceof EntryPin) || pin.entry.state === "gone") return "key-not-exist";
-      if (this.#device.isLost || !pin.isLive(now)) return "key-in-wrong-state";
-      pin.isReleased = true;
-      const { entry } = pin;
-      entry.locks--;
-      if (entry.locks > 0) return "success";
-      if (entry.state === "leaving") this.#table.discard(entry);
-      else if (entry.isTemporary && entry.mayLeave(now)) this.#remove(entry, "temporary");
-      else this.#table.recount(entry);
-      return "success";
-    });
-    this.#notifyRemoved();
-    return statuses;
+    return this.#reads.finish(pins);
   }
 
   /** Whether a pin still protects its object; if not, the bytes in its range may be others. */
   isPinned(pin: L1Pin): boolean {
-    return pin instanceof EntryPin && pin.isLive(this.#clock.now()) && !this.#device.isLost;
+    return this.#reads.arePinned([pin]);
   }
 
   /** Whether all of these pins still protect their objects; faster than one by one. */
   arePinned(pins: readonly L1Pin[]): boolean {
-    const now = this.#clock.now();
-    return !this.#device.isLost &&
-      pins.every((pin) => pin instanceof EntryPin && pin.isLive(now));
+    return this.#reads.arePinned(pins);
   }
 
   /** Lets pins live for the whole time again; whether all of them protect their objects still. */
   renew(pins: readonly L1Pin[]): boolean {
-    if (!this.arePinned(pins)) return false;
-    const expiresAt = this.#clock.now() + this.#readTtlMs;
-    for (const pin of pins) if (pin instanceof EntryPin) pin.entry.lockExpiresAt = expiresAt;
-    return true;
+    return this.#reads.renew(pins);
   }
 
-  /** Counts as a use of resident objects. */
+  /** Counts as a use of objects that are resident or filling, in prefix order. */
   touch(keys: readonly ObjectKey[]): void {
-    this.#policy.touched(keys.map((key) => key.id));
+    const { policy } = this.#options;
+    for (let i = keys.length - 1; i >= 0; i--) {
+      const { id } = keys[i] as ObjectKey;
+      const entry = this.#table.get(id) ?? this.#table.filling(id);
+      if (entry !== undefined) entry.rank = policy.rank(entry.rank);
+    }
   }
 
   /** Removes resident objects, unless they are pinned, held or being written. */
   delete(keys: readonly ObjectKey[]): L1Status[] {
-    const now = this.#clock.now();
+    const now = this.#options.clock.now();
     const statuses = keys.map((key): L1Status => {
-      let isStaged = false;
-      for (const entry of this.#table.stagedUnder(key.id)) {
-        if (entry.isLocked(now)) isStaged = true;
-        else this.#table.unstage(entry);
+      let isComing = false;
+      for (const entry of this.#table.comingUnder(key.id)) {
+        if (entry.isLocked(now)) isComing = true;
+        else this.#table.discard(entry);
       }
       const entry = this.#table.get(key.id);
-      if (entry === undefined) return isStaged ? "key-is-locked" : "key-not-exist";
+      if (entry === undefined) return isComing ? "key-is-locked" : "key-not-exist";
       if (entry.holds > 0 || entry.isLocked(now)) return "key-is-locked";
-      this.#remove(entry, "deleted");
+      this.#objects.remove(entry, "deleted");
       return "success";
     });
-    this.#notifyRemoved();
+    this.#objects.notifyRemoved();
     return statuses;
   }
 
   /** Removes all objects that nobody pins, holds or protects. */
   clear(): void {
-    const now = this.#clock.now();
-    this.#table.reclaimExpired(now);
-    for (const entry of this.#table.residents()) {
-      if (entry.mayLeave(now)) this.#remove(entry, "deleted");
-    }
-    this.#notifyRemoved();
+    this.#table.reclaimExpired(this.#options.clock.now());
+    for (const entry of this.#table.idle()) this.#objects.remove(entry, "deleted");
+    this.#objects.notifyRemoved();
   }
 
   /**
    * Removes every object whose key passes a test, so that nobody finds it any more, whatever locks
    * it. What is read is freed with its last reader, whose pin stays valid; a staged object is freed
    * when its writer finishes, who is told `key-not-exist`, or when its lock has expired.
+   *
+   * @param keys The only keys that pass, if they are known: then nothing else is looked at.
    */
-  forget(test: (key: ObjectKey) => boolean): ForgottenObjects {
-    const now = this.#clock.now();
-    const resident = this.#table.residents().filter(({ key }) => test(key)).toArray();
-    const staged = this.#table.allStaged().filter(({ key }) => test(key));
-    for (const entry of resident) {
-      if (!entry.isLocked(now)) this.#remove(entry, "forgotten");
-      else this.#takeOut(entry, "forgotten");
+  forget(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): ForgottenObjects {
+    const now = this.#options.clock.now();
+    const forgotten = [...keys === undefined ? this.#all() : this.#under(keys)]
+      .filter(({ key }) => test(key));
+    for (const entry of forgotten) {
+      const isInUse = entry.isLocked(now);
+      // Later work on the device comes after the work that was to fill it: its room can be reused.
+      if (entry.state === "filling") this.#table.discard(entry);
+      else if (entry.state === "staged") {
+        if (isInUse) this.#table.takeOut(entry);
+        else this.#table.discard(entry);
+      } else if (isInUse) this.#objects.takeOut(entry, "forgotten");
+      else this.#objects.remove(entry, "forgotten");
     }
-    for (const entry of staged) {
-      if (entry.isLocked(now)) this.#table.condemn(entry);
-      else this.#table.unstage(entry);
-    }
-    this.#notifyRemoved();
-    const forgotten = [...resident, ...staged];
+    this.#objects.notifyRemoved();
     const bytes = forgotten.reduce((sum, { layout }) => sum + layout.byteLength, 0);
     return { objects: forgotten.length, bytes };
   }
@@ -325,14 +259,14 @@ export class L1Cache implements Disposable {
    * only pinned leaves with its last reader.
    */
   release(keys: readonly ObjectKey[]): void {
-    const now = this.#clock.now();
+    const now = this.#options.clock.now();
     for (const key of keys) {
       const entry = this.#table.get(key.id);
       if (entry === undefined || entry.holds > 0 || entry.isProtected) continue;
-      if (entry.isLocked(now)) entry.isTemporary = true;
-      else this.#remove(entry, "released");
+      if (entry.isLocked(now)) this.#table.setTemporary(entry);
+      else this.#objects.remove(entry, "released");
     }
-    this.#notifyRemoved();
+    this.#objects.notifyRemoved();
   }
 
   /**
@@ -383,18 +317,7 @@ export class L1Cache implements Disposable {
    * @returns The bytes that became free.
    */
   evictTo(bytes: number): number {
-    const before = this.usedBytes;
-    const now = this.#clock.now();
-    if (before > bytes) this.#table.reclaimExpired(now);
-    if (this.usedBytes > bytes) {
-      for (const entry of this.#planner.leavers(now)) {
-        this.#evict(entry);
-        if (this.usedBytes <= bytes) break;
-      }
-    }
-    const freed = before - this.usedBytes;
-    this.#notifyRemoved();
-    return freed;
+    return this.#evictWhile(() => this.usedBytes, bytes);
   }
 
   /**
@@ -403,29 +326,16 @@ export class L1Cache implements Disposable {
    * @returns The bytes of the salt that became free.
    */
   evictSalt(salt: string, bytes: number): number {
-    const before = this.#table.usage.of(salt);
-    const now = this.#clock.now();
-    if (before > bytes) this.#table.reclaimExpired(now);
-    if (this.#table.usage.of(salt) > bytes) {
-      for (const entry of this.#planner.leavers(now)) {
-        if (entry.key.cacheSalt !== salt) continue;
-        this.#evict(entry);
-        if (this.#table.usage.of(salt) <= bytes) break;
-      }
-    }
-    const freed = before - this.#table.usage.of(salt);
-    this.#notifyRemoved();
-    return freed;
+    return this.#evictWhile(() => this.#table.usageOf(salt), bytes, salt);
   }
 
   /** The objects that would leave next for `bytes` of room, were none held; changes nothing. */
   victims(bytes: number): WrittenObject[] {
-    const now = this.#clock.now();
     const found: WrittenObject[] = [];
     if (!(bytes > 0)) return found;
+    this.#table.expireLocks(this.#options.clock.now());
     let missing = bytes;
-    for (const entry of this.#planner.inOrder()) {
-      if (entry.isProtected || entry.isLocked(now)) continue;
+    for (const entry of this.#table.idleOrHeld()) {
       found.push({ key: entry.key, layout: entry.layout });
       missing -= entry.bytes;
       if (missing <= 0) break;
@@ -433,14 +343,14 @@ export class L1Cache implements Disposable {
     return found;
   }
 
-  /** Bytes that resident and staged objects of a salt take. */
+  /** Bytes that the objects of a salt take, on their way in or resident. */
   usedBytesOf(salt: string): number {
-    return this.#table.usage.of(salt);
+    return this.#table.usageOf(salt);
   }
 
-  /** Bytes that resident and staged objects take, by salt. */
+  /** Bytes that objects take, on their way in or resident, by salt. */
   usageBySalt(): Map<string, number> {
-    return this.#table.usage.all();
+    return this.#table.usageBySalt();
   }
 
   /**
@@ -448,8 +358,7 @@ export class L1Cache implements Disposable {
    * must not be written to.
    */
   isReserved(object: StagedObject): boolean {
-    const entry = this.#table.heldByWriter(object);
-    return entry?.state === "staged" && !this.#isLost && entry.isLocked(this.#clock.now());
+    return this.#writes.isReserved(object);
   }
 
   /** Whether an object is resident. */
@@ -463,14 +372,12 @@ export class L1Cache implements Disposable {
     return {
       ...stats,
       isHealthy: !this.#isLost && this.#failedSlabCount === 0,
-      ...this.#table.counts(this.#clock.now()),
+      ...this.#table.counts(this.#options.clock.now()),
       usageRatio: stats.usedBytes / stats.capacityBytes,
-      evictedCount: this.#evictedCount,
-      outOfMemoryCount: this.#outOfMemoryCount,
-      quotaExceededCount: this.#quotaExceededCount,
+      evictedCount: this.#objects.evictedCount,
+      ...this.#writes.counters,
       failedSlabCount: this.#failedSlabCount,
-      unfilledCount: this.#unfilledCount,
-      evictionPolicy: this.#policy.name,
+      evictionPolicy: this.#options.policy.name,
       writeTtlMs: this.#writeTtlMs,
       readTtlMs: this.#readTtlMs,
     };
@@ -486,11 +393,12 @@ export class L1Cache implements Disposable {
     if (this.#isDetached) return;
     this.#isDetached = true;
     if (reason !== undefined) logger.warn("L1 lost its device: {reason}", { reason });
-    for (const entry of this.#table.residents()) this.#remove(entry, "device-lost");
-    for (const entry of this.#table.allStaged()) this.#table.unstage(entry);
+    for (const entry of this.#table.residents()) this.#objects.remove(entry, "device-lost");
+    for (const entry of this.#table.allComing()) this.#table.discard(entry);
     for (const entry of this.#table.allLeaving()) this.#table.discard(entry);
     this.#table.allocator[Symbol.dispose]();
-    this.#notifyRemoved();
+    this.#writes.abandon();
+    this.#objects.notifyRemoved();
   }
 
   /**
@@ -514,7 +422,7 @@ export class L1Cache implements Disposable {
   [Symbol.dispose](): void {
     this.#isClosed = true;
     this.detach();
-    this.#listeners.clear();
+    this.#objects.listeners.clear();
   }
 
   get #isLost(): boolean {
@@ -530,123 +438,39 @@ export class L1Cache implements Disposable {
     });
   }
 
-  #isWritable(key: ObjectKey, writer: string, now: number): boolean {
-    if (this.#table.get(key.id) !== undefined) return false;
-    const staged = this.#table.staged(key.id, writer);
-    if (staged === undefined) return true;
-    if (staged.isLocked(now)) return false;
-    this.#table.unstage(staged);
-    return true;
+  #evictWhile(used: () => number, bytes: number, salt?: string): number {
+    const before = used();
+    if (before > bytes) this.#table.reclaimExpired(this.#options.clock.now());
+    if (used() > bytes) {
+      for (const entry of this.#table.idle(salt)) {
+        this.#objects.evict(entry);
+        if (used() <= bytes) break;
+      }
+    }
+    const freed = before - used();
+    this.#objects.notifyRemoved();
+    return freed;
   }
 
-  /** Evicts for quotas, if that and what may leave besides makes room; else says why not. */
-  #makeRoom(
-    keys: readonly ObjectKey[],
-    layout: ObjectLayout,
-    spared: ReadonlySet<string>,
-    now: number,
-  ): Failure | null {
-    if (keys.length === 0) return null;
-    if (layout.byteLength > this.maxObjectBytes) return "out-of-memory";
-    const wanted = { keys, bytes: bytesTaken(layout.byteLength), spared };
-    const leavers = this.#planner.leaversForQuotas(wanted, now);
-    if (leavers === null) return "quota-exceeded";
-    if (!this.#planner.canHold(wanted, now)) return "out-of-memory";
-    for (const entry of leavers) this.#evict(entry);
-    return null;
+  *#all(): Generator<L1Entry> {
+    yield* this.#table.residents();
+    yield* this.#table.allComing();
   }
 
-  /** Frees more room at each step: first what expired, then what may leave. */
-  *#roomMakers(spared: ReadonlySet<string>, now: number): Generator<void> {
-    if (this.#table.reclaimExpired(now)) yield;
-    for (const entry of this.#planner.leavers(now)) {
-      if (spared.has(entry.key.id)) continue;
-      this.#evict(entry);
-      yield;
+  *#under(keys: readonly ObjectKey[]): Generator<L1Entry> {
+    for (const id of new Set(keys.map((key) => key.id))) {
+      const resident = this.#table.get(id);
+      if (resident !== undefined) yield resident;
+      yield* this.#table.comingUnder(id);
     }
   }
 
-  #allocate(byteLength: number, roomMakers: Generator<void>): Allocation | null {
-    let allocation = this.#table.allocator.allocate(byteLength);
-    while (allocation === null && roomMakers.next().done !== true) {
-      allocation = this.#table.allocator.allocate(byteLength);
-    }
-    return allocation;
-  }
-
-  #admit(object: StagedObject, now: number, admitted: L1Entry[]): L1Status {
-    if (this.#isLost) return "device-lost";
-    const entry = this.#stagedBy(object);
-    if (entry === undefined) return "key-not-exist";
-    // An expired writer may have lost its room to another: what lies there is not its object.
-    if (!entry.isLocked(now)) return "key-in-wrong-state";
-    if (this.#table.get(entry.key.id) !== undefined) {
-      this.#table.unstage(entry);
-      return "success";
-    }
-    this.#table.admit(entry);
-    admitted.push(entry);
-    return "success";
-  }
-
-  /** What a writer that has ended had staged; what was forgotten meanwhile is freed. */
-  #stagedBy(object: StagedObject): L1Entry | undefined {
-    const entry = this.#table.heldByWriter(object);
-    if (entry?.state !== "condemned") return entry;
-    this.#table.discard(entry);
-    return undefined;
-  }
-
-  #pin(key: ObjectKey, now: number): ReadReservation {
-    if (this.#isLost) return { status: "device-lost" };
-    const entry = this.#table.get(key.id);
-    if (entry === undefined) return { status: "key-not-exist" };
-    this.#table.lock(entry, now, now + this.#readTtlMs);
-    return { status: "success", pin: new EntryPin(entry) };
-  }
-
-  #evict(entry: L1Entry): void {
-    this.#remove(entry, "evicted");
-    this.#evictedCount++;
-  }
-
-  /** Whoever calls this calls {@linkcode #notifyRemoved} when its work is done. */
-  #remove(entry: L1Entry, reason: L1RemovalReason): void {
-    this.#takeOut(entry, reason);
-    this.#table.discard(entry);
-  }
-
-  /** As {@linkcode #remove}, but the room stays in use. */
-  #takeOut(entry: L1Entry, reason: L1RemovalReason): void {
-    this.#table.takeOut(entry);
-    this.#policy.removed(entry.key.id);
-    this.#left.push({ key: entry.key, reason });
-  }
-
+  /** The device turned out not to have a slab: what was to lie there has never been visible. */
   #dropSlab(slab: Slab): void {
     this.#failedSlabCount++;
     const isThere = ({ allocation }: L1Entry): boolean => allocation.slab === slab;
-    for (const entry of this.#table.allStaged().filter(isThere)) this.#table.unstage(entry);
-    for (const entry of this.#table.allLeaving().filter(isThere)) this.#table.discard(entry);
-    for (const entry of this.#table.residents()) {
-      if (isThere(entry)) this.#remove(entry, "device-lost");
-    }
-    this.#notifyRemoved();
-  }
-
-  #notifyRemoved(): void {
-    if (this.#left.length === 0) return;
-    const left = this.#left.splice(0);
-    for (const { key, reason } of left) this.#tell((listener) => listener.removed?.(key, reason));
-  }
-
-  #tell(call: (listener: L1Listener) => void): void {
-    for (const listener of this.#listeners) {
-      try {
-        call(listener);
-      } catch (error) {
-        logger.error("A listener of L1 failed: {error}", { error });
-      }
+    for (const entry of [...this.#table.allComing(), ...this.#table.allLeaving()]) {
+      if (isThere(entry)) this.#table.discard(entry);
     }
   }
 }

@@ -3,15 +3,41 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import type { Allocation } from "../memory/slab_allocator.ts";
 import type { L1Pin, StagedObject } from "./l1_types.ts";
+import type { Queued, RankQueue } from "./rank_queue.ts";
 
 /**
- * Who can find an object. One that was forgotten while it was written (`condemned`) or read
- * (`leaving`) is found by nobody, but its range is still in use.
+ * Where an object is on its way through L1:
+ *
+ * - `staged`: its writer fills it; only the writer knows it.
+ * - `filling`: its writer has finished, but the device has not said yet that it takes the work that
+ *   fills it. Nobody can read it; a match may wait for it.
+ * - `resident`: it can be found.
+ * - `condemned`: it was forgotten while it was staged; its range is in use until its writer ends.
+ * - `leaving`: it was forgotten while it was read; its range is in use until its readers end.
+ * - `gone`: its range is free.
  */
-export type EntryState = "staged" | "condemned" | "resident" | "leaving" | "gone";
+export type EntryState = "staged" | "filling" | "resident" | "condemned" | "leaving" | "gone";
+
+/** The states that may follow each state. */
+const NEXT_STATES: Readonly<Record<EntryState, readonly EntryState[]>> = {
+  staged: ["filling", "resident", "condemned", "gone"],
+  filling: ["resident", "gone"],
+  resident: ["leaving", "gone"],
+  condemned: ["gone"],
+  leaving: ["gone"],
+  gone: [],
+};
+
+/** What the objects under one cache salt take, and which of them may leave. */
+export interface SaltShare {
+  /** Bytes of objects that are staged, filling and resident. */
+  bytes: number;
+  /** Those that may leave. */
+  readonly idle: RankQueue<L1Entry>;
+}
 
 /** One object in device memory, and what keeps it there. */
-export class L1Entry implements StagedObject {
+export class L1Entry implements StagedObject, Queued {
   /** Its key. */
   readonly key: ObjectKey;
   /** Its layout. */
@@ -20,14 +46,16 @@ export class L1Entry implements StagedObject {
   readonly allocation: Allocation;
   /** Who writes it. */
   readonly writer: string;
+  /** What the objects of its salt take. */
+  readonly share: SaltShare;
   /** Whether it leaves with its last reader. */
   isTemporary: boolean;
-  /** Who can find it. */
-  state: EntryState = "staged";
-  /** The writer's lock while it is staged, then those of its readers. */
+  /** The writer's lock until it is resident, then those of its readers. */
   locks = 1;
   /** When all of its locks expire. */
   lockExpiresAt: number;
+  /** Whether its locks have expired, so that its room may be taken; never of a resident one. */
+  isExpired = false;
   /** Grows when expired locks are discarded, so that a late release cannot take another's lock. */
   lockEpoch = 0;
   /** How often it is held. */
@@ -36,20 +64,46 @@ export class L1Entry implements StagedObject {
   isProtected = false;
   /** Whether it is counted as one that may leave. */
   isIdle = false;
+  /** Of objects that may leave, the lowest rank leaves first. */
+  rank = 0;
+  /** Resolves when it is not `filling` any more; set while it is. */
+  filled: Promise<void> | undefined;
+  /** The queues that it is in. */
+  queues = 0;
+  #state: EntryState = "staged";
 
   /** An object that is being staged. */
   constructor(
     key: ObjectKey,
     layout: ObjectLayout,
     allocation: Allocation,
+    share: SaltShare,
     options: { writer: string; isTemporary: boolean; lockExpiresAt: number },
   ) {
     this.key = key;
     this.layout = layout;
     this.allocation = allocation;
+    this.share = share;
     this.writer = options.writer;
     this.isTemporary = options.isTemporary;
     this.lockExpiresAt = options.lockExpiresAt;
+  }
+
+  /** Where it is on its way. */
+  get state(): EntryState {
+    return this.#state;
+  }
+
+  /**
+   * Goes on to another state; only its table calls this.
+   *
+   * @throws {Error} If that state does not follow.
+   */
+  proceedTo(state: EntryState): void {
+    if (!NEXT_STATES[this.#state].includes(state)) {
+      throw new Error(`An object that is ${this.#state} cannot become ${state}: this is a bug`);
+    }
+    this.#state = state;
   }
 
   /** Where its bytes lie. */

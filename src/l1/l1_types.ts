@@ -10,7 +10,7 @@ export type L1Status =
   | "success"
   /** No such object, or nothing that is staged. */
   | "key-not-exist"
-  /** The object is resident already, or the same writer has it staged. */
+  /** The object is resident or filling, or the same writer has it staged. */
   | "key-not-writable"
   /** The lock expired: what it protected may be gone. */
   | "key-in-wrong-state"
@@ -36,9 +36,7 @@ export type L1RemovalReason =
   /** By {@linkcode L1Cache.forget}. */
   | "forgotten"
   /** By {@linkcode L1Cache.release}. */
-  | "released"
-  /** The device did not do the work that was to fill it. */
-  | "unfilled";
+  | "released";
 
 /** A resident object, protected from eviction until `finishRead` or until its lock expires. */
 export interface L1Pin {
@@ -91,7 +89,7 @@ export interface WrittenObject {
 
 /** How much {@linkcode L1Cache.forget} removed. */
 export interface ForgottenObjects {
-  /** Resident and staged objects. */
+  /** Resident objects, and those on their way in. */
   readonly objects: number;
   /** Bytes of their layouts. */
   readonly bytes: number;
@@ -131,7 +129,7 @@ export interface L1CacheOptions {
 export interface L1StatusReport extends SlabAllocatorStats {
   /** Whether objects can be stored. */
   readonly isHealthy: boolean;
-  /** Resident and staged objects. */
+  /** Resident objects, and those on their way in. */
   readonly totalObjectCount: number;
   /** Objects staged under a live lock. */
   readonly writeLockedCount: number;
@@ -143,6 +141,10 @@ export interface L1StatusReport extends SlabAllocatorStats {
   readonly stagingObjectCount: number;
   /** Bytes of staged objects, part of `usedBytes`. */
   readonly stagingBytes: number;
+  /** Objects that are written, and of which the device has not said yet that it takes them. */
+  readonly fillingObjectCount: number;
+  /** Their bytes, part of `usedBytes`. */
+  readonly fillingBytes: number;
   /** Resident objects that are held. */
   readonly heldCount: number;
   /** Bytes of held objects, part of `usedBytes`. */
@@ -163,7 +165,7 @@ export interface L1StatusReport extends SlabAllocatorStats {
   readonly quotaExceededCount: number;
   /** Slabs that the device could not provide. */
   readonly failedSlabCount: number;
-  /** Objects that were removed because the device did not do the work that was to fill them. */
+  /** Objects that were given up because the device did not do the work that was to fill them. */
   readonly unfilledCount: number;
   /** Name of the eviction policy. */
   readonly evictionPolicy: string;

@@ -1,8 +1,9 @@
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { SlabAllocator } from "../memory/slab_allocator.ts";
-import { L1Entry } from "./l1_entry.ts";
+import type { Allocation, SlabAllocator } from "../memory/slab_allocator.ts";
+import type { ObjectLayout } from "../keys/kv_layout.ts";
+import { type EntryState, L1Entry, type SaltShare } from "./l1_entry.ts";
+import { heldQueue, idleQueue, QUEUES, readLockQueue, writeLockQueue } from "./l1_queues.ts";
 import type { L1StatusReport, StagedObject } from "./l1_types.ts";
-import { SaltUsage } from "./salt_usage.ts";
 
 /** Numbers of objects in an {@linkcode ObjectTable}, and their bytes. */
 export type ObjectCounts = Pick<
@@ -13,6 +14,8 @@ export type ObjectCounts = Pick<
   | "temporaryCount"
   | "stagingObjectCount"
   | "stagingBytes"
+  | "fillingObjectCount"
+  | "fillingBytes"
   | "heldCount"
   | "heldBytes"
   | "protectedCount"
@@ -20,23 +23,49 @@ export type ObjectCounts = Pick<
   | "leavingBytes"
 >;
 
+/** How many objects are in a state, and what they take. */
+interface StateCount {
+  objects: number;
+  bytes: number;
+  temporary: number;
+}
+
+/** States in which an object counts for its salt. */
+const COUNTED: ReadonlySet<EntryState> = new Set(["staged", "filling", "resident"]);
+
 /**
  * All objects that take room, by who can find them, and what they take. Every way into and out of
- * a state is a method here, so that the sums are exact.
+ * a state is a method here, so that the sums are exact; none of them looks at more objects than it
+ * is about.
  */
 export class ObjectTable {
   /** Who is freed with an object. */
   allocator: SlabAllocator;
-  /** Bytes of resident and staged objects by salt. */
-  readonly usage: SaltUsage = new SaltUsage();
   readonly #resident = new Map<string, L1Entry>();
+  readonly #filling = new Map<string, L1Entry>();
   readonly #staged = new Map<string, Map<string, L1Entry>>();
   /** What was forgotten while it was read or written. */
   readonly #leaving = new Set<L1Entry>();
+  /** What is not resident and has locks that have expired. */
+  readonly #expired = new Set<L1Entry>();
   readonly #protected = new Set<string>();
+  readonly #shares = new Map<string, SaltShare>();
+  readonly #idle = idleQueue(QUEUES.idle);
+  readonly #held = heldQueue();
+  readonly #readLocks = readLockQueue();
+  readonly #writeLocks = writeLockQueue();
+  readonly #counts: Readonly<Record<Exclude<EntryState, "gone">, StateCount>> = {
+    staged: { objects: 0, bytes: 0, temporary: 0 },
+    filling: { objects: 0, bytes: 0, temporary: 0 },
+    resident: { objects: 0, bytes: 0, temporary: 0 },
+    condemned: { objects: 0, bytes: 0, temporary: 0 },
+    leaving: { objects: 0, bytes: 0, temporary: 0 },
+  };
+  #expiredStaged = 0;
+  #lockedResidents = 0;
+  #heldObjects = 0;
+  #heldBytes = 0;
   #idleBytes = 0;
-  /** No reader's lock expires before. */
-  #noExpiryBefore = Infinity;
 
   /** An empty table. */
   constructor(allocator: SlabAllocator) {
@@ -45,15 +74,25 @@ export class ObjectTable {
 
   /**
    * Bytes of resident objects that may leave. Those whose locks have expired count only after
-   * {@linkcode discardExpiredLocks}.
+   * {@linkcode expireLocks}.
    */
   get idleBytes(): number {
     return this.#idleBytes;
   }
 
+  /** How many objects are filling. */
+  get fillingCount(): number {
+    return this.#filling.size;
+  }
+
   /** The resident object of an id. */
   get(id: string): L1Entry | undefined {
     return this.#resident.get(id);
+  }
+
+  /** The object of an id that is not known to be filled yet. */
+  filling(id: string): L1Entry | undefined {
+    return this.#filling.get(id);
   }
 
   /** The object that a writer has staged. */
@@ -74,9 +113,11 @@ export class ObjectTable {
     return isHeld ? object : undefined;
   }
 
-  /** The objects that any writer has staged under an id; removing meanwhile is allowed. */
-  stagedUnder(id: string): Iterable<L1Entry> {
-    return this.#staged.get(id)?.values() ?? [];
+  /** The objects under an id that are on their way in; removing meanwhile is allowed. */
+  *comingUnder(id: string): Generator<L1Entry> {
+    yield* this.#staged.get(id)?.values() ?? [];
+    const filling = this.#filling.get(id);
+    if (filling !== undefined) yield filling;
   }
 
   /** All resident objects; removing meanwhile is allowed. */
@@ -84,9 +125,10 @@ export class ObjectTable {
     return this.#resident.values();
   }
 
-  /** All staged objects. */
-  allStaged(): L1Entry[] {
-    return this.#staged.values().flatMap((writers) => writers.values()).toArray();
+  /** All objects that are on their way in. */
+  allComing(): L1Entry[] {
+    const staged = this.#staged.values().flatMap((writers) => writers.values());
+    return [...staged, ...this.#filling.values()];
   }
 
   /** All objects that nobody finds, and whose readers or writers have not finished. */
@@ -94,69 +136,118 @@ export class ObjectTable {
     return [...this.#leaving];
   }
 
+  /** Objects that may leave, those of one salt or all, the first to leave first. */
+  idle(salt?: string): Iterable<L1Entry> {
+    if (salt === undefined) return this.#idle.inOrder();
+    return this.#shares.get(salt)?.idle.inOrder() ?? [];
+  }
+
+  /** Objects that may leave or could, were they not held; the first to leave first. */
+  *idleOrHeld(): Generator<L1Entry> {
+    const [idle, held] = [this.#idle.inOrder(), this.#held.inOrder()];
+    try {
+      let [a, b] = [idle.next(), held.next()];
+      while (a.done !== true || b.done !== true) {
+        if (b.done === true || (a.done !== true && a.value.rank < b.value.rank)) {
+          yield a.value as L1Entry;
+          a = idle.next();
+        } else {
+          yield b.value;
+          b = held.next();
+        }
+      }
+    } finally {
+      idle.return(undefined);
+      held.return(undefined);
+    }
+  }
+
+  /** Bytes of the objects of a salt that are staged, filling and resident. */
+  usageOf(salt: string): number {
+    return this.#shares.get(salt)?.bytes ?? 0;
+  }
+
+  /** Bytes of the objects of all salts that have any; a copy. */
+  usageBySalt(): Map<string, number> {
+    return new Map(this.#shares.entries().map(([salt, { bytes }]) => [salt, bytes]));
+  }
+
   /** Takes an object in that is being written. */
-  stage(entry: L1Entry): void {
-    const { key, writer } = entry;
+  stage(
+    key: ObjectKey,
+    layout: ObjectLayout,
+    allocation: Allocation,
+    lock: { writer: string; isTemporary: boolean; lockExpiresAt: number },
+  ): L1Entry {
+    const entry = new L1Entry(key, layout, allocation, this.#shareOf(key.cacheSalt), lock);
     const writers = this.#staged.get(key.id);
-    if (writers === undefined) this.#staged.set(key.id, new Map([[writer, entry]]));
-    else writers.set(writer, entry);
-    this.usage.add(key.cacheSalt, entry.bytes);
+    if (writers === undefined) this.#staged.set(key.id, new Map([[lock.writer, entry]]));
+    else writers.set(lock.writer, entry);
+    this.#count(entry, 1);
+    this.#writeLocks.add(entry);
+    return entry;
   }
 
-  /** Frees a staged object. */
-  unstage(entry: L1Entry): void {
-    this.#removeStaged(entry);
-    this.usage.add(entry.key.cacheSalt, -entry.bytes);
-    this.discard(entry);
+  /** Keeps a staged object whose writer has finished until it is known whether it was filled. */
+  startFilling(entry: L1Entry, filled: Promise<void>): void {
+    this.#move(entry, "filling");
+    this.#filling.set(entry.key.id, entry);
+    entry.filled = filled;
   }
 
-  /** Makes a staged object resident, without locks. */
+  /** Makes an object resident that the device has filled, without locks. */
   admit(entry: L1Entry): void {
-    this.#removeStaged(entry);
-    entry.state = "resident";
+    this.#move(entry, "resident");
     entry.locks = 0;
     entry.isProtected = this.isProtected(entry.key);
     this.#resident.set(entry.key.id, entry);
     this.recount(entry);
   }
 
-  /** Lets nobody find a staged object any more; its room stays in use. */
-  condemn(entry: L1Entry): void {
-    this.#removeStaged(entry);
-    this.usage.add(entry.key.cacheSalt, -entry.bytes);
-    entry.state = "condemned";
-    this.#leaving.add(entry);
-  }
-
-  /** Lets nobody find a resident object any more; its room stays in use. */
+  /** Lets nobody find an object any more whose writer or readers are not done with its room. */
   takeOut(entry: L1Entry): void {
-    this.#resident.delete(entry.key.id);
-    this.usage.add(entry.key.cacheSalt, -entry.bytes);
-    entry.state = "leaving";
+    this.#move(entry, entry.state === "staged" ? "condemned" : "leaving");
     this.#leaving.add(entry);
-    this.recount(entry);
   }
 
-  /** Frees an object that nobody finds. */
+  /** Frees an object, in whatever state it is. */
   discard(entry: L1Entry): void {
-    this.#leaving.delete(entry);
-    entry.state = "gone";
+    this.#move(entry, "gone");
     this.allocator.free(entry.allocation);
   }
 
   /** Adds a lock of a reader to a resident object. */
   lock(entry: L1Entry, now: number, expiresAt: number): void {
-    if (entry.locks > 0 && now >= entry.lockExpiresAt) entry.discardLocks();
+    if (entry.locks > 0 && now >= entry.lockExpiresAt) this.#discardLocks(entry);
+    if (entry.locks === 0) this.#lockedResidents++;
     entry.locks++;
     entry.lockExpiresAt = expiresAt;
-    if (expiresAt < this.#noExpiryBefore) this.#noExpiryBefore = expiresAt;
+    this.#readLocks.add(entry);
     if (entry.isIdle) this.recount(entry);
+  }
+
+  /** Takes a lock of a reader back, from an object that is resident or leaving. */
+  unlock(entry: L1Entry): void {
+    entry.locks--;
+    if (entry.locks > 0 || entry.state !== "resident") return;
+    this.#lockedResidents--;
+    this.recount(entry);
   }
 
   /** Adds holds to a resident object, or takes them back. */
   hold(entry: L1Entry, count: 1 | -1): void {
+    const wasHeld = entry.holds > 0;
     entry.holds += count;
+    const isHeld = entry.holds > 0;
+    if (isHeld !== wasHeld) this.#countHeld(entry, isHeld ? 1 : -1);
     this.recount(entry);
+  }
+
+  /** Lets an object leave with its last reader. */
+  setTemporary(entry: L1Entry): void {
+    if (entry.isTemporary || entry.state === "gone") return;
+    entry.isTemporary = true;
+    this.#counts[entry.state].temporary++;
   }
 
   /** Protects the object of a key, resident or not, or takes that back. */
@@ -176,62 +267,111 @@ export class ObjectTable {
 
   /** Counts a resident object among those that may leave, or no longer. */
   recount(entry: L1Entry): void {
-    const isIdle = entry.state === "resident" && entry.locks === 0 && entry.holds === 0 &&
-      !entry.isProtected;
+    const isFree = entry.state === "resident" && entry.locks === 0 && !entry.isProtected;
+    const isIdle = isFree && entry.holds === 0;
+    if (isFree && !isIdle) this.#held.add(entry);
     if (isIdle === entry.isIdle) return;
     entry.isIdle = isIdle;
     this.#idleBytes += isIdle ? entry.bytes : -entry.bytes;
+    if (!isIdle) return;
+    this.#idle.add(entry);
+    entry.share.idle.add(entry);
   }
 
-  /** Makes {@linkcode idleBytes} exact. Returns whether there was anything to look for. */
-  discardExpiredLocks(now: number): boolean {
-    if (now < this.#noExpiryBefore) return false;
-    this.#noExpiryBefore = Infinity;
-    for (const entry of this.#resident.values()) {
-      if (entry.isLocked(now)) {
-        this.#noExpiryBefore = Math.min(this.#noExpiryBefore, entry.lockExpiresAt);
-      } else if (entry.locks > 0) {
-        entry.discardLocks();
-        this.recount(entry);
+  /** Voids the locks that have expired: what is resident may leave, the rest may be reclaimed. */
+  expireLocks(now: number): void {
+    for (const locks of [this.#readLocks, this.#writeLocks]) {
+      for (;;) {
+        const entry = locks.first();
+        if (entry === undefined || now < entry.lockExpiresAt) break;
+        if (entry.state === "resident") this.#discardLocks(entry);
+        else this.#expire(entry);
       }
     }
-    return true;
   }
 
-  /** Frees staged and leaving objects whose locks have expired. Returns whether there were any. */
+  /** Frees what is not resident and has locks that have expired. Returns whether there was any. */
   reclaimExpired(now: number): boolean {
-    const before = this.allocator.usedBytes;
-    for (const writers of this.#staged.values()) {
-      for (const entry of writers.values()) {
-        if (!entry.isLocked(now)) this.unstage(entry);
-      }
-    }
-    for (const entry of this.#leaving) {
-      if (!entry.isLocked(now)) this.discard(entry);
-    }
-    return this.allocator.usedBytes < before;
+    this.expireLocks(now);
+    const isAny = this.#expired.size > 0;
+    for (const entry of this.#expired) this.discard(entry);
+    return isAny;
   }
 
   /** Numbers now. */
   counts(now: number): ObjectCounts {
-    const resident = [...this.#resident.values()];
-    const staged = this.allStaged();
-    const held = resident.filter(({ holds }) => holds > 0);
-    const leaving = this.allLeaving();
-    const isLocked = (entry: L1Entry): boolean => entry.isLocked(now);
+    this.expireLocks(now);
+    const { resident, staged, filling, condemned, leaving } = this.#counts;
     return {
-      totalObjectCount: resident.length + staged.length,
-      writeLockedCount: staged.filter(isLocked).length,
-      readLockedCount: resident.filter(isLocked).length,
-      temporaryCount: [...resident, ...staged].filter(({ isTemporary }) => isTemporary).length,
-      stagingObjectCount: staged.length,
-      stagingBytes: sumBytes(staged),
-      heldCount: held.length,
-      heldBytes: sumBytes(held),
+      totalObjectCount: resident.objects + filling.objects + staged.objects,
+      writeLockedCount: staged.objects - this.#expiredStaged,
+      readLockedCount: this.#lockedResidents,
+      temporaryCount: resident.temporary + filling.temporary + staged.temporary,
+      stagingObjectCount: staged.objects,
+      stagingBytes: staged.bytes,
+      fillingObjectCount: filling.objects,
+      fillingBytes: filling.bytes,
+      heldCount: this.#heldObjects,
+      heldBytes: this.#heldBytes,
       protectedCount: this.#protected.size,
-      leavingCount: leaving.length,
-      leavingBytes: sumBytes(leaving),
+      leavingCount: condemned.objects + leaving.objects,
+      leavingBytes: condemned.bytes + leaving.bytes,
     };
+  }
+
+  /** Takes an object out of the state that it is in, and counts it in another one. */
+  #move(entry: L1Entry, state: EntryState): void {
+    const { key } = entry;
+    this.#count(entry, -1);
+    if (entry.state === "staged") this.#removeStaged(entry);
+    else if (entry.state === "filling") this.#filling.delete(key.id);
+    else if (entry.state === "resident") this.#resident.delete(key.id);
+    else this.#leaving.delete(entry);
+    if (entry.state === "resident") {
+      if (entry.locks > 0) this.#lockedResidents--;
+      if (entry.holds > 0) this.#countHeld(entry, -1);
+    }
+    entry.proceedTo(state);
+    entry.isExpired = false;
+    entry.filled = undefined;
+    this.#expired.delete(entry);
+    this.#count(entry, 1);
+    if (entry.isIdle) this.recount(entry);
+  }
+
+  #count(entry: L1Entry, sign: 1 | -1): void {
+    const { state, share, bytes, key } = entry;
+    if (state === "gone") return;
+    const count = this.#counts[state];
+    count.objects += sign;
+    count.bytes += sign * bytes;
+    if (entry.isTemporary) count.temporary += sign;
+    if (state === "staged" && entry.isExpired) this.#expiredStaged += sign;
+    if (!COUNTED.has(state)) return;
+    if (share.bytes === 0) this.#shares.set(key.cacheSalt, share);
+    share.bytes += sign * bytes;
+    if (share.bytes === 0) this.#shares.delete(key.cacheSalt);
+  }
+
+  #countHeld({ bytes }: L1Entry, sign: 1 | -1): void {
+    this.#heldObjects += sign;
+    this.#heldBytes += sign * bytes;
+  }
+
+  #discardLocks(entry: L1Entry): void {
+    entry.discardLocks();
+    this.#lockedResidents--;
+    this.recount(entry);
+  }
+
+  #expire(entry: L1Entry): void {
+    entry.isExpired = true;
+    this.#expired.add(entry);
+    if (entry.state === "staged") this.#expiredStaged++;
+  }
+
+  #shareOf(salt: string): SaltShare {
+    return this.#shares.get(salt) ?? { bytes: 0, idle: idleQueue(QUEUES.idleOfSalt) };
   }
 
   #removeStaged({ key, writer }: L1Entry): void {
@@ -239,8 +379,4 @@ export class ObjectTable {
     writers?.delete(writer);
     if (writers?.size === 0) this.#staged.delete(key.id);
   }
-}
-
-function sumBytes(entries: readonly L1Entry[]): number {
-  return entries.reduce((sum, { bytes }) => sum + bytes, 0);
 }

@@ -4,6 +4,7 @@ import {
   checkSlab,
   checkUpload,
   type CopyOperation,
+  type DeviceAnswer,
   type DeviceBuffer,
   type DeviceLoss,
   type MemoryDevice,
@@ -31,7 +32,12 @@ export class HostDevice implements MemoryDevice {
   /** Creates a slab of zeros. */
   createSlab(byteLength: number): Slab {
     checkSlab(byteLength, this.maxSlabBytes);
-    return { buffer: new Uint8Array(byteLength), byteLength, valid: Promise.resolve(true) };
+    try {
+      return { buffer: new Uint8Array(byteLength), byteLength, valid: true };
+    } catch {
+      // The host refuses the memory.
+      return { buffer: new Uint8Array(0), byteLength, valid: false };
+    }
   }
 
   /** Leaves a slab to the garbage collector. */
@@ -48,14 +54,14 @@ export class HostDevice implements MemoryDevice {
     }
   }
 
-  /** Copies between buffers. */
-  copy(operations: readonly CopyOperation[]): Promise<boolean> {
+  /** Copies between buffers, at once. */
+  copy(operations: readonly CopyOperation[]): DeviceAnswer {
     for (const operation of operations) checkCopy(operation);
     for (const { source, sourceOffset, destination, destinationOffset, byteLength } of operations) {
       const bytes = hostBytes(source).subarray(sourceOffset, sourceOffset + byteLength);
       hostBytes(destination).set(bytes, destinationOffset);
     }
-    return Promise.resolve(true);
+    return true;
   }
 
   /** All of them: there are no read-back buffers to fill. */

@@ -16,14 +16,17 @@ export interface MemoryRange {
   readonly byteLength: number;
 }
 
+/** Whether a device did something: said at once, or soon. The promise never rejects. */
+export type DeviceAnswer = boolean | Promise<boolean>;
+
 /** A large buffer that the device owns and an allocator divides. */
 export interface Slab {
   /** The buffer. */
   readonly buffer: DeviceBuffer;
   /** Its size. */
   readonly byteLength: number;
-  /** Whether the device really has the memory; known soon after the slab was created. */
-  readonly valid: Promise<boolean>;
+  /** Whether the device really has the memory. */
+  readonly valid: DeviceAnswer;
 }
 
 /** One copy within device memory. */
@@ -95,7 +98,7 @@ export interface MemoryDevice extends Disposable {
   /** Resolves when the device is lost; never rejects. */
   readonly lost: Promise<DeviceLoss>;
   /**
-   * Creates a slab.
+   * Creates a slab. One for which there is no memory is not `valid`.
    *
    * @throws {RangeError} If the size is not a positive multiple of 4 up to `maxSlabBytes`.
    */
@@ -112,12 +115,12 @@ export interface MemoryDevice extends Disposable {
   /**
    * Copies within device memory, all operations in one submission.
    *
-   * @returns Whether the device takes them, known soon: a device says later that a buffer is not its
-   * own or was destroyed, and then copies nothing.
+   * @returns Whether the device takes them: some devices say later that a buffer is not their own or
+   * was destroyed, and then copy nothing.
    * @throws {RangeError} If an operation is empty, misaligned or out of range.
    * @throws {TypeError} If a buffer is of another kind, mapped, or not made to be copied from or to.
    */
-  copy(operations: readonly CopyOperation[]): Promise<boolean>;
+  copy(operations: readonly CopyOperation[]): DeviceAnswer;
   /** How many of the first objects of these sizes, tails included, fit into one read-back. */
   countReadable(sizes: readonly number[]): number;
   /**

@@ -68,6 +68,8 @@ export class SlabAllocator implements Disposable {
   // Each slab with its first block, whose number never changes: it has no neighbour to join.
   readonly #slabs = new Map<Slab, number>();
   readonly #failedSlabs = new WeakSet<Slab>();
+  /** Slabs of which the device has not said yet whether it has them; resolves when it has. */
+  readonly #unsettled = new Map<Slab, Promise<void>>();
   #growthLimitBytes: number;
   /** The device has no memory for a slab of so many bytes. */
   #impossibleBytes = Infinity;
@@ -89,6 +91,9 @@ export class SlabAllocator implements Disposable {
   #classMap = 0;
   readonly #subclassMaps = new Int32Array(CLASSES);
   readonly #firstFree = new Int32Array(CLASSES * SUBCLASSES).fill(NONE);
+  // The largest size of each class and how many blocks have it; no block: the size is to be found.
+  readonly #largest = new Int32Array(CLASSES * SUBCLASSES);
+  readonly #largestCount = new Int32Array(CLASSES * SUBCLASSES);
 
   /** @throws {RangeError} If a size is not a positive multiple of 256 bytes. */
   constructor(device: MemoryDevice, options: SlabAllocatorOptions) {
@@ -120,6 +125,19 @@ export class SlabAllocator implements Disposable {
   /** Largest object that an empty allocator can hold. */
   get maxObjectBytes(): number {
     return Math.min(this.capacityBytes, this.#device.maxSlabBytes);
+  }
+
+  /**
+   * Resolves when the device has said whether it has the memory of a slab, and what lies in it is
+   * freed if not; `undefined` if it has said so already.
+   */
+  settled(slab: Slab): Promise<void> | undefined {
+    return this.#unsettled.get(slab);
+  }
+
+  /** Whether there is a slab of which the device has not said yet whether it has the memory. */
+  get isUnsettled(): boolean {
+    return this.#unsettled.size > 0;
   }
 
   /**
@@ -170,16 +188,7 @@ export class SlabAllocator implements Disposable {
 
   /** Counters now. */
   stats(): SlabAllocatorStats {
-    let largest = 0;
-    if (this.#classMap !== 0) {
-      const list = 31 - Math.clz32(this.#classMap);
-      const sub = 31 - Math.clz32(this.#subclassMaps[list] ?? 0);
-      const first = this.#firstFree[list * SUBCLASSES + sub] ?? NONE;
-      for (let block = first; block !== NONE; block = at(this.#nextFree, block)) {
-        largest = Math.max(largest, at(this.#size, block));
-      }
-    }
-    const largestFreeBytes = largest * RANGE_ALIGNMENT;
+    const largestFreeBytes = this.#largestFree * RANGE_ALIGNMENT;
     const freeBytes = this.#slabBytes - this.#usedBytes;
     return {
       usedBytes: this.#usedBytes,
@@ -195,6 +204,7 @@ export class SlabAllocator implements Disposable {
   [Symbol.dispose](): void {
     for (const slab of this.#slabs.keys()) this.#device.destroySlab(slab);
     this.#slabs.clear();
+    this.#unsettled.clear();
     this.#slabOf.fill(undefined);
     this.#allocationOf.fill(undefined);
     this.#firstFree.fill(NONE);
@@ -202,6 +212,31 @@ export class SlabAllocator implements Disposable {
     this.#classMap = 0;
     this.#slabBytes = 0;
     this.#usedBytes = 0;
+  }
+
+  get #largestFree(): number {
+    if (this.#classMap === 0) return 0;
+    const list = 31 - Math.clz32(this.#classMap);
+    const sub = 31 - Math.clz32(this.#subclassMaps[list] ?? 0);
+    const index = list * SUBCLASSES + sub;
+    if (this.#largestCount[index] === 0) this.#findLargest(index);
+    return at(this.#largest, index);
+  }
+
+  #findLargest(index: number): void {
+    this.#largest[index] = 0;
+    const first = at(this.#firstFree, index);
+    for (let block = first; block !== NONE; block = at(this.#nextFree, block)) {
+      this.#noteSize(index, at(this.#size, block));
+    }
+  }
+
+  #noteSize(index: number, size: number): void {
+    const largest = at(this.#largest, index);
+    if (size > largest) {
+      this.#largest[index] = size;
+      this.#largestCount[index] = 1;
+    } else if (size === largest) this.#largestCount[index] = at(this.#largestCount, index) + 1;
   }
 
   #findFree(size: number): number {
@@ -233,30 +268,48 @@ export class SlabAllocator implements Disposable {
       // An empty slab that was kept, but is too small, makes room for one that is not.
       for (const slab of this.#slabs.keys()) this.#releaseIfEmpty(slab);
     }
-    const room = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
-    if (needed > room || needed >= this.#impossibleBytes) return NONE;
-    const byteLength = Math.min(room, Math.max(needed, this.#defaultSlabBytes));
-    const slab = this.#device.createSlab(byteLength - byteLength % RANGE_ALIGNMENT);
+    for (;;) {
+      const room = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
+      if (needed > room || needed >= this.#impossibleBytes) return NONE;
+      const byteLength = Math.min(room, Math.max(needed, this.#defaultSlabBytes));
+      const slab = this.#device.createSlab(byteLength - byteLength % RANGE_ALIGNMENT);
+      if (slab.valid !== false) return this.#add(slab);
+      this.#device.destroySlab(slab);
+      this.#limitGrowth(slab.byteLength, this.#slabBytes);
+      this.#onSlabFailed(slab);
+    }
+  }
+
+  #add(slab: Slab): number {
     const block = this.#newRecord(slab, 0, slab.byteLength / RANGE_ALIGNMENT, NONE, NONE);
     this.#slabs.set(slab, block);
     this.#slabBytes += slab.byteLength;
     this.#insertFree(block);
-    slab.valid.then((valid) => {
-      if (!valid && this.#slabs.has(slab)) this.#fail(slab);
-    });
+    if (typeof slab.valid !== "boolean") {
+      const settle = (isValid: boolean): void => {
+        this.#unsettled.delete(slab);
+        if (!isValid && this.#slabs.has(slab)) this.#fail(slab);
+      };
+      this.#unsettled.set(slab, slab.valid.then(settle, () => settle(false)));
+    }
     return block;
   }
 
   #fail(slab: Slab): void {
     this.#failedSlabs.add(slab);
-    const half = Math.floor(slab.byteLength / 2);
-    // There may be room for less; below that each attempt would cost more than it could give.
-    if (half >= LEAST_SLAB_BYTES) {
-      this.#impossibleBytes = Math.min(this.#impossibleBytes, slab.byteLength);
-      this.#defaultSlabBytes = Math.min(this.#defaultSlabBytes, half - half % RANGE_ALIGNMENT);
-    } else this.#growthLimitBytes = this.#slabBytes - slab.byteLength;
+    this.#limitGrowth(slab.byteLength, this.#slabBytes - slab.byteLength);
     this.#onSlabFailed(slab);
     this.#releaseIfEmpty(slab);
+  }
+
+  /** Learns from a slab that the device does not have. */
+  #limitGrowth(byteLength: number, bytesInOthers: number): void {
+    const half = Math.floor(byteLength / 2);
+    // There may be room for less; below that each attempt would cost more than it could give.
+    if (half >= LEAST_SLAB_BYTES) {
+      this.#impossibleBytes = Math.min(this.#impossibleBytes, byteLength);
+      this.#defaultSlabBytes = Math.min(this.#defaultSlabBytes, half - half % RANGE_ALIGNMENT);
+    } else this.#growthLimitBytes = bytesInOthers;
   }
 
   #releaseIfEmpty(slab: Slab): void {
@@ -267,6 +320,7 @@ export class SlabAllocator implements Disposable {
     this.#removeFree(block);
     this.#dropRecord(block);
     this.#slabs.delete(slab);
+    this.#unsettled.delete(slab);
     this.#slabBytes -= slab.byteLength;
     this.#device.destroySlab(slab);
   }
@@ -311,8 +365,11 @@ export class SlabAllocator implements Disposable {
   }
 
   #insertFree(block: number): void {
-    const index = classOf(at(this.#size, block));
+    const size = at(this.#size, block);
+    const index = classOf(size);
     const first = this.#firstFree[index] ?? NONE;
+    if (first === NONE) this.#largest[index] = 0;
+    if (first === NONE || this.#largestCount[index] !== 0) this.#noteSize(index, size);
     this.#isFree[block] = true;
     this.#previousFree[block] = NONE;
     this.#nextFree[block] = first;
@@ -326,12 +383,16 @@ export class SlabAllocator implements Disposable {
   #removeFree(block: number): void {
     const previous = at(this.#previousFree, block);
     const next = at(this.#nextFree, block);
+    const size = at(this.#size, block);
+    const index = classOf(size);
+    if (size === this.#largest[index] && this.#largestCount[index] !== 0) {
+      this.#largestCount[index] = at(this.#largestCount, index) - 1;
+    }
     if (next !== NONE) this.#previousFree[next] = previous;
     if (previous !== NONE) {
       this.#nextFree[previous] = next;
       return;
     }
-    const index = classOf(at(this.#size, block));
     this.#firstFree[index] = next;
     if (next !== NONE) return;
     const list = index >>> SUBCLASS_BITS;
@@ -379,6 +440,6 @@ function lowestBit(bits: number): number {
   return 31 - Math.clz32(bits & -bits);
 }
 
-function at(values: readonly number[], index: number): number {
+function at(values: ArrayLike<number>, index: number): number {
   return values[index] ?? NONE;
 }

@@ -94,7 +94,7 @@ export interface StagingPoolOptions<Block> {
 interface Waiter<Block> {
   readonly count: number;
   readonly resolve: (blocks: Block[]) => void;
-  readonly reject: (reason: Error) => void;
+  readonly reject: (reason: unknown) => void;
 }
 
 /**
@@ -147,6 +147,7 @@ export class StagingPool<Block> implements Disposable {
    *
    * @throws {RangeError} If the pool can never have that many.
    * @throws {Error} If the pool is or gets closed: what it was closed with.
+   * @throws What creating a block throws.
    */
   acquire(count: number): Promise<Block[]> {
     if (this.#closedBy !== undefined) return Promise.reject(this.#closedBy);
@@ -208,9 +209,16 @@ export class StagingPool<Block> implements Disposable {
       if (next === undefined || next.count > this.#maxBlocks - this.#lent) return;
       this.#waiters.shift();
       const blocks = this.#idle.splice(-next.count, next.count);
+      try {
+        while (blocks.length < next.count) blocks.push(this.#create());
+      } catch (error) {
+        // The host refuses the memory: that costs this caller its blocks, and the pool nothing.
+        this.#idle.push(...blocks);
+        next.reject(error);
+        continue;
+      }
       this.#lent += next.count;
       this.#peak = Math.max(this.#peak, this.#lent);
-      while (blocks.length < next.count) blocks.push(this.#create());
       next.resolve(blocks);
     }
   }

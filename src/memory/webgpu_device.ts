@@ -6,6 +6,7 @@ import {
   checkSlab,
   checkUpload,
   type CopyOperation,
+  type DeviceAnswer,
   type DeviceBuffer,
   type DeviceLoss,
   DeviceLostError,
@@ -147,13 +148,13 @@ export class WebGpuDevice implements MemoryDevice {
   }
 
   /** Records all copies in one encoder and submits it. */
-  copy(operations: readonly CopyOperation[]): Promise<boolean> {
+  copy(operations: readonly CopyOperation[]): DeviceAnswer {
     for (const operation of operations) {
       checkCopy(operation);
       checkCopyable(operation.source, "source", GPUBufferUsage.COPY_SRC);
       checkCopyable(operation.destination, "destination", GPUBufferUsage.COPY_DST);
     }
-    if (operations.length === 0) return Promise.resolve(true);
+    if (operations.length === 0) return true;
     this.gpuDevice.pushErrorScope("validation");
     let scope: Promise<GPUError | null>;
     try {

@@ -61,7 +61,11 @@ export interface KeyLifecycleOptions {
   /** Source of time. */
   readonly clock: Clock;
   /** Resolves when nothing that is to be forgotten is on its way into an adapter. */
-  readonly beforeForget?: (isForgotten: (key: ObjectKey) => boolean) => Promise<void>;
+  readonly beforeForget?: (
+    isForgotten: (key: ObjectKey) => boolean,
+    /** The only keys, if they are known. */
+    keys?: readonly ObjectKey[],
+  ) => Promise<void>;
 }
 
 /** What a selector means. */
@@ -184,15 +188,15 @@ export class KeyLifecycle implements Disposable {
   /** Up to the first wait this happens at once: L1 has nothing left when it returns. */
   async #forget(target: Target): Promise<ForgetReport> {
     const { l1, adapters, beforeForget } = this.#options;
-    const { test } = target;
+    const { test, keys } = target;
     this.#forgotten.add(test);
     try {
       this.unpin(chosen(this.#pinned, target, (key) => key));
-      const first = l1.forget(test);
-      await beforeForget?.(test);
+      const first = l1.forget(test, keys);
+      await beforeForget?.(test, keys);
       const removed = await Promise.all(adapters().map((guard) => this.#forgetIn(guard, target)));
       // What was on its way from an adapter when this began.
-      const second = l1.forget(test);
+      const second = l1.forget(test, keys);
       return {
         l1: { objects: first.objects + second.objects, bytes: first.bytes + second.bytes },
         adapters: removed,

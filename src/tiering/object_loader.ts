@@ -384,7 +384,12 @@ export class ObjectLoader {
       }
     }
     const resident = done.gather(cells);
-    request.admit(resident, done.gather(staged), (cell) => load.landed(cell, "resident"));
+    const admitted = request.admit(
+      resident,
+      done.gather(staged),
+      (cell) => load.landed(cell, "resident"),
+    );
+    if (admitted !== undefined) await admitted;
     found.unlock(resident);
     found.narrow(cells);
   }

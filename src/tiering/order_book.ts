@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../keys/object_key.ts";
-import { LruPolicy } from "../l1/lru.ts";
 import { SaltUsage } from "../l1/salt_usage.ts";
 import type { StoredObject } from "../l2/adapter_guard.ts";
+import { type Place, UseOrder } from "../l2/use_order.ts";
 
 /** An object in an adapter. */
 export interface TrackedObject {
@@ -12,8 +12,8 @@ export interface TrackedObject {
 /** What an adapter is known to hold, least recently used first. */
 export class OrderBook {
   readonly #objects = new Map<string, TrackedObject>();
-  readonly #order = new UseOrder();
-  readonly #orderBySalt = new Map<string, UseOrder>();
+  readonly #order = new LeavingOrder();
+  readonly #orderBySalt = new Map<string, LeavingOrder>();
   readonly #usage = new SaltUsage();
   /** Objects that were used before they were listed. */
   readonly #unlisted = new Map<string, ObjectKey>();
@@ -120,41 +120,70 @@ export class OrderBook {
     }
   }
 
-  #orderOf(salt: string): UseOrder {
+  #orderOf(salt: string): LeavingOrder {
     const known = this.#orderBySalt.get(salt);
     if (known !== undefined) return known;
-    const order = new UseOrder();
+    const order = new LeavingOrder();
     this.#orderBySalt.set(salt, order);
     return order;
   }
 }
 
 /** Ids in the order of their use; before them those that were there already. */
-class UseOrder {
-  readonly #seeded = new LruPolicy();
-  readonly #used = new LruPolicy();
+class LeavingOrder {
+  readonly #seeded = new IdOrder();
+  readonly #used = new IdOrder();
 
   get isEmpty(): boolean {
-    return this.oldest().next().done === true;
+    return this.#seeded.isEmpty && this.#used.isEmpty;
   }
 
   /** Takes ids as used now, in prefix order. */
   renew(ids: readonly string[]): void {
-    for (const id of ids) this.#seeded.removed(id);
-    this.#used.admitted(ids);
+    for (let i = ids.length - 1; i >= 0; i--) {
+      const id = ids[i] as string;
+      this.#seeded.remove(id);
+      this.#used.renew(id);
+    }
   }
 
   seed(id: string): void {
-    this.#seeded.admitted([id]);
+    this.#seeded.renew(id);
   }
 
   removed(id: string): void {
-    this.#seeded.removed(id);
-    this.#used.removed(id);
+    this.#seeded.remove(id);
+    this.#used.remove(id);
   }
 
   *oldest(): Generator<string> {
-    yield* this.#seeded.candidates();
-    yield* this.#used.candidates();
+    yield* this.#seeded;
+    yield* this.#used;
+  }
+}
+
+class IdOrder implements Iterable<string> {
+  readonly #order = new UseOrder<string>();
+  readonly #places = new Map<string, Place<string>>();
+
+  get isEmpty(): boolean {
+    return this.#places.size === 0;
+  }
+
+  renew(id: string): void {
+    const place = this.#places.get(id);
+    if (place === undefined) this.#places.set(id, this.#order.add(id));
+    else this.#order.renew(place);
+  }
+
+  remove(id: string): void {
+    const place = this.#places.get(id);
+    if (place === undefined) return;
+    this.#order.remove(place);
+    this.#places.delete(id);
+  }
+
+  [Symbol.iterator](): Iterator<string> {
+    return this.#order[Symbol.iterator]();
   }
 }

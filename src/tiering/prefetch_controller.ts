@@ -174,10 +174,19 @@ export class PrefetchController {
     this.#counters.requestedObjects += rows.reduce((sum, { keys }) => sum + keys.length, 0);
     const ask: Ask = { ...options, id, rows, isPinning, startedAt: clock.now() };
     const isResident = rows.every(({ keys }) => keys.every((key) => l1.has(key)));
-    if (isResident || adapters.all.length === 0) return this.#answerNow(ask);
+    if (isResident || (adapters.all.length === 0 && !this.#isFilling(rows))) {
+      return this.#answerNow(ask);
+    }
     if (this.#active >= ACTIVE_REQUESTS) return this.#enqueue(ask);
     this.#active++;
     return this.#serve(ask);
+  }
+
+  /** Whether L1 has something of it soon, which the device has still to confirm. */
+  #isFilling(rows: readonly KeyRow[]): boolean {
+    const { l1 } = this.#options;
+    if (l1.filled() === undefined) return false;
+    return rows.some(({ keys }) => keys.some((key) => l1.whenFilled(key) !== undefined));
   }
 
   /** Serves a request when its turn comes; at its deadline it gets what is in L1. */
@@ -295,6 +304,7 @@ export class PrefetchController {
   /** Loads what the prefix lacks, and answers the caller when no more can be had. */
   async #load(request: PrefetchRequest): Promise<void> {
     using _answer = { [Symbol.dispose]: () => request.publish() };
+    const { l1 } = this.#options;
     const absent = new Set<number>();
     const isHopeful = (cell: number): boolean => !absent.has(cell);
     while (!request.isPublished && request.plan(isHopeful).cells.length > 0) {
@@ -302,23 +312,28 @@ export class PrefetchController {
       const followed = new Set<number>();
       let coming = 0;
       const landed = Promise.withResolvers<void>();
-      const follow = (cell: number, flight: Flight): void => {
-        this.#counters.sharedLoads++;
+      const comes = (cell: number): (landing: Landing) => void => {
         followed.add(cell);
         coming++;
-        flight.push((landing) => {
+        return (landing) => {
           if (landing === "absent") absent.add(cell);
           if (landing === "resident") request.pin(cell);
           if (landing === "full") request.endBefore(cell);
           if (--coming === 0) landed.resolve();
-        });
+        };
       };
       for (const cell of request.missing().filter(isHopeful)) {
         const key = request.key(cell);
         const flight = this.#flights.get(key.id);
-        if (this.#options.l1.has(key) && request.pin(cell)) continue;
-        if (flight !== undefined) follow(cell, flight);
-        else if (this.#isBarred(key)) absent.add(cell);
+        if (l1.has(key) && request.pin(cell)) continue;
+        const filled = l1.whenFilled(key);
+        if (flight !== undefined) {
+          this.#counters.sharedLoads++;
+          flight.push(comes(cell));
+        } else if (filled !== undefined) {
+          const land = comes(cell);
+          filled.then(() => land("resident"));
+        } else if (this.#isBarred(key)) absent.add(cell);
         else {
           const flight: Flight = [];
           own.set(cell, flight);
@@ -328,7 +343,10 @@ export class PrefetchController {
       if (own.size > 0) {
         // Were those left out that others gave up, two that wait for each other could both give up.
         const isComing = (cell: number): boolean => followed.has(cell) && isHopeful(cell);
-        for (const cell of await this.#loadOwn(request, own, isComing)) absent.add(cell);
+        for (const cell of await this.#loadOwn(request, own, isComing)) {
+          // What an engine wrote meanwhile is worth another look.
+          if (l1.whenFilled(request.key(cell)) === undefined) absent.add(cell);
+        }
       }
       if (coming > 0 && request.plan(isHopeful).cells.length > 0) {
         await Promise.race([landed.promise, request.published.catch(() => {})]);

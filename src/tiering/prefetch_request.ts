@@ -199,18 +199,22 @@ export class PrefetchRequest {
    * Makes staged objects resident; they are pinned if the caller still waits for them.
    *
    * @param onResident Called for each while it is sure to be there.
+   * @returns At once where the device is known to have their memory.
    */
   admit(
     cells: readonly number[],
     staged: readonly StagedObject[],
     onResident: (cell: number) => void,
-  ): void {
+  ): void | Promise<void> {
+    const keep = (reservations: readonly ReadReservation[]): void => {
+      for (const [i, reservation] of reservations.entries()) {
+        const cell = cells[i] as number;
+        if (reservation.status === "success") onResident(cell);
+        this.#keep(cell, reservation);
+      }
+    };
     const reservations = this.#l1.finishWriteAndReserveRead(staged);
-    for (const [i, reservation] of reservations.entries()) {
-      const cell = cells[i] as number;
-      if (reservation.status === "success") onResident(cell);
-      this.#keep(cell, reservation);
-    }
+    return reservations instanceof Promise ? reservations.then(keep) : keep(reservations);
   }
 
   /** Pins an object that is in L1. */

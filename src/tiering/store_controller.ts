@@ -132,24 +132,38 @@ export class StoreController implements L1Listener, Disposable {
    * `deadlineMs`. What is not written then is still queued.
    */
   async flush(deadlineMs = Infinity): Promise<FlushReport> {
+    const { l1, adapters, clock } = this.#options;
     const report = this.#losses.startReport();
+    const startedAt = clock.now();
+    const confirmed = this.#confirmed(deadlineMs);
+    if (confirmed !== undefined) await confirmed;
     const chosen = this.#chosen(() => true);
-    await this.#settle(chosen, deadlineMs);
-    return report(chosen.flatMap(({ lanes }) => [...lanes].map(({ guard }) => guard)));
+    await this.#settle(chosen, Math.max(0, deadlineMs - (clock.now() - startedAt)));
+    const late = chosen.flatMap(({ lanes }) => [...lanes].map(({ guard }) => guard));
+    const unconfirmed = l1.filled() === undefined ? 0 : l1.reportStatus().fillingObjectCount;
+    for (let i = 0; i < unconfirmed; i++) late.push(...adapters.storing);
+    return report(late);
   }
 
-  /** Writes objects that only L1 has; resolves when every adapter has answered for them. */
-  settle(test: (key: ObjectKey) => boolean): Promise<void> {
-    return this.#settle(this.#chosen(test));
+  /**
+   * Writes objects that only L1 has; resolves when every adapter has answered for them.
+   *
+   * @param keys The only keys that pass the test, if they are known.
+   */
+  settle(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): Promise<void> {
+    return this.#settle(this.#chosen(test, keys));
   }
 
   /** Resolves when the queues have room, whatever happens beyond that. */
-  ready(): Promise<void> {
-    if (this.#hasRoom()) return Promise.resolve();
+  async ready(): Promise<void> {
+    // What the device has still to confirm is queued then.
+    const filled = this.#options.l1.filled();
+    if (filled !== undefined) await filled;
+    if (this.#hasRoom()) return;
     this.#writeNow();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#readyWaiters.add(resolve);
-    return promise;
+    await promise;
   }
 
   /** Resolves when nothing is queued for an adapter, or being written to it. */
@@ -202,8 +216,23 @@ export class StoreController implements L1Listener, Disposable {
     this.#laneWaiters.clear();
   }
 
-  #chosen(test: (key: ObjectKey) => boolean): Unsaved[] {
-    return [...this.#unsaved.values(), ...this.#leaving].filter(({ object }) => test(object.key));
+  #chosen(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): Unsaved[] {
+    const ids = keys === undefined ? this.#unsaved.keys() : new Set(keys.map(({ id }) => id));
+    const unsaved = [...ids].flatMap((id) => this.#unsaved.get(id) ?? []);
+    return [...unsaved, ...this.#leaving].filter(({ object }) => test(object.key));
+  }
+
+  /** Resolves when the device has confirmed what is written, or at the deadline. */
+  #confirmed(deadlineMs: number): Promise<void> | undefined {
+    const filled = this.#options.l1.filled();
+    if (filled === undefined || deadlineMs > MAX_TIMER_MS) return filled;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#options.clock.schedule(resolve, deadlineMs);
+    filled.then(() => {
+      cancel();
+      resolve();
+    });
+    return promise;
   }
 
   /** Writes objects; resolves when every adapter has answered for them, or at the deadline. */

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { type Allocation, SlabAllocator } from "../../src/memory/slab_allocator.ts";
-import { FragileDevice } from "../support/fragile_device.ts";
+import { FragileDevice, microtasks } from "../support/fragile_device.ts";
 import { runs } from "../support/runs.ts";
 import { assertConsistent, fill, gapsIn, roundUp } from "../support/slabs.ts";
 
@@ -38,7 +38,7 @@ class Ledger implements Disposable {
   #limit: number;
 
   constructor(bounds: { capacityBytes: number; slabBytes: number; maxSlabBytes: number }) {
-    this.device = new FragileDevice(bounds.maxSlabBytes);
+    this.device = new FragileDevice({ maxSlabBytes: bounds.maxSlabBytes, answersLate: true });
     this.#limit = bounds.capacityBytes;
     this.allocator = new SlabAllocator(this.device, {
       ...bounds,
@@ -50,7 +50,7 @@ class Ledger implements Disposable {
     });
   }
 
-  run(call: Call): void {
+  async run(call: Call): Promise<void> {
     switch (call.kind) {
       case "allocate": {
         const allocation = this.allocator.allocate(call.byteLength);
@@ -68,7 +68,8 @@ class Ledger implements Disposable {
         const slab = slabs[call.index % Math.max(1, slabs.length)];
         if (slab === undefined) break;
         this.#limit = this.device.slabBytes - slab.byteLength;
-        this.device.fail(slab);
+        this.device.answer(slab, false);
+        await microtasks();
         assert(!this.device.slabs.has(slab), "a slab that does not exist is released");
       }
     }
@@ -109,7 +110,7 @@ class Ledger implements Disposable {
   }
 }
 
-Deno.test("SlabAllocator gives out ranges that never overlap, and keeps exact counters", () => {
+Deno.test("SlabAllocator gives out ranges that never overlap, and keeps exact counters", async () => {
   const bounds = fc.constantFrom(
     { capacityBytes: 64 * KIB, slabBytes: 64 * KIB, maxSlabBytes: 2 ** 31 },
     { capacityBytes: 256 * KIB, slabBytes: 64 * KIB, maxSlabBytes: 2 ** 31 },
@@ -117,11 +118,11 @@ Deno.test("SlabAllocator gives out ranges that never overlap, and keeps exact co
     { capacityBytes: 100 * KIB + 256, slabBytes: 12 * KIB + 256, maxSlabBytes: 2 ** 31 },
   );
   const sequences = fc.array(calls, { maxLength: 100, size: "max" });
-  fc.assert(
-    fc.property(bounds, sequences, (bound, sequence) => {
+  await fc.assert(
+    fc.asyncProperty(bounds, sequences, async (bound, sequence) => {
       using ledger = new Ledger(bound);
       for (const call of sequence) {
-        ledger.run(call);
+        await ledger.run(call);
         ledger.check();
       }
     }),

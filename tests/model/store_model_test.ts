@@ -31,6 +31,7 @@ import type { StorePolicy } from "../../src/tiering/policies/store_policy.ts";
 import type { StoreController, WhenFull } from "../../src/tiering/store_controller.ts";
 import { assertSameBytes } from "../support/bytes.ts";
 import { storeController } from "../support/controllers.ts";
+import { finishAndRead } from "../support/l1.ts";
 import { testBytes, testKey, testLayout } from "../support/objects.ts";
 import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
@@ -611,7 +612,7 @@ class World {
     const [reservation] = this.#l1.reserveWrite([keyOf(n)], layoutOf(n), { writer });
     if (reservation?.status !== "success") return;
     this.#device.upload(reservation.staged.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
-    const [read] = this.#l1.finishWriteAndReserveRead([reservation.staged]);
+    const [read] = finishAndRead(this.#l1, [reservation.staged]);
     if (read?.status === "success") this.#pins.push(read.pin);
   }
 

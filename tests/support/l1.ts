@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import {
@@ -67,12 +67,15 @@ export async function assertRanges(
 
 /** Asserts that nothing in L1 is locked or staged. */
 export function assertNoLocks(l1: L1Cache): void {
-  const { readLockedCount, writeLockedCount, stagingObjectCount, stagingBytes } = l1.reportStatus();
-  assertEquals({ readLockedCount, writeLockedCount, stagingObjectCount, stagingBytes }, {
+  const { readLockedCount, writeLockedCount, stagingObjectCount, stagingBytes, fillingBytes } = l1
+    .reportStatus();
+  const counts = { readLockedCount, writeLockedCount, stagingObjectCount, stagingBytes };
+  assertEquals({ ...counts, fillingBytes }, {
     readLockedCount: 0,
     writeLockedCount: 0,
     stagingObjectCount: 0,
     stagingBytes: 0,
+    fillingBytes: 0,
   });
 }
 
@@ -140,6 +143,13 @@ export function pinsOf(reservations: readonly ReadReservation[]): L1Pin[] {
     if (reservation.status !== "success") throw new Error(`No pin: ${reservation.status}`);
     return reservation.pin;
   });
+}
+
+/** Finishes objects in memory that is known to be there, and pins them. */
+export function finishAndRead(l1: L1Cache, staged: readonly StagedObject[]): ReadReservation[] {
+  const reservations = l1.finishWriteAndReserveRead(staged);
+  assert(Array.isArray(reservations), "the device answers at once");
+  return reservations;
 }
 
 /** A pin of object `n`. */

@@ -176,31 +176,3 @@ Deno.test("L1Cache.release() leaves what is being written", () => {
   assertEquals(l1.finishWrite(staged), ["success"]);
   assertEquals(pick(l1, "temporaryCount"), [0]);
 });
-
-Deno.test("L1Cache.withdraw() removes what nothing has filled, whoever pins, holds or protects it", () => {
-  const { l1, heard } = setUp();
-  const keys = testKeys(5);
-  const staged = stage(l1, keys);
-  l1.finishWrite(staged);
-  const pins = pinsOf(l1.reserveRead(keys.slice(0, 2)));
-  l1.hold(keys.slice(2, 3));
-  l1.protect(keys.slice(3, 4));
-  l1.forget((key) => key.id === keys[0]?.id);
-  heard.length = 0;
-  l1.withdraw(staged.slice(0, 4));
-  assertEquals(heard, ["unfilled 1", "unfilled 2", "unfilled 3"], "one was forgotten before");
-  assertEquals(pins.map((each) => l1.isPinned(each)), [false, false]);
-  assertEquals(residents(l1), [4]);
-  assertEquals(pick(l1, "usedBytes", "heldCount", "leavingCount", "unfilledCount"), [
-    SIZE,
-    0,
-    0,
-    4,
-  ]);
-  writeObjects(l1, keys.slice(0, 1), LAYOUT);
-  l1.withdraw([...staged.slice(0, 4), { ...stage(l1, [testKey(9)])[0] as StagedObject }]);
-  assertEquals(residents(l1), [0, 4], "what came in their place stays");
-  assertEquals(pick(l1, "unfilledCount"), [4]);
-  l1.unhold(keys);
-  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
-});

@@ -1,7 +1,15 @@
 import { assertEquals } from "@std/assert";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
 import type { L1Listener } from "../../../src/l1/l1_cache.ts";
-import { LAYOUT, residents, setUp, SIZE, stage, writeObjects } from "../../support/l1.ts";
+import {
+  finishAndRead,
+  LAYOUT,
+  residents,
+  setUp,
+  SIZE,
+  stage,
+  writeObjects,
+} from "../../support/l1.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
 Deno.test("listeners are told once of a call that made objects resident", () => {
@@ -30,7 +38,7 @@ Deno.test("a listener may evict as soon as objects are resident", () => {
   l1.addListener({ admitted: () => void l1.evictTo(2 * SIZE) });
   for (const key of testKeys(5)) writeObjects(l1, [key], LAYOUT);
   assertEquals(residents(l1), [3, 4]);
-  const [first] = l1.finishWriteAndReserveRead(stage(l1, testKeys(3, 10)));
+  const [first] = finishAndRead(l1, stage(l1, testKeys(3, 10)));
   assertEquals(first?.status, "success", "what the call pins stays");
   assertEquals(residents(l1), [10, 11, 12]);
 });

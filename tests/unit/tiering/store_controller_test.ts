@@ -19,7 +19,15 @@ import type {
 } from "../../../src/tiering/store_controller.ts";
 import { adapterSet, storeController } from "../../support/controllers.ts";
 import { deviceTest, gpuTest } from "../../support/devices.ts";
-import { assertNoLocks, lruL1, pin, residents, stage, writeObjects } from "../../support/l1.ts";
+import {
+  assertNoLocks,
+  finishAndRead,
+  lruL1,
+  pin,
+  residents,
+  stage,
+  writeObjects,
+} from "../../support/l1.ts";
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
@@ -430,7 +438,7 @@ Deno.test("StoreController never stores what came from an adapter", async () => 
   using t = setUp(new WatchedDevice(), [adapter]);
   const keys = testKeys(2);
   const staged = stage(t.l1, keys, LAYOUT, { writer: "prefetch" });
-  const reservations = t.l1.finishWriteAndReserveRead(staged);
+  const reservations = finishAndRead(t.l1, staged);
   t.l1.finishRead(reservations.flatMap((r) => r.status === "success" ? [r.pin] : []));
   await t.clock.advance(1_000);
   await t.store.flush();

@@ -1,0 +1,314 @@
+import type { ObjectLayout } from "../keys/kv_layout.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { DeviceAnswer } from "../memory/memory_device.ts";
+import { type Allocation, bytesTaken } from "../memory/slab_allocator.ts";
+import { EvictionPlanner } from "./eviction_planner.ts";
+import { L1Entry } from "./l1_entry.ts";
+import type { L1Failure, L1Objects } from "./l1_objects.ts";
+import type { L1Reads } from "./l1_reads.ts";
+import type {
+  L1CacheOptions,
+  L1Status,
+  ReadReservation,
+  ReserveWriteOptions,
+  StagedObject,
+  WriteReservation,
+  WrittenObject,
+} from "./l1_types.ts";
+
+/** How an {@linkcode L1Writes} is set up. */
+export interface L1WritesOptions extends Pick<L1CacheOptions, "quotaOf"> {
+  /** Who pins what was written. */
+  readonly reads: L1Reads;
+  /** After this time the room of a writer may be reclaimed. */
+  readonly ttlMs: number;
+}
+
+/** Objects whose writers have finished, and that become resident together. */
+interface Finished {
+  readonly objects: readonly StagedObject[];
+  readonly statuses: readonly L1Status[];
+  readonly entries: readonly L1Entry[];
+  /** Whether they are reported to be written through. */
+  readonly isNew: boolean;
+  /** Called when they are resident, before the listeners are told. */
+  readonly onAdmitted?: (statuses: readonly L1Status[]) => void;
+}
+
+/**
+ * The writers of the objects of an L1. What a writer has finished becomes resident when the device
+ * is known to have the memory and to have taken the work that fills it: at once where the device
+ * says so at once. That holds for every way in.
+ */
+export class L1Writes {
+  readonly #objects: L1Objects;
+  readonly #options: L1WritesOptions;
+  readonly #planner: EvictionPlanner;
+  /** What waits for the device. */
+  readonly #fillings = new Set<PromiseWithResolvers<void>>();
+  /** Counters. */
+  readonly counters = { outOfMemoryCount: 0, quotaExceededCount: 0, unfilledCount: 0 };
+
+  /** Nothing is being written. */
+  constructor(objects: L1Objects, options: L1WritesOptions) {
+    this.#objects = objects;
+    this.#options = options;
+    this.#planner = new EvictionPlanner(objects.table, options.quotaOf);
+  }
+
+  /** As {@linkcode L1Cache.reserveWrite}. */
+  reserve(
+    keys: readonly ObjectKey[],
+    layout: ObjectLayout,
+    { writer = "store", temporary = false }: ReserveWriteOptions,
+  ): WriteReservation[] {
+    const { table, clock } = this.#objects;
+    if (this.#objects.isLost()) return keys.map(() => ({ status: "device-lost" }));
+    const now = clock.now();
+    const named = new Set<string>();
+    const isWritable = keys.map((key) => {
+      if (named.has(key.id)) return false;
+      named.add(key.id);
+      return this.#isWritable(key, writer, now);
+    });
+    const staged: L1Entry[] = [];
+    const reservations: WriteReservation[] = [];
+    let failure = this.#makeRoom(keys.filter((_, i) => isWritable[i]), layout, named, now);
+    const lock = { writer, isTemporary: temporary, lockExpiresAt: now + this.#options.ttlMs };
+    const roomMakers = this.#roomMakers(named, now);
+    for (let i = 0; i < keys.length && failure === null; i++) {
+      if (isWritable[i] !== true) {
+        reservations.push({ status: "key-not-writable" });
+        continue;
+      }
+      const allocation = this.#allocate(layout.byteLength, roomMakers);
+      if (allocation === null) {
+        failure = "out-of-memory";
+        break;
+      }
+      const entry = table.stage(keys[i] as ObjectKey, layout, allocation, lock);
+      staged.push(entry);
+      reservations.push({ status: "success", staged: entry });
+    }
+    roomMakers.return();
+    if (failure !== null) {
+      if (failure === "out-of-memory") this.counters.outOfMemoryCount++;
+      else if (failure === "quota-exceeded") this.counters.quotaExceededCount++;
+      for (const entry of staged) table.discard(entry);
+    }
+    this.#objects.notifyRemoved();
+    return failure === null ? reservations : keys.map(() => ({ status: failure }));
+  }
+
+  /** As {@linkcode L1Cache.finishWrite}. */
+  finish(objects: readonly StagedObject[], isFilled: DeviceAnswer): L1Status[] {
+    return this.#finish(objects, isFilled, { isNew: true }).statuses;
+  }
+
+  /** As {@linkcode L1Cache.finishWriteAndReserveRead}. */
+  finishAndReserveRead(
+    objects: readonly StagedObject[],
+  ): ReadReservation[] | Promise<ReadReservation[]> {
+    const { reads } = this.#options;
+    let pinned: ReadReservation[] | undefined;
+    const onAdmitted = (statuses: readonly L1Status[]): void => {
+      const now = this.#objects.clock.now();
+      pinned = statuses.map((status, i) =>
+        status === "success" ? reads.reserve((objects[i] as StagedObject).key, now) : { status }
+      );
+    };
+    const { filled } = this.#finish(objects, true, { isNew: false, onAdmitted });
+    const outcome = (): ReadReservation[] =>
+      pinned ?? objects.map(() => ({ status: "device-lost" }));
+    return filled === undefined ? outcome() : filled.then(outcome);
+  }
+
+  /** As {@linkcode L1Cache.finishWriteAndDelete}. */
+  finishAndDelete(objects: readonly StagedObject[]): L1Status[] {
+    return objects.map((object) => {
+      const entry = this.#stagedBy(object);
+      if (entry === undefined) return "key-not-exist";
+      this.#objects.table.discard(entry);
+      return "success";
+    });
+  }
+
+  /** As {@linkcode L1Cache.isReserved}. */
+  isReserved(object: StagedObject): boolean {
+    const { table, clock } = this.#objects;
+    const entry = table.heldByWriter(object);
+    return entry?.state === "staged" && !this.#objects.isLost() && entry.isLocked(clock.now());
+  }
+
+  /** As {@linkcode L1Cache.filled}. */
+  filled(): Promise<void> | undefined {
+    if (this.#fillings.size === 0) return undefined;
+    return Promise.all([...this.#fillings].map(({ promise }) => promise)).then(() => {});
+  }
+
+  /** Lets nobody wait any more for the device, which is lost. */
+  abandon(): void {
+    for (const filling of this.#fillings) filling.resolve();
+    this.#fillings.clear();
+  }
+
+  #finish(
+    objects: readonly StagedObject[],
+    isFilled: DeviceAnswer,
+    options: Pick<Finished, "isNew" | "onAdmitted">,
+  ): { statuses: L1Status[]; filled?: Promise<void> } {
+    const { table, clock } = this.#objects;
+    const now = clock.now();
+    const answer = this.#answerFor(objects, isFilled);
+    const filling = typeof answer === "boolean" ? undefined : Promise.withResolvers<void>();
+    this.#rank(objects);
+    const entries: L1Entry[] = [];
+    const statuses = objects.map((object): L1Status => {
+      if (this.#objects.isLost()) return "device-lost";
+      const entry = this.#stagedBy(object);
+      if (entry === undefined) return "key-not-exist";
+      // An expired writer may have lost its room to another: what lies there is not its object.
+      if (!entry.isLocked(now)) return "key-in-wrong-state";
+      if (answer === true && table.get(entry.key.id) === undefined) table.admit(entry);
+      else if (filling !== undefined && this.#isAbsent(entry.key)) {
+        table.startFilling(entry, filling.promise);
+      } else {
+        // Another writer was faster, and the bytes are the same; or the device has refused them.
+        table.discard(entry);
+        if (answer === false) this.counters.unfilledCount++;
+        return "success";
+      }
+      entries.push(entry);
+      return "success";
+    });
+    const finished: Finished = { ...options, objects, statuses, entries };
+    if (filling === undefined || typeof answer === "boolean") {
+      this.#admitted(finished, entries);
+      return { statuses };
+    }
+    this.#fillings.add(filling);
+    const settle = (isTrue: boolean): void => {
+      if (!this.#fillings.delete(filling)) return;
+      this.#settle(finished, isTrue);
+      filling.resolve();
+    };
+    answer.then((isTrue) => settle(isTrue === true), () => settle(false));
+    return { statuses, filled: filling.promise };
+  }
+
+  /** The device has said whether it takes the work that fills objects. */
+  #settle(finished: Finished, isFilled: boolean): void {
+    const { table, isLost } = this.#objects;
+    const admitted: L1Entry[] = [];
+    for (const entry of finished.entries) {
+      // It was forgotten meanwhile, or lay in a slab that the device lacks, or expired.
+      if (entry.state !== "filling") continue;
+      if (!isFilled) this.counters.unfilledCount++;
+      if (!isFilled || isLost() || table.get(entry.key.id) !== undefined) {
+        table.discard(entry);
+      } else {
+        table.admit(entry);
+        admitted.push(entry);
+      }
+    }
+    this.#admitted(finished, admitted);
+  }
+
+  #admitted({ isNew, statuses, onAdmitted }: Finished, admitted: readonly L1Entry[]): void {
+    onAdmitted?.(statuses);
+    if (admitted.length === 0) return;
+    if (isNew) {
+      const written = admitted.filter(({ isTemporary }) => !isTemporary)
+        .map(({ key, layout }): WrittenObject => ({ key, layout }));
+      if (written.length > 0) this.#objects.tell((listener) => listener.written?.(written));
+    }
+    this.#objects.tell((listener) => listener.admitted?.());
+  }
+
+  /** Whether objects are filled: their slabs must be there, too. */
+  #answerFor(objects: readonly StagedObject[], isFilled: DeviceAnswer): DeviceAnswer {
+    const { allocator } = this.#objects.table;
+    if (!allocator.isUnsettled) return isFilled;
+    const slabs = new Set<Promise<void>>();
+    for (const object of objects) {
+      if (!(object instanceof L1Entry) || object.state !== "staged") continue;
+      const settled = allocator.settled(object.allocation.slab);
+      if (settled !== undefined) slabs.add(settled);
+    }
+    if (slabs.size === 0) return isFilled;
+    // What lies in a slab that the device lacks is gone by then.
+    return Promise.all([isFilled, ...slabs]).then(([isTrue]) => isTrue);
+  }
+
+  /** Counts as a use, before anything can leave for lack of one. */
+  #rank(objects: readonly StagedObject[]): void {
+    const { policy } = this.#objects;
+    for (let i = objects.length - 1; i >= 0; i--) {
+      const entry = objects[i];
+      if (entry instanceof L1Entry && entry.state === "staged") entry.rank = policy.rank(undefined);
+    }
+  }
+
+  #isAbsent({ id }: ObjectKey): boolean {
+    const { table } = this.#objects;
+    return table.get(id) === undefined && table.filling(id) === undefined;
+  }
+
+  #isWritable(key: ObjectKey, writer: string, now: number): boolean {
+    const { table } = this.#objects;
+    if (table.get(key.id) !== undefined) return false;
+    for (const before of [table.filling(key.id), table.staged(key.id, writer)]) {
+      if (before === undefined) continue;
+      if (before.isLocked(now)) return false;
+      table.discard(before);
+    }
+    return true;
+  }
+
+  /** Evicts for quotas, if that and what may leave besides makes room; else says why not. */
+  #makeRoom(
+    keys: readonly ObjectKey[],
+    layout: ObjectLayout,
+    spared: ReadonlySet<string>,
+    now: number,
+  ): L1Failure | null {
+    if (keys.length === 0) return null;
+    const { allocator } = this.#objects.table;
+    if (layout.byteLength > allocator.maxObjectBytes) return "out-of-memory";
+    const wanted = { keys, bytes: bytesTaken(layout.byteLength), spared };
+    const leavers = this.#planner.leaversForQuotas(wanted, now);
+    if (leavers === null) return "quota-exceeded";
+    if (!this.#planner.canHold(wanted, now)) return "out-of-memory";
+    for (const entry of leavers) this.#objects.evict(entry);
+    return null;
+  }
+
+  /** Frees more room at each step: first what expired, then what may leave. */
+  *#roomMakers(spared: ReadonlySet<string>, now: number): Generator<void, void> {
+    const { table } = this.#objects;
+    if (table.reclaimExpired(now)) yield;
+    for (const entry of table.idle()) {
+      if (spared.has(entry.key.id)) continue;
+      this.#objects.evict(entry);
+      yield;
+    }
+  }
+
+  #allocate(byteLength: number, roomMakers: Generator<void, void>): Allocation | null {
+    const { allocator } = this.#objects.table;
+    let allocation = allocator.allocate(byteLength);
+    while (allocation === null && roomMakers.next().done !== true) {
+      allocation = allocator.allocate(byteLength);
+    }
+    return allocation;
+  }
+
+  /** What a writer that has ended had staged; what was forgotten meanwhile is freed. */
+  #stagedBy(object: StagedObject): L1Entry | undefined {
+    const { table } = this.#objects;
+    const entry = table.heldByWriter(object);
+    if (entry?.state !== "condemned") return entry;
+    table.discard(entry);
+    return undefined;
+  }
+}

@@ -1,0 +1,103 @@
+import { assertEquals } from "@std/assert";
+import * as fc from "fast-check";
+import { type Queued, RankQueue } from "../../../src/l1/rank_queue.ts";
+import { runs } from "../../support/runs.ts";
+
+class Item implements Queued {
+  queues = 0;
+  belongs = true;
+  constructor(public rank: number) {}
+}
+
+function queue(bit = 1): RankQueue<Item> {
+  return new RankQueue({ bit, rankOf: ({ rank }) => rank, belongs: ({ belongs }) => belongs });
+}
+
+function ranks(items: Iterable<Item>): number[] {
+  return [...items].map(({ rank }) => rank);
+}
+
+Deno.test("RankQueue has the lowest rank first, again and again", () => {
+  const ranked = queue();
+  for (const rank of [5, 1, 4, 2, 3]) ranked.add(new Item(rank));
+  assertEquals(ranked.first()?.rank, 1);
+  assertEquals(ranks(ranked.inOrder()), [1, 2, 3, 4, 5]);
+  for (const { rank } of ranked.inOrder()) if (rank === 2) break;
+  assertEquals(ranks(ranked.inOrder()), [1, 2, 3, 4, 5], "after a look at the front of it");
+});
+
+Deno.test("RankQueue notices that ranks have grown, and what belongs no more", () => {
+  const ranked = queue();
+  const items = [1, 2, 3, 4].map((rank) => new Item(rank));
+  for (const item of items) ranked.add(item);
+  (items[0] as Item).rank = 9;
+  (items[1] as Item).belongs = false;
+  assertEquals(ranks(ranked.inOrder()), [3, 4, 9]);
+  assertEquals(items.map(({ queues }) => queues), [1, 0, 1, 1]);
+  (items[1] as Item).belongs = true;
+  ranked.add(items[1] as Item);
+  ranked.add(items[1] as Item);
+  assertEquals(ranks(ranked.inOrder()), [2, 3, 4, 9]);
+});
+
+Deno.test("RankQueue allows its items to be removed while they come", () => {
+  const ranked = queue();
+  for (const rank of [1, 2, 3, 4]) ranked.add(new Item(rank));
+  const seen: number[] = [];
+  for (const item of ranked.inOrder()) {
+    seen.push(item.rank);
+    item.belongs = item.rank % 2 === 0;
+  }
+  assertEquals([seen, ranks(ranked.inOrder())], [[1, 2, 3, 4], [2, 4]]);
+});
+
+Deno.test("an item can be in several queues", () => {
+  const [one, two] = [queue(1), queue(2)];
+  const item = new Item(1);
+  one.add(item);
+  two.add(item);
+  assertEquals([one.first(), two.first(), item.queues], [item, item, 3]);
+});
+
+Deno.test("RankQueue lets go of what belongs no more, though nobody looks at it", () => {
+  const ranked = queue();
+  const gone: Item[] = [];
+  for (let rank = 0; rank < 1_000; rank++) {
+    const item = new Item(1_000 - rank);
+    ranked.add(item);
+    item.belongs = false;
+    gone.push(item);
+  }
+  const kept = gone.filter(({ queues }) => queues !== 0).length;
+  assertEquals(kept <= 65, true, `${kept} are kept`);
+});
+
+Deno.test("RankQueue is a sorted list, whatever changes in which order", () => {
+  const change = fc.record({
+    what: fc.constantFrom("add", "grow", "leave", "return", "look"),
+    nth: fc.nat(20),
+    by: fc.integer({ min: 1, max: 50 }),
+  });
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 200, size: "max" }), (changes) => {
+      const ranked = queue();
+      const items: Item[] = [];
+      for (const { what, nth, by } of changes) {
+        const item = items[nth % Math.max(1, items.length)];
+        if (what === "add") {
+          items.push(new Item(by));
+          ranked.add(items.at(-1) as Item);
+        } else if (item !== undefined && what === "grow") item.rank += by;
+        else if (item !== undefined && what === "leave") item.belongs = false;
+        else if (item !== undefined && what === "return") {
+          item.belongs = true;
+          ranked.add(item);
+        } else {
+          const expected = ranks(items.filter(({ belongs }) => belongs)).sort((a, b) => a - b);
+          assertEquals(ranks(ranked.inOrder()), expected);
+        }
+      }
+    }),
+    runs(500),
+  );
+});
