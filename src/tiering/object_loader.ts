@@ -72,6 +72,8 @@ interface Load extends LoadOptions {
   readonly isPatient: boolean;
   /** Objects that nobody was allowed to load when it was their turn. */
   readonly barred: Set<number>;
+  /** Objects that an engine had written when it was their turn, and the device not confirmed. */
+  readonly filling: Set<number>;
   /** Aborts when nobody waits any more, or nothing is left to do. */
   readonly over: AbortSignal;
 }
@@ -118,21 +120,23 @@ export class ObjectLoader {
     const { isComing, landed } = options;
     const absent = new Set<number>();
     const barred = new Set<number>();
+    const filling = new Set<number>();
+    const marks = { ...options, barred, filling };
     try {
-      const found = await this.#search(request, cells, { ...options, barred, isPatient: false });
+      const found = await this.#search(request, cells, { ...marks, isPatient: false });
       for (const cell of cells) if (found.isAbsent(cell)) absent.add(cell);
       // For what was passed over, and nobody else could load, it is worth to wait after all.
       const isLeft = (cell: number): boolean =>
-        found.isLeft(cell) && !this.#options.isBarred(request.key(cell));
+        found.isLeft(cell) && !filling.has(cell) && !this.#options.isBarred(request.key(cell));
       const plan = request.plan((cell) => isComing(cell) || isLeft(cell));
       const left = plan.cells.filter(isLeft);
       if (left.length === 0 || request.isPublished) return absent;
-      const again = await this.#search(request, left, { ...options, barred, isPatient: true });
+      const again = await this.#search(request, left, { ...marks, isPatient: true });
       const gone = left.filter((cell) => again.isAbsent(cell));
       for (const cell of gone) absent.add(cell);
       // Without those that turned out to be nowhere, the others may serve a shorter prefix. If there
       // are none, this request gives them up, which says nothing to those who wait for them.
-      return gone.length > 0 ? absent : absent.union(new Set(left));
+      return gone.length > 0 ? absent : absent.union(new Set(left).difference(filling));
     } finally {
       // Who waits for an object may have come when it was barred no more.
       const isAbsent = (cell: number): boolean => absent.has(cell) && !barred.has(cell);
@@ -143,7 +147,7 @@ export class ObjectLoader {
   async #search(
     request: PrefetchRequest,
     cells: readonly number[],
-    options: LoadOptions & Pick<Load, "isPatient" | "barred">,
+    options: LoadOptions & Pick<Load, "isPatient" | "barred" | "filling">,
   ): Promise<FoundObjects> {
     const found = new FoundObjects(request, cells, this.#options.adapters.serving);
     const over = new AbortController();
@@ -399,14 +403,15 @@ export class ObjectLoader {
    * What gets none is given up at once.
    */
   #stage(
-    { request, found, barred, landed }: Load,
+    { request, found, barred, filling, landed }: Load,
     source: Source,
     batch: readonly number[],
   ): StagedBatch {
-    const { isBarred, onOutOfMemory } = this.#options;
+    const { l1, isBarred, onOutOfMemory } = this.#options;
     const giveUp = (cells: readonly number[]): void => {
       for (const cell of cells) {
         if (request.has(cell)) landed(cell, "resident");
+        else if (l1.whenFilled(request.key(cell)) !== undefined) filling.add(cell);
         else if (request.chunkOf(cell) < request.end) found.lose(cell);
       }
       found.unlock(cells);

@@ -332,7 +332,10 @@ export class PrefetchController {
           flight.push(comes(cell));
         } else if (filled !== undefined) {
           const land = comes(cell);
-          filled.then(() => land("resident"));
+          filled.then(() => {
+            request.pinWritten(cell);
+            land("unknown");
+          });
         } else if (this.#isBarred(key)) absent.add(cell);
         else {
           const flight: Flight = [];
@@ -343,10 +346,7 @@ export class PrefetchController {
       if (own.size > 0) {
         // Were those left out that others gave up, two that wait for each other could both give up.
         const isComing = (cell: number): boolean => followed.has(cell) && isHopeful(cell);
-        for (const cell of await this.#loadOwn(request, own, isComing)) {
-          // What an engine wrote meanwhile is worth another look.
-          if (l1.whenFilled(request.key(cell)) === undefined) absent.add(cell);
-        }
+        for (const cell of await this.#loadOwn(request, own, isComing)) absent.add(cell);
       }
       if (coming > 0 && request.plan(isHopeful).cells.length > 0) {
         await Promise.race([landed.promise, request.published.catch(() => {})]);

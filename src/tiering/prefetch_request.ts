@@ -223,6 +223,11 @@ export class PrefetchRequest {
     return reservation !== undefined && this.#keep(cell, reservation);
   }
 
+  /** Pins an object that an engine has written, and that the device has confirmed meanwhile. */
+  pinWritten(cell: number): void {
+    if (this.pin(cell)) this.#inL1.add(cell);
+  }
+
   /** Answers the caller, once: with the pinned prefix, or with a reason why not. */
   publish(reason?: unknown): void {
     if (this.#isPublished) return;

@@ -155,15 +155,15 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** Resolves when the queues have room, whatever happens beyond that. */
-  async ready(): Promise<void> {
-    // What the device has still to confirm is queued then.
+  ready(): Promise<void> {
+    // What the device has still to confirm is not queued before.
     const filled = this.#options.l1.filled();
-    if (filled !== undefined) await filled;
-    if (this.#hasRoom()) return;
+    if (filled !== undefined) return filled.then(() => this.ready());
+    if (this.#hasRoom()) return Promise.resolve();
     this.#writeNow();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#readyWaiters.add(resolve);
-    await promise;
+    return promise;
   }
 
   /** Resolves when nothing is queued for an adapter, or being written to it. */

@@ -25,7 +25,7 @@ import { retain } from "../../src/tiering/policies/retain.ts";
 import { PrefetchController } from "../../src/tiering/prefetch_controller.ts";
 import type { PrefetchResult } from "../../src/tiering/prefetch_request.ts";
 import { scratchPool } from "../support/controllers.ts";
-import { assertNoLocks, lruL1, writeObjects } from "../support/l1.ts";
+import { assertNoLocks, lruL1, stage, writeObjects } from "../support/l1.ts";
 import { testBytes, testKeys, testLayout } from "../support/objects.ts";
 import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
@@ -224,6 +224,13 @@ type Step =
   | { readonly do: "advance"; readonly ms: number }
   | { readonly do: "abort" | "release"; readonly nth: number }
   | { readonly do: "write"; readonly keys: readonly number[] }
+  | {
+    /** The device says after some time whether it takes what an engine writes. */
+    readonly do: "write later";
+    readonly keys: readonly number[];
+    readonly ms: number;
+    readonly isFilled: boolean;
+  }
   | { readonly do: "evict"; readonly objects: number }
   | { readonly do: "clear" | "lose" }
   | { readonly do: "bar"; readonly keys: readonly number[] }
@@ -248,6 +255,8 @@ class Asked {
   readonly outOfMemory: number;
   /** Whether what happened meanwhile may have cost it something. */
   isDisturbed: boolean;
+  /** Whether the device had to confirm something meanwhile, which counts as found in L1 then. */
+  sawFilling: boolean;
   isAnswered = false;
   answeredAt = Infinity;
   result: PrefetchResult | undefined;
@@ -265,6 +274,7 @@ class Asked {
     this.outOfMemory = world.l1.reportStatus().outOfMemoryCount;
     this.isDisturbed = world.barred.size > 0 || world.isLost ||
       world.prefetch.reportStatus().activeRequests >= 64;
+    this.sawFilling = world.unconfirmed > 0;
   }
 
   get pins(): readonly L1Pin[] {
@@ -295,6 +305,8 @@ class World {
   /** What some request was to warm. */
   readonly warmed = new Set<number>();
   isLost = false;
+  /** Writes that the device has not confirmed yet. */
+  unconfirmed = 0;
   readonly #violations: string[] = [];
   readonly #isRetaining: boolean;
 
@@ -380,6 +392,8 @@ class World {
       }
       case "write":
         return this.#write(step.keys);
+      case "write later":
+        return this.#writeLater(step.keys, step.ms, step.isFilled);
       case "evict":
         return void this.l1.evictTo(step.objects * 256);
       case "clear":
@@ -428,7 +442,7 @@ class World {
   /** Whether somebody waits, or something moves. */
   get isBusy(): boolean {
     const { activeRequests, drainingRequests } = this.prefetch.reportStatus();
-    return activeRequests + drainingRequests > 0 ||
+    return activeRequests + drainingRequests + this.unconfirmed > 0 ||
       this.asked.some(({ isAnswered }) => !isAnswered) ||
       this.adapters.some(({ isBusy }) => isBusy) ||
       this.guards.some(({ callsInFlight }) => callsInFlight > 0);
@@ -497,10 +511,35 @@ class World {
   }
 
   #write(keys: readonly number[]): void {
-    const fitting = keys.filter((n) => !this.l1.has(KEYS[n] as ObjectKey));
     if (this.isLost || this.l1.capacityBytes < ROOMY * 256) return;
-    for (const n of fitting) this.written.add(n);
-    writeObjects(this.l1, fitting.map((n) => KEYS[n] as ObjectKey), LAYOUT);
+    const fitting = this.#writable(keys);
+    for (const { id } of fitting) this.written.add(NUMBERS.get(id) ?? -1);
+    writeObjects(this.l1, fitting, LAYOUT);
+  }
+
+  #writable(keys: readonly number[]): ObjectKey[] {
+    return keys.map((n) => KEYS[n] as ObjectKey)
+      .filter((key) => !this.l1.has(key) && this.l1.whenFilled(key) === undefined);
+  }
+
+  #writeLater(keys: readonly number[], ms: number, isFilled: boolean): void {
+    const { l1, clock } = this;
+    if (this.isLost || l1.capacityBytes < ROOMY * 256) return;
+    const fitting = this.#writable(keys);
+    for (const { id } of isFilled ? fitting : []) this.written.add(NUMBERS.get(id) ?? -1);
+    for (const asked of this.asked) if (!asked.isAnswered) asked.sawFilling = true;
+    const staged = stage(l1, fitting, LAYOUT);
+    const { device } = l1;
+    for (const { range } of staged) device.upload(range, [new Uint8Array(SIZE).fill(0xee)]);
+    this.unconfirmed++;
+    const answer = wait(clock, ms).then(() => {
+      this.unconfirmed--;
+      for (const { key, range } of isFilled ? staged : []) {
+        device.upload(range, [BYTES.get(key.id) as Uint8Array<ArrayBuffer>]);
+      }
+      return isFilled;
+    });
+    l1.finishWrite(staged, answer);
   }
 
   #answered(asked: Asked, result: PrefetchResult): void {
@@ -517,7 +556,9 @@ class World {
     }
     const numbers = pins.flat().map(({ key }) => NUMBERS.get(key.id) ?? -1);
     const inL1 = numbers.filter((n) => residents.has(n)).length;
-    if (!asked.isDisturbed) this.expect(l1Objects === inL1, "l1Objects is wrong");
+    if (!asked.isDisturbed && !asked.sawFilling) {
+      this.expect(l1Objects === inL1, "l1Objects is wrong");
+    }
     if (!start.isWarm && !this.isLost) {
       for (const pin of pins.flat()) {
         this.expect(this.l1.isPinned(pin), "a pin is void");
@@ -624,6 +665,15 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({ do: fc.constantFrom("abort" as const, "release"), nth: fc.nat(9) }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("write" as const), keys: fewKeys }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("write later" as const),
+      keys: fewKeys,
+      ms: fc.constantFrom(1, 10, 40, 120),
+      isFilled: fc.boolean(),
+    }),
+  },
   {
     weight: 1,
     arbitrary: fc.record({ do: fc.constant("evict" as const), objects: fc.nat(8) }),

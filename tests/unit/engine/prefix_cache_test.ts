@@ -295,7 +295,8 @@ deviceTest(
     t.prefixes.put(tokens, tensors.kv, { computedTokens: 12 });
     tensors.fill(2);
     assertEquals(t.adapter.stores, [], "nothing is written before the caller's turn is over");
-    assertEquals(t.cache.reportStatus().store.pendingObjects, 3);
+    const { l1, store } = t.cache.reportStatus();
+    assertEquals(l1.fillingObjectCount + store.pendingObjects, 3);
 
     await t.cache.flush();
     await assertRestores(t, tokens, 12);
