@@ -38,7 +38,8 @@ async function setUp(device: MemoryDevice, chunks: number): Promise<SetUp> {
     l2: [{ type: "hand_made" }],
   });
   const prefixes = new PrefixCache(cache, { model: { name: "m" }, layout: LAYOUT });
-  return { adapter, clock, cache, prefixes, [Symbol.asyncDispose]: () => cache.close() };
+  const close = (): Promise<void> => cache[Symbol.asyncDispose]();
+  return { adapter, clock, cache, prefixes, [Symbol.asyncDispose]: close };
 }
 
 function put({ cache, prefixes }: SetUp, salt = ""): void {
