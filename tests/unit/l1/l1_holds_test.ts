@@ -3,7 +3,6 @@ import {
   LAYOUT,
   pick,
   pin,
-  pinsOf,
   READ_TTL_MS,
   residents,
   setUp,
@@ -12,7 +11,6 @@ import {
   statuses,
   writeObjects,
 } from "../../support/l1.ts";
-import type { StagedObject } from "../../../src/l1/l1_cache.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
 // hold(), unhold()
