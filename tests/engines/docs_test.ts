@@ -1,7 +1,7 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 import { tempDirectory } from "../support/temp_directory.ts";
-import { writeTinyModel } from "./support/tiny_model_directory.ts";
+import { writeTinyModel } from "../../docs/examples/chat/tiny_model/model_directory.ts";
 
 const ROOT = fromFileUrl(new URL("../../", import.meta.url));
 const text = await Deno.readTextFile(join(ROOT, "docs/engines.md"));

@@ -6,7 +6,10 @@ import { seededRandom } from "../support/random.ts";
 import { runs } from "../support/runs.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 import { ort } from "./support/ort.ts";
-import { tinyDecoder, type TinyDecoderOptions } from "./support/tiny_decoder.ts";
+import {
+  tinyDecoder,
+  type TinyDecoderOptions,
+} from "../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 
 const VOCABULARY = 64;
 const PROMPTS = 8;

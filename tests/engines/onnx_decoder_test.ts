@@ -10,7 +10,11 @@ import { DeviceLostError } from "../../src/memory/memory_device.ts";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { ort } from "./support/ort.ts";
-import { type Attention, tinyDecoder, type TinyDecoderOptions } from "./support/tiny_decoder.ts";
+import {
+  type Attention,
+  tinyDecoder,
+  type TinyDecoderOptions,
+} from "../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 import { seededRandom } from "../support/random.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 

@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { join } from "@std/path";
 import { runChild } from "../support/child.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
-import { writeTinyModel } from "./support/tiny_model_directory.ts";
+import { writeTinyModel } from "../../docs/examples/chat/tiny_model/model_directory.ts";
 
 const program = new URL("./support/transformers_program.ts", import.meta.url);
 

@@ -1,5 +1,5 @@
 import * as ort from "npm:onnxruntime-web@1.30.0/webgpu";
-import { tinyDecoder } from "./tiny_decoder.ts";
+import { tinyDecoder } from "../../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 
 // One thread: more need shared memory between workers, and gain nothing with models this small.
 ort.env.wasm.numThreads = 1;

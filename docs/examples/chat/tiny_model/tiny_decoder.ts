@@ -1,4 +1,3 @@
-import { seededRandom } from "../../support/random.ts";
 import {
   type Attribute,
   type Constant,
@@ -118,8 +117,7 @@ class GraphBuilder {
 
   constructor(dtype: "f32" | "f16", seed: number) {
     this.#dtype = dtype;
-    const random = seededRandom(seed);
-    this.#random = () => random.below(2 ** 24) / 2 ** 24;
+    this.#random = mulberry32(seed);
   }
 
   add(
@@ -313,4 +311,15 @@ function bytesOf(type: ElementType, values: readonly number[]): Uint8Array<Array
     case "i64":
       return new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
   }
+}
+
+/** The generator by T. Ettinger: numbers from 0 to 1 that follow from a seed. */
+function mulberry32(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
 }

@@ -1,0 +1,239 @@
+import type { ChatMessage } from "./chat_format.ts";
+import { BusyError, type ChatEnd, type ChatEngine, TooLongError } from "./chat_engine.ts";
+
+/** How a {@linkcode ChatServer} answers. */
+export interface ChatServerOptions {
+  readonly engine: ChatEngine;
+  /** Name of the model. */
+  readonly model: string;
+  /** The page to chat in. */
+  readonly page: string;
+  /** Keys that are let in; without any, all are. */
+  readonly apiKeys: readonly string[];
+}
+
+/** A request that is answered with an error. */
+class HttpError extends Error {
+  readonly status: number;
+
+  constructor(status: number, message: string) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const MOST_BODY_BYTES = 16 * 2 ** 20;
+const JSON_TYPE = { "content-type": "application/json" };
+
+/** A part of the API of OpenAI: `/v1/models`, `/v1/chat/completions`. */
+export class ChatServer {
+  readonly #options: ChatServerOptions;
+  /** Names and ports under which it may be asked. */
+  #hosts: readonly string[] = [];
+
+  constructor(options: ChatServerOptions) {
+    this.#options = options;
+  }
+
+  /** Notes on which port it is asked. */
+  serves(port: number): void {
+    this.#hosts = ["localhost", "127.0.0.1", "[::1]"].map((name) => `${name}:${port}`);
+  }
+
+  /** Answers a request. */
+  readonly handle = async (request: Request): Promise<Response> => {
+    try {
+      return await this.#route(request);
+    } catch (error) {
+      const status = error instanceof HttpError
+        ? error.status
+        : error instanceof TooLongError
+        ? 400
+        : error instanceof BusyError
+        ? 429
+        : 500;
+      const message = error instanceof Error ? error.message : String(error);
+      const type = status < 500 ? "invalid_request_error" : "server_error";
+      return new Response(JSON.stringify({ error: { message, type } }), {
+        status,
+        headers: JSON_TYPE,
+      });
+    }
+  };
+
+  async #route(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    this.#checkOrigin(request);
+    switch (`${request.method} ${pathname}`) {
+      case "GET /":
+        return new Response(this.#options.page, {
+          headers: {
+            "content-type": "text/html; charset=utf-8",
+            "content-security-policy": "default-src 'self' 'unsafe-inline'",
+          },
+        });
+      case "GET /v1/models":
+        await this.#saltOf(request);
+        return Response.json({
+          object: "list",
+          data: [{ id: this.#options.model, object: "model", created: 0, "owned_by": "kvtier" }],
+        });
+      case "POST /v1/chat/completions":
+        return await this.#complete(request, await this.#saltOf(request));
+    }
+    throw new HttpError(404, `There is no ${request.method} ${pathname}`);
+  }
+
+  /** A page of another site must not talk to a server on this machine, under whatever name. */
+  #checkOrigin(request: Request): void {
+    const hosts = this.#hosts;
+    const host = request.headers.get("host") ?? "";
+    if (!hosts.includes(host)) throw new HttpError(403, `Host must be one of ${hosts.join(", ")}`);
+    const origin = request.headers.get("origin");
+    if (origin !== null && !hosts.some((host) => origin === `http://${host}`)) {
+      throw new HttpError(403, "Origin must be this server");
+    }
+  }
+
+  /** Each key has a cache of its own; the key itself is kept nowhere. */
+  async #saltOf(request: Request): Promise<string> {
+    const key = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1];
+    const { apiKeys } = this.#options;
+    if (apiKeys.length > 0 && !apiKeys.includes(key ?? "")) {
+      throw new HttpError(401, "Authorization must be Bearer and a key that is let in");
+    }
+    if (key === undefined) return "";
+    const bytes = new TextEncoder().encode(`kvtier chat ${key}`);
+    return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 32);
+  }
+
+  async #complete(request: Request, salt: string): Promise<Response> {
+    const body = await readJson(request);
+    const { model } = this.#options;
+    const messages = messagesOf(body["messages"]);
+    const maxTokens = body["max_completion_tokens"] ?? body["max_tokens"];
+    const gone = new AbortController();
+    const answer = this.#options.engine.answer({
+      messages,
+      maxTokens: numberIn("max_tokens", maxTokens, { least: 1, most: 2 ** 20, usual: 512 }),
+      temperature: numberIn("temperature", body["temperature"], { least: 0, most: 2, usual: 0 }),
+      topP: numberIn("top_p", body["top_p"], { least: 0, most: 1, usual: 1 }),
+      salt,
+      signal: AbortSignal.any([request.signal, gone.signal]),
+    });
+    const id = `chatcmpl-${crypto.randomUUID()}`;
+    const created = Math.floor(Date.now() / 1000);
+    if (body["stream"] !== true) {
+      let content = "";
+      let step = await answer.next();
+      for (; !step.done; step = await answer.next()) content += step.value;
+      const choice = {
+        index: 0,
+        message: { role: "assistant", content },
+        "finish_reason": step.value.reason,
+      };
+      return Response.json({
+        id,
+        object: "chat.completion",
+        created,
+        model,
+        choices: [choice],
+        usage: usageOf(step.value),
+      });
+    }
+    const { include_usage: wantsUsage } = (body["stream_options"] ?? {}) as Record<string, unknown>;
+    const event = (data: object): Uint8Array =>
+      new TextEncoder().encode(`data: ${JSON.stringify(data)}\n\n`);
+    const chunk = (fields: object): object => ({
+      id,
+      object: "chat.completion.chunk",
+      created,
+      model,
+      ...fields,
+    });
+    const delta = (delta: object, reason: string | null): object =>
+      chunk({ choices: [{ index: 0, delta, "finish_reason": reason }] });
+    // What is wrong with the request is known with the first piece.
+    let step = await answer.next();
+    let hasBegun = false;
+    const stream = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        if (!hasBegun) {
+          hasBegun = true;
+          return controller.enqueue(event(delta({ role: "assistant", content: "" }, null)));
+        }
+        if (!step.done) {
+          controller.enqueue(event(delta({ content: step.value }, null)));
+          step = await answer.next();
+          return;
+        }
+        controller.enqueue(event(delta({}, step.value.reason)));
+        if (wantsUsage === true) {
+          controller.enqueue(event(chunk({ choices: [], usage: usageOf(step.value) })));
+        }
+        controller.enqueue(new TextEncoder().encode("data: [DONE]\n\n"));
+        controller.close();
+      },
+      async cancel() {
+        gone.abort(new Error("The client has gone"));
+        // Tells the engine that no one takes the rest.
+        await answer.return(undefined as never);
+      },
+    });
+    return new Response(stream, { headers: { "content-type": "text/event-stream" } });
+  }
+}
+
+function usageOf({ promptTokens, cachedTokens, answerTokens }: ChatEnd): object {
+  return {
+    "prompt_tokens": promptTokens,
+    "completion_tokens": answerTokens,
+    "total_tokens": promptTokens + answerTokens,
+    "prompt_tokens_details": { "cached_tokens": cachedTokens },
+  };
+}
+
+async function readJson(request: Request): Promise<Record<string, unknown>> {
+  if (Number(request.headers.get("content-length") ?? 0) > MOST_BODY_BYTES) {
+    throw new HttpError(413, `Body must have at most ${MOST_BODY_BYTES} bytes`);
+  }
+  const text = await request.text();
+  try {
+    const body: unknown = JSON.parse(text);
+    if (typeof body === "object" && body !== null) return body as Record<string, unknown>;
+  } catch {
+    // Said below.
+  }
+  throw new HttpError(400, "Body must be a JSON object");
+}
+
+function messagesOf(value: unknown): ChatMessage[] {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw new HttpError(400, "messages must be a list of at least one message");
+  }
+  return value.map((message, i) => {
+    const { role, content } = (message ?? {}) as Record<string, unknown>;
+    if (role !== "system" && role !== "user" && role !== "assistant") {
+      throw new HttpError(400, `messages[${i}].role must be system, user or assistant`);
+    }
+    const text = typeof content === "string" ? content : textOf(content);
+    if (text !== undefined) return { role, content: text };
+    throw new HttpError(400, `messages[${i}].content must be a string or a list of text parts`);
+  });
+}
+
+function textOf(parts: unknown): string | undefined {
+  if (!Array.isArray(parts)) return undefined;
+  const texts = parts.map((part) => (part as { text?: unknown } | null)?.text);
+  return texts.every((text) => typeof text === "string") ? texts.join("") : undefined;
+}
+
+function numberIn(
+  name: string,
+  value: unknown,
+  { least, most, usual }: { least: number; most: number; usual: number },
+): number {
+  if (value === undefined || value === null) return usual;
+  if (typeof value === "number" && value >= least && value <= most) return value;
+  throw new HttpError(400, `${name} must be a number from ${least} to ${most}`);
+}

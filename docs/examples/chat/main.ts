@@ -1,0 +1,100 @@
+/**
+ * A chat whose conversations survive a restart: a server with a part of OpenAI's API, and a page.
+ *
+ * `deno task chat [--model DIR|ID] [--weights NAME] [--port N] [--cache DIR] [--models DIR]`
+ */
+import * as ort from "npm:onnxruntime-web@1.30.0/webgpu";
+import { parseArgs } from "node:util";
+import { join } from "@std/path";
+import { TieredCache } from "@kvtier/kvtier";
+import { OnnxDecoder, requestEngineDevice } from "@kvtier/kvtier/onnx";
+import { ChatEngine } from "./chat_engine.ts";
+import { ChatServer } from "./chat_server.ts";
+import { downloadModel } from "./model_download.ts";
+import { type ChatModel, openModelDirectory, tinyModel } from "./model_files.ts";
+
+const { values } = parseArgs({
+  options: {
+    model: { type: "string" },
+    weights: { type: "string" },
+    port: { type: "string", default: "8000" },
+    cache: { type: "string", default: "./kv-cache" },
+    models: { type: "string", default: "./models" },
+  },
+});
+
+/** Lines for a person: standard output stays free for programs. */
+function say(line: string): void {
+  Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
+}
+
+async function openModel(): Promise<ChatModel> {
+  const { model, weights, models } = values;
+  if (model === undefined) {
+    say("No --model is given: a tiny one with random weights answers, and talks nonsense.");
+    return tinyModel();
+  }
+  if (await Deno.stat(model).then(({ isDirectory }) => isDirectory, () => false)) {
+    return await openModelDirectory(model, weights);
+  }
+  if (!/^[\w.-]+\/[\w.-]+$/.test(model)) {
+    throw new Error(`--model must be a directory, or the id of a model such as owner/name`);
+  }
+  const directory = await downloadModel(model, {
+    endpoint: Deno.env.get("HF_ENDPOINT") ?? "https://huggingface.co",
+    directory: models,
+    ...(weights === undefined ? {} : { weights }),
+    onProgress: showProgress,
+  });
+  return await openModelDirectory(directory, weights);
+}
+
+let shownPercent = "";
+function showProgress(path: string, done: number, size: number): void {
+  if (!Deno.stderr.isTerminal()) return;
+  const percent = `${path} ${Math.floor(100 * done / Math.max(1, size))} %`;
+  if (percent === shownPercent) return;
+  shownPercent = percent;
+  const end = done >= size ? "\n" : "";
+  Deno.stderr.writeSync(new TextEncoder().encode(`\r${percent}${end}`));
+}
+
+ort.env.wasm.numThreads = 1;
+ort.env.logLevel = "error";
+const { id, format, decoder: options } = await openModel();
+using device = await requestEngineDevice();
+await using cache = await TieredCache.open({
+  device,
+  l2: [{ type: "fs", base_path: values.cache }],
+});
+await using decoder = await OnnxDecoder.open(cache, { ort, ...options });
+const engine = new ChatEngine(decoder, format);
+const known = join(values.cache, "conversations.json");
+engine.conversations.restore(
+  await Deno.readTextFile(known).then(JSON.parse).catch(() => undefined),
+);
+
+const port = Number(values.port);
+const server = new ChatServer({
+  engine,
+  model: id,
+  page: await Deno.readTextFile(new URL("./page.html", import.meta.url)),
+  apiKeys: (Deno.env.get("KVTIER_CHAT_API_KEYS") ?? "").split(",").filter((key) => key !== ""),
+});
+const http = Deno.serve({
+  hostname: "127.0.0.1",
+  port,
+  onListen: ({ port }) => {
+    server.serves(port);
+    say(`${id} on ${decoder.provider} answers at http://localhost:${port}`);
+  },
+}, server.handle);
+
+const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
+for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop());
+await stopped;
+say("Saving …");
+await http.shutdown();
+await engine.idle();
+await Deno.writeTextFile(`${known}.tmp`, JSON.stringify(engine.conversations));
+await Deno.rename(`${known}.tmp`, known);

@@ -1,0 +1,113 @@
+import { createHash } from "node:crypto";
+import { dirname, join } from "@std/path";
+import { TEXT_FILES, weightFiles } from "./model_files.ts";
+
+/** A file of a repository. */
+interface RemoteFile {
+  readonly path: string;
+  readonly size: number;
+  /** SHA-1 of a Git blob, or SHA-256 of a large file. */
+  readonly digest: string;
+  readonly isLarge: boolean;
+}
+
+/** How a model is downloaded. */
+export interface DownloadOptions {
+  /** `https://huggingface.co`, or a mirror of it. */
+  readonly endpoint: string;
+  /** Where models are kept. */
+  readonly directory: string;
+  /** Which weights. */
+  readonly weights?: string;
+  /** Told how far a file has come. */
+  readonly onProgress?: (path: string, done: number, size: number) => void;
+}
+
+/**
+ * Downloads a model, or what is missing of it: a download that broke off goes on where it stopped,
+ * and each file has the digest that the repository names.
+ *
+ * @param id Owner and name, as in `HuggingFaceTB/SmolLM2-135M-Instruct`.
+ * @returns The directory of the model.
+ * @throws {Error} If the server refuses, or a file is not what it should be.
+ */
+export async function downloadModel(id: string, options: DownloadOptions): Promise<string> {
+  const { endpoint, directory, weights, onProgress = () => {} } = options;
+  const files = await listFiles(`${endpoint}/api/models/${id}/tree/main?recursive=true`);
+  const { model, data } = weightFiles(files.map(({ path }) => path), weights);
+  const wanted = new Set([...TEXT_FILES, model, ...data]);
+  const target = join(directory, ...id.split("/"));
+  for (const file of files.filter(({ path }) => wanted.has(path))) {
+    const path = join(target, file.path);
+    const info = await Deno.stat(path).catch(() => undefined);
+    if (info?.size === file.size) continue;
+    await Deno.mkdir(dirname(path), { recursive: true });
+    const url = `${endpoint}/${id}/resolve/main/${file.path}`;
+    await downloadFile(url, path, file, (done) => onProgress(file.path, done, file.size));
+  }
+  return target;
+}
+
+async function listFiles(url: string): Promise<RemoteFile[]> {
+  const response = await fetch(url);
+  if (!response.ok) {
+    await response.body?.cancel();
+    throw new Error(`${url} must list the files of the model: received ${response.status}`);
+  }
+  const entries: unknown = await response.json();
+  if (!Array.isArray(entries)) throw new Error(`${url} must answer with a list of files`);
+  return entries.flatMap((entry) => {
+    const { type, path, size, oid, lfs } = entry as Record<string, unknown>;
+    const large = (lfs ?? undefined) as { oid?: unknown; size?: unknown } | undefined;
+    const [digest, bytes] = large === undefined ? [oid, size] : [large.oid, large.size];
+    const isFile = type === "file" && typeof path === "string" && typeof digest === "string" &&
+      typeof bytes === "number";
+    // A path must not lead out of the directory.
+    if (!isFile || path.split("/").some((part) => part === ".." || part === "")) return [];
+    return [{ path, size: bytes, digest, isLarge: large !== undefined }];
+  });
+}
+
+async function downloadFile(
+  url: string,
+  path: string,
+  { size, digest, isLarge }: RemoteFile,
+  onProgress: (done: number) => void,
+): Promise<void> {
+  const partial = `${path}.part`;
+  const before = (await Deno.stat(partial).catch(() => undefined))?.size ?? 0;
+  const start = before < size ? before : 0;
+  const response = await fetch(url, start === 0 ? {} : { headers: { range: `bytes=${start}-` } });
+  if (!response.ok || response.body === null) {
+    await response.body?.cancel();
+    throw new Error(`${url} must be there: received ${response.status}`);
+  }
+  // A server that knows no ranges begins anew.
+  let done = response.status === 206 ? start : 0;
+  {
+    using file = await Deno.open(partial, { write: true, create: true, truncate: done === 0 });
+    await file.seek(done, Deno.SeekMode.Start);
+    for await (const bytes of response.body) {
+      for (let sent = 0; sent < bytes.byteLength;) sent += await file.write(bytes.subarray(sent));
+      onProgress(done += bytes.byteLength);
+      if (done > size) break;
+    }
+  }
+  const received = await digestOf(partial, isLarge ? undefined : size);
+  if (done !== size || received !== digest) {
+    await Deno.remove(partial);
+    throw new Error(
+      `${url} must be ${size} bytes with the digest ${digest}: received ${done} with ${received}`,
+    );
+  }
+  await Deno.rename(partial, path);
+}
+
+/** The SHA-256 of a file, or the SHA-1 of a Git blob of `blobBytes`. */
+async function digestOf(path: string, blobBytes?: number): Promise<string> {
+  const hash = createHash(blobBytes === undefined ? "sha256" : "sha1");
+  if (blobBytes !== undefined) hash.update(`blob ${blobBytes}\0`);
+  using file = await Deno.open(path);
+  for await (const bytes of file.readable) hash.update(bytes);
+  return hash.digest("hex");
+}

@@ -1,0 +1,223 @@
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { fromFileUrl } from "@std/path";
+import { tempDirectory } from "../support/temp_directory.ts";
+
+const ROOT = fromFileUrl(new URL("../../", import.meta.url));
+
+/** What of a completion is looked at. */
+interface Completion {
+  readonly answer: Message;
+  readonly reason: string;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+}
+
+// deno-lint-ignore no-explicit-any
+function completionOf({ choices, usage }: any): Completion {
+  const [{ message, "finish_reason": reason }] = choices;
+  return {
+    answer: message,
+    reason,
+    promptTokens: usage["prompt_tokens"],
+    cachedTokens: usage["prompt_tokens_details"]["cached_tokens"],
+  };
+}
+
+interface Message {
+  readonly role: string;
+  readonly content: string;
+}
+
+/** A chat server in a process of its own, which SIGINT ends. */
+class Chat implements AsyncDisposable {
+  readonly port: number;
+  readonly #process: Deno.ChildProcess;
+  readonly #said: Promise<void>;
+
+  private constructor(process: Deno.ChildProcess, port: number, said: Promise<void>) {
+    this.#process = process;
+    this.port = port;
+    this.#said = said;
+  }
+
+  static async start(directory: string, env: Record<string, string> = {}): Promise<Chat> {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-RWN",
+        "--allow-env",
+        "docs/examples/chat/main.ts",
+        "--port=0",
+        `--cache=${directory}`,
+      ],
+      cwd: ROOT,
+      env: { ...env, NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const said = (async () => {
+      let text = "";
+      for await (const part of process.stderr.pipeThrough(new TextDecoderStream())) {
+        text += part;
+        const port = /answers at http:\/\/localhost:(\d+)/.exec(text)?.[1];
+        if (port !== undefined) resolve(Number(port));
+      }
+      reject(new Error(text));
+    })();
+    return new Chat(process, await promise, said);
+  }
+
+  fetch(path: string, init: RequestInit = {}): Promise<Response> {
+    return fetch(`http://localhost:${this.port}${path}`, init);
+  }
+
+  post(body: unknown, init: RequestInit = {}): Promise<Response> {
+    const method = "POST";
+    return this.fetch("/v1/chat/completions", { method, body: JSON.stringify(body), ...init });
+  }
+
+  async ask(messages: readonly Message[], options: object = {}): Promise<Completion> {
+    const response = await this.post({ messages, "max_tokens": 20, ...options });
+    const text = await response.text();
+    assertEquals(response.status, 200, text);
+    return completionOf(JSON.parse(text));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill("SIGINT");
+    const { success } = await this.#process.status;
+    await this.#said;
+    assert(success);
+  }
+}
+
+/** A message of so many bytes, which are as many tokens of the tiny model. */
+function message(length: number): Message {
+  return { role: "user", content: "All work and no play. ".repeat(60).slice(0, length) };
+}
+
+Deno.test("chat: a conversation goes on after a restart, and so does its cache", async () => {
+  await using directory = await tempDirectory();
+  const question = message(1000);
+  let conversation: Message[] = [question];
+  {
+    await using chat = await Chat.start(directory.path);
+    const first = await chat.ask(conversation);
+    assertEquals(first.cachedTokens, 0);
+    assertEquals(first.reason, "length");
+    conversation = [question, first.answer, { role: "user", content: "And then?" }];
+  }
+  await using chat = await Chat.start(directory.path);
+  const { cachedTokens } = await chat.ask(conversation);
+  // All complete chunks of what was read and written before: the answer ends behind the fourth.
+  assertEquals(cachedTokens, 1024);
+  const [again, other] = await Promise.all([
+    chat.ask(conversation),
+    chat.ask([message(900)]),
+  ]);
+  assertEquals(again.cachedTokens, 1024);
+  assertEquals(other.cachedTokens, 768);
+});
+
+Deno.test("chat: a stream has the words of the whole answer, and its usage", async () => {
+  await using directory = await tempDirectory();
+  await using chat = await Chat.start(directory.path);
+  const messages = [message(300)];
+  const whole = await chat.ask(messages);
+  const response = await chat.post({
+    messages,
+    "max_tokens": 20,
+    stream: true,
+    "stream_options": { "include_usage": true },
+  });
+  assertEquals(response.headers.get("content-type"), "text/event-stream");
+  const events = (await response.text()).trimEnd().split("\n\n");
+  assertEquals(events.at(-1), "data: [DONE]");
+  const chunks = events.slice(0, -1).map((event) => JSON.parse(event.replace(/^data: /, "")));
+  const words = chunks.map(({ choices }) => choices[0]?.delta.content ?? "").join("");
+  assertEquals(words, whole.answer.content);
+  assertEquals(chunks.at(-2)?.choices[0]["finish_reason"], "length");
+  assertEquals(chunks.at(-1)?.usage["prompt_tokens_details"], { "cached_tokens": 256 });
+});
+
+Deno.test("chat: a client that goes away costs nobody else anything", async () => {
+  await using directory = await tempDirectory();
+  await using chat = await Chat.start(directory.path);
+  const response = await chat.post({ messages: [message(600)], stream: true, "max_tokens": 3000 });
+  const reader = response.body?.getReader();
+  await reader?.read();
+  await reader?.cancel();
+  const { cachedTokens } = await chat.ask([message(600)]);
+  assertEquals(cachedTokens, 512);
+});
+
+Deno.test("chat: keys are tenants, and are asked for if there are any", async () => {
+  await using directory = await tempDirectory();
+  await using chat = await Chat.start(directory.path, { KVTIER_CHAT_API_KEYS: "alice,bob" });
+  const body = { messages: [message(600)], "max_tokens": 2 };
+  const cachedBy = async (key: string): Promise<number> => {
+    const response = await chat.post(body, { headers: { authorization: `Bearer ${key}` } });
+    return completionOf(await response.json()).cachedTokens;
+  };
+  assertEquals(await cachedBy("alice"), 0);
+  assertEquals(await cachedBy("alice"), 512);
+  assertEquals(await cachedBy("bob"), 0);
+  for (const headers of [{}, { authorization: "Bearer eve" }]) {
+    const response = await chat.post(body, { headers });
+    assertEquals(response.status, 401);
+    await response.body?.cancel();
+  }
+});
+
+Deno.test("chat: other sites and wrong requests are told so", async () => {
+  await using directory = await tempDirectory();
+  await using chat = await Chat.start(directory.path);
+  const expectError = async (response: Promise<Response>, status: number, text: RegExp) => {
+    const answer = await response;
+    assertEquals(answer.status, status);
+    assertMatch((await answer.json()).error.message, text);
+  };
+  const messages = [message(10)];
+  await expectError(
+    chat.post({ messages }, { headers: { origin: "https://evil.example" } }),
+    403,
+    /Origin/,
+  );
+  await expectError(rawRequest(chat.port, "evil.example"), 403, /Host/);
+  await expectError(chat.post("hello"), 400, /JSON object/);
+  await expectError(chat.post({}), 400, /messages/);
+  await expectError(chat.post({ messages: [{ role: "robot" }] }), 400, /role/);
+  await expectError(chat.post({ messages: [{ role: "user", content: 1 }] }), 400, /content/);
+  await expectError(chat.post({ messages, temperature: -1 }), 400, /temperature/);
+  await expectError(chat.post({ messages: Array(5).fill(message(1000)) }), 400, /4096 tokens/);
+  await expectError(chat.fetch("/nothing"), 404, /GET \/nothing/);
+  const models = await (await chat.fetch("/v1/models")).json();
+  assertEquals(models.data[0].id, "tiny-nonsense");
+  const page = await (await chat.fetch("/")).text();
+  assertMatch(page, /<title>kvtier chat<\/title>/);
+  const parts = [{ type: "text", text: "a" }, { type: "text", text: "b" }];
+  const joined = await chat.ask([{ role: "user", content: "ab" }]);
+  const response = await chat.post({
+    messages: [{ role: "user", content: parts }],
+    "max_tokens": 20,
+  });
+  assertEquals(completionOf(await response.json()).answer, joined.answer);
+  assertNotEquals(joined.answer.content, "");
+});
+
+/** A request under another name than the one it is sent to. */
+async function rawRequest(port: number, host: string): Promise<Response> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  const request = `GET /v1/models HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`;
+  await connection.write(new TextEncoder().encode(request));
+  const bytes: number[] = [];
+  const buffer = new Uint8Array(4096);
+  for (let count = await connection.read(buffer); count; count = await connection.read(buffer)) {
+    bytes.push(...buffer.subarray(0, count));
+  }
+  const text = new TextDecoder().decode(Uint8Array.from(bytes));
+  const status = Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1]);
+  return new Response(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1), { status });
+}
