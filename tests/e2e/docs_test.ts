@@ -11,6 +11,8 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["deno task ok", ".ci/run runs its parts"],
   ["bash .ci/run", "it is what runs this test"],
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
+  ["deno add jsr:@kvtier/kvtier npm:onnxruntime-web@1.30.0", "needs the published package"],
+  ["deno task test:engines", ".ci/run runs this very command"],
   ["deno task bench", "tests/unit/bench/program_test.ts runs it with one round"],
   ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);

@@ -45,7 +45,8 @@ export function formatReport(result: DemoResult, bytesPerToken: number): string 
       runs.cold.logitsSha256.slice(0, 16)
     }…`
     : "Logits DIFFER between computed and cached K and V: this is a bug, please report it.";
-  return `${table([header, ...cells])}\n\n${verdict}\n${formatBytes(bytesOnDisk)} on disk.`;
+  return `${table([header, ...cells])}\n\n${verdict}\n${formatBytes(bytesOnDisk)} on disk.\n\n` +
+    "With a real model: deno task chat --model owner/name";
 }
 
 /** A progress bar on the terminal's error stream; nothing where that is no terminal. */

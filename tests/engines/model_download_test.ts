@@ -1,0 +1,115 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { createHash } from "node:crypto";
+import { join } from "@std/path";
+import { downloadModel } from "../../docs/examples/chat/model_download.ts";
+import { tempDirectory } from "../support/temp_directory.ts";
+
+const ID = "owner/tiny";
+
+/** A server that has one model, as Hugging Face has it. */
+class Hub implements AsyncDisposable {
+  readonly requests: string[] = [];
+  readonly files: Map<string, Uint8Array<ArrayBuffer>>;
+  /** Bytes after which an answer breaks off. */
+  breaksAfter = Infinity;
+  /** What to say of a file instead of the truth. */
+  lies: Readonly<Record<string, object>> = {};
+  readonly #server: Deno.HttpServer<Deno.NetAddr>;
+
+  constructor(files: Record<string, string>) {
+    const bytes = Object.entries(files).map(([path, text]) =>
+      [path, new TextEncoder().encode(text)] as const
+    );
+    this.files = new Map(bytes);
+    const quiet = { hostname: "127.0.0.1", port: 0, onListen: () => {} };
+    this.#server = Deno.serve(quiet, (request) => this.#answer(request));
+  }
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${this.#server.addr.port}`;
+  }
+
+  #answer(request: Request): Response {
+    const { pathname } = new URL(request.url);
+    const range = request.headers.get("range");
+    this.requests.push(range === null ? pathname : `${pathname} ${range}`);
+    if (pathname === `/api/models/${ID}/tree/main`) return Response.json(this.#list());
+    const bytes = this.files.get(pathname.replace(`/${ID}/resolve/main/`, ""));
+    if (bytes === undefined) return new Response(null, { status: 404 });
+    const start = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
+    const end = Math.min(bytes.byteLength, start + this.breaksAfter);
+    return new Response(bytes.slice(start, end), { status: range === null ? 200 : 206 });
+  }
+
+  #list(): object[] {
+    return [...this.files].map(([path, bytes]) => {
+      const size = bytes.byteLength;
+      const blob = createHash("sha1").update(`blob ${size}\0`).update(bytes).digest("hex");
+      const sha256 = createHash("sha256").update(bytes).digest("hex");
+      const large = path.endsWith(".onnx") ? { lfs: { oid: sha256, size } } : {};
+      return { type: "file", path, size, oid: blob, ...large, ...this.lies[path] };
+    });
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#server.shutdown();
+  }
+}
+
+const FILES = {
+  "config.json": "{}",
+  "tokenizer.json": `{"large": "${"x".repeat(1000)}"}`,
+  "tokenizer_config.json": "{}",
+  "README.md": "not needed",
+  "onnx/model.onnx": "weights".repeat(1000),
+  "onnx/model_q4.onnx": "small weights".repeat(100),
+};
+
+Deno.test("downloadModel() brings what is needed, once", async () => {
+  await using hub = new Hub(FILES);
+  await using directory = await tempDirectory();
+  const options = { endpoint: hub.endpoint, directory: directory.path };
+  const target = await downloadModel(ID, options);
+  assertEquals(target, join(directory.path, "owner", "tiny"));
+  const wanted = ["config.json", "tokenizer.json", "tokenizer_config.json", "onnx/model_q4.onnx"];
+  for (const path of wanted) {
+    assertEquals(await Deno.readFile(join(target, path)), hub.files.get(path), path);
+  }
+  await assertRejects(() => Deno.stat(join(target, "README.md")), Deno.errors.NotFound);
+  await assertRejects(() => Deno.stat(join(target, "onnx/model.onnx")), Deno.errors.NotFound);
+  const before = hub.requests.length;
+  await downloadModel(ID, options);
+  assertEquals(hub.requests.slice(before), [`/api/models/${ID}/tree/main`]);
+  await downloadModel(ID, { ...options, weights: "fp32" });
+  assertEquals((await Deno.stat(join(target, "onnx/model.onnx"))).size, 7000);
+});
+
+Deno.test("downloadModel() goes on where it broke off", async () => {
+  await using hub = new Hub(FILES);
+  await using directory = await tempDirectory();
+  const options = { endpoint: hub.endpoint, directory: directory.path };
+  await downloadModel(ID, options);
+  const path = join(directory.path, "owner", "tiny", "onnx", "model_q4.onnx");
+  const bytes = await Deno.readFile(path);
+  await Deno.remove(path);
+  await Deno.writeFile(`${path}.part`, bytes.subarray(0, 500));
+  await downloadModel(ID, options);
+  assertEquals(hub.requests.at(-1), `/${ID}/resolve/main/onnx/model_q4.onnx bytes=500-`);
+  assertEquals(await Deno.readFile(path), bytes);
+});
+
+Deno.test("downloadModel() keeps nothing that is not what it should be", async () => {
+  await using hub = new Hub(FILES);
+  await using directory = await tempDirectory();
+  const options = { endpoint: hub.endpoint, directory: directory.path };
+  hub.files.set("onnx/model_q4.onnx", new TextEncoder().encode("weights of somebody"));
+  hub.lies = { "onnx/model_q4.onnx": { lfs: { oid: "00", size: 19 } } };
+  await assertRejects(() => downloadModel(ID, options), Error, "with the digest 00");
+  const onnx = join(directory.path, "owner", "tiny", "onnx");
+  assertEquals(await Array.fromAsync(Deno.readDir(onnx)), []);
+  hub.lies = { "tokenizer.json": { path: "../../tokenizer.json" } };
+  await downloadModel(ID, options);
+  const names = await Array.fromAsync(Deno.readDir(directory.path), ({ name }) => name);
+  assertEquals(names, ["owner"]);
+  await assertRejects(() => downloadModel("owner/none", options), Error, "404");
+});
