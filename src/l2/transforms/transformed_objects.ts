@@ -18,14 +18,25 @@ import { Allowance } from "./allowance.ts";
 import { Rooms } from "./rooms.ts";
 import type { TransformChain } from "./transform_chain.ts";
 
-/** Most bytes of host memory for objects that are being transformed, and for what becomes of them. */
-const SCRATCH_BYTES = 128 * 2 ** 20;
+/**
+ * Most bytes of host memory for objects that are being transformed, and for what becomes of them:
+ * stores have their own, because they hold it for as long as the adapter takes.
+ */
+const STORE_BYTES = 64 * 2 ** 20;
+const LOAD_BYTES = 128 * 2 ** 20;
 /** Objects of one call that are transformed before others of it are. */
 const GROUP_BYTES = 32 * 2 ** 20;
 /** Most bytes of host memory that wait for the next load. */
 const IDLE_BYTES = 32 * 2 ** 20;
-/** Objects that are being transformed at a time: threads are for other work too. */
-const OPERATIONS = 4;
+/** Objects that are being transformed at a time, of stores and of loads: threads are for other work too. */
+const STORE_OPERATIONS = 2;
+const LOAD_OPERATIONS = 4;
+
+/** What bounds calls of one kind. */
+interface Limits {
+  readonly scratch: Allowance;
+  readonly operations: Allowance;
+}
 
 /** How a {@linkcode TransformedObjects} is set up. */
 export interface TransformOptions {
@@ -43,8 +54,14 @@ export interface TransformOptions {
 export class TransformedObjects {
   readonly #adapter: L2Adapter;
   readonly #options: TransformOptions;
-  readonly #scratch = new Allowance(SCRATCH_BYTES);
-  readonly #operations = new Allowance(OPERATIONS);
+  readonly #storing: Limits = {
+    scratch: new Allowance(STORE_BYTES),
+    operations: new Allowance(STORE_OPERATIONS),
+  };
+  readonly #loading: Limits = {
+    scratch: new Allowance(LOAD_BYTES),
+    operations: new Allowance(LOAD_OPERATIONS),
+  };
   readonly #rooms = new Rooms(IDLE_BYTES);
   readonly #refused: Partial<Record<TrailerFault, number>> = {};
   #givenBytes = 0;
@@ -74,7 +91,7 @@ export class TransformedObjects {
     const sizes = objects.map(({ byteLength }) => byteLength);
     let bytes = 0;
     for (const group of groupsOf(objects)) {
-      bytes += await this.#withScratch(objects, group, options.signal, async () => {
+      bytes += await this.#withScratch(this.#storing, objects, group, options.signal, async () => {
         const encoding = group.map((i) => this.#encode(objects[i] as AdapterObject, options));
         const encoded = await Promise.all(encoding);
         const ready = [...encoded.keys()].filter((n) => encoded[n] !== undefined);
@@ -102,7 +119,7 @@ export class TransformedObjects {
   async load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     for (const group of groupsOf(objects)) {
-      await this.#withScratch(objects, group, options.signal, async () => {
+      await this.#withScratch(this.#loading, objects, group, options.signal, async () => {
         const done = await this.#loadGroup(group.map((i) => objects[i] as AdapterObject), {
           ...options,
           onLoaded: (n, fault) => options.onLoaded?.(group[n] as number, fault),
@@ -133,7 +150,7 @@ export class TransformedObjects {
       givenBytes: this.#givenBytes,
       keptBytes: this.#keptBytes,
       refusedObjects: { ...this.#refused },
-      scratchBytes: this.#scratch.used,
+      scratchBytes: this.#storing.scratch.used + this.#loading.scratch.used,
     };
   }
 
@@ -196,14 +213,14 @@ export class TransformedObjects {
     object: AdapterObject,
     { signal }: CallOptions,
   ): Promise<AdapterObject | undefined> {
-    if (!(await this.#operations.take(1, signal))) return undefined;
+    if (!(await this.#storing.operations.take(1, signal))) return undefined;
     try {
       return await this.#options.chain.encode(object);
     } catch (cause) {
       this.#report("store", object, cause);
       return undefined;
     } finally {
-      this.#operations.give(1);
+      this.#storing.operations.give(1);
     }
   }
 
@@ -213,7 +230,7 @@ export class TransformedObjects {
     room: Uint8Array<ArrayBuffer>,
     signal: AbortSignal,
   ): Promise<TrailerFault | "failed" | null> {
-    if (!(await this.#operations.take(1, signal))) return "failed";
+    if (!(await this.#loading.operations.take(1, signal))) return "failed";
     try {
       const { key, byteLength, parts } = object;
       const decoded = await this.#options.chain.decode(key, byteLength, room);
@@ -223,12 +240,13 @@ export class TransformedObjects {
       this.#report("load", object, cause);
       return "failed";
     } finally {
-      this.#operations.give(1);
+      this.#loading.operations.give(1);
     }
   }
 
   /** Does something for which there must be room; nothing if nobody waits any more. */
   async #withScratch<T>(
+    { scratch }: Limits,
     objects: readonly AdapterObject[],
     group: readonly number[],
     signal: AbortSignal,
@@ -240,11 +258,11 @@ export class TransformedObjects {
       const { key, byteLength } = objects[i] as AdapterObject;
       bytes += 2 * (byteLength + chain.addedBytes(key));
     }
-    if (!(await this.#scratch.take(bytes, signal))) return undefined;
+    if (!(await scratch.take(bytes, signal))) return undefined;
     try {
       return await work();
     } finally {
-      this.#scratch.give(bytes);
+      scratch.give(bytes);
     }
   }
 

@@ -238,6 +238,27 @@ Deno.test("what is more than the room is moved in groups", async () => {
   assertEquals(serdeStatus(opened.guard).scratchBytes, 0);
 });
 
+Deno.test("loads do not wait for the memory or the operations of stores", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let isSlow = false;
+  const held = new Map<string, Uint8Array<ArrayBuffer>>();
+  const store: L2Adapter["store"] = async (batch, options) => {
+    if (isSlow) await promise;
+    return await mapAdapter(held).store(batch, options);
+  };
+  await using opened = await openMap(aesgcm, { store }, held);
+  assertEquals((await opened.guard.store(objects)).done.popcount(), 5);
+  isSlow = true;
+  const large = testLayout(24 * 2 ** 20);
+  const stores = [10, 20, 30].map((seed) =>
+    opened.guard.store(testKeys(2, seed).map((key) => sealedObject(key, large)))
+  );
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assertEquals(await loadAll(opened), "11111");
+  resolve();
+  for (const { done } of await Promise.all(stores)) assertEquals(done.popcount(), 2);
+});
+
 Deno.test("closing ends what is under way", async () => {
   const { guard } = await openGuard(fs, { "base_path": "/nowhere/at/all" }, { ...zstd, level: 22 });
   const layout = testLayout(8 * 2 ** 20);
