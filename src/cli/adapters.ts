@@ -1,32 +1,25 @@
-import type { ArgsDef, CommandDef } from "citty";
+import { openAdapterRegistry } from "../cache_wiring.ts";
 import type { L2AdapterModule } from "../l2/adapter.ts";
 import { adapterHelp } from "../l2/adapter_config.ts";
 import { promisesOf } from "../l2/adapter_summary.ts";
-import { openAdapterRegistry } from "../cache_wiring.ts";
-import { print, userCommand } from "./output.ts";
+import type { Command } from "./command.ts";
+import { placesArgs, placesOf } from "./l2_config.ts";
+import { print } from "./output.ts";
 
 /** `kvtier adapters [TYPE]`: which adapters there are, and what they can be told. */
-export const adaptersCommand: CommandDef<ArgsDef> = userCommand({
-  meta: { name: "adapters", description: "List adapter types with their configuration keys" },
-  args: {
-    type: { type: "positional", required: false, description: "Show only this type" },
-    "adapters-dir": {
-      type: "string",
-      valueHint: "DIR",
-      description: "Directory of adapter modules beside those of this package",
-    },
-  },
-  run: async ({ args }) => {
-    const { type, "adapters-dir": adaptersDir } = args;
-    const registry = await openAdapterRegistry(
-      typeof adaptersDir === "string" ? { adaptersDir } : {},
-    );
-    if (typeof type === "string") return print(describe(await registry.resolve(type)));
+export const adaptersCommand: Command = {
+  description: "List adapter types with their configuration keys",
+  positional: { name: "TYPE", description: "Show only this type" },
+  options: placesArgs,
+  run: async (args) => {
+    const { positional: type } = args;
+    const registry = await openAdapterRegistry(placesOf(args));
+    if (type !== undefined) return print(describe(await registry.resolve(type)));
     const { loaded, failed } = await registry.list();
     print(loaded.map(({ module }) => describe(module)).join("\n\n"));
     for (const { origin, reason } of failed) print(`\nCannot be used: ${origin}: ${reason}`);
   },
-});
+};
 
 function describe(module: L2AdapterModule): string {
   const { capabilities } = module;

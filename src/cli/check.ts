@@ -1,47 +1,37 @@
-import type { ArgsDef, CommandDef } from "citty";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { sealedBytes } from "../l2/object_trailer.ts";
 import { promisesOf } from "../l2/adapter_summary.ts";
 import { ObjectToSeal } from "../l2/object_to_seal.ts";
-import { l2Args, readL2Config } from "./l2_config.ts";
+import type { Command } from "./command.ts";
+import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
-import { print, userCommand } from "./output.ts";
+import { print } from "./output.ts";
 
 const MIB = 2 ** 20;
 /** Most random bytes that one call returns. */
 const MAX_RANDOM_BYTES = 2 ** 16;
 
 /** `kvtier check`: whether adapters work as they are configured. */
-export const checkCommand: CommandDef<ArgsDef> = userCommand({
-  meta: {
-    name: "check",
-    description: "Try out adapters: store, find, load, verify and remove an object of 1 MiB",
-  },
-  args: {
-    ...l2Args,
-    "adapters-dir": {
-      type: "string",
-      valueHint: "DIR",
-      description: "Directory of adapter modules beside those of this package",
-    },
-  },
-  run: async ({ args, rawArgs }) => {
-    const { "adapters-dir": adaptersDir } = args;
-    const places = typeof adaptersDir === "string" ? { adaptersDir } : {};
-    for (const config of await readL2Config(rawArgs)) {
+export const checkCommand: Command = {
+  description: "Try out adapters: store, find, load, verify and remove an object of 1 MiB",
+  options: l2Args,
+  run: async (args) => {
+    let isYes = true;
+    for (const config of await readL2Config(args.raw)) {
       try {
-        await using adapter = await openAdapter(config, places);
+        await using adapter = await openAdapter(config, placesOf(args));
         const { guard } = adapter;
         print(`${config.type}: works: ${await tryOut(guard)}; ${promisesOf(guard.capabilities)}`);
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         print(`${config.type}: does not work: ${error.message}`);
-        Deno.exitCode = 1;
+        isYes = false;
       }
     }
+    return isYes;
   },
-});
+};
 
 /** Stores, finds, loads and removes an object; how long that took. */
 async function tryOut(guard: AdapterGuard): Promise<string> {

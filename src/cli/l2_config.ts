@@ -1,16 +1,27 @@
 import { parseArgs } from "node:util";
-import type { ArgsDef } from "citty";
 import type { ParseError } from "jsonc-parser";
+import type { AdapterPlaces } from "../cache_wiring.ts";
 import { ConfigError } from "../l2/adapter_error.ts";
 import { unmetPath } from "../l2/host_path.ts";
 import type { L2Config } from "../tiering/adapter_manager.ts";
+import type { CommandArgs, OptionDef } from "./command.ts";
 
 const EXAMPLE = '{"type":"fs","base_path":"/data/kv"}';
+
+/** The option that says where there are more adapter modules. */
+export const placesArgs = {
+  "adapters-dir": {
+    type: "string",
+    valueHint: "DIR",
+    description: "Directory of adapter modules beside those of this package",
+  },
+} as const satisfies Record<string, OptionDef>;
 
 /** The options of a command that opens adapters. */
 export const l2Args = {
   "l2-adapter": {
     type: "string",
+    multiple: true,
     valueHint: "JSON",
     description: `An adapter: ${EXAMPLE}; if repeated, the preferred one first`,
   },
@@ -19,7 +30,14 @@ export const l2Args = {
     valueHint: "FILE",
     description: "Instead, a JSON or JSONC file with a list of adapters, the preferred one first",
   },
-} as const satisfies ArgsDef;
+  ...placesArgs,
+} as const satisfies Record<string, OptionDef>;
+
+/** Where adapter modules are looked for, as the arguments say. */
+export function placesOf({ values }: CommandArgs): AdapterPlaces {
+  const { "adapters-dir": adaptersDir } = values;
+  return adaptersDir === undefined ? {} : { adaptersDir };
+}
 
 /**
  * The adapters that the arguments of a program name, as the `l2` option of the cache takes them:

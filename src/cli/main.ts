@@ -3,39 +3,41 @@
  *
  * @module
  */
-import { defineCommand, runMain } from "citty";
 import packageConfig from "../../deno.json" with { type: "json" };
 import { adaptersCommand } from "./adapters.ts";
 import { checkCommand } from "./check.ts";
+import { type CommandGroup, EXIT, runCommand } from "./command.ts";
 import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
+import { print } from "./output.ts";
 
 export { readL2Config } from "./l2_config.ts";
 export type { L2Config } from "../tiering/adapter_manager.ts";
 
+const kvtier: CommandGroup = {
+  description: "Tiered KV cache for LLM inference on WebGPU",
+  commands: {
+    adapters: adaptersCommand,
+    check: checkCommand,
+    models: modelsCommand,
+    new: newCommand,
+  },
+};
+
 /**
- * Runs the command that the arguments name.
+ * Runs the command that the arguments name. `Deno.exitCode` is 0 if it did what was asked, 1 if it
+ * ran and the answer is no, and 2 if it was used wrongly.
  *
- * Requires `--allow-read` permission for the directories that the arguments name, and
- * `--allow-write` for `new`.
+ * Requires `--allow-read` permission for the directories that the arguments name, `--allow-write`
+ * for `new`, and what the adapters require. `--help` requires none.
  *
  * @param args The arguments behind the program's name.
  */
 export async function main(args: string[]): Promise<void> {
-  const command = defineCommand({
-    meta: {
-      name: "kvtier",
-      version: packageConfig.version,
-      description: "Tiered KV cache for LLM inference on WebGPU",
-    },
-    subCommands: {
-      adapters: adaptersCommand,
-      check: checkCommand,
-      models: modelsCommand,
-      new: newCommand,
-    },
-  });
-  await runMain(command, { rawArgs: args });
+  const [first, ...rest] = args;
+  const asksForVersion = (first === "--version" || first === "-v") && rest.length === 0;
+  if (asksForVersion) print(packageConfig.version);
+  Deno.exitCode = asksForVersion ? EXIT.yes : await runCommand("kvtier", kvtier, args);
 }
 
 if (import.meta.main) await main(Deno.args);

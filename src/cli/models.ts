@@ -1,16 +1,18 @@
-import type { ArgsDef, CommandDef } from "citty";
 import type { ObjectKey } from "../keys/object_key.ts";
 import { ConfigError } from "../l2/adapter_error.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import type { L2Config } from "../tiering/adapter_manager.ts";
-import { l2Args, readL2Config } from "./l2_config.ts";
+import type { Command } from "./command.ts";
+import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
-import { print, userCommand } from "./output.ts";
+import { print } from "./output.ts";
 
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
 /** Objects that are removed with one call. */
 const REMOVAL_BATCH = 256;
+
+/** Configuration keys that hold the path of a directory with objects. */
+const PATH_KEYS = ["base_path", "file_path"];
 
 interface ModelObjects {
   keys: ObjectKey[];
@@ -26,12 +28,9 @@ interface Choice {
 }
 
 /** `kvtier models`: what adapters hold of each model, and how to be rid of it. */
-export const modelsCommand: CommandDef<ArgsDef> = userCommand({
-  meta: {
-    name: "models",
-    description: "List the models that adapters hold objects of, or remove those of some",
-  },
-  args: {
+export const modelsCommand: Command = {
+  description: "List the models that adapters hold objects of, or remove those of some",
+  options: {
     ...l2Args,
     "unused-days": {
       type: "string",
@@ -45,13 +44,13 @@ export const modelsCommand: CommandDef<ArgsDef> = userCommand({
     },
     "remove-unused": {
       type: "boolean",
-      default: false,
       description: "Remove all objects of the models that --unused-days selects",
     },
   },
-  run: async ({ args, rawArgs }) => {
-    const unusedDays = daysIn(args["unused-days"]);
-    const isRemoving = args["remove-unused"] === true;
+  run: async (args) => {
+    const { "unused-days": days, remove: modelToRemove } = args.values;
+    const unusedDays = daysIn(days);
+    const isRemoving = args.flags.has("remove-unused");
     if (isRemoving && unusedDays === undefined) {
       throw new ConfigError({
         adapter: "kvtier models",
@@ -60,35 +59,75 @@ export const modelsCommand: CommandDef<ArgsDef> = userCommand({
         received: "nothing",
       });
     }
-    const modelToRemove = typeof args.remove === "string" ? args.remove : undefined;
-    const configs = await readL2Config(rawArgs);
+    const configs = await readL2Config(args.raw);
+    for (const config of configs) await checkPlaces(config);
+    let isYes = true;
     for (const config of configs) {
       if (configs.length > 1) print(`Adapter ${config.type}:`);
-      await showModels(config, { unusedDays, isRemoving, modelToRemove });
+      await using adapter = await openAdapter(config, placesOf(args));
+      isYes = await showModels(adapter.guard, { unusedDays, isRemoving, modelToRemove }) && isYes;
     }
+    return isYes;
   },
-});
+};
 
-async function showModels(config: L2Config, choice: Choice): Promise<void> {
+/** What adapters would make, a listing must not: a mistyped path is an error. */
+async function checkPlaces(config: Readonly<Record<string, unknown>>, prefix = ""): Promise<void> {
+  for (const [key, value] of Object.entries(config)) {
+    if (typeof value === "object" && value !== null) {
+      await checkPlaces({ ...value }, `${prefix}${key}.`);
+    }
+    if (!PATH_KEYS.includes(key) || typeof value !== "string" || await exists(value)) continue;
+    throw new ConfigError({
+      adapter: "kvtier models",
+      key: prefix + key,
+      expected: "a directory that exists",
+      received: value,
+    });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await Deno.stat(path);
+    return true;
+  } catch (error) {
+    // What cannot be looked at is the adapter's to report.
+    return !(error instanceof Deno.errors.NotFound);
+  }
+}
+
+/** Shows and removes; `false` if something could not be listed, found or removed. */
+async function showModels(guard: AdapterGuard, choice: Choice): Promise<boolean> {
   const { unusedDays, isRemoving, modelToRemove } = choice;
-  await using adapter = await openAdapter(config);
-  const models = await modelsIn(adapter.guard);
+  const { models, isComplete } = await modelsIn(guard);
   const before = Date.now() - (unusedDays ?? 0) * DAY_MS;
   const chosen = [...models].filter(([, { usedAt }]) =>
     unusedDays === undefined || usedAt < before
   );
   for (const [model, { keys, bytes, usedAt }] of chosen.sort(byUse)) {
-    const used = usedAt === 0 ? "" : `, last used ${new Date(usedAt).toISOString()}`;
+    const used = usedAt === 0 ? "" : `, last used ${dateOf(usedAt)}`;
     print(`${model}: ${keys.length} objects, ${(bytes / GIB).toFixed(3)} GiB${used}`);
   }
   if (chosen.length === 0) print("No models");
+  let isYes = isComplete;
   const doomed = isRemoving ? chosen : [...models].filter(([model]) => model === modelToRemove);
   for (const [model, { keys }] of doomed) {
-    print(`${model}: removed ${await remove(adapter.guard, keys)} of ${keys.length} objects`);
+    const removed = await remove(guard, keys);
+    if (removed < keys.length) isYes = false;
+    print(`${model}: removed ${removed} of ${keys.length} objects`);
   }
   if (modelToRemove !== undefined && doomed.length === 0 && !isRemoving) {
     print(`${modelToRemove}: there are no objects of this model`);
+    isYes = false;
   }
+  return isYes;
+}
+
+/** A time that an adapter told: what is no date is shown as such. */
+function dateOf(ms: number): string {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? "at a time that is no date" : date.toISOString();
 }
 
 function byUse(a: [string, ModelObjects], b: [string, ModelObjects]): number {
@@ -107,13 +146,17 @@ function daysIn(text: unknown): number | undefined {
   });
 }
 
-async function modelsIn(guard: AdapterGuard): Promise<Map<string, ModelObjects>> {
+async function modelsIn(
+  guard: AdapterGuard,
+): Promise<{ models: Map<string, ModelObjects>; isComplete: boolean }> {
   if (!guard.canList) {
     const expected = "an adapter that can list its objects";
     throw new ConfigError({ adapter: "kvtier models", expected, received: guard.type });
   }
   const models = new Map<string, ModelObjects>();
+  let isComplete = true;
   const onIncomplete = (): void => {
+    isComplete = false;
     print(`Incomplete: ${guard.reportStatus().lastError ?? "the adapter does not answer"}`);
   };
   for await (const { key, byteLength, usedAt = 0 } of guard.list({ onIncomplete })) {
@@ -123,7 +166,7 @@ async function modelsIn(guard: AdapterGuard): Promise<Map<string, ModelObjects>>
     known.usedAt = Math.max(known.usedAt, usedAt);
     models.set(key.model, known);
   }
-  return models;
+  return { models, isComplete };
 }
 
 async function remove(guard: AdapterGuard, keys: readonly ObjectKey[]): Promise<number> {

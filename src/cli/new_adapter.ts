@@ -1,30 +1,25 @@
 import { join } from "@std/path";
-import { type ArgsDef, type CommandDef, defineCommand } from "citty";
 import { ConfigError } from "../l2/adapter_error.ts";
 import { unmetPath } from "../l2/host_path.ts";
 import { openAdapterRegistry } from "../cache_wiring.ts";
+import type { Command, CommandGroup } from "./command.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
-import { print, userCommand } from "./output.ts";
+import { print } from "./output.ts";
 
 const TYPE = /^[a-z][a-z0-9_]{0,62}$/;
 /** What discovery does not take for an adapter. */
 const NOT_FOUND = /^mod$|_test$/;
 
 /** `kvtier new adapter NAME`: an adapter that works, and its test, to go on from. */
-const newAdapterCommand: CommandDef<ArgsDef> = userCommand({
-  parent: "new",
-  meta: { name: "adapter", description: "Write an adapter that works, and its conformance test" },
-  args: {
-    name: {
-      type: "positional",
-      required: false,
-      description: "Its type: lower-case letters, digits and _",
-    },
+const newAdapterCommand: Command = {
+  description: "Write an adapter that works, and its conformance test",
+  positional: { name: "NAME", description: "Its type: lower-case letters, digits and _" },
+  options: {
     dir: { type: "string", valueHint: "DIR", default: ".", description: "Where to write them" },
   },
-  run: async ({ args }) => {
-    const type = await checkName(args.name);
-    const directory = String(args.dir);
+  run: async ({ positional, values }) => {
+    const type = await checkName(positional);
+    const { dir: directory = "." } = values;
     const unmet = unmetPath(directory);
     if (unmet !== undefined) fail("--dir", unmet, directory);
     const files = new Map([
@@ -40,13 +35,13 @@ const newAdapterCommand: CommandDef<ArgsDef> = userCommand({
     const [, test = ""] = files.keys();
     print(`Next: deno test -A ${/^[\w./-]+$/.test(test) ? test : `'${test}'`}`);
   },
-});
+};
 
 /** `kvtier new`: what to start from. */
-export const newCommand: CommandDef<ArgsDef> = defineCommand<ArgsDef>({
-  meta: { name: "new", description: "Write what to start from" },
-  subCommands: { adapter: newAdapterCommand },
-});
+export const newCommand: CommandGroup = {
+  description: "Write what to start from",
+  commands: { adapter: newAdapterCommand },
+};
 
 async function checkName(name: unknown): Promise<string> {
   if (typeof name !== "string" || !TYPE.test(name) || NOT_FOUND.test(name)) {

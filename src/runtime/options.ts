@@ -58,7 +58,9 @@ export function nearestName(name: string, known: readonly string[]): string | un
   let [nearest, fewest]: [string | undefined, number] = [undefined, MAX_EDITS + 1];
   for (const candidate of known) {
     const other = plainly(candidate);
-    const edits = plain === other ? 0 : isPartOf(plain, other) ? 1 : editsBetween(plain, other);
+    const between = plain === other ? 0 : editsBetween(plain, other);
+    // A name that is part of the other is further off than a typing error.
+    const edits = isPartOf(plain, other) ? Math.min(between, MAX_EDITS + 0.5) : between;
     // More than half of a short name is no typing error.
     if (edits < fewest && 2 * edits <= other.length) [nearest, fewest] = [candidate, edits];
   }

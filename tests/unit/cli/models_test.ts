@@ -97,7 +97,7 @@ Deno.test("kvtier models answers a mistake with a sentence", async () => {
     [["--remove-unused"], "--remove-unused: expected --unused-days with it"],
     [["--l2-adapter", '{"type":"tape"}'], "tape"],
     [["--l2-adapter", "{"], "--l2-adapter: expected JSON"],
-    [["--remove-unsued"], '--remove-unused: received "--remove-unsued"'],
+    [["--remove-unsued"], 'expected --remove-unused: received "--remove-unsued"'],
     [["--remove"], "--remove: expected a value: MODEL"],
   ];
   for (const [options, message] of wrong) {
