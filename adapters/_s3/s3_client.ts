@@ -123,7 +123,8 @@ export class S3Client implements Disposable {
         return await this.#attempt(request, signal, read);
       } catch (error) {
         const isLast = attempt >= (request.maxAttempts ?? maxAttempts);
-        if (signal.aborted || isLast || !isTransient(error)) throw error;
+        const isOver = signal.aborted || isLast || this.#isClosed;
+        if (isOver || !isTransient(error)) throw error;
         await wait(clock, this.#waitMs(attempt), signal);
         if (signal.aborted) throw error;
         this.#retries++;

@@ -47,6 +47,9 @@ Deno.test("waits between attempts are random below limits that double", async ()
     assert(Math.max(...own) > limit / 2 && Math.min(...own) < limit / 2, "over the whole range");
   }
   assertEquals([client.requests, client.retries], [200, 180]);
+  client[Symbol.dispose]();
+  await assertRejects(ask);
+  assertEquals(client.retries, 180, "once it is closed nothing is tried again");
 });
 
 Deno.test("no more requests at a time than there may be", async () => {
