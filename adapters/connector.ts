@@ -12,7 +12,10 @@ import {
 } from "../src/l2/adapter.ts";
 import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
 import type { Backend } from "./_connector/backend.ts";
+import { BackendCheck } from "./_connector/backend_check.ts";
 import { ConnectorStore } from "./_connector/connector_store.ts";
+import { KnownObjects } from "./_connector/known_objects.ts";
+import { ObjectListing } from "./_connector/object_listing.ts";
 import { ObjectNames } from "./_connector/object_names.ts";
 import { ObjectValues } from "./_connector/object_values.ts";
 import { recognise } from "./_connector/recognise.ts";
@@ -139,10 +142,26 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
       fail("max_capacity_gb", "0: the object cannot both delete and list", capacity);
     }
     const names = new ObjectNames(values.key_prefix);
-    const store = new ConnectorStore({
+    const check = new BackendCheck({ backend, names, clock });
+    const known = new KnownObjects();
+    const objects = new ObjectValues({
       backend,
       names,
-      values: new ObjectValues({ backend, names, maxValueBytes: values.max_value_bytes }),
+      known,
+      maxValueBytes: values.max_value_bytes,
+      tellsSizes: () => check.tellsSizes,
+    });
+    const checked = await check.result();
+    if (checked.state === "unsound") {
+      await backend.close?.();
+      fail("module", checked.expected, checked.received);
+    }
+    if (checked.state === "unknown") report(checked.cause);
+    const store = new ConnectorStore({
+      backend,
+      check,
+      values: objects,
+      listing: new ObjectListing({ backend, names, known, values: objects }),
       concurrency: values.concurrency,
       maxBytesInFlight: values.max_bytes_in_flight,
       bounds: boundsOf(capacity, values.eviction),

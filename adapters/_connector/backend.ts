@@ -25,17 +25,18 @@ export interface Backend {
   close?(): unknown;
 }
 
+const NO_BYTES = new Uint8Array(0);
+
 /**
- * The bytes that a connector answered with, or `undefined` if it has none.
- *
- * @throws {TypeError} If it answered with something else.
+ * The bytes that a connector answered with; `undefined` if it has none, and no bytes where it has
+ * something else: what other people keep under the name of an object is no object.
  */
-export function asBytes(answer: unknown): Uint8Array | undefined {
+export function bytesIn(answer: unknown): Uint8Array | undefined {
   if (answer === null || answer === undefined) return undefined;
   if (answer instanceof Uint8Array) return answer;
   if (answer instanceof ArrayBuffer) return new Uint8Array(answer);
   if (ArrayBuffer.isView(answer)) {
     return new Uint8Array(answer.buffer, answer.byteOffset, answer.byteLength);
   }
-  throw new TypeError(`A connector must answer with a Uint8Array: received ${typeof answer}`);
+  return NO_BYTES;
 }

@@ -18,9 +18,11 @@ import { Failures } from "../_shared/failures.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import type { ObjectBook } from "../_shared/object_book.ts";
+import { untilAborted } from "../_shared/until_aborted.ts";
 import type { Backend } from "./backend.ts";
-import { type ObjectNames, partsBegunAt } from "./object_names.ts";
-import type { ObjectFacts, ObjectValues } from "./object_values.ts";
+import type { BackendCheck } from "./backend_check.ts";
+import type { ObjectListing } from "./object_listing.ts";
+import type { ObjectValues } from "./object_values.ts";
 
 /** Values that a batch of a connector with methods for many keys has at the most. */
 const MOST_IN_BATCH = 64;
@@ -30,8 +32,6 @@ const MOST_ASKED = 512;
 const REMOVAL_BATCH = 64;
 /** What others did is looked up again after so long, in milliseconds. */
 const RECOUNT_MS = 600_000;
-/** Parts that no object needs are those of a store that was cut, if they are older than this. */
-const ABANDONED_MS = 3_600_000;
 
 /** How a {@linkcode ConnectorStore} is set up. */
 export interface ConnectorStoreOptions {
@@ -39,8 +39,10 @@ export interface ConnectorStoreOptions {
   readonly backend: Backend;
   /** Objects in it. */
   readonly values: ObjectValues;
-  /** How they are called. */
-  readonly names: ObjectNames;
+  /** Enumerates them. */
+  readonly listing: ObjectListing;
+  /** Whether the connector keeps what it is given. */
+  readonly check: BackendCheck;
   /** Most calls in flight, for stores and for everything else. */
   readonly concurrency: number;
   /** Most bytes that they move. */
@@ -123,6 +125,11 @@ export class ConnectorStore implements L2Adapter {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
     if (signal.aborted || objects.length === 0) return { stored, bytes };
+    const checked = await untilAborted(signal, this.#options.check.result(), () => undefined);
+    if (checked?.state === "unsound") {
+      const cause = new Error(`Expected ${checked.expected}: received ${checked.received}`);
+      throw new AdapterError({ adapter: "connector", operation: "store", cause });
+    }
     const failures = new Failures("connector", "store");
     const hasRoom = await this.#capacity?.reserve(objects, signal);
     const settled = new Set<number>();
@@ -187,12 +194,14 @@ export class ConnectorStore implements L2Adapter {
       for (const [i, { key }] of batch.objects.entries()) {
         const index = batch.indices[i] ?? 0;
         const outcome = outcomes[i];
-        if (outcome === true) {
+        if (outcome === "filled") {
           loaded.set(index);
           onLoaded?.(index);
-        } else if (outcome === false) {
+        } else if (outcome === "absent") {
           forget?.(key);
-        } else if (!signal.aborted) failures.add(key, outcome);
+        } else if (typeof outcome !== "string") {
+          if (!signal.aborted) failures.add(key, outcome);
+        } else if (outcome !== "different") onLoaded?.(index, outcome);
       }
     });
     this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
@@ -222,20 +231,23 @@ export class ConnectorStore implements L2Adapter {
     signal: AbortSignal,
   ): Promise<Bitmap> {
     const { backend, values, concurrency } = this.#options;
+    const failures = new Failures("connector", "lookup");
     const found = new Bitmap(keys.length);
     const most = backend.hasMany === undefined ? concurrency : MOST_ASKED;
-    for (let start = 0; start < keys.length && !signal.aborted; start += most) {
+    let start = 0;
+    let isGap = false;
+    while (start < keys.length && !signal.aborted && !(isChain && isGap)) {
       const some = keys.slice(start, start + most);
-      try {
-        const present = await values.hasAll(some, signal);
-        for (const [i, isThere] of present.entries()) if (isThere) found.set(start + i);
-        if (isChain && present.includes(false)) break;
-      } catch (cause) {
-        if (signal.aborted) break;
-        throw new AdapterError({ adapter: "connector", operation: "lookup", cause });
+      for (const [i, answer] of (await values.hasAll(some, signal)).entries()) {
+        if (answer === true) found.set(start + i);
+        else isGap = true;
+        if (answer instanceof Error) failures.add(keys[start + i] as ObjectKey, answer);
       }
+      start += some.length;
     }
-    return signal.aborted ? new Bitmap(keys.length) : found;
+    if (signal.aborted) return new Bitmap(keys.length);
+    this.#report(failures, start);
+    return found;
   }
 
   /** Removes objects that are not locked. */
@@ -248,10 +260,10 @@ export class ConnectorStore implements L2Adapter {
     await this.#readLimit.forEach(keys, () => 0, signal, async (key, index) => {
       if (!this.#locks.startRemoval(key)) return;
       try {
-        const facts = await values.factsOf(key, signal);
-        if (facts !== undefined && await values.remove(facts, signal)) {
+        const removed = await values.remove(key, signal);
+        if (removed !== undefined) {
           deleted.set(index);
-          bytes += facts.byteLength;
+          bytes += removed.byteLength;
         }
         forget?.(key);
       } catch (cause) {
@@ -264,44 +276,41 @@ export class ConnectorStore implements L2Adapter {
     return { deleted, bytes };
   }
 
+  /**
+   * Enumerates the objects.
+   *
+   * @throws {AdapterError} After the others, if there may be more.
+   */
   async *#list({ model, signal }: ListOptions): AsyncGenerator<ListedObject, void> {
-    for await (const { key, byteLength } of this.#facts(signal)) {
-      if (model === undefined || key.model === model) yield { key, byteLength };
+    const { listing, check } = this.#options;
+    const isWanted = (key: ObjectKey | undefined): boolean =>
+      key === undefined || model === undefined || key.model === model;
+    const causes: unknown[] = [];
+    const onUnread = (cause: unknown): void => void causes.push(cause);
+    for await (const { key, byteLength } of listing.list({ isWanted, onUnread, signal })) {
+      yield { key, byteLength };
     }
+    if (causes.length > 0) {
+      const cause = new Error(`${causes.length} values cannot be read: ${causes[0]}`);
+      throw new AdapterError({ adapter: "connector", operation: "list", cause });
+    }
+    const { state } = await untilAborted(signal, check.result(), () => ({ state: "sound" }));
+    if (state === "sound") return;
+    const cause = new Error("It is not known whether the connector lists what it holds");
+    throw new AdapterError({ adapter: "connector", operation: "list", cause });
   }
 
-  /** What is there; what cut stores left is removed. */
-  async *#scan(_: ObjectBook, signal: AbortSignal): AsyncGenerator<FoundObject, void> {
-    const abandoned = new Map<string, number>();
-    const needed = new Set<string>();
-    const onPart = (id: string, index: number): void => {
-      if (partsBegunAt(id) + ABANDONED_MS < Date.now()) {
-        abandoned.set(id, Math.max(abandoned.get(id) ?? 0, index + 1));
-      }
-    };
-    for await (const { key, byteLength, parts } of this.#facts(signal, onPart)) {
-      if (parts !== undefined) needed.add(parts.id);
-      yield { key, byteLength, usedAt: undefined };
+  /** What is there, for the capacity; what cannot be read counts as what it was, or as nothing. */
+  async *#scan(book: ObjectBook, signal: AbortSignal): AsyncGenerator<FoundObject, void> {
+    const causes: unknown[] = [];
+    const onUnread = (cause: unknown): void => void causes.push(cause);
+    for await (const { key, byteLength } of this.#options.listing.tend({ onUnread, signal })) {
+      const isKnown = byteLength === 0 && book.get(key) !== undefined;
+      yield { key, byteLength: isKnown ? undefined : byteLength, usedAt: undefined };
     }
-    for (const [id, count] of abandoned) {
-      if (needed.has(id) || signal.aborted) continue;
-      await this.#options.values.removeParts({ id, count, partBytes: 1 }, signal);
-    }
-  }
-
-  async *#facts(
-    signal: AbortSignal,
-    onPart?: (id: string, index: number) => void,
-  ): AsyncGenerator<ObjectFacts, void> {
-    const { backend, names, values } = this.#options;
-    for await (const name of backend.list?.(names.prefix, signal) ?? []) {
-      if (signal.aborted) return;
-      const named = names.parse(name);
-      if (named?.type === "part") onPart?.(named.id, named.index);
-      if (named?.type !== "object") continue;
-      const facts = await values.factsUnder(name, named.key, signal);
-      if (facts !== undefined && names.of(facts.key) === name) yield facts;
-    }
+    const [cause] = causes;
+    if (causes.length === 0 || signal.aborted) return;
+    this.#options.onError(new AdapterError({ adapter: "connector", operation: "list", cause }));
   }
 
   /** Objects that are moved by one call. */

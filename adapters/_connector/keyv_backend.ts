@@ -1,6 +1,16 @@
 import { Buffer } from "node:buffer";
 import type { Backend, BackendEntry } from "./backend.ts";
 
+type Entries = AsyncIterable<readonly unknown[]> | Iterable<readonly unknown[]>;
+
+/** What a Keyv keeps its values in; as far as it is used. */
+export interface KeyvStoreLike {
+  /** All entries, such as those of a map. */
+  [Symbol.iterator]?(): Iterator<readonly unknown[]>;
+  /** All entries of a namespace. */
+  iterator?(namespace?: string): AsyncIterable<readonly unknown[]>;
+}
+
 /** A Keyv, or a storage adapter of it; as far as it is used. */
 export interface KeyvLike {
   /** The value of a key. */
@@ -21,6 +31,10 @@ export interface KeyvLike {
   iterator?: ((namespace?: string) => AsyncIterable<readonly [string, unknown]>) | undefined;
   /** Namespace of the keys. */
   readonly namespace?: string | undefined;
+  /** Where the values are. */
+  readonly store?: KeyvStoreLike;
+  /** The same of a Keyv 4. */
+  readonly opts?: { readonly namespace?: string; readonly store?: KeyvStoreLike } | undefined;
   /** Listens to events. */
   on?(event: "error", listener: (cause: unknown) => void): unknown;
   /** Stops listening. */
@@ -37,9 +51,10 @@ export interface KeyvLike {
 export function keyvBackend(keyv: KeyvLike, onError: (cause: unknown) => void): Backend {
   keyv.on?.("error", onError);
   return {
-    get: (name) => keyv.get(name),
+    get: (name) => unlessUndecodable(async () => await keyv.get(name)),
     set: (name, value) => keyv.set(name, asBuffer(value)),
-    has: async (name) => keyv.has?.(name) ?? (await keyv.get(name)) !== undefined,
+    has: (name) =>
+      unlessUndecodable(async () => await (keyv.has?.(name) ?? await keyv.get(name) !== undefined)),
     ...(keyv.delete && { delete: (name) => keyv.delete?.(name) }),
     ...(keyv.getMany && { getMany: (names) => keyv.getMany?.(names) }),
     ...(keyv.hasMany && { hasMany: (names) => keyv.hasMany?.(names) }),
@@ -48,15 +63,44 @@ export function keyvBackend(keyv: KeyvLike, onError: (cause: unknown) => void): 
         keyv.setMany?.(entries.map(([key, value]) => ({ key, value: asBuffer(value) }))),
     }),
     ...(typeof keyv.iterator === "function" && {
-      async *list() {
-        for await (const [name] of keyv.iterator?.(keyv.namespace) ?? []) yield name;
-      },
+      list: () => namesIn(keyv),
     }),
     async close() {
       keyv.off?.("error", onError);
       await keyv.disconnect?.();
     },
   };
+}
+
+/**
+ * All names, as the store of a Keyv has them: the iterator of the Keyv itself reads and decodes all
+ * values, ends at the first that it cannot decode, and takes a namespace with a colon for part of
+ * the names.
+ */
+async function* namesIn(keyv: KeyvLike): AsyncGenerator<string, void> {
+  const namespace = keyv.namespace ?? keyv.opts?.namespace;
+  const start = `${namespace}:`;
+  for await (const entry of entriesIn(keyv, namespace)) {
+    const [name] = entry;
+    if (typeof name !== "string") continue;
+    yield namespace && name.startsWith(start) ? name.slice(start.length) : name;
+  }
+}
+
+function entriesIn(keyv: KeyvLike, namespace: string | undefined): Entries {
+  const store = keyv.store ?? keyv.opts?.store;
+  if (store?.[Symbol.iterator] !== undefined) return store as Iterable<readonly unknown[]>;
+  return store?.iterator?.(namespace) ?? keyv.iterator?.(namespace) ?? [];
+}
+
+/** An answer; a text in its place where a value is none that a Keyv has written. */
+async function unlessUndecodable(ask: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof SyntaxError) return "undecodable";
+    throw error;
+  }
 }
 
 /** What Keyv can write as text and read again: of other arrays it makes objects. */

@@ -8,13 +8,16 @@ import {
 
 /** Longest name: what file systems allow. */
 const MAX_NAME_LENGTH = 255;
+const SIZE = /^s-([0-9a-f]{64})-([0-9]{1,15})\.size$/;
 const PART = /^p-([0-9a-f]{32})-([0-9]+)\.part$/;
 
 /** What a name says. */
 export type NamedThing =
   /** An object; its key stands in its value where the name has only a digest. */
   | { readonly type: "object"; readonly key: ObjectKey | undefined }
-  | { readonly type: "part"; readonly id: string; readonly index: number };
+  | { readonly type: "part"; readonly id: string; readonly index: number }
+  /** The bytes of the object whose key has a digest. */
+  | { readonly type: "size"; readonly digest: string; readonly byteLength: number };
 
 /** The names of objects and of their parts in a connector. */
 export class ObjectNames {
@@ -37,12 +40,27 @@ export class ObjectNames {
     return `${this.prefix}p-${id}-${index}.part`;
   }
 
+  /**
+   * The name of a small value beside an object, which tells its bytes in a listing: values are not
+   * read to learn their sizes.
+   */
+  ofSize(digest: string, byteLength: number): string {
+    return `${this.prefix}s-${digest}-${byteLength}.size`;
+  }
+
+  /** The digest of the key of the object with a name, if that has no more. */
+  digestIn(name: string): string {
+    return name.slice(this.prefix.length + "h-".length, -".data".length);
+  }
+
   /** What a name is, if it is one of these. */
   parse(name: unknown): NamedThing | undefined {
     if (typeof name !== "string" || !name.startsWith(this.prefix)) return undefined;
     const rest = name.slice(this.prefix.length);
     const [, id, index] = PART.exec(rest) ?? [];
     if (id !== undefined) return { type: "part", id, index: Number(index) };
+    const [, digest, byteLength] = SIZE.exec(rest) ?? [];
+    if (digest !== undefined) return { type: "size", digest, byteLength: Number(byteLength) };
     if (isHashedFileName(rest)) return { type: "object", key: undefined };
     const key = decodeFileName(rest);
     return key === null ? undefined : { type: "object", key };

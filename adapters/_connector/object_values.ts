@@ -1,12 +1,20 @@
-import { type AdapterObject, fitsRoom, type ObjectKey } from "../../src/l2/adapter.ts";
+import {
+  type AdapterObject,
+  fitsRoom,
+  type ObjectKey,
+  type TrailerFault,
+} from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
-import { asBytes, type Backend } from "./backend.ts";
+import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";
+import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
 import { newPartId, type ObjectNames } from "./object_names.ts";
 import {
   type DecodedValue,
+  decodeSizeKey,
   decodeValue,
   encodeManifest,
+  encodeSize,
   encodeWhole,
   headBytes,
   MAX_MANIFEST_BYTES,
@@ -15,6 +23,8 @@ import {
 
 /** Values of one object that are moved at a time. */
 const PARTS_AT_A_TIME = 4;
+/** A whole object with more bytes gets a value beside it that tells them, where nothing else does. */
+const MIN_SIZED_BYTES = 8_192;
 
 const NOT_TAKEN = "The connector did not take the value";
 
@@ -24,19 +34,16 @@ export interface ObjectValuesOptions {
   readonly backend: Backend;
   /** How they are called. */
   readonly names: ObjectNames;
+  /** What is known of them. */
+  readonly known: KnownObjects;
   /** Objects with more bytes are split into values of this size. */
   readonly maxValueBytes: number;
+  /** Whether the connector tells sizes: if not, and if it lists, they are written beside objects. */
+  readonly tellsSizes: () => boolean;
 }
 
-/** What is known of an object without its bytes. */
-export interface ObjectFacts {
-  /** Its key. */
-  readonly key: ObjectKey;
-  /** Its bytes. */
-  readonly byteLength: number;
-  /** Where they are, if not in its own value. */
-  readonly parts?: PartSet;
-}
+/** What reading an object came to; a fault where something else is there. */
+export type ReadOutcome = "filled" | "absent" | "different" | TrailerFault;
 
 /**
  * Objects as values of a connector. A large one lies in several values under a name that nobody
@@ -53,16 +60,25 @@ export class ObjectValues {
 
   /** Puts objects; why each is not there, or `undefined` where it is. */
   async writeAll(objects: readonly AdapterObject[], signal: AbortSignal): Promise<unknown[]> {
-    const { backend, names, maxValueBytes } = this.#options;
+    const { backend, names, known, maxValueBytes } = this.#options;
     const areSmall = objects.every(({ byteLength }) => byteLength <= maxValueBytes);
     if (backend.setMany !== undefined && objects.length > 1 && areSmall) {
+      const sizes = objects.map((object) => this.#sizeEntry(object))
+        .filter((entry) => entry !== undefined);
+      const replaced = objects.map(({ key }) => known.get(key));
       try {
-        const entries = objects.map(({ key, byteLength, parts }) =>
-          [names.of(key), encodeWhole(key, byteLength, parts)] as const
-        );
+        const values = objects.map(({ key, byteLength, parts }): BackendEntry => [
+          names.of(key),
+          encodeWhole(key, byteLength, parts),
+        ]);
+        const entries: readonly BackendEntry[] = [...values, ...sizes];
         const answer = await this.#ask(signal, ({ setMany }) => setMany?.(entries, signal));
         const answers: readonly unknown[] = Array.isArray(answer) ? answer : [];
-        return objects.map((_, i) => answers[i] === false ? new Error(NOT_TAKEN) : undefined);
+        return await Promise.all(objects.map(async (object, i) => {
+          if (answers[i] === false) return new Error(NOT_TAKEN);
+          await this.#noteStored(object, undefined, replaced[i], signal);
+          return undefined;
+        }));
       } catch {
         // Each by itself tells which of them cannot be put.
       }
@@ -72,24 +88,22 @@ export class ObjectValues {
     );
   }
 
-  /** Reads objects into their parts; whether all of one was there, or why that is unknown. */
+  /** Reads objects into their parts; what that came to for each, or why it is unknown. */
   async readAll(
     objects: readonly AdapterObject[],
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<(boolean | Error)[]> {
+  ): Promise<(ReadOutcome | Error)[]> {
     const values = await this.#getMany(objects, signal);
     return await Promise.all(
       objects.map((object, i) =>
-        this.#read(object, values?.[i], allowShorter, signal).catch((error) =>
-          error instanceof Error ? error : new Error(String(error))
-        )
+        this.#read(object, values?.[i], allowShorter, signal).catch(asError)
       ),
     );
   }
 
-  /** Which of the objects there are. */
-  async hasAll(keys: readonly ObjectKey[], signal: AbortSignal): Promise<boolean[]> {
+  /** Which of the objects there are, or why that is unknown. */
+  async hasAll(keys: readonly ObjectKey[], signal: AbortSignal): Promise<(boolean | Error)[]> {
     const { backend, names } = this.#options;
     if (backend.hasMany !== undefined && keys.length > 1) {
       try {
@@ -100,21 +114,26 @@ export class ObjectValues {
         // Each by itself tells which of them cannot be asked for.
       }
     }
-    return await Promise.all(keys.map((key) => this.#has(key, signal)));
+    return await Promise.all(keys.map((key) => this.#has(key, signal).catch(asError)));
   }
 
   async #write(object: AdapterObject, signal: AbortSignal): Promise<void> {
-    const { names, maxValueBytes } = this.#options;
+    const { names, maxValueBytes, known } = this.#options;
     const { key, parts, byteLength } = object;
     if (byteLength <= maxValueBytes) {
-      return await this.#set(names.of(key), encodeWhole(key, byteLength, parts), signal);
+      const replaced = known.get(key);
+      await this.#set(names.of(key), encodeWhole(key, byteLength, parts), signal);
+      const size = this.#sizeEntry(object);
+      // Without it the value is read once to learn its size.
+      if (size !== undefined) await this.#set(...size, signal).catch(() => {});
+      return await this.#noteStored(object, undefined, replaced, signal);
     }
     const set = {
       id: newPartId(),
       partBytes: maxValueBytes,
       count: Math.ceil(byteLength / maxValueBytes),
     };
-    const before = await this.#has(key, signal) ? await this.factsOf(key, signal) : undefined;
+    const replaced = await this.#has(key, signal) ? await this.factsOf(key, signal) : undefined;
     try {
       const bytes = new ObjectParts(parts);
       await forEachPart(set, byteLength, async (index, start, end) => {
@@ -124,10 +143,38 @@ export class ObjectValues {
       });
       await this.#set(names.of(key), encodeManifest(key, byteLength, set), signal);
     } catch (error) {
-      await this.removeParts(set, signal).catch(() => {});
+      await this.#removeParts(set, signal).catch(() => {});
       throw error;
     }
-    if (before?.parts !== undefined) await this.removeParts(before.parts, signal).catch(() => {});
+    await this.#noteStored(object, set, replaced, signal);
+  }
+
+  /** Remembers an object that was stored, and removes what the one before had elsewhere. */
+  async #noteStored(
+    { key, byteLength }: AdapterObject,
+    parts: PartSet | undefined,
+    replaced: ObjectFacts | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#options.known.remember({ key, byteLength, ...(parts === undefined ? {} : { parts }) });
+    const isSameSize = replaced?.byteLength === byteLength && parts === undefined &&
+      replaced.parts === undefined;
+    if (replaced !== undefined && !isSameSize) {
+      await this.#removeRest(replaced, signal).catch(() => {});
+    }
+  }
+
+  get #writesSizes(): boolean {
+    return this.#options.backend.list !== undefined && !this.#options.tellsSizes();
+  }
+
+  /** The value beside a whole object that tells its size. */
+  #sizeEntry(
+    { key, byteLength }: Pick<ObjectFacts, "key" | "byteLength">,
+  ): BackendEntry | undefined {
+    if (byteLength <= MIN_SIZED_BYTES || !this.#writesSizes) return undefined;
+    const name = this.#options.names.ofSize(key.digest.toHex(), byteLength);
+    return [name, encodeSize(key, byteLength)];
   }
 
   async #has(key: ObjectKey, signal: AbortSignal): Promise<boolean> {
@@ -153,21 +200,27 @@ export class ObjectValues {
 
   async #read(
     object: AdapterObject,
-    known: unknown,
+    answer: unknown,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<boolean> {
-    const { names } = this.#options;
+  ): Promise<ReadOutcome> {
+    const { names, known } = this.#options;
     const { key, parts, byteLength } = object;
-    const value = asBytes(known) ?? await this.#get(names.of(key), signal);
-    const found = value === undefined ? undefined : decodeValue(value);
-    if (found === undefined || !found.key.equals(key)) return false;
-    if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return false;
+    const value = bytesIn(answer) ?? await this.#get(names.of(key), signal);
+    if (value === undefined) {
+      known.forget(key);
+      return "absent";
+    }
+    const found = decodeValue(value);
+    if (found === undefined) return "magic";
+    if (!found.key.equals(key)) return "key";
+    known.remember(factsIn(found));
+    if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return "different";
     const room = new ObjectParts(parts);
     const { body } = found;
     if (body instanceof Uint8Array) {
       room.fill(body, 0);
-      return true;
+      return "filled";
     }
     let isWhole = true;
     await forEachPart(body, found.byteLength, async (index, start, end) => {
@@ -176,56 +229,130 @@ export class ObjectValues {
       if (bytes?.byteLength === end - start) room.fill(bytes, start);
       else isWhole = false;
     });
-    return isWhole;
+    return isWhole ? "filled" : "length";
   }
 
   /** What is known of an object; `undefined` if it is not there. */
   async factsOf(key: ObjectKey, signal: AbortSignal): Promise<ObjectFacts | undefined> {
-    const facts = await this.factsUnder(this.#options.names.of(key), key, signal);
-    return facts?.key.equals(key) === true ? facts : undefined;
+    const { known, names } = this.#options;
+    return known.get(key) ?? await this.factsUnder(names.of(key), key, signal);
   }
 
   /**
-   * What is known of the object under a name.
+   * Reads what is under the name of an object, to learn about it: `undefined` if there is nothing,
+   * or the object of another adapter with a longer prefix.
    *
-   * @param key Its key, if the name says it.
+   * @param key Its key, if the name spells it: then anything that is no object counts as damaged,
+   * and as that object.
    */
   async factsUnder(
     name: string,
     key: ObjectKey | undefined,
     signal: AbortSignal,
   ): Promise<ObjectFacts | undefined> {
-    if (key !== undefined && this.#options.backend.sizeOf !== undefined) {
-      const size = await this.#ask(signal, (backend) => backend.sizeOf?.(name, signal));
+    const { known, tellsSizes } = this.#options;
+    if (key !== undefined && tellsSizes()) {
+      const size = await this.#ask(signal, ({ sizeOf }) => sizeOf?.(name, signal));
       // What is shorter may say where the bytes are.
-      if (typeof size === "number" && size > MAX_MANIFEST_BYTES) {
-        return { key, byteLength: size - headBytes(key) };
+      if (Number.isSafeInteger(size) && Number(size) > MAX_MANIFEST_BYTES) {
+        return this.#remember({ key, byteLength: Math.max(0, Number(size) - headBytes(key)) });
       }
     }
     const value = await this.#get(name, signal);
-    const found = value === undefined ? undefined : decodeValue(value);
-    return found && factsIn(found);
+    if (value === undefined) return undefined;
+    const found = decodeValue(value);
+    if (found === undefined) {
+      return key && this.#remember({ key, byteLength: value.byteLength });
+    }
+    if (key === undefined ? this.#options.names.of(found.key) === name : found.key.equals(key)) {
+      return this.#remember(factsIn(found));
+    }
+    if (key !== undefined) known.addStranger(key);
+    return undefined;
   }
 
-  /** Removes an object; whether it was there. */
-  async remove({ key, parts }: ObjectFacts, signal: AbortSignal): Promise<boolean> {
-    const name = this.#options.names.of(key);
-    const answer = await this.#ask(signal, (backend) => backend.delete?.(name, signal));
-    if (parts !== undefined) await this.removeParts(parts, signal);
-    return answer !== false;
+  /** The object with a digest of whose bytes a value beside it tells; `undefined` if it does not. */
+  async factsBeside(
+    digest: string,
+    byteLength: number,
+    signal: AbortSignal,
+  ): Promise<ObjectFacts | undefined> {
+    const value = await this.#get(this.#options.names.ofSize(digest, byteLength), signal);
+    const key = value && decodeSizeKey(value);
+    if (key?.digest.toHex() !== digest) return undefined;
+    return this.#remember({ key, byteLength });
+  }
+
+  /** Removes an object, and whatever else lies under its name; what was there, if anything was. */
+  async remove(key: ObjectKey, signal: AbortSignal): Promise<ObjectFacts | undefined> {
+    const { known, names } = this.#options;
+    const name = names.of(key);
+    const before = known.get(key);
+    const facts = before === undefined
+      // What cannot be read can be removed.
+      ? await this.factsUnder(name, key, signal).catch(() => ({ key, byteLength: 0 }))
+      : await this.#has(key, signal).catch(() => true)
+      ? before
+      : undefined;
+    if (facts === undefined && known.isStranger(key)) return undefined;
+    const answer = await this.#delete(name, signal);
+    known.forget(key);
+    const rest = facts ?? before;
+    if (rest !== undefined) await this.#removeRest(rest, signal);
+    return answer === false ? undefined : facts;
+  }
+
+  /** Writes the value beside an object again where it is missing, and removes others. */
+  async tendSizes(
+    facts: ObjectFacts,
+    sizes: readonly number[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { names } = this.#options;
+    const entry = facts.parts === undefined ? this.#sizeEntry(facts) : undefined;
+    if (entry !== undefined && !sizes.includes(facts.byteLength)) await this.#set(...entry, signal);
+    const digest = facts.key.digest.toHex();
+    for (const size of sizes) {
+      if (entry !== undefined && size === facts.byteLength) continue;
+      await this.#delete(names.ofSize(digest, size), signal);
+    }
   }
 
   /** Removes values that no object needs. */
-  async removeParts(set: PartSet, signal: AbortSignal): Promise<void> {
+  async removeNames(list: Iterable<string>, signal: AbortSignal): Promise<void> {
+    for (const name of list) {
+      if (signal.aborted) return;
+      await this.#delete(name, signal);
+    }
+  }
+
+  /** Removes what an object has beside the value under its name. */
+  async #removeRest(facts: ObjectFacts, signal: AbortSignal): Promise<void> {
+    const { key, byteLength, parts } = facts;
+    if (parts !== undefined) await this.#removeParts(parts, signal);
+    else if (byteLength > MIN_SIZED_BYTES && this.#writesSizes) {
+      await this.#delete(this.#options.names.ofSize(key.digest.toHex(), byteLength), signal);
+    }
+  }
+
+  async #removeParts(set: PartSet, signal: AbortSignal): Promise<void> {
     const { names } = this.#options;
     await forEachPart(set, set.count * set.partBytes, async (index) => {
-      const name = names.ofPart(set.id, index);
-      await this.#ask(signal, (backend) => backend.delete?.(name, signal));
+      await this.#delete(names.ofPart(set.id, index), signal);
     });
   }
 
+  #remember(facts: ObjectFacts): ObjectFacts {
+    this.#options.known.remember(facts);
+    return facts;
+  }
+
+  async #delete(name: string, signal: AbortSignal): Promise<unknown> {
+    return await this.#ask(signal, (backend) => backend.delete?.(name, signal));
+  }
+
   async #get(name: string, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    return asBytes(await this.#ask(signal, (backend) => backend.get(name, signal)));
+    return bytesIn(await this.#ask(signal, (backend) => backend.get(name, signal)));
   }
 
   async #set(name: string, value: Uint8Array<ArrayBuffer>, signal: AbortSignal): Promise<void> {
@@ -238,6 +365,10 @@ export class ObjectValues {
     const answer = (async () => await question(this.#options.backend))();
     return untilAborted(signal, answer, () => Promise.reject(signal.reason));
   }
+}
+
+function asError(cause: unknown): Error {
+  return cause instanceof Error ? cause : new Error(String(cause));
 }
 
 function factsIn({ key, byteLength, body }: DecodedValue): ObjectFacts {

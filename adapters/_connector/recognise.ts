@@ -52,7 +52,9 @@ export function recognise(
 function guess(object: unknown): ConnectorKind {
   if (hasMethod(object, "getItemRaw") || hasMethod(object, "getItem")) return "unstorage";
   const isKeyv = hasMethod(object, "get") && hasMethod(object, "set") &&
-    typeof object === "object" && object !== null && "opts" in object && "namespace" in object;
+    typeof object === "object" && object !== null && "opts" in object &&
+    // Keyv 4 keeps its namespace among its options.
+    ("namespace" in object || "namespace" in Object(object.opts));
   return isKeyv ? "keyv" : "plain";
 }
 

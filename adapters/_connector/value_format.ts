@@ -6,8 +6,9 @@ const PART_ID_BYTES = 16;
 const MANIFEST_BYTES = PART_ID_BYTES + 4;
 const WHOLE = 1;
 const MANIFEST = 2;
+const SIZE = 3;
 
-/** Most bytes of a manifest: whatever is longer is a whole object. */
+/** Max bytes of a manifest: whatever is longer is a whole object. */
 export const MAX_MANIFEST_BYTES = 1024;
 
 /** Where the bytes of an object are that lie in several values. */
@@ -60,6 +61,18 @@ export function encodeManifest(
   bytes.set(Uint8Array.fromHex(id), offset);
   new DataView(bytes.buffer).setUint32(offset + PART_ID_BYTES, partBytes, true);
   return bytes;
+}
+
+/** The value beside an object that tells its key, and by its name its bytes. */
+export function encodeSize(key: ObjectKey, byteLength: number): Uint8Array<ArrayBuffer> {
+  return encodeHead(key, SIZE, byteLength, 0).bytes;
+}
+
+/** The key in a value beside an object; `undefined` if it is none. */
+export function decodeSizeKey(bytes: Uint8Array): ObjectKey | undefined {
+  const isSize = bytes.byteLength >= HEADER_BYTES &&
+    new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) === MAGIC && bytes[4] === SIZE;
+  return isSize ? keyIn(bytes.subarray(HEADER_BYTES)) : undefined;
 }
 
 /** What a value says; `undefined` if it is none of these, or not all of it is there. */

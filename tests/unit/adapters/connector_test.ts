@@ -126,7 +126,12 @@ Deno.test("connector: one that throws costs its key, not the batch", async () =>
 
 Deno.test("connector: answers that are no bytes, or too few, are no objects", async () => {
   for (const answer of [new Uint8Array(3), "text", 7, [1, 2], null]) {
-    await using lab = await open({ get: () => answer, set: () => {}, has: () => true });
+    const held = map();
+    await using lab = await open({
+      get: (name: string) => name.endsWith(".data") ? answer : held.get(name),
+      set: (name: string, value: Uint8Array) => void held.set(name, value),
+      has: () => true,
+    });
     const rooms = [roomOf(testKeys(1)[0] as ObjectKey)];
     const bits = await lab.adapter.load(rooms, call()).catch(() => undefined);
     assertEquals(bits?.popcount() ?? 0, 0);
@@ -155,8 +160,16 @@ Deno.test("connector: one that changes what it was given hurts nobody", async ()
 });
 
 Deno.test("connector: nobody waits for one that hangs when the call is aborted", async () => {
+  const held = map();
   const never = () => new Promise(() => {});
-  await using lab = await open({ get: never, set: never, has: never, delete: never });
+  const hanging = {
+    get: (name: string): unknown => held.get(name),
+    set: (name: string, value: Uint8Array): unknown => held.set(name, value),
+    has: (name: string): unknown => held.has(name),
+    delete: (name: string): unknown => held.delete(name),
+  };
+  await using lab = await open(hanging);
+  Object.assign(hanging, { get: never, set: never, has: never, delete: never });
   const keys = testKeys(2);
   const abort = new AbortController();
   const { signal } = abort;
