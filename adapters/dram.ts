@@ -43,7 +43,7 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   summary: "Objects in host memory, which end with the process.",
   config,
   capabilities: { evicts: true },
-  create({ max_capacity_gb: capacity, eviction }, { onError }) {
+  create({ max_capacity_gb: capacity, eviction }, { onError, onEvicted }) {
     const capacityBytes = Math.floor(capacity * GIB);
     const watermarks = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
     return createDramAdapter(
@@ -53,6 +53,7 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
         lowBytes: capacityBytes * watermarks.low,
       },
       onError,
+      onEvicted,
     );
   },
 });
@@ -61,6 +62,7 @@ export default dram;
 function createDramAdapter(
   bounds: MemoryBounds,
   onError: (error: AdapterError) => void,
+  onEvicted: (keys: readonly ObjectKey[]) => void = () => {},
 ): L2Adapter {
   const { capacityBytes } = bounds;
   const memory = new ObjectMemory(bounds);
@@ -99,6 +101,8 @@ function createDramAdapter(
       for (const entry of kept) memory.unlock(entry);
       memory.touch(kept);
       memory.shrink();
+      const evicted = memory.takeEvicted();
+      if (evicted.length > 0) onEvicted(evicted);
       let bytes = 0;
       for (const [index, { byteLength }] of batch.entries()) {
         const entry = held[index];
@@ -127,6 +131,9 @@ function createDramAdapter(
         const entry = memory.get(key);
         if (entry !== undefined) memory.unlock(entry);
       }
+    },
+    touch(keys) {
+      memory.touch(keys.flatMap((key) => memory.get(key) ?? []));
     },
     load(batch, { signal, onLoaded, allowShorter = false }) {
       const loaded = new Bitmap(batch.length);

@@ -39,6 +39,7 @@ import { PrefetchController, type PrefetchOptions } from "./tiering/prefetch_con
 import { QuotaRegistry } from "./tiering/quota_registry.ts";
 import { SkippedWrites } from "./tiering/skipped_writes.ts";
 import { StoreController } from "./tiering/store_controller.ts";
+import { UseReporter } from "./tiering/use_reporter.ts";
 
 const logger = getLogger(["kvtier", "cache"]);
 const FINGERPRINT_BYTES = 8;
@@ -74,6 +75,7 @@ export class TieredCache implements AsyncDisposable {
   readonly #eviction: EvictionController;
   readonly #lifecycle: KeyLifecycle;
   readonly #manager: AdapterManager;
+  readonly #uses: UseReporter;
   readonly #settings: ResolvedOptions;
   readonly #clock: Clock;
   readonly #skipped: SkippedWrites;
@@ -143,7 +145,9 @@ export class TieredCache implements AsyncDisposable {
       policy: prefetch.policy,
       clock,
       isBarred: (key) => this.#lifecycle.isBarred(key),
+      onServed: (rows, result) => this.#uses.note(rows, result),
     });
+    this.#uses = new UseReporter(adapters, clock);
     this.#manager = new AdapterManager({
       registry,
       adapters,
@@ -509,6 +513,7 @@ export class TieredCache implements AsyncDisposable {
     resources.use(this.#l1);
     resources.use(this.#store);
     resources.defer(() => this.#manager.close(endsAt - clock.now()));
+    resources.use(this.#uses);
     resources.use(this.#eviction);
     resources.use(this.#lifecycle);
     this.#manager.stop();

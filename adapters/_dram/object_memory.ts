@@ -33,6 +33,8 @@ export class ObjectMemory {
   #lockedBytes = 0;
   #lockedObjects = 0;
   #evictedObjects = 0;
+  /** What was evicted and not told yet. */
+  #evicted: ObjectKey[] = [];
 
   /** Empty. */
   constructor(bounds: MemoryBounds) {
@@ -96,6 +98,11 @@ export class ObjectMemory {
       if (this.#usedBytes <= lowBytes) return;
       if (entry.locks === 0) this.#evict(entry);
     }
+  }
+
+  /** The keys of the objects that made room for others since the last call. */
+  takeEvicted(): ObjectKey[] {
+    return this.#evicted.splice(0);
   }
 
   /** The object of a key. */
@@ -183,6 +190,7 @@ export class ObjectMemory {
   #evict(entry: Entry): void {
     this.#drop(entry);
     this.#evictedObjects++;
+    this.#evicted.push(entry.key);
   }
 
   #drop(entry: Entry): void {

@@ -18,14 +18,14 @@ export async function openAdapter(
   const registry = await openAdapterRegistry(places);
   const { module, values } = await checkConfig(registry, config);
   const guard = await openGuarded(
-    (onError) =>
+    (reports) =>
       module.create(
         values,
         withOpen(registry, {
           clock: systemClock,
           signal: new AbortController().signal,
           l1Memory: { type: "host", maxObjectBytes: 2 ** 31, alignmentBytes: 256 },
-          onError,
+          ...reports,
         }),
       ),
     { id: 0, type: module.type, clock: systemClock, timeouts: DEFAULT_ADAPTER_TIMEOUTS },

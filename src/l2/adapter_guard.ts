@@ -82,6 +82,10 @@ export interface GuardListener {
   accessed?(keys: readonly ObjectKey[]): void;
   /** Objects were removed, which frees so many bytes. */
   deleted?(keys: readonly ObjectKey[], bytes: number): void;
+  /** Objects were served from device memory, in prefix order: told now and then. */
+  used?(keys: readonly ObjectKey[]): void;
+  /** The adapter has removed objects on its own. */
+  evicted?(keys: readonly ObjectKey[]): void;
   /** An object was loaded but is not what was stored. */
   damaged?(key: ObjectKey, fault: TrailerFault): void;
   /** The adapter takes other calls than before: its life cycle or a circuit changed. */
@@ -214,6 +218,27 @@ export class AdapterGuard {
     return this.#adapter.delete !== undefined;
   }
 
+  /** Whether it matters to the adapter, or to a listener, what device memory serves. */
+  get wantsUses(): boolean {
+    return this.#adapter.touch !== undefined ||
+      this.#listeners.values().some(({ used }) => used !== undefined);
+  }
+
+  /** Calls that failed or were not made: while there are more, a clear bit says nothing. */
+  get troubles(): number {
+    return this.#counters.failedCalls + this.#counters.skippedCalls;
+  }
+
+  /** Calls that missed their deadline and have not ended. */
+  get hungCalls(): number {
+    return this.#calls.hung;
+  }
+
+  /** The last failure in words. */
+  get lastError(): string | undefined {
+    return this.#lastError;
+  }
+
   /** Locks of lookups that nobody has given back yet. */
   get lockedKeys(): number {
     return this.#lockedKeys;
@@ -270,6 +295,21 @@ export class AdapterGuard {
       this.#lastErrors.set(error.operation, error.message);
     }
     logger.warn("{error}", { error: error.message, key: error.key?.id });
+  }
+
+  /** Drops what is known of objects that the adapter has removed on its own. */
+  reportEvicted(keys: readonly ObjectKey[]): void {
+    this.#notify((listener) => listener.evicted?.(keys));
+  }
+
+  /** Counts as a use of objects that device memory has served, in prefix order. Never throws. */
+  touch(keys: readonly ObjectKey[]): void {
+    this.#notify((listener) => listener.used?.(keys));
+    if (this.#adapter.touch === undefined || this.#isLeftAlone) return;
+    const touched = (async () => await this.#adapter.touch?.(keys.slice()))();
+    touched.catch((cause: unknown) => {
+      this.reportError(new AdapterError({ adapter: this.type, operation: "touch", cause }));
+    });
   }
 
   /** Expected time of loading objects of so many bytes together, in milliseconds, as measured. */

@@ -7,6 +7,10 @@ import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
 /** Objects that cannot be removed before a sweep is given up until the next occasion. */
 const MAX_KEPT = 1024;
+/** Most objects that are tracked of one adapter; of more, those used longest ago are dropped. */
+const MAX_TRACKED = 2 ** 20;
+/** So many objects more are tracked before the adapter is asked how many it holds. */
+const REVIEW_STEP = 1_024;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 60_000;
 
@@ -24,6 +28,8 @@ export interface AdapterEvictionStatus {
   readonly evictedBytes: number;
   /** Objects that were to be evicted and stayed, each time counted. */
   readonly failedEvictions: number;
+  /** Objects that are tracked no more, because the adapter holds fewer than were tracked. */
+  readonly droppedObjects: number;
   /** Whether not all that it held before has been listed yet. */
   readonly isSeeding: boolean;
 }
@@ -45,12 +51,19 @@ export class AdapterEvictor implements Disposable {
   readonly #evictAgain: Retry;
   readonly #seedAgain: Retry;
   readonly #overSalts = new Set<string>();
-  readonly #counters = { evictedObjects: 0, evictedBytes: 0, failedEvictions: 0 };
+  readonly #counters = {
+    evictedObjects: 0,
+    evictedBytes: 0,
+    failedEvictions: 0,
+    droppedObjects: 0,
+  };
   #book: OrderBook | undefined;
   /** The objects that a call is removing now. */
   #inRemoval: ReadonlyMap<string, TrackedObject> = new Map();
   #isShrinking = false;
   #isRunning = false;
+  /** The adapter is asked how many objects it holds when so many are tracked. */
+  #reviewAt = REVIEW_STEP;
   #ignoreGuard = (): void => {};
   /** Aborts when the book is closed. */
   #stopping = new AbortController();
@@ -103,15 +116,41 @@ export class AdapterEvictor implements Disposable {
       stored: (objects) => {
         book.stored(objects);
         for (const { key } of objects) this.#note(key.cacheSalt);
+        this.#bound(book);
         this.#run();
       },
       accessed: (keys) => book.used(keys),
+      used: (keys) => book.used(keys),
+      evicted: (keys) => {
+        for (const key of keys) this.#forget(book, key);
+      },
       deleted: (keys) => {
         for (const key of keys) this.#forget(book, key);
       },
     });
     this.#stopping = new AbortController();
+    this.#reviewAt = REVIEW_STEP;
     this.#seed();
+  }
+
+  /** Keeps the book no longer than it need be, also of an adapter that does not say what it evicts. */
+  #bound(book: OrderBook): void {
+    this.#counters.droppedObjects += book.dropOldest(book.size - MAX_TRACKED);
+    if (book.size < this.#reviewAt) return;
+    this.#reviewAt = Infinity;
+    this.#options.track(this.#review(book));
+  }
+
+  /** Drops what the adapter has evicted, were those its oldest objects, if it holds far fewer. */
+  async #review(book: OrderBook): Promise<void> {
+    const { guard } = this.#options;
+    const usage = await guard.usage();
+    if (this.#book !== book) return;
+    const held = usage?.objectCount ?? Infinity;
+    if (book.size > held + Math.max(REVIEW_STEP, held / 2)) {
+      this.#counters.droppedObjects += book.dropOldest(book.size - held);
+    }
+    this.#reviewAt = book.size + Math.max(REVIEW_STEP, book.size / 2);
   }
 
   /** Removes an object from the book, unless it was stored again since its removal began. */
@@ -187,13 +226,18 @@ export class AdapterEvictor implements Disposable {
   #pick(book: OrderBook, kept: ReadonlyMap<string, ObjectKey>): Map<string, TrackedObject> {
     const { quotas, bounds, isProtected } = this.#options;
     const picked = new Map<string, TrackedObject>();
+    const spared: ObjectKey[] = [];
     let pickedBytes = 0;
     const pick = (objects: Iterable<TrackedObject>, excess: number): void => {
       let left = excess;
       for (const object of objects) {
         if (left <= 0 || picked.size === REMOVAL_BATCH) break;
         const { key, bytes } = object;
-        if (kept.has(key.id) || picked.has(key.id) || isProtected(key)) continue;
+        if (kept.has(key.id) || picked.has(key.id)) continue;
+        if (isProtected(key)) {
+          spared.push(key);
+          continue;
+        }
         picked.set(key.id, object);
         pickedBytes += bytes;
         left -= bytes;
@@ -209,6 +253,8 @@ export class AdapterEvictor implements Disposable {
     if (this.#isShrinking && bounds !== undefined) {
       pick(book.oldest(), book.bytes - pickedBytes - bounds.low);
     }
+    // The next ones need not pass them again.
+    book.used(spared);
     return picked;
   }
 

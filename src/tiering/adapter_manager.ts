@@ -151,7 +151,7 @@ export class AdapterManager {
     const { module, values, eviction } = checked;
     const { registry, clock, timeouts, breaker, adapters, l1Memory, listenerOf } = this.#options;
     const guard = await openGuarded(
-      (onError) =>
+      (reports) =>
         this.#open(
           module,
           values,
@@ -159,7 +159,7 @@ export class AdapterManager {
             clock,
             signal: this.#closing.signal,
             l1Memory: l1Memory(),
-            onError,
+            ...reports,
           }),
         ),
       { id: this.#nextId++, type: module.type, clock, timeouts, breaker },

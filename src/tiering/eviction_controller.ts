@@ -50,7 +50,6 @@ export class EvictionController implements Disposable {
   readonly #running = new Set<Promise<void>>();
   readonly #l1Listener: L1Listener = { admitted: () => this.#shrinkL1() };
   readonly #ignoreQuotas: () => void;
-  #hasL2Quotas: boolean;
   #l1EvictedBytes = 0;
 
   /**
@@ -65,7 +64,6 @@ export class EvictionController implements Disposable {
       checkWatermarks(l1Watermark);
       l1.addListener(this.#l1Listener);
     }
-    this.#hasL2Quotas = hasL2Quotas(quotas);
     this.#ignoreQuotas = quotas.onChange((salt) => this.#applyQuotas(salt));
   }
 
@@ -92,7 +90,7 @@ export class EvictionController implements Disposable {
       track: (work) => this.#track(work),
     });
     this.#evictors.set(guard, evictor);
-    evictor.update(this.#hasL2Quotas);
+    evictor.update(quotas.boundsL2);
   }
 
   /** Leaves an adapter alone; what is being removed from it at the moment still is. */
@@ -131,9 +129,8 @@ export class EvictionController implements Disposable {
       const limit = quotas.effective(salt).l1Bytes ?? Infinity;
       if (l1.usedBytesOf(salt) > limit) this.#l1EvictedBytes += l1.evictSalt(salt, limit);
     }
-    this.#hasL2Quotas = hasL2Quotas(quotas);
     for (const evictor of this.#evictors.values()) {
-      evictor.update(this.#hasL2Quotas);
+      evictor.update(quotas.boundsL2);
       evictor.applyQuotas(changed);
     }
   }
@@ -144,11 +141,6 @@ export class EvictionController implements Disposable {
     }).finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
-}
-
-function hasL2Quotas(quotas: QuotaRegistry): boolean {
-  return quotas.default.l2Bytes !== undefined ||
-    quotas.list().some(({ quota }) => quota.l2Bytes !== undefined);
 }
 
 function byteBounds(

@@ -215,7 +215,7 @@ export class KeyLifecycle implements Disposable {
     const problems: string[] = [];
     const keys = target.keys ?? await this.#listKeys(guard, target, problems);
     const { objects, bytes } = await this.#removeFrom(guard, keys, problems);
-    const { hungCalls } = guard.reportStatus();
+    const { hungCalls } = guard;
     if (hungCalls > 0) {
       problems.push(`${hungCalls} calls hang, and may store something yet: forget again later`);
     }
@@ -473,6 +473,6 @@ function failureOf(guard: AdapterGuard, count: number): string {
 }
 
 function lastErrorOf(guard: AdapterGuard): string {
-  const { lastError } = guard.reportStatus();
+  const { lastError } = guard;
   return lastError === undefined ? "" : ` (${lastError})`;
 }

@@ -3,7 +3,6 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { ListedObject } from "../l2/adapter.ts";
 import type { AdapterGuard, SealedObject } from "../l2/adapter_guard.ts";
 import { countThatFit, packPieces, type StagingPool } from "../memory/staging_pool.ts";
-import { countTroubles } from "./remove_objects.ts";
 
 /** Bytes that are copied as one batch. */
 const BATCH_BYTES = 8 * 2 ** 20;
@@ -138,10 +137,10 @@ async function copyLacking(
         .subarray(piece.byteOffset, piece.byteOffset + piece.byteLength)
     ),
   }));
-  const before = countTroubles(from);
+  const before = from.troubles;
   const found = await from.lookup(rooms.map(({ key }) => key), { prefix: false, signal });
   // What an adapter that works does not have any more was removed on purpose, or evicted.
-  const isSure = countTroubles(from) === before && !signal.aborted;
+  const isSure = from.troubles === before && !signal.aborted;
   for (const [n, i] of lacking.entries()) if (isSure && !found.test(n)) gone.set(i);
   const indices = found.gather(lacking);
   const locked = found.gather(rooms);

@@ -9,6 +9,9 @@ export interface TrackedObject {
   readonly bytes: number;
 }
 
+/** Objects that were used before they were listed, of which so many are remembered. */
+const MAX_UNLISTED = 65_536;
+
 /** What an adapter is known to hold, least recently used first. */
 export class OrderBook {
   readonly #objects = new Map<string, TrackedObject>();
@@ -69,8 +72,9 @@ export class OrderBook {
     const isTracked = (key: ObjectKey): boolean => {
       if (this.#objects.has(key.id)) return true;
       // How large it is, only the listing tells.
-      if (this.#isSeeding) this.#unlisted.set(key.id, key);
-      return this.#isSeeding;
+      if (!this.#isSeeding || this.#unlisted.size >= MAX_UNLISTED) return false;
+      this.#unlisted.set(key.id, key);
+      return true;
     };
     this.#renew(keys.filter(isTracked));
   }
@@ -84,6 +88,18 @@ export class OrderBook {
       this.#orderOf(cacheSalt).seed(id);
     }
     this.#put(object);
+  }
+
+  /** Drops the first so many to leave; returns how many. */
+  dropOldest(count: number): number {
+    let dropped = 0;
+    if (!(count > 0)) return dropped;
+    for (const { key } of this.oldest()) {
+      if (dropped >= count) break;
+      this.removed(key);
+      dropped++;
+    }
+    return dropped;
   }
 
   endSeeding(): void {

@@ -26,6 +26,8 @@ export interface PrefetchControllerOptions {
   readonly clock: Clock;
   /** Objects that nobody may load now, because they are being forgotten. */
   readonly isBarred?: (key: ObjectKey) => boolean;
+  /** Told what each request got. */
+  readonly onServed?: (rows: readonly KeyRow[], result: PrefetchResult) => void;
 }
 
 /** Options of {@linkcode PrefetchController.prefetch}. */
@@ -230,7 +232,7 @@ export class PrefetchController {
   async #answerNow(ask: Ask): Promise<PrefetchResult> {
     const request = this.#open(ask);
     request.publish();
-    return this.#count(await request.published);
+    return this.#count(ask, await request.published);
   }
 
   /** Serves a request whose turn it is, and ends the turn with the answer. */
@@ -250,7 +252,7 @@ export class PrefetchController {
     signal?.addEventListener("abort", onAbort, { once: true });
     this.#track(this.#load(request));
     try {
-      const result = this.#count(await request.published);
+      const result = this.#count(ask, await request.published);
       return isLate ? this.#tellDeadline(ask, result) : result;
     } finally {
       cancelDeadline?.();
@@ -269,10 +271,11 @@ export class PrefetchController {
     }
   }
 
-  #count(result: PrefetchResult): PrefetchResult {
+  #count({ rows }: Ask, result: PrefetchResult): PrefetchResult {
     const served = result.pins.reduce((sum, { length }) => sum + length, 0);
     this.#counters.l1Objects += result.l1Objects;
     this.#counters.l2Objects += served - result.l1Objects;
+    this.#options.onServed?.(rows, result);
     return result;
   }
 

@@ -17,6 +17,13 @@ export class QuotaRegistry {
   readonly #quotas = new Map<string, Quota>();
   readonly #listeners = new Set<(salt: string | undefined) => void>();
   #default: Quota = {};
+  /** Salts with a bound in the adapters. */
+  #boundedSalts = 0;
+
+  /** Whether any salt has a bound in the adapters. */
+  get boundsL2(): boolean {
+    return this.#boundedSalts > 0 || this.#default.l2Bytes !== undefined;
+  }
 
   /** The quota of every salt that has none of its own; no limit at first. */
   get default(): Quota {
@@ -43,7 +50,10 @@ export class QuotaRegistry {
    */
   set(salt: string, quota: Quota): void {
     validateCacheSalt(salt);
-    this.#quotas.set(salt, checkedQuota(quota));
+    const checked = checkedQuota(quota);
+    this.#count(this.#quotas.get(salt), -1);
+    this.#quotas.set(salt, checked);
+    this.#count(checked, 1);
     this.#notify(salt);
   }
 
@@ -70,6 +80,7 @@ export class QuotaRegistry {
    */
   delete(salt: string): boolean {
     validateCacheSalt(salt);
+    this.#count(this.#quotas.get(salt), -1);
     const isDeleted = this.#quotas.delete(salt);
     if (isDeleted) this.#notify(salt);
     return isDeleted;
@@ -89,6 +100,10 @@ export class QuotaRegistry {
   onChange(listener: (salt: string | undefined) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  #count(quota: Quota | undefined, sign: 1 | -1): void {
+    if (quota?.l2Bytes !== undefined) this.#boundedSalts += sign;
   }
 
   #notify(salt: string | undefined): void {

@@ -25,7 +25,7 @@ export async function removeObjects(
   guard: AdapterGuard,
   keys: readonly ObjectKey[],
 ): Promise<Removal> {
-  const before = countTroubles(guard);
+  const before = guard.troubles;
   const { deleted, bytes, skipped = false } = await guard.delete(keys);
   const missed = deleted.invert().gather(keys);
   const removal = {
@@ -37,7 +37,7 @@ export async function removeObjects(
     isSkipped: skipped,
   };
   if (missed.length === 0) return removal;
-  if (countTroubles(guard) > before) return { ...removal, unknown: missed };
+  if (guard.troubles > before) return { ...removal, unknown: missed };
   const answer = await lookFor(guard, missed);
   if (answer === undefined) return { ...removal, unknown: missed };
   return { ...removal, locked: answer.found, absent: answer.absent };
@@ -48,16 +48,10 @@ export async function lookFor(
   guard: AdapterGuard,
   keys: readonly ObjectKey[],
 ): Promise<{ found: ObjectKey[]; absent: ObjectKey[] } | undefined> {
-  const before = countTroubles(guard);
+  const before = guard.troubles;
   const bits = await guard.lookup(keys, { prefix: false });
   const found = bits.gather(keys);
   guard.unlock(found);
-  if (countTroubles(guard) > before) return undefined;
+  if (guard.troubles > before) return undefined;
   return { found, absent: bits.invert().gather(keys) };
-}
-
-/** Calls that failed or were not made: if any, a clear bit says nothing about an object. */
-export function countTroubles(guard: AdapterGuard): number {
-  const { failedCalls, skippedCalls } = guard.reportStatus();
-  return failedCalls + skippedCalls;
 }

@@ -36,12 +36,12 @@ export class KvtierTarget implements BenchTarget {
    */
   static async open({ module, values }: CheckedConfig): Promise<KvtierTarget> {
     const guard = await openGuarded(
-      (onError) =>
+      (reports) =>
         module.create(values, {
           l1Memory: { type: "host", maxObjectBytes: 2 ** 30, alignmentBytes: 256 },
           clock: systemClock,
           signal: new AbortController().signal,
-          onError,
+          ...reports,
         }),
       { id: 0, type: module.type, clock: systemClock, timeouts: DEFAULT_ADAPTER_TIMEOUTS },
     );

@@ -217,6 +217,7 @@ Deno.test("EvictionController keeps an adapter between its watermarks", async ()
     evictedObjects: 5,
     evictedBytes: 5 * SEALED,
     failedEvictions: 0,
+    droppedObjects: 0,
     isSeeding: false,
   });
 });

@@ -1,0 +1,190 @@
+import { assert, assertEquals } from "@std/assert";
+import type { ObjectKey } from "../../../src/keys/object_key.ts";
+import { Bitmap, type L2Adapter } from "../../../src/l2/adapter.ts";
+import { HostDevice } from "../../../src/memory/host_device.ts";
+import { ManualClock } from "../../../src/testing/manual_clock.ts";
+import { TieredCache } from "../../../src/tiered_cache.ts";
+import type { KeyRow } from "../../../src/tiering/key_rows.ts";
+import { UseReporter } from "../../../src/tiering/use_reporter.ts";
+import { mapAdapter, moduleOf } from "../../support/adapters.ts";
+import { put } from "../../support/caches.ts";
+import { adapterSet } from "../../support/controllers.ts";
+import { testKeys, testLayout } from "../../support/objects.ts";
+
+const LAYOUT = testLayout(960);
+/** An object with its trailer. */
+const OBJECT_BYTES = 1024;
+const GIB = 2 ** 30;
+
+interface SetUp extends Disposable {
+  readonly clock: ManualClock;
+  readonly uses: UseReporter;
+  /** Keys of each call, of each adapter. */
+  readonly told: ObjectKey[][][];
+}
+
+/** A reporter to adapters that note what they are told. */
+function setUp(adapters = 1, change: (touch: L2Adapter["touch"]) => L2Adapter["touch"] = (t) => t) {
+  const clock = new ManualClock();
+  const told: ObjectKey[][][] = [];
+  const set = adapterSet(
+    Array.from({ length: adapters }, (): L2Adapter => {
+      const calls: ObjectKey[][] = [];
+      told.push(calls);
+      const touch = change((keys) => void calls.push([...keys]));
+      return touch === undefined ? mapAdapter() : { ...mapAdapter(), touch };
+    }),
+    clock,
+  );
+  const uses = new UseReporter(set, clock);
+  const t: SetUp = {
+    clock,
+    uses,
+    told,
+    [Symbol.dispose]() {
+      uses[Symbol.dispose]();
+      assertEquals(clock.pendingTimers, 0, "timers");
+    },
+  };
+  return t;
+}
+
+function row(keys: readonly ObjectKey[], windowChunks?: number): KeyRow {
+  return { keys, layout: LAYOUT, ...(windowChunks === undefined ? {} : { windowChunks }) };
+}
+
+function served(length: number, l1Objects = length) {
+  return { length, l1Objects, pins: [] };
+}
+
+function ids(keys: readonly ObjectKey[] | undefined): string[] | undefined {
+  return keys?.map(({ id }) => id);
+}
+
+Deno.test("adapters are told of a prefix once in a while, however often it is hit", async () => {
+  using t = setUp(2);
+  const keys = testKeys(4);
+  for (let i = 0; i < 100; i++) t.uses.note([row(keys)], served(3));
+  assertEquals(t.told, [[], []], "later, and together");
+  await t.clock.advance(1_000);
+  assertEquals(t.told.map((calls) => calls.map(ids)), [[ids(keys.slice(0, 3))], [
+    ids(keys.slice(0, 3)),
+  ]]);
+  t.uses.note([row(keys)], served(3));
+  await t.clock.advance(2_000);
+  assertEquals(t.told[0]?.length, 1);
+  await t.clock.advance(10_000);
+  t.uses.note([row(keys)], served(3));
+  await t.clock.advance(1_000);
+  assertEquals(t.told[0]?.length, 2);
+});
+
+Deno.test("prefixes that were hit are told together, each key once, heads before tails", async () => {
+  using t = setUp();
+  const [system, a, b] = [testKeys(2), testKeys(2, 10), testKeys(2, 20)];
+  t.uses.note([row([...system, ...a])], served(4));
+  t.uses.note([row([...system, ...b])], served(4));
+  await t.clock.advance(1_000);
+  assertEquals(t.told[0]?.map(ids), [ids([...system, ...b, ...a])]);
+});
+
+Deno.test("of a row with a window only what was needed counts as used", async () => {
+  using t = setUp();
+  const [all, last] = [testKeys(4), testKeys(4, 10)];
+  t.uses.note([row(all), row(last, 1)], served(4, 5));
+  await t.clock.advance(1_000);
+  assertEquals(ids(t.told[0]?.[0])?.toSorted(), ids([...all, ...last.slice(3)])?.toSorted());
+});
+
+Deno.test("nothing is noted where no adapter wants to know, or knows already", () => {
+  using without = setUp(2, () => undefined);
+  without.uses.note([row(testKeys(3))], served(3));
+  assertEquals(without.clock.pendingTimers, 0);
+  using alone = setUp();
+  alone.uses.note([row(testKeys(3))], served(3, 0));
+  alone.uses.note([row(testKeys(3))], served(0));
+  assertEquals(alone.clock.pendingTimers, 0, "it has served all of it itself");
+});
+
+Deno.test("what waits to be told is bounded", async () => {
+  using t = setUp();
+  const [key] = testKeys(1) as [ObjectKey];
+  const keys = Array.from({ length: 20_000 }, (_, i) => {
+    const hash = new Uint8Array(32);
+    new DataView(hash.buffer).setUint32(0, i);
+    return key.withChunkHash(hash);
+  });
+  for (const each of keys) t.uses.note([row([each])], served(1));
+  await t.clock.advance(1_000);
+  assertEquals(t.told[0]?.map(({ length }) => length), [16_384]);
+});
+
+for (
+  const [how, touch] of Object.entries<NonNullable<L2Adapter["touch"]>>({
+    throws: () => {
+      throw new Error("broken");
+    },
+    rejects: () => Promise.reject(new Error("broken")) as unknown as void,
+  })
+) {
+  Deno.test(`an adapter whose touch() ${how} costs nothing, and its status says so`, async () => {
+    const clock = new ManualClock();
+    const set = adapterSet([{ ...mapAdapter(), touch }], clock);
+    using uses = new UseReporter(set, clock);
+    uses.note([row(testKeys(1))], served(1));
+    await clock.advance(1_000);
+    await Promise.resolve();
+    const [guard] = set.all;
+    assert(guard?.lastError?.includes("broken"), String(guard?.lastError));
+    assertEquals(guard?.troubles, 0);
+  });
+}
+
+/** Puts objects nobody asks for, while a prompt is found in device memory again and again. */
+async function useWhileOthersCome(cache: TieredCache, clock: ManualClock): Promise<number> {
+  const hot = testKeys(4);
+  put(cache, hot, LAYOUT);
+  await cache.flush();
+  for (let n = 0; n < 20; n++) {
+    (await cache.match(hot, LAYOUT))[Symbol.dispose]();
+    await clock.advance(11_000);
+    put(cache, testKeys(2, 100 + 2 * n), LAYOUT);
+    await cache.flush();
+  }
+  assertEquals(cache.reportStatus().prefetch.l2Objects, 0, "device memory has served all");
+  cache.clearL1();
+  using hit = await cache.match(hot, LAYOUT);
+  return hit.length;
+}
+
+Deno.test("what is hot in device memory does not leave an adapter that evicts", async () => {
+  const clock = new ManualClock();
+  await using cache = await TieredCache.open({
+    device: new HostDevice(),
+    clock,
+    l1: { capacityBytes: 2 ** 20 },
+    l2: [{ type: "dram", max_capacity_gb: 10 * OBJECT_BYTES / GIB }],
+  });
+  assertEquals(await useWhileOthersCome(cache, clock), 4);
+});
+
+Deno.test("nor one that the cache bounds", async () => {
+  const clock = new ManualClock();
+  const held = new Map<string, Uint8Array<ArrayBuffer>>();
+  const bounded: L2Adapter = {
+    ...mapAdapter(held),
+    delete: (keys) => {
+      const bits = keys.map(({ id }) => held.delete(id));
+      return Promise.resolve({ deleted: Bitmap.from(bits, (bit) => bit), bytes: 0 });
+    },
+  };
+  await using cache = await TieredCache.open({
+    device: new HostDevice(),
+    clock,
+    l1: { capacityBytes: 2 ** 20 },
+    adapters: [moduleOf(() => bounded)],
+    l2: [{ type: "hand_made", eviction: { max_capacity_gb: 10 * OBJECT_BYTES / GIB } }],
+  });
+  assertEquals(await useWhileOthersCome(cache, clock), 4);
+  assert(held.size <= 10);
+});
