@@ -289,3 +289,22 @@ Deno.test("StagingPool stays within its capacity and lends no block twice", asyn
     runs(200),
   );
 });
+
+Deno.test("StagingPool rejects who asks when a block cannot be made, and keeps its room", async () => {
+  let isRefused = true;
+  let made = 0;
+  const pool = new StagingPool<number>({
+    blockBytes: 10,
+    capacityBytes: 30,
+    create: () => {
+      if (isRefused && made === 1) throw new RangeError("Array buffer allocation failed");
+      return made++;
+    },
+    destroy: () => {},
+  });
+  await assertRejects(() => pool.acquire(3), RangeError, "allocation failed");
+  assertEquals([pool.lentBytes, pool.peakBytes, pool.totalBytes], [0, 0, 10]);
+  isRefused = false;
+  assertEquals((await pool.acquire(3)).length, 3, "none of its room is lost");
+  assertEquals(made, 3, "what could be made is used");
+});
