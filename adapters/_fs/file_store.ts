@@ -8,6 +8,7 @@ import {
   type Clock,
   ConfigError,
   type DeleteResult,
+  isHashedFileName,
   keyInTail,
   type L2Adapter,
   type ListedObject,
@@ -359,6 +360,11 @@ export class FileStore implements L2Adapter {
     };
     await this.#slots.forEach(objects, bytesOf, load, signal);
     return loaded;
+  }
+
+  /** Whether the name of an object's file is a digest, which does not tell its key. */
+  isHashed(key: ObjectKey): boolean {
+    return isHashedFileName(this.#options.paths.nameOf(key));
   }
 
   /** Bytes of the files of objects; `undefined` where there is none that can be looked at. */

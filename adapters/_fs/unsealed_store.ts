@@ -2,7 +2,7 @@ import {
   AdapterError,
   type AdapterObject,
   type AdapterUsage,
-  type Bitmap,
+  Bitmap,
   type CallOptions,
   type DeleteResult,
   type L2Adapter,
@@ -13,6 +13,7 @@ import {
   type StoreResult,
 } from "../../src/l2/adapter.ts";
 import { crc32 } from "../../src/runtime/checksum.ts";
+import { keyTail, keyTailBytes } from "../../src/l2/object_trailer.ts";
 import type { FileStore } from "./file_store.ts";
 
 /** The checksum: this magic, then the CRC-32 of the bytes before it, little-endian. */
@@ -61,8 +62,10 @@ export class UnsealedStore implements L2Adapter {
   /** Publishes each object, with its checksum and its padding if there is to be one. */
   async store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult> {
     const { hasChecksum, isPadded } = this.#options;
-    if (!hasChecksum && !isPadded) return await this.#files.store(objects, options);
     const files = objects.map((object) => {
+      const { key, byteLength, parts } = object;
+      // LMCache does not read it, and nothing but the file can tell its key.
+      if (this.#files.isHashed(key)) return followedBy(object, keyTail(key, byteLength, parts));
       const checked = hasChecksum ? followedBy(object, newChecksum(object.parts)) : object;
       return isPadded ? followedBy(checked, paddingOf(checked.byteLength)) : checked;
     });
@@ -87,7 +90,58 @@ export class UnsealedStore implements L2Adapter {
   }
 
   /** Reads each object; without a checksum, only its length can be taken for granted. */
-  async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
+  async load(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
+    const hashed: number[] = [];
+    const spelled: number[] = [];
+    for (const [i, { key }] of objects.entries()) {
+      (this.#files.isHashed(key) ? hashed : spelled).push(i);
+    }
+    if (hashed.length === 0) return await this.#loadSpelled(objects, options);
+    const at = (index: number): AdapterObject => objects[index] as AdapterObject;
+    const [first, second] = await Promise.all([
+      this.#loadHashed(hashed.map(at), options),
+      this.#loadSpelled(spelled.map(at), options),
+    ]);
+    const loaded = new Bitmap(objects.length);
+    for (const i of first.indices()) loaded.set(hashed[i] as number);
+    for (const i of second.indices()) loaded.set(spelled[i] as number);
+    return loaded;
+  }
+
+  /** Loads objects whose key stands behind them; of those of earlier versions, none does. */
+  async #loadHashed(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
+    const tails = objects.map(({ key }) => new Uint8Array(keyTailBytes(key)));
+    const longer = objects.map((object, i) =>
+      followedBy(object, tails[i] as Uint8Array<ArrayBuffer>)
+    );
+    const misfits: number[] = [];
+    const onMisfit = (index: number): void => void misfits.push(index);
+    const loaded = await this.#files.loadFollowedBy(() => [0], longer, { ...options, onMisfit });
+    for (const index of [...loaded.indices()]) {
+      const { key, byteLength, parts } = objects[index] as AdapterObject;
+      const tail = tails[index] as Uint8Array<ArrayBuffer>;
+      if (keyTail(key, byteLength, parts).every((byte, i) => byte === tail[i])) {
+        this.#checked++;
+      } else {
+        loaded.clear(index);
+        await this.#removeDamaged(
+          key,
+          "The bytes are not those that belong to the key behind them",
+        );
+      }
+    }
+    if (misfits.length === 0) return loaded;
+    const others = misfits.map((index) => objects[index] as AdapterObject);
+    const raw = await this.#loadSpelled(others, options);
+    for (const i of raw.indices()) loaded.set(misfits[i] as number);
+    return loaded;
+  }
+
+  async #loadSpelled(
+    objects: readonly AdapterObject[],
+    { signal }: CallOptions,
+  ): Promise<Bitmap> {
+    if (objects.length === 0) return new Bitmap(0);
     if (this.#options.hasChecksum) return await this.#loadChecked(objects, { signal });
     const misfits: number[] = [];
     const onMisfit = (index: number): void => void misfits.push(index);
@@ -103,20 +157,24 @@ export class UnsealedStore implements L2Adapter {
   /** Removes objects. */
   async delete(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult> {
     const { deleted, bytes } = await this.#files.delete(keys, options);
-    return { deleted, bytes: Math.max(0, bytes - this.#checksumBytes * deleted.popcount()) };
+    const rests = deleted.gather(keys).reduce((sum, key) => sum + this.#restBytesOf(key), 0);
+    return { deleted, bytes: Math.max(0, bytes - rests) };
   }
 
-  /** Enumerates the objects whose names spell their keys. */
+  /** Enumerates the objects whose keys stand in their names, or behind them. */
   async *list(options: ListOptions): AsyncIterable<ListedObject> {
     for await (const object of this.#files.list(options)) {
-      yield { ...object, byteLength: Math.max(0, object.byteLength - this.#checksumBytes) };
+      yield {
+        ...object,
+        byteLength: Math.max(0, object.byteLength - this.#restBytesOf(object.key)),
+      };
     }
   }
 
   /** Counts files and their bytes. */
   async usage(options: CallOptions): Promise<AdapterUsage> {
     const usage = await this.#files.usage(options);
-    const checksums = this.#checksumBytes * usage.objectCount;
+    const checksums = (this.#options.hasChecksum ? CHECKSUM_BYTES : 0) * usage.objectCount;
     return { ...usage, usedBytes: Math.max(0, usage.usedBytes - checksums) };
   }
 
@@ -137,8 +195,17 @@ export class UnsealedStore implements L2Adapter {
     return this.#files[Symbol.asyncDispose]();
   }
 
-  get #checksumBytes(): number {
+  /** Bytes behind an object, without padding. */
+  #restBytesOf(key: ObjectKey): number {
+    if (this.#files.isHashed(key)) return keyTailBytes(key);
     return this.#options.hasChecksum ? CHECKSUM_BYTES : 0;
+  }
+
+  async #removeDamaged(key: ObjectKey, message: string): Promise<void> {
+    this.#damaged++;
+    const cause = new Error(message);
+    this.#options.onError(new AdapterError({ adapter: "fs", operation: "load", key, cause }));
+    await this.#files.removeDamaged(key);
   }
 
   /** Loads objects that have a checksum; others are misses. */
@@ -162,10 +229,10 @@ export class UnsealedStore implements L2Adapter {
         misfits.push(object);
       } else if (new DataView(checksum.buffer).getUint32(4, true) !== checksumOf(parts)) {
         loaded.clear(index);
-        this.#damaged++;
-        const cause = new Error("The bytes do not have the checksum that stands behind them");
-        this.#options.onError(new AdapterError({ adapter: "fs", operation: "load", key, cause }));
-        await this.#files.removeDamaged(key);
+        await this.#removeDamaged(
+          key,
+          "The bytes do not have the checksum that stands behind them",
+        );
       } else {
         this.#checked++;
       }

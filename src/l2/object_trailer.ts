@@ -114,6 +114,31 @@ export function keyInTail(end: Uint8Array, byteLength: number): ObjectKey | null
   }
 }
 
+/** Bytes of a {@linkcode keyTail}. */
+export function keyTailBytes(key: ObjectKey): number {
+  return key.toBytes().byteLength + TRAILER_BYTES;
+}
+
+/**
+ * What an adapter puts behind an object that the cache does not seal, so that {@linkcode keyInTail}
+ * finds its key: the canonical key and a trailer, without the fingerprint of a layout.
+ *
+ * @param pieces The bytes of the object.
+ */
+export function keyTail(
+  key: ObjectKey,
+  byteLength: number,
+  pieces: readonly Uint8Array[],
+): Uint8Array<ArrayBuffer> {
+  const keyBytes = key.toBytes();
+  const layout = { byteLength, fingerprint: new Uint8Array(8) };
+  const checksum = payloadChecksum(byteLength, pieces);
+  const tail = new Uint8Array(keyBytes.byteLength + TRAILER_BYTES);
+  tail.set(keyBytes);
+  tail.set(encodeTrailer(key, layout, keyBytes.byteLength, checksum), keyBytes.byteLength);
+  return tail;
+}
+
 /** The payload of an object, without what stands behind it. */
 export function payloadPieces(
   payloadBytes: number,

@@ -273,6 +273,42 @@ Deno.test("an object whose name LMCache could not spell is stored under its dige
   assertEquals(await load(adapter, keys), "111");
 });
 
+for (const checksum of ["none", "crc32"]) {
+  Deno.test(`an object under a digest is listed, forgotten and verified, with checksum ${checksum}`, async () => {
+    await using opened = await open({ checksum });
+    const { adapter, path, errors } = opened;
+    const keys = [
+      keyOf({ model: "m", cacheSalt: "語".repeat(100) }),
+      keyOf({ model: "a-SEP-b", cacheSalt: "alice@example.com" }),
+      keyOf({ model: "a/b" }),
+    ];
+    assertEquals(await store(adapter, keys), "111");
+    const listed = await Array.fromAsync(adapter.list?.(call) ?? []);
+    assertEquals(listed.map(({ key }) => key.id).sort(), keys.map(({ id }) => id).sort());
+    assertEquals(listed.map(({ byteLength }) => byteLength), keys.map(() => PAYLOAD.byteLength));
+    // A bit of the first one's bytes.
+    const [name = ""] = (await objectFilesIn(path)).filter((name) => name.startsWith("h-"));
+    const bytes = await Deno.readFile(join(path, name));
+    await Deno.writeFile(join(path, name), bytes.with(7, (bytes[7] as number) ^ 1));
+    const loaded = await load(adapter, keys);
+    assertEquals([...loaded].filter((bit) => bit === "1").length, 2);
+    assertEquals(errors.length, 1);
+    assertEquals((await objectFilesIn(path)).includes(name), false);
+    const { deleted, bytes: freed } = await adapter.delete?.(keys, call) ?? {};
+    assertEquals([deleted?.popcount(), freed], [2, 2 * PAYLOAD.byteLength]);
+  });
+}
+
+Deno.test("an object of an earlier version under its digest is still found", async () => {
+  await using opened = await open();
+  const { adapter, path } = opened;
+  const key = keyOf({ model: "a-SEP-b" });
+  assertEquals(await store(adapter, [key]), "1");
+  const [name = ""] = await objectFilesIn(path);
+  await Deno.writeFile(join(path, name), PAYLOAD);
+  assertEquals(await load(adapter, [key]), "1");
+});
+
 Deno.test("what LMCache stores under keys that cannot be had here is counted and evicted", async () => {
   await using opened = await open({ max_capacity_gb: 12 * 4096 / 2 ** 30 });
   const { adapter, path } = opened;

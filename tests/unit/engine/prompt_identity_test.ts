@@ -90,12 +90,15 @@ for (const layout of ["kvtier", "lmcache"]) {
     t.cache.quota.set("alice@example.com", { l2Bytes: 1 });
     assertEquals(t.cache.quota.list(), [{ salt: "alice@example.com", quota: { l2Bytes: 1 } }]);
     t.cache.quota.delete("alice@example.com");
-    // One whose encoding is another's name.
-    const [removed] = (await t.cache.forget({ salt: "alice@example.com" })).adapters;
-    assertEquals([removed?.objects, removed?.complete], [4, true]);
+    // One whose encoding is another's name, and one that is too long for a name.
+    const gone = ["alice@example.com", "語".repeat(128)];
+    for (const salt of gone) {
+      const [removed] = (await t.cache.forget({ salt })).adapters;
+      assertEquals([removed?.objects, removed?.complete], [4, true], salt);
+    }
     t.cache.clearL1();
     for (const salt of SALTS) {
-      const expected = salt === "alice@example.com" ? 0 : 16;
+      const expected = gone.includes(salt) ? 0 : 16;
       assertEquals(await hitTokens(t.prefixes, { salt }), expected, salt);
     }
   });
