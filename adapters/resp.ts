@@ -23,6 +23,9 @@ const MAX_GIB = 2 ** 22;
 /** What servers say to somebody that they do not know. */
 const REFUSALS = ["WRONGPASS", "NOAUTH"];
 
+/** A name or an address. A URL in its place may hold a password, and would be shown. */
+const HOST = /^[^\s/@?#\p{C}]+$/u;
+
 const config = {
   url: {
     type: "string",
@@ -31,7 +34,7 @@ const config = {
   },
   host: {
     type: "string",
-    check: (host: string) => host.trim() === "" ? "the name or address of a server" : undefined,
+    check: (host: string) => HOST.test(host) ? undefined : "a name or an address; a URL is for url",
     help: "Name or address of the server, or of a node of the cluster.",
   },
   port: {
@@ -227,7 +230,7 @@ function placeOf(values: Values): ServerUrl {
     }
     return { servers: [{ host, port: port ?? 6379 }], isEncrypted: false };
   }
-  if (host !== undefined) fail("host", "nothing beside url", host);
+  if (host !== undefined) fail("host", "nothing beside url", "a host");
   if (port !== undefined) fail("port", "nothing beside url", port);
   const place = parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
   if (place.isEncrypted && values.tls === false) fail("tls", "true, or nothing beside url", false);

@@ -29,6 +29,10 @@ Deno.test("a configuration that cannot work is refused by its key", async () => 
   const wrong: readonly (readonly [string, Readonly<Record<string, unknown>>])[] = [
     ["host", {}],
     ["host", { host: " " }],
+    ["host", { host: `redis://u:${SECRET}@127.0.0.1:6379/0` }],
+    ["host", { host: `u:${SECRET}@127.0.0.1` }],
+    ["host", { host: "127.0.0.1\nx" }],
+    ["host", { host: `u:${SECRET}@h`, url }],
     ["host", { host, url }],
     ["port", { port: 1, url }],
     ["port", { host, port: 0 }],
