@@ -94,7 +94,7 @@ export class StoreController implements L1Listener, Disposable {
     const { l1, adapters, policy } = this.#options;
     if (adapters.storing.length === 0) return;
     const fresh = objects.map((object): Unsaved => {
-      return { object, lanes: new Set(), waiters: [], isStored: false, gone: undefined };
+      return { object, lanes: new Set(), waiters: new Set(), isStored: false, gone: undefined };
     });
     for (const unsaved of fresh) this.#unsaved.set(unsaved.object.key.id, unsaved);
     l1.hold(objects.map(({ key }) => key));
@@ -239,9 +239,13 @@ export class StoreController implements L1Listener, Disposable {
   #settle(chosen: readonly Unsaved[], deadlineMs = Infinity): Promise<void> {
     if (chosen.length === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
+    const giveUp = (): void => {
+      for (const unsaved of chosen) unsaved.waiters.delete(waiter);
+      resolve();
+    };
     const cancelDeadline = deadlineMs > MAX_TIMER_MS
       ? () => {}
-      : this.#options.clock.schedule(resolve, deadlineMs);
+      : this.#options.clock.schedule(giveUp, deadlineMs);
     const waiter: FlushWaiter = {
       left: chosen.length,
       resolve: () => {
@@ -249,7 +253,7 @@ export class StoreController implements L1Listener, Disposable {
         resolve();
       },
     };
-    for (const unsaved of chosen) unsaved.waiters.push(waiter);
+    for (const unsaved of chosen) unsaved.waiters.add(waiter);
     this.#enqueue(chosen.filter(({ lanes }) => lanes.size === 0), Infinity);
     this.#writeNow();
     return promise;
@@ -590,7 +594,10 @@ function giveBack({ readBack, unsettled }: Batch): void {
 }
 
 function tellWaiters(unsaved: Unsaved): void {
-  for (const waiter of unsaved.waiters.splice(0)) {
+  if (unsaved.waiters.size === 0) return;
+  const waiters = [...unsaved.waiters];
+  unsaved.waiters.clear();
+  for (const waiter of waiters) {
     waiter.left--;
     if (waiter.left === 0) waiter.resolve();
   }

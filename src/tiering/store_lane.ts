@@ -16,8 +16,8 @@ export interface Unsaved {
   readonly object: WrittenObject;
   /** Those in which it waits, or from which it is being written. */
   readonly lanes: Set<StoreLane>;
-  /** Those who wait for it. */
-  waiters: FlushWaiter[];
+  /** Flushes that wait for it. */
+  readonly waiters: Set<FlushWaiter>;
   /** Whether an adapter has it. */
   isStored: boolean;
   /** Why it is not offered to an adapter again: it left L1, or nobody cares any more. */
