@@ -29,9 +29,10 @@ export class EvictionPlanner {
 
   /** What must leave so that salts stay within their quotas; `null` if that is not enough. */
   leaversForQuotas({ keys, bytes, spared }: WantedRoom, now: number): L1Entry[] | null {
+    const leavers: L1Entry[] = [];
+    if (keys.every(({ cacheSalt }) => this.#quotaOf(cacheSalt) === undefined)) return leavers;
     const wanted = new SaltUsage();
     for (const { cacheSalt } of keys) wanted.add(cacheSalt, bytes);
-    const leavers: L1Entry[] = [];
     for (const [salt, wantedBytes] of wanted.all()) {
       const quota = this.#quotaOf(salt);
       if (quota === undefined) continue;

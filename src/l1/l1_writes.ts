@@ -75,13 +75,17 @@ export class L1Writes {
     const reservations: WriteReservation[] = [];
     let failure = this.#makeRoom(keys.filter((_, i) => isWritable[i]), layout, named, now);
     const lock = { writer, isTemporary: temporary, lockExpiresAt: now + this.#options.ttlMs };
-    const roomMakers = this.#roomMakers(named, now);
+    let roomMakers: Generator<void, void> | undefined;
     for (let i = 0; i < keys.length && failure === null; i++) {
       if (isWritable[i] !== true) {
         reservations.push({ status: "key-not-writable" });
         continue;
       }
-      const allocation = this.#allocate(layout.byteLength, roomMakers);
+      let allocation = table.allocator.allocate(layout.byteLength);
+      if (allocation === null) {
+        roomMakers ??= this.#roomMakers(named, now);
+        allocation = this.#allocate(layout.byteLength, roomMakers);
+      }
       if (allocation === null) {
         failure = "out-of-memory";
         break;
@@ -90,7 +94,7 @@ export class L1Writes {
       staged.push(entry);
       reservations.push({ status: "success", staged: entry });
     }
-    roomMakers.return();
+    roomMakers?.return();
     if (failure !== null) {
       if (failure === "out-of-memory") this.counters.outOfMemoryCount++;
       else if (failure === "quota-exceeded") this.counters.quotaExceededCount++;
@@ -294,9 +298,10 @@ export class L1Writes {
     }
   }
 
+  /** Takes a range, once there is room for it. */
   #allocate(byteLength: number, roomMakers: Generator<void, void>): Allocation | null {
     const { allocator } = this.#objects.table;
-    let allocation = allocator.allocate(byteLength);
+    let allocation: Allocation | null = null;
     while (allocation === null && roomMakers.next().done !== true) {
       allocation = allocator.allocate(byteLength);
     }

@@ -1,11 +1,14 @@
 // deno-lint-ignore-file no-console -- a program prints
 /**
  * What the cache costs, beside the plainest loop over the same bytes in the same run:
- * `deno task bench [--rounds N] [--json]`. Medians of 7 rounds; the page cache is warm.
+ * `deno task bench [--rounds N] [--objects N] [--json]`. Medians of 7 rounds; the page cache is
+ * warm. Calls whose cost should not depend on what lies in L1 are timed with 1,000, 10,000 and
+ * 100,000 objects there, or up to `--objects`.
  */
 import { parseArgs } from "node:util";
 import { join } from "@std/path";
 import { HostDevice, WebGpuDevice } from "../../mod.ts";
+import { benchFlat } from "./flat_bench.ts";
 import { benchBlocking, benchL1, benchTransfers } from "./movement_bench.ts";
 import { benchPath } from "./path_bench.ts";
 import type { Row } from "./rows.ts";
@@ -13,13 +16,14 @@ import type { Row } from "./rows.ts";
 const MIB = 2 ** 20;
 
 const { values: options } = parseArgs({
-  options: { rounds: { type: "string", default: "7" }, json: { type: "boolean" } },
+  options: {
+    rounds: { type: "string", default: "7" },
+    objects: { type: "string", default: "100000" },
+    json: { type: "boolean" },
+  },
 });
-const rounds = Number(options.rounds);
-if (!(Number.isSafeInteger(rounds) && rounds > 0)) {
-  console.error(`--rounds: expected a whole number above 0: received ${options.rounds}`);
-  Deno.exit(2);
-}
+const rounds = wholeNumber("rounds", options.rounds);
+const mostObjects = wholeNumber("objects", options.objects);
 
 const directory = await Deno.makeTempDir({ prefix: "kvtier-bench-" });
 const rows: Row[] = [];
@@ -34,6 +38,7 @@ try {
     }
     device[Symbol.dispose]();
   }
+  rows.push(...await benchFlat([1_000, 10_000, 100_000].filter((count) => count <= mostObjects)));
 } finally {
   await Deno.remove(directory, { recursive: true });
 }
@@ -47,4 +52,11 @@ if (options.json) {
     "GB/s": gbps?.toFixed(2) ?? "",
     "of plain loop": ofLimit === undefined ? "" : `${(100 * ofLimit).toFixed(0)} %`,
   })));
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (Number.isSafeInteger(value) && value > 0) return value;
+  console.error(`--${name}: expected a whole number above 0: received ${text}`);
+  Deno.exit(2);
 }

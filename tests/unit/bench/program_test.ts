@@ -11,12 +11,14 @@ async function bench(...args: string[]): Promise<{ code: number; out: string; er
 }
 
 Deno.test("bench program: a row for each device, operation and size, with finite figures", async () => {
-  const { code, out } = await bench("--rounds", "1", "--json");
+  const { code, out } = await bench("--rounds", "1", "--objects", "1000", "--json");
   assertEquals(code, 0);
   const { rows } = JSON.parse(out) as { rows: Row[] };
   for (const { medianMs, gbps = 1, ofLimit = 1 } of rows) {
     for (const value of [medianMs, gbps, ofLimit]) assert(Number.isFinite(value) && value >= 0);
   }
+  const flat = rows.filter(({ device }) => device === "1,000 objects");
+  assert(flat.some(({ operation }) => operation === "reportStatus()"));
   const ofHost = rows.filter(({ device }) => device === "host memory");
   const sizes = [2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
   assertEquals(
