@@ -342,7 +342,10 @@ export class TieredCache implements AsyncDisposable {
     await this.#store.ready();
   }
 
-  /** Removes everything from device memory that nobody uses; the adapters keep it. */
+  /**
+   * Removes everything from device memory that nobody uses, writes, or has pinned; the adapters keep
+   * it.
+   */
   clearL1(): void {
     this.#l1.clear();
   }

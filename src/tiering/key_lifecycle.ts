@@ -172,7 +172,8 @@ export class KeyLifecycle implements Disposable {
   reportStatus(): LifecycleStatus {
     return {
       pinned: this.#pinned.size,
-      expiring: new Set([...this.#expirations.keys(), ...this.#overdue.keys()]).size,
+      expiring: this.#expirations.size +
+        this.#overdue.keys().filter((id) => !this.#expirations.has(id)).toArray().length,
       forgetting: this.#forgotten.size,
     };
   }

@@ -6,7 +6,7 @@ import { sealedBytes, tailBytes } from "../l2/object_trailer.ts";
 import { ObjectToSeal } from "../l2/object_to_seal.ts";
 import type { ReadBack } from "../memory/memory_device.ts";
 import type { FlushReport } from "./flush_report.ts";
-import { type FlushWaiter, StoreLane, type Unsaved } from "./store_lane.ts";
+import { type FlushWaiter, StoreLane, type Unsaved, type WaitingObjects } from "./store_lane.ts";
 import { StoreLosses } from "./store_losses.ts";
 import type {
   DropReason,
@@ -61,6 +61,7 @@ export class StoreController implements L1Listener, Disposable {
   /** What left L1 while it was being written. */
   readonly #leaving = new Set<Unsaved>();
   readonly #lanes = new Map<AdapterGuard, StoreLane>();
+  readonly #waiting: WaitingObjects = { objects: 0, bytes: 0 };
   readonly #readyWaiters = new Set<() => void>();
   readonly #laneWaiters = new Map<() => void, StoreLane>();
   readonly #counters = {
@@ -94,7 +95,14 @@ export class StoreController implements L1Listener, Disposable {
     const { l1, adapters, policy } = this.#options;
     if (adapters.storing.length === 0) return;
     const fresh = objects.map((object): Unsaved => {
-      return { object, lanes: new Set(), waiters: new Set(), isStored: false, gone: undefined };
+      return {
+        object,
+        lanes: new Set(),
+        waiting: 0,
+        waiters: new Set(),
+        isStored: false,
+        gone: undefined,
+      };
     });
     for (const unsaved of fresh) this.#unsaved.set(unsaved.object.key.id, unsaved);
     l1.hold(objects.map(({ key }) => key));
@@ -179,17 +187,14 @@ export class StoreController implements L1Listener, Disposable {
   /** Counters now. */
   reportStatus(): StoreStatus {
     const { policy, whenFull } = this.#options;
-    const pending = new Set(this.#lanes.values().flatMap((lane) => lane.waiting()));
-    let pendingBytes = 0;
-    for (const { object } of pending) pendingBytes += object.layout.byteLength;
     let inFlightObjects = 0;
     for (const lane of this.#lanes.values()) inFlightObjects += lane.objectsInFlight;
     return {
       policy: policy.name,
       whenFull,
       unsavedObjects: this.#unsaved.size,
-      pendingObjects: pending.size,
-      pendingBytes,
+      pendingObjects: this.#waiting.objects,
+      pendingBytes: this.#waiting.bytes,
       inFlightObjects,
       ...this.#counters,
       ...this.#losses.counters,
@@ -367,7 +372,12 @@ export class StoreController implements L1Listener, Disposable {
     let lane = this.#lanes.get(guard);
     if (lane === undefined) {
       const { clock } = this.#options;
-      lane = new StoreLane({ guard, clock, onAwake: () => this.#proceed() });
+      lane = new StoreLane({
+        guard,
+        clock,
+        waiting: this.#waiting,
+        onAwake: () => this.#proceed(),
+      });
       this.#lanes.set(guard, lane);
     }
     return lane;

@@ -16,12 +16,20 @@ export interface Unsaved {
   readonly object: WrittenObject;
   /** Those in which it waits, or from which it is being written. */
   readonly lanes: Set<StoreLane>;
+  /** In how many of them it waits. */
+  waiting: number;
   /** Flushes that wait for it. */
   readonly waiters: Set<FlushWaiter>;
   /** Whether an adapter has it. */
   isStored: boolean;
   /** Why it is not offered to an adapter again: it left L1, or nobody cares any more. */
   gone: "lost" | "forgotten" | "removed" | undefined;
+}
+
+/** Objects that wait in any lane, each once, and their bytes. */
+export interface WaitingObjects {
+  objects: number;
+  bytes: number;
 }
 
 /** Batches that one adapter stores at a time: one is written while the next is read back. */
@@ -38,6 +46,8 @@ export interface StoreLaneOptions {
   readonly guard: AdapterGuard;
   /** Source of time. */
   readonly clock: Clock;
+  /** What waits in this lane and others. */
+  readonly waiting: WaitingObjects;
   /** Told when objects are to be offered again. */
   readonly onAwake: () => void;
 }
@@ -51,6 +61,7 @@ export class StoreLane {
   readonly guard: AdapterGuard;
   readonly #clock: Clock;
   readonly #onAwake: () => void;
+  readonly #allWaiting: WaitingObjects;
   /** With the number of failed attempts. */
   readonly #queue = new Map<Unsaved, number>();
   readonly #resting = new Map<Unsaved, Rest>();
@@ -63,8 +74,9 @@ export class StoreLane {
   #cancelAlarm = (): void => {};
 
   /** An empty lane. */
-  constructor({ guard, clock, onAwake }: StoreLaneOptions) {
+  constructor({ guard, clock, waiting, onAwake }: StoreLaneOptions) {
     this.guard = guard;
+    this.#allWaiting = waiting;
     this.#clock = clock;
     this.#onAwake = onAwake;
   }
@@ -122,6 +134,7 @@ export class StoreLane {
     this.#queue.set(unsaved, attempts);
     this.#queuedBytes += bytesOf(unsaved);
     unsaved.lanes.add(this);
+    this.#count(unsaved, 1);
   }
 
   /** Lets objects rest for some milliseconds; then they are queued, and to be written at once. */
@@ -130,6 +143,7 @@ export class StoreLane {
     for (const unsaved of objects) {
       this.#resting.set(unsaved, { attempts, until });
       this.#restingBytes += bytesOf(unsaved);
+      this.#count(unsaved, 1);
     }
     this.#setAlarm();
   }
@@ -166,6 +180,7 @@ export class StoreLane {
     if (this.#unqueue(unsaved)) return true;
     if (!this.#resting.delete(unsaved)) return false;
     this.#restingBytes -= bytesOf(unsaved);
+    this.#count(unsaved, -1);
     if (this.#resting.size === 0) this.#cancelAlarm();
     return true;
   }
@@ -173,8 +188,17 @@ export class StoreLane {
   #unqueue(unsaved: Unsaved): boolean {
     if (!this.#queue.delete(unsaved)) return false;
     this.#queuedBytes -= bytesOf(unsaved);
+    this.#count(unsaved, -1);
     if (this.#queue.size === 0) this.#isDue = false;
     return true;
+  }
+
+  #count(unsaved: Unsaved, sign: 1 | -1): void {
+    const wasWaiting = unsaved.waiting > 0;
+    unsaved.waiting += sign;
+    if (wasWaiting === (unsaved.waiting > 0)) return;
+    this.#allWaiting.objects += sign;
+    this.#allWaiting.bytes += sign * bytesOf(unsaved);
   }
 
   #setAlarm(): void {

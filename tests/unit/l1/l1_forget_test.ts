@@ -149,6 +149,17 @@ Deno.test("an object whose reader's lock has expired is freed at once", async ()
   assertEquals(pick(l1, "usedBytes", "leavingCount"), [0, 0]);
 });
 
+Deno.test("L1Cache.forget() of keys looks at nothing else, in whatever state that is", () => {
+  const { l1 } = setUp();
+  writeObjects(l1, testKeys(3), LAYOUT);
+  stage(l1, testKeys(2, 10));
+  const looked: string[] = [];
+  const test = (key: ObjectKey): boolean => looked.push(nameOf(key)) > 0;
+  const keys = [testKey(1), testKey(10), testKey(1), testKey(30)];
+  assertEquals(l1.forget(test, keys), { objects: 2, bytes: 2 * SIZE });
+  assertEquals([looked, residents(l1)], [["1", "10"], [0, 2]]);
+});
+
 // Forgotten while it is written
 
 const finishes: Record<string, (l1: L1Cache, staged: StagedObject[]) => string[]> = {

@@ -72,6 +72,23 @@ Deno.test("RankQueue lets go of what belongs no more, though nobody looks at it"
   assertEquals(kept <= 65, true, `${kept} are kept`);
 });
 
+Deno.test("RankQueue does not walk what may not leave, nor what was used since", () => {
+  let looks = 0;
+  const ranked = new RankQueue<Item>({
+    bit: 1,
+    rankOf: ({ rank }) => rank,
+    belongs: ({ belongs }) => {
+      looks++;
+      return belongs;
+    },
+  });
+  const items = Array.from({ length: 1_000 }, (_, rank) => new Item(rank));
+  for (const item of items) ranked.add(item);
+  for (const item of items.slice(0, 990)) item.belongs = false;
+  for (let n = 0; n < 1_000; n++) assertEquals(ranked.first()?.rank, 990);
+  assertEquals(looks < 4_000, true, `${looks} looks at 1,000 items in 1,000 calls`);
+});
+
 Deno.test("RankQueue is a sorted list, whatever changes in which order", () => {
   const change = fc.record({
     what: fc.constantFrom("add", "grow", "leave", "return", "look"),

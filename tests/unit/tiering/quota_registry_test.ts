@@ -100,3 +100,19 @@ Deno.test("QuotaRegistry.onChange() tells which salt changed, until that is ende
 
   assertEquals(told, ["a", undefined, "a"]);
 });
+
+Deno.test("QuotaRegistry knows whether anything is bounded in the adapters", () => {
+  const quotas = new QuotaRegistry();
+  const states: boolean[] = [];
+  quotas.onChange(() => states.push(quotas.boundsL2));
+  quotas.set("a", { l1Bytes: 1 });
+  quotas.set("a", { l2Bytes: 1 });
+  quotas.set("a", { l2Bytes: 2 });
+  quotas.set("b", { l2Bytes: 1 });
+  quotas.delete("a");
+  quotas.delete("a");
+  quotas.set("b", {});
+  quotas.setDefault({ l2Bytes: 1 });
+  quotas.setDefault({});
+  assertEquals(states, [false, true, true, true, true, false, true, false]);
+});
