@@ -74,7 +74,8 @@ const config = {
     type: "number",
     minimum: 0,
     maximum: MAX_GIB,
-    help: "GiB of the disk that stay free. Needs --allow-sys=statfs.",
+    help: "GiB of the disk that stay free. Needs --allow-sys=statfs. Left out, and without " +
+      "disk_high_watermark, a 32nd of the disk stays free, at most 1 GiB, if that is permitted.",
   },
   recover_on_start: {
     type: "boolean",
@@ -159,7 +160,7 @@ const config = {
  * Objects as files in a directory.
  *
  * Requires `--allow-read` and `--allow-write` permissions for `base_path`, and
- * `--allow-sys=statfs` for `disk_high_watermark` and `disk_min_free_gb`.
+ * `--allow-sys=statfs` to keep some of the disk free.
  */
 const fs: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "fs",
@@ -184,10 +185,11 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     if (layout === "kvtier" && values.accept_unsealed) {
       fail("accept_unsealed", "false with file_layout kvtier, whose files carry a seal", true);
     }
+    const statfs = await Deno.permissions.query({ name: "sys", kind: "statfs" });
+    const canAskDisk = statfs.state === "granted";
     for (const key of ["disk_high_watermark", "disk_min_free_gb"] as const) {
-      if (values[key] === undefined) continue;
-      const { state } = await Deno.permissions.query({ name: "sys", kind: "statfs" });
-      if (state !== "granted") fail(key, "the permission --allow-sys=statfs", values[key]);
+      if (values[key] === undefined || canAskDisk) continue;
+      fail(key, "the permission --allow-sys=statfs", values[key]);
     }
     const { state } = await Deno.permissions.query({ name: "read", path: given });
     if (state !== "granted") fail("base_path", `the permission --allow-read=${given}`, given);
@@ -213,7 +215,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
       maxBytesInFlight: values.read_max_bytes_in_flight || MAX_BYTES_IN_FLIGHT,
       readAheadBytes: values.read_ahead_size ?? 0,
       countsOnStart: values.recover_on_start,
-      bounds: boundsOf(values),
+      bounds: { ...boundsOf(values), keepsReserve: canAskDisk },
       clock,
       onError,
       onEvicted,

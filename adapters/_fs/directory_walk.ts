@@ -4,8 +4,8 @@ import type { NamedObject, ObjectPaths } from "./object_paths.ts";
 
 /** Files that are looked at together. */
 const BATCH = 256;
-/** Files that are looked at a time: serving comes first. */
-const CONCURRENCY = 4;
+/** Files that are looked at at a time: what keeps the directory in bounds needs calls, too. */
+const CONCURRENCY = 2;
 
 /** A file that holds an object. */
 export interface ObjectFile {

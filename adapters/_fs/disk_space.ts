@@ -1,41 +1,43 @@
-import type { Clock, ObjectKey } from "../../src/l2/adapter.ts";
-import { type ObjectFile, walkObjects } from "./directory_walk.ts";
-import { isFull } from "../_shared/errno.ts";
-import { diskBytesFor, knownTime, usedAtOf } from "../_shared/file_info.ts";
-import type { FileSystem, LockedFile } from "./file_system.ts";
+import { type Clock, wait } from "../../src/l2/adapter.ts";
+import { errnoOf, isFull } from "../_shared/errno.ts";
+import { knownTime } from "../_shared/file_info.ts";
+import type { ModelUsage } from "./directory_count.ts";
+import { DiskHeadroom, type HeadroomBounds } from "./disk_headroom.ts";
+import type { EvictorOptions } from "./evictor.ts";
+import type { FileSystem } from "./file_system.ts";
+import { type LedgerState, reconcile } from "./ledger_state.ts";
 import type { ObjectPaths } from "./object_paths.ts";
-import { OldestFiles, type OldFile } from "./oldest_files.ts";
-import { leasedBytes, type LedgerState, type UsageLedger } from "./usage_ledger.ts";
+import { ObjectRemoval } from "./object_removal.ts";
+import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
 import type { Turnover } from "./use_times.ts";
+import { WriterAccount } from "./writer_account.ts";
 
 /** Part of the capacity that a writer takes in advance, so that it need not ask for each object. */
 const LEASE_SHARE = 1 / 512;
 const LARGEST_LEASE = 2 ** 26;
-/** Time for which the room on the disk is taken as known, in milliseconds. */
-const ROOM_MS = 1_000;
+/** Time after which a reader looks again how much others have stored, in milliseconds. */
+const TURNOVER_MS = 1_000;
 /** Pause after a disk was found full, in milliseconds; it doubles each time. */
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 30_000;
 /** Time after which the directory is counted again, in milliseconds. */
 const COUNT_MS = 3_600_000;
-/** Time between two looks at whether another process has made room, in milliseconds. */
-const EVICTED_BY_OTHERS_MS = 20;
+/** Time for which a store waits for a count that may show that files were replaced. */
+const REPLACED_PATIENCE_MS = 1_000;
+/** Time for which a store waits for the first count of a directory, in milliseconds. */
+const COUNT_PATIENCE_MS = 100;
 
 /** What bounds a directory. */
-export interface DiskBounds {
+export interface DiskBounds extends HeadroomBounds {
   /** Most bytes that its objects take on disk. @default {Infinity} */
   readonly capacityBytes: number;
   /** Share of the capacity above which objects are removed, and share that is left then. */
   readonly watermark?: { readonly high: number; readonly low: number };
-  /** Share of the disk that may be used, by anybody. */
-  readonly diskHighWatermark?: number;
-  /** Bytes of the disk that stay free. */
-  readonly diskMinFreeBytes?: number;
 }
 
 /** How {@linkcode DiskSpace} is set up. */
 export interface DiskSpaceOptions extends DiskBounds {
-  /** What does it. */
+  /** The file operations. */
   readonly files: FileSystem;
   /** Where the objects lie. */
   readonly paths: ObjectPaths;
@@ -45,6 +47,8 @@ export interface DiskSpaceOptions extends DiskBounds {
   readonly evictionLock: { readonly path: string; readonly mode: number };
   /** Names this writer in the account. */
   readonly tag: string;
+  /** Tags of writers that may live. */
+  readonly writers: () => Promise<readonly string[]>;
   /** Whether the writer with a tag lives; `undefined` if that is unknown. */
   readonly isAlive: (tag: string) => Promise<boolean | undefined>;
   /** Bytes on disk of files that writers which are gone were writing. */
@@ -60,12 +64,7 @@ export interface DiskSpaceOptions extends DiskBounds {
   /** Told about failures in the background. */
   readonly onError: (cause: unknown) => void;
   /** Told which objects are removed, if that matters. */
-  readonly evicted?: {
-    /** The key of a file; `null` if it has none that can be read. */
-    readonly keyAt: (path: string, size: number) => Promise<ObjectKey | null>;
-    /** Told which objects are gone. */
-    readonly onEvicted: (keys: readonly ObjectKey[]) => void;
-  };
+  readonly evicted?: NonNullable<EvictorOptions["evicted"]>;
 }
 
 /** What {@linkcode DiskSpace} says about itself. */
@@ -90,18 +89,6 @@ export interface DiskSpaceStatus {
   readonly models: readonly ModelUsage[];
 }
 
-/** What a directory holds of a model. */
-export interface ModelUsage {
-  /** Name of the model. */
-  readonly model: string;
-  /** Objects whose names spell it. */
-  readonly objects: number;
-  /** Bytes that they take on disk. */
-  readonly diskBytes: number;
-  /** When the last of them was stored or used. */
-  readonly usedAt: string;
-}
-
 /**
  * Room on disk for objects: asked for before a write, so that the capacity is never passed,
  * whichever processes share the directory. The least recently used objects of all of them leave
@@ -109,29 +96,37 @@ export interface ModelUsage {
  */
 export class DiskSpace {
   readonly #options: DiskSpaceOptions;
-  readonly #oldest: OldestFiles;
-  #lease = 0;
-  /** Taken from the lease, and not on disk under its name yet. */
-  #inFlight = 0;
+  readonly #account: WriterAccount;
+  readonly #removal: ObjectRemoval;
+  readonly #headroom: DiskHeadroom;
   /** What others do not know yet of what may have been replaced. */
   #replaced = 0;
-  #state: LedgerState | undefined;
-  /** Whether something that was removed may not have been reported. */
-  #isTooHigh = false;
   #refilling: Promise<void> | undefined;
   #counting: Promise<void> | undefined;
   #evicting: Promise<boolean> | undefined;
-  #room: { readonly headroom: number; readonly at: number } | undefined;
+  #giving: Promise<void> | undefined;
+  #looking: Promise<void> | undefined;
+  /** Bytes used at which the eviction that goes on ends. */
+  #target = Infinity;
+  /** Bytes used at which there is room for the store that waits for it, and since when it does. */
+  #urgentTarget = Infinity;
+  #urgentSince = 0;
+  #roomMade = Promise.withResolvers<void>();
   #pause: { readonly until: number; readonly ms: number; readonly reason: string } | undefined;
-  #evictedObjects = 0;
-  #evictedBytes = 0;
   #refusedObjects = 0;
-  #models: readonly ModelUsage[] = [];
 
-  /** Nothing is read or written yet. */
+  /** The room in `paths`. */
   constructor(options: DiskSpaceOptions) {
     this.#options = options;
-    this.#oldest = new OldestFiles();
+    const { evictionLock: lock, paths: { basePath: path } } = options;
+    this.#account = new WriterAccount(options);
+    this.#headroom = new DiskHeadroom({ ...options, path });
+    this.#removal = new ObjectRemoval({
+      ...options,
+      lock,
+      account: () => this.account,
+      counting: () => this.#counting,
+    });
   }
 
   /** Whether anything bounds the directory. */
@@ -141,22 +136,40 @@ export class DiskSpace {
       diskMinFreeBytes !== undefined;
   }
 
+  /** Names the account as this writer knows it: see {@linkcode credit}. */
+  get account(): string | undefined {
+    return this.#account.state?.id;
+  }
+
   /** How fast the directory turns over, as far as this process knows. */
   turnover(): Turnover {
-    const { capacityBytes } = this.#options;
-    const { granted = 0, used = 0 } = this.#state ?? {};
+    const { capacityBytes, signal } = this.#options;
+    if (this.#account.storedAgeMs >= TURNOVER_MS && !signal.aborted) {
+      this.#looking ??= this.#account.look().finally(() => this.#looking = undefined);
+    }
     // Where only the disk bounds the objects, all of them are another when as much was stored.
-    return { storedBytes: granted, capacityBytes: Math.min(capacityBytes, used || Infinity) };
+    const held = this.#account.state?.used || Infinity;
+    return {
+      storedBytes: this.#account.storedBytes,
+      capacityBytes: Math.min(capacityBytes, held),
+    };
+  }
+
+  /**
+   * Makes the files that removing objects needs, so that they are there when the disk is full.
+   *
+   * @throws If they cannot be made.
+   */
+  async prepare(): Promise<void> {
+    if (this.isBounded && this.#options.watermark !== undefined) {
+      await this.#removal.evictor.prepare();
+    }
   }
 
   /** Takes room for a file if that needs no waiting. */
   tryTake(bytes: number): boolean {
     if (this.#pause !== undefined) return false;
-    if (!this.isBounded) return true;
-    if (this.#lease < bytes) return false;
-    this.#lease -= bytes;
-    this.#inFlight += bytes;
-    return true;
+    return !this.isBounded || this.#account.tryTake(bytes);
   }
 
   /**
@@ -168,18 +181,17 @@ export class DiskSpace {
   async take(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
     const isTaken = await this.#take(bytes, soon, signal);
     if (!isTaken) this.#refusedObjects++;
-    else if (this.isBounded) this.#inFlight += bytes;
     return isTaken;
   }
 
   /** Gives back room for a file that was not written. */
   give(bytes: number): void {
-    if (this.isBounded) this.#lease += bytes;
+    if (this.isBounded) this.#account.give(bytes);
   }
 
   /** Notes that what was taken for a file is on disk, or was given back. */
   settled(bytes: number): void {
-    if (this.isBounded) this.#inFlight -= bytes;
+    if (this.isBounded) this.#account.settled(bytes);
   }
 
   /**
@@ -201,28 +213,21 @@ export class DiskSpace {
     const ms = Math.min(2 * (this.#pause?.ms ?? FIRST_PAUSE_MS / 2), LAST_PAUSE_MS);
     const reason = cause instanceof Error ? cause.message : String(cause);
     this.#pause = { until: this.#options.clock.now() + ms, ms, reason };
-    this.#room = undefined;
+    this.#headroom.forget();
+    // A file that is too large for the file system needs no room.
+    if (!this.isBounded || errnoOf(cause) === "EFBIG") return;
     // What others put on the disk may have taken the room that this cache counted on.
-    if (this.isBounded && this.#state !== undefined) {
-      this.#inBackground(this.#evict(Math.max(0, this.#state.used - 2 * bytes)));
-    }
+    this.#giving ??= this.#giveWay(bytes).finally(() => this.#giving = undefined);
+    this.#inBackground(this.#giving);
   }
 
-  /** Notes that files which took so many bytes on disk are gone. */
-  async credit(bytes: number): Promise<void> {
-    if (!this.isBounded || bytes === 0) return;
-    try {
-      this.#state = await this.#options.ledger.update((state) =>
-        state === undefined ? undefined : {
-          ...state,
-          used: Math.max(0, state.used - bytes),
-          credited: state.credited + bytes,
-        }
-      );
-    } catch (error) {
-      this.#isTooHigh = true;
-      throw error;
-    }
+  /**
+   * Notes that files which took so many bytes on disk are gone.
+   *
+   * @param account Its name before they were removed: one that was made since does not have them.
+   */
+  async credit(bytes: number, account: string | undefined): Promise<void> {
+    if (this.isBounded && bytes > 0) await this.#account.credit(bytes, account);
   }
 
   /**
@@ -231,7 +236,7 @@ export class DiskSpace {
    */
   async recover(): Promise<void> {
     if (!this.isBounded) return;
-    const state = this.#state = await this.#options.ledger.update((state) => state);
+    const state = await this.#account.contact();
     // A count of the future was taken by a clock that was wrong.
     const countedAt = knownTime(state?.countedAt) ?? -Infinity;
     const isRecent = state !== undefined && Date.now() - countedAt < COUNT_MS;
@@ -247,36 +252,42 @@ export class DiskSpace {
 
   /** Gives everything back that was taken in advance. */
   async close(): Promise<void> {
-    await Promise.allSettled([this.#refilling, this.#counting, this.#evicting]);
-    if (!this.isBounded || this.#state === undefined) return;
-    const { ledger, tag } = this.#options;
-    this.#state = await ledger.update((state) => {
-      if (state === undefined) return undefined;
-      const { [tag]: _, ...leases } = state.leases;
-      const replaced = state.replaced + this.#replaced;
-      return { ...state, leases, replaced, used: Math.max(0, state.used - this.#lease) };
-    });
-    this.#lease = 0;
+    const work = [this.#refilling, this.#counting, this.#evicting, this.#giving, this.#looking];
+    await Promise.allSettled(work);
+    await this.#removal.directory.idle();
+    const hasNothing = this.#account.state === undefined && this.#account.entered === 0;
+    if (!this.isBounded || hasNothing) return;
+    await this.#account.close(this.#replaced);
     this.#replaced = 0;
   }
 
   /** State and counters. */
   reportStatus(): DiskSpaceStatus {
     const { capacityBytes, ledger } = this.#options;
-    const used = this.#state?.used;
-    const headroom = this.#room?.headroom ?? Infinity;
-    const capacity = Math.min(capacityBytes, (used ?? 0) + headroom);
+    const used = this.#account.state?.used;
+    const capacity = Math.min(capacityBytes, this.#headroom.mostUsed);
+    const { objects, bytes } = this.#removal.evictor.removed;
     return {
-      usedBytes: used === undefined ? undefined : Math.max(0, used - this.#lease),
-      capacityBytes: capacity < Infinity ? Math.max(0, capacity) : undefined,
+      usedBytes: used === undefined ? undefined : Math.max(0, used - this.#account.lease),
+      capacityBytes: capacity < Infinity ? capacity : undefined,
       isShared: ledger.isShared,
-      isCounting: this.#counting !== undefined,
-      evictedObjects: this.#evictedObjects,
-      evictedBytes: this.#evictedBytes,
+      isCounting: this.#removal.directory.isWalking,
+      evictedObjects: objects,
+      evictedBytes: bytes,
       refusedObjects: this.#refusedObjects,
       pausedBy: this.#pause?.reason,
-      models: this.#models,
+      models: this.#removal.directory.totals?.models ?? [],
     };
+  }
+
+  /** What does not work, in words. */
+  problems(): string[] {
+    const { ledger, evictionLock: { path } } = this.#options;
+    const held = "cannot be locked: another process keeps its lock, and may have been stopped";
+    return [
+      ...(ledger.isHeld ? [`${ledger.path} ${held}`] : []),
+      ...(this.#removal.evictor.isHeld ? [`${path} ${held}`] : []),
+    ];
   }
 
   async #take(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
@@ -287,7 +298,7 @@ export class DiskSpace {
       this.#pause = { ...pause, until: this.#options.clock.now() + pause.ms };
     }
     if (!this.isBounded) return true;
-    while (this.#lease < bytes) {
+    while (!this.#account.tryTake(bytes)) {
       if (signal.aborted) return false;
       if (this.#refilling !== undefined) {
         await this.#refilling;
@@ -299,44 +310,47 @@ export class DiskSpace {
         if (!(await granted)) return false;
       }
     }
-    this.#lease -= bytes;
     return true;
   }
 
   /** Fills the lease up to at least `bytes`; whether that worked. */
   async #refill(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
-    const { ledger, tag, watermark } = this.#options;
-    for (;;) {
-      const headroom = await this.#headroom();
+    const { ledger, watermark } = this.#options;
+    if (this.#account.state === undefined && !ledger.isHeld) await this.#know();
+    while (!signal.aborted && !this.#options.signal.aborted) {
+      const capacity = await this.#capacity();
       let granted: { readonly bytes: number; readonly replaced: number } | undefined;
-      let capacity = 0;
-      const state = await ledger.update((state) => {
-        if (state === undefined) return undefined;
-        capacity = this.#capacity(state, headroom);
-        const wanted = [Math.max(bytes, soon, this.#leaseBytes), bytes].map((lease) =>
-          lease - this.#lease
-        );
-        const more = wanted.find((more) => state.used + more <= capacity);
-        if (more === undefined) return state;
-        granted = { bytes: more, replaced: this.#replaced };
-        return {
-          ...state,
-          leases: { ...state.leases, [tag]: this.#lease + more + this.#inFlight },
-          replaced: state.replaced + this.#replaced,
-          used: state.used + more,
-          granted: state.granted + more,
-        };
-      });
-      this.#state = state;
+      let state: LedgerState | undefined;
+      try {
+        state = await this.#account.contact((state) => {
+          const more = [Math.max(bytes, soon, leaseBytesOf(capacity)), bytes]
+            .map((lease) => lease - this.#account.lease)
+            .find((more) => state.used + more <= capacity);
+          if (more === undefined) return state;
+          granted = { bytes: more, replaced: this.#replaced };
+          return {
+            ...this.#account.renewed(state, more),
+            replaced: state.replaced + this.#replaced,
+            used: state.used + more,
+            granted: state.granted + more,
+          };
+        });
+      } catch (error) {
+        if (!(error instanceof LedgerHeldError)) throw error;
+        return await this.#goOnAlone(error, bytes, soon, capacity, signal);
+      }
       if (state === undefined) {
-        await this.count();
-        if (this.#state === undefined || signal.aborted) return false;
+        if (await this.#isCountedSoon()) continue;
+        const isUnknown = (): boolean => this.#account.state === undefined;
+        if (await this.#trade(bytes, soon, signal, isUnknown)) return true;
+        if (isUnknown()) return false;
         continue;
       }
+      if (this.#account.isDoubtful) this.#inBackground(this.count());
       const { high, low } = watermark ?? { high: Infinity, low: Infinity };
       if (granted !== undefined) {
         // Only now the account says so.
-        this.#lease += granted.bytes;
+        this.#account.grant(granted.bytes);
         this.#replaced -= granted.replaced;
         if (state.used > high * capacity) this.#inBackground(this.#evict(low * capacity));
         return true;
@@ -349,156 +363,190 @@ export class DiskSpace {
         await this.count();
         continue;
       }
-      const target = Math.min(low * capacity, capacity - bytes);
-      if (!(await this.#evict(target))) return false;
+      this.#urgentTarget = capacity - (bytes - this.#account.lease);
+      this.#urgentSince = this.#options.clock.now();
+      try {
+        const evicted = this.#evict(Math.min(low * capacity, this.#urgentTarget));
+        const isMade = this.#roomMade.promise.then(() => true);
+        if (!(await Promise.race([evicted, isMade])) && !ledger.isHeld) return false;
+      } finally {
+        this.#urgentTarget = Infinity;
+      }
     }
+    return false;
   }
 
-  get #leaseBytes(): number {
+  /** Finds room while others hold the account: within what nobody else can be given, or by trade. */
+  async #goOnAlone(
+    error: LedgerHeldError,
+    bytes: number,
+    soon: number,
+    capacity: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const { ledger, watermark } = this.#options;
+    if (await this.#account.tryExtend(bytes, capacity)) return true;
+    if (watermark === undefined) throw error;
+    return await this.#trade(bytes, soon, signal, () => ledger.isHeld);
+  }
+
+  /**
+   * Removes as much as is about to be written: then the directory does not grow, whatever the
+   * account says.
+   *
+   * @param isNeeded Whether the account still cannot be asked.
+   */
+  async #trade(
+    bytes: number,
+    soon: number,
+    signal: AbortSignal,
+    isNeeded: () => boolean,
+  ): Promise<boolean> {
+    const { account } = this;
+    const all = Math.max(bytes, soon);
+    let freed = 0;
+    await this.#removal.run({
+      wanted: () => freed < all && isNeeded() && !signal.aborted ? all - freed : undefined,
+      isUrgent: () => true,
+      removed: (removed) => Promise.resolve(void (freed += removed.bytes)),
+      walk: () => this.#removal.directory.walk(),
+    });
+    this.#account.owe(freed, account);
+    this.#account.extend(freed);
+    return freed >= bytes;
+  }
+
+  /** Removes a real share of the objects: the disk is full, of bytes or of files. */
+  async #giveWay(bytes: number): Promise<void> {
+    const { watermark } = this.#options;
+    if (watermark === undefined) return;
+    await this.#removal.giveWay({
+      share: watermark.high - watermark.low,
+      leastBytes: 2 * bytes,
+      used: this.#account.state?.used,
+      // The account may need the room that is made here; until then it is too high.
+      removed: (removed, account) => this.credit(removed.bytes, account).catch(() => {}),
+    });
+    this.#headroom.forget();
+  }
+
+  /** Most bytes that objects may take now: by the capacity, and by the disk once it is known. */
+  async #capacity(): Promise<number> {
     const { capacityBytes } = this.#options;
-    return Math.min(LARGEST_LEASE, Math.floor(capacityBytes * LEASE_SHARE));
-  }
-
-  #capacity(state: LedgerState, headroom: number): number {
-    return Math.min(this.#options.capacityBytes, Math.max(0, state.used + headroom));
-  }
-
-  /** Bytes that may be added before the disk is too full; negative if it is. */
-  async #headroom(): Promise<number> {
-    const { files, paths, clock, diskHighWatermark, diskMinFreeBytes } = this.#options;
-    if (diskHighWatermark === undefined && diskMinFreeBytes === undefined) return Infinity;
-    if (this.#room !== undefined && clock.now() - this.#room.at < ROOM_MS) {
-      return this.#room.headroom;
-    }
-    const { usedBytes, availableBytes } = await files.room(paths.basePath);
-    const total = usedBytes + availableBytes;
-    const headroom = Math.min(
-      availableBytes - (diskMinFreeBytes ?? 0),
-      (diskHighWatermark ?? 1) * total - usedBytes,
-    );
-    this.#room = { headroom, at: clock.now() };
-    return headroom;
+    const { state, used, held } = this.#account;
+    if (state === undefined) return capacityBytes;
+    return Math.min(capacityBytes, await this.#headroom.measure(Math.max(0, used - held)));
   }
 
   /** Removes objects if there are more than there should be: the bounds may have been wider. */
   async #shrink(): Promise<void> {
     const { watermark } = this.#options;
-    if (this.#state === undefined || watermark === undefined) return;
-    const capacity = this.#capacity(this.#state, await this.#headroom());
-    if (this.#state.used > watermark.high * capacity) await this.#evict(watermark.low * capacity);
+    const { state } = this.#account;
+    if (state === undefined || watermark === undefined) return;
+    const capacity = await this.#capacity();
+    if (state.used > watermark.high * capacity) await this.#evict(watermark.low * capacity);
   }
 
   /** Removes objects until `used` is at most `target`; whether any went. */
   #evict(target: number): Promise<boolean> {
-    return this.#evicting ??= this.#evictTo(target).finally(() => this.#evicting = undefined);
+    this.#target = Math.min(this.#target, target);
+    return this.#evicting ??= this.#evictToTarget().finally(() => {
+      this.#evicting = undefined;
+      this.#target = Infinity;
+    });
   }
 
-  async #evictTo(target: number): Promise<boolean> {
-    const { ledger, watermark, signal } = this.#options;
+  async #evictToTarget(): Promise<boolean> {
+    const { watermark, clock, signal } = this.#options;
     if (watermark === undefined) return false;
-    using lock = await this.#lockEviction();
-    if (lock === undefined) return await this.#waitForOthers();
-    await this.#options.noteUses();
-    this.#state = await ledger.update((state) => state);
+    const account = this.#account;
+    const isEnough = (used: number): boolean =>
+      used <= (this.#urgentTarget < Infinity ? this.#urgentTarget : this.#target);
+    using lock = await this.#removal.evictor.lock(isEnough);
+    if (lock === undefined) return !signal.aborted;
+    const { used = 0 } = await account.contact() ?? {};
+    if (account.isDoubtful) this.#inBackground(this.count());
+    // What may have been replaced may be enough, which only a count tells.
+    const replaced = (): number => (account.state?.replaced ?? 0) + this.#replaced;
+    const isUrgent = (): boolean => {
+      const patienceMs = replaced() > 0 ? REPLACED_PATIENCE_MS : 0;
+      return account.used > this.#urgentTarget &&
+        clock.now() - this.#urgentSince >= patienceMs;
+    };
     let isAnyGone = false;
-    let hasCounted = this.#isTooHigh;
-    if (hasCounted) await this.count();
-    for (let state = this.#state; state !== undefined && !signal.aborted; state = this.#state) {
-      const { used } = state;
-      if (used <= target) break;
-      const replaced = state.replaced + this.#replaced;
-      // What may have been replaced may be enough, which only a count tells.
-      const victims = this.#oldest.take(used - replaced - target);
-      if (victims.length > 0) {
-        const freed = await this.#removeAll(victims);
-        isAnyGone ||= freed > 0;
-        await this.credit(freed);
-      } else if (!hasCounted) {
-        await this.count();
-        hasCounted = true;
-        isAnyGone ||= (this.#state?.used ?? used) < used;
-      } else {
-        break;
-      }
-    }
-    this.#oldest.putBack();
-    this.#room = undefined;
-    return isAnyGone || (this.#state !== undefined && this.#state.used <= target);
+    await this.#removal.run({
+      wanted: () => {
+        if (account.used <= this.#urgentTarget) this.#tellRoom();
+        if (account.used <= this.#target) return undefined;
+        if (isUrgent() && this.#removal.isBusy) return account.used - this.#urgentTarget;
+        return account.used - replaced() - this.#target;
+      },
+      isUrgent,
+      removed: async ({ bytes }, name) => {
+        isAnyGone ||= bytes > 0;
+        await this.credit(bytes, name);
+      },
+      walk: () => this.count(),
+    });
+    this.#headroom.forget();
+    return isAnyGone || account.used < used || account.used <= this.#target;
   }
 
-  async #lockEviction(): Promise<LockedFile | undefined> {
-    const { files, evictionLock: { path, mode } } = this.#options;
-    try {
-      return await files.lock(path, { create: true, mode });
-    } catch (error) {
-      if (this.#options.ledger.isShared) throw error;
-      return noLock;
-    }
+  #tellRoom(): void {
+    this.#roomMade.resolve();
+    this.#roomMade = Promise.withResolvers();
   }
 
-  /** Waits until the process that removes objects is done. */
-  async #waitForOthers(): Promise<boolean> {
-    const { clock, signal } = this.#options;
-    const giveUpAt = clock.now() + 5_000;
-    while (clock.now() < giveUpAt && !signal.aborted) {
-      await new Promise<void>((resolve) => clock.schedule(resolve, EVICTED_BY_OTHERS_MS));
-      using lock = await this.#lockEviction();
-      if (lock !== undefined) return true;
-    }
-    return false;
+  /** Looks at the account, so that what the disk says can be compared with it. */
+  async #know(): Promise<void> {
+    await this.#account.contact().catch((error: unknown) => {
+      if (!(error instanceof LedgerHeldError)) throw error;
+    });
   }
 
-  /** Removes those files that were not used meanwhile; returns the bytes that are free now. */
-  async #removeAll(victims: readonly OldFile[]): Promise<number> {
-    const { files, isLocked, onError, evicted } = this.#options;
-    const keys: ObjectKey[] = [];
-    let freed = 0;
-    await Promise.all(victims.map(async (victim) => {
-      try {
-        if (isLocked(victim.path)) return this.#oldest.keep(victim);
-        const info = await files.lstat(victim.path);
-        if (!info.isFile || usedAtOf(info) !== victim.usedAt) return;
-        const key = await evicted?.keyAt(victim.path, victim.size);
-        if (isLocked(victim.path)) return this.#oldest.keep(victim);
-        await files.remove(victim.path);
-        if (key) keys.push(key);
-        freed += Math.min(victim.diskBytes, diskBytesFor(victim.size));
-        this.#evictedObjects++;
-        this.#evictedBytes += victim.diskBytes;
-      } catch (error) {
-        if (!(error instanceof Deno.errors.NotFound)) onError(error);
-      }
-    }));
-    if (keys.length > 0) evicted?.onEvicted(keys);
-    return freed;
+  /** Waits for the count of a directory that has no account, but not long; whether it has one. */
+  async #isCountedSoon(): Promise<boolean> {
+    const { clock, watermark } = this.#options;
+    const counting = this.count();
+    // Without eviction nothing can be done before.
+    if (watermark === undefined) await counting;
+    else {
+      const over = new AbortController();
+      await Promise.race([counting, wait(clock, COUNT_PATIENCE_MS, over.signal)])
+        .finally(() => over.abort());
+    }
+    return this.#account.state !== undefined;
   }
 
   async #count(): Promise<void> {
-    const { files, paths, ledger, tag, signal } = this.#options;
+    const account = this.#account;
     // What is on disk by now is not promised any more.
-    const before = await ledger.update((state) => {
-      const leased = this.#lease + this.#inFlight;
-      if (state === undefined || (state.leases[tag] ?? 0) === leased) return state;
-      return { ...state, leases: { ...state.leases, [tag]: leased } };
-    });
+    const before = await account.contact((state) => account.renewed(state));
+    const { written } = account;
     const replaced = this.#replaced;
     const dead = await this.#deadWriters(before);
-    let onDisk = await this.#options.abandonedBytes(dead, signal);
-    const models = new ModelTally();
-    this.#oldest.clear();
-    for await (const batch of walkObjects(files, paths, signal)) {
-      for (const file of batch) {
-        onDisk += file.diskBytes;
-        this.#oldest.offer(file);
-        if (typeof file.object !== "string") models.add(file.object.key.model, file);
-      }
-    }
-    if (signal.aborted) return;
-    this.#isTooHigh = false;
-    this.#oldest.sort();
-    this.#models = models.usages();
-    this.#state = await ledger.update((state) => reconcile(state, before, onDisk, dead));
+    const totals = await this.#removal.directory.walk();
+    const abandoned = await this.#options.abandonedBytes(dead, this.#options.signal);
+    if (totals === undefined) return;
+    const onDisk = abandoned + totals.diskBytes;
+    const others = before === undefined ? await this.#livingWriters() : {};
+    const state = await account.contact(
+      (state) => reconcile(state, { before, onDisk, dead }),
+      () => account.created({ onDisk, written, others }),
+    );
     this.#replaced = Math.max(0, this.#replaced - replaced);
+    if (before === undefined || before.id === state?.id) account.corrected();
+  }
+
+  /** Writers that live, with what each may have taken in advance from an account that is lost. */
+  async #livingWriters(): Promise<Record<string, number>> {
+    const { writers, tag, isAlive } = this.#options;
+    const lease = leaseBytesOf(this.#options.capacityBytes);
+    const leases: Record<string, number> = {};
+    for (const other of await writers()) {
+      if (other !== tag && await isAlive(other) === true) leases[other] = lease;
+    }
+    return leases;
   }
 
   async #deadWriters(state: LedgerState | undefined): Promise<ReadonlySet<string>> {
@@ -514,62 +562,6 @@ export class DiskSpace {
   }
 }
 
-/**
- * The account after a count that began at `before` and found `onDisk` bytes. What was written or
- * removed during the count may or may not have been seen: the account is only moved as far as that
- * is certain.
- */
-function reconcile(
-  now: LedgerState | undefined,
-  before: LedgerState | undefined,
-  onDisk: number,
-  dead: ReadonlySet<string>,
-): LedgerState {
-  const countedAt = Date.now();
-  if (now === undefined) {
-    return { used: onDisk, granted: 0, credited: 0, replaced: 0, leases: {}, countedAt };
-  }
-  const living = Object.entries(now.leases).filter(([tag]) => !dead.has(tag));
-  const leases = Object.fromEntries(living);
-  const livingBefore = before === undefined ? 0 : leasedBytes({
-    ...before,
-    leases: Object.fromEntries(Object.entries(before.leases).filter(([tag]) => !dead.has(tag))),
-  });
-  const granted = now.granted - (before?.granted ?? 0);
-  const credited = now.credited - (before?.credited ?? 0);
-  const most = onDisk + livingBefore + granted;
-  const least = onDisk - credited;
-  const used = now.used < least ? most : Math.min(now.used, most);
-  const replaced = Math.max(0, now.replaced - (before?.replaced ?? 0));
-  return { ...now, leases, used, replaced, countedAt };
+function leaseBytesOf(capacityBytes: number): number {
+  return Math.min(LARGEST_LEASE, Math.floor(capacityBytes * LEASE_SHARE));
 }
-
-class ModelTally {
-  readonly #models = new Map<string, { objects: number; diskBytes: number; usedAt: number }>();
-
-  add(model: string, { diskBytes, usedAt }: ObjectFile): void {
-    const tally = this.#models.get(model);
-    if (tally === undefined) {
-      this.#models.set(model, { objects: 1, diskBytes, usedAt });
-    } else {
-      tally.objects++;
-      tally.diskBytes += diskBytes;
-      tally.usedAt = Math.max(tally.usedAt, usedAt);
-    }
-  }
-
-  usages(): ModelUsage[] {
-    const tallies = [...this.#models].sort(([, a], [, b]) => a.usedAt - b.usedAt);
-    return tallies.map(([model, { usedAt, ...tally }]) => ({
-      model,
-      ...tally,
-      usedAt: new Date(usedAt).toISOString(),
-    }));
-  }
-}
-
-const noLock: LockedFile = {
-  read: () => Promise.resolve(new Uint8Array()),
-  write: () => Promise.resolve(),
-  [Symbol.dispose]: () => {},
-};

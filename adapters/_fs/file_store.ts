@@ -177,6 +177,7 @@ export class FileStore implements L2Adapter {
       }),
       evictionLock: { path: join(sharedPath, "eviction.lock"), mode },
       tag: this.#temporary.tag,
+      writers: () => this.#temporary.writers(),
       isAlive: (tag) => this.#temporary.isAlive(tag),
       abandonedBytes: (dead, signal) => this.#temporary.abandonedBytes(dead, signal),
       clock,
@@ -391,8 +392,9 @@ export class FileStore implements L2Adapter {
       const files = this.#limited("load");
       const info = await files.lstat(path);
       if (!info.isFile) return;
+      const { account } = this.#space;
       await files.remove(path);
-      await this.#space.credit(freedBytesOf(info));
+      await this.#space.credit(freedBytesOf(info), account);
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("delete", cause, key);
     }
@@ -404,6 +406,7 @@ export class FileStore implements L2Adapter {
     let bytes = 0;
     let diskBytes = 0;
     const files = this.#limited("load", signal);
+    const { account } = this.#space;
     await this.#slots.forEach(keys, () => 0, async (key, index) => {
       try {
         const path = this.#options.paths.pathOf(key);
@@ -420,7 +423,7 @@ export class FileStore implements L2Adapter {
       }
     }, signal);
     try {
-      await this.#space.credit(diskBytes);
+      await this.#space.credit(diskBytes, account);
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("delete", cause);
     }
@@ -469,6 +472,7 @@ export class FileStore implements L2Adapter {
         : `buffered: O_DIRECT was refused: ${this.#directRefusal}`,
       space: this.#space.reportStatus(),
       reclaimedTemporaryFiles: this.#temporary.reclaimed,
+      problems: this.#space.problems(),
     };
   }
 
@@ -650,6 +654,7 @@ export class FileStore implements L2Adapter {
     await this.#makeDirectory(sharedPath, this.#directoryMode, files);
     if (tmpPath !== undefined) await this.#makeDirectory(tmpPath, this.#directoryMode, files);
     await this.#temporary.announce();
+    await this.#space.prepare();
     this.#made.add(sharedPath);
   }
 
@@ -726,14 +731,22 @@ export class FileStore implements L2Adapter {
   #keepHouse(counts: boolean): void {
     const { clock } = this.#options;
     const { signal } = this.#closing;
+    const steps = [
+      async () => {
+        const { account } = this.#space;
+        await this.#space.credit(await this.#temporary.sweep(signal), account);
+      },
+      ...(counts ? [() => this.#space.recover()] : []),
+    ];
     const work = async (): Promise<void> => {
-      try {
-        await this.#space.credit(await this.#temporary.sweep(signal));
-        if (counts) await this.#space.recover();
-      } catch (cause) {
-        // What cannot be written to needs no cleaning, and what is not there no counting.
-        const isNothingToDo = isReadOnly(cause) || cause instanceof Deno.errors.NotFound;
-        if (!isNothingToDo) this.#report("recover", cause);
+      for (const step of steps) {
+        try {
+          await step();
+        } catch (cause) {
+          // What cannot be written to needs no cleaning, and what is not there no counting.
+          const isNothingToDo = isReadOnly(cause) || cause instanceof Deno.errors.NotFound;
+          if (!isNothingToDo) this.#report("recover", cause);
+        }
       }
     };
     this.#housekeeping = work().then(() => {

@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { type Clock, systemRandom, wait } from "../../src/l2/adapter.ts";
 import { entriesOf } from "./directory_walk.ts";
-import { isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
+import { isFull, isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesOf, knownTime } from "../_shared/file_info.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 
@@ -84,6 +84,17 @@ export class TemporaryFiles {
     } catch {
       return undefined;
     }
+  }
+
+  /** Tags of writers that have a lock, or had one when they were killed. */
+  async writers(): Promise<readonly string[]> {
+    const { files, path } = this.#options;
+    const tags: string[] = [];
+    for await (const { name } of entriesOf(files, path)) {
+      const tag = LOCK.exec(name)?.[1];
+      if (tag !== undefined) tags.push(tag);
+    }
+    return tags;
   }
 
   /**
@@ -215,6 +226,10 @@ export class TemporaryFiles {
       await file.flush();
       const time = (await files.lstat(path)).mtime?.getTime();
       return Number.isFinite(time) ? time : undefined;
+    } catch (error) {
+      // What is swept may be what makes room for it.
+      if (!isFull(error)) throw error;
+      return undefined;
     } finally {
       await files.remove(path).catch(() => {});
     }

@@ -1,33 +1,19 @@
 import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
-import { crc32 } from "../../src/runtime/checksum.ts";
 import { isLockUnsupported } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
+import { decodeLedger, encodeLedger, type LedgerState } from "./ledger_state.ts";
 
 /** Time after which a ledger that others hold is given up for now, in milliseconds. */
-const LOCK_PATIENCE_MS = 5_000;
+const LOCK_PATIENCE_MS = 2_000;
 const LONGEST_PAUSE_MS = 8;
 /** Bytes of a ledger with many thousands of writers; what is larger is not ours, and replaced. */
 const MOST_BYTES = 2 ** 20;
-
-/** What all writers of a directory use together, in bytes on disk. */
-export interface LedgerState {
-  /** On disk, or promised to a writer. Never less than what is on disk. */
-  readonly used: number;
-  /** Ever promised to writers. */
-  readonly granted: number;
-  /** Ever reported as removed. */
-  readonly credited: number;
-  /** Of what is used, what may be gone because other files took its place: only a count tells. */
-  readonly replaced: number;
-  /** What is promised and, for all that others know, not written yet, by writer. */
-  readonly leases: Readonly<Record<string, number>>;
-  /** When the directory was last counted, in milliseconds since 1970. */
-  readonly countedAt: number;
-}
+/** Ledgers that are read without a lock have fewer bytes. */
+const PEEK_BYTES = 2 ** 16;
 
 /** How a {@linkcode UsageLedger} is set up. */
 export interface UsageLedgerOptions {
-  /** What does it. */
+  /** The file operations. */
   readonly files: FileSystem;
   /** The file. */
   readonly path: string;
@@ -37,6 +23,15 @@ export interface UsageLedgerOptions {
   readonly clock: Clock;
   /** Source of randomness. */
   readonly random: RandomSource;
+}
+
+/** Others hold the ledger for longer than its changes take: one of them may have been stopped. */
+export class LedgerHeldError extends Error {
+  /** For the ledger at a path. */
+  constructor(path: string) {
+    super(`${path} is held by others all the time: a process that was stopped may have its lock`);
+    this.name = "LedgerHeldError";
+  }
 }
 
 /**
@@ -49,10 +44,16 @@ export class UsageLedger {
   #last: Promise<unknown> = Promise.resolve();
   /** Stands in for the file where files cannot be locked: then each process has its own account. */
   #ownState: { state: LedgerState | undefined } | undefined;
+  #isHeld = false;
 
   /** The ledger in a file, which may not exist yet. */
   constructor(options: UsageLedgerOptions) {
     this.#options = options;
+  }
+
+  /** The file. */
+  get path(): string {
+    return this.#options.path;
   }
 
   /** Whether all processes use the same account. */
@@ -60,12 +61,23 @@ export class UsageLedger {
     return this.#ownState === undefined;
   }
 
+  /** Whether others were found to hold the file too long, and have not let go of it yet. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
+  /** A name for an account that is made anew. */
+  newId(): string {
+    return this.#options.random.bytes(8).toHex();
+  }
+
   /**
    * Changes the account, or leaves it alone if `change` returns what it was given; `undefined`
    * stands for an account that does not exist or cannot be trusted.
    *
    * @returns The account afterwards.
-   * @throws If the file cannot be read or written, or is held by others for too long.
+   * @throws {LedgerHeldError} If others hold the file for too long.
+   * @throws If it cannot be read or written.
    */
   update(
     change: (state: LedgerState | undefined) => LedgerState | undefined,
@@ -76,12 +88,31 @@ export class UsageLedger {
     return updated;
   }
 
+  /** The account as it is, without waiting for a lock; `undefined` where it cannot be read so. */
+  async peek(): Promise<LedgerState | undefined> {
+    if (this.#ownState !== undefined) return this.#ownState.state;
+    const bytes = new Uint8Array(PEEK_BYTES);
+    let length = 0;
+    try {
+      using file = await this.#options.files.open(this.#options.path, PEEK_BYTES);
+      while (length < PEEK_BYTES) {
+        const count = await file.read(bytes.subarray(length), length);
+        if (count === 0) return decodeLedger(bytes.subarray(0, length));
+        length += count;
+      }
+    } catch {
+      // Those who change it find out why.
+    }
+    return undefined;
+  }
+
   async #update(
     change: (state: LedgerState | undefined) => LedgerState | undefined,
   ): Promise<LedgerState | undefined> {
     if (this.#ownState !== undefined) return this.#ownState.state = change(this.#ownState.state);
     const { files, path, mode, clock, random } = this.#options;
-    const giveUpAt = clock.now() + LOCK_PATIENCE_MS;
+    // Others that were found to hold it too long are not waited for again until they let go.
+    const giveUpAt = clock.now() + (this.#isHeld ? 0 : LOCK_PATIENCE_MS);
     for (;;) {
       using file = await files.lock(path, { create: true, mode }).catch((error: unknown) => {
         if (!isLockUnsupported(error)) throw error;
@@ -90,49 +121,18 @@ export class UsageLedger {
       });
       if (this.#ownState !== undefined) return await this.#update(change);
       if (file !== undefined) {
-        const before = decode(await file.read(MOST_BYTES));
-        const after = change(before);
-        if (after !== undefined && after !== before) await file.write(encode(after));
+        this.#isHeld = false;
+        const stored = decodeLedger(await file.read(MOST_BYTES));
+        const after = change(stored?.id === "" ? { ...stored, id: this.newId() } : stored);
+        if (after !== undefined && after !== stored) await file.write(encodeLedger(after));
         return after;
       }
-      if (clock.now() >= giveUpAt) throw new Error(`${path} is held by others all the time`);
+      if (clock.now() >= giveUpAt) {
+        this.#isHeld = true;
+        throw new LedgerHeldError(path);
+      }
       const [byte = 0] = random.bytes(1);
       await wait(clock, 1 + LONGEST_PAUSE_MS * byte / 256);
     }
   }
-}
-
-/** Bytes promised to all writers together. */
-export function leasedBytes({ leases }: LedgerState): number {
-  return Object.values(leases).reduce((sum, bytes) => sum + bytes, 0);
-}
-
-const encoder = new TextEncoder();
-const decoder = new TextDecoder();
-
-function encode(state: LedgerState): Uint8Array<ArrayBuffer> {
-  const text = JSON.stringify(state);
-  return encoder.encode(`${text}\n${crc32(encoder.encode(text)).toString(16)}\n`);
-}
-
-function decode(bytes: Uint8Array): LedgerState | undefined {
-  const [text = "", checksum] = decoder.decode(bytes).split("\n");
-  if (checksum !== crc32(encoder.encode(text)).toString(16)) return undefined;
-  try {
-    const state: unknown = JSON.parse(text);
-    return isLedgerState(state) ? state : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isLedgerState(value: unknown): value is LedgerState {
-  if (!isRecord(value)) return false;
-  const { used, granted, credited, replaced, countedAt, leases } = value;
-  const numbers = [used, granted, credited, replaced, countedAt];
-  return isRecord(leases) && [...numbers, ...Object.values(leases)].every(Number.isFinite);
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

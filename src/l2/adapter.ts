@@ -227,7 +227,10 @@ export interface L2Adapter {
   list?(options: ListOptions): AsyncIterable<ListedObject>;
   /** How much it holds, objects of earlier runs included. */
   usage?(options: CallOptions): Promise<AdapterUsage>;
-  /** What else there is to know, as JSON; never secrets. */
+  /**
+   * What else there is to know, as JSON; never secrets. A list of sentences called `problems` says
+   * what does not work: the status of the cache shows them, and the adapter is not healthy.
+   */
   reportStatus?(): Readonly<Record<string, unknown>>;
   /**
    * Releases everything. A second call does nothing, and calls to other methods afterwards settle,

@@ -526,7 +526,7 @@ export class AdapterGuard {
       this.#lastError =
         new AdapterError({ adapter: this.type, operation: "status", cause }).message;
     }
-    const problems = this.#problems();
+    const problems = [...this.#problems(), ...problemsIn(details)];
     const { store, lookup, load, delete: remove } = this.#circuits;
     return {
       id: this.id,
@@ -796,6 +796,11 @@ export class AdapterGuard {
     if (hung < MAX_HUNG_CALLS) return failing;
     return [...failing, `${hung} calls hang: nothing is asked until one of them ends`];
   }
+}
+
+/** What an adapter says about itself that does not work. */
+function problemsIn({ problems }: Readonly<Record<string, unknown>>): string[] {
+  return Array.isArray(problems) ? problems.filter((text) => typeof text === "string") : [];
 }
 
 function settledOf(call: CallOutcome<unknown>): { settled?: Promise<void> } {

@@ -84,8 +84,11 @@ export async function openFileStore(
 export async function diskBytesIn(directory: string): Promise<number> {
   let bytes = 0;
   for (const path of await objectFilesIn(directory)) {
-    const { blocks, size } = await Deno.lstat(join(directory, path));
-    bytes += blocks === null ? size : blocks * 512;
+    const info = await Deno.lstat(join(directory, path)).catch((error: unknown) => {
+      // It may be evicted meanwhile.
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+    if (info) bytes += info.blocks === null ? info.size : info.blocks * 512;
   }
   return bytes;
 }

@@ -46,10 +46,17 @@ export async function loopMount(type: LoopFileSystem): Promise<Mount> {
  *
  * @throws {Error} If this host cannot; see {@linkcode mountObstacle}.
  */
-export async function tmpfsMount(bytes = 64 * 2 ** 20): Promise<Mount> {
+export async function tmpfsMount(
+  bytes = 64 * 2 ** 20,
+  { files }: {
+    /** Most files and directories. */
+    readonly files?: number;
+  } = {},
+): Promise<Mount> {
   await using stack = new AsyncDisposableStack();
   const path = await mountPoint(stack);
-  return await mounted(stack, path, ["-t", "tmpfs", "-o", `size=${bytes}`, "tmpfs"]);
+  const limits = `size=${bytes}${files === undefined ? "" : `,nr_inodes=${files}`}`;
+  return await mounted(stack, path, ["-t", "tmpfs", "-o", limits, "tmpfs"]);
 }
 
 /** Why file systems of a type cannot be mounted here; `undefined` if they can. */

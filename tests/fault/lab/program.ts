@@ -49,6 +49,11 @@ export class LabProgram implements AsyncDisposable {
     return this.lastLine;
   }
 
+  /** Stops it, as Ctrl-Z does: it does nothing, and keeps what it has. */
+  suspend(): void {
+    this.#child.kill("SIGSTOP");
+  }
+
   /** Kills it, if it has not ended. */
   async kill(): Promise<void> {
     try {

@@ -4,10 +4,11 @@ import { OldestFiles } from "../../../../adapters/_fs/oldest_files.ts";
 import { runs } from "../../../support/runs.ts";
 
 function offer(oldest: OldestFiles, times: readonly number[]): void {
+  oldest.startWalk();
   for (const [i, usedAt] of times.entries()) {
     oldest.offer({ path: `/${i}`, object: "key-in-file", size: 100, diskBytes: 4096, usedAt });
   }
-  oldest.sort();
+  oldest.endWalk();
 }
 
 function takeAll(oldest: OldestFiles): number[] {
@@ -80,7 +81,7 @@ Deno.test("a new walk forgets the last one", () => {
   const oldest = new OldestFiles();
   offer(oldest, [1, 2]);
   for (const file of oldest.take(1)) oldest.keep(file);
-  oldest.clear();
+  oldest.startWalk();
   oldest.putBack();
   offer(oldest, [7]);
   assertEquals(takeAll(oldest), [7]);

@@ -1,11 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
-import {
-  leasedBytes,
-  type LedgerState,
-  UsageLedger,
-} from "../../../../adapters/_fs/usage_ledger.ts";
+import { leasedBytes, type LedgerState } from "../../../../adapters/_fs/ledger_state.ts";
+import { UsageLedger } from "../../../../adapters/_fs/usage_ledger.ts";
 import { systemClock } from "../../../../src/runtime/clock.ts";
 import { crc32 } from "../../../../src/runtime/checksum.ts";
 import { systemRandom } from "../../../../src/runtime/random.ts";
@@ -14,6 +11,7 @@ import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
 
 const STATE: LedgerState = {
+  id: "0123456789abcdef",
   used: 5,
   granted: 7,
   credited: 2,
