@@ -68,7 +68,7 @@ async function soak(seconds: number, samples: Sample[]): Promise<Partial<SoakRep
   const { signal } = new AbortController();
   await using cache = await TieredCache.open({
     device: new HostDevice(),
-    l1: { capacityBytes: 100 * layout.byteLength },
+    l1: { capacityBytes: 1000 * layout.byteLength },
     l2: [{ type: "fs", ...config }],
   });
   // Another writer in the same directory, which deletes.

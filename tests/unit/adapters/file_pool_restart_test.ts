@@ -374,7 +374,7 @@ Deno.test("file_pool: an index may have as many bytes as the longest keys need",
   const geometry = new PoolGeometry({ slots: 4, slotBytes: 4096, files: 1 });
   const key = testKey(1, {
     model: "m".repeat(MAX_MODEL_BYTES),
-    cacheSalt: "s".repeat(MAX_SALT_BYTES),
+    cacheSalt: "\u{1f600}".repeat(MAX_SALT_BYTES / 4),
   });
   const bytes = encodeIndex({
     objects: [{ key, slot: 0, byteLength: 1, sequence: 1 }],

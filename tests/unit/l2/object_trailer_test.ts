@@ -236,7 +236,7 @@ Deno.test("the key of an object with a hashed name stands in its tail", () => {
 });
 
 Deno.test("the longest key of all fits into the most bytes of a tail", () => {
-  const key = testKey(1, { model: "\u{1f600}".repeat(64), cacheSalt: "s".repeat(128) });
+  const key = testKey(1, { model: "\u{1f600}".repeat(64), cacheSalt: "\u{1f600}".repeat(128) });
   assertEquals(tailBytes(key), MAX_TAIL_BYTES);
 });
 
