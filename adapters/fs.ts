@@ -94,7 +94,8 @@ const config = {
     maximum: 24,
     default: 8,
     help:
-      "Most files that are read at a time, and as many that are written; Deno has 32 threads for all.",
+      "Most files that are read at a time, and as many that are written; of Deno's 32 threads, one " +
+      "adapter never holds more than 10, and all together 24.",
   },
   read_max_bytes_in_flight: {
     type: "number",

@@ -24,11 +24,12 @@ import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
 import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
-import { objectDirectories, type ObjectFile, walkObjects } from "./directory_walk.ts";
+import { entriesOf, objectDirectories, type ObjectFile, walkObjects } from "./directory_walk.ts";
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
 import type { FileSystem, ReadableFile } from "./file_system.ts";
+import { foldsNames } from "./name_folding.ts";
 import { LimitedFiles } from "./limited_files.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
@@ -127,6 +128,8 @@ export class FileStore implements L2Adapter {
   readonly #suspects = new RecentKeys(MOST_SUSPECTS);
   /** Directories that were there a moment ago. */
   readonly #made = new Set<string>();
+  /** Links in the places of shards: what they lead to is not ours. */
+  readonly #strays = new Set<string>();
   readonly #closing = new AbortController();
   /** Permissions that readers have in a directory of LMCache, and get for what is added to it. */
   #readers = 0;
@@ -227,6 +230,8 @@ export class FileStore implements L2Adapter {
       if (received !== undefined) throw wrongBasePath(OWN_DIRECTORY, received);
     }
     if (options.isUnsealed) store.#readers = (info?.mode ?? 0) & 0o055;
+    await store.#findStrays();
+    if (await store.#foldsNames()) options.paths.addDigests();
     if (options.isDirect) await store.#startDirect();
     store.#keepHouse(options.countsOnStart);
     return store;
@@ -273,15 +278,19 @@ export class FileStore implements L2Adapter {
     const { paths } = this.#options;
     const files = this.#limited("lookup", signal);
     const look = async (key: ObjectKey): Promise<boolean> => {
+      const path = this.#placeOf(key);
+      if (path === undefined) return false;
       try {
-        return (await files.lstat(paths.pathOf(key))).isFile;
+        return (await files.lstat(path)).isFile;
       } catch (cause) {
         if (!isNoObject(cause) && cause !== signal.reason) this.#report("lookup", cause, key);
         return false;
       }
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
-      this.#suspects.has(key) ? look(key) : files.exists(paths.pathOf(key)).catch(() => false);
+      this.#suspects.has(key) || this.#strays.size > 0
+        ? look(key)
+        : files.exists(paths.pathOf(key)).catch(() => false);
     const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
       if (!await this.#lookups.take(0, signal)) return false;
       return await isPresent(key).finally(() => this.#lookups.giveBack(0));
@@ -344,7 +353,8 @@ export class FileStore implements L2Adapter {
     const load = async ({ key, parts, byteLength }: AdapterObject, index: number) => {
       try {
         if (signal.aborted || this.#isClosed) return;
-        const path = this.#options.paths.pathOf(key);
+        const path = this.#placeOf(key);
+        if (path === undefined) return this.#suspects.add(key);
         const rests = restsOf(byteLength);
         const isRead = await this.#read(path, { parts, byteLength, rests, allowShorter, signal });
         if (!isRead) {
@@ -388,7 +398,8 @@ export class FileStore implements L2Adapter {
   async removeDamaged(key: ObjectKey): Promise<void> {
     this.#suspects.add(key);
     try {
-      const path = this.#options.paths.pathOf(key);
+      const path = this.#placeOf(key);
+      if (path === undefined) return;
       const files = this.#limited("load");
       const info = await files.lstat(path);
       if (!info.isFile) return;
@@ -409,8 +420,8 @@ export class FileStore implements L2Adapter {
     const { account } = this.#space;
     await this.#slots.forEach(keys, () => 0, async (key, index) => {
       try {
-        const path = this.#options.paths.pathOf(key);
-        if (signal.aborted || this.#isClosed || this.#locks.has(path)) return;
+        const path = this.#placeOf(key);
+        if (path === undefined || signal.aborted || this.#isClosed || this.#locks.has(path)) return;
         const info = await files.lstat(path);
         if (!info.isFile) return;
         await files.remove(path);
@@ -665,6 +676,7 @@ export class FileStore implements L2Adapter {
       for (const step of made) await files.syncDirectory(dirname(step));
     }
     this.#made.add(path);
+    this.#strays.delete(path.slice(0, this.#options.paths.basePath.length + 3));
   }
 
   /** Makes all of the directories for objects, so that later stores need not wait for theirs. */
@@ -702,6 +714,50 @@ export class FileStore implements L2Adapter {
       else if (((info.mode ?? 0) & 0o022) !== 0) await files.chmod(step, mode);
     }
     return steps;
+  }
+
+  /** Looks for links in the places of the first level of shards. */
+  async #findStrays(): Promise<void> {
+    const { paths } = this.#options;
+    if (paths.levels === 0) return;
+    try {
+      for await (const { name, isSymlink } of entriesOf(this.#houseFiles, paths.basePath)) {
+        if (!isSymlink || !paths.isShard(0, name)) continue;
+        const path = `${paths.basePath}/${name}`;
+        this.#strays.add(path);
+        this.#report("open", new Error(`${path} is a link, which is not followed: remove it`));
+      }
+    } catch (cause) {
+      this.#report("open", cause);
+    }
+  }
+
+  /** Where an object is looked for; `undefined` where a link leads elsewhere. */
+  #placeOf(key: ObjectKey): string | undefined {
+    const { paths } = this.#options;
+    const path = paths.pathOf(key);
+    // Two digits and a separator stand behind the base directory.
+    const isStray = this.#strays.size > 0 &&
+      this.#strays.has(path.slice(0, paths.basePath.length + 3));
+    return isStray ? undefined : path;
+  }
+
+  /** Whether the directory takes names for one that differ in case, or in their Unicode form. */
+  async #foldsNames(): Promise<boolean> {
+    const { sharedPath } = this.#options;
+    const files = this.#houseFiles;
+    // Where nothing can be written, a name that is there has to do.
+    const shared = await files.lstat(sharedPath).catch(() => undefined);
+    const other = await files.lstat(join(dirname(sharedPath), basename(sharedPath).toUpperCase()))
+      .catch(() => undefined);
+    if (shared !== undefined && shared.ino === other?.ino && shared.dev === other.dev) return true;
+    try {
+      await this.#makeDirectory(sharedPath, this.#directoryMode, files);
+      return await foldsNames(files, (name) => `${this.#temporary.next()}${name}`, this.#fileMode);
+    } catch {
+      // The stores that cannot be made say why.
+      return false;
+    }
   }
 
   async #startDirect(): Promise<void> {

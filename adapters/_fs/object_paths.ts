@@ -20,6 +20,7 @@ export type FileLayout = "kvtier" | "lmcache";
  */
 export type NamedObject = { readonly key: ObjectKey } | "key-in-file" | "no-key" | null;
 
+const DATA = ".data";
 const encoder = new TextEncoder();
 /**
  * The names that LMCache makes of any model, rank, group, hash and salt: of hashes of 8 and 16
@@ -37,12 +38,22 @@ export class ObjectPaths {
   readonly basePath: string;
   readonly #layout: FileLayout;
   readonly #shards: number;
+  #hasDigests = false;
 
   /** The paths in `basePath`. */
   constructor(options: { basePath: string; layout: FileLayout; shards: number }) {
     this.basePath = options.basePath;
     this.#layout = options.layout;
     this.#shards = options.shards;
+  }
+
+  /**
+   * Has names of the kvtier layout carry a digest of their keys from now on: for file systems that
+   * take names for one that differ in case, or in the form of a letter with an accent. Other tools
+   * know LMCache's names, which stay.
+   */
+  addDigests(): void {
+    this.#hasDigests = this.#layout === "kvtier";
   }
 
   /** The path of an object's file. */
@@ -63,6 +74,7 @@ export class ObjectPaths {
 
   /** The name of an object's file. */
   nameOf(key: ObjectKey): string {
+    if (this.#hasDigests) return digestName(key);
     if (this.#layout === "kvtier") return encodeFileName(key);
     const name = lmcacheName(key);
     // Where their name would be too long, or would name another key too, ours is used.
@@ -74,10 +86,14 @@ export class ObjectPaths {
   /** What the name of a file that lies in `directory` says about it. */
   objectNamed(directory: string, name: string): NamedObject {
     if (isHashedFileName(name)) return "key-in-file";
-    const key = this.#layout === "kvtier" ? decodeFileName(name) : decodeLmcacheName(name);
-    if (key !== null && this.directoryOf(key) === directory) return { key };
-    // Never looked for, whether it lies in a wrong place or has no key; but LMCache's take room.
-    return this.#suffixOfLmcache(name) === "data" ? "no-key" : null;
+    const key = this.#layout === "kvtier"
+      ? decodeFileName(plainName(name))
+      : decodeLmcacheName(name);
+    const isHere = key !== null && this.directoryOf(key) === directory;
+    if (isHere && this.nameOf(key) === name) return { key };
+    // Never looked for, whether it lies in a wrong place, has no key, or has the name that it would
+    // have on another file system; but LMCache's and ours take room.
+    return isHere || this.#suffixOfLmcache(name) === "data" ? "no-key" : null;
   }
 
   /**
@@ -108,6 +124,21 @@ export class ObjectPaths {
   get levels(): number {
     return this.#shards;
   }
+}
+
+/** Stands before the digest in a name. */
+const DIGEST = /~[0-9a-f]{16}(?=\.data$)/;
+
+function digestName(key: ObjectKey): string {
+  const plain = encodeFileName(key);
+  const hashed = hashedFileName(key);
+  // Both begin with their kind, `h-`, and end with `.data`.
+  const name = `${plain.slice(0, -DATA.length)}~${hashed.slice(2, 18)}${DATA}`;
+  return isHashedFileName(plain) || name.length > MAX_FILE_NAME_BYTES ? hashed : name;
+}
+
+function plainName(name: string): string {
+  return name.replace(DIGEST, "");
 }
 
 // `-SEP-` stands for every `/` of the model; nothing else is escaped of what LMCache can hold.

@@ -112,6 +112,9 @@ type Operation = CircuitName | "list" | "usage" | "close";
 const STATES: readonly AdapterState[] = ["active", "migrating", "draining", "closed"];
 const CIRCUITS: readonly CircuitName[] = ["store", "lookup", "load", "delete"];
 
+/** Faults that say nothing against the object under the key that it was stored with. */
+const OTHERS: ReadonlySet<TrailerFault> = new Set(["layout", "version", "key"]);
+
 const logger = getLogger(["kvtier", "adapter"]);
 
 /**
@@ -631,8 +634,9 @@ export class AdapterGuard {
         if (this.#isUnsealed) this.#counters.unverifiedLoads++;
       } else {
         this.#noteDamage(object.key, fault);
-        // Another layout or a newer format may be another reader's good object.
-        if (fault !== "layout" && fault !== "version") damaged.push(object.key);
+        // With another layout, format or key it may be a good object of another reader: a store
+        // that folds the case of names answers with it.
+        if (!OTHERS.has(fault)) damaged.push(object.key);
       }
     }
     const count = verified.popcount();

@@ -2,25 +2,34 @@ import { assertEquals, assertGreater, assertLess } from "@std/assert";
 import { join } from "@std/path";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
+import { runChild } from "../support/child.ts";
+import { fileOf, objectFilesIn } from "../support/fs_adapter.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
-import { testKeys, testLayout } from "../support/objects.ts";
+import { testKey, testKeys, testLayout } from "../support/objects.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
+import { waitUntil } from "../support/wait_until.ts";
 import { hangingMount, hangingObstacle } from "./lab/hanging_mount.ts";
 import { notRun } from "./lab/not_run.ts";
 
 const layout = testLayout(10_000);
 /** A call that hangs does so for 20 s: what is answered before was not kept waiting by it. */
 const LONG_BEFORE_MS = 10_000;
-const DEADLINE_MS = 300;
+const DEADLINE_MS = 500;
+/** For file systems that answer. */
+const PATIENT_MS = 30_000;
 
-function open(basePaths: readonly string[], config: Readonly<Record<string, unknown>> = {}) {
+function open(
+  basePaths: readonly string[],
+  config: Readonly<Record<string, unknown>> = {},
+  deadlineMs = DEADLINE_MS,
+) {
   return TieredCache.open({
     device: new HostDevice(),
     l1: { capacityBytes: 2 ** 20 },
     l2: basePaths.map((base_path) => ({ type: "fs", base_path, ...config })),
     store: { attempts: 1 },
     breaker: { coolDownMs: 0 },
-    timeouts: { storeMs: DEADLINE_MS, loadMs: DEADLINE_MS, lookupMs: DEADLINE_MS },
+    timeouts: { storeMs: deadlineMs, loadMs: deadlineMs, lookupMs: deadlineMs },
   });
 }
 
@@ -33,11 +42,11 @@ const HANGS: Readonly<Record<string, readonly string[]>> = {
     .split(" "),
 };
 
-for (const use_odirect of [false, true]) {
+for (const isDirect of [false, true]) {
   for (const [name, calls] of Object.entries(HANGS)) {
     const title = `a match is answered although a file system hangs: ${name}`;
     Deno.test({
-      name: use_odirect ? `${title}, past the page cache` : title,
+      name: isDirect ? `${title}, past the page cache` : title,
       // What hangs is left behind, and ends when the file system is gone.
       sanitizeOps: false,
       sanitizeResources: false,
@@ -45,9 +54,9 @@ for (const use_odirect of [false, true]) {
         const obstacle = await hangingObstacle();
         if (obstacle !== undefined) return await notRun(t, obstacle);
         await using mount = await hangingMount();
-        const io = use_odirect ? "direct" : "buffered";
+        const io = isDirect ? "direct" : "buffered";
         const keys = testKeys(12);
-        const cache = await open([mount.path], { use_odirect });
+        const cache = await open([mount.path], { use_odirect: isDirect });
         await putObjects(cache, keys, layout);
         assertEquals(cache.reportStatus().adapters[0]?.details.io, io);
         cache.clearL1();
@@ -85,7 +94,7 @@ Deno.test({
     await putObjects(cache, keys, layout);
     await Deno.writeFile(join(mount.backing, "a", ".here"), new Uint8Array(1));
     await mount.hang(...HANGS.everything ?? []);
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 3; round++) {
       cache.clearL1();
       assertEquals(await countHits(cache, keys, layout), keys.length, `round ${round}`);
       await putObjects(cache, testKeys(24, 100 * (round + 1)), layout);
@@ -96,3 +105,80 @@ Deno.test({
     await cache.close();
   },
 });
+
+Deno.test("tenants whose names differ in case keep their objects where case is folded", async (t) => {
+  const obstacle = await hangingObstacle();
+  if (obstacle !== undefined) return await notRun(t, obstacle);
+  await using mount = await hangingMount({ foldsCase: true });
+  await using cache = await open([mount.path], {}, PATIENT_MS);
+  const keys = ["TenantA", "tenanta", "TENANTA"].map((cacheSalt) => testKey(1, { cacheSalt }));
+  await putObjects(cache, keys.slice(0, 1), layout);
+  cache.clearL1();
+  for (const [i, key] of keys.entries()) {
+    assertEquals(await countHits(cache, [key], layout), i === 0 ? 1 : 0);
+  }
+  cache.clearL1();
+  await putObjects(cache, keys, layout);
+  cache.clearL1();
+  for (const key of keys) assertEquals(await countHits(cache, [key], layout), 1);
+  assertEquals(cache.reportStatus().adapters[0]?.damagedObjects, {});
+});
+
+Deno.test("an object whose name another key has, too, is a miss and stays", async () => {
+  await using directory = await tempDirectory();
+  await using cache = await open([directory.path], {}, PATIENT_MS);
+  const [key, other] = [testKey(1, { cacheSalt: "A" }), testKey(1, { cacheSalt: "a" })];
+  await putObjects(cache, [key], layout);
+  // As a file system does that folds case and could not be asked about it.
+  await Deno.link(fileOf(directory.path, key), fileOf(directory.path, other));
+  cache.clearL1();
+  assertEquals(await countHits(cache, [other], layout), 0);
+  assertEquals(cache.reportStatus().adapters[0]?.damagedObjects, { key: 1 });
+  assertEquals(await countHits(cache, [key], layout), 1);
+  assertEquals((await objectFilesIn(directory.path)).length, 2);
+});
+
+Deno.test("a quota that is full has objects leave, with the error that the system has", async (t) => {
+  const obstacle = await hangingObstacle();
+  if (obstacle !== undefined) return await notRun(t, obstacle);
+  for (const error of ["EDQUOT", "EFBIG", "ENOSPC"]) {
+    await using mount = await hangingMount();
+    await using cache = await open([mount.path], {}, PATIENT_MS);
+    await putObjects(cache, testKeys(8), layout);
+    await mount.limit(90_000, error);
+    let next = 50;
+    // It learns of it by a store that fails, and makes room for the next ones.
+    await waitUntil(async () => {
+      await putObjects(cache, testKeys(1, next++), layout);
+      return (await objectFilesIn(mount.path)).length < 8;
+    });
+  }
+});
+
+Deno.test("a file system without locks stores, with the error that the system has", async (t) => {
+  const obstacle = await hangingObstacle();
+  if (obstacle !== undefined) return await notRun(t, obstacle);
+  for (const error of ["ENOLCK", "ENOSYS"]) {
+    await using mount = await hangingMount();
+    await mount.fail({ flock: error });
+    await using cache = await open([mount.path], {}, PATIENT_MS);
+    await putObjects(cache, testKeys(8), layout);
+    assertEquals((await objectFilesIn(mount.path)).length, 8, error);
+    cache.clearL1();
+    assertEquals(await countHits(cache, testKeys(8), layout), 8, error);
+  }
+});
+
+for (const isDirect of [false, true]) {
+  const how = isDirect ? ", past the page cache" : "";
+  Deno.test(`a program ends by itself with a cache that was not closed${how}`, async (t) => {
+    const config = JSON.stringify({ use_odirect: isDirect });
+    await using directory = await tempDirectory();
+    const program = new URL("./open_and_end.ts", import.meta.url);
+    assertEquals(await runChild(program, { args: [directory.path, config] }), 8);
+    const obstacle = await hangingObstacle();
+    if (obstacle !== undefined) return await notRun(t, obstacle);
+    await using mount = await hangingMount();
+    assertEquals(await runChild(program, { args: [mount.path, config] }), 8);
+  });
+}
