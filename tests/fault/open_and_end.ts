@@ -11,4 +11,5 @@ const cache = await TieredCache.open({
   l2: [{ type: "fs", base_path: basePath, ...JSON.parse(config) }],
 });
 await putObjects(cache, testKeys(8), testLayout(10_000));
-console.log(cache.reportStatus().adapters[0]?.storedObjects);
+const stored = cache.reportStatus().adapters[0]?.storedObjects;
+await Deno.stdout.write(new TextEncoder().encode(JSON.stringify(stored)));

@@ -11,6 +11,7 @@ import {
   openFs,
   testObject,
 } from "../../support/fs_adapter.ts";
+import { FaultyFiles } from "../../support/faulty_files.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 import { waitUntil } from "../../support/wait_until.ts";
@@ -112,8 +113,9 @@ Deno.test("a close ends although stores hang, and says so", async () => {
     calls++;
     return hung.promise;
   };
+  const files = new FaultyFiles({ ...hostFileSystem, create });
   const store = await openFileStore(directory.path, {
-    files: { ...hostFileSystem, create },
+    files: files.files,
     clock,
     onError: (error) => errors.push(error),
     countsOnStart: false,
@@ -131,4 +133,7 @@ Deno.test("a close ends although stores hang, and says so", async () => {
   );
   hung.reject(new Error("The file system is gone"));
   await storing;
+  // What was left behind ends now.
+  await waitUntil(() => files.locked.length === 0);
+  await files.settled();
 });
