@@ -14,7 +14,15 @@ export class DirectIo implements AsyncDisposable {
   readonly #readFiles = new Map<string, Promise<number>>();
   readonly #writtenFiles = new Map<string, Promise<number>>();
   readonly #buffers = new AlignedBuffers();
-  readonly #writer = new FileWorker();
+  readonly #writer: FileWorker;
+  /** Reads and closes too, where that must not happen on the threads of Deno. */
+  readonly #reader: FileWorker | undefined;
+
+  /** Has everything done by `worker`, or only what needs one. */
+  constructor(worker?: FileWorker) {
+    this.#reader = worker;
+    this.#writer = worker ?? new FileWorker();
+  }
 
   /**
    * Writes and reads a file as a pool does.
@@ -76,7 +84,10 @@ export class DirectIo implements AsyncDisposable {
     offset: number,
     parts: readonly Uint8Array<ArrayBuffer>[],
   ): Promise<boolean> {
-    const opening = () => openNumbered(path, O_RDONLY | O_NOFOLLOW | O_DIRECT);
+    const flags = O_RDONLY | O_NOFOLLOW | O_DIRECT;
+    const reader = this.#reader;
+    const opening = () =>
+      reader === undefined ? openNumbered(path, flags) : reader.ask({ op: "open", path, flags });
     const file = await once(this.#readFiles, path, opening);
     const buffer = this.#buffers.take();
     try {
@@ -85,7 +96,10 @@ export class DirectIo implements AsyncDisposable {
       let done = 0;
       while (left > 0) {
         const wanted = Math.min(DIRECT_BUFFER_BYTES, pagesFor(left));
-        const count = await readNumbered(file, buffer.subarray(0, wanted), offset);
+        const place = { from: 0, length: wanted, position: offset };
+        const count = reader === undefined
+          ? await readNumbered(file, buffer.subarray(0, wanted), offset)
+          : await reader.ask({ op: "read", file, buffer: buffer.buffer, ...place });
         const usable = Math.min(left, count);
         // Within a page there is only the end of the file.
         if (count === 0 || (usable < left && usable % PAGE_BYTES !== 0)) return false;
@@ -112,7 +126,7 @@ export class DirectIo implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     const paths = new Set([...this.#readFiles.keys(), ...this.#writtenFiles.keys()]);
     await Promise.all(paths.values().map((path) => this.#close(path)));
-    await this.#writer.close();
+    if (this.#reader === undefined) await this.#writer.close();
   }
 
   async #close(path: string): Promise<void> {
@@ -120,7 +134,8 @@ export class DirectIo implements AsyncDisposable {
     this.#readFiles.delete(path);
     this.#writtenFiles.delete(path);
     const readFile = await read?.catch(() => undefined);
-    if (readFile !== undefined) nodeFs.closeSync(readFile);
+    if (readFile !== undefined && this.#reader !== undefined) this.#reader.forget(readFile);
+    else if (readFile !== undefined) nodeFs.closeSync(readFile);
     const writtenFile = await written?.catch(() => undefined);
     if (writtenFile !== undefined) this.#writer.forget(writtenFile);
   }

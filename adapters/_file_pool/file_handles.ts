@@ -1,4 +1,4 @@
-import { openOwn } from "./open_own.ts";
+import { type PoolFile, type PoolFileSystem, readAll, writeAll } from "./pool_file.ts";
 import { PAGE_BYTES } from "./pool_geometry.ts";
 
 /** Handles of one file that may be open at a time. */
@@ -10,42 +10,30 @@ export class FileHandle implements Disposable {
   readonly page: Uint8Array<ArrayBuffer> = new Uint8Array(PAGE_BYTES);
   /** Three pages. */
   readonly end: Uint8Array<ArrayBuffer> = new Uint8Array(3 * PAGE_BYTES);
-  readonly #file: Deno.FsFile;
+  readonly #file: PoolFile;
+  #position = 0;
 
   /** Takes over an open file. */
-  constructor(file: Deno.FsFile) {
+  constructor(file: PoolFile) {
     this.#file = file;
   }
 
   /** Continues at `offset`. */
   seek(offset: number): void {
-    // Sets a number in the kernel: there is nothing to wait for.
-    this.#file.seekSync(offset, Deno.SeekMode.Start);
-  }
-
-  /** Cuts the file off. */
-  async truncate(length: number): Promise<void> {
-    await this.#file.truncate(length);
+    this.#position = offset;
   }
 
   /** Writes all of the bytes. */
   async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    for (let done = 0; done < bytes.byteLength;) {
-      const written = await this.#file.write(done === 0 ? bytes : bytes.subarray(done));
-      // A file system that takes nothing and says nothing would be asked for ever.
-      if (written === 0) throw new Deno.errors.WriteZero("The file took no more bytes");
-      done += written;
-    }
+    await writeAll(this.#file, bytes, this.#position);
+    this.#position += bytes.byteLength;
   }
 
   /** Fills all of the bytes; `false` if the file ends before. */
   async read(into: Uint8Array<ArrayBuffer>): Promise<boolean> {
-    for (let done = 0; done < into.byteLength;) {
-      const count = await this.#file.read(done === 0 ? into : into.subarray(done));
-      if (count === null) return false;
-      done += count;
-    }
-    return true;
+    const count = await readAll(this.#file, into, this.#position);
+    this.#position += count;
+    return count === into.byteLength;
   }
 
   /** Closes the file. */
@@ -54,19 +42,18 @@ export class FileHandle implements Disposable {
   }
 }
 
-/**
- * The handles of one file. Deno does one thing at a time with a handle, and its offset is part of
- * it: so each is lent to one operation.
- */
+/** The handles of one file. Deno does one thing at a time with each, so one operation has it. */
 export class FileHandles implements Disposable {
   /** Where the file is. */
   readonly path: string;
+  readonly #files: PoolFileSystem;
   readonly #idle: FileHandle[] = [];
   readonly #waiters: PromiseWithResolvers<FileHandle>[] = [];
   #opened = 0;
 
   /** Opens nothing yet. */
-  constructor(path: string) {
+  constructor(files: PoolFileSystem, path: string) {
+    this.#files = files;
     this.path = path;
   }
 
@@ -96,7 +83,7 @@ export class FileHandles implements Disposable {
     }
     this.#opened++;
     try {
-      return new FileHandle(await openOwn(this.path, { read: true, write: true }));
+      return new FileHandle(await this.#files.open(this.path, "write"));
     } catch (error) {
       this.#opened--;
       // Who waits for a handle may wait for this one, which never comes.

@@ -1,5 +1,6 @@
 import { join, resolve } from "@std/path";
 import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
+import { errnoOf } from "../_shared/errno.ts";
 import { sizeOf } from "../_shared/file_info.ts";
 import {
   decodeIndex,
@@ -8,12 +9,11 @@ import {
   maxIndexBytes,
   type PoolIndex,
 } from "./index_file.ts";
-import { openOwn } from "./open_own.ts";
+import { type PoolFileSystem, poolFileSystem, readAll, writeAll } from "./pool_file.ts";
 import { PAGE_BYTES, PoolGeometry } from "./pool_geometry.ts";
 import { poolFiles } from "./slot_files.ts";
 
 const DIRECTORY_MODE = 0o700;
-const FILE_MODE = 0o600;
 
 /** A directory in which the pool could be led elsewhere. */
 export class UnsafeDirectoryError extends Error {
@@ -33,13 +33,16 @@ export class UnsafeDirectoryError extends Error {
 }
 
 /** The directory of a pool, for one owner at a time: everything in it but the slots. */
-export class PoolDirectory implements Disposable {
+export class PoolDirectory implements AsyncDisposable {
   /** Where it is. */
   readonly path: string;
-  readonly #lock: Deno.FsFile;
+  /** How its files are opened. */
+  readonly files: PoolFileSystem;
+  readonly #lock: Disposable;
 
-  private constructor(path: string, lock: Deno.FsFile) {
+  private constructor(path: string, files: PoolFileSystem, lock: Disposable) {
     this.path = path;
+    this.files = files;
     this.#lock = lock;
   }
 
@@ -59,16 +62,12 @@ export class PoolDirectory implements Disposable {
     // Links are followed once, so that they cannot be pointed elsewhere meanwhile.
     const path = await Deno.realPath(absolute);
     await checkPrivate(path, allowsForeignOwner);
-    const options = { read: true, write: true, create: true, mode: FILE_MODE };
-    const lock = await openOwn(join(path, "pool.lock"), options);
-    try {
-      if (await lock.tryLock(true)) return new PoolDirectory(path, lock);
-    } catch (error) {
-      lock.close();
-      throw error;
-    }
-    lock.close();
-    return undefined;
+    await using stack = new AsyncDisposableStack();
+    const files = stack.use(await poolFileSystem(path));
+    const lock = await files.lock(join(path, "pool.lock"));
+    if (lock === undefined) return undefined;
+    stack.move();
+    return new PoolDirectory(path, files, lock);
   }
 
   /** A path for a file that is needed for a moment. */
@@ -78,7 +77,7 @@ export class PoolDirectory implements Disposable {
 
   /** How the pool is laid out; `undefined` if it is not yet. */
   async readGeometry(): Promise<PoolGeometry | undefined> {
-    const bytes = await readSmall(join(this.path, "pool.geometry"), () => PAGE_BYTES);
+    const bytes = await this.#readSmall("pool.geometry", () => PAGE_BYTES);
     return bytes && PoolGeometry.decode(bytes);
   }
 
@@ -89,8 +88,8 @@ export class PoolDirectory implements Disposable {
 
   /** What the last owner knew when it stopped; `undefined` if it did not stop cleanly. */
   async readIndex(geometry: PoolGeometry): Promise<PoolIndex | undefined> {
-    const path = join(this.path, "pool.index");
-    const bytes = await readSmall(path, (front) => maxIndexBytes(front, geometry));
+    const maxBytes = (front: Uint8Array) => maxIndexBytes(front, geometry);
+    const bytes = await this.#readSmall("pool.index", maxBytes);
     return bytes && decodeIndex(bytes, geometry);
   }
 
@@ -122,20 +121,49 @@ export class PoolDirectory implements Disposable {
   }
 
   /** Lets somebody else have it. */
-  [Symbol.dispose](): void {
-    this.#lock.close();
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#lock[Symbol.dispose]();
+    await this.files[Symbol.asyncDispose]();
+  }
+
+  /**
+   * Reads a file whose size is checked before: what is larger was not written by a pool.
+   *
+   * @param maxBytes The most that it may have, given the first {@linkcode INDEX_HEADER_BYTES} of it.
+   * @returns `undefined` if there is none, or it has more.
+   */
+  async #readSmall(
+    name: string,
+    maxBytes: (front: Uint8Array) => number,
+  ): Promise<Uint8Array | undefined> {
+    const path = join(this.path, name);
+    try {
+      const size = sizeOf(await Deno.lstat(path));
+      const file = await this.files.open(path, "read");
+      try {
+        const front = new Uint8Array(Math.min(size, INDEX_HEADER_BYTES));
+        await readAll(file, front, 0);
+        if (size > maxBytes(front)) return undefined;
+        const bytes = new Uint8Array(size);
+        return bytes.subarray(0, await readAll(file, bytes, 0));
+      } finally {
+        file.close();
+      }
+    } catch (error) {
+      if (errnoOf(error) === "ENOENT") return undefined;
+      throw error;
+    }
   }
 
   async #replace(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     try {
-      {
-        await removeIfThere(this.temporaryPath);
-        const options = { write: true, createNew: true, mode: FILE_MODE };
-        using file = await Deno.open(this.temporaryPath, options);
-        for (let done = 0; done < bytes.byteLength;) {
-          done += await file.write(bytes.subarray(done));
-        }
-        await file.syncData();
+      await removeIfThere(this.temporaryPath);
+      const file = await this.files.open(this.temporaryPath, "create");
+      try {
+        await writeAll(file, bytes, 0);
+        await file.sync();
+      } finally {
+        file.close();
       }
       await Deno.rename(this.temporaryPath, join(this.path, name));
     } catch (error) {
@@ -148,8 +176,7 @@ export class PoolDirectory implements Disposable {
   /** Makes names survive a power cut, where the system can do that. */
   async #sync(): Promise<void> {
     try {
-      using directory = await Deno.open(this.path, { read: true });
-      await directory.sync();
+      await this.files.syncDirectory(this.path);
     } catch {
       // After a power cut, an index may be there that is out of date: the seals tell.
     }
@@ -174,44 +201,6 @@ async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<
     const received = `${name}, which is a link or no file`;
     throw new UnsafeDirectoryError("a directory where the files of a pool are files", received);
   }
-}
-
-/**
- * Reads a file whose size is checked before: what is larger was not written by a pool.
- *
- * @param maxBytes The most that it may have, given the first {@linkcode INDEX_HEADER_BYTES} of it.
- * @returns `undefined` if there is none, or it has more.
- */
-async function readSmall(
-  path: string,
-  maxBytes: (front: Uint8Array) => number,
-): Promise<Uint8Array | undefined> {
-  try {
-    using file = await openOwn(path, { read: true });
-    const size = sizeOf(await file.stat());
-    const front = await readFront(file, Math.min(size, INDEX_HEADER_BYTES));
-    if (size > maxBytes(front)) return undefined;
-    const rest = await readFront(file, size - front.byteLength);
-    const bytes = new Uint8Array(front.byteLength + rest.byteLength);
-    bytes.set(front);
-    bytes.set(rest, front.byteLength);
-    return bytes;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-}
-
-/** Reads the next bytes of a file; fewer only if it ends before. */
-async function readFront(file: Deno.FsFile, length: number): Promise<Uint8Array> {
-  const bytes = new Uint8Array(length);
-  let done = 0;
-  while (done < length) {
-    const count = await file.read(bytes.subarray(done));
-    if (count === null) break;
-    done += count;
-  }
-  return bytes.subarray(0, done);
 }
 
 /** Removes a file; whether there was one. */

@@ -18,17 +18,18 @@ import {
   systemRandom,
 } from "../../src/l2/adapter.ts";
 import { IoSlots } from "../_shared/io_slots.ts";
+import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { DirectIo } from "./direct_io.ts";
-import type { PoolIndex } from "./index_file.ts";
 import { PoolDirectory, UnsafeDirectoryError } from "./pool_directory.ts";
 import { pagesFor, PoolGeometry } from "./pool_geometry.ts";
-import { rebuildIndex } from "./rebuild_index.ts";
-import { areComplete, layOutFiles, SlotFiles } from "./slot_files.ts";
+import { type OpenedPool, PoolOpener, type RecoverySource } from "./pool_opener.ts";
+import { SlotFiles } from "./slot_files.ts";
 import { RUN_BYTES } from "./slot_format.ts";
 import { type Entry, SlotTable } from "./slot_table.ts";
 
-/** Operations at a time, over all calls. */
-const MOST_OPERATIONS = 8;
+/** Loads and removals at a time, and stores, over all calls: as many as get a turn. */
+const MOST_LOADS = 8;
+const MOST_STORES = 6;
 /** After the pool could not be laid out, no store tries again for so long, in milliseconds. */
 const LAY_OUT_PAUSE_MS = 30_000;
 
@@ -56,9 +57,6 @@ export interface PoolStoreOptions {
   readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
-/** Where the index came from. */
-export type RecoverySource = "index" | "slots" | "new";
-
 /** A pool that is laid out. */
 interface Pool {
   readonly files: SlotFiles;
@@ -69,7 +67,12 @@ interface Pool {
 export class PoolStore implements L2Adapter {
   readonly #options: PoolStoreOptions;
   readonly #directory: PoolDirectory;
-  readonly #io = new IoSlots({ operations: MOST_OPERATIONS, bytes: Infinity });
+  readonly #opener: PoolOpener;
+  /** For loads and removals, and for stores, which may have to wait for others. */
+  readonly #slots = new IoSlots({ operations: MOST_LOADS, bytes: Infinity });
+  readonly #storeSlots = new IoSlots({ operations: MOST_STORES, bytes: Infinity });
+  /** The threads that all of them may use. */
+  readonly #calls = new OsCalls();
   readonly #run: Uint8Array = systemRandom.bytes(RUN_BYTES);
   #direct: DirectIo | undefined;
   #directRefusal: string | undefined;
@@ -84,6 +87,14 @@ export class PoolStore implements L2Adapter {
   private constructor(options: PoolStoreOptions, directory: PoolDirectory) {
     this.#options = options;
     this.#directory = directory;
+    this.#opener = new PoolOpener({
+      directory,
+      filesOf: (geometry) => this.#filesOf(geometry),
+      slots: this.#slots,
+      calls: this.#calls,
+      signal: options.signal,
+      onError: (cause) => this.#report("recover", cause),
+    });
   }
 
   /**
@@ -136,14 +147,18 @@ export class PoolStore implements L2Adapter {
     const entries: Entry[] = [];
     const evicted: ObjectKey[] = [];
     const onEvicted = (key: ObjectKey): void => void evicted.push(key);
-    await this.#io.forEach(objects, () => 0, async (object, index) => {
+    await this.#storeSlots.forEach(objects, () => 0, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
-      const entry = await this.#storeOne(pool, object, onEvicted);
+      const entry = await this.#inTurn(
+        "store",
+        signal,
+        () => this.#storeOne(pool, object, onEvicted),
+      );
       if (entry === undefined) return;
       entries.push(entry);
       stored.set(index);
       bytes += object.byteLength;
-    });
+    }, signal);
     pool.table.touch(stored.gather(objects).map(({ key }) => key));
     // Until here no object of the batch made room for another.
     for (const entry of entries) pool.table.release(entry);
@@ -193,7 +208,7 @@ export class PoolStore implements L2Adapter {
     const loaded = new Bitmap(objects.length);
     const pool = this.#pool;
     if (pool === undefined || signal.aborted || this.#isClosed) return loaded;
-    const { table, files } = pool;
+    const { table } = pool;
     // Nothing may be evicted between here and its turn.
     const entries = objects.map(({ key, byteLength }) => {
       const entry = table.get(key);
@@ -203,24 +218,21 @@ export class PoolStore implements L2Adapter {
       return fits ? table.use(entry) : undefined;
     });
     table.touch(objects.map(({ key }) => key));
-    await this.#io.forEach(objects, () => 0, async ({ key, parts, byteLength }, index) => {
+    const begun = new Set<Entry>();
+    await this.#slots.forEach(objects, () => 0, async (object, index) => {
       const entry = entries[index];
-      if (entry === undefined) return;
-      const isShorter = entry.byteLength < byteLength;
-      const filled = isShorter ? frontOfParts(parts, entry.byteLength) : parts;
-      try {
-        if (signal.aborted || this.#isClosed) return;
-        if (await files.read(entry.slot, filled)) loaded.set(index);
-        else {
-          if (!entry.isRetired) await this.#drop(pool, entry);
-          throw new Deno.errors.UnexpectedEof("The file ends before the object does");
-        }
-      } catch (cause) {
-        this.#report("load", cause, key);
-      } finally {
+      if (entry === undefined || signal.aborted || this.#isClosed) return;
+      const load = async (): Promise<void> => {
+        begun.add(entry);
+        if (await this.#loadOne(pool, entry, object)) loaded.set(index);
         table.release(entry);
-      }
-    });
+      };
+      await this.#inTurn("load", signal, load);
+    }, signal);
+    // What was waiting for its turn when the caller gave up.
+    for (const entry of entries) {
+      if (entry !== undefined && !begun.has(entry)) table.release(entry);
+    }
     return loaded;
   }
 
@@ -230,17 +242,19 @@ export class PoolStore implements L2Adapter {
     let bytes = 0;
     const pool = this.#pool;
     if (pool === undefined) return { deleted, bytes };
-    await this.#io.forEach(keys, () => 0, async (key, index) => {
-      const entry = pool.table.get(key);
-      if (signal.aborted || this.#isClosed || entry === undefined || entry.locks > 0) return;
-      try {
-        await this.#drop(pool, entry);
-        deleted.set(index);
-        bytes += entry.byteLength;
-      } catch (cause) {
-        this.#report("delete", cause, key);
-      }
-    });
+    await this.#slots.forEach(keys, () => 0, async (key, index) => {
+      await this.#inTurn("load", signal, async () => {
+        const entry = pool.table.get(key);
+        if (signal.aborted || this.#isClosed || entry === undefined || entry.locks > 0) return;
+        try {
+          await this.#drop(pool, entry);
+          deleted.set(index);
+          bytes += entry.byteLength;
+        } catch (cause) {
+          this.#report("delete", cause, key);
+        }
+      });
+    }, signal);
     return { deleted, bytes };
   }
 
@@ -301,8 +315,11 @@ export class PoolStore implements L2Adapter {
     const there = await this.#directory.readGeometry();
     if (there !== undefined) {
       const wanted = new PoolGeometry({ slots, files, slotBytes: slotBytes ?? there.slotBytes });
-      if (there.equals(wanted)) return await this.#openPool(there);
-      if ((await this.#contentOf(there)).objects.length > 0) {
+      if (there.equals(wanted)) {
+        this.#begin(await this.#opener.open(there));
+        return;
+      }
+      if ((await this.#opener.contentOf(there)).objects.length > 0) {
         throw new ConfigError({
           adapter: "file_pool adapter",
           expected: `the shape of the pool in ${path} (${there}), another file_path, or that ` +
@@ -315,7 +332,7 @@ export class PoolStore implements L2Adapter {
     if (slotBytes === undefined) return;
     const geometry = new PoolGeometry({ slots, files, slotBytes });
     try {
-      await this.#layOut(geometry);
+      this.#begin(await this.#opener.layOut(geometry));
     } catch (cause) {
       if (this.#options.signal.aborted) throw cause;
       const expected = `a directory with room for ${geometry.diskBytes} bytes (${geometry})`;
@@ -323,49 +340,16 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Opens the pool that is there. */
-  async #openPool(geometry: PoolGeometry): Promise<void> {
-    const isComplete = await areComplete(this.#directory.path, geometry);
-    if (!isComplete) await layOutFiles(this.#directory.path, geometry, this.#options.signal);
-    const index = isComplete ? await this.#directory.readIndex(geometry) : undefined;
-    // From here on it may be out of date at any moment.
-    await this.#directory.removeIndex();
-    const files = this.#filesOf(geometry);
-    this.#recoveredFrom = index === undefined ? "slots" : "index";
-    this.#begin(files, index ?? await this.#rebuild(files));
-  }
-
-  async #contentOf(geometry: PoolGeometry): Promise<PoolIndex> {
-    const index = await this.#directory.readIndex(geometry);
-    if (index !== undefined) return index;
-    using files = this.#filesOf(geometry);
-    return await this.#rebuild(files);
-  }
-
-  #rebuild(files: SlotFiles): Promise<PoolIndex> {
-    return rebuildIndex(files, this.#io, (cause) => this.#report("recover", cause));
-  }
-
-  /** Makes the files of a pool, and takes over what is in slots that are there already. */
-  async #layOut(geometry: PoolGeometry): Promise<Pool> {
-    await this.#directory.removeIndex();
-    await this.#directory.removeLeftovers(geometry);
-    const { path } = this.#directory;
-    const hadFiles = await layOutFiles(path, geometry, this.#options.signal);
-    await this.#directory.writeGeometry(geometry);
-    const files = this.#filesOf(geometry);
-    this.#recoveredFrom = hadFiles ? "slots" : "new";
-    const nothing = { objects: [], nextSequence: 1 };
-    return this.#begin(files, hadFiles ? await this.#rebuild(files) : nothing);
-  }
-
-  #begin(files: SlotFiles, { objects, nextSequence }: PoolIndex): Pool {
+  #begin({ files, index, source }: OpenedPool): Pool {
+    const { objects, nextSequence } = index;
+    this.#recoveredFrom = source;
     this.#nextSequence = nextSequence;
     return this.#pool = { files, table: new SlotTable(files.geometry.slots, objects) };
   }
 
   #filesOf(geometry: PoolGeometry): SlotFiles {
     return new SlotFiles({
+      files: this.#directory.files,
       directory: this.#directory.path,
       geometry,
       direct: this.#directRefusal === undefined ? this.#direct : undefined,
@@ -385,7 +369,11 @@ export class PoolStore implements L2Adapter {
       if (failure !== undefined && clock.now() - failure.timeMs < LAY_OUT_PAUSE_MS) {
         throw failure.cause;
       }
-      return await (this.#layingOut ??= this.#layOut(geometry));
+      return await (this.#layingOut ??= this.#calls.run(
+        "housekeeping",
+        this.#options.signal,
+        async () => this.#begin(await this.#opener.layOut(geometry)),
+      ));
     } catch (cause) {
       if (this.#layingOut !== undefined) {
         const needed = `The pool needs ${geometry.diskBytes} bytes (${geometry})`;
@@ -395,6 +383,38 @@ export class PoolStore implements L2Adapter {
       return undefined;
     } finally {
       this.#layingOut = undefined;
+    }
+  }
+
+  /** Works in one of the threads that this adapter may use; `undefined` if it never came to that. */
+  async #inTurn<Value>(
+    purpose: CallPurpose,
+    signal: AbortSignal,
+    work: () => Promise<Value>,
+  ): Promise<Value | undefined> {
+    let hasBegun = false;
+    try {
+      return await this.#calls.run(purpose, signal, () => {
+        hasBegun = true;
+        return work();
+      });
+    } catch (error) {
+      if (hasBegun) throw error;
+      return undefined;
+    }
+  }
+
+  /** Reads an object into its parts; whether that worked. */
+  async #loadOne(pool: Pool, entry: Entry, object: AdapterObject): Promise<boolean> {
+    const { key, parts, byteLength } = object;
+    const filled = entry.byteLength < byteLength ? frontOfParts(parts, entry.byteLength) : parts;
+    try {
+      if (await pool.files.read(entry.slot, filled)) return true;
+      if (!entry.isRetired) await this.#drop(pool, entry);
+      throw new Deno.errors.UnexpectedEof("The file ends before the object does");
+    } catch (cause) {
+      this.#report("load", cause, key);
+      return false;
     }
   }
 
@@ -453,7 +473,7 @@ export class PoolStore implements L2Adapter {
   }
 
   async #startDirect(): Promise<void> {
-    this.#direct = new DirectIo();
+    this.#direct = new DirectIo(this.#directory.files.worker);
     const refusal = await this.#direct.probe(this.#directory.temporaryPath);
     if (refusal !== undefined) this.#refuseDirect(refusal);
   }
@@ -466,7 +486,7 @@ export class PoolStore implements L2Adapter {
 
   async #dispose(): Promise<void> {
     await this.#layingOut?.catch(() => {});
-    await this.#io.idle();
+    await Promise.all([this.#slots.idle(), this.#storeSlots.idle()]);
     const pool = this.#pool;
     this.#pool = undefined;
     if (pool !== undefined) {
@@ -484,7 +504,7 @@ export class PoolStore implements L2Adapter {
   async #close(): Promise<void> {
     this.#pool?.files[Symbol.dispose]();
     await this.#direct?.[Symbol.asyncDispose]();
-    this.#directory[Symbol.dispose]();
+    await this.#directory[Symbol.asyncDispose]();
   }
 
   #report(operation: string, cause: unknown, key?: ObjectKey): void {

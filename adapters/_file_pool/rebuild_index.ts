@@ -1,24 +1,32 @@
+import type { OsCalls } from "../_shared/os_calls.ts";
 import type { IoSlots } from "../_shared/io_slots.ts";
 import type { PoolIndex } from "./index_file.ts";
 import type { ReadHeader } from "./slot_format.ts";
 import type { SlotFiles } from "./slot_files.ts";
 
+/** How {@linkcode rebuildIndex} works. */
+export interface RebuildOptions {
+  /** Bounds how many slots are looked at at a time. */
+  readonly slots: IoSlots;
+  /** The threads that may be used for that. */
+  readonly calls: OsCalls;
+  /** Told about slots that cannot be read; they count as free. */
+  readonly onError: (cause: unknown) => void;
+}
+
 /**
  * Learns from the slots which objects are in them. Of two with one key the newer counts, and the
  * slot of the older is cleared, so that it cannot come back when the newer is gone.
- *
- * @param onError Told about slots that cannot be read; they count as free.
  */
 export async function rebuildIndex(
   files: SlotFiles,
-  io: IoSlots,
-  onError: (cause: unknown) => void,
+  { slots: io, calls, onError }: RebuildOptions,
 ): Promise<PoolIndex> {
   const slots = Array.from({ length: files.geometry.slots }, (_, slot) => slot);
   const found: ReadHeader[] = [];
   await io.forEach(slots, () => 0, async (slot) => {
     try {
-      const header = await files.inspect(slot);
+      const header = await calls.run("load", undefined, () => files.inspect(slot));
       if (header !== undefined) found.push(header);
     } catch (cause) {
       onError(cause);
@@ -33,7 +41,7 @@ export async function rebuildIndex(
   }
   await io.forEach(outdated, () => 0, async (slot) => {
     try {
-      await files.clear(slot);
+      await calls.run("load", undefined, () => files.clear(slot));
     } catch (cause) {
       onError(cause);
     }

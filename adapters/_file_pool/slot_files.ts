@@ -2,8 +2,8 @@ import { join } from "@std/path";
 import type { AdapterObject } from "../../src/l2/adapter.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import type { DirectIo } from "./direct_io.ts";
-import { FileHandle, FileHandles } from "./file_handles.ts";
-import { openOwn } from "./open_own.ts";
+import { type FileHandle, FileHandles } from "./file_handles.ts";
+import { type PoolFileSystem, writeAll } from "./pool_file.ts";
 import { PAGE_BYTES, pagesFor, type PoolGeometry } from "./pool_geometry.ts";
 import {
   decodeHeader,
@@ -16,11 +16,12 @@ import {
 } from "./slot_format.ts";
 
 const ZEROS_BYTES = 4 * 2 ** 20;
-const FILE_MODE = 0o600;
 const noBytes = new Uint8Array(PAGE_BYTES);
 
 /** How the files of a pool are used. */
 export interface SlotFilesOptions {
+  /** How they are opened. */
+  readonly files: PoolFileSystem;
   /** Where they are. */
   readonly directory: string;
   /** How they are laid out. */
@@ -40,9 +41,9 @@ export class SlotFiles implements Disposable {
   #direct: DirectIo | undefined;
 
   /** Opens nothing yet. */
-  constructor({ directory, geometry, direct, onRefusal }: SlotFilesOptions) {
+  constructor({ files, directory, geometry, direct, onRefusal }: SlotFilesOptions) {
     this.geometry = geometry;
-    this.#handles = poolFiles(directory, geometry).map((path) => new FileHandles(path));
+    this.#handles = poolFiles(directory, geometry).map((path) => new FileHandles(files, path));
     this.#direct = direct;
     this.#onRefusal = onRefusal;
   }
@@ -160,8 +161,11 @@ export function poolFiles(directory: string, { files }: PoolGeometry): string[] 
 
 /** Whether all files of a pool have their full length. */
 export async function areComplete(directory: string, geometry: PoolGeometry): Promise<boolean> {
-  const sizes = await Promise.all(poolFiles(directory, geometry).map(sizeOf));
-  return sizes.every((size, file) => size === geometry.fileBytes(file));
+  // One after the other: each waits in a thread, of which there are few.
+  for (const [file, path] of poolFiles(directory, geometry).entries()) {
+    if (await sizeOf(path) !== geometry.fileBytes(file)) return false;
+  }
+  return true;
 }
 
 /**
@@ -172,6 +176,7 @@ export async function areComplete(directory: string, geometry: PoolGeometry): Pr
  * @throws The error of the operating system, when the files made here have been removed.
  */
 export async function layOutFiles(
+  files: PoolFileSystem,
   directory: string,
   geometry: PoolGeometry,
   signal: AbortSignal,
@@ -186,14 +191,15 @@ export async function layOutFiles(
       if (size === undefined) made.push(path);
       const { strideBytes } = geometry;
       const begin = Math.min(wanted, Math.floor((size ?? 0) / strideBytes) * strideBytes);
-      using file = new FileHandle(
-        await openOwn(path, { read: true, write: true, create: true, mode: FILE_MODE }),
-      );
-      await file.truncate(begin);
-      file.seek(begin);
-      for (let done = begin; done < wanted; done += zeros.byteLength) {
-        signal.throwIfAborted();
-        await file.write(zeros.subarray(0, wanted - done));
+      const file = await files.open(path, "make");
+      try {
+        await file.truncate(begin);
+        for (let done = begin; done < wanted; done += zeros.byteLength) {
+          signal.throwIfAborted();
+          await writeAll(file, zeros.subarray(0, wanted - done), done);
+        }
+      } finally {
+        file.close();
       }
     }
   } catch (error) {

@@ -5,6 +5,8 @@ import {
   Bitmap,
   type CallOptions,
   type DeleteResult,
+  keyTail,
+  keyTailBytes,
   type L2Adapter,
   type ListedObject,
   type ListOptions,
@@ -13,7 +15,6 @@ import {
   type StoreResult,
 } from "../../src/l2/adapter.ts";
 import { crc32 } from "../../src/runtime/checksum.ts";
-import { keyTail, keyTailBytes } from "../../src/l2/object_trailer.ts";
 import type { FileStore } from "./file_store.ts";
 
 /** The checksum: this magic, then the CRC-32 of the bytes before it, little-endian. */

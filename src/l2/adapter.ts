@@ -67,7 +67,13 @@ export type {
 export { AdapterError, ConfigError } from "./adapter_error.ts";
 export { evictionField, watermarksOf } from "./eviction_field.ts";
 export { unmetPath } from "./host_path.ts";
-export { keyInTail, MAX_TAIL_BYTES, type TrailerFault } from "./object_trailer.ts";
+export {
+  keyInTail,
+  keyTail,
+  keyTailBytes,
+  MAX_TAIL_BYTES,
+  type TrailerFault,
+} from "./object_trailer.ts";
 export { type Place, UseOrder } from "./use_order.ts";
 
 /**

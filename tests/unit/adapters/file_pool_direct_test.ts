@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { DirectIo } from "../../../adapters/_file_pool/direct_io.ts";
+import { poolFileSystem } from "../../../adapters/_file_pool/pool_file.ts";
 import { PoolGeometry } from "../../../adapters/_file_pool/pool_geometry.ts";
 import { layOutFiles, SlotFiles } from "../../../adapters/_file_pool/slot_files.ts";
 import { inNewNamespace } from "../../fault/namespace.ts";
@@ -73,11 +74,13 @@ for (const code of ["EINVAL", "EOPNOTSUPP", "EIO"]) {
     await using directory = await tempDirectory();
     const { path } = directory;
     const geometry = new PoolGeometry({ slots: 4, slotBytes: 5000, files: 2 });
-    await layOutFiles(path, geometry, call.signal);
+    await using fileSystem = await poolFileSystem(path);
+    await layOutFiles(fileSystem, path, geometry, call.signal);
     const refusals: unknown[] = [];
     const onRefusal = (error: unknown) => void refusals.push(error);
     const direct = new FailingIo(code);
-    using files = new SlotFiles({ directory: path, geometry, direct, onRefusal });
+    const setup = { files: fileSystem, directory: path, geometry, direct, onRefusal };
+    using files = new SlotFiles(setup);
     const write = (slot: number): Promise<void> => {
       const key = testKey(slot);
       const header = { slot, slotBytes: 5000, sequence: 1, run: new Uint8Array(8), key };
