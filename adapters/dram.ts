@@ -143,7 +143,10 @@ function createDramAdapter(
         const entry = memory.get(key);
         if (entry === undefined) continue;
         const { bytes } = entry;
-        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) continue;
+        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) {
+          onLoaded?.(index, "layout");
+          continue;
+        }
         if (!fillParts(frontOfParts(parts, bytes.byteLength), bytes)) continue;
         held.push(entry);
         loaded.set(index);

@@ -128,12 +128,15 @@ function createMockAdapter(
       // The front of a chain counts as used last.
       for (const key of keys.toReversed()) use(key);
     },
-    async load(batch, { signal, allowShorter = false }) {
+    async load(batch, { signal, onLoaded, allowShorter = false }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
-      return Bitmap.from(batch, ({ key, parts, byteLength }) => {
+      return Bitmap.from(batch, ({ key, parts, byteLength }, index) => {
         const bytes = use(key)?.bytes;
         if (signal.aborted || bytes === undefined) return false;
-        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) return false;
+        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) {
+          onLoaded?.(index, "layout");
+          return false;
+        }
         return fillParts(frontOfParts(parts, bytes.byteLength), bytes);
       });
     },

@@ -203,18 +203,19 @@ export class PoolStore implements L2Adapter {
   /** Reads each object into its parts. */
   async load(
     objects: readonly AdapterObject[],
-    { signal, allowShorter = false }: LoadOptions,
+    { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const pool = this.#pool;
     if (pool === undefined || signal.aborted || this.#isClosed) return loaded;
     const { table } = pool;
     // Nothing may be evicted between here and its turn.
-    const entries = objects.map(({ key, byteLength }) => {
+    const entries = objects.map(({ key, byteLength }, index) => {
       const entry = table.get(key);
       if (entry === undefined) return undefined;
       const fits = entry.byteLength === byteLength ||
         (allowShorter && entry.byteLength < byteLength);
+      if (!fits) onLoaded?.(index, "layout");
       return fits ? table.use(entry) : undefined;
     });
     table.touch(objects.map(({ key }) => key));

@@ -359,7 +359,8 @@ export class FileStore implements L2Adapter {
         const isRead = await this.#read(path, { parts, byteLength, rests, allowShorter, signal });
         if (!isRead) {
           this.#suspects.add(key);
-          onMisfit?.(index);
+          if (onMisfit === undefined) onLoaded?.(index, "layout");
+          else onMisfit(index);
           return;
         }
         loaded.set(index);

@@ -254,6 +254,7 @@ export class RespStore implements L2Adapter {
             if (signal.aborted) return;
             if (outcome === "absent") forget?.(object.key);
             if (outcome === "damaged") onLoaded?.(index, "magic");
+            if (outcome === "different") onLoaded?.(index, "layout");
             if (outcome !== "filled") return;
             loaded.set(index);
             onLoaded?.(index);

@@ -191,6 +191,7 @@ export class S3Store implements L2Adapter {
           this.#finder.suspect(object.key);
           forget(object.key);
         }
+        if (outcome === "different") onLoaded?.(index, "layout");
         if (outcome !== "filled") return;
         loaded.set(index);
         onLoaded?.(index);

@@ -105,7 +105,8 @@ export interface LoadOptions extends CallOptions {
    * It never throws, whatever the index, and does nothing once the call has settled.
    *
    * With a `fault`, the object is there but not what was stored, as the adapter itself has found
-   * out: a miss that counts as damaged.
+   * out: a miss that counts as damaged. An object of another length has the fault `layout`: it was
+   * stored with another layout or `serde`, and stays.
    */
   readonly onLoaded?: (index: number, fault?: TrailerFault) => void;
   /**

@@ -84,8 +84,10 @@ for (const [what, outcome, damage] of DAMAGES) {
 
     const { hits, status } = await restart(directory.path, keys);
     assertEquals(hits, 1);
-    const damaged = Object.values(status.damagedObjects).reduce((sum, n) => sum + n, 0);
-    assertEquals(damaged, outcome === "damaged" ? 1 : 0);
+    // What has another length may be another reader's, and is not removed.
+    const { layout: misfits = 0, ...faults } = status.damagedObjects;
+    const damaged = Object.values(faults).reduce((sum, n) => sum + n, 0);
+    assertEquals([damaged, misfits], outcome === "damaged" ? [1, 0] : [0, 1]);
     assertEquals(status.missedLoads, 1);
     assertEquals(status.isHealthy, true);
 

@@ -130,7 +130,7 @@ for (const module of modules) {
 
 /** Opens a cache with an adapter that cannot work, and asks it for something: all that is shown. */
 async function whatIsSaid(config: { type: string } & Values): Promise<string> {
-  const timeouts = { lookupMs: 300, storeMs: 300, loadMs: 300, closeMs: 300 };
+  const timeouts = { lookupMs: 100, storeMs: 100, loadMs: 100, closeMs: 100 };
   try {
     const l2 = [config];
     await using cache = await TieredCache.open({ device: new HostDevice(), l2, timeouts });
@@ -141,7 +141,7 @@ async function whatIsSaid(config: { type: string } & Values): Promise<string> {
     const [reservation] = cache.reserveWrite(testKeys(1), testLayout(1024));
     if (reservation?.status === "success") cache.finishWrite([reservation.staged]);
     using _ = await cache.match(testKeys(1, 5), testLayout(1024));
-    const flushed = await cache.flush({ deadlineMs: 500 });
+    const flushed = await cache.flush({ deadlineMs: 200 });
     return shownOf([cache.reportStatus(), events, flushed, cache]);
   } catch (error) {
     return shownOf(error);

@@ -33,6 +33,8 @@ for (const [name, serde] of Object.entries({ aesgcm, zstd, both: [zstd, aesgcm] 
     {
       await using cache = await open([config]);
       assertEquals(await countHits(cache, keys, layout), 0);
+      const { damagedObjects } = cache.reportStatus().adapters[0] ?? {};
+      assertEquals(damagedObjects, { layout: 8 }, "it is counted, with the reason");
     }
     await using cache = await open([{ ...config, serde }]);
     assertEquals(await countHits(cache, keys, layout), 8);
@@ -132,3 +134,25 @@ export default defineL2Adapter({
   },
 });
 `;
+
+Deno.test("an object of another length is counted, and stays for those whose it is", async () => {
+  for (const type of ["fs", "dram", "mock", "file_pool"] as const) {
+    await using directory = await tempDirectory();
+    const configs = {
+      fs: { "base_path": directory.path },
+      dram: { "max_capacity_gb": 0.01 },
+      mock: { "max_size_gb": 0.01, "mock_bandwidth_gb": 100 },
+      "file_pool": {
+        "pool_size": 16,
+        "backend_params": { "file_path": directory.path, "slot_bytes": 8192 },
+      },
+    };
+    await using cache = await open([{ type, ...configs[type] }]);
+    await putObjects(cache, keys.slice(0, 3), layout);
+    cache.clearL1();
+    assertEquals(await countHits(cache, keys.slice(0, 3), testLayout(2048)), 0, type);
+    const [adapter] = cache.reportStatus().adapters;
+    assertEquals(adapter?.damagedObjects, { layout: 3 }, type);
+    assertEquals(await countHits(cache, keys.slice(0, 3), layout), 3, type);
+  }
+});
