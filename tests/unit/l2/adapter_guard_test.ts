@@ -514,6 +514,14 @@ Deno.test("what the adapter says of itself is part of the status", () => {
   assertEquals(guard.reportStatus().details, { shelves: 3 });
 });
 
+Deno.test("problems that an adapter names are problems", () => {
+  const { guard } = guardOf({ reportStatus: () => ({ problems: ["a shelf is loose", 7, null] }) });
+  const { problems, isHealthy } = guard.reportStatus();
+  assertEquals([problems, isHealthy], [["a shelf is loose"], false]);
+  const { guard: other } = guardOf({ reportStatus: () => ({ problems: "none" }) });
+  assertEquals([other.reportStatus().problems, other.reportStatus().isHealthy], [[], true]);
+});
+
 Deno.test("an adapter that cannot say how it is does not keep the guard from it", () => {
   const { guard } = guardOf({
     reportStatus: () => {

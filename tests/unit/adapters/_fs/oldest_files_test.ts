@@ -66,6 +66,27 @@ Deno.test("as many are taken as have the bytes, and a few at most", () => {
   assertEquals(oldest.take(10 ** 9).length, 8);
 });
 
+Deno.test("while a walk goes on, the oldest eighth of what it has seen can be taken", () => {
+  const oldest = new OldestFiles();
+  oldest.startWalk();
+  assertEquals(oldest.take(10 ** 9), []);
+  const offerOne = (i: number): void =>
+    oldest.offer({
+      path: `/${i}`,
+      object: "key-in-file",
+      size: 100,
+      diskBytes: 4096,
+      usedAt: scatter(i, 1000),
+    });
+  for (let i = 0; i < 40; i++) offerOne(i);
+  const seen = Array.from({ length: 40 }, (_, i) => scatter(i, 1000)).sort((a, b) => a - b);
+  assertEquals(takeAll(oldest), seen.slice(0, 5));
+  for (let i = 40; i < 48; i++) offerOne(i);
+  assertEquals(takeAll(oldest).length, 1);
+  oldest.endWalk();
+  assertEquals(takeAll(oldest).length, 42);
+});
+
 Deno.test("what is kept comes back, first, when the others are done", () => {
   const oldest = new OldestFiles();
   offer(oldest, [1, 2, 3]);

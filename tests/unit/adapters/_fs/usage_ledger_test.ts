@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
-import { leasedBytes, type LedgerState } from "../../../../adapters/_fs/ledger_state.ts";
+import { leasedBytes, type LedgerState, reconcile } from "../../../../adapters/_fs/ledger_state.ts";
 import { UsageLedger } from "../../../../adapters/_fs/usage_ledger.ts";
 import { systemClock } from "../../../../src/runtime/clock.ts";
 import { crc32 } from "../../../../src/runtime/checksum.ts";
@@ -79,6 +79,62 @@ Deno.test("what is said with the right checksum, but is no account, is unknown",
     await Deno.writeTextFile(path, `${text}\n${checksum}\n`);
     assertEquals(await read(ledgerAt(path)), undefined, text);
   }
+});
+
+Deno.test("an account of version 0.1 gets a name, and numbers that cannot be are not believed", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const write = async (state: unknown): Promise<void> => {
+    const text = JSON.stringify(state);
+    await Deno.writeTextFile(
+      path,
+      `${text}\n${crc32(new TextEncoder().encode(text)).toString(16)}\n`,
+    );
+  };
+  const { id: _, ...old } = STATE;
+  await write(old);
+  const [one, other] = [ledgerAt(path), ledgerAt(path)];
+  const { id = "", ...numbers } = await read(one) ?? {};
+  assertEquals(numbers, old);
+  assert(id !== "");
+  assertEquals((await read(other))?.id, id, "it is the same for all");
+  for (const bytes of [-1, 2 ** 53, 1e300, 0.5, null, "5"]) {
+    for (const field of ["used", "granted", "credited", "replaced"]) {
+      await write({ ...STATE, [field]: bytes });
+      assertEquals(await read(one), undefined, `${field} ${bytes}`);
+    }
+    await write({ ...STATE, leases: { "1-a": bytes } });
+    assertEquals(await read(one), undefined);
+  }
+  const many = Array.from({ length: 5000 }, (_, i) => [`${i}-a`, 1]);
+  await write({ ...STATE, leases: Object.fromEntries(many) });
+  assertEquals(await read(one), undefined);
+});
+
+Deno.test("an account is read without its lock, unless it is torn", async () => {
+  await using directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const ledger = ledgerAt(path);
+  assertEquals(await ledger.peek(), undefined);
+  await ledger.update(() => STATE);
+  using held = await hostFileSystem.lock(path, { create: false, mode: 0o600 });
+  assert(held !== undefined);
+  assertEquals(await ledger.peek(), STATE);
+  await Deno.truncate(path, 20);
+  assertEquals(await ledger.peek(), undefined);
+});
+
+Deno.test("a count corrects the account that it began with, and no other", () => {
+  const counted = { before: STATE, onDisk: 4, dead: new Set(["2-b"]) };
+  const now = { ...STATE, used: 100, granted: 17 };
+  const corrected = reconcile(now, counted);
+  // What is on disk, what the living have, and what was granted meanwhile.
+  assertEquals([corrected.used, corrected.leases], [4 + 3 + 10, { "1-a": 3 }]);
+  for (const other of [{ id: "fedcba9876543210" }, { granted: 6 }, { credited: 1 }]) {
+    const another = { ...now, ...other };
+    assertEquals(reconcile(another, counted), another);
+  }
+  assertEquals(reconcile(now, { ...counted, before: undefined }), now);
 });
 
 Deno.test("of changes made at once by many ledgers none is lost", async () => {
