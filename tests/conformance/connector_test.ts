@@ -28,7 +28,12 @@ for (const [name, configOf] of Object.entries(variants)) {
       const setup = await config();
       return {
         ...setup,
-        config: { ...setup.config, "max_capacity_gb": capacityBytes / 2 ** 30 },
+        config: {
+          ...setup.config,
+          "max_capacity_gb": capacityBytes / 2 ** 30,
+          // Splitting is tested by the other cases: here an object is one value.
+          "max_value_bytes": 65_536,
+        },
       };
     };
     const bounds = name.includes("no list") ? {} : { boundedConfig };

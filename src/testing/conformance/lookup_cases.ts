@@ -58,8 +58,8 @@ export const lookupCases: readonly SubjectCase[] = [
     name: "lookup and delete answer for each of many keys",
     async check(subject) {
       const { adapter } = subject;
-      const held = new Set([0, 127, 128, 255, 256, 299, 511, 512, 599]);
-      const keys = Array.from({ length: 600 }, (_, n) => sampleKey(n));
+      const held = new Set([0, 127, 128, 255, 256, 299, 511, 512, 519]);
+      const keys = Array.from({ length: 520 }, (_, n) => sampleKey(n));
       const there = keys.map((_, n) => held.has(n) ? "1" : "0").join("");
       await subject.store([...held].map((n) => sample(n, 64)));
       assertEquals(await subject.lookup(keys), there);
