@@ -28,7 +28,7 @@ import { entriesOf, objectDirectories, type ObjectFile, walkObjects } from "./di
 import { type DiskBounds, DiskSpace } from "./disk_space.ts";
 import { isNoObject, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
-import type { FileSystem, ReadableFile } from "./file_system.ts";
+import type { FileSystem } from "./file_system.ts";
 import { foldsNames } from "./name_folding.ts";
 import { LimitedFiles } from "./limited_files.ts";
 import { FlightLimit } from "../_shared/flight_limit.ts";
@@ -38,6 +38,7 @@ import { untilAborted } from "../_shared/until_aborted.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { type Durability, publishFile } from "./publish_file.ts";
+import { type Reading, readObject } from "./read_object.ts";
 import { TemporaryFiles } from "./temporary_files.ts";
 import { UsageLedger } from "./usage_ledger.ts";
 import { UseTimes } from "./use_times.ts";
@@ -591,12 +592,15 @@ export class FileStore implements L2Adapter {
    * Fills the parts from a file; whether it has their length, and one of these rests behind. If
    * `allowShorter`, it may end before.
    */
-  async #read(path: string, reading: Reading): Promise<boolean> {
+  async #read(
+    path: string,
+    reading: Omit<Reading, "readAheadBytes"> & CallOptions & { readonly byteLength: number },
+  ): Promise<boolean> {
     for (let attempt = 0;; attempt++) {
       try {
         const files = this.#limited("load", reading.signal);
         using file = await files.open(path, reading.byteLength + MOST_REST_BYTES);
-        return await this.#readParts(file, reading);
+        return await readObject(file, { ...reading, readAheadBytes: this.#options.readAheadBytes });
       } catch (error) {
         if (attempt > 0 || this.#direct === undefined || !isDirectRefused(error)) throw error;
         // A directory refuses it too, which says nothing about files.
@@ -604,30 +608,6 @@ export class FileStore implements L2Adapter {
         this.#stopDirect(error);
       }
     }
-  }
-
-  /** Fills the parts from the beginning of a file; whether it ends where it should. */
-  async #readParts(
-    file: ReadableFile,
-    { parts, rests, allowShorter }: Reading,
-  ): Promise<boolean> {
-    const { readAheadBytes } = this.#options;
-    let position = 0;
-    let isWhole = true;
-    reading: for (const part of parts) {
-      for (let done = 0; done < part.byteLength;) {
-        const end = position === 0 && readAheadBytes > 0 ? readAheadBytes : part.byteLength;
-        const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
-        const count = await file.read(rest, position);
-        isWhole = count > 0;
-        if (!isWhole) break reading;
-        done += count;
-        position += count;
-      }
-    }
-    if (!isWhole && (!allowShorter || position === 0)) return false;
-    for (const rest of rests) if (await endsAt(file, position + rest)) return true;
-    return false;
   }
 
   async #keyOf(
@@ -820,28 +800,10 @@ export class FileStore implements L2Adapter {
   }
 }
 
-/** How an object is read from its file. */
-interface Reading extends Pick<AdapterObject, "parts" | "byteLength"> {
-  /** How many bytes may stand behind it: one of these numbers. */
-  readonly rests: readonly number[];
-  /** Whether the file may end before. */
-  readonly allowShorter: boolean;
-  readonly signal: AbortSignal;
-}
-
 const NOTHING = [0];
 
 function nothingBehind(): readonly number[] {
   return NOTHING;
-}
-
-/** Whether a file ends at a place. */
-async function endsAt(file: ReadableFile, place: number): Promise<boolean> {
-  const known = file.endsAt(place);
-  if (known !== undefined) return known;
-  const byte = new Uint8Array(1);
-  if (await file.read(byte, place) > 0) return false;
-  return place === 0 || await file.read(byte, place - 1) > 0;
 }
 
 function bytesOf({ byteLength }: AdapterObject): number {
