@@ -254,6 +254,7 @@ export class KeyLifecycle implements Disposable {
     let left = keys;
     for (let tries = 0; left.length > 0; tries++) {
       const locked: ObjectKey[] = [];
+      const stayed: ObjectKey[] = [];
       const unknown: ObjectKey[] = [];
       let isSkipped = false;
       for (let i = 0; i < left.length; i += REMOVAL_BATCH) {
@@ -262,17 +263,21 @@ export class KeyLifecycle implements Disposable {
           unknown.push(...batch);
           continue;
         }
-        const removal = await removeObjects(guard, batch);
+        const removal = await removeObjects(guard, batch, { isVerified: true });
         sum.objects += removal.objects;
         sum.bytes += removal.bytes;
         locked.push(...removal.locked);
+        stayed.push(...removal.stayed);
         unknown.push(...removal.unknown);
         isSkipped = removal.isSkipped;
       }
-      left = [...locked, ...unknown];
+      left = [...locked, ...stayed, ...unknown];
       const isLastTry = isSkipped || tries === FURTHER_TRIES || signal.aborted;
       if (isLastTry && locked.length > 0) {
         problems.push(`${locked.length} objects are in use: forget again later`);
+      }
+      if (isLastTry && stayed.length > 0) {
+        problems.push(`${stayed.length} objects are there after their removal: forget again later`);
       }
       if (isLastTry && unknown.length > 0) problems.push(failureOf(guard, unknown.length));
       if (isLastTry) break;

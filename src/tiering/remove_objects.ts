@@ -12,6 +12,8 @@ export interface Removal {
   readonly bytes: number;
   /** Objects that are there and could not be removed: mostly, somebody is loading them. */
   readonly locked: readonly ObjectKey[];
+  /** Objects that are there although the adapter says that it removed them; if that was asked. */
+  readonly stayed: readonly ObjectKey[];
   /** Objects that were not there. */
   readonly absent: readonly ObjectKey[];
   /** Objects of which nothing is known, because the adapter did not work. */
@@ -20,10 +22,15 @@ export interface Removal {
   readonly isSkipped: boolean;
 }
 
-/** Removes objects from an adapter, and finds out about those that it did not remove. */
+/**
+ * Removes objects from an adapter, and finds out about those that it did not remove.
+ *
+ * @param options.isVerified Whether those that it says to have removed are looked for, too.
+ */
 export async function removeObjects(
   guard: AdapterGuard,
   keys: readonly ObjectKey[],
+  { isVerified = false }: { readonly isVerified?: boolean } = {},
 ): Promise<Removal> {
   const before = guard.troubles;
   const { deleted, bytes, skipped = false } = await guard.delete(keys);
@@ -32,15 +39,25 @@ export async function removeObjects(
     objects: keys.length - missed.length,
     bytes,
     locked: [],
+    stayed: [],
     absent: [],
     unknown: [],
     isSkipped: skipped,
   };
-  if (missed.length === 0) return removal;
+  const asked = isVerified && guard.takesLookups ? keys : missed;
+  if (asked.length === 0) return removal;
   if (guard.troubles > before) return { ...removal, unknown: missed };
-  const answer = await lookFor(guard, missed);
+  const answer = await lookFor(guard, asked);
   if (answer === undefined) return { ...removal, unknown: missed };
-  return { ...removal, locked: answer.found, absent: answer.absent };
+  const present = new Set(answer.found.map(({ id }) => id));
+  const stayed = deleted.gather(keys).filter(({ id }) => present.has(id));
+  return {
+    ...removal,
+    objects: removal.objects - stayed.length,
+    locked: missed.filter(({ id }) => present.has(id)),
+    stayed,
+    absent: missed.filter(({ id }) => !present.has(id)),
+  };
 }
 
 /** Which objects an adapter holds; `undefined` if it does not answer. */

@@ -6,6 +6,7 @@ import {
   assertThrows,
 } from "@std/assert";
 import fc from "fast-check";
+import { Bitmap } from "../../../src/keys/bitmap.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../../src/l1/lru.ts";
@@ -485,6 +486,27 @@ Deno.test("KeyLifecycle.forget() says what stays in use", async () => {
   assertEquals(report.adapters[0]?.objects, 1);
   assertProblem(report, "2 objects are in use", "forget again");
   assertEquals(t.guards[0]?.lockedKeys, 2, "those of the reader");
+});
+
+Deno.test("KeyLifecycle.forget() believes no adapter that says that it removed what is there", async () => {
+  const adapter = new RecordingAdapter();
+  const keys = testKeys(3);
+  adapter.seed(keys, LAYOUT);
+  const lying: L2Adapter = {
+    ...limited(adapter, {}),
+    delete: (asked) => {
+      const deleted = Bitmap.from(asked, () => true);
+      return Promise.resolve({ deleted, bytes: deleted.popcount() * SEALED });
+    },
+  };
+  for (const selector of [{ keys }, { salt: "" }]) {
+    using t = setUp([lying]);
+    const forgetting = t.lifecycle.forget(selector);
+    await advance(t.clock, 300);
+    const report = await forgetting;
+    assertEquals(report.adapters[0]?.objects, 0);
+    assertProblem(report, "3 objects are there after their removal", "forget again");
+  }
 });
 
 Deno.test("KeyLifecycle.forget() names adapters that cannot do it", async () => {
