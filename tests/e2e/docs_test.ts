@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { walk } from "@std/fs";
 import { basename, dirname, fromFileUrl, join, relative } from "@std/path";
+import { openFs, testObject } from "../support/fs_adapter.ts";
+import { testKey } from "../support/objects.ts";
 
 const ROOT = fromFileUrl(new URL("../../", import.meta.url));
 
@@ -79,6 +81,10 @@ async function makeWorkplace(blocks: readonly Block[]): Promise<string> {
   await Deno.mkdir(join(copy, "my-adapters"));
   await Deno.writeTextFile(join(copy, "my-adapters/sqlite.ts"), adapter[0]?.text ?? "");
   await Deno.mkdir(join(copy, "kv-cache/tmp"), { recursive: true });
+  // What the documentation removes has to be there.
+  await using cache = await openFs({ base_path: join(copy, "kv-cache") });
+  const { signal } = new AbortController();
+  await cache.store([testObject(testKey(1, { model: "llama-2" }))], { signal });
   return copy;
 }
 
