@@ -111,11 +111,16 @@ export class StoreController implements L1Listener, Disposable {
 
   /** Writes ahead of eviction, where the policy waits for that. */
   admitted(): void {
-    const { l1, policy, watermark } = this.#options;
+    const { l1, policy, watermark, flushBytes } = this.#options;
     if (policy.writes === "at-once") return;
     const { usedBytes, capacityBytes } = l1;
     if (usedBytes <= watermark.high * capacityBytes) return;
-    this.#enqueueVictims(usedBytes - watermark.low * capacityBytes);
+    const wantedBytes = usedBytes - watermark.low * capacityBytes;
+    let underwayBytes = this.#waiting.bytes;
+    for (const { bytesInFlight } of this.#lanes.values()) underwayBytes += bytesInFlight;
+    // Each look passes all that is queued already: there is one for a batch, not for an object.
+    if (underwayBytes > 0 && wantedBytes < underwayBytes + flushBytes) return;
+    this.#enqueueVictims(wantedBytes);
   }
 
   /** An object that left L1 cannot be written any more. */

@@ -91,6 +91,11 @@ export class StoreLane {
     return this.#queuedBytes + this.#restingBytes;
   }
 
+  /** Bytes that are being written. */
+  get bytesInFlight(): number {
+    return this.#bytesInFlight;
+  }
+
   /** Objects that are being written. */
   get objectsInFlight(): number {
     return this.#objectsInFlight;
