@@ -15,6 +15,10 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
   ["deno add jsr:@kvtier/kvtier npm:onnxruntime-web@1.30.0", "needs the published package"],
   ["deno task test:engines", ".ci/run runs this very command"],
+  [
+    `deno task kvtier models --l2-adapter '{"type":"fs","base_path":"./kv-cache"}' --remove llama-2`,
+    "exit code 1 without that model: tests/unit/cli/models_test.ts removes one",
+  ],
   ["deno task bench", "tests/unit/bench/program_test.ts runs it with one round"],
   ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);

@@ -59,11 +59,13 @@ Deno.test("a program that is killed loses what was queued: the control", async (
   assertEquals([text, await storedIn(directory.path)], ["ready\n", 0]);
 });
 
-for (const type of ["fs", "dram", "file_pool"]) {
+for (const type of ["fs", "dram", "file_pool", "zstd"]) {
   Deno.test(`a program that never closes its cache with ${type} ends all the same`, async () => {
     await using directory = await tempDirectory();
     const places: Record<string, Record<string, unknown>> = {
       fs: { base_path: directory.path },
+      // Its threads end when they have been idle for a while.
+      zstd: { type: "dram", "max_capacity_gb": 0.01, serde: { type: "zstd" } },
       dram: { max_capacity_gb: 0.01 },
       "file_pool": {
         pool_size: 16,
