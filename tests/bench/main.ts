@@ -2,13 +2,14 @@
 /**
  * What the cache costs, beside the plainest loop over the same bytes in the same run:
  * `deno task bench [--rounds N] [--objects N] [--json]`. Medians of 7 rounds; the page cache is
- * warm. Calls whose cost should not depend on what lies in L1 are timed with 1,000, 10,000 and
- * 100,000 objects there, or up to `--objects`.
+ * warm. Calls whose cost should not depend on what lies in L1 or in a directory are timed with 1,000,
+ * 10,000 and 100,000 objects there, or up to `--objects`.
  */
 import { parseArgs } from "node:util";
 import { join } from "@std/path";
 import { HostDevice, WebGpuDevice } from "../../mod.ts";
 import { benchFlat } from "./flat_bench.ts";
+import { benchFullDirectory } from "./full_directory_bench.ts";
 import { benchBlocking, benchL1, benchTransfers } from "./movement_bench.ts";
 import { benchPath } from "./path_bench.ts";
 import type { Row } from "./rows.ts";
@@ -38,7 +39,9 @@ try {
     }
     device[Symbol.dispose]();
   }
-  rows.push(...await benchFlat([1_000, 10_000, 100_000].filter((count) => count <= mostObjects)));
+  const counts = [1_000, 10_000, 100_000].filter((count) => count <= mostObjects);
+  rows.push(...await benchFlat(counts));
+  rows.push(...await benchFullDirectory(counts, directory));
 } finally {
   await Deno.remove(directory, { recursive: true });
 }
