@@ -1,4 +1,4 @@
-import { isFull } from "./errno.ts";
+import { errnoOf, isFull } from "./errno.ts";
 
 /** What a directory has to be, in a message. */
 export const OWN_DIRECTORY =
@@ -23,8 +23,8 @@ export async function foreignOwner(path: string, uid: number | null): Promise<st
     const own = state === "granted" ? Deno.uid() : await ownerOfNewFile(path);
     return own === null || own === uid ? undefined : `${path}, which belongs to user ${uid}`;
   } catch (error) {
-    // On a full disk there is no telling, and nothing to be trusted in the directory that is new.
-    if (isFull(error)) return undefined;
+    // A disk that is full or read-only now says nothing, and may be another one later.
+    if (isFull(error) || errnoOf(error) === "EROFS") return undefined;
     return `${path} of user ${uid}, and neither --allow-sys=uid nor a directory that can be ` +
       "written to, which would tell whether this process runs as that user";
   }

@@ -137,6 +137,7 @@ async function runInNewProcess(options: DemoOptions, cacheDir: string): Promise<
       "--allow-read",
       "--allow-write",
       "--allow-env",
+      "--allow-sys=uid",
       import.meta.url,
       options.file,
       "--resume",

@@ -16,7 +16,17 @@ async function runDemo(
 ): Promise<Outcome> {
   const { env = {}, flags = [] } = options;
   const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-RW", "--allow-run", "--allow-env", "--no-prompt", ...flags, DEMO, ...args],
+    args: [
+      "run",
+      "-RW",
+      "--allow-run",
+      "--allow-env",
+      "--allow-sys=uid",
+      "--no-prompt",
+      ...flags,
+      DEMO,
+      ...args,
+    ],
     env: { NO_COLOR: "1", ...env },
   });
   const { code, stdout, stderr } = await command.output();
