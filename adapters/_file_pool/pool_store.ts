@@ -219,21 +219,21 @@ export class PoolStore implements L2Adapter {
       return fits ? table.use(entry) : undefined;
     });
     table.touch(objects.map(({ key }) => key));
-    const begun = new Set<Entry>();
     await this.#slots.forEach(objects, () => 0, async (object, index) => {
       const entry = entries[index];
       if (entry === undefined || signal.aborted || this.#isClosed) return;
       const load = async (): Promise<void> => {
-        begun.add(entry);
-        if (await this.#loadOne(pool, entry, object)) loaded.set(index);
-        table.release(entry);
+        entries[index] = undefined;
+        try {
+          if (await this.#loadOne(pool, entry, object)) loaded.set(index);
+        } finally {
+          table.release(entry);
+        }
       };
       await this.#inTurn("load", signal, load);
     }, signal);
-    // What was waiting for its turn when the caller gave up.
-    for (const entry of entries) {
-      if (entry !== undefined && !begun.has(entry)) table.release(entry);
-    }
+    // Those whose turn did not come before the caller gave up.
+    for (const entry of entries) if (entry !== undefined) table.release(entry);
     return loaded;
   }
 

@@ -37,6 +37,22 @@ Deno.test("file_pool: a full pool evicts what was used least recently", async ()
   assertEquals(pool.errors, []);
 });
 
+Deno.test("file_pool: what a load gave up on can be evicted", async () => {
+  await using pool = await tempPool({ slots: 20 });
+  const [old, young] = [testKeys(20), testKeys(20, 100)];
+  await store(pool.adapter, old);
+  const giveUp = new AbortController();
+  // Each twice, so that one of the two may have begun.
+  const rooms = [...old, ...old].map((key) => {
+    return { key, parts: [new Uint8Array(OBJECT_BYTES)], byteLength: OBJECT_BYTES };
+  });
+  const loading = pool.adapter.load(rooms, giveUp);
+  giveUp.abort();
+  assertLessOrEqual((await loading).popcount(), 8);
+  assertEquals(await store(pool.adapter, young), "1".repeat(20));
+  assertEquals(pool.errors, []);
+});
+
 Deno.test("file_pool: what is used in device memory stays", async () => {
   await using pool = await tempPool({ slots: 3 });
   for (const key of [a, b, c]) await store(pool.adapter, [key]);
