@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertGreater, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertLess, assertStringIncludes } from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
 
 const DEMO = fromFileUrl(new URL("../../docs/examples/demo.ts", import.meta.url));
@@ -98,7 +98,8 @@ Deno.test("demo: answers when the cache directory cannot be written", async () =
     const { identical, runs, bytesOnDisk } = JSON.parse(outcome.stdout);
     assert(identical);
     assertEquals(runs.l2.hitTokens, 0);
-    assertEquals(bytesOnDisk, 0);
+    // The new process may write, and has left its account there, which is a few numbers.
+    assertLess(bytesOnDisk, 1000);
     assertStringIncludes(outcome.stderr, "7 chunks could not be stored");
   } finally {
     await Deno.remove(directory, { recursive: true });
