@@ -19,6 +19,8 @@ const LARGEST_LEASE = 2 ** 26;
 const TURNOVER_MS = 1_000;
 /** Pause after a disk was found full, in milliseconds; it doubles each time. */
 const FIRST_PAUSE_MS = 500;
+/** Time for which a refusal counts as a problem, in milliseconds. */
+const REFUSED_MS = 60_000;
 const LAST_PAUSE_MS = 30_000;
 /** Time after which the directory is counted again, in milliseconds. */
 const COUNT_MS = 3_600_000;
@@ -114,6 +116,7 @@ export class DiskSpace {
   #roomMade = Promise.withResolvers<void>();
   #pause: { readonly until: number; readonly ms: number; readonly reason: string } | undefined;
   #refusedObjects = 0;
+  #refusedAt = -Infinity;
 
   /** The room in `paths`. */
   constructor(options: DiskSpaceOptions) {
@@ -180,7 +183,10 @@ export class DiskSpace {
    */
   async take(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
     const isTaken = await this.#take(bytes, soon, signal);
-    if (!isTaken) this.#refusedObjects++;
+    if (!isTaken && !signal.aborted) {
+      this.#refusedObjects++;
+      this.#refusedAt = this.#options.clock.now();
+    }
     return isTaken;
   }
 
@@ -283,11 +289,23 @@ export class DiskSpace {
   /** What does not work, in words. */
   problems(): string[] {
     const { ledger, evictionLock: { path } } = this.#options;
+    const isFull = this.#options.clock.now() - this.#refusedAt < REFUSED_MS;
     const held = "cannot be locked: another process keeps its lock, and may have been stopped";
     return [
       ...(ledger.isHeld ? [`${ledger.path} ${held}`] : []),
       ...(this.#removal.evictor.isHeld ? [`${path} ${held}`] : []),
+      ...(isFull ? [this.#fullness()] : []),
     ];
+  }
+
+  /** Why objects were refused, and what helps. */
+  #fullness(): string {
+    const reason = this.#pause?.reason ?? "the capacity or the disk is used up";
+    const { watermark } = this.#options;
+    const remedy = watermark === undefined
+      ? "let eviction.eviction_policy be LRU, raise max_capacity_gb, or free the disk"
+      : "raise max_capacity_gb, or free the disk";
+    return `objects are refused for want of room (${reason}): ${remedy}`;
   }
 
   async #take(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {

@@ -25,7 +25,8 @@ Deno.test("a full disk costs stores and leaves nothing behind; room brings them 
     full: {
       isHealthy: false,
       failedStores: 3,
-      lastError: "fs: store failed: ENOSPC: No space left on device (os error 28)",
+      problem: "objects are refused for want of room (the capacity or the disk is used up): " +
+        "let eviction.eviction_policy be LRU, raise max_capacity_gb, or free the disk",
     },
     after: { storesAgain: true, loadsAgain: true, isHealthy: true },
   });

@@ -12,7 +12,9 @@ await Deno.writeFile(filler, new Uint8Array(2 ** 20));
 // A full disk is left alone for a while, which passes as soon as there is room.
 let skippedMs = 0;
 const clock = { ...systemClock, now: () => systemClock.now() + skippedMs };
-await using cache = await openFsCache(join(mountPoint, "base"), clock);
+// Nothing is evicted: else a full disk would make room for itself.
+const config = { eviction: { "eviction_policy": "noop" } };
+await using cache = await openFsCache(join(mountPoint, "base"), clock, config);
 
 /** Stores the object of `testKey(n)`; whether that worked. */
 async function put(n: number): Promise<boolean> {
@@ -32,7 +34,7 @@ const keys = Array.from({ length: stored }, (_, n) => testKey(n));
 const hitsWhenFull = await countHits(cache, keys, layout);
 
 await Deno.remove(filler);
-skippedMs = 60_000;
+skippedMs = 61_000;
 const storesAgain = await put(102);
 const { isHealthy } = adapterStatus(cache);
 cache.clearL1();
@@ -42,6 +44,10 @@ console.log(JSON.stringify({
   stored,
   hitsWhenFull,
   leftWhenFull,
-  full: { isHealthy: full.isHealthy, failedStores: full.failedStores, lastError: full.lastError },
+  full: {
+    isHealthy: full.isHealthy,
+    failedStores: full.failedStores,
+    problem: full.problems.at(-1),
+  },
   after: { storesAgain, loadsAgain, isHealthy },
 }));

@@ -7,9 +7,17 @@ import { TieredCache } from "../../src/tiered_cache.ts";
 import { assertRanges, stagedOf } from "./l1.ts";
 import { testBytes } from "./objects.ts";
 
-/** Opens a cache of host memory and one directory, which is tried once, and always. */
-export function openFsCache(basePath: string, clock?: Clock): Promise<TieredCache> {
-  const l2 = [{ type: "fs", base_path: basePath }];
+/**
+ * Opens a cache of host memory and one directory, which is tried once, and always.
+ *
+ * @param config More of the adapter's configuration.
+ */
+export function openFsCache(
+  basePath: string,
+  clock?: Clock,
+  config: Readonly<Record<string, unknown>> = {},
+): Promise<TieredCache> {
+  const l2 = [{ type: "fs", base_path: basePath, ...config }];
   return TieredCache.open({
     device: new HostDevice(),
     l1: { capacityBytes: 2 ** 25 },
