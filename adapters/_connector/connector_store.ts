@@ -199,9 +199,9 @@ export class ConnectorStore implements L2Adapter {
           onLoaded?.(index);
         } else if (outcome === "absent") {
           forget?.(key);
-        } else if (typeof outcome !== "string") {
-          if (!signal.aborted) failures.add(key, outcome);
-        } else if (outcome !== "different") onLoaded?.(index, outcome);
+        } else if (typeof outcome === "string") {
+          onLoaded?.(index, outcome);
+        } else if (!signal.aborted) failures.add(key, outcome);
       }
     });
     this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));

@@ -43,7 +43,7 @@ export interface ObjectValuesOptions {
 }
 
 /** What reading an object came to; a fault where something else is there. */
-export type ReadOutcome = "filled" | "absent" | "different" | TrailerFault;
+export type ReadOutcome = "filled" | "absent" | TrailerFault;
 
 /**
  * Objects as values of a connector. A large one lies in several values under a name that nobody
@@ -215,7 +215,7 @@ export class ObjectValues {
     if (found === undefined) return "magic";
     if (!found.key.equals(key)) return "key";
     known.remember(factsIn(found));
-    if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return "different";
+    if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return "layout";
     const room = new ObjectParts(parts);
     const { body } = found;
     if (body instanceof Uint8Array) {

@@ -125,6 +125,30 @@ Deno.test("connector: what others keep under an object's name is a counted miss"
   }
 });
 
+Deno.test("connector: an object of another length is a counted miss, and stays", async () => {
+  const keys = testKeys(4);
+  const [stored, ...others] = [SIZE, SIZE + 4, SIZE - 4, SIZE / 2];
+  for (const config of [{}, { "max_value_bytes": SIZE / 4 }]) {
+    await using lab = await open(countedMap(), config);
+    assertEquals(await store(lab, keys, stored), "1111");
+    const [shorter, ...same] = keys as [ObjectKey, ...ObjectKey[]];
+    assertEquals(await store(lab, [shorter], 100), "1", "as if it was compressed");
+    const rooms = [
+      { key: shorter, parts: [new Uint8Array(SIZE)], byteLength: SIZE },
+      ...same.map((key, i) => {
+        const byteLength = others[i] ?? 0;
+        return { key, parts: [new Uint8Array(byteLength)], byteLength };
+      }),
+    ];
+    const faults: unknown[] = [];
+    const onLoaded = (index: number, fault?: string): void => void faults.push([index, fault]);
+    assertEquals((await lab.adapter.load(rooms, { ...call(), onLoaded })).popcount(), 0);
+    assertEquals(faults.sort(), keys.map((_, i) => [i, "layout"]));
+    assertEquals(await load(lab, same, stored), "111");
+    assertEquals(await load(lab, [shorter], 100), "1");
+  }
+});
+
 Deno.test("connector: a value that cannot be read blocks neither stores nor its removal", async () => {
   const counted = countedMap();
   const [bad, ...keys] = testKeys(4) as [ObjectKey, ...ObjectKey[]];
