@@ -11,6 +11,7 @@ import {
   type L2AdapterModule,
   unmetPath,
 } from "../src/l2/adapter.ts";
+import { readSecretVariable, unmetVariableName } from "../src/runtime/secrets.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
 import { ObjectNames } from "./_resp/object_names.ts";
 import { ReplyError } from "./_resp/resp_error.ts";
@@ -55,7 +56,7 @@ const config = {
   },
   password_env: {
     type: "string",
-    check: (name: string) => /^\w+$/.test(name) ? undefined : "the name of a variable",
+    check: unmetVariableName,
     help: "Environment variable that holds the password. Needs --allow-env for it.",
   },
   db: {
@@ -249,9 +250,8 @@ function placeOf(values: Values): ServerUrl {
 async function passwordOf({ password, password_env: name }: Values): Promise<string | undefined> {
   if (name === undefined) return password || undefined;
   if (password) return fail("password_env", "nothing beside password", name);
-  const { state } = await Deno.permissions.query({ name: "env", variable: name });
-  if (state !== "granted") return fail("password_env", `the permission --allow-env=${name}`, name);
-  return Deno.env.get(name) || fail("password_env", "a variable that is set", name);
+  const { value, problem } = await readSecretVariable(name);
+  return problem === undefined ? value : fail("password_env", problem, name);
 }
 
 async function certificatesIn(path: string | undefined): Promise<string | undefined> {

@@ -1,4 +1,5 @@
 import { ConfigError, type ConfigValues } from "../../src/l2/adapter.ts";
+import { readSecretVariable } from "../../src/runtime/secrets.ts";
 import type { s3Config } from "./s3_config.ts";
 
 /** What requests are signed with. */
@@ -60,21 +61,16 @@ function credentials(
 }
 
 async function variable(key: string, name: string): Promise<string> {
-  if (!await isReadable(name)) return fail(key, `the permission --allow-env=${name}`, name);
-  const value = Deno.env.get(name) || fail(key, "a variable that is set", name);
-  checkValue(key, value, ` in the variable ${name}`);
+  const { value, problem } = await readSecretVariable(name);
+  if (problem !== undefined) return fail(key, problem, name);
+  checkValue(key, value, " in the variable");
   return value;
 }
 
 async function optionalVariable(key: string, name: string): Promise<string | undefined> {
-  const value = await isReadable(name) ? Deno.env.get(name) : undefined;
-  checkValue(key, value, ` in the variable ${name}`);
+  const { value } = await readSecretVariable(name);
+  checkValue(key, value, " in the variable");
   return value;
-}
-
-async function isReadable(name: string): Promise<boolean> {
-  const { state } = await Deno.permissions.query({ name: "env", variable: name });
-  return state === "granted";
 }
 
 function fail(key: string, expected: string, received: unknown = "nothing"): never {

@@ -1,4 +1,5 @@
 import { evictionField, unmetPath } from "../../src/l2/adapter.ts";
+import { unmetVariableName } from "../../src/runtime/secrets.ts";
 import { checkCapacity } from "../_shared/capacity.ts";
 import { checkBucket } from "./bucket_url.ts";
 
@@ -57,19 +58,19 @@ export const s3Config = {
   aws_access_key_id_env: {
     type: "string",
     default: "AWS_ACCESS_KEY_ID",
-    check: checkVariable,
+    check: unmetVariableName,
     help: "Environment variable with the access key. Needs --allow-env for it.",
   },
   aws_secret_access_key_env: {
     type: "string",
     default: "AWS_SECRET_ACCESS_KEY",
-    check: checkVariable,
+    check: unmetVariableName,
     help: "Environment variable with the secret key. Needs --allow-env for it.",
   },
   aws_session_token_env: {
     type: "string",
     default: "AWS_SESSION_TOKEN",
-    check: checkVariable,
+    check: unmetVariableName,
     help: "Environment variable with the session token; used if it may be read and is set.",
   },
   sign_payload: {
@@ -173,7 +174,3 @@ export const s3Config = {
       "eviction_ratio of the capacity is removed.",
   },
 } as const;
-
-function checkVariable(name: string): string | undefined {
-  return /^\w+$/.test(name) ? undefined : "the name of a variable";
-}

@@ -11,7 +11,10 @@ export interface ConfigErrorDetails {
   readonly expected: string;
   /** What was received. Of objects and lists only the type and the keys are shown and kept. */
   readonly received: unknown;
-  /** Only its type is shown and kept: it could be a secret. @default {false} */
+  /**
+   * Only its type is shown and kept: it could be a secret. Always so for a key that ends with `_env`.
+   * @default {false}
+   */
   readonly hidden?: boolean;
   /** What to read next. */
   readonly help?: string;
@@ -34,7 +37,9 @@ export class ConfigError extends Error {
 
   /** Composes the message from the details. */
   constructor(details: ConfigErrorDetails) {
-    const { adapter, key, expected, received, hidden, help, cause } = details;
+    const { adapter, key, expected, received, help, cause } = details;
+    // Where the name of a variable belongs, the secret itself may stand by mistake.
+    const hidden = details.hidden || key?.endsWith("_env");
     const subject = key === undefined ? adapter : `${adapter}: ${key}`;
     const isOpaque = hidden || (typeof received === "object" && received !== null);
     const kept = isOpaque ? typeInWords(received) : received;

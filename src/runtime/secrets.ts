@@ -33,17 +33,25 @@ export async function readSecretFile(path: string): Promise<SecretReading> {
   }
 }
 
+/** The value of an environment variable, or what is wrong with it; neither shows its name. */
+export type VariableReading =
+  | { readonly value: string; readonly problem?: undefined }
+  | { readonly value?: undefined; readonly problem: string };
+
+/** Why a text is no name of an environment variable; it may be what the variable should hold. */
+export function unmetVariableName(name: string): string | undefined {
+  return /^\w+$/.test(name) ? undefined : "the name of a variable";
+}
+
 /**
- * Reads a secret from an environment variable.
+ * Reads a secret from an environment variable. No problem shows the name: what stands in its place
+ * may be the secret itself.
  *
  * Requires `--allow-env` permission for the name.
  */
-export function readSecretVariable(name: string): SecretReading {
-  try {
-    const text = Deno.env.get(name);
-    if (text === undefined || text === "") return { problem: "is not set" };
-    return { bytes: new TextEncoder().encode(text) };
-  } catch (error) {
-    return { problem: `cannot be read: ${error instanceof Error ? error.message : String(error)}` };
-  }
+export async function readSecretVariable(name: string): Promise<VariableReading> {
+  const { state } = await Deno.permissions.query({ name: "env", variable: name });
+  if (state !== "granted") return { problem: "a variable that --allow-env permits to read" };
+  const value = Deno.env.get(name);
+  return value ? { value } : { problem: "the name of a variable that is set" };
 }

@@ -128,6 +128,53 @@ for (const module of modules) {
   }
 }
 
+/** Keys that hold the name of a variable, in the place of which the secret may stand by mistake. */
+const variables: readonly Values[] = [
+  { type: "resp", host: "127.0.0.1", port: 1, "password_env": MARKER },
+  { type: "resp", host: "127.0.0.1", port: 1, "password_env": MARKER, password: "other" },
+  { type: "resp", url: "redis://:other@127.0.0.1:1", "password_env": MARKER },
+  ...["aws_access_key_id_env", "aws_secret_access_key_env", "aws_session_token_env"].map((key) => ({
+    type: "s3",
+    "s3_endpoint": "http://127.0.0.1:1/bucket",
+    "s3_region": "eu-west-1",
+    "aws_access_key_id_env": "HOME",
+    "aws_secret_access_key_env": "HOME",
+    [key]: MARKER,
+  })),
+  {
+    type: "mock",
+    "max_size_gb": 1,
+    "mock_bandwidth_gb": 1,
+    serde: { type: "aesgcm", "master_key_env": MARKER },
+  },
+];
+
+for (const isPermitted of [true, false]) {
+  const permission = isPermitted ? "with" : "without";
+  Deno.test({
+    name: `a secret in the place of a variable's name is shown nowhere, ${permission} --allow-env`,
+    permissions: { env: isPermitted },
+    async fn() {
+      for (const config of variables) {
+        const said = await whatIsSaid(config as { type: string } & Values);
+        assert(!said.includes(MARKER), said);
+      }
+    },
+  });
+}
+
+Deno.test("a secret in the place of a variable's name is not shown if the variable is odd", async () => {
+  Deno.env.set(MARKER, "line\nbreak");
+  try {
+    for (const config of variables) {
+      const said = await whatIsSaid(config as { type: string } & Values);
+      assert(!said.includes(MARKER), said);
+    }
+  } finally {
+    Deno.env.delete(MARKER);
+  }
+});
+
 /** Opens a cache with an adapter that cannot work, and asks it for something: all that is shown. */
 async function whatIsSaid(config: { type: string } & Values): Promise<string> {
   const timeouts = { lookupMs: 100, storeMs: 100, loadMs: 100, closeMs: 100 };

@@ -1,4 +1,4 @@
-import { readSecretFile, readSecretVariable } from "../../runtime/secrets.ts";
+import { readSecretFile, readSecretVariable, unmetVariableName } from "../../runtime/secrets.ts";
 import type { ConfigValues } from "../adapter_config.ts";
 import { unmetPath } from "../host_path.ts";
 import type { RefuseValue } from "./transform.ts";
@@ -10,6 +10,8 @@ const MOST_KEYS = 256;
 
 const encoder = new TextEncoder();
 const HKDF_SALT = encoder.encode("kvtier aesgcm 1");
+/** What messages say in the place of a value that may be the key. */
+const HIDDEN = "something else";
 const SHAPES = "32 random bytes, as hex or base64";
 
 /** Where a master key comes from. */
@@ -42,19 +44,26 @@ export async function readMasterKey(
   if (isFile === (name !== undefined)) {
     refuse("master_key_path", "it or master_key_env, one of them", isFile ? "both" : "none");
   }
-  const source = isFile ? "a file that only its owner can read" : "the name of a variable";
+  const source = isFile
+    ? "a file that only its owner can read"
+    : "the name of a variable that is set";
   const unmet = isFile ? unmetPath(place) : undefined;
   if (unmet !== undefined) refuse(key, unmet, "another path");
   const expected = `${source}, with ${SHAPES}`;
   const isKey = decodeKey(encoder.encode(place), false) !== undefined;
   // What is no name may be the secret, too.
-  if (isKey || (!isFile && !/^\w+$/.test(place))) {
-    refuse(key, expected, isKey ? "a key itself" : "no name");
+  if (isKey || (!isFile && unmetVariableName(place) !== undefined)) refuse(key, expected, HIDDEN);
+  if (!isFile) {
+    const { value, problem } = await readSecretVariable(place);
+    if (problem !== undefined) return refuse(key, `${problem}, with ${SHAPES}`, HIDDEN);
+    const bytes = encoder.encode(value);
+    const held = `${expected} (it holds ${bytes.byteLength} bytes of something else)`;
+    return decodeKey(bytes, false) ?? refuse(key, held, HIDDEN);
   }
-  const reading = isFile ? await readSecretFile(place) : readSecretVariable(place);
+  const reading = await readSecretFile(place);
   if (reading.problem !== undefined) return refuse(key, expected, `${place}: ${reading.problem}`);
   const found = `${place}: holds something else (${reading.bytes.byteLength} bytes)`;
-  return decodeKey(reading.bytes, isFile) ?? refuse(key, expected, found);
+  return decodeKey(reading.bytes, true) ?? refuse(key, expected, found);
 }
 
 /** From which the keys of cache salts are derived. */

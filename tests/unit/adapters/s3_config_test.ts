@@ -103,7 +103,7 @@ Deno.test("credentials may stand in variables, of any name", async () => {
     "aws_session_token_env": "KVTIER_TEST_TOKEN",
   };
   const open = () => openS3({ ...rest, ...names });
-  const failure = await assertRejects(open, ConfigError, "KVTIER_TEST_ID");
+  const failure = await assertRejects(open, ConfigError, "a variable that is set");
   assertEquals(failure.key, "aws_access_key_id_env");
   Deno.env.set("KVTIER_TEST_ID", String(id));
   Deno.env.set("KVTIER_TEST_SECRET", String(secret));
