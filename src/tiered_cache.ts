@@ -37,7 +37,7 @@ import type { KeyRow } from "./tiering/key_rows.ts";
 import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./tiering/key_lifecycle.ts";
 import { PrefetchController, type PrefetchOptions } from "./tiering/prefetch_controller.ts";
 import { QuotaRegistry } from "./tiering/quota_registry.ts";
-import { SkippedWrites } from "./tiering/skipped_writes.ts";
+import { isSkip, SkippedWrites, type SkipReason } from "./tiering/skipped_writes.ts";
 import { StoreController } from "./tiering/store_controller.ts";
 import { UseReporter } from "./tiering/use_reporter.ts";
 
@@ -228,14 +228,20 @@ export class TieredCache implements AsyncDisposable {
    * `l1.writeTtlMs`, or when the device was lost, the room may be given to another object: do not
    * write to it any more.
    *
+   * @param countSkipped How many objects are given up if there is no room, those behind the keys
+   * included: they are counted as skipped. Left out, it is the keys.
    * @returns For each key its room, or why there is none.
    * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move.
    */
-  reserveWrite(keys: readonly ObjectKey[], layout: ObjectLayout): WriteReservation[] {
+  reserveWrite(
+    keys: readonly ObjectKey[],
+    layout: ObjectLayout,
+    countSkipped: (reason: SkipReason) => number = () => keys.length,
+  ): WriteReservation[] {
     this.#checkObjects(keys, layout);
     const reservations = this.#l1.reserveWrite(keys, layout);
     const status = reservations[0]?.status;
-    if (status !== undefined && status !== "success") this.#noteSkipped(status, keys.length);
+    if (status !== undefined && status !== "success") this.#noteSkipped(status, countSkipped);
     // Room that is held for the adapters comes back when they have what lies there.
     if (status === "out-of-memory") this.#store.relieve(keys.length * layout.byteLength);
     if (status === "quota-exceeded") { for (const key of keys) this.#relieve(key.cacheSalt); }
@@ -551,9 +557,12 @@ export class TieredCache implements AsyncDisposable {
     };
   }
 
-  #noteSkipped(status: L1Status, objects: number): void {
-    const reason = this.#skipped.note(status, objects);
-    if (reason !== undefined) this.events.emit("skipped", { objects, reason });
+  #noteSkipped(reason: L1Status, countSkipped: (reason: SkipReason) => number): void {
+    if (!isSkip(reason)) return;
+    const objects = countSkipped(reason);
+    if (objects === 0) return;
+    this.#skipped.note(reason, objects);
+    this.events.emit("skipped", { objects, reason });
   }
 
   #throwIfClosed(): void {

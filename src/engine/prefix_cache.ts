@@ -154,14 +154,22 @@ export class PrefixCache {
     const reserved: { staged: StagedObject; group: number; chunk: number }[] = [];
     let stored = 0;
     let chunk = 0;
+    const isKept = (group: number, chunk: number): boolean =>
+      hasChunk(layouts[group] as KvLayout, kvOfGroups[group] as SequenceKv, chunk);
+    // Behind a chunk that has no room all others are skipped.
+    const countSkipped = (): number => {
+      let objects = 0;
+      for (let n = chunk; n < chunks; n++) {
+        for (const group of layouts.keys()) if (isKept(group, n)) objects++;
+      }
+      return objects;
+    };
     for (; chunk < chunks; chunk++) {
       const before = reserved.length;
       const isComplete = rows.every(({ keys, layout }, group) => {
         const key = keys[chunk] as ObjectKey;
-        if (!hasChunk(layouts[group] as KvLayout, kvOfGroups[group] as SequenceKv, chunk)) {
-          return true;
-        }
-        const [reservation] = this.#cache.reserveWrite([key], layout);
+        if (!isKept(group, chunk)) return true;
+        const [reservation] = this.#cache.reserveWrite([key], layout, countSkipped);
         if (reservation?.status !== "success") return reservation?.status === "key-not-writable";
         reserved.push({ staged: reservation.staged, group, chunk });
         return true;

@@ -26,13 +26,11 @@ export class SkippedWrites {
     return { ...this.#objects };
   }
 
-  /** Counts objects that were not taken together; returns the reason if they were skipped. */
-  note(status: L1Status, objects: number): SkipReason | undefined {
-    if (!isSkip(status)) return undefined;
-    this.#objects[status] += objects;
-    if (status === "out-of-memory") this.#noRoom.note(objects);
-    if (status === "quota-exceeded") this.#overQuota.note(objects);
-    return status;
+  /** Counts objects that were not taken together. */
+  note(reason: SkipReason, objects: number): void {
+    this.#objects[reason] += objects;
+    if (reason === "out-of-memory") this.#noRoom.note(objects);
+    if (reason === "quota-exceeded") this.#overQuota.note(objects);
   }
 
   /**
@@ -57,6 +55,7 @@ export class SkippedWrites {
   }
 }
 
-function isSkip(status: L1Status): status is SkipReason {
+/** Whether an object was not taken for want of room or of a device. */
+export function isSkip(status: L1Status): status is SkipReason {
   return status === "out-of-memory" || status === "quota-exceeded" || status === "device-lost";
 }

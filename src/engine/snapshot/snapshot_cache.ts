@@ -2,6 +2,7 @@ import type { CacheHit } from "../../cache_hit.ts";
 import { chunkHashes, tokenAt, type TokenIds } from "../../keys/chunk_hash.ts";
 import { DEFAULT_CHUNK_TOKENS, type ObjectLayout } from "../../keys/kv_layout.ts";
 import { ObjectKey } from "../../keys/object_key.ts";
+import type { L1Status } from "../../l1/l1_cache.ts";
 import type { MemoryRange } from "../../memory/memory_device.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createDigest, sha256 } from "../../runtime/digest.ts";
@@ -213,7 +214,8 @@ export class SnapshotCache {
       await source.read(i * PART_BYTES, buffer.subarray(0, length));
       read.update(buffer.subarray(0, length));
       buffer.fill(0, length);
-      if (!(await this.#write(key, PART_LAYOUT, buffer))) return false;
+      // With a part that is skipped, those behind it are, and the manifest.
+      if (!(await this.#write(key, PART_LAYOUT, buffer, parts.length - i + 1))) return false;
     }
     if (read.finish().toHex() !== digest.toHex()) {
       throw new Error("State must not change while it is saved");
@@ -221,26 +223,34 @@ export class SnapshotCache {
     const manifest = { digest, byteLength: source.byteLength, tail };
     const slot = names.manifests.length - SLOTS + slotOf(tail);
     const key = names.manifests[slot] as ObjectKey;
-    return await this.#write(key, MANIFEST_LAYOUT, encodeManifest(manifest));
+    return await this.#write(key, MANIFEST_LAYOUT, encodeManifest(manifest), 1);
   }
 
-  /** Writes an object unless it is there; whether it is there now. */
+  /**
+   * Writes an object unless it is there; whether it is there now. If not, `skipped` objects are given
+   * up.
+   */
   async #write(
     key: ObjectKey,
     layout: ObjectLayout,
     bytes: Uint8Array<ArrayBuffer>,
+    skipped: number,
   ): Promise<boolean> {
-    for (let attempt = 0;; attempt++) {
-      const [reservation] = this.#cache.reserveWrite([key], layout);
+    let hasFlushed = false;
+    const countSkipped = (reason: L1Status): number =>
+      reason === "out-of-memory" && !hasFlushed ? 0 : skipped;
+    for (;;) {
+      const [reservation] = this.#cache.reserveWrite([key], layout, countSkipped);
       if (reservation?.status === "success") {
         const { staged } = reservation;
         this.#cache.device.upload(staged.range, [bytes]);
         return this.#cache.finishWrite([staged])[0] === "success";
       }
       if (reservation?.status === "key-not-writable") return true;
-      if (reservation?.status !== "out-of-memory" || attempt > 0) return false;
+      if (reservation?.status !== "out-of-memory" || hasFlushed) return false;
       // A state may be larger than L1: what the adapters have may leave it.
       await this.#cache.flush();
+      hasFlushed = true;
     }
   }
 

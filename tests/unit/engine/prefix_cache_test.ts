@@ -264,10 +264,14 @@ Deno.test("PrefixCache.put() does not evict the head of its own sequence", async
   await assertRestores(t, tokens, 16);
 });
 
-Deno.test("PrefixCache.put() of more than L1 holds keeps the head", async () => {
+Deno.test("PrefixCache.put() of more than L1 holds keeps the head, and counts the rest", async () => {
   await using t = await setUp(new HostDevice(), 4);
   const tokens = prompt(30);
+  const skipped: unknown[] = [];
+  t.cache.events.addEventListener("skipped", ({ detail }) => skipped.push(detail));
   assertEquals(put(t, tokens), { storedTokens: 16, residentTokens: 0, skippedTokens: 12 });
+  assertEquals(t.cache.reportStatus().skippedWrites["out-of-memory"], 3);
+  assertEquals(skipped, [{ objects: 3, reason: "out-of-memory" }]);
   await assertRestores(t, tokens, 16);
   await t.cache.flush();
   assertEquals(t.adapter.held.size, 4);

@@ -281,6 +281,7 @@ Deno.test("PrefixCache.put() stores a chunk of all groups or of none", async () 
   using tensors = new GroupTensors(t.cache.device, LAYOUTS, 16).fill(1);
   const result = t.prefixes.put(tokens, tensors.kv, prefilled(tokens));
   assertEquals(result, { storedTokens: 8, residentTokens: 0, skippedTokens: 8 });
+  assertEquals(t.cache.reportStatus().skippedWrites["out-of-memory"], 4);
   assertEquals(t.cache.reportStatus().l1.totalObjectCount, 4);
   await assertRestores(t, tokens, 8);
 });

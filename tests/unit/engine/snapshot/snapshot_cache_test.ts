@@ -9,6 +9,7 @@ import { HostDevice } from "../../../../src/memory/host_device.ts";
 import type { TieredCacheOptions } from "../../../../src/cache_options.ts";
 import { TieredCache } from "../../../../src/tiered_cache.ts";
 import { seededRandom } from "../../../support/random.ts";
+import { testKeys, testLayout } from "../../../support/objects.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
 
 const MIB = 2 ** 20;
@@ -157,7 +158,17 @@ Deno.test("SnapshotCache: a state larger than L1 goes through it", async () => {
   const tokens = tokensOf(6, CHUNK);
   const state = stateOf(6, 21 * MIB + 1);
   assert(await snapshots.put(tokens, state));
+  const skipped = { "out-of-memory": 0, "quota-exceeded": 0, "device-lost": 0 };
+  assertEquals(cache.reportStatus().skippedWrites, skipped, "what waited for room was not skipped");
   assertEquals((await snapshots.match(tokens))?.bytes, state);
+});
+
+Deno.test("SnapshotCache: all parts of a state that finds no room are counted", async () => {
+  await using cache = await openCache({ l1: { capacityBytes: 4 * MIB } });
+  const held = cache.reserveWrite(testKeys(4), testLayout(MIB));
+  assertEquals(held.map(({ status }) => status), Array(4).fill("success"));
+  assertEquals(await openSnapshots(cache).put(tokensOf(6, CHUNK), stateOf(6, 3 * MIB)), false);
+  assertEquals(cache.reportStatus().skippedWrites["out-of-memory"], 4, "3 parts and a manifest");
 });
 
 Deno.test("SnapshotCache: what does not fit is said so, and never found in part", async () => {
