@@ -197,8 +197,8 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     const basePath = await absolutePath(given);
     const isSharded = values.shard_dirs ?? layout === "kvtier";
     const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
-    // Without a worker, which a bundle has none of, there is but one way to close a file.
-    const closesInPlace = !FileWorker.isAvailable || await isLocalDisk(basePath);
+    // Without a worker, there is but one way to close a file.
+    const closesInPlace = !await FileWorker.isAvailable() || await isLocalDisk(basePath);
     const careful = closesInPlace ? undefined : new CarefulFiles();
     const store = await FileStore.open({
       files: careful?.files ?? hostFileSystem,

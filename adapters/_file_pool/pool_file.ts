@@ -40,7 +40,7 @@ export interface PoolFileSystem extends AsyncDisposable {
  * no wait on a local disk; elsewhere a worker opens, reads, writes and closes them.
  */
 export async function poolFileSystem(directory: string): Promise<PoolFileSystem> {
-  if (!FileWorker.isAvailable || await isLocalDisk(directory)) return new LocalFiles();
+  if (!await FileWorker.isAvailable() || await isLocalDisk(directory)) return new LocalFiles();
   return new WorkerFiles();
 }
 

@@ -91,7 +91,9 @@ export class UnsealedStore implements L2Adapter {
   }
 
   /** Reads each object; without a checksum, only its length can be taken for granted. */
-  async load(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
+  async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
+    // Nobody is told of objects one by one: what is read may not be what was asked for yet.
+    const options = { signal };
     const hashed: number[] = [];
     const spelled: number[] = [];
     for (const [i, { key }] of objects.entries()) {

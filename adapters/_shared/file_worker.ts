@@ -4,12 +4,16 @@ import type { AlignedBuffer } from "./direct_access.ts";
 import { untilAborted } from "./until_aborted.ts";
 import type { FileReply, FileRequest, NumberedRequest } from "./file_worker_program.ts";
 
-/** The program of the worker; a bundle has none. */
-const PROGRAM = ownFile(
+/** The module that the worker runs; a bundle has none. */
+const MODULE = ownFile(
   import.meta.url,
   "adapters/_shared/file_worker.ts",
   "./file_worker_program.ts",
 );
+/** The program of the worker, which cannot be one of a server. */
+const PROGRAM = MODULE === undefined || MODULE.protocol === "file:"
+  ? MODULE
+  : new URL(`data:text/javascript,import ${encodeURIComponent(JSON.stringify(MODULE.href))}`);
 
 type Answer = Extract<FileReply, { value: number }>;
 
@@ -26,9 +30,18 @@ export class FileWorker {
   #asked = 0;
   readonly #answers = new Map<number, PromiseWithResolvers<Answer>>();
 
-  /** Whether it can be asked: a bundle has no program for it. */
-  static get isAvailable(): boolean {
-    return PROGRAM !== undefined;
+  /**
+   * Whether it can be asked: a bundle has no program for it, and the process needs the permission to
+   * read or import that program.
+   */
+  static async isAvailable(): Promise<boolean> {
+    if (MODULE === undefined) return false;
+    const { state } = await Deno.permissions.query(
+      MODULE.protocol === "file:"
+        ? { name: "read", path: MODULE }
+        : { name: "import", host: MODULE.host },
+    );
+    return state === "granted";
   }
 
   /** Asks the worker for something; resolves to the number that it answers with. */

@@ -1,4 +1,4 @@
-import { SEPARATOR } from "@std/path";
+import { dirname, SEPARATOR } from "@std/path";
 
 /** File systems on a disk, or in the memory, of this host: closing a file there waits for nothing. */
 const LOCAL = new Set(
@@ -22,9 +22,19 @@ export async function isLocalDisk(path: string): Promise<boolean> {
     ? await Deno.readTextFile(MOUNTS).catch(() => undefined)
     : undefined;
   if (mounts !== undefined) return LOCAL.has(typeOf(path, mounts) ?? "");
-  const info = await Deno.lstat(path).catch(() => undefined);
+  const info = await existing(path);
   // Network file systems and FUSE have no device: their number has no major part.
   return info !== undefined && (info.dev >>> 8 & 0xfff) !== 0;
+}
+
+/** What is at a path, or at the next one above it where there is something. */
+async function existing(path: string): Promise<Deno.FileInfo | undefined> {
+  try {
+    return await Deno.lstat(path);
+  } catch (error) {
+    const isMissing = error instanceof Deno.errors.NotFound && dirname(path) !== path;
+    return isMissing ? await existing(dirname(path)) : undefined;
+  }
 }
 
 /** The type of the file system that is mounted at a path or above it, the last one if many are. */

@@ -17,7 +17,8 @@ export interface ChildOptions {
 /** The command that runs a Deno program of this project. */
 export function childCommand(program: URL, options: ChildOptions = {}): Deno.Command {
   const { permissions = ["-A"], args = [], stdin = "null", shell } = options;
-  const deno = [Deno.execPath(), "run", "-q", ...permissions, fromFileUrl(program), ...args];
+  const module = program.protocol === "file:" ? fromFileUrl(program) : program.href;
+  const deno = [Deno.execPath(), "run", "-q", ...permissions, module, ...args];
   const [command = "", ...rest] = shell === undefined ? deno : [...shell, ...deno];
   const cwd = project;
   return new Deno.Command(command, { args: rest, cwd, stdin, stdout: "piped" });

@@ -6,7 +6,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { toFileUrl } from "@std/path";
+import { join, toFileUrl } from "@std/path";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
@@ -247,22 +247,52 @@ const permissions: Record<string, (directory: string, project: string) => string
     `--allow-read=${directory},${project}`,
   ],
 };
+const ROUND_TRIP = "tests/support/round_trip.ts";
 for (const [name, readable] of Object.entries(permissions)) {
-  Deno.test(`TieredCache with fs needs no permission but for ${name}`, async () => {
-    await using directory = await tempDirectory();
-    const project = new URL("../../", import.meta.url);
-    const program = new URL("./tests/support/round_trip.ts", project);
-    const output = await runChild(program, {
-      permissions: [
-        "--no-prompt",
-        ...readable(directory.path, project.pathname),
-        `--allow-write=${directory.path}`,
-      ],
-      args: [directory.path],
+  for (const isThere of [true, false]) {
+    const title = `TieredCache with fs needs no permission but for ${name}`;
+    Deno.test(isThere ? title : `${title}, to be made yet`, async () => {
+      await using parent = await tempDirectory();
+      const project = new URL("../../", import.meta.url);
+      const directory = isThere ? parent.path : join(parent.path, "kv");
+      const output = await runChild(new URL(ROUND_TRIP, project), {
+        permissions: [
+          "--no-prompt",
+          ...readable(directory, project.pathname),
+          `--allow-write=${directory}`,
+        ],
+        args: [directory],
+      });
+      assertEquals(output, { hits: 3, isHealthy: true });
     });
-    assertEquals(output, { hits: 3, isHealthy: true });
-  });
+  }
 }
+
+Deno.test("TieredCache with fs works where the package comes from a server", async () => {
+  await using parent = await tempDirectory();
+  const project = new URL("../../", import.meta.url);
+  await using server = Deno.serve(
+    { port: 0, hostname: "127.0.0.1", onListen() {} },
+    async ({ url }) => {
+      const source = await Deno.readFile(new URL(`.${new URL(url).pathname}`, project));
+      return new Response(source, { headers: { "content-type": "application/typescript" } });
+    },
+  );
+  const host = `127.0.0.1:${server.addr.port}`;
+  // Where the file system of a directory is unknown, a worker closes its files.
+  const directory = join(parent.path, "kv");
+  const output = await runChild(new URL(`http://${host}/${ROUND_TRIP}`), {
+    permissions: [
+      "--no-prompt",
+      "--config=deno.json",
+      `--allow-import=${host}`,
+      `--allow-read=${directory}`,
+      `--allow-write=${directory}`,
+    ],
+    args: [directory],
+  });
+  assertEquals(output, { hits: 3, isHealthy: true });
+});
 
 // Devices
 

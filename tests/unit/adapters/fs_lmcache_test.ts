@@ -273,6 +273,22 @@ Deno.test("an object whose name LMCache could not spell is stored under its dige
   assertEquals(await load(adapter, keys), "111");
 });
 
+Deno.test("a load tells of no object that it has not loaded", async () => {
+  await using opened = await open();
+  const { adapter } = opened;
+  const [missing, stored] = [keyOf({ model: "a/b" }), keyOf({ model: "a-SEP-b" })];
+  assertEquals(await store(adapter, [stored]), "1");
+  const told: number[] = [];
+  const onLoaded = (index: number): void => void told.push(index);
+  const rooms = [missing, stored].map((key) => ({
+    key,
+    parts: [new Uint8Array(1000)],
+    byteLength: 1000,
+  }));
+  assertEquals(String(await adapter.load(rooms, { ...call, onLoaded })), "01");
+  assertEquals(told.filter((index) => index !== 1), []);
+});
+
 for (const checksum of ["none", "crc32"]) {
   Deno.test(`an object under a digest is listed, forgotten and verified, with checksum ${checksum}`, async () => {
     await using opened = await open({ checksum });
