@@ -5,7 +5,7 @@ import type { ModelUsage } from "./directory_count.ts";
 import { DiskHeadroom, type HeadroomBounds } from "./disk_headroom.ts";
 import type { EvictorOptions } from "./evictor.ts";
 import type { FileSystem } from "./file_system.ts";
-import { type LedgerState, reconcile } from "./ledger_state.ts";
+import { isContinued, type LedgerState, reconcile } from "./ledger_state.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { ObjectRemoval } from "./object_removal.ts";
 import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
@@ -548,18 +548,23 @@ export class DiskSpace {
     if (totals === undefined) return;
     const onDisk = abandoned + totals.diskBytes;
     const others = before === undefined ? await this.#livingWriters() : {};
-    const state = await account.contact(
-      (state) => reconcile(state, { before, onDisk, dead }),
+    let isCorrected = false;
+    await account.contact(
+      (state) => {
+        isCorrected = before === undefined || isContinued(before, state);
+        return reconcile(state, { before, onDisk, dead });
+      },
       () => account.created({ onDisk, written, others }),
     );
     this.#replaced = Math.max(0, this.#replaced - replaced);
-    if (before === undefined || before.id === state?.id) account.corrected();
+    if (isCorrected) account.corrected();
   }
 
   /** Writers that live, with what each may have taken in advance from an account that is lost. */
   async #livingWriters(): Promise<Record<string, number>> {
     const { writers, tag, isAlive } = this.#options;
-    const lease = leaseBytesOf(this.#options.capacityBytes);
+    // Theirs are not known, but alike as a rule.
+    const lease = Math.max(leaseBytesOf(this.#options.capacityBytes), this.#account.mostEntered);
     const leases: Record<string, number> = {};
     for (const other of await writers()) {
       if (other !== tag && await isAlive(other) === true) leases[other] = lease;

@@ -26,6 +26,7 @@ export class WriterAccount {
   /** Taken from the lease, and not on disk under its name yet. */
   #inFlight = 0;
   #entered = 0;
+  #mostEntered = 0;
   #owed: Owed | undefined;
   /** Room that may still be used while others hold the account; not known before. */
   #reserve: number | undefined;
@@ -67,6 +68,11 @@ export class WriterAccount {
   /** What the account has of this writer: what is left of it, and what was written since. */
   get entered(): number {
     return this.#entered;
+  }
+
+  /** The most that the account ever had of this writer. */
+  get mostEntered(): number {
+    return this.#mostEntered;
   }
 
   /** What was written since the account was changed last. */
@@ -120,12 +126,13 @@ export class WriterAccount {
 
   /**
    * Adds room that no other writer can be given while the account cannot be changed: each may use
-   * an equal part of half of what was left.
+   * an equal part of half of what was left. Those that are not in the account yet have no part:
+   * nobody knows how many of them come.
    */
   async tryExtend(bytes: number, capacityBytes: number): Promise<boolean> {
     if (this.#reserve === undefined) {
       const state = await this.#ledger.peek();
-      if (state === undefined) return false;
+      if (state?.leases[this.#tag] === undefined) return false;
       const writers = Object.keys(state.leases).length + 1;
       const left = Math.max(0, capacityBytes - state.used);
       this.#reserve = Math.floor(left / 2 / writers);
@@ -156,11 +163,11 @@ export class WriterAccount {
   ): Promise<LedgerState | undefined> {
     const owed = this.#owed;
     let entered = 0;
-    let isAnother = false;
     const state = await this.#ledger.update((stored) => {
       const before = stored ?? create();
       if (before === undefined) return undefined;
-      isAnother = this.#state !== undefined && !isContinued(this.#state, before);
+      // What was written since may be counted twice, or not at all.
+      this.#isDoubtful ||= this.#state !== undefined && !isContinued(this.#state, before);
       const after = change(this.#entering(this.#newest(before), owed));
       entered = after.leases[this.#tag] ?? 0;
       return after;
@@ -168,10 +175,9 @@ export class WriterAccount {
     this.#state = state;
     if (state === undefined) return undefined;
     this.#entered = entered;
+    this.#mostEntered = Math.max(this.#mostEntered, entered);
     this.#reserve = undefined;
     this.#stored = { bytes: state.granted, at: this.#clock.now() };
-    // What was written since may be counted twice, or not at all.
-    this.#isDoubtful ||= isAnother;
     const left = (this.#owed?.bytes ?? 0) - (owed?.bytes ?? 0);
     this.#owed = this.#owed === undefined || left <= 0 ? undefined : { ...this.#owed, bytes: left };
     return state;
@@ -246,22 +252,27 @@ export class WriterAccount {
     this.#owed = { bytes: (this.#owed?.bytes ?? 0) + bytes, account };
   }
 
-  /** Gives everything back that was taken in advance. */
+  /** Gives everything back that was taken in advance, and has others count if that is needed. */
   async close(replaced: number): Promise<void> {
     await this.contact((state) => {
       const { [this.#tag]: _, ...leases } = state.leases;
       const used = Math.max(0, state.used - this.#lease);
-      return { ...state, leases, used, replaced: state.replaced + replaced };
+      const countedAt = this.#isDoubtful ? 0 : state.countedAt;
+      return { ...state, leases, used, replaced: state.replaced + replaced, countedAt };
     });
     this.#lease = 0;
   }
 
-  /** Corrects an account in whose place an older copy was put. */
+  /**
+   * Corrects an account in whose place an older copy was put. It is another one from now on, so that
+   * others find that out too: what they entered may be lost.
+   */
   #newest(state: LedgerState): LedgerState {
     const seen = this.#state;
     if (seen === undefined || seen.id !== state.id || isContinued(seen, state)) return state;
     return {
       ...state,
+      id: this.#ledger.newId(),
       used: Math.max(state.used, seen.used),
       granted: Math.max(state.granted, seen.granted),
       credited: Math.max(state.credited, seen.credited),
