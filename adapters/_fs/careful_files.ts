@@ -1,4 +1,5 @@
 import { concatParts } from "../../src/l2/adapter.ts";
+import { notAFile } from "../_shared/errno.ts";
 import { FileWorker } from "../_shared/file_worker.ts";
 import {
   type FileSystem,
@@ -36,7 +37,7 @@ export class CarefulFiles {
       async open(path, mostBytes) {
         const { isFile, size } = await Deno.lstat(path);
         // Reading would follow a link, and wait for the writer of a FIFO.
-        if (!isFile) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
+        if (!isFile) throw notAFile(path);
         return size > mostBytes ? nothing : new WholeFile(await Deno.readFile(path));
       },
       async lock(path, { create, mode }) {

@@ -2,6 +2,7 @@ import { type Clock, type ObjectKey, wait } from "../../src/l2/adapter.ts";
 import { isFull, isLockUnsupported } from "../_shared/errno.ts";
 import { diskBytesFor, usedAtOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
+import { lockOwn } from "./lock_own.ts";
 import type { OldestFiles, OldFile } from "./oldest_files.ts";
 import type { UsageLedger } from "./usage_ledger.ts";
 
@@ -139,7 +140,7 @@ export class Evictor {
   async #tryLock(): Promise<Disposable | undefined> {
     const { files, ledger, lock: { path, mode } } = this.#options;
     try {
-      return await files.lock(path, { create: true, mode });
+      return await lockOwn(files, path, mode);
     } catch (error) {
       // Where it cannot be made, removing objects is what makes room for it.
       const isMissing = error instanceof Deno.errors.NotFound;

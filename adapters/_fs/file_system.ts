@@ -1,5 +1,6 @@
 import * as nodeFs from "node:fs";
 import { statfs } from "node:fs/promises";
+import { notAFile } from "../_shared/errno.ts";
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 
 /** A file that is being read. */
@@ -95,18 +96,30 @@ export const hostFileSystem: FileSystem = {
       if (!create || !(error instanceof Deno.errors.NotFound)) throw error;
     });
     // A link could lead anywhere.
-    if (before?.isFile === false) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
-    const file = await Deno.open(path, { read: true, write: true, create, mode });
+    if (before?.isFile === false) throw notAFile(path);
+    // Creating never follows a link that was put there meanwhile. Who loses a race tries again.
+    const how = before === undefined ? { createNew: true, mode } : {};
+    const raced = before === undefined ? Deno.errors.AlreadyExists : Deno.errors.NotFound;
+    const file = await Deno.open(path, { read: true, write: true, ...how })
+      .catch((error: unknown) => {
+        if (!(error instanceof raced)) throw error;
+      });
+    if (file === undefined) return undefined;
     try {
       // What the group may do, the process may have been told to deny (umask).
       if (before === undefined && (mode & 0o070) !== 0) {
         await Deno.chmod(path, mode).catch(() => {});
       }
       if (await file.tryLock(true)) {
-        const [held, named] = await Promise.all([file.stat(), Deno.lstat(path)]);
-        if (!named.isFile) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
+        const [held, named] = await Promise.all([
+          file.stat(),
+          Deno.lstat(path).catch((error: unknown) => {
+            if (!(error instanceof Deno.errors.NotFound)) throw error;
+          }),
+        ]);
+        if (named?.isFile === false) throw notAFile(path);
         // If it was removed meanwhile, others lock another file by now.
-        if (held.ino === named.ino && held.dev === named.dev) {
+        if (held.ino === named?.ino && held.dev === named.dev) {
           return new HostLockedFile(file, held.size);
         }
       }

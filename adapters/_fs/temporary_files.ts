@@ -4,6 +4,7 @@ import { entriesOf } from "./directory_walk.ts";
 import { isFull, isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesOf, knownTime } from "../_shared/file_info.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
+import { lockOwn } from "./lock_own.ts";
 
 /** Younger files are left alone if their writer may be about to take its lock. */
 const GRACE_MS = 60_000;
@@ -197,7 +198,7 @@ export class TemporaryFiles {
     for (let attempt = 0; attempt < LOCK_ATTEMPTS; attempt++) {
       if (attempt > 0) await wait(clock, LOCK_PAUSE_MS);
       try {
-        this.#lock = await files.lock(this.#lockPath, { create: true, mode });
+        this.#lock = await lockOwn(files, this.#lockPath, mode);
       } catch (error) {
         if (!isLockUnsupported(error)) throw error;
         this.#hasLocks = false;

@@ -2,6 +2,7 @@ import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
 import { isLockUnsupported } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import { decodeLedger, encodeLedger, type LedgerState } from "./ledger_state.ts";
+import { lockOwn } from "./lock_own.ts";
 
 /** Time after which a ledger that others hold is given up for now, in milliseconds. */
 const LOCK_PATIENCE_MS = 2_000;
@@ -114,7 +115,7 @@ export class UsageLedger {
     // Others that were found to hold it too long are not waited for again until they let go.
     const giveUpAt = clock.now() + (this.#isHeld ? 0 : LOCK_PATIENCE_MS);
     for (;;) {
-      using file = await files.lock(path, { create: true, mode }).catch((error: unknown) => {
+      using file = await lockOwn(files, path, mode).catch((error: unknown) => {
         if (!isLockUnsupported(error)) throw error;
         this.#ownState = { state: undefined };
         return undefined;

@@ -32,6 +32,11 @@ export function isNoObject(error: unknown): boolean {
   return codes.includes(errnoOf(error) ?? "");
 }
 
+/** A link lies in the place of a file, or something else that is none. */
+export function notAFile(path: string): Error {
+  return new Deno.errors.FilesystemLoop(`ELOOP: ${path} is no file`);
+}
+
 /** The file system has no locks. */
 export function isLockUnsupported(error: unknown): boolean {
   return ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"].includes(errnoOf(error) ?? "");

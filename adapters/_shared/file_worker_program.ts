@@ -1,5 +1,6 @@
 import * as nodeFs from "node:fs";
 import { parentPort } from "node:worker_threads";
+import { notAFile } from "./errno.ts";
 
 /** What the worker can be asked to do with a file. */
 export type FileRequest =
@@ -103,14 +104,23 @@ function lock(path: string, create: boolean, mode: number): number {
   const before = statusAt(path);
   if (before === undefined && !create) throw new Deno.errors.NotFound(`${path} (os error 2)`);
   // A link could lead anywhere.
-  if (before?.isFile === false) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
-  const file = Deno.openSync(path, { read: true, write: true, create, mode });
+  if (before?.isFile === false) throw notAFile(path);
+  // Creating never follows a link that was put there meanwhile. Who loses a race tries again.
+  const how = before === undefined ? { createNew: true, mode } : {};
+  const raced = before === undefined ? Deno.errors.AlreadyExists : Deno.errors.NotFound;
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(path, { read: true, write: true, ...how });
+  } catch (error) {
+    if (error instanceof raced) return 0;
+    throw error;
+  }
   try {
     const held = file.statSync();
-    const named = Deno.lstatSync(path);
-    if (!named.isFile) throw new Deno.errors.FilesystemLoop(`${path} is no file`);
+    const named = statusAt(path);
+    if (named?.isFile === false) throw notAFile(path);
     // If it was removed meanwhile, others lock another file by now.
-    if (held.ino === named.ino && held.dev === named.dev && file.tryLockSync(true)) {
+    if (held.ino === named?.ino && held.dev === named.dev && file.tryLockSync(true)) {
       locks.set(nextLock, { file, size: held.size });
       return nextLock++;
     }

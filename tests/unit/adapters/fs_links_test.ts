@@ -1,5 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { walk } from "@std/fs";
 import { join } from "@std/path";
+import { CarefulFiles } from "../../../adapters/_fs/careful_files.ts";
 import { hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import type { AdapterError } from "../../../src/l2/adapter.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
@@ -19,27 +21,98 @@ import { waitUntil } from "../../support/wait_until.ts";
 const call = { signal: new AbortController().signal };
 const objects = testKeys(4).map((key) => testObject(key));
 
+/** What may lie in the place of a file, which `elsewhere` must not notice. */
+const inPlace: Readonly<Record<string, (path: string, elsewhere: string) => Promise<void>>> = {
+  "a link to a file": async (path, elsewhere) => {
+    await Deno.writeTextFile(join(elsewhere, "file"), "theirs");
+    await Deno.symlink(join(elsewhere, "file"), path);
+  },
+  "a link to nothing": (path, elsewhere) => Deno.symlink(join(elsewhere, "none"), path),
+  "a link to a directory": (path, elsewhere) => Deno.symlink(elsewhere, path),
+  "an empty directory": (path) => Deno.mkdir(path),
+  "a FIFO": async (path) => {
+    await new Deno.Command("mkfifo", { args: [path] }).output();
+  },
+};
+const bounds = { "max_capacity_gb": 20_000 / 2 ** 30 };
+
+async function shapeOf(path: string): Promise<unknown[]> {
+  const entries = await Array.fromAsync(walk(path, { includeDirs: false }));
+  return await Promise.all(entries.map(async (entry) => [
+    entry.name,
+    await Deno.readTextFile(entry.path),
+  ]));
+}
+
 for (const name of ["usage.ledger", "eviction.lock"]) {
-  Deno.test(`a link in the place of ${name} is reported and not followed`, async () => {
-    await using directory = await tempDirectory();
-    await using elsewhere = await tempDirectory();
-    const errors: AdapterError[] = [];
-    await Deno.mkdir(join(directory.path, "tmp"), { mode: 0o700 });
-    const link = join(directory.path, "tmp", name);
-    await Deno.symlink(join(elsewhere.path, "file"), link);
-    {
-      await using adapter = await openFs(
-        { base_path: directory.path, max_capacity_gb: 20_000 / 2 ** 30 },
-        { onError: (error) => errors.push(error) },
-      );
-      for (const object of objects) await adapter.store([object], call);
-      for (const object of objects) await adapter.store([object], call);
+  for (const [what, put] of Object.entries(inPlace)) {
+    for (const isCareful of [false, true]) {
+      const how = isCareful ? ", where calls may wait" : "";
+      Deno.test(`${what} in the place of ${name} is replaced, not followed${how}`, async () => {
+        await using directory = await tempDirectory();
+        await using elsewhere = await tempDirectory();
+        const errors: AdapterError[] = [];
+        const path = join(directory.path, "tmp", name);
+        await Deno.mkdir(join(directory.path, "tmp"), { mode: 0o700 });
+        await put(path, elsewhere.path);
+        const before = await shapeOf(elsewhere.path);
+        await using stack = new AsyncDisposableStack();
+        const careful = stack.adopt(new CarefulFiles(), (files) => files.close());
+        {
+          await using store = await openFileStore(directory.path, {
+            ...(isCareful ? { files: careful.files } : {}),
+            bounds: { capacityBytes: 20_000, watermark: { high: 0.8, low: 0.6 } },
+            onError: (error) => errors.push(error),
+          });
+          for (const object of [...objects, ...objects]) {
+            assertEquals(String((await store.store([object], call)).stored), "1");
+          }
+        }
+        assertEquals(await shapeOf(elsewhere.path), before);
+        assert((await Deno.lstat(path)).isFile);
+        assertEquals(errors, []);
+      });
     }
-    assertEquals(await filesIn(elsewhere.path), []);
-    assert((await Deno.lstat(link)).isSymlink);
-    assertStringIncludes(errors.map(({ message }) => message).join("\n"), link);
+  }
+
+  Deno.test(`a directory with files in the place of ${name} stays, and is reported`, async () => {
+    await using directory = await tempDirectory();
+    const errors: AdapterError[] = [];
+    const path = join(directory.path, "tmp", name);
+    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+    await Deno.writeTextFile(join(path, "file"), "theirs");
+    {
+      await using adapter = await openFs({ base_path: directory.path, ...bounds }, {
+        onError: (error) => errors.push(error),
+      });
+      for (const object of [...objects, ...objects]) await adapter.store([object], call);
+    }
+    assertEquals(await Deno.readTextFile(join(path, "file")), "theirs");
+    assertStringIncludes(errors.map(({ message }) => message).join("\n"), path);
   });
 }
+
+Deno.test("a link in the place of usage.ledger is replaced although several writers find it", async () => {
+  await using directory = await tempDirectory();
+  await using elsewhere = await tempDirectory();
+  const path = join(directory.path, "tmp", "usage.ledger");
+  await Deno.mkdir(join(directory.path, "tmp"), { mode: 0o700 });
+  await Deno.symlink(join(elsewhere.path, "none"), path);
+  const errors: AdapterError[] = [];
+  const onError = (error: AdapterError) => errors.push(error);
+  await using stack = new AsyncDisposableStack();
+  const stores = await Promise.all(
+    objects.map(() => openFileStore(directory.path, { onError })),
+  );
+  for (const store of stores) stack.use(store);
+  const stored = await Promise.all(
+    stores.map(async (store, i) =>
+      String((await store.store(objects.slice(i, i + 1), call)).stored)
+    ),
+  );
+  assertEquals([stored, errors], [["1", "1", "1", "1"], []]);
+  assertEquals(await filesIn(elsewhere.path), []);
+});
 
 Deno.test("what a link in the place of a shard leads to is neither read nor removed", async () => {
   await using directory = await tempDirectory();
