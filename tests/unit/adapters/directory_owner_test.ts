@@ -46,5 +46,6 @@ Deno.test("without permission to ask who this is, a file tells", async () => {
     args: [foreign.path, own.path, join(own.path, "new")],
   });
   assertEquals(said, ["base_path", "open", "open"]);
-  assertEquals((await Array.fromAsync(Deno.readDir(own.path))).map(({ name }) => name), ["new"]);
+  const left = await Array.fromAsync(Deno.readDir(own.path), ({ name }) => name);
+  assertEquals(left.filter((name) => name !== "tmp"), ["new"]);
 });
