@@ -60,9 +60,11 @@ export function nearestName(name: string, known: readonly string[]): string | un
     const other = plainly(candidate);
     const between = plain === other ? 0 : editsBetween(plain, other);
     // A name that is part of the other is further off than a typing error.
-    const edits = isPartOf(plain, other) ? Math.min(between, MAX_EDITS + 0.5) : between;
+    const isPart = isPartOf(plain, other);
+    const edits = isPart ? Math.min(between, MAX_EDITS + 0.5) : between;
     // More than half of a short name is no typing error.
-    if (edits < fewest && 2 * edits <= other.length) [nearest, fewest] = [candidate, edits];
+    const isLikely = isPart || 2 * edits <= other.length;
+    if (isLikely && edits < fewest) [nearest, fewest] = [candidate, edits];
   }
   return nearest;
 }
