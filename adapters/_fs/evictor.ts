@@ -52,6 +52,8 @@ export class Evictor {
   #objects = 0;
   #bytes = 0;
   #isHeld = false;
+  /** The last attempt to have the lock: this process must not be in its own way. */
+  #attempt: Promise<unknown> = Promise.resolve();
 
   /** Removes what `oldest` has. */
   constructor(options: EvictorOptions) {
@@ -75,8 +77,7 @@ export class Evictor {
    */
   async prepare(): Promise<void> {
     try {
-      const lock = await this.#tryLock();
-      lock?.[Symbol.dispose]();
+      await this.#inTurn(async () => (await this.#tryLock())?.[Symbol.dispose]());
     } catch (error) {
       if (!isLockUnsupported(error)) throw error;
     }
@@ -93,7 +94,7 @@ export class Evictor {
     const { ledger, clock, signal } = this.#options;
     let credited: number | undefined;
     for (let since = clock.now(); !signal.aborted;) {
-      const lock = await this.#tryLock();
+      const lock = await this.#inTurn(() => this.#tryLock());
       this.#isHeld &&= lock === undefined;
       if (lock !== undefined) return lock;
       const state = await ledger.peek();
@@ -134,6 +135,12 @@ export class Evictor {
     }));
     if (keys.length > 0) evicted?.onEvicted(keys);
     return { objects, bytes };
+  }
+
+  #inTurn<Value>(attempt: () => Promise<Value>): Promise<Value> {
+    const made = this.#attempt.then(attempt);
+    this.#attempt = made.catch(() => {});
+    return made;
   }
 
   /** The lock, if no other process has it. */
