@@ -53,11 +53,19 @@ interface ClientLike {
   on(event: string, listener: (error: unknown) => void): unknown;
   connect(): Promise<unknown>;
   destroy(): void;
+  ref(): void;
+  unref(): void;
   sendCommand(command: Command, options: unknown): Promise<Reply>;
 }
 
-interface ClusterLike extends Omit<ClientLike, "sendCommand"> {
-  readonly masters: readonly { readonly host: string; readonly port: number }[];
+interface MasterLike {
+  readonly host: string;
+  readonly port: number;
+  readonly client?: ClientLike | undefined;
+}
+
+interface ClusterLike extends Omit<ClientLike, "sendCommand" | "ref" | "unref"> {
+  readonly masters: readonly MasterLike[];
   nodeClient(node: unknown): Promise<ClientLike>;
   sendCommand(
     key: string,
@@ -159,6 +167,7 @@ export class Connection {
     try {
       await this.#any.connect();
       if (isLate) throw new Error("late");
+      if (this.#waiting === 0) this.#keepAlive(false);
     } catch (error) {
       this.destroy();
       const cause = error instanceof Error && error.name === "Error" ? this.#lastError : undefined;
@@ -238,12 +247,24 @@ export class Connection {
     return any;
   }
 
+  /** Whether its sockets keep the process alive: only while somebody waits for an answer. */
+  #keepAlive(isKept: boolean): void {
+    const clients = this.#cluster?.masters.map(({ client }) => client) ?? [this.#client];
+    for (const client of clients) {
+      if (isKept) client?.ref();
+      else client?.unref();
+    }
+  }
+
   async #settle<Value>(
     signal: AbortSignal | undefined,
     ask: (options: { readonly abortSignal?: AbortSignal }) => Promise<Value> | undefined,
   ): Promise<Value> {
     using following = signal && followSignal(signal);
-    if (this.#waiting++ === 0) this.#silentSince = this.#clock.now();
+    if (this.#waiting++ === 0) {
+      this.#silentSince = this.#clock.now();
+      this.#keepAlive(true);
+    }
     try {
       const options = following === undefined ? {} : { abortSignal: following.signal };
       const value = await ask(options) as Value;
@@ -256,7 +277,7 @@ export class Connection {
       if (described instanceof ConnectionError) this.#isLost = true;
       throw described;
     } finally {
-      this.#waiting--;
+      if (--this.#waiting === 0) this.#keepAlive(false);
     }
   }
 
