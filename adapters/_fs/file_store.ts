@@ -203,8 +203,8 @@ export class FileStore implements L2Adapter {
    * Opens a directory, creating it where that is possible. What is in it can be loaded at once;
    * counting and cleaning up go on in the background.
    *
-   * @throws {ConfigError} If the path is no directory, belongs to another user, or others could
-   * write to it.
+   * @throws {ConfigError} If the path is no directory, belongs to another user, others could write
+   * to it, or Deno does not let the process use it.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
     const { paths: { basePath }, isGroupShared, allowsForeignOwner } = options;
@@ -214,8 +214,14 @@ export class FileStore implements L2Adapter {
       await files.mkdir(basePath, store.#directoryMode);
     } catch (cause) {
       // A disk may come back and permissions may be granted later; a file in the way is a mistake.
-      const isFile = await files.lstat(basePath).then((info) => !info.isDirectory, () => false);
-      if (isFile) throw wrongBasePath("a directory, or a path where one can be made", basePath);
+      const there = await files.lstat(basePath).catch((error: unknown) => {
+        if (!(error instanceof Deno.errors.NotCapable)) return undefined;
+        const use = "a path that this process may use: below /dev, /proc and /sys only --allow-all";
+        throw wrongBasePath(`${use} lets it`, basePath);
+      });
+      if (there?.isDirectory === false) {
+        throw wrongBasePath("a directory, or a path where one can be made", basePath);
+      }
       store.#report("open", cause);
     }
     const info = await files.lstat(basePath).catch(() => undefined);

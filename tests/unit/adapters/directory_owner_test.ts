@@ -49,3 +49,12 @@ Deno.test("without permission to ask who this is, a file tells", async () => {
   const left = await Array.fromAsync(Deno.readDir(own.path), ({ name }) => name);
   assertEquals(left.filter((name) => name !== "tmp"), ["new"]);
 });
+
+Deno.test("a directory that Deno keeps from the process is a wrong base_path, not a crash", async () => {
+  const path = `/dev/shm/kvtier-${crypto.randomUUID()}`;
+  const said = await runChild(new URL("./fs_try.ts", import.meta.url), {
+    permissions: ["--no-prompt", "--allow-read", "--allow-write", "--allow-env"],
+    args: [path],
+  });
+  assertEquals(said, ["base_path"]);
+});
