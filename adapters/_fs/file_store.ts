@@ -36,6 +36,7 @@ import { IoSlots } from "../_shared/io_slots.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
+import { LockedObjects } from "./locked_objects.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import { type Durability, publishFile } from "./publish_file.ts";
 import { type Reading, readObject } from "./read_object.ts";
@@ -123,8 +124,7 @@ export class FileStore implements L2Adapter {
   readonly #temporary: TemporaryFiles;
   readonly #space: DiskSpace;
   readonly #useTimes: UseTimes;
-  /** How often each file is locked, by its path. */
-  readonly #locks = new Map<string, number>();
+  readonly #locks: LockedObjects;
   /** Objects that a lookup may claim although they are missing. */
   readonly #suspects = new RecentKeys(MOST_SUSPECTS);
   /** Directories that were there a moment ago. */
@@ -145,6 +145,7 @@ export class FileStore implements L2Adapter {
     this.#options = options;
     const { paths, sharedPath, clock, bounds, isUnsealed, onEvicted } = options;
     this.#files = options.files;
+    this.#locks = new LockedObjects(paths);
     const files = this.#houseFiles = new LimitedFiles(options.files, this.#calls, "housekeeping");
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
     this.#slots = new IoSlots(limits);
@@ -185,7 +186,7 @@ export class FileStore implements L2Adapter {
       isAlive: (tag) => this.#temporary.isAlive(tag),
       abandonedBytes: (dead, signal) => this.#temporary.abandonedBytes(dead, signal),
       clock,
-      isLocked: (path) => this.#locks.has(path),
+      isLocked: (path) => this.#locks.hasFile(path),
       noteUses: () => this.#useTimes.flush(),
       signal: this.#closing.signal,
       onError: (cause) => this.#report("evict", cause),
@@ -321,10 +322,7 @@ export class FileStore implements L2Adapter {
     if (first !== undefined && found.popcount() === 0 && !signal.aborted) await look(first);
     if (this.#space.isBounded) {
       if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
-      for (const index of found.indices()) {
-        const path = paths.pathOf(keys[index] as ObjectKey);
-        this.#locks.set(path, (this.#locks.get(path) ?? 0) + 1);
-      }
+      for (const index of found.indices()) this.#locks.lock(keys[index] as ObjectKey);
     }
     return found;
   }
@@ -336,13 +334,7 @@ export class FileStore implements L2Adapter {
 
   /** Lets objects be evicted again. */
   unlock(keys: readonly ObjectKey[]): void {
-    if (this.#locks.size === 0) return;
-    for (const key of keys) {
-      const path = this.#options.paths.pathOf(key);
-      const count = (this.#locks.get(path) ?? 0) - 1;
-      if (count > 0) this.#locks.set(path, count);
-      else this.#locks.delete(path);
-    }
+    for (const key of keys) this.#locks.unlock(key);
   }
 
   /** Reads each object into its parts; a file of another length is a miss. */
@@ -429,7 +421,7 @@ export class FileStore implements L2Adapter {
     await this.#slots.forEach(keys, () => 0, async (key, index) => {
       try {
         const path = this.#placeOf(key);
-        if (path === undefined || signal.aborted || this.#isClosed || this.#locks.has(path)) return;
+        if (path === undefined || signal.aborted || this.#isClosed || this.#locks.has(key)) return;
         const info = await files.lstat(path);
         if (!info.isFile) return;
         await files.remove(path);
