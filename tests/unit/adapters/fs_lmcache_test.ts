@@ -341,9 +341,11 @@ Deno.test("what LMCache stores under keys that cannot be had here is counted and
   assertEquals((await adapter.usage?.(call))?.objectCount, names.length);
   assertEquals(await Array.fromAsync(adapter.list?.(call) ?? []), []);
   for (const key of testKeys(30)) assertEquals(await store(adapter, [key]), "1");
+  // What another program has put there is known when it was counted, which goes on beside the stores.
+  await waitUntil(async () => (await objectFilesIn(path)).length <= 12);
   const left = await objectFilesIn(path);
   assertEquals(left.filter((name) => names.includes(name)), []);
-  assert(left.length > 0 && left.length <= 12, String(left.length));
+  assert(left.length > 0);
 });
 
 Deno.test("what LMCache was writing long ago is counted and removed, and nothing else", async () => {
