@@ -1,3 +1,4 @@
+import { concatParts } from "../../l2/adapter.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice } from "../../memory/webgpu_device.ts";
 import type { KvTensors } from "../kv_binding.ts";
@@ -132,12 +133,7 @@ class GpuKvMemory implements KvMemory {
     using read = await this.#device.readBack([
       { range: { buffer, byteOffset: start - before, byteLength }, tailBytes: 0 },
     ]);
-    const bytes = new Uint8Array(byteLength);
-    let done = 0;
-    for (const part of read.objects[0] ?? []) {
-      bytes.set(part, done);
-      done += part.byteLength;
-    }
+    const bytes = concatParts(read.objects[0] ?? []);
     return elementBytes === 2
       ? Float32Array.from(new Float16Array(bytes.buffer, before, columns))
       : new Float32Array(bytes.buffer, 0, columns);

@@ -334,10 +334,7 @@ export class SnapshotCache {
     using read = await this.#cache.device.readBack(
       ranges.map((range) => ({ range, tailBytes: 0 })),
     );
-    return read.objects.map((pieces) => {
-      const [only] = pieces;
-      return pieces.length === 1 && only !== undefined ? only.slice() : concatParts(pieces);
-    });
+    return read.objects.map(concatParts);
   }
 
   /** What the objects of a sequence and its states are called. */
