@@ -72,9 +72,17 @@ export function disposePast({ layers }: Past): void {
   }
 }
 
-/** Copies a hit into a past of its length; `false` if the device refuses. */
-export function restorePast(hit: PrefixHit, past: Past, memory: KvMemory): Promise<boolean> {
-  return hit.scatterTo({ layers: memory.kvOf(past), blockTokens: past.tokens });
+/** The K and V of a hit as a past; `undefined` if it has no token, or the device refuses to copy. */
+export async function restorePast(hit: PrefixHit, memory: KvMemory): Promise<Past | undefined> {
+  if (hit.tokens === 0) return undefined;
+  const past = memory.allocate(hit.tokens);
+  let isCopied = false;
+  try {
+    isCopied = await hit.scatterTo({ layers: memory.kvOf(past), blockTokens: past.tokens });
+  } finally {
+    if (!isCopied) disposePast(past);
+  }
+  return isCopied ? past : undefined;
 }
 
 class GpuKvMemory implements KvMemory {

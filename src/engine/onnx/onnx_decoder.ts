@@ -350,16 +350,8 @@ export class OnnxDecoder implements AsyncDisposable {
   ): Promise<{ past: Past; l1Tokens: number }> {
     const options = signal === undefined ? prompt : { ...prompt, signal };
     using hit = await this.#prefixes.match(tokens, options);
-    if (hit.tokens === 0) return { past: NO_PAST, l1Tokens: 0 };
-    const past = this.#memory.allocate(hit.tokens);
-    try {
-      if (await restorePast(hit, past, this.#memory)) return { past, l1Tokens: hit.l1Tokens };
-    } catch (error) {
-      disposePast(past);
-      throw error;
-    }
-    disposePast(past);
-    return { past: NO_PAST, l1Tokens: 0 };
+    const past = await restorePast(hit, this.#memory);
+    return past === undefined ? { past: NO_PAST, l1Tokens: 0 } : { past, l1Tokens: hit.l1Tokens };
   }
 
   /** Computes some tokens behind a past, and the scores of the next one if they are wanted. */

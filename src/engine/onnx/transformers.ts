@@ -11,7 +11,6 @@ import {
   UnsupportedModelError,
 } from "./decoder_signature.ts";
 import {
-  disposePast,
   type KvMemory,
   kvMemoryFor,
   type LayerTensors,
@@ -231,16 +230,8 @@ export class TransformersPrefixes<Cache extends object> {
    */
   async load(tokens: TokenIds, options: MatchOptions = {}): Promise<Cache> {
     using hit = await this.#prefixes.match(tokens, options);
-    if (hit.tokens === 0) return this.#cacheOf([]);
-    const past = this.#memory.allocate(hit.tokens);
-    try {
-      if (await restorePast(hit, past, this.#memory)) return this.#cacheOf(past.layers);
-    } catch (error) {
-      disposePast(past);
-      throw error;
-    }
-    disposePast(past);
-    return this.#cacheOf([]);
+    const past = await restorePast(hit, this.#memory);
+    return this.#cacheOf(past?.layers ?? []);
   }
 
   /**
