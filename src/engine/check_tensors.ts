@@ -1,5 +1,5 @@
 import { bufferBytes, type DeviceBuffer } from "../memory/memory_device.ts";
-import { checkNoneLost, checkNumber, checkOptionKeys, typeInWords } from "../runtime/options.ts";
+import { checkNotNullish, checkNumber, checkOptionKeys, typeInWords } from "../runtime/options.ts";
 
 const KV = "KV must be an array of layers, { key, value } each, or { layers, blockTokens, … }";
 const TENSOR = "a GPUBuffer, a Uint8Array, or { buffer, byteOffset, byteLength }";
@@ -8,9 +8,11 @@ const BLOCK_KEYS = ["layers", "blockTokens", "blockTable", "blockStrideBytes"];
 const DEFAULTED_KEYS = ["blockTable", "blockStrideBytes"];
 
 /**
- * Throws unless KV is layers of tensors, or blocks with them. What it has room for is not looked at.
+ * Throws unless KV is layers of tensors, or blocks with them. What it has room for is not looked
+ * at.
  *
- * @throws {TypeError} If something in it is not of the type that it must be; the message says where.
+ * @throws {TypeError} If something in it is not of the type that it must be; the message says
+ * where.
  * @throws {RangeError} If a tensor is not a range of its buffer.
  */
 export function checkKvTypes(kv: unknown): void {
@@ -19,7 +21,7 @@ export function checkKvTypes(kv: unknown): void {
     throw new TypeError(`${KV}: received ${typeInWords(kv)}`);
   }
   checkOptionKeys("KV blocks", kv, BLOCK_KEYS);
-  checkNoneLost("KV blocks", kv, DEFAULTED_KEYS);
+  checkNotNullish("KV blocks", kv, DEFAULTED_KEYS);
   const { layers, blockTable }: { layers: unknown; blockTable?: unknown } = kv;
   if (!Array.isArray(layers)) {
     throw new TypeError(

@@ -1,6 +1,6 @@
 import type { PositionedKey, TokenIds } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
-import { checkNoneLost, type OptionRules, readOptions, STRING } from "../runtime/options.ts";
+import { checkNotNullish, type OptionRules, readOptions, STRING } from "../runtime/options.ts";
 import type { KvGroup } from "./kv_groups.ts";
 
 /** What a {@linkcode PrefixCache} caches for. */
@@ -119,7 +119,8 @@ const CACHE_RULES: OptionRules<PrefixCacheOptions> = {
 };
 
 /**
- * Options of a {@linkcode PrefixCache} that are checked but for the layout, with defaults filled in.
+ * Options of a {@linkcode PrefixCache} that are checked but for the layout, with defaults filled
+ * in.
  *
  * @throws {TypeError | RangeError} If a key is unknown, a value is not valid, or one that tells its
  * objects from others was lost on the way.
@@ -132,11 +133,11 @@ export function readCacheOptions(options: PrefixCacheOptions): {
 } {
   const what = "PrefixCache options";
   const { model, layout, kvRank, deadline } = readOptions(what, options, CACHE_RULES);
-  checkNoneLost(what, options, ["kvRank"]);
+  checkNotNullish(what, options, ["kvRank"]);
   if (model === undefined) {
     throw new TypeError("model must be { name, revision? }: received undefined");
   }
-  checkNoneLost("model", model, ["revision"]);
+  checkNotNullish("model", model, ["revision"]);
   return {
     model: readOptions("model", model, MODEL_RULES, "model."),
     layout,
@@ -154,7 +155,7 @@ export function readCacheOptions(options: PrefixCacheOptions): {
 export function checkPromptOptions(call: keyof typeof RULES, options: PromptOptions): void {
   const what = `${call}() options`;
   readOptions(what, options, RULES[call]);
-  checkNoneLost(what, options, IDENTITY_KEYS);
+  checkNotNullish(what, options, IDENTITY_KEYS);
 }
 
 /** How many tokens of a sequence are computed. */

@@ -9,10 +9,10 @@ export class Bitmap {
   readonly #words: Uint32Array;
 
   /**
-   * Makes a bitmap.
+   * Creates a bitmap in which the first `prefixBits` bits are set and the others clear.
    *
-   * @param length Number of bits; all are clear but the first `prefixBits`.
-   * @param prefixBits How many bits from index 0 start set; more than `length` means all.
+   * @param length Number of bits.
+   * @param prefixBits Number of set bits, starting at index 0. Values above `length` set all bits.
    * @throws {RangeError} If either number is negative or not an integer.
    */
   constructor(length: number, prefixBits = 0) {
@@ -31,14 +31,14 @@ export class Bitmap {
     if (ones & 31) this.#words[ones >>> 5] = 2 ** (ones & 31) - 1;
   }
 
-  /** A bitmap with the bits at `indices` set. */
+  /** Creates a bitmap with the bits at `indices` set. */
   static of(length: number, indices: Iterable<number>): Bitmap {
     const bitmap = new Bitmap(length);
     bitmap.setAll(indices);
     return bitmap;
   }
 
-  /** A bitmap with one bit an item: set where `test` holds. */
+  /** Creates a bitmap with one bit per item, set where `test` returns `true`. */
   static from<T>(items: readonly T[], test: (item: T, index: number) => boolean): Bitmap {
     const bitmap = new Bitmap(items.length);
     for (const [index, item] of items.entries()) {
@@ -79,22 +79,22 @@ export class Bitmap {
     return this.#leading(0);
   }
 
-  /** Number of set bits before the first clear one: how long a prefix is complete. */
+  /** Number of set bits before the first clear one: the length of the complete prefix. */
   countLeadingOnes(): number {
     return this.#leading(0xffffffff);
   }
 
-  /** The bits set in both; as long as the shorter of the two. */
+  /** The bits set in both. The result has the length of the shorter bitmap. */
   and(other: Bitmap): Bitmap {
     return this.#combine(other, (a, b) => a & b);
   }
 
-  /** The bits set in either; as long as the shorter of the two. */
+  /** The bits set in either. The result has the length of the shorter bitmap. */
   or(other: Bitmap): Bitmap {
     return this.#combine(other, (a, b) => a | b);
   }
 
-  /** The clear bits of this one. */
+  /** The complement of this bitmap. */
   invert(): Bitmap {
     const full = new Bitmap(this.length, this.length);
     return this.#combine(full, (a, b) => ~a & b);

@@ -1,6 +1,6 @@
 import { sha256 } from "../runtime/digest.ts";
 import {
-  checkNoneLost,
+  checkNotNullish,
   checkNumber,
   checkOptionKeys,
   numberInWords,
@@ -9,56 +9,58 @@ import {
 import type { KvLayout } from "./kv_layout.ts";
 import { validateCacheSalt, validateModelName } from "./object_key.ts";
 
-/** Token ids: integers from 0 to 4294967295, or what tokenizers have as 64-bit integers. */
+/**
+ * Token ids: integers from 0 to 4294967295. Tokenizers return them as numbers or 64-bit integers.
+ */
 export type TokenIds = ArrayLike<number> | ArrayLike<bigint>;
 
-/** What changes K and V from a token on. */
+/** An input other than tokens that changes K and V from a token on, such as an image. */
 export interface PositionedKey {
-  /** Index of the token: of an image, that of its first placeholder. */
+  /** Index of the first token it affects: for an image, its first placeholder. */
   readonly atToken: number;
-  /** What it is: of an image, a digest. Not empty. */
+  /** Identifies the input: for an image, its digest. Not empty. */
   readonly key: string;
 }
 
-/** Fields that have a default: lost on the way, they would name what others share. */
+/** Fields whose default is shared between callers; they must not be `undefined` or `null`. */
 const SHARING_FIELDS = ["revision", "windows", "salt", "extraKey"];
 const POSITIONED_DOMAIN = new TextEncoder().encode("kvtier positioned keys 1");
 
-/** What besides the tokens decides the bytes of a prefix's KV. */
+/** Everything besides the tokens that determines the KV bytes of a prefix. */
 export interface PrefixIdentity {
   /** Model name, as in an object key. */
   readonly model: string;
-  /** Which weights: a commit, a version, a digest. @default {""} */
+  /** Version of the weights: a commit, a release, a digest. @default {""} */
   readonly revision?: string;
-  /** Layout of one chunk; where layers form several groups, that of each group. */
+  /** Layout of one chunk, or one layout per group if the layers form several groups. */
   readonly layout: KvLayout | readonly KvLayout[];
-  /** Tokens that each group attends to; left out for a group, all. @default {[]} */
+  /** Attention window of each group in tokens; `undefined` for full attention. @default {[]} */
   readonly windows?: readonly (number | undefined)[];
   /** Cache salt, as in an object key. @default {""} */
   readonly salt?: string;
-  /** Whatever else changes K and V of all tokens. @default {""} */
+  /** Any other input that changes K and V of all tokens. @default {""} */
   readonly extraKey?: string;
 }
 
 /**
- * The hash before the first chunk: a digest of model, revision, KV dtype, layout, chunk size,
- * windows, salt and extra key, so that a change of any of them changes every hash of the chain.
+ * Computes the hash that precedes the first chunk: a digest of model, revision, KV dtype, layout,
+ * chunk size, windows, salt and extra key. A change to any of them changes every hash of the chain.
  *
  * @returns 32 bytes.
  * @throws {TypeError | RangeError} If the model name or the salt is not valid in an object key, or
- * an optional field is there but `undefined` or `null`.
+ * an optional field is present but `undefined` or `null`.
  */
 export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
-  checkNoneLost("Prefix identity", identity, SHARING_FIELDS);
+  checkNotNullish("Prefix identity", identity, SHARING_FIELDS);
   const { model, revision = "", layout, windows = [], salt = "", extraKey = "" } = identity;
   validateModelName(model);
   validateCacheSalt(salt);
   const [first, ...others] = "fingerprint" in layout ? [layout] : layout;
-  if (first === undefined) throw new RangeError("Layouts must be at least one: received none");
-  checkText("revision", revision);
-  checkText("extraKey", extraKey);
+  if (first === undefined) throw new RangeError("layout must not be empty: received none");
+  checkString("revision", revision);
+  checkString("extraKey", extraKey);
   const hasWindows = windows.some((tokens) => tokens !== undefined);
-  // JSON quotes every string, so no two lists of fields have one encoding.
+  // JSON quotes every string, so different lists of fields never share an encoding.
   const fields = JSON.stringify([
     "kvtier prefix 1",
     model,
@@ -74,13 +76,14 @@ export function rootHash(identity: PrefixIdentity): Uint8Array<ArrayBuffer> {
   return sha256(new TextEncoder().encode(fields));
 }
 
-/** How {@linkcode chunkHashes} goes beyond the tokens. */
+/** Options of {@linkcode chunkHashes}. */
 export interface ChunkHashOptions {
-  /** How many chunks to hash at most. @default {Infinity} */
+  /** Maximum number of chunks to hash. @default {Infinity} */
   readonly maxChunks?: number;
   /**
-   * What changes K and V from some token on, in any order: each changes the hash of the chunk that
-   * has its token, and so of all later ones. Beyond the last complete chunk it changes nothing.
+   * Inputs that change K and V from a token on, in any order. Each changes the hash of the chunk
+   * that contains its token, and so of all later chunks. Keys beyond the last complete chunk have
+   * no effect.
    *
    * @default {[]}
    */
@@ -88,14 +91,14 @@ export interface ChunkHashOptions {
 }
 
 /**
- * Chained hashes of the complete chunks of a token sequence: `h[i] = SHA-256(h[i-1] || tokens of
- * chunk i as big-endian uint32)`, so that each names the whole prefix up to its end. The scheme is
- * that of vLLM's and LMCache's prefix caches.
+ * Computes chained hashes of the complete chunks of a token sequence: `h[i] = SHA-256(h[i-1] ||
+ * tokens of chunk i as big-endian uint32)`. Each hash therefore identifies the whole prefix up to
+ * the end of its chunk. vLLM and LMCache use the same scheme.
  *
- * @param root The hash before the first chunk, from {@linkcode rootHash}.
+ * @param root The hash that precedes the first chunk, from {@linkcode rootHash}.
  * @param tokens Token ids, each an integer from 0 to 4294967295.
- * @param chunkTokens Tokens in a chunk; an incomplete last chunk has no hash.
- * @returns One hash of 32 bytes for each complete chunk.
+ * @param chunkTokens Tokens per chunk. An incomplete last chunk has no hash.
+ * @returns One hash of 32 bytes per complete chunk.
  * @throws {TypeError | RangeError} If `chunkTokens`, a token id or a positioned key is not valid.
  */
 export function chunkHashes(
@@ -131,7 +134,7 @@ export function chunkHashes(
 }
 
 /**
- * One of some token ids.
+ * Returns the token id at `index`.
  *
  * @throws {RangeError} If it is not an integer from 0 to 4294967295.
  */
@@ -145,18 +148,20 @@ export function tokenAt(tokens: TokenIds, index: number): number {
   );
 }
 
-/** The hash before a chunk in which these keys begin, whatever their order. */
+/**
+ * Mixes the positioned keys of a chunk into the hash that precedes it, independent of their order.
+ */
 function withPositionedKeys(previous: Uint8Array, keys: readonly PositionedKey[]): Uint8Array {
   const sorted = keys.map(({ atToken, key }) => [atToken, key] as const)
     .sort(([a, x], [b, y]) => a - b || (x < y ? -1 : x > y ? 1 : 0));
-  // JSON quotes every string, so no two lists of keys have one encoding.
+  // JSON quotes every string, so different lists of keys never share an encoding.
   return sha256(POSITIONED_DOMAIN, previous, new TextEncoder().encode(JSON.stringify(sorted)));
 }
 
 /**
- * Throws unless tokens have a length; each id is checked where it is hashed.
+ * Throws unless `tokens` is array-like. Each id is checked when it is hashed.
  *
- * @throws {TypeError} If they have none.
+ * @throws {TypeError} If `tokens` has no length.
  */
 export function checkTokenIds(tokens: unknown): asserts tokens is TokenIds {
   if (typeof (tokens as Partial<TokenIds> | null | undefined)?.length === "number") return;
@@ -174,15 +179,15 @@ function checkPositionedKeys(keys: unknown): asserts keys is readonly Positioned
     checkOptionKeys(what, entry, ["atToken", "key"]);
     const { atToken, key } = entry as Partial<PositionedKey>;
     checkNumber(`${what}.atToken`, atToken, { minimum: 0, multipleOf: 1 });
-    checkText(`${what}.key`, key);
+    checkString(`${what}.key`, key);
     if (key === "") throw new RangeError(`${what}.key must not be empty`);
   }
 }
 
-function checkText(what: string, text: unknown): void {
-  if (typeof text !== "string") {
-    throw new TypeError(`${what} must be a string: received ${typeInWords(text)}`);
+function checkString(what: string, value: unknown): void {
+  if (typeof value !== "string") {
+    throw new TypeError(`${what} must be a string: received ${typeInWords(value)}`);
   }
-  // A lone surrogate becomes U+FFFD in UTF-8: two texts would share one hash.
-  if (!text.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
+  // UTF-8 encodes every lone surrogate as U+FFFD: two strings would share one hash.
+  if (!value.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
 }

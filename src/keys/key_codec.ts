@@ -1,44 +1,45 @@
 import { ObjectKey } from "./object_key.ts";
 
-/** Longest name that {@linkcode encodeFileName} returns, in bytes; what file systems allow. */
+/** Longest name that {@linkcode encodeFileName} returns, in bytes: the limit of file systems. */
 export const MAX_FILE_NAME_BYTES = 255;
 
 const SUFFIX = ".data";
 const encoder = new TextEncoder();
-// A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
+// A leading U+FEFF is part of the string, not a byte order mark.
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-/** What every spelled name has beside model, group and salt. */
+/** Bytes of a spelled-out name besides model, group and salt. */
 const FIXED_NAME_BYTES = "@0x".length + 8 + "@".length + "@".length + 64 + SUFFIX.length;
 const HASHED_NAME = /^h-[0-9a-f]{64}\.data$/;
 
 /**
- * The portable file or wire name of a key: `<model>@0x<rank>@<group>@<hash>[@<salt>].data` with
- * everything but `A-Z a-z 0-9 . _ -` percent-encoded in model and salt, or `h-<digest>.data` where
- * that is longer than {@linkcode MAX_FILE_NAME_BYTES}. ASCII, and different for different keys.
+ * Returns the portable file name of a key: `<model>@0x<rank>@<group>@<hash>[@<salt>].data`, in
+ * which all characters of model and salt except `A-Z a-z 0-9 . _ -` are percent-encoded, or
+ * `h-<digest>.data` if that is longer than {@linkcode MAX_FILE_NAME_BYTES}. Names are ASCII and
+ * unique per key.
  */
 export function encodeFileName(key: ObjectKey): string {
   const name = spellName(key, escapeModel(key.model), escapeSalt(key.cacheSalt));
   return name.length <= MAX_FILE_NAME_BYTES ? name : hashedFileName(key);
 }
 
-/** The name of a key whose model and salt are written as `model` and `salt`. */
+/** The name of a key, with `model` and `salt` as the encoded model and salt. */
 export function spellName(key: ObjectKey, model: string, salt: string): string {
   const rank = key.kvRank.toString(16).padStart(8, "0");
   const group = key.objectGroup.toString(16);
   return `${model}@0x${rank}@${group}@${key.chunkHashHex}${salt === "" ? "" : `@${salt}`}${SUFFIX}`;
 }
 
-/** The name of a key that cannot be spelled: the object itself says which key it is. */
+/** The name of a key by its digest. The object must contain the key, which the name cannot give. */
 export function hashedFileName(key: ObjectKey): string {
   return `h-${key.digest.toHex()}${SUFFIX}`;
 }
 
-/** Whether a name holds a digest, so that the key must be read from the object itself. */
+/** Whether a name is a digest, so that the key must be read from the object. */
 export function isHashedFileName(name: string): boolean {
   return HASHED_NAME.test(name);
 }
 
-/** Whether the name of `key` is hashed, so that the object must carry its key. Spells no name. */
+/** Whether the name of `key` is a digest. Computes only the length of the name. */
 export function hasHashedFileName(key: ObjectKey): boolean {
   const groupDigits = Math.max(1, Math.ceil((32 - Math.clz32(key.objectGroup)) / 4));
   const saltLength = key.cacheSalt === "" ? 0 : 1 + escapeSalt(key.cacheSalt).length;
@@ -47,9 +48,9 @@ export function hasHashedFileName(key: ObjectKey): boolean {
 }
 
 /**
- * The key that a name spells.
+ * Decodes a name that spells out its key.
  *
- * @returns `null` if the name is none that {@linkcode encodeFileName} makes of a key's fields.
+ * @returns `null` if the name is a digest or not a result of {@linkcode encodeFileName}.
  */
 export function decodeFileName(name: string): ObjectKey | null {
   if (name.length > MAX_FILE_NAME_BYTES) return null;
@@ -57,29 +58,30 @@ export function decodeFileName(name: string): ObjectKey | null {
 }
 
 /**
- * The key that a name spells whose model and salt are read by `readText`.
+ * Parses a name, decoding model and salt with `decodeField`.
  *
- * @returns `null` if there is none, or if `spell` names it otherwise: one key has one name.
+ * @returns `null` if the name has another form, or if `encode` gives the key another name: each key
+ * has exactly one.
  */
 export function parseName(
   name: string,
-  readText: (text: string, field: "model" | "salt") => string,
-  spell: (key: ObjectKey) => string,
+  decodeField: (encoded: string, field: "model" | "salt") => string,
+  encode: (key: ObjectKey) => string,
 ): ObjectKey | null {
   if (!name.endsWith(SUFFIX)) return null;
-  const [model = "", rank = "", group = "", hash = "", ...rest] = name.slice(0, -SUFFIX.length)
+  const [model = "", rank = "", group = "", hash = "", ...salt] = name.slice(0, -SUFFIX.length)
     .split("@");
   if (!/^0x[0-9a-f]{8}$/.test(rank) || !/^[0-9a-f]{1,8}$/.test(group)) return null;
   if (!/^[0-9a-f]{64}$/.test(hash)) return null;
   try {
     const key = new ObjectKey({
       chunkHash: Uint8Array.fromHex(hash),
-      model: readText(model, "model"),
+      model: decodeField(model, "model"),
       kvRank: parseInt(rank, 16),
       objectGroup: parseInt(group, 16),
-      cacheSalt: readText(rest.join("@"), "salt"),
+      cacheSalt: decodeField(salt.join("@"), "salt"),
     });
-    return spell(key) === name ? key : null;
+    return encode(key) === name ? key : null;
   } catch {
     return null;
   }
@@ -88,11 +90,11 @@ export function parseName(
 const escapeModel = rememberLast(escapeText);
 const escapeSalt = rememberLast(escapeText);
 
-/** Every chunk of a prompt has the same model and salt: escaped once, not once a chunk. */
-function rememberLast(compute: (text: string) => string): (text: string) => string {
-  let last: { text: string; result: string } | undefined;
-  return (text) => {
-    if (last?.text !== text) last = { text, result: compute(text) };
+/** Caches the last result: all chunks of a prompt share model and salt. */
+function rememberLast(compute: (input: string) => string): (input: string) => string {
+  let last: { input: string; result: string } | undefined;
+  return (input) => {
+    if (last?.input !== input) last = { input, result: compute(input) };
     return last.result;
   };
 }

@@ -1,7 +1,7 @@
 import { sha256 } from "../runtime/digest.ts";
 import { checkNumber, checkOptionKeys, numberInWords } from "../runtime/options.ts";
 
-/** Tokens in a chunk unless a layout says otherwise. */
+/** Default number of tokens per chunk. */
 export const DEFAULT_CHUNK_TOKENS = 256;
 
 /** Data type of the elements of K and V. */
@@ -17,16 +17,16 @@ const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = {
 };
 
 /**
- * Order of the dimensions of a K or V tensor, in the terms of attention kernels: tokens (N), heads
- * (H), elements of a head (D).
+ * Order of the dimensions of a K or V tensor, in the notation of attention kernels: tokens (N),
+ * heads (H), elements of a head (D).
  */
 export type KvOrder = "NHD" | "HND";
 
-/** What the core must know of an object's bytes. */
+/** Size and format of an object's bytes. */
 export interface ObjectLayout {
   /** Payload bytes of one object: a positive multiple of 4. */
   readonly byteLength: number;
-  /** 8 bytes that differ where the meaning of the payload differs. */
+  /** 8 bytes that identify the format of the payload. */
   readonly fingerprint: Uint8Array;
 }
 
@@ -34,13 +34,13 @@ export interface ObjectLayout {
 export interface KvShape {
   /** Number of layers. */
   readonly layers: number;
-  /** Number of K (and V) heads a layer. */
+  /** Number of K (and V) heads per layer. */
   readonly kvHeads: number;
-  /** Elements of one head's K (or V) of one token. */
+  /** Elements of K (or V) per head and token. */
   readonly headDim: number;
   /** Data type of an element. */
   readonly dtype: KvDtype;
-  /** Tokens in one chunk. @default {256} */
+  /** Tokens per chunk. @default {256} */
   readonly chunkTokens?: number;
   /** Order of the dimensions of the engine's tensors. @default {"NHD"} */
   readonly order?: KvOrder;
@@ -58,16 +58,16 @@ export interface KvLayout extends ObjectLayout, Required<KvShape> {
 }
 
 const SHAPE_KEYS = ["layers", "kvHeads", "headDim", "dtype", "chunkTokens", "order"];
-/** What a layout, which is a shape too, has beside these. */
+/** Keys of a layout, which is accepted as a shape. */
 const LAYOUT_KEYS = [...SHAPE_KEYS, "tokenBytes", "tensorBytes", "byteLength", "fingerprint"];
 
 /**
- * Describes the KV of a model, for keys, transfers and checks.
+ * Computes the layout of one chunk's object from the shape of a model's KV.
  *
- * @throws {TypeError} If a key is unknown, or a number is none.
+ * @throws {TypeError} If a key is unknown, or a value has the wrong type.
  * @throws {RangeError} If a number is not a positive integer, the dtype or the order is unknown, or
- * one chunk of one tensor (NHD), or of one head of it (HND), is not a multiple of 4 bytes, which GPU
- * copies need.
+ * one chunk of a tensor (NHD), or of one of its heads (HND), is not a multiple of 4 bytes, which
+ * GPU copies require.
  */
 export function kvLayout(shape: KvShape): KvLayout {
   checkOptionKeys("kvLayout()", shape, LAYOUT_KEYS);

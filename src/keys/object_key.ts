@@ -1,9 +1,9 @@
 import { sha256 } from "../runtime/digest.ts";
-import { checkNoneLost, typeInWords } from "../runtime/options.ts";
+import { checkNotNullish, typeInWords } from "../runtime/options.ts";
 
 /** Longest model name, in UTF-8 bytes. */
 export const MAX_MODEL_BYTES = 256;
-/** Longest cache salt, in characters (Unicode code points); LMCache has the same bound. */
+/** Longest cache salt, in characters (Unicode code points); the same limit as LMCache's. */
 export const MAX_SALT_CHARACTERS = 128;
 /** Longest cache salt, in UTF-8 bytes. */
 export const MAX_SALT_BYTES: number = 4 * MAX_SALT_CHARACTERS;
@@ -11,12 +11,12 @@ export const MAX_SALT_BYTES: number = 4 * MAX_SALT_CHARACTERS;
 export const CHUNK_HASH_BYTES = 32;
 
 const encoder = new TextEncoder();
-// A leading U+FEFF belongs to the text: it is not a byte order mark to be dropped.
+// A leading U+FEFF is part of the string, not a byte order mark.
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-// Every chunk of a prompt names the same model and salt: checked once, not once a chunk.
+// All chunks of a prompt share model and salt, so the last valid ones are not checked again.
 let lastValidModel = "m";
 let lastValidSalt = "";
-/** Fields that have a default: lost on the way, they would name another tenant's or rank's object. */
+/** Fields whose default may name another tenant's or rank's object: they must not be nullish. */
 const OPTIONAL_FIELDS = ["cacheSalt", "kvRank", "objectGroup"];
 const DIGEST_DOMAIN = encoder.encode("kvtier object key 1");
 
@@ -26,13 +26,13 @@ export interface ObjectKeyFields {
   readonly chunkHash: Uint8Array;
   /** Model name: 1 to 256 UTF-8 bytes without `@`, NUL and control characters. */
   readonly model: string;
-  /** Which part of the model's KV this is; see {@linkcode packKvRank}. @default {0} */
+  /** Identifies the part of the model's KV; see {@linkcode packKvRank}. @default {0} */
   readonly kvRank?: number;
-  /** Which group of layers this is, for models with several kinds of attention. @default {0} */
+  /** Index of the group of layers, for models with several kinds of attention. @default {0} */
   readonly objectGroup?: number;
   /**
-   * Isolates tenants: any text of at most 128 characters without NUL and control characters. Compared
-   * as it is, never normalized. Names in storage encode what they cannot hold.
+   * Isolates tenants: a string of at most 128 characters without NUL and control characters.
+   * Compared exactly, never normalized. Adapters encode characters that their names cannot contain.
    *
    * @default {""}
    */
@@ -40,8 +40,8 @@ export interface ObjectKeyFields {
 }
 
 /**
- * Names one cached object: the KV of one chunk of one prefix of one model, rank and tenant.
- * Immutable; any change of any field names another object.
+ * Identifies one cached object: the KV of one chunk of a prefix, for one model, rank, group and
+ * tenant. Immutable.
  */
 export class ObjectKey {
   /** Model name. */
@@ -52,20 +52,20 @@ export class ObjectKey {
   readonly objectGroup: number;
   /** Cache salt, `""` for none. */
   readonly cacheSalt: string;
-  /** Canonical text of all fields: equal for equal keys only, so it can key a `Map`. */
+  /** Canonical string of all fields. Equal exactly for equal keys, so it can key a `Map`. */
   readonly id: string;
   readonly #chunkHash: Uint8Array;
   #digest: Uint8Array | undefined;
 
   /**
-   * Validates the fields and keeps copies of them.
+   * Validates and copies the fields.
    *
-   * @throws {TypeError} If the model name or the salt has a forbidden character, or an optional field
-   * is there but `undefined` or `null`.
-   * @throws {RangeError} If a field has a wrong length or is out of range.
+   * @throws {TypeError} If the model name or the salt has a forbidden character, or an optional
+   * field is present but `undefined` or `null`.
+   * @throws {RangeError} If a field has the wrong length or is out of range.
    */
   constructor(fields: ObjectKeyFields) {
-    checkNoneLost("Object key", fields, OPTIONAL_FIELDS);
+    checkNotNullish("Object key", fields, OPTIONAL_FIELDS);
     const { chunkHash, model, kvRank = 0, objectGroup = 0, cacheSalt = "" } = fields;
     if (!(chunkHash instanceof Uint8Array)) {
       throw new TypeError(`Chunk hash must be a Uint8Array: received ${typeInWords(chunkHash)}`);
@@ -88,7 +88,7 @@ export class ObjectKey {
     this.id = `${model}@${kvRank.toString(16)}@${objectGroup.toString(16)}@${hash}@${cacheSalt}`;
   }
 
-  /** Hash of the prefix that ends with this chunk, 32 bytes; a copy. */
+  /** Hash of the prefix that ends with this chunk: a copy of 32 bytes. */
   get chunkHash(): Uint8Array {
     return this.#chunkHash.slice();
   }
@@ -104,7 +104,7 @@ export class ObjectKey {
     return new ObjectKey({ chunkHash, model, kvRank, objectGroup, cacheSalt });
   }
 
-  /** Length-prefixed typed encoding of all fields: the bytes that {@linkcode digest} hashes. */
+  /** Encodes all fields, with length prefixes: the bytes that {@linkcode digest} hashes. */
   toBytes(): Uint8Array<ArrayBuffer> {
     const model = encoder.encode(this.model);
     const salt = encoder.encode(this.cacheSalt);
@@ -121,11 +121,11 @@ export class ObjectKey {
   }
 
   /**
-   * The key that {@linkcode toBytes} encoded.
+   * Decodes the result of {@linkcode toBytes}.
    *
-   * @throws {RangeError} If the bytes have another length than their fields, or a field is out of
+   * @throws {RangeError} If the length does not match the encoded fields, or a field is out of
    * range.
-   * @throws {TypeError} If a text is not UTF-8 or has a forbidden character.
+   * @throws {TypeError} If the model name or the salt is not UTF-8 or has a forbidden character.
    */
   static fromBytes(bytes: Uint8Array): ObjectKey {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -143,7 +143,7 @@ export class ObjectKey {
     });
   }
 
-  /** SHA-256 over {@linkcode toBytes}, in a domain of its own: 32 bytes, not to be changed. */
+  /** SHA-256 over a domain prefix and {@linkcode toBytes}: 32 bytes, which must not be modified. */
   get digest(): Uint8Array {
     return this.#digest ??= sha256(DIGEST_DOMAIN, this.toBytes());
   }
@@ -153,26 +153,26 @@ export class ObjectKey {
     return this.id === other.id;
   }
 
-  /** The canonical text, {@linkcode id}. */
+  /** The canonical string, {@linkcode id}. */
   toString(): string {
     return this.id;
   }
 }
 
-/** The four numbers in a KV rank, each 0 to 255. */
+/** The four numbers in a KV rank, each from 0 to 255. */
 export interface KvRankFields {
   /** Number of ranks that share the model. */
   readonly worldSize: number;
-  /** This rank among all. */
+  /** Global index of this rank. */
   readonly rank: number;
   /** Number of ranks on this host. */
   readonly localWorldSize: number;
-  /** This rank among those of this host. */
+  /** Index of this rank on its host. */
   readonly localRank: number;
 }
 
 /**
- * Packs a rank into the 32 bits that an {@linkcode ObjectKey} carries, one byte a field.
+ * Packs a rank into the 32 bits that an {@linkcode ObjectKey} carries, one byte per field.
  *
  * @throws {RangeError} If a number does not fit into a byte.
  */
@@ -186,7 +186,7 @@ export function packKvRank(fields: KvRankFields): number {
   return (worldSize << 24 | rank << 16 | localWorldSize << 8 | localRank) >>> 0;
 }
 
-/** The fields of a packed KV rank; the inverse of {@linkcode packKvRank}. */
+/** Unpacks a KV rank; the inverse of {@linkcode packKvRank}. */
 export function unpackKvRank(kvRank: number): KvRankFields {
   return {
     worldSize: kvRank >>> 24,
@@ -199,13 +199,13 @@ export function unpackKvRank(kvRank: number): KvRankFields {
 /**
  * Checks a model name.
  *
- * @throws {TypeError} If it is no string, or has a forbidden character.
+ * @throws {TypeError} If it is not a string, or has a forbidden character.
  * @throws {RangeError} If it is empty or too long.
  */
 export function validateModelName(model: string): void {
   if (model === lastValidModel) return;
   if (model === "") throw new RangeError("Model name must not be empty");
-  validateText("Model name", model, "@");
+  validateString("Model name", model, "@");
   const bytes = encoder.encode(model).length;
   if (bytes > MAX_MODEL_BYTES) {
     throw new RangeError(
@@ -218,12 +218,12 @@ export function validateModelName(model: string): void {
 /**
  * Checks a cache salt.
  *
- * @throws {TypeError} If it is no string, or has a forbidden character.
+ * @throws {TypeError} If it is not a string, or has a forbidden character.
  * @throws {RangeError} If it is too long.
  */
 export function validateCacheSalt(salt: string): void {
   if (salt === lastValidSalt) return;
-  validateText("Cache salt", salt, "");
+  validateString("Cache salt", salt, "");
   const characters = [...salt].length;
   if (characters > MAX_SALT_CHARACTERS) {
     throw new RangeError(
@@ -233,13 +233,13 @@ export function validateCacheSalt(salt: string): void {
   lastValidSalt = salt;
 }
 
-function validateText(what: string, text: unknown, forbidden: string): void {
-  if (typeof text !== "string") {
-    throw new TypeError(`${what} must be a string: received ${typeInWords(text)}`);
+function validateString(what: string, value: unknown, forbidden: string): void {
+  if (typeof value !== "string") {
+    throw new TypeError(`${what} must be a string: received ${typeInWords(value)}`);
   }
-  // A lone surrogate becomes U+FFFD in UTF-8: two texts would share one name.
-  if (!text.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
-  for (const char of text) {
+  // UTF-8 encodes every lone surrogate as U+FFFD: two strings would share one name.
+  if (!value.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
+  for (const char of value) {
     const code = char.codePointAt(0) ?? 0;
     const isControl = code < 0x20 || (code >= 0x7f && code <= 0x9f);
     if (!isControl && !forbidden.includes(char)) continue;

@@ -1,12 +1,11 @@
-/** A source of time that a test can replace, so that nothing in the cache ever waits for real. */
+/** A source of time. Tests replace it with one that never waits in real time. */
 export interface Clock {
-  /** Milliseconds since an arbitrary start; never goes backwards. */
+  /** Milliseconds since an arbitrary start. Monotonic. */
   now(): number;
   /**
-   * Calls `callback` once, after `delayMs` milliseconds. Any number is a delay: one in the past, or
-   * `NaN`, is 0.
+   * Calls `callback` once, after `delayMs` milliseconds. Negative delays and `NaN` count as 0.
    *
-   * @returns A function that cancels the call; calling it again, or too late, does nothing.
+   * @returns A function that cancels the call. It can be called more than once.
    */
   schedule(callback: () => void, delayMs: number, options?: ScheduleOptions): () => void;
 }
@@ -14,15 +13,15 @@ export interface Clock {
 /** Options of {@linkcode Clock.schedule}. */
 export interface ScheduleOptions {
   /**
-   * The call is for work that no caller awaits, such as housekeeping: a program that has nothing
-   * else to do ends without it.
+   * Marks work that no caller awaits, such as housekeeping: the timer does not keep the process
+   * alive.
    *
    * @default {false}
    */
   readonly background?: boolean;
 }
 
-/** The longest time that timers of hosts can wait. */
+/** The longest delay that `setTimeout` accepts, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** The host's monotonic clock and timers. */
@@ -36,13 +35,13 @@ export const systemClock: Clock = {
         : setTimeout(() => start(leftMs - MAX_TIMER_MS), MAX_TIMER_MS);
       if (background) unref(timer);
     };
-    // Hosts warn on stderr about delays that are negative or no number.
+    // Deno and Node warn on stderr about delays that are negative or NaN.
     start(delayMs > 0 ? delayMs : 0);
     return () => clearTimeout(timer);
   },
 };
 
-/** Lets the process end although a timer is set; browsers have none to keep. */
+/** Lets the process exit while the timer is pending. Browsers have no such method. */
 function unref(timer: unknown): void {
   if (isUnrefable(timer)) timer.unref();
 }
@@ -65,7 +64,7 @@ export function wait(clock: Clock, delayMs: number, signal?: AbortSignal): Promi
   });
 }
 
-/** Resolves when `work` has settled or `ms` milliseconds of `clock` are over, whichever is first. */
+/** Resolves when `work` has settled, but after `ms` milliseconds of `clock` at the latest. */
 export async function within(clock: Clock, work: Promise<unknown>, ms: number): Promise<void> {
   const over = new AbortController();
   try {

@@ -1,21 +1,21 @@
 import { createHash } from "node:crypto";
 
-/** SHA-256 of the concatenation of `parts`: 32 bytes. */
+/** Computes the SHA-256 of the concatenation of `parts`: 32 bytes. */
 export function sha256(...parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const digest = createDigest();
   for (const part of parts) digest.update(part);
   return digest.finish();
 }
 
-/** A SHA-256 that is computed piece by piece. */
+/** A SHA-256 computed incrementally. */
 export interface Digest {
   /** Adds bytes. */
   update(bytes: Uint8Array): void;
-  /** The 32 bytes of the digest; it takes nothing more. */
+  /** Returns the 32 bytes of the digest. No method may be called afterwards. */
   finish(): Uint8Array<ArrayBuffer>;
 }
 
-/** A SHA-256 of nothing yet. */
+/** Starts an incremental SHA-256. */
 export function createDigest(): Digest {
   const hash = createHash("sha256");
   return {

@@ -1,9 +1,9 @@
 /**
- * The bytes of a file or of an answer over HTTP.
+ * Reads a file, or downloads it over HTTP.
  *
- * Requires `--allow-read` permission for a path or a `file:` URL, `--allow-net` for others.
+ * Requires `--allow-read` permission for a path or a `file:` URL, `--allow-net` for an HTTP URL.
  *
- * @throws {Error} If a server does not answer with success, or the file cannot be read.
+ * @throws {Error} If the server does not respond with success, or the file cannot be read.
  */
 export async function loadBytes(
   source: string | URL,
@@ -14,7 +14,7 @@ export async function loadBytes(
   const response = await fetch(source, signal === undefined ? {} : { signal });
   if (!response.ok) {
     await response.body?.cancel();
-    throw new Error(`${source} must be there: the server answered ${response.status}`);
+    throw new Error(`Could not download ${source}: the server answered ${response.status}`);
   }
   return await response.bytes();
 }

@@ -1,12 +1,13 @@
-/** Edits that still count as a typing error. */
+/** Names with at most this edit distance are taken for typing errors. */
 const MAX_EDITS = 2;
 
 /**
  * Throws unless a value is an object whose keys are all known.
  *
- * @param what How messages name the object: `put() options`.
- * @param known The keys it may have.
- * @throws {TypeError} If it is no plain object, or has an unknown key; names the nearest known one.
+ * @param what Name of the object in messages: `put() options`.
+ * @param known The allowed keys.
+ * @throws {TypeError} If the value is not an object, or has an unknown key. The message suggests
+ * the nearest known key.
  */
 export function checkOptionKeys(
   what: string,
@@ -21,14 +22,14 @@ export function checkOptionKeys(
 }
 
 /**
- * Throws if a key is there without a value. Left out it means what everybody shares, which a value
- * that was lost on the way must not mean.
+ * Throws if a key is present but `undefined` or `null`. For keys whose default is shared, such as
+ * the empty salt: a value lost in the caller's code must not select the shared default.
  *
- * @param what How messages name the object.
- * @param keys The keys that are left out or have a value.
+ * @param what Name of the object in messages.
+ * @param keys The keys that must be absent or have a value.
  * @throws {TypeError} If one of them is `undefined` or `null`.
  */
-export function checkNoneLost(what: string, options: object, keys: readonly string[]): void {
+export function checkNotNullish(what: string, options: object, keys: readonly string[]): void {
   for (const key of keys) {
     const value = (options as Readonly<Record<string, unknown>>)[key];
     if ((value !== undefined && value !== null) || !(key in options)) continue;
@@ -38,12 +39,12 @@ export function checkNoneLost(what: string, options: object, keys: readonly stri
   }
 }
 
-/** A number as it is; of any other value the type. */
+/** Describes a value for a message: a number by its value, anything else by its type. */
 export function numberInWords(value: unknown): string {
   return typeof value === "number" ? String(value) : typeInWords(value);
 }
 
-/** What is wrong with the first unknown key of an object, in words; if all are known, `undefined`. */
+/** Describes the first unknown key of an object, or returns `undefined` if all are known. */
 export function unknownKeyIn(options: object, known: readonly string[]): string | undefined {
   const key = Object.keys(options).find((key) => !known.includes(key));
   if (key === undefined) return undefined;
@@ -52,24 +53,24 @@ export function unknownKeyIn(options: object, known: readonly string[]): string 
   return `must not have the key ${JSON.stringify(key)}: ${hint}`;
 }
 
-/** The known name that a mistyped one was probably meant to be. */
+/** The known name closest to a mistyped one, or `undefined` if none is close. */
 export function nearestName(name: string, known: readonly string[]): string | undefined {
-  const plain = plainly(name);
+  const plain = normalize(name);
   let [nearest, fewest]: [string | undefined, number] = [undefined, MAX_EDITS + 1];
   for (const candidate of known) {
-    const other = plainly(candidate);
+    const other = normalize(candidate);
     const between = plain === other ? 0 : editsBetween(plain, other);
-    // A name that is part of the other is further off than a typing error.
+    // A name contained in the other one ranks behind any typing error.
     const isPart = isPartOf(plain, other);
     const edits = isPart ? Math.min(between, MAX_EDITS + 0.5) : between;
-    // More than half of a short name is no typing error.
+    // If more than half of the characters differ, it is not a typing error.
     const isLikely = isPart || 2 * edits <= other.length;
     if (isLikely && edits < fewest) [nearest, fewest] = [candidate, edits];
   }
   return nearest;
 }
 
-/** The type of a value in words: never the value itself, which may be a secret. */
+/** Describes the type of a value. Never shows the value, which may be a secret. */
 export function typeInWords(value: unknown): string {
   if (value === null || value === undefined) return String(value);
   if (Array.isArray(value)) return value.length === 0 ? "an empty array" : "an array";
@@ -84,12 +85,12 @@ function withArticle(noun: string): string {
   return `${/^[aeio]/i.test(noun) ? "an" : "a"} ${noun}`;
 }
 
-/** Without case and separators: `base_path` and `basePath` are one name. */
-function plainly(name: string): string {
+/** Drops case and separators, so that `base_path` and `basePath` compare equal. */
+function normalize(name: string): string {
   return name.slice(0, 64).replaceAll(/[-_\s]/g, "").toLowerCase();
 }
 
-/** Whether one name has all of the other, if that is long enough to say something. */
+/** Whether one name contains the other; names below 4 characters are ignored. */
 function isPartOf(a: string, b: string): boolean {
   return Math.min(a.length, b.length) >= 4 && (a.includes(b) || b.includes(a));
 }
@@ -109,46 +110,48 @@ function editsBetween(a: string, b: string): number {
   return row[b.length] ?? 0;
 }
 
-/** What the value of one option must be. */
+/** Constraints on the value of one option. */
 export type OptionRule =
   | NumberRule
-  /** An object with known keys of its own. */
+  /** A nested options object. */
   | { readonly type: "object"; readonly rules: Readonly<Record<string, OptionRule>> }
-  /** Anything for which `accepts` holds; its own code checks the rest. */
+  /** Any value for which `accepts` returns `true`. */
   | {
     readonly type: "value";
     readonly accepts: (value: unknown) => boolean;
     readonly expected: string;
   };
 
-/** Which numbers an option takes; `Infinity` too where there is no maximum and none must be whole. */
-export interface NumberRange {
-  /** Least value. */
+/**
+ * Bounds of a numeric option. `Infinity` is allowed unless there is a `maximum` or a `multipleOf`.
+ */
+export interface NumberBounds {
+  /** Smallest allowed value. */
   readonly minimum?: number;
-  /** Greatest value. */
+  /** Largest allowed value. */
   readonly maximum?: number;
-  /** The value is a whole multiple of this. */
+  /** The value must be an integer multiple of this. */
   readonly multipleOf?: number;
 }
 
-/** A number that an option takes. */
-export interface NumberRule extends NumberRange {
+/** Constraints on a numeric option. */
+export interface NumberRule extends NumberBounds {
   /** The type. */
   readonly type: "number";
-  /** Value if it is left out. */
+  /** Default value. */
   readonly default?: number;
 }
 
-/** A rule for each key that an options object may have: one that is forgotten does not compile. */
+/** A rule for each key of an options type. A missing rule is a compile error. */
 export type OptionRules<Options> = { readonly [Key in keyof Required<Options>]: OptionRule };
 
 /**
- * Checks an options object against its rules, and fills in the defaults of numbers. A value that is
- * `undefined` counts as left out.
+ * Checks an options object against its rules and fills in numeric defaults. `undefined` values
+ * count as left out.
  *
- * @param what How messages name the object: `flush() options`.
- * @param prefix What stands before a key in messages: `store.`.
- * @throws {TypeError} If it is no object, has an unknown key, or a value has the wrong type.
+ * @param what Name of the object in messages: `flush() options`.
+ * @param prefix Prefix of keys in messages: `store.`.
+ * @throws {TypeError} If it is not an object, has an unknown key, or a value has the wrong type.
  * @throws {RangeError} If a number is out of range.
  */
 export function readOptions<Options extends object>(
@@ -175,40 +178,40 @@ export function readOptions<Options extends object>(
 
 function defaultOf(rule: OptionRule): unknown {
   if (rule.type === "number") return rule.default;
-  // So that defaults of its own are filled in.
+  // An absent nested object is read as an empty one, so that its defaults are filled in.
   return rule.type === "object" ? {} : undefined;
 }
 
 function checkValue(name: string, value: unknown, rule: OptionRule): void {
   if (rule.type === "number") return checkNumber(name, value, rule);
-  // Its keys are checked next, and first of all that it is one.
+  // The caller reads it with its own rules, which checks that it is an object.
   if (rule.type === "object") return;
   if (rule.accepts(value)) return;
   throw new TypeError(`${name} must be ${rule.expected}: received ${typeInWords(value)}`);
 }
 
 /**
- * Throws unless a value is a number in a range.
+ * Throws unless a value is a number within bounds.
  *
- * @param name How messages name it.
- * @throws {TypeError} If it is no number.
- * @throws {RangeError} If it is out of range.
+ * @param name Name of the value in messages.
+ * @throws {TypeError} If it is not a number.
+ * @throws {RangeError} If it is out of bounds.
  */
 export function checkNumber(
   name: string,
   value: unknown,
-  range: NumberRange,
+  bounds: NumberBounds,
 ): asserts value is number {
-  const { minimum = -Infinity, maximum = Infinity, multipleOf } = range;
+  const { minimum = -Infinity, maximum = Infinity, multipleOf } = bounds;
   const isMultiple = multipleOf === undefined ||
     (Number.isSafeInteger(value) && Number(value) % multipleOf === 0);
   const isNumber = typeof value === "number";
   if (isNumber && value >= minimum && value <= maximum && isMultiple) return;
-  const message = `${name} must be ${inWords(range)}: received ${numberInWords(value)}`;
+  const message = `${name} must be ${describeBounds(bounds)}: received ${numberInWords(value)}`;
   throw isNumber ? new RangeError(message) : new TypeError(message);
 }
 
-function inWords({ minimum, maximum, multipleOf }: NumberRange): string {
+function describeBounds({ minimum, maximum, multipleOf }: NumberBounds): string {
   const kind = multipleOf === undefined
     ? "a number"
     : multipleOf === 1
@@ -221,7 +224,7 @@ function inWords({ minimum, maximum, multipleOf }: NumberRange): string {
   return maximum === undefined ? kind : `${kind} of at most ${maximum}`;
 }
 
-/** A string. */
+/** Rule for a string option. */
 export const STRING: OptionRule = {
   type: "value",
   accepts: (value) => typeof value === "string",

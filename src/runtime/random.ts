@@ -1,4 +1,4 @@
-/** A source of unpredictable bytes that a test can replace by a seeded one. */
+/** A source of unpredictable bytes. Tests replace it with a seeded one. */
 export interface RandomSource {
   /** Returns `length` random bytes. */
   bytes(length: number): Uint8Array;

@@ -1,13 +1,13 @@
-/** Most bytes of a file that holds a secret: more is some other file. */
+/** Maximum size of a file that holds a secret. A larger file was named by mistake. */
 const MAX_BYTES = 4096;
 
-/** A secret that was read, or what is wrong with where it should be, without a word of it. */
+/** A secret, or the reason why it could not be read. The reason never shows its content. */
 export type SecretReading =
   | { readonly bytes: Uint8Array<ArrayBuffer>; readonly problem?: undefined }
   | { readonly problem: string };
 
 /**
- * Reads a secret from a file that nobody but its owner may read.
+ * Reads a secret from a file. Files that users other than the owner can access are rejected.
  *
  * Requires `--allow-read` permission for the path.
  */
@@ -15,7 +15,7 @@ export async function readSecretFile(path: string): Promise<SecretReading> {
   try {
     using file = await Deno.open(path);
     const { isFile, mode, size } = await file.stat();
-    if (!isFile) return { problem: "is no file" };
+    if (!isFile) return { problem: "is not a file" };
     if (mode !== null && (mode & 0o077) !== 0) {
       const shown = (mode & 0o777).toString(8).padStart(4, "0");
       return { problem: `can be read or written by others (mode ${shown}; chmod 600 it)` };
@@ -33,19 +33,22 @@ export async function readSecretFile(path: string): Promise<SecretReading> {
   }
 }
 
-/** The value of an environment variable, or what is wrong with it; neither shows its name. */
+/** The value of an environment variable, or what was expected in place of the given name. */
 export type VariableReading =
   | { readonly value: string; readonly problem?: undefined }
   | { readonly value?: undefined; readonly problem: string };
 
-/** Why a text is no name of an environment variable; it may be what the variable should hold. */
+/**
+ * What was expected if `name` cannot be the name of an environment variable; otherwise `undefined`.
+ * It may be the secret itself, given where the name of its variable belongs.
+ */
 export function unmetVariableName(name: string): string | undefined {
   return /^\w+$/.test(name) ? undefined : "the name of a variable";
 }
 
 /**
- * Reads a secret from an environment variable. No problem shows the name: what stands in its place
- * may be the secret itself.
+ * Reads a secret from an environment variable. `problem` never shows the name, because callers may
+ * have put the secret itself in its place.
  *
  * Requires `--allow-env` permission for the name.
  */

@@ -1,27 +1,27 @@
 import { systemRandom } from "./random.ts";
 
-/** Bytes that are read from the front to the end, and perhaps again. */
+/** Random-access input of known size. */
 export interface ByteSource extends Disposable {
-  /** How many there are. */
+  /** Size in bytes. */
   readonly byteLength: number;
   /**
-   * Fills `into` with the bytes from `offset` on.
+   * Fills `into` with the bytes that start at `offset`.
    *
-   * @throws {Error} If there are fewer.
+   * @throws {Error} If the input ends before `into` is full.
    */
   read(offset: number, into: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
-/** A place for bytes that come one after the other, and are there entirely or not at all. */
+/** Sequential output that becomes visible as a whole or not at all. */
 export interface ByteSink extends AsyncDisposable {
-  /** Adds bytes, which may be reused when it resolves. */
+  /** Appends bytes. The buffer may be reused when the promise resolves. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
-  /** Makes them visible; without it, disposing leaves nothing. */
+  /** Makes the output visible. Disposal without a commit discards it. */
   commit(): Promise<void>;
 }
 
 /**
- * A file to be read. Requires `--allow-read` permission.
+ * Opens a file for reading. Requires `--allow-read` permission.
  *
  * @throws {Error} If it cannot be opened.
  */
@@ -48,8 +48,8 @@ export async function openFileSource(path: string | URL): Promise<ByteSource> {
 }
 
 /**
- * A file to be written, beside its place until it is complete. Requires `--allow-write` permission
- * for the directory.
+ * Creates a file that is written under a temporary name in the same directory and renamed on
+ * commit. Requires `--allow-write` permission for the directory.
  *
  * @throws {Error} If it cannot be created.
  */

@@ -2,63 +2,63 @@ import { systemClock } from "./clock.ts";
 import { ownFile } from "./own_file.ts";
 import { runZstd, type ZstdReply, type ZstdRequest } from "./zstd_work.ts";
 
-/** The program of a thread; a bundle has none, and does the work on the thread that calls. */
+/** Program of the worker threads. In a bundle there is none: calls run on the calling thread. */
 const WORKER = ownFile(import.meta.url, "src/runtime/zstd.ts", "./zstd_worker.ts");
-/** Idle threads end after this time. */
+/** Idle threads end after this many milliseconds. */
 const IDLE_MS = 2_000;
 
-/** What Zstandard itself refused. */
+/** An error that Zstandard itself reported. */
 class ZstdError extends Error {}
 
-interface Answer {
+interface PendingReply {
   readonly resolve: (bytes: Uint8Array<ArrayBuffer>) => void;
   readonly reject: (error: Error) => void;
 }
 
-/** A thread, and what it was asked for and has not answered yet. */
+/** A worker thread and the requests that it has not replied to, by request id. */
 interface Thread {
   readonly worker: Worker;
-  readonly answers: Map<number, Answer>;
-  /** Cancels the end of an idle thread. */
-  keep: () => void;
+  readonly pending: Map<number, PendingReply>;
+  /** Cancels the idle timer. */
+  cancelIdleTimer: () => void;
 }
 
 /**
- * Zstandard in threads of its own: the host's asynchronous functions do all of their work on the
- * thread that calls them. Threads are started when they are needed first.
+ * Zstandard in worker threads, because the host's asynchronous functions do their work on the
+ * calling thread. Threads start on demand and end when idle.
  */
 export class ZstdThreads implements Disposable {
-  readonly #most: number;
+  readonly #maxThreads: number;
   readonly #threads: Thread[] = [];
   #nextId = 0;
   #isClosed = false;
 
-  /** Uses so many threads at most. */
-  constructor(most: number) {
-    this.#most = most;
+  /** @param maxThreads Maximum number of threads. */
+  constructor(maxThreads: number) {
+    this.#maxThreads = maxThreads;
   }
 
-  /** Calls that have not been answered yet. */
+  /** Number of calls in progress. */
   get pending(): number {
-    return this.#threads.reduce((sum, { answers }) => sum + answers.size, 0);
+    return this.#threads.reduce((sum, { pending }) => sum + pending.size, 0);
   }
 
   /**
-   * Compresses bytes, whose buffer is detached.
+   * Compresses bytes. Detaches their buffer.
    *
-   * @param level 1 to 22: more is smaller, and slower.
-   * @throws {Error} If the host cannot, or this is closed before.
+   * @param level 1 to 22: higher levels give smaller output and take longer.
+   * @throws {Error} If compression fails, or the threads are closed first.
    */
   compress(bytes: Uint8Array<ArrayBuffer>, level: number): Promise<Uint8Array<ArrayBuffer>> {
     return this.#ask({ op: "compress", bytes, level });
   }
 
   /**
-   * The inverse of {@linkcode compress}; the buffer of the bytes is detached.
+   * Decompresses the output of {@linkcode compress}. Detaches its buffer.
    *
-   * @param byteLength Bytes that must come out; no more room is taken than for these.
-   * @returns `undefined` if the bytes are no Zstandard frame, or one of another length.
-   * @throws {Error} If this is closed before, or the thread fails.
+   * @param byteLength Expected size of the result in bytes; also bounds the memory used.
+   * @returns `undefined` if the input is not a Zstandard frame, or has another decompressed size.
+   * @throws {Error} If the threads are closed first, or the thread fails.
    */
   async decompress(
     bytes: Uint8Array<ArrayBuffer>,
@@ -66,7 +66,7 @@ export class ZstdThreads implements Disposable {
   ): Promise<Uint8Array<ArrayBuffer> | undefined> {
     try {
       const plain = await this.#ask({ op: "decompress", bytes, maxBytes: byteLength });
-      // Of a frame that is cut, the host makes what it can.
+      // Given a truncated frame, the host returns the part it could decompress.
       return plain.byteLength === byteLength ? plain : undefined;
     } catch (error) {
       if (error instanceof ZstdError) return undefined;
@@ -74,7 +74,7 @@ export class ZstdThreads implements Disposable {
     }
   }
 
-  /** Ends the threads; calls that have not been answered fail. */
+  /** Ends the threads. Calls in progress reject. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
     for (const thread of this.#threads.splice(0)) end(thread, new Error("Closed"));
@@ -87,10 +87,10 @@ export class ZstdThreads implements Disposable {
       settle({ resolve, reject }, runZstd(request));
       return promise;
     }
-    const { worker, answers, keep } = this.#leastBusy(WORKER);
+    const { worker, pending, cancelIdleTimer } = this.#leastBusy(WORKER);
     const id = this.#nextId++;
-    keep();
-    answers.set(id, { resolve, reject });
+    cancelIdleTimer();
+    pending.set(id, { resolve, reject });
     worker.postMessage({ id, request }, [request.bytes.buffer]);
     return promise;
   }
@@ -99,23 +99,26 @@ export class ZstdThreads implements Disposable {
     const [first, ...others] = this.#threads;
     let least = first;
     for (const thread of others) {
-      if (thread.answers.size < (least?.answers.size ?? 0)) least = thread;
+      if (thread.pending.size < (least?.pending.size ?? 0)) least = thread;
     }
-    const isEnough = least?.answers.size === 0 || this.#threads.length === this.#most;
+    const isEnough = least?.pending.size === 0 || this.#threads.length === this.#maxThreads;
     return least !== undefined && isEnough ? least : this.#start(url);
   }
 
   #start(url: URL): Thread {
     const worker = new Worker(url, { type: "module", name: "kvtier zstd" });
-    const thread: Thread = { worker, answers: new Map(), keep: () => {} };
+    const thread: Thread = { worker, pending: new Map(), cancelIdleTimer: () => {} };
     this.#threads.push(thread);
     worker.onmessage = ({ data: { id, ...reply } }: MessageEvent<{ id: number } & ZstdReply>) => {
-      const answer = thread.answers.get(id);
-      thread.answers.delete(id);
-      if (answer !== undefined) settle(answer, reply);
-      if (thread.answers.size > 0) return;
-      // A thread keeps the process alive: one without work must not, and the next call starts another.
-      thread.keep = systemClock.schedule(() => this.#end(thread, new Error("Idle")), IDLE_MS);
+      const pending = thread.pending.get(id);
+      thread.pending.delete(id);
+      if (pending !== undefined) settle(pending, reply);
+      if (thread.pending.size > 0) return;
+      // A worker keeps the process alive, so an idle one ends; the next call starts another.
+      thread.cancelIdleTimer = systemClock.schedule(
+        () => this.#end(thread, new Error("Idle")),
+        IDLE_MS,
+      );
     };
     worker.onerror = (event) => {
       event.preventDefault();
@@ -131,14 +134,14 @@ export class ZstdThreads implements Disposable {
   }
 }
 
-function settle({ resolve, reject }: Answer, reply: ZstdReply): void {
+function settle({ resolve, reject }: PendingReply, reply: ZstdReply): void {
   if (reply.error === undefined) resolve(reply.bytes);
   else reject(new ZstdError(reply.error));
 }
 
-function end({ worker, answers, keep }: Thread, error: Error): void {
-  keep();
+function end({ worker, pending, cancelIdleTimer }: Thread, error: Error): void {
+  cancelIdleTimer();
   worker.terminate();
-  for (const { reject } of answers.values()) reject(error);
-  answers.clear();
+  for (const { reject } of pending.values()) reject(error);
+  pending.clear();
 }

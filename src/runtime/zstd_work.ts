@@ -1,21 +1,21 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 
-/** What Zstandard can be asked to do. */
+/** A request to compress or decompress. */
 export type ZstdRequest =
   | { readonly op: "compress"; readonly bytes: Uint8Array<ArrayBuffer>; readonly level: number }
   | {
     readonly op: "decompress";
     readonly bytes: Uint8Array<ArrayBuffer>;
-    /** Most bytes that may come out. */
+    /** Maximum size of the result, in bytes. */
     readonly maxBytes: number;
   };
 
-/** What came of it: the bytes, or what went wrong. */
+/** The resulting bytes, or an error message. */
 export type ZstdReply =
   | { readonly bytes: Uint8Array<ArrayBuffer>; readonly error?: undefined }
   | { readonly error: string };
 
-/** Does it, on the thread that calls. */
+/** Runs a request on the calling thread. */
 export function runZstd(request: ZstdRequest): ZstdReply {
   try {
     return { bytes: run(request) };
@@ -29,7 +29,7 @@ function run(request: ZstdRequest): Uint8Array<ArrayBuffer> {
   const result = request.op === "compress"
     ? zstdCompressSync(request.bytes, { params })
     : zstdDecompressSync(request.bytes, { maxOutputLength: request.maxBytes });
-  // A small one may lie in memory that others use too.
+  // Node returns small results as views of a shared pool, which must not be transferred.
   const isAlone = result.byteLength === result.buffer.byteLength;
   return isAlone ? new Uint8Array(result.buffer as ArrayBuffer) : new Uint8Array(result);
 }

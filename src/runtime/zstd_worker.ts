@@ -1,6 +1,6 @@
 import { runZstd, type ZstdRequest } from "./zstd_work.ts";
 
-/** What a worker has of its own; the types of the package are those of a program. */
+/** The worker's global scope. The package is type-checked with the types of a main program. */
 const worker = globalThis as unknown as {
   onmessage: (event: MessageEvent<{ id: number; request: ZstdRequest }>) => void;
   postMessage(message: unknown, transfer: Transferable[]): void;

@@ -1,17 +1,17 @@
 import { getLogger } from "@logtape/logtape";
 import type { ObjectKey } from "../keys/object_key.ts";
 
-/** An adapter of a cache. */
+/** Identifies an adapter of a cache. */
 export interface AdapterReference {
-  /** Its stable id. */
+  /** Stable id within the cache. */
   readonly id: number;
-  /** Its type. */
+  /** Type, such as `fs`. */
   readonly type: string;
 }
 
-/** The events of a cache, by type, with what they tell. */
+/** The events of a cache by type, each with its `detail`. */
 export interface CacheEventMap {
-  /** An adapter took objects. */
+  /** Objects were stored in an adapter. */
   readonly stored: {
     readonly adapter: AdapterReference;
     readonly objects: number;
@@ -25,19 +25,19 @@ export interface CacheEventMap {
     readonly objects: number;
     readonly bytes: number;
   };
-  /** An object that an adapter returned was not what had been stored; it is a miss. */
+  /** An object that an adapter returned failed verification. It counts as a miss. */
   readonly damaged: {
     readonly adapter: AdapterReference;
     readonly key: ObjectKey;
     readonly fault: string;
   };
-  /** Objects will not be written to an adapter. */
+  /** Objects were dropped instead of written to an adapter. */
   readonly dropped: { readonly objects: number; readonly reason: string };
-  /** Device memory did not take objects that the engine wanted to write. */
+  /** Objects that the engine wanted to write did not fit into L1. */
   readonly skipped: { readonly objects: number; readonly reason: string };
-  /** An object left device memory. */
+  /** An object was removed from L1. */
   readonly removed: { readonly key: ObjectKey; readonly reason: string };
-  /** A match was answered at its deadline. */
+  /** A match returned at its deadline, before all objects were loaded. */
   readonly deadline: {
     readonly objects: number;
     readonly servedObjects: number;
@@ -45,7 +45,9 @@ export interface CacheEventMap {
   };
   /** An adapter was added. */
   readonly adapteradded: AdapterReference;
-  /** An adapter began to be removed, works again or does not; see `reportStatus()`. */
+  /**
+   * The state of an adapter changed: failing, working again, being removed. See `reportStatus()`.
+   */
   readonly adapterchanged: AdapterReference;
   /** An adapter was removed. */
   readonly adapterremoved: AdapterReference;
@@ -58,10 +60,10 @@ export interface CacheEventMap {
 /** The type of an event. */
 export type CacheEventType = keyof CacheEventMap;
 
-/** An event of a cache; `detail` says what happened. */
+/** An event of a cache, with its data in `detail`. */
 export type CacheEvent<Type extends CacheEventType> = CustomEvent<CacheEventMap[Type]>;
 
-/** What listens to events of one type. */
+/** A listener for events of one type. */
 export type CacheEventListener<Type extends CacheEventType> =
   | ((event: CacheEvent<Type>) => void)
   | { handleEvent(event: CacheEvent<Type>): void };
@@ -69,16 +71,16 @@ export type CacheEventListener<Type extends CacheEventType> =
 const logger = getLogger(["kvtier", "events"]);
 
 /**
- * What happens in a cache, as events. Listeners are called in the middle of its work: be brief.
- * What they throw is logged, and hurts nobody.
+ * Event target of a cache. Listeners run synchronously within cache operations and should return
+ * quickly. Errors that they throw or reject with are logged and do not affect the cache.
  */
 export class CacheEvents extends EventTarget {
-  /** Events that nobody ever listened to need not be made. */
+  /** Types that have ever had a listener; events of other types are not created. */
   readonly #wanted = new Set<string>();
-  /** What is really called for each listener. */
+  /** The wrapper registered for each listener. */
   readonly #guarded = new WeakMap<object, EventListener>();
 
-  /** Listens to events of one type. */
+  /** Adds a listener for events of one type. */
   override addEventListener<Type extends CacheEventType>(
     type: Type,
     listener: CacheEventListener<Type> | null,
@@ -89,7 +91,7 @@ export class CacheEvents extends EventTarget {
     super.addEventListener(type, this.#guard(listener), options);
   }
 
-  /** Listens no more. */
+  /** Removes a listener. */
   override removeEventListener<Type extends CacheEventType>(
     type: Type,
     listener: CacheEventListener<Type> | null,
@@ -99,12 +101,12 @@ export class CacheEvents extends EventTarget {
     super.removeEventListener(type, this.#guard(listener), options);
   }
 
-  /** Tells those who listen. */
+  /** Dispatches an event, if its type has ever had a listener. */
   emit<Type extends CacheEventType>(type: Type, detail: CacheEventMap[Type]): void {
     if (this.#wanted.has(type)) this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** One that never throws: what a listener throws, or rejects with, would end the process. */
+  /** Wraps a listener so that it never throws: an uncaught error would end the process. */
   #guard<Type extends CacheEventType>(listener: CacheEventListener<Type>): EventListener {
     let guarded = this.#guarded.get(listener);
     if (guarded === undefined) {
@@ -122,7 +124,7 @@ export class CacheEvents extends EventTarget {
         }
       };
       this.#guarded.set(listener, guarded);
-      // The host removes a listener whose signal aborts by the name that it knows.
+      // When a listener's signal aborts, the host calls removeEventListener with the wrapper.
       this.#guarded.set(guarded, guarded);
     }
     return guarded;

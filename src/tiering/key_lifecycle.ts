@@ -3,7 +3,7 @@ import { type ObjectKey, validateCacheSalt, validateModelName } from "../keys/ob
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { type Clock, wait } from "../runtime/clock.ts";
-import { checkNoneLost, checkOptionKeys } from "../runtime/options.ts";
+import { checkNotNullish, checkOptionKeys } from "../runtime/options.ts";
 import { REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
 /** How often an object is tried again that an adapter did not remove at first. */
@@ -433,7 +433,7 @@ function parseSelector(selector: ForgetSelector): Target {
   const { keys, salt, model }: { keys?: readonly ObjectKey[]; salt?: string; model?: string } =
     selector;
   const given = Object.entries({ keys, salt, model }).filter(([, value]) => value !== undefined);
-  if (given.length <= 1) checkNoneLost(what, selector, SELECTOR_KEYS);
+  if (given.length <= 1) checkNotNullish(what, selector, SELECTOR_KEYS);
   if (given.length !== 1) {
     const names = given.map(([name]) => name).join(" and ");
     throw new TypeError(

@@ -6,7 +6,7 @@ import type { L1Status } from "../../l1/l1_cache.ts";
 import type { MemoryRange } from "../../memory/memory_device.ts";
 import { systemClock } from "../../runtime/clock.ts";
 import { createDigest, sha256 } from "../../runtime/digest.ts";
-import { checkNoneLost, type OptionRules, readOptions, STRING } from "../../runtime/options.ts";
+import { checkNotNullish, type OptionRules, readOptions, STRING } from "../../runtime/options.ts";
 import { LIMIT_RULES } from "../prefix_options.ts";
 import {
   type ByteSink,
@@ -227,8 +227,8 @@ export class SnapshotCache {
   }
 
   /**
-   * Writes an object unless it is there; whether it is there now. If not, `skipped` objects are given
-   * up.
+   * Writes an object unless it is there; whether it is there now. If not, `skipped` objects are
+   * given up.
    */
   async #write(
     key: ObjectKey,
@@ -385,7 +385,7 @@ function checkOptions<Options extends SnapshotOptions>(
   rules: OptionRules<Options>,
 ): void {
   readOptions(what, options, rules);
-  checkNoneLost(what, options, ["salt"]);
+  checkNotNullish(what, options, ["salt"]);
 }
 
 async function digestOf(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {

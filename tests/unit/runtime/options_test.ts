@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import {
-  checkNoneLost,
+  checkNotNullish,
   checkNumber,
   checkOptionKeys,
   nearestName,
@@ -85,12 +85,12 @@ Deno.test("checkNumber() takes numbers in the range, and no text that looks like
   }
 });
 
-Deno.test("checkNoneLost() tells a key that is left out from one without a value", () => {
-  checkNoneLost("put() options", {}, ["salt"]);
-  checkNoneLost("put() options", { salt: "", other: undefined }, ["salt"]);
+Deno.test("checkNotNullish() tells a key that is left out from one without a value", () => {
+  checkNotNullish("put() options", {}, ["salt"]);
+  checkNotNullish("put() options", { salt: "", other: undefined }, ["salt"]);
   for (const salt of [undefined, null]) {
     assertThrows(
-      () => checkNoneLost("put() options", { salt }, ["salt"]),
+      () => checkNotNullish("put() options", { salt }, ["salt"]),
       TypeError,
       `put() options must have a value for salt, or not have the key: received ${salt}`,
     );
