@@ -1,39 +1,39 @@
 import { nearestName } from "../runtime/options.ts";
 import { ConfigError } from "./adapter_error.ts";
 
-/** What all kinds of configuration keys declare. */
+/** What every configuration key declares. */
 export interface FieldBase<Value> {
-  /** Must be given. @default {false} */
+  /** Whether the key must be given. @default {false} */
   readonly required?: boolean;
-  /** Value if it is not given. */
+  /** Value of a key that is not given. */
   readonly default?: Value;
-  /** `null` counts as left out: LMCache's own default is null. @default {false} */
+  /** Treats `null` as not given: LMCache's own default is null. @default {false} */
   readonly nullable?: boolean;
-  /** What it does, in a sentence. */
+  /** What the key does, in one sentence. */
   readonly help: string;
-  /** What else to expect of a value of the right type; returns `undefined` if it is fine. */
+  /** Checks a value of the right type; returns what is expected instead, or `undefined`. */
   readonly check?: (value: Value) => string | undefined;
 }
 
-/** A configuration key that holds a text. */
+/** A configuration key that holds a string. */
 export interface StringField extends FieldBase<string> {
   /** The type. */
   readonly type: "string";
-  /** The values allowed; left out if any text is. */
+  /** The values allowed; any string if left out. */
   readonly oneOf?: readonly string[];
-  /** Whether it must not be shown, in errors neither. @default {false} */
+  /** Whether the value must never be shown, not even in errors. @default {false} */
   readonly secret?: boolean;
 }
 
-/** Which numbers a configuration key takes. */
+/** The numbers that a configuration key accepts. */
 export interface NumberRange {
-  /** Only whole numbers. @default {false} */
+  /** Only integers. @default {false} */
   readonly integer?: boolean;
-  /** Least value. */
+  /** Smallest value allowed. */
   readonly minimum?: number;
-  /** The value must be greater. */
+  /** Lower bound that is itself not allowed. */
   readonly exclusiveMinimum?: number;
-  /** Greatest value. */
+  /** Largest value allowed. */
   readonly maximum?: number;
 }
 
@@ -63,7 +63,7 @@ export interface ObjectField extends FieldBase<never> {
   readonly fields: ConfigFields;
 }
 
-/** A configuration key that holds an object with any keys, which somebody else checks. */
+/** A configuration key that holds an object with any keys, which its user checks. */
 export interface RecordField extends FieldBase<Readonly<Record<string, unknown>>> {
   /** The type. */
   readonly type: "record";
@@ -92,14 +92,14 @@ export type ConfigValue<Field extends ConfigField> = Field extends
   : Field extends { readonly type: "record" } ? Readonly<Record<string, unknown>>
   : boolean;
 
-/** Types of all values, after validation: what is not given and has no default is `undefined`. */
+/** Types of the validated values: a key not given and without a default is `undefined`. */
 export type ConfigValues<Fields extends ConfigFields> = {
   readonly [Key in keyof Fields]: Fields[Key] extends
     { readonly required: true } | { readonly default: unknown } ? ConfigValue<Fields[Key]>
     : ConfigValue<Fields[Key]> | undefined;
 };
 
-/** A declaration that has configuration keys: an adapter module, as far as this file cares. */
+/** The part of an adapter module that this file needs. */
 export interface Configurable<Fields extends ConfigFields = ConfigFields> {
   /** The adapter type. */
   readonly type: string;
@@ -114,7 +114,7 @@ export interface Configurable<Fields extends ConfigFields = ConfigFields> {
  *
  * @param module The declaration.
  * @param given The configuration, with or without `type`.
- * @param name What it is about, for errors.
+ * @param name Subject of the errors.
  * @throws {ConfigError} If a key is unknown, missing, of a wrong type or out of range.
  */
 export function parseAdapterConfig<Fields extends ConfigFields>(
@@ -146,22 +146,22 @@ function helpLines(fields: ConfigFields, indent: string): string[] {
   });
 }
 
-/** LMCache's keys for every adapter, with the values that change nothing here: its defaults. */
+/** LMCache's keys for every adapter. Only its defaults are accepted, and have no effect. */
 const lmcacheKeys: ReadonlyMap<
   string,
   { readonly accepted: readonly unknown[]; readonly expected: string }
 > = new Map([
   ["persist_enabled", {
     accepted: [true],
-    expected: "true, or nothing: closing the cache never removes objects",
+    expected: "true, or no value: closing the cache never removes objects",
   }],
   ["shared", {
     accepted: [false],
-    expected: "false, or nothing: whether objects are shared follows from the type of the adapter",
+    expected: "false, or no value: whether objects are shared depends on the adapter type",
   }],
   ["affinity_tag", {
     accepted: [null, ""],
-    expected: "null, or nothing: there is one device memory, so there are no tags to choose it by",
+    expected: "null, or no value: there is one device memory, so no tags to choose it by",
   }],
 ]);
 
@@ -207,7 +207,7 @@ function parseFields(
   return values;
 }
 
-/** Whether a value may be a secret, or hold one: then messages tell its type only. */
+/** Whether a value may be or contain a secret; messages then show its type only. */
 function isHidden(value: unknown): boolean {
   return typeof value !== "number" && typeof value !== "boolean" && value !== null;
 }
@@ -223,35 +223,33 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Type and range of a key in words. */
+/** Type and range of a key, as help and errors show them. */
 export function describeField(field: ConfigField): string {
   switch (field.type) {
     case "string":
-      return field.oneOf === undefined ? "a text" : `one of ${field.oneOf.join(", ")}`;
+      return field.oneOf === undefined ? "string" : `one of ${field.oneOf.join(", ")}`;
     case "boolean":
-      return "true or false";
+      return "boolean";
     case "object":
-      return `an object with the keys ${Object.keys(field.fields).join(", ")}`;
+      return `object with the keys ${Object.keys(field.fields).join(", ")}`;
     case "record":
-      return "an object";
+      return "object";
     case "number":
-      return `${field.integer ? "a whole number" : "a number"}${describeBounds(field)}`;
+      return `${field.integer ? "integer" : "number"}${describeBounds(field)}`;
     case "numbers":
-      return `a list of ${field.integer ? "whole numbers" : "numbers"}${describeBounds(field)}`;
+      return `list of ${field.integer ? "integers" : "numbers"}${describeBounds(field)}`;
   }
 }
 
 function describeBounds({ minimum, exclusiveMinimum, maximum }: NumberRange): string {
   if (minimum !== undefined && maximum !== undefined) return ` from ${minimum} to ${maximum}`;
-  const bounds = [
-    ...minimum === undefined ? [] : [` of at least ${minimum}`],
-    ...exclusiveMinimum === undefined ? [] : [` greater than ${exclusiveMinimum}`],
-    ...maximum === undefined ? [] : [` of at most ${maximum}`],
-  ];
-  return bounds.join(",");
+  const atLeast = minimum === undefined ? "" : ` of at least ${minimum}`;
+  const lower = exclusiveMinimum === undefined ? atLeast : ` greater than ${exclusiveMinimum}`;
+  if (maximum === undefined) return lower;
+  return lower === "" ? ` of at most ${maximum}` : `${lower} and at most ${maximum}`;
 }
 
-/** What was expected, if the value is not that. */
+/** What was expected; `undefined` if the value meets it. */
 function unmetExpectation(
   field: Exclude<ConfigField, ObjectField>,
   value: unknown,

@@ -28,7 +28,7 @@ function rowsOf(fields: ConfigFields, prefix: string): string[][] {
   return Object.entries(fields).flatMap(([key, field]) => {
     const name = prefix + key;
     const own = field.type === "object" ? rowsOf(field.fields, `${name}.`) : [];
-    const type = field.type === "object" ? "an object" : describeField(field);
+    const type = field.type === "object" ? "object" : describeField(field);
     const byDefault = field.default === undefined ? "" : `\`${JSON.stringify(field.default)}\``;
     return [[`\`${name}\``, type, field.required ? "required" : byDefault, field.help], ...own];
   });

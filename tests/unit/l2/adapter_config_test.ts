@@ -14,7 +14,7 @@ const module = defineL2Adapter({
       check: (path) => path === "" ? "a path that is not empty" : undefined,
       help: "Where the shelf is.",
     },
-    order: { type: "string", oneOf: ["lru", "fifo"], default: "lru", help: "Who leaves first." },
+    order: { type: "string", oneOf: ["lru", "fifo"], default: "lru", help: "Which leave first." },
     boards: { type: "number", integer: true, minimum: 1, maximum: 9, default: 4, help: "Boards." },
     depth: { type: "number", exclusiveMinimum: 0, help: "Depth in metres." },
     even: { type: "number", check: (n) => n % 2 === 0 ? undefined : "an even number", help: "E." },
@@ -24,7 +24,7 @@ const module = defineL2Adapter({
   create: () => mapAdapter(),
 });
 
-/** What messages say of values that may be secrets. */
+/** What messages show of values that may be secrets. */
 const A_STRING = "a string";
 const AN_ARRAY = "an array";
 
@@ -33,7 +33,7 @@ function errorOf(config: Record<string, unknown>): ConfigError {
   return assertThrows(() => parseAdapterConfig(module, { path: "p", ...config }), ConfigError);
 }
 
-Deno.test("a configuration gets its defaults, and stays what it is otherwise", () => {
+Deno.test("a configuration gets its defaults, and its values are kept", () => {
   assertEquals<unknown>(parseAdapterConfig(module, { type: "shelf", path: "p" }), {
     path: "p",
     order: "lru",
@@ -52,7 +52,7 @@ Deno.test("a configuration gets its defaults, and stays what it is otherwise", (
   assertEquals<unknown>(parseAdapterConfig(module, given), given);
 });
 
-Deno.test("a value that is undefined counts as not given", () => {
+Deno.test("an undefined value counts as not given", () => {
   const values = parseAdapterConfig(module, { path: "p", boards: undefined, depth: undefined });
   assertEquals([values.boards, values.depth], [4, undefined]);
 });
@@ -74,7 +74,7 @@ Deno.test("LMCache's keys for every adapter are accepted at its defaults, or ref
     const [key, value, reason] of [
       ["persist_enabled", false, "never removes objects"],
       ["persist_enabled", null, "never removes objects"],
-      ["shared", true, "follows from the type"],
+      ["shared", true, "depends on the adapter type"],
       ["affinity_tag", "gpu0", "one device memory"],
     ] as const
   ) {
@@ -86,7 +86,7 @@ Deno.test("LMCache's keys for every adapter are accepted at its defaults, or ref
   assertEquals(parseAdapterConfig(own, { shared: 3 }), { shared: 3 });
 });
 
-Deno.test("null counts as left out where a key says so", () => {
+Deno.test("null counts as not given where a key is nullable", () => {
   const size = { type: "number", nullable: true, help: "Its size." } as const;
   const own = { ...module, config: { size, with: { ...size, default: 7 } } };
   assertEquals<unknown>(parseAdapterConfig(own, { size: null, with: null }), { with: 7 });
@@ -115,12 +115,12 @@ for (
       "weight",
     ],
     ["a key that objects inherit", { toString: "p" }, "toString", "one of the keys", "toString"],
-    ["a missing key", { path: undefined }, "path", "a text", "nothing"],
-    ["a number as text", { path: 7 }, "path", "a text", 7],
-    ["null as text", { path: null }, "path", "a text", null],
-    ["a text of the wrong kind", { path: "" }, "path", "a path that is not empty", A_STRING],
+    ["a missing key", { path: undefined }, "path", "string", "nothing"],
+    ["a number as string", { path: 7 }, "path", "string", 7],
+    ["null as string", { path: null }, "path", "string", null],
+    ["a string of the wrong kind", { path: "" }, "path", "a path that is not empty", A_STRING],
     [
-      "a text out of a choice",
+      "a string out of a choice",
       { order: "LRU" },
       "order",
       "one of lru, fifo, perhaps lru",
@@ -128,27 +128,27 @@ for (
     ],
     ["a number out of a choice", { order: 1 }, "order", "one of lru, fifo", 1],
     [
-      "a text as number",
+      "a string as number",
       { boards: "4" },
       "boards",
-      "a whole number from 1 to 9",
+      "integer from 1 to 9",
       A_STRING,
     ],
-    ["null as number", { boards: null }, "boards", "a whole number", null],
-    ["a truth value as number", { boards: true }, "boards", "a whole number", true],
-    ["a list as number", { boards: [4] }, "boards", "a whole number", AN_ARRAY],
-    ["NaN", { boards: NaN }, "boards", "a whole number", NaN],
-    ["NaN without bounds", { even: NaN }, "even", "a number", NaN],
-    ["infinity", { depth: Infinity }, "depth", "a number greater than 0", Infinity],
-    ["a number too small", { boards: 0 }, "boards", "a whole number from 1 to 9", 0],
+    ["null as number", { boards: null }, "boards", "integer", null],
+    ["a boolean as number", { boards: true }, "boards", "integer", true],
+    ["a list as number", { boards: [4] }, "boards", "integer", AN_ARRAY],
+    ["NaN", { boards: NaN }, "boards", "integer", NaN],
+    ["NaN without bounds", { even: NaN }, "even", "number", NaN],
+    ["infinity", { depth: Infinity }, "depth", "number greater than 0", Infinity],
+    ["a number too small", { boards: 0 }, "boards", "integer from 1 to 9", 0],
     ["a number too large", { boards: 10 }, "boards", "from 1 to 9", 10],
-    ["a fraction", { boards: 1.5 }, "boards", "a whole number", 1.5],
-    ["the bound that is excluded", { depth: 0 }, "depth", "a number greater than 0", 0],
+    ["a fraction", { boards: 1.5 }, "boards", "integer", 1.5],
+    ["the bound that is excluded", { depth: 0 }, "depth", "number greater than 0", 0],
     ["a number of the wrong kind", { even: 3 }, "even", "an even number", 3],
-    ["a number as truth value", { locked: 1 }, "locked", "true or false", 1],
-    ["a text as truth value", { locked: "false" }, "locked", "true or false", A_STRING],
-    ["null as truth value", { locked: null }, "locked", "true or false", null],
-    ["a truth value of the wrong kind", { open: false }, "open", "true", false],
+    ["a number as boolean", { locked: 1 }, "locked", "boolean", 1],
+    ["a string as boolean", { locked: "false" }, "locked", "boolean", A_STRING],
+    ["null as boolean", { locked: null }, "locked", "boolean", null],
+    ["a boolean of the wrong kind", { open: false }, "open", "true", false],
   ] as const
 ) {
   Deno.test(`a configuration with ${what} is refused`, () => {
@@ -167,7 +167,7 @@ for (
   });
 }
 
-Deno.test("of a value of a wrong type only the type is shown", () => {
+Deno.test("an error shows only the type of a value of a wrong type", () => {
   const circular: Record<string, unknown> = {};
   circular.self = circular;
   const values = [circular, { password: "hunter2" }, ["hunter2"], 1n, Symbol("hunter2"), () => 1];
@@ -201,7 +201,7 @@ Deno.test("a secret is not shown when it is refused", () => {
   }
 });
 
-Deno.test("a default must keep its own rules", () => {
+Deno.test("a default must satisfy its own bounds", () => {
   const config = { n: { type: "number", maximum: 1, default: 2, help: "N." } } as const;
   const broken = { type: "broken", summary: "S.", config };
   assertThrows(() => parseAdapterConfig(broken, {}), ConfigError, "of at most 1");
@@ -241,13 +241,13 @@ Deno.test("keys of an object get their defaults; an object that is not given has
 
 for (
   const [what, doors, key, expected, received] of [
-    ["no object", 1, "doors", "an object with the keys count, colour, handles", 1],
-    ["null", null, "doors", "an object with the keys", null],
-    ["an array", [], "doors", "an object with the keys", "an empty array"],
+    ["no object", 1, "doors", "object with the keys count, colour, handles", 1],
+    ["null", null, "doors", "object with the keys", null],
+    ["an array", [], "doors", "object with the keys", "an empty array"],
     ["an unknown key", { colour: "red", size: 1 }, "doors.size", "count, colour, handles", "size"],
     ["the key of the type", { colour: "red", type: "x" }, "doors.type", "count, colour", "type"],
-    ["a required key left out", {}, "doors.colour", "a text", "nothing"],
-    ["a value of a wrong type", { colour: 1 }, "doors.colour", "a text", 1],
+    ["a required key left out", {}, "doors.colour", "string", "nothing"],
+    ["a value of a wrong type", { colour: 1 }, "doors.colour", "string", 1],
     ["a value out of range", { colour: "red", count: 0 }, "doors.count", "of at least 1", 0],
     [
       "an unknown key, deeper",
@@ -260,7 +260,7 @@ for (
       "a wrong value, deeper",
       { colour: "red", handles: { are_round: 1 } },
       "doors.handles.are_round",
-      "true or false",
+      "boolean",
       1,
     ],
   ] as const
@@ -276,15 +276,15 @@ Deno.test("help shows the keys of an object below it, indented", () => {
   assertEquals(
     adapterHelp(nested),
     `cupboard: Objects in a cupboard.
-  doors: an object with the keys count, colour, handles
+  doors: object with the keys count, colour, handles
       Its doors.
-      count: a whole number of at least 1, default 2
+      count: integer of at least 1, default 2
           How many.
-      colour: a text, required
+      colour: string, required
           Their colour.
-      handles: an object with the keys are_round
+      handles: object with the keys are_round
           Their handles.
-          are_round: true or false, default true
+          are_round: boolean, default true
               Whether they turn.`,
   );
 });
@@ -293,19 +293,19 @@ Deno.test("help names the adapter, and each key with type, bounds, default and p
   assertEquals(
     adapterHelp(module),
     `shelf: Objects on a shelf.
-  path: a text, required
+  path: string, required
       Where the shelf is.
   order: one of lru, fifo, default "lru"
-      Who leaves first.
-  boards: a whole number from 1 to 9, default 4
+      Which leave first.
+  boards: integer from 1 to 9, default 4
       Boards.
-  depth: a number greater than 0
+  depth: number greater than 0
       Depth in metres.
-  even: a number
+  even: number
       E.
-  locked: true or false, default false
+  locked: boolean, default false
       Whether it has a door.
-  open: true or false
+  open: boolean
       Must be true if given.`,
   );
   assertEquals(
@@ -333,7 +333,7 @@ Deno.test("a list of numbers is checked number by number", () => {
     sizes: [1, 3],
     even: [0.5, -1],
   });
-  const range = "a list of whole numbers from 1 to 3";
+  const range = "list of integers from 1 to 3";
   for (const sizes of [1, "1", {}, [0], [4], [1.5], ["1"], [1, null], [NaN], [true]]) {
     const error = assertThrows(() => parseAdapterConfig(list, { sizes }), ConfigError);
     assertEquals([error.key, error.expected], ["sizes", range]);

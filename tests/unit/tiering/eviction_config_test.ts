@@ -32,9 +32,9 @@ Deno.test("parseEviction() bounds nothing with the policy noop", () => {
 });
 
 const wrong: Record<string, [unknown, key: string, expected: string]> = {
-  "no object": ["LRU", "eviction", "an object"],
-  "null": [null, "eviction", "an object"],
-  "an array": [[], "eviction", "an object"],
+  "no object": ["LRU", "eviction", "object with the keys"],
+  "null": [null, "eviction", "object with the keys"],
+  "an array": [[], "eviction", "object with the keys"],
   "an unknown key": [{ max_gb: 1 }, "eviction.max_gb", "one of the keys eviction_policy"],
   "an unknown policy": [
     { "eviction_policy": "IsolatedLRU", "max_capacity_gb": 1 },
@@ -45,9 +45,9 @@ const wrong: Record<string, [unknown, key: string, expected: string]> = {
   "a capacity of 0": [
     { "max_capacity_gb": 0 },
     "eviction.max_capacity_gb",
-    "a number greater than 0",
+    "number greater than 0",
   ],
-  "a capacity in words": [{ "max_capacity_gb": "1" }, "eviction.max_capacity_gb", "a number"],
+  "a capacity in words": [{ "max_capacity_gb": "1" }, "eviction.max_capacity_gb", "number"],
   "a capacity that is no number": [
     { "max_capacity_gb": NaN },
     "eviction.max_capacity_gb",
