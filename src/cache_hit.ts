@@ -1,14 +1,14 @@
-import type { L1Cache, L1Pin } from "./l1/l1_cache.ts";
+import type { L1Cache, L1Lease } from "./l1/l1_cache.ts";
 import { DeviceLostError, type MemoryDevice, type MemoryRange } from "./memory/memory_device.ts";
 import type { PrefetchResult } from "./tiering/prefetch_request.ts";
 
-/** The longest available prefix of a chain of objects, pinned until disposed. */
+/** The longest available prefix of a chain of objects, leased until disposed. */
 export class CacheHit implements Disposable {
   /** How many chunks the prefix has. */
   readonly length: number;
   /** How many of its objects were in L1 before. */
   readonly l1Objects: number;
-  readonly #pins: readonly (readonly L1Pin[])[];
+  readonly #leases: readonly (readonly L1Lease[])[];
   readonly #l1: L1Cache;
   readonly #device: MemoryDevice;
 
@@ -16,7 +16,7 @@ export class CacheHit implements Disposable {
   constructor(l1: L1Cache, result: PrefetchResult) {
     this.#l1 = l1;
     this.#device = l1.device;
-    this.#pins = result.pins;
+    this.#leases = result.leases;
     this.length = result.length;
     this.l1Objects = result.l1Objects;
   }
@@ -26,7 +26,7 @@ export class CacheHit implements Disposable {
    * and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a row with a window they are the last ones.
    *
    * @throws {DeviceLostError} If the device was lost since.
-   * @throws {Error} If the hit was disposed, or held for longer than pins live.
+   * @throws {Error} If the hit was disposed, or held for longer than leases live.
    */
   ranges(row = 0): MemoryRange[] {
     if (this.#device.isLost) {
@@ -34,11 +34,11 @@ export class CacheHit implements Disposable {
         "GPU device is lost: call attachDevice() with a new one, and match again",
       );
     }
-    const pins = this.#pins[row] ?? [];
-    if (!this.#l1.arePinned(pins)) {
-      throw new Error("Hit is no longer pinned: it was disposed or expired; match again");
+    const leases = this.#leases[row] ?? [];
+    if (!this.#l1.areLeased(leases)) {
+      throw new Error("Hit is no longer leased: it was disposed or expired; match again");
     }
-    return pins.map(({ range }) => range);
+    return leases.map(({ range }) => range);
   }
 
   /**
@@ -47,11 +47,11 @@ export class CacheHit implements Disposable {
    * @returns Whether they are still there; if not, their ranges may be others' already.
    */
   renew(): boolean {
-    return !this.#device.isLost && this.#pins.every((pins) => this.#l1.renew(pins));
+    return !this.#device.isLost && this.#leases.every((leases) => this.#l1.renew(leases));
   }
 
-  /** Gives up the pins. */
+  /** Gives up the leases. */
   [Symbol.dispose](): void {
-    for (const pins of this.#pins) this.#l1.finishRead(pins);
+    for (const leases of this.#leases) this.#l1.finishRead(leases);
   }
 }

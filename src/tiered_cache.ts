@@ -135,7 +135,7 @@ export class TieredCache implements AsyncDisposable {
       l1,
       quotas: this.quota,
       clock,
-      isProtected: (key) => this.#lifecycle.isPinned(key),
+      isPinned: (key) => this.#lifecycle.isPinned(key),
       ...(watermark === undefined ? {} : { l1Watermark: watermark }),
     });
     this.#prefetch = new PrefetchController({
@@ -271,8 +271,8 @@ export class TieredCache implements AsyncDisposable {
   /** Pins those of the objects that are in device memory now, without asking the adapters. */
   pinResident(keys: readonly ObjectKey[]): Disposable {
     const reservations = this.#l1.reserveRead(keys);
-    const pins = reservations.flatMap((r) => r.status === "success" ? [r.pin] : []);
-    return { [Symbol.dispose]: () => void this.#l1.finishRead(pins) };
+    const leases = reservations.flatMap((r) => r.status === "success" ? [r.lease] : []);
+    return { [Symbol.dispose]: () => void this.#l1.finishRead(leases) };
   }
 
   /** Counts as a use of those of the objects that are in device memory; keys in prefix order. */

@@ -4,13 +4,13 @@ import type { ObjectTable } from "./object_table.ts";
 import { SaltUsage } from "./salt_usage.ts";
 
 /** Objects to make room for. */
-export interface WantedRoom {
+export interface SpaceRequest {
   /** Their keys. */
   readonly keys: readonly ObjectKey[];
   /** Bytes that each of them takes. */
   readonly bytes: number;
   /** Ids of objects that must not leave for them. */
-  readonly spared: ReadonlySet<string>;
+  readonly excluded: ReadonlySet<string>;
 }
 
 /** Says what could leave, in the policy's order, before anything does. */
@@ -28,9 +28,9 @@ export class EvictionPlanner {
   }
 
   /** What must leave so that salts stay within their quotas; `null` if that is not enough. */
-  leaversForQuotas({ keys, bytes, spared }: WantedRoom, now: number): L1Entry[] | null {
-    const leavers: L1Entry[] = [];
-    if (keys.every(({ cacheSalt }) => this.#quotaOf(cacheSalt) === undefined)) return leavers;
+  candidatesForQuotas({ keys, bytes, excluded }: SpaceRequest, now: number): L1Entry[] | null {
+    const candidates: L1Entry[] = [];
+    if (keys.every(({ cacheSalt }) => this.#quotaOf(cacheSalt) === undefined)) return candidates;
     const wanted = new SaltUsage();
     for (const { cacheSalt } of keys) wanted.add(cacheSalt, bytes);
     for (const [salt, wantedBytes] of wanted.all()) {
@@ -42,28 +42,28 @@ export class EvictionPlanner {
       if (left <= 0) continue;
       if (wantedBytes > quota) return null;
       for (const entry of this.#table.idle(salt)) {
-        if (spared.has(entry.key.id)) continue;
-        leavers.push(entry);
+        if (excluded.has(entry.key.id)) continue;
+        candidates.push(entry);
         left -= entry.bytes;
         if (left <= 0) break;
       }
       if (left > 0) return null;
     }
-    return leavers;
+    return candidates;
   }
 
   /** Whether all that may leave would make room, were the free ranges in one piece. */
-  canHold({ keys, bytes, spared }: WantedRoom, now: number): boolean {
+  canHold({ keys, bytes, excluded }: SpaceRequest, now: number): boolean {
     const table = this.#table;
     const missing = (): number => keys.length * bytes - table.allocator.unusedBytes;
     if (missing() <= 0) return true;
     table.reclaimExpired(now);
-    return missing() <= this.#evictableBytes(spared);
+    return missing() <= this.#evictableBytes(excluded);
   }
 
-  #evictableBytes(spared: ReadonlySet<string>): number {
+  #evictableBytes(excluded: ReadonlySet<string>): number {
     let bytes = this.#table.idleBytes;
-    for (const id of spared) {
+    for (const id of excluded) {
       const entry = this.#table.get(id);
       if (entry?.isIdle === true) bytes -= entry.bytes;
     }

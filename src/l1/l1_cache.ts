@@ -10,8 +10,8 @@ import { L1Reads } from "./l1_reads.ts";
 import type {
   ForgottenObjects,
   L1CacheOptions,
+  L1Lease,
   L1Listener,
-  L1Pin,
   L1Status,
   L1StatusReport,
   ReadReservation,
@@ -26,8 +26,8 @@ import { ObjectTable } from "./object_table.ts";
 export type {
   ForgottenObjects,
   L1CacheOptions,
+  L1Lease,
   L1Listener,
-  L1Pin,
   L1RemovalReason,
   L1Status,
   L1StatusReport,
@@ -43,7 +43,7 @@ const logger = getLogger(["kvtier", "l1"]);
 /**
  * Objects in device memory. An object is *staged* while its writer fills it, and *filling* until
  * the device has said that it takes the work that fills it; no reader finds it before. Then it is
- * *resident*, and *pinned* while it is read. What nobody pins, holds or protects may be evicted, at
+ * *resident*, and *leased* while it is read. What nobody leases, holds or protects may be evicted, at
  * once, when a reservation needs the room. Locks expire, so that a caller that vanished cannot hold
  * memory for ever. Expected outcomes are returned, not thrown. No call looks at more objects than
  * those that it names or removes.
@@ -137,7 +137,7 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * As {@linkcode finishWrite}, and pins the objects in the same step. They came from a storage
+   * As {@linkcode finishWrite}, and leases the objects in the same step. They came from a storage
    * adapter and are uploaded: nobody is told to write them through again.
    *
    * @returns At once where it is known that the device has their memory.
@@ -166,30 +166,30 @@ export class L1Cache implements Disposable {
     return this.#writes.filled();
   }
 
-  /** Pins resident objects; that alone is no use of them, see {@linkcode touch}. */
+  /** Leases resident objects; that alone is no use of them, see {@linkcode touch}. */
   reserveRead(keys: readonly ObjectKey[]): ReadReservation[] {
     const now = this.#options.clock.now();
     return keys.map((key) => this.#reads.reserve(key, now));
   }
 
-  /** Gives up pins. A pin that expired, or is given up twice, changes nothing. */
-  finishRead(pins: readonly L1Pin[]): L1Status[] {
-    return this.#reads.finish(pins);
+  /** Gives up leases. A lease that expired, or is given up twice, changes nothing. */
+  finishRead(leases: readonly L1Lease[]): L1Status[] {
+    return this.#reads.finish(leases);
   }
 
-  /** Whether a pin still protects its object; if not, the bytes in its range may be others. */
-  isPinned(pin: L1Pin): boolean {
-    return this.#reads.arePinned([pin]);
+  /** Whether a lease still protects its object; if not, the bytes in its range may be others. */
+  isLeased(lease: L1Lease): boolean {
+    return this.#reads.areLeased([lease]);
   }
 
-  /** Whether all of these pins still protect their objects; faster than one by one. */
-  arePinned(pins: readonly L1Pin[]): boolean {
-    return this.#reads.arePinned(pins);
+  /** Whether all of these leases still protect their objects; faster than one by one. */
+  areLeased(leases: readonly L1Lease[]): boolean {
+    return this.#reads.areLeased(leases);
   }
 
-  /** Lets pins live for the whole time again; whether all of them protect their objects still. */
-  renew(pins: readonly L1Pin[]): boolean {
-    return this.#reads.renew(pins);
+  /** Lets leases live for the whole time again; whether all of them protect their objects still. */
+  renew(leases: readonly L1Lease[]): boolean {
+    return this.#reads.renew(leases);
   }
 
   /** Counts as a use of objects that are resident or filling, in prefix order. */
@@ -202,18 +202,18 @@ export class L1Cache implements Disposable {
     }
   }
 
-  /** Removes resident objects, unless they are pinned, held or being written. */
+  /** Removes resident objects, unless they are leased, held or being written. */
   delete(keys: readonly ObjectKey[]): L1Status[] {
     const now = this.#options.clock.now();
     const statuses = keys.map((key): L1Status => {
-      let isComing = false;
-      for (const entry of this.#table.comingUnder(key.id)) {
-        if (entry.isLocked(now)) isComing = true;
+      let isIncoming = false;
+      for (const entry of this.#table.incomingUnder(key.id)) {
+        if (entry.isLocked(now)) isIncoming = true;
         else this.#table.discard(entry);
       }
       const entry = this.#table.get(key.id);
-      if (entry === undefined) return isComing ? "key-is-locked" : "key-not-exist";
-      if (entry.holds > 0 || entry.isLocked(now)) return "key-is-locked";
+      if (entry === undefined) return isIncoming ? "key-is-locked" : "key-not-exist";
+      if (entry.dirtyMarks > 0 || entry.isLocked(now)) return "key-is-locked";
       this.#objects.remove(entry, "deleted");
       return "success";
     });
@@ -221,7 +221,7 @@ export class L1Cache implements Disposable {
     return statuses;
   }
 
-  /** Removes all objects that nobody pins, holds or protects. */
+  /** Removes all objects that nobody leases, holds or protects. */
   clear(): void {
     this.#table.reclaimExpired(this.#options.clock.now());
     for (const entry of this.#table.idle()) this.#objects.remove(entry, "deleted");
@@ -230,7 +230,7 @@ export class L1Cache implements Disposable {
 
   /**
    * Removes every object whose key passes a test, so that nobody finds it any more, whatever locks
-   * it. What is read is freed with its last reader, whose pin stays valid; a staged object is freed
+   * it. What is read is freed with its last reader, whose lease stays valid; a staged object is freed
    * when its writer finishes, who is told `key-not-exist`, or when its lock has expired.
    *
    * @param keys The only keys that pass, if they are known: then nothing else is looked at.
@@ -244,9 +244,9 @@ export class L1Cache implements Disposable {
       // Later work on the device comes after the work that was to fill it: its room can be reused.
       if (entry.state === "filling") this.#table.discard(entry);
       else if (entry.state === "staged") {
-        if (isInUse) this.#table.takeOut(entry);
+        if (isInUse) this.#table.doom(entry);
         else this.#table.discard(entry);
-      } else if (isInUse) this.#objects.takeOut(entry, "forgotten");
+      } else if (isInUse) this.#objects.doom(entry, "forgotten");
       else this.#objects.remove(entry, "forgotten");
     }
     this.#objects.notifyRemoved();
@@ -255,15 +255,15 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Says that objects need not stay: what nobody pins, holds or protects leaves now, and what is
-   * only pinned leaves with its last reader.
+   * Says that objects need not stay: what nobody leases, holds or protects leaves now, and what is
+   * only leased leaves with its last reader.
    */
   release(keys: readonly ObjectKey[]): void {
     const now = this.#options.clock.now();
     for (const key of keys) {
       const entry = this.#table.get(key.id);
-      if (entry === undefined || entry.holds > 0 || entry.isProtected) continue;
-      if (entry.isLocked(now)) this.#table.setTemporary(entry);
+      if (entry === undefined || entry.dirtyMarks > 0 || entry.isPinned) continue;
+      if (entry.isLocked(now)) this.#table.setTransient(entry);
       else this.#objects.remove(entry, "released");
     }
     this.#objects.notifyRemoved();
@@ -271,44 +271,44 @@ export class L1Cache implements Disposable {
 
   /**
    * Keeps resident objects from being evicted, deleted, cleared and released, until
-   * {@linkcode unhold} was called as often. Only {@linkcode forget} and the loss of the device
+   * {@linkcode markClean} was called as often. Only {@linkcode forget} and the loss of the device
    * remove them.
    *
    * @returns Which were resident, and are held now.
    */
-  hold(keys: readonly ObjectKey[]): Bitmap {
+  markDirty(keys: readonly ObjectKey[]): Bitmap {
     return Bitmap.from(keys, (key) => {
       const entry = this.#table.get(key.id);
       if (entry === undefined) return false;
-      this.#table.hold(entry, 1);
+      this.#table.markDirty(entry, 1);
       return true;
     });
   }
 
   /** Takes holds back; what is not held stays so. */
-  unhold(keys: readonly ObjectKey[]): void {
+  markClean(keys: readonly ObjectKey[]): void {
     for (const key of keys) {
       const entry = this.#table.get(key.id);
-      if (entry !== undefined && entry.holds > 0) this.#table.hold(entry, -1);
+      if (entry !== undefined && entry.dirtyMarks > 0) this.#table.markDirty(entry, -1);
     }
   }
 
   /**
    * Keeps what is or comes under these keys from being evicted, cleared and released, until
-   * {@linkcode unprotect}.
+   * {@linkcode unpin}.
    */
-  protect(keys: readonly ObjectKey[]): void {
-    for (const key of keys) this.#table.setProtected(key, true);
+  pin(keys: readonly ObjectKey[]): void {
+    for (const key of keys) this.#table.setPinned(key, true);
   }
 
   /** Takes protection back; what is not protected stays so. */
-  unprotect(keys: readonly ObjectKey[]): void {
-    for (const key of keys) this.#table.setProtected(key, false);
+  unpin(keys: readonly ObjectKey[]): void {
+    for (const key of keys) this.#table.setPinned(key, false);
   }
 
   /** Whether a key is protected. */
-  isProtected(key: ObjectKey): boolean {
-    return this.#table.isProtected(key);
+  isPinned(key: ObjectKey): boolean {
+    return this.#table.isPinned(key);
   }
 
   /**
@@ -330,12 +330,12 @@ export class L1Cache implements Disposable {
   }
 
   /** The objects that would leave next for `bytes` of room, were none held; changes nothing. */
-  victims(bytes: number): WrittenObject[] {
+  evictionCandidates(bytes: number): WrittenObject[] {
     const found: WrittenObject[] = [];
     if (!(bytes > 0)) return found;
     this.#table.expireLocks(this.#options.clock.now());
     let missing = bytes;
-    for (const entry of this.#table.idleOrHeld()) {
+    for (const entry of this.#table.idleOrDirty()) {
       found.push({ key: entry.key, layout: entry.layout });
       missing -= entry.bytes;
       if (missing <= 0) break;
@@ -384,7 +384,7 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Drops every object at once and voids every pin for ever, as when the device is lost; the memory
+   * Drops every object at once and voids every lease for ever, as when the device is lost; the memory
    * is released. Until {@linkcode attach}, calls answer `device-lost`. What is protected stays so.
    *
    * @param reason What the device said, for the log.
@@ -394,8 +394,8 @@ export class L1Cache implements Disposable {
     this.#isDetached = true;
     if (reason !== undefined) logger.warn("L1 lost its device: {reason}", { reason });
     for (const entry of this.#table.residents()) this.#objects.remove(entry, "device-lost");
-    for (const entry of this.#table.allComing()) this.#table.discard(entry);
-    for (const entry of this.#table.allLeaving()) this.#table.discard(entry);
+    for (const entry of this.#table.allIncoming()) this.#table.discard(entry);
+    for (const entry of this.#table.allDoomed()) this.#table.discard(entry);
     this.#table.allocator[Symbol.dispose]();
     this.#writes.abandon();
     this.#objects.notifyRemoved();
@@ -418,7 +418,7 @@ export class L1Cache implements Disposable {
     this.#isDetached = false;
   }
 
-  /** Drops every object at once and voids every pin, for ever. */
+  /** Drops every object at once and voids every lease, for ever. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
     this.detach();
@@ -454,23 +454,23 @@ export class L1Cache implements Disposable {
 
   *#all(): Generator<L1Entry> {
     yield* this.#table.residents();
-    yield* this.#table.allComing();
+    yield* this.#table.allIncoming();
   }
 
   *#under(keys: readonly ObjectKey[]): Generator<L1Entry> {
     for (const id of new Set(keys.map((key) => key.id))) {
       const resident = this.#table.get(id);
       if (resident !== undefined) yield resident;
-      yield* this.#table.comingUnder(id);
+      yield* this.#table.incomingUnder(id);
     }
   }
 
   /** The device turned out not to have a slab: what was to lie there has never been visible. */
   #dropSlab(slab: Slab): void {
     this.#failedSlabCount++;
-    const isThere = ({ allocation }: L1Entry): boolean => allocation.slab === slab;
-    for (const entry of [...this.#table.allComing(), ...this.#table.allLeaving()]) {
-      if (isThere(entry)) this.#table.discard(entry);
+    const isInSlab = ({ allocation }: L1Entry): boolean => allocation.slab === slab;
+    for (const entry of [...this.#table.allIncoming(), ...this.#table.allDoomed()]) {
+      if (isInSlab(entry)) this.#table.discard(entry);
     }
   }
 }

@@ -2,7 +2,7 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import type { Allocation } from "../memory/slab_allocator.ts";
-import type { L1Pin, StagedObject } from "./l1_types.ts";
+import type { L1Lease, StagedObject } from "./l1_types.ts";
 import type { Queued, RankQueue } from "./rank_queue.ts";
 
 /**
@@ -16,15 +16,21 @@ import type { Queued, RankQueue } from "./rank_queue.ts";
  * - `leaving`: it was forgotten while it was read; its range is in use until its readers end.
  * - `gone`: its range is free.
  */
-export type EntryState = "staged" | "filling" | "resident" | "condemned" | "leaving" | "gone";
+export type EntryState =
+  | "staged"
+  | "filling"
+  | "resident"
+  | "doomed-staged"
+  | "doomed-resident"
+  | "gone";
 
 /** The states that may follow each state. */
 const NEXT_STATES: Readonly<Record<EntryState, readonly EntryState[]>> = {
-  staged: ["filling", "resident", "condemned", "gone"],
+  staged: ["filling", "resident", "doomed-staged", "gone"],
   filling: ["resident", "gone"],
-  resident: ["leaving", "gone"],
-  condemned: ["gone"],
-  leaving: ["gone"],
+  resident: ["doomed-resident", "gone"],
+  "doomed-staged": ["gone"],
+  "doomed-resident": ["gone"],
   gone: [],
 };
 
@@ -49,7 +55,7 @@ export class L1Entry implements StagedObject, Queued {
   /** What the objects of its salt take. */
   readonly share: SaltShare;
   /** Whether it leaves with its last reader. */
-  isTemporary: boolean;
+  isTransient: boolean;
   /** The writer's lock until it is resident, then those of its readers. */
   locks = 1;
   /** When all of its locks expire. */
@@ -59,9 +65,9 @@ export class L1Entry implements StagedObject, Queued {
   /** Grows when expired locks are discarded, so that a late release cannot take another's lock. */
   lockEpoch = 0;
   /** How often it is held. */
-  holds = 0;
+  dirtyMarks = 0;
   /** Whether its key is protected; known while it is resident. */
-  isProtected = false;
+  isPinned = false;
   /** Whether it is counted as one that may leave. */
   isIdle = false;
   /** Of objects that may leave, the lowest rank leaves first. */
@@ -78,14 +84,14 @@ export class L1Entry implements StagedObject, Queued {
     layout: ObjectLayout,
     allocation: Allocation,
     share: SaltShare,
-    options: { writer: string; isTemporary: boolean; lockExpiresAt: number },
+    options: { writer: string; isTransient: boolean; lockExpiresAt: number },
   ) {
     this.key = key;
     this.layout = layout;
     this.allocation = allocation;
     this.share = share;
     this.writer = options.writer;
-    this.isTemporary = options.isTemporary;
+    this.isTransient = options.isTransient;
     this.lockExpiresAt = options.lockExpiresAt;
   }
 
@@ -128,13 +134,13 @@ export class L1Entry implements StagedObject, Queued {
   }
 
   /** Whether it may be evicted. */
-  mayLeave(now: number): boolean {
-    return this.holds === 0 && !this.isProtected && !this.isLocked(now);
+  isEvictable(now: number): boolean {
+    return this.dirtyMarks === 0 && !this.isPinned && !this.isLocked(now);
   }
 }
 
 /** A reader's lock of an object. */
-export class EntryPin implements L1Pin {
+export class EntryLease implements L1Lease {
   /** The object. */
   readonly entry: L1Entry;
   /** The epoch of its locks that this one belongs to. */

@@ -47,9 +47,9 @@ export class L1Objects {
   }
 
   /** As {@linkcode remove}, but the room stays in use by its readers. */
-  takeOut(entry: L1Entry, reason: L1RemovalReason): void {
+  doom(entry: L1Entry, reason: L1RemovalReason): void {
     this.#left.push({ key: entry.key, reason });
-    this.table.takeOut(entry);
+    this.table.doom(entry);
   }
 
   /** Tells the listeners of all objects that were removed since. */

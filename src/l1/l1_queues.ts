@@ -2,10 +2,10 @@ import type { EntryState, L1Entry } from "./l1_entry.ts";
 import { RankQueue } from "./rank_queue.ts";
 
 /** The bits of the queues that objects of L1 are in. */
-export const QUEUES = { idle: 1, idleOfSalt: 2, held: 4, readLocks: 8, writeLocks: 16 } as const;
+export const QUEUES = { idle: 1, idleOfSalt: 2, dirty: 4, readLocks: 8, writeLocks: 16 } as const;
 
-const WRITTEN: ReadonlySet<EntryState> = new Set(["staged", "filling", "condemned"]);
-const READ: ReadonlySet<EntryState> = new Set(["resident", "leaving"]);
+const WRITTEN: ReadonlySet<EntryState> = new Set(["staged", "filling", "doomed-staged"]);
+const READ: ReadonlySet<EntryState> = new Set(["resident", "doomed-resident"]);
 
 /** Objects that may leave, the first to leave first. */
 export function idleQueue(bit: number): RankQueue<L1Entry> {
@@ -13,12 +13,12 @@ export function idleQueue(bit: number): RankQueue<L1Entry> {
 }
 
 /** Objects that only holds keep, in the order in which they would leave without them. */
-export function heldQueue(): RankQueue<L1Entry> {
+export function dirtyQueue(): RankQueue<L1Entry> {
   return new RankQueue({
-    bit: QUEUES.held,
+    bit: QUEUES.dirty,
     rankOf: ({ rank }) => rank,
-    belongs: ({ state, locks, holds, isProtected }) =>
-      state === "resident" && locks === 0 && holds > 0 && !isProtected,
+    belongs: ({ state, locks, dirtyMarks, isPinned }) =>
+      state === "resident" && locks === 0 && dirtyMarks > 0 && !isPinned,
   });
 }
 

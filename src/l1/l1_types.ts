@@ -14,7 +14,7 @@ export type L1Status =
   | "key-not-writable"
   /** The lock expired: what it protected may be gone. */
   | "key-in-wrong-state"
-  /** The object is pinned, held, or being written. */
+  /** The object is leased, held, or being written. */
   | "key-is-locked"
   /** The batch does not fit beside what may not leave. */
   | "out-of-memory"
@@ -29,7 +29,7 @@ export type L1RemovalReason =
   | "evicted"
   /** By {@linkcode L1Cache.delete} or {@linkcode L1Cache.clear}. */
   | "deleted"
-  /** It was temporary, and its last reader has finished. */
+  /** It was transient, and its last reader has finished. */
   | "temporary"
   /** The device lost its memory, or the cache was closed. */
   | "device-lost"
@@ -39,12 +39,12 @@ export type L1RemovalReason =
   | "released";
 
 /** A resident object, protected from eviction until `finishRead` or until its lock expires. */
-export interface L1Pin {
+export interface L1Lease {
   /** Its key. */
   readonly key: ObjectKey;
   /** Its layout. */
   readonly layout: ObjectLayout;
-  /** Where its bytes lie, as long as the pin is valid. */
+  /** Where its bytes lie, as long as the lease is valid. */
   readonly range: MemoryRange;
 }
 
@@ -66,9 +66,9 @@ export type WriteReservation =
   | { readonly status: "success"; readonly staged: StagedObject }
   | { readonly status: Exclude<L1Status, "success"> };
 
-/** Outcome of a call that pins, for one key. */
+/** Outcome of a call that leases, for one key. */
 export type ReadReservation =
-  | { readonly status: "success"; readonly pin: L1Pin }
+  | { readonly status: "success"; readonly lease: L1Lease }
   | { readonly status: Exclude<L1Status, "success"> };
 
 /** Options of {@linkcode L1Cache.reserveWrite}. */
@@ -76,7 +76,7 @@ export interface ReserveWriteOptions {
   /** Writers with different tags can stage the same key at a time. @default {"store"} */
   readonly writer?: string;
   /** Frees the object when its last reader has finished. @default {false} */
-  readonly temporary?: boolean;
+  readonly transient?: boolean;
 }
 
 /** An object that an engine has written. */
@@ -121,7 +121,7 @@ export interface L1CacheOptions {
   readonly quotaOf?: (salt: string) => number | undefined;
   /** After this time a reservation for writing may be reclaimed. @default {600000} */
   readonly writeTtlMs?: number;
-  /** After this time a pin may be void. @default {300000} */
+  /** After this time a lease may be void. @default {300000} */
   readonly readTtlMs?: number;
 }
 

@@ -18,7 +18,7 @@ import type {
 
 /** How an {@linkcode L1Writes} is set up. */
 export interface L1WritesOptions extends Pick<L1CacheOptions, "quotaOf"> {
-  /** Who pins what was written. */
+  /** Who leases what was written. */
   readonly reads: L1Reads;
   /** After this time the room of a writer may be reclaimed. */
   readonly ttlMs: number;
@@ -60,7 +60,7 @@ export class L1Writes {
   reserve(
     keys: readonly ObjectKey[],
     layout: ObjectLayout,
-    { writer = "store", temporary = false }: ReserveWriteOptions,
+    { writer = "store", transient = false }: ReserveWriteOptions,
   ): WriteReservation[] {
     const { table, clock } = this.#objects;
     if (this.#objects.isLost()) return keys.map(() => ({ status: "device-lost" }));
@@ -74,8 +74,8 @@ export class L1Writes {
     const staged: L1Entry[] = [];
     const reservations: WriteReservation[] = [];
     let failure = this.#makeRoom(keys.filter((_, i) => isWritable[i]), layout, named, now);
-    const lock = { writer, isTemporary: temporary, lockExpiresAt: now + this.#options.ttlMs };
-    let roomMakers: Generator<void, void> | undefined;
+    const lock = { writer, isTransient: transient, lockExpiresAt: now + this.#options.ttlMs };
+    let evictions: Generator<void, void> | undefined;
     for (let i = 0; i < keys.length && failure === null; i++) {
       if (isWritable[i] !== true) {
         reservations.push({ status: "key-not-writable" });
@@ -83,8 +83,8 @@ export class L1Writes {
       }
       let allocation = table.allocator.allocate(layout.byteLength);
       if (allocation === null) {
-        roomMakers ??= this.#roomMakers(named, now);
-        allocation = this.#allocate(layout.byteLength, roomMakers);
+        evictions ??= this.#evictions(named, now);
+        allocation = this.#allocate(layout.byteLength, evictions);
       }
       if (allocation === null) {
         failure = "out-of-memory";
@@ -94,7 +94,7 @@ export class L1Writes {
       staged.push(entry);
       reservations.push({ status: "success", staged: entry });
     }
-    roomMakers?.return();
+    evictions?.return();
     if (failure !== null) {
       if (failure === "out-of-memory") this.counters.outOfMemoryCount++;
       else if (failure === "quota-exceeded") this.counters.quotaExceededCount++;
@@ -114,16 +114,16 @@ export class L1Writes {
     objects: readonly StagedObject[],
   ): ReadReservation[] | Promise<ReadReservation[]> {
     const { reads } = this.#options;
-    let pinned: ReadReservation[] | undefined;
+    let leased: ReadReservation[] | undefined;
     const onAdmitted = (statuses: readonly L1Status[]): void => {
       const now = this.#objects.clock.now();
-      pinned = statuses.map((status, i) =>
+      leased = statuses.map((status, i) =>
         status === "success" ? reads.reserve((objects[i] as StagedObject).key, now) : { status }
       );
     };
     const { filled } = this.#finish(objects, true, { isNew: false, onAdmitted });
     const outcome = (): ReadReservation[] =>
-      pinned ?? objects.map(() => ({ status: "device-lost" }));
+      leased ?? objects.map(() => ({ status: "device-lost" }));
     return filled === undefined ? outcome() : filled.then(outcome);
   }
 
@@ -140,7 +140,7 @@ export class L1Writes {
   /** As {@linkcode L1Cache.isReserved}. */
   isReserved(object: StagedObject): boolean {
     const { table, clock } = this.#objects;
-    const entry = table.heldByWriter(object);
+    const entry = table.ownedByWriter(object);
     return entry?.state === "staged" && !this.#objects.isLost() && entry.isLocked(clock.now());
   }
 
@@ -222,7 +222,7 @@ export class L1Writes {
     onAdmitted?.(statuses);
     if (admitted.length === 0) return;
     if (isNew) {
-      const written = admitted.filter(({ isTemporary }) => !isTemporary)
+      const written = admitted.filter(({ isTransient }) => !isTransient)
         .map(({ key, layout }): WrittenObject => ({ key, layout }));
       if (written.length > 0) this.#objects.tell((listener) => listener.written?.(written));
     }
@@ -273,36 +273,36 @@ export class L1Writes {
   #makeRoom(
     keys: readonly ObjectKey[],
     layout: ObjectLayout,
-    spared: ReadonlySet<string>,
+    excluded: ReadonlySet<string>,
     now: number,
   ): L1Failure | null {
     if (keys.length === 0) return null;
     const { allocator } = this.#objects.table;
     if (layout.byteLength > allocator.maxObjectBytes) return "out-of-memory";
-    const wanted = { keys, bytes: bytesTaken(layout.byteLength), spared };
-    const leavers = this.#planner.leaversForQuotas(wanted, now);
-    if (leavers === null) return "quota-exceeded";
+    const wanted = { keys, bytes: bytesTaken(layout.byteLength), excluded };
+    const candidates = this.#planner.candidatesForQuotas(wanted, now);
+    if (candidates === null) return "quota-exceeded";
     if (!this.#planner.canHold(wanted, now)) return "out-of-memory";
-    for (const entry of leavers) this.#objects.evict(entry);
+    for (const entry of candidates) this.#objects.evict(entry);
     return null;
   }
 
   /** Frees more room at each step: first what expired, then what may leave. */
-  *#roomMakers(spared: ReadonlySet<string>, now: number): Generator<void, void> {
+  *#evictions(excluded: ReadonlySet<string>, now: number): Generator<void, void> {
     const { table } = this.#objects;
     if (table.reclaimExpired(now)) yield;
     for (const entry of table.idle()) {
-      if (spared.has(entry.key.id)) continue;
+      if (excluded.has(entry.key.id)) continue;
       this.#objects.evict(entry);
       yield;
     }
   }
 
   /** Takes a range, once there is room for it. */
-  #allocate(byteLength: number, roomMakers: Generator<void, void>): Allocation | null {
+  #allocate(byteLength: number, evictions: Generator<void, void>): Allocation | null {
     const { allocator } = this.#objects.table;
     let allocation: Allocation | null = null;
-    while (allocation === null && roomMakers.next().done !== true) {
+    while (allocation === null && evictions.next().done !== true) {
       allocation = allocator.allocate(byteLength);
     }
     return allocation;
@@ -311,8 +311,8 @@ export class L1Writes {
   /** What a writer that has ended had staged; what was forgotten meanwhile is freed. */
   #stagedBy(object: StagedObject): L1Entry | undefined {
     const { table } = this.#objects;
-    const entry = table.heldByWriter(object);
-    if (entry?.state !== "condemned") return entry;
+    const entry = table.ownedByWriter(object);
+    if (entry?.state !== "doomed-staged") return entry;
     table.discard(entry);
     return undefined;
   }

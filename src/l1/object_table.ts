@@ -2,7 +2,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { Allocation, SlabAllocator } from "../memory/slab_allocator.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import { type EntryState, L1Entry, type SaltShare } from "./l1_entry.ts";
-import { heldQueue, idleQueue, QUEUES, readLockQueue, writeLockQueue } from "./l1_queues.ts";
+import { dirtyQueue, idleQueue, QUEUES, readLockQueue, writeLockQueue } from "./l1_queues.ts";
 import type { L1StatusReport, StagedObject } from "./l1_types.ts";
 
 /** Numbers of objects in an {@linkcode ObjectTable}, and their bytes. */
@@ -27,7 +27,7 @@ export type ObjectCounts = Pick<
 interface StateCount {
   objects: number;
   bytes: number;
-  temporary: number;
+  transient: number;
 }
 
 /** States in which an object counts for its salt. */
@@ -45,26 +45,26 @@ export class ObjectTable {
   readonly #filling = new Map<string, L1Entry>();
   readonly #staged = new Map<string, Map<string, L1Entry>>();
   /** What was forgotten while it was read or written. */
-  readonly #leaving = new Set<L1Entry>();
+  readonly #doomed = new Set<L1Entry>();
   /** What is not resident and has locks that have expired. */
   readonly #expired = new Set<L1Entry>();
-  readonly #protected = new Set<string>();
+  readonly #pinned = new Set<string>();
   readonly #shares = new Map<string, SaltShare>();
   readonly #idle = idleQueue(QUEUES.idle);
-  readonly #held = heldQueue();
+  readonly #dirty = dirtyQueue();
   readonly #readLocks = readLockQueue();
   readonly #writeLocks = writeLockQueue();
   readonly #counts: Readonly<Record<Exclude<EntryState, "gone">, StateCount>> = {
-    staged: { objects: 0, bytes: 0, temporary: 0 },
-    filling: { objects: 0, bytes: 0, temporary: 0 },
-    resident: { objects: 0, bytes: 0, temporary: 0 },
-    condemned: { objects: 0, bytes: 0, temporary: 0 },
-    leaving: { objects: 0, bytes: 0, temporary: 0 },
+    staged: { objects: 0, bytes: 0, transient: 0 },
+    filling: { objects: 0, bytes: 0, transient: 0 },
+    resident: { objects: 0, bytes: 0, transient: 0 },
+    "doomed-staged": { objects: 0, bytes: 0, transient: 0 },
+    "doomed-resident": { objects: 0, bytes: 0, transient: 0 },
   };
   #expiredStaged = 0;
   #lockedResidents = 0;
-  #heldObjects = 0;
-  #heldBytes = 0;
+  #dirtyObjects = 0;
+  #dirtyBytes = 0;
   #idleBytes = 0;
 
   /** An empty table. */
@@ -105,16 +105,16 @@ export class ObjectTable {
    *
    * @returns `undefined` if the writer has finished, or has lost it.
    */
-  heldByWriter(object: StagedObject): L1Entry | undefined {
+  ownedByWriter(object: StagedObject): L1Entry | undefined {
     if (!(object instanceof L1Entry)) return undefined;
-    const isHeld = object.state === "condemned"
-      ? this.#leaving.has(object)
+    const isOwned = object.state === "doomed-staged"
+      ? this.#doomed.has(object)
       : this.staged(object.key.id, object.writer) === object;
-    return isHeld ? object : undefined;
+    return isOwned ? object : undefined;
   }
 
   /** The objects under an id that are on their way in; removing meanwhile is allowed. */
-  *comingUnder(id: string): Generator<L1Entry> {
+  *incomingUnder(id: string): Generator<L1Entry> {
     yield* this.#staged.get(id)?.values() ?? [];
     const filling = this.#filling.get(id);
     if (filling !== undefined) yield filling;
@@ -126,14 +126,14 @@ export class ObjectTable {
   }
 
   /** All objects that are on their way in. */
-  allComing(): L1Entry[] {
+  allIncoming(): L1Entry[] {
     const staged = this.#staged.values().flatMap((writers) => writers.values());
     return [...staged, ...this.#filling.values()];
   }
 
   /** All objects that nobody finds, and whose readers or writers have not finished. */
-  allLeaving(): L1Entry[] {
-    return [...this.#leaving];
+  allDoomed(): L1Entry[] {
+    return [...this.#doomed];
   }
 
   /** Objects that may leave, those of one salt or all, the first to leave first. */
@@ -143,8 +143,8 @@ export class ObjectTable {
   }
 
   /** Objects that may leave or could, were they not held; the first to leave first. */
-  *idleOrHeld(): Generator<L1Entry> {
-    const [idle, held] = [this.#idle.inOrder(), this.#held.inOrder()];
+  *idleOrDirty(): Generator<L1Entry> {
+    const [idle, held] = [this.#idle.inOrder(), this.#dirty.inOrder()];
     try {
       let [a, b] = [idle.next(), held.next()];
       while (a.done !== true || b.done !== true) {
@@ -177,7 +177,7 @@ export class ObjectTable {
     key: ObjectKey,
     layout: ObjectLayout,
     allocation: Allocation,
-    lock: { writer: string; isTemporary: boolean; lockExpiresAt: number },
+    lock: { writer: string; isTransient: boolean; lockExpiresAt: number },
   ): L1Entry {
     const entry = new L1Entry(key, layout, allocation, this.#shareOf(key.cacheSalt), lock);
     const writers = this.#staged.get(key.id);
@@ -199,15 +199,15 @@ export class ObjectTable {
   admit(entry: L1Entry): void {
     this.#move(entry, "resident");
     entry.locks = 0;
-    entry.isProtected = this.isProtected(entry.key);
+    entry.isPinned = this.isPinned(entry.key);
     this.#resident.set(entry.key.id, entry);
     this.recount(entry);
   }
 
   /** Lets nobody find an object any more whose writer or readers are not done with its room. */
-  takeOut(entry: L1Entry): void {
-    this.#move(entry, entry.state === "staged" ? "condemned" : "leaving");
-    this.#leaving.add(entry);
+  doom(entry: L1Entry): void {
+    this.#move(entry, entry.state === "staged" ? "doomed-staged" : "doomed-resident");
+    this.#doomed.add(entry);
   }
 
   /** Frees an object, in whatever state it is. */
@@ -235,41 +235,41 @@ export class ObjectTable {
   }
 
   /** Adds holds to a resident object, or takes them back. */
-  hold(entry: L1Entry, count: 1 | -1): void {
-    const wasHeld = entry.holds > 0;
-    entry.holds += count;
-    const isHeld = entry.holds > 0;
-    if (isHeld !== wasHeld) this.#countHeld(entry, isHeld ? 1 : -1);
+  markDirty(entry: L1Entry, count: 1 | -1): void {
+    const wasDirty = entry.dirtyMarks > 0;
+    entry.dirtyMarks += count;
+    const isDirty = entry.dirtyMarks > 0;
+    if (isDirty !== wasDirty) this.#countDirty(entry, isDirty ? 1 : -1);
     this.recount(entry);
   }
 
   /** Lets an object leave with its last reader. */
-  setTemporary(entry: L1Entry): void {
-    if (entry.isTemporary || entry.state === "gone") return;
-    entry.isTemporary = true;
-    this.#counts[entry.state].temporary++;
+  setTransient(entry: L1Entry): void {
+    if (entry.isTransient || entry.state === "gone") return;
+    entry.isTransient = true;
+    this.#counts[entry.state].transient++;
   }
 
   /** Protects the object of a key, resident or not, or takes that back. */
-  setProtected({ id }: ObjectKey, isProtected: boolean): void {
-    if (isProtected) this.#protected.add(id);
-    else this.#protected.delete(id);
+  setPinned({ id }: ObjectKey, isPinned: boolean): void {
+    if (isPinned) this.#pinned.add(id);
+    else this.#pinned.delete(id);
     const entry = this.#resident.get(id);
     if (entry === undefined) return;
-    entry.isProtected = isProtected;
+    entry.isPinned = isPinned;
     this.recount(entry);
   }
 
   /** Whether a key is protected. */
-  isProtected({ id }: ObjectKey): boolean {
-    return this.#protected.has(id);
+  isPinned({ id }: ObjectKey): boolean {
+    return this.#pinned.has(id);
   }
 
   /** Counts a resident object among those that may leave, or no longer. */
   recount(entry: L1Entry): void {
-    const isFree = entry.state === "resident" && entry.locks === 0 && !entry.isProtected;
-    const isIdle = isFree && entry.holds === 0;
-    if (isFree && !isIdle) this.#held.add(entry);
+    const isFree = entry.state === "resident" && entry.locks === 0 && !entry.isPinned;
+    const isIdle = isFree && entry.dirtyMarks === 0;
+    if (isFree && !isIdle) this.#dirty.add(entry);
     if (isIdle === entry.isIdle) return;
     entry.isIdle = isIdle;
     this.#idleBytes += isIdle ? entry.bytes : -entry.bytes;
@@ -301,21 +301,23 @@ export class ObjectTable {
   /** Numbers now. */
   counts(now: number): ObjectCounts {
     this.expireLocks(now);
-    const { resident, staged, filling, condemned, leaving } = this.#counts;
+    const { resident, staged, filling } = this.#counts;
+    const doomedStaged = this.#counts["doomed-staged"];
+    const doomedResident = this.#counts["doomed-resident"];
     return {
       totalObjectCount: resident.objects + filling.objects + staged.objects,
       writeLockedCount: staged.objects - this.#expiredStaged,
       readLockedCount: this.#lockedResidents,
-      temporaryCount: resident.temporary + filling.temporary + staged.temporary,
+      temporaryCount: resident.transient + filling.transient + staged.transient,
       stagingObjectCount: staged.objects,
       stagingBytes: staged.bytes,
       fillingObjectCount: filling.objects,
       fillingBytes: filling.bytes,
-      heldCount: this.#heldObjects,
-      heldBytes: this.#heldBytes,
-      protectedCount: this.#protected.size,
-      leavingCount: condemned.objects + leaving.objects,
-      leavingBytes: condemned.bytes + leaving.bytes,
+      heldCount: this.#dirtyObjects,
+      heldBytes: this.#dirtyBytes,
+      protectedCount: this.#pinned.size,
+      leavingCount: doomedStaged.objects + doomedResident.objects,
+      leavingBytes: doomedStaged.bytes + doomedResident.bytes,
     };
   }
 
@@ -326,10 +328,10 @@ export class ObjectTable {
     if (entry.state === "staged") this.#removeStaged(entry);
     else if (entry.state === "filling") this.#filling.delete(key.id);
     else if (entry.state === "resident") this.#resident.delete(key.id);
-    else this.#leaving.delete(entry);
+    else this.#doomed.delete(entry);
     if (entry.state === "resident") {
       if (entry.locks > 0) this.#lockedResidents--;
-      if (entry.holds > 0) this.#countHeld(entry, -1);
+      if (entry.dirtyMarks > 0) this.#countDirty(entry, -1);
     }
     entry.proceedTo(state);
     entry.isExpired = false;
@@ -345,7 +347,7 @@ export class ObjectTable {
     const count = this.#counts[state];
     count.objects += sign;
     count.bytes += sign * bytes;
-    if (entry.isTemporary) count.temporary += sign;
+    if (entry.isTransient) count.transient += sign;
     if (state === "staged" && entry.isExpired) this.#expiredStaged += sign;
     if (!COUNTED.has(state)) return;
     if (share.bytes === 0) this.#shares.set(key.cacheSalt, share);
@@ -353,9 +355,9 @@ export class ObjectTable {
     if (share.bytes === 0) this.#shares.delete(key.cacheSalt);
   }
 
-  #countHeld({ bytes }: L1Entry, sign: 1 | -1): void {
-    this.#heldObjects += sign;
-    this.#heldBytes += sign * bytes;
+  #countDirty({ bytes }: L1Entry, sign: 1 | -1): void {
+    this.#dirtyObjects += sign;
+    this.#dirtyBytes += sign * bytes;
   }
 
   #discardLocks(entry: L1Entry): void {

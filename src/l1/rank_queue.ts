@@ -20,7 +20,7 @@ const LEAST_TIDY_SIZE = 64;
 /**
  * Items by rank, the lowest first: a binary heap that looks at changes as late as it can. Where an
  * item's rank grows, or the item belongs no more, nothing is done until it comes to the front, so
- * that a use or a pin of an object costs nothing here.
+ * that a use or a lease of an object costs nothing here.
  */
 export class RankQueue<T extends Queued> {
   readonly #options: RankQueueOptions<T>;

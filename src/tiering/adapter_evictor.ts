@@ -39,7 +39,7 @@ export interface AdapterEvictorOptions {
   readonly guard: AdapterGuard;
   readonly quotas: QuotaRegistry;
   readonly clock: Clock;
-  readonly isProtected: (key: ObjectKey) => boolean;
+  readonly isPinned: (key: ObjectKey) => boolean;
   /** Bytes above which objects are removed, and those that are left then. */
   readonly bounds: { readonly high: number; readonly low: number } | undefined;
   readonly track: (work: Promise<void>) => void;
@@ -224,7 +224,7 @@ export class AdapterEvictor implements Disposable {
 
   /** What leaves next, none of what could not leave just now; nothing if all is within bounds. */
   #pick(book: OrderBook, kept: ReadonlyMap<string, ObjectKey>): Map<string, TrackedObject> {
-    const { quotas, bounds, isProtected } = this.#options;
+    const { quotas, bounds, isPinned } = this.#options;
     const picked = new Map<string, TrackedObject>();
     const spared: ObjectKey[] = [];
     let pickedBytes = 0;
@@ -234,7 +234,7 @@ export class AdapterEvictor implements Disposable {
         if (left <= 0 || picked.size === REMOVAL_BATCH) break;
         const { key, bytes } = object;
         if (kept.has(key.id) || picked.has(key.id)) continue;
-        if (isProtected(key)) {
+        if (isPinned(key)) {
           spared.push(key);
           continue;
         }

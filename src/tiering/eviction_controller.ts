@@ -33,7 +33,7 @@ export interface EvictionControllerOptions {
   /** Source of time. */
   readonly clock: Clock;
   /** Whether an object must not be evicted from an adapter. */
-  readonly isProtected?: (key: ObjectKey) => boolean;
+  readonly isPinned?: (key: ObjectKey) => boolean;
   /** Beyond the `high` share of its capacity L1 evicts down to the `low` one; left out, never. */
   readonly l1Watermark?: { readonly high: number; readonly low: number };
 }
@@ -74,7 +74,7 @@ export class EvictionController implements Disposable {
    * @throws {RangeError} If a bound is out of range.
    */
   attach(guard: AdapterGuard, eviction: AdapterEviction = {}): void {
-    const { quotas, clock, isProtected = () => false } = this.#options;
+    const { quotas, clock, isPinned = () => false } = this.#options;
     const bounds = byteBounds(eviction);
     this.detach(guard);
     if (bounds !== undefined && !guard.canDelete) {
@@ -85,7 +85,7 @@ export class EvictionController implements Disposable {
       guard,
       quotas,
       clock,
-      isProtected,
+      isPinned,
       bounds: guard.capabilities.evicts === true ? undefined : bounds,
       track: (work) => this.#track(work),
     });

@@ -109,13 +109,13 @@ export class KeyLifecycle implements Disposable {
   /** Keeps what is or comes under these keys from being evicted, until {@linkcode unpin}. */
   pin(keys: readonly ObjectKey[]): void {
     for (const key of keys) this.#pinned.set(key.id, key);
-    this.#options.l1.protect(keys);
+    this.#options.l1.pin(keys);
   }
 
   /** Takes {@linkcode pin} back, however often it was called; what is not pinned stays so. */
   unpin(keys: readonly ObjectKey[]): void {
     for (const { id } of keys) this.#pinned.delete(id);
-    this.#options.l1.unprotect(keys);
+    this.#options.l1.unpin(keys);
   }
 
   /** Whether a key is pinned. */

@@ -76,7 +76,7 @@ export interface PrefetchListener {
 interface Ask extends PrefetchOptions {
   readonly id: number;
   readonly rows: readonly KeyRow[];
-  readonly isPinning: boolean;
+  readonly isLeasing: boolean;
   readonly startedAt: number;
 }
 
@@ -94,7 +94,7 @@ type Flight = ((landing: Landing) => void)[];
 const logger = getLogger(["kvtier", "prefetch"]);
 
 /**
- * Brings the longest available prefix of a chain of objects into L1 and pins it there. An object is
+ * Brings the longest available prefix of a chain of objects into L1 and leases it there. An object is
  * loaded once however many requests want it; of several adapters that have it, the one that is
  * expected to be done first serves it, and if that fails the next one does.
  */
@@ -134,7 +134,7 @@ export class PrefetchController {
   }
 
   /**
-   * Pins the longest prefix: what is in L1, and what the adapters have.
+   * Leases the longest prefix: what is in L1, and what the adapters have.
    *
    * @param rows Keys of one chain, one row for each group of layers; all of one length.
    */
@@ -142,7 +142,7 @@ export class PrefetchController {
     return this.#run(rows, options, true);
   }
 
-  /** Brings the longest prefix into L1 and leaves it there, without pins. */
+  /** Brings the longest prefix into L1 and leaves it there, without leases. */
   warm(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
     return this.#run(rows, options, false);
   }
@@ -168,13 +168,13 @@ export class PrefetchController {
   #run(
     rows: readonly KeyRow[],
     options: PrefetchOptions,
-    isPinning: boolean,
+    isLeasing: boolean,
   ): Promise<PrefetchResult> {
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     const { l1, clock, adapters } = this.#options;
     const id = ++this.#counters.requests;
     this.#counters.requestedObjects += rows.reduce((sum, { keys }) => sum + keys.length, 0);
-    const ask: Ask = { ...options, id, rows, isPinning, startedAt: clock.now() };
+    const ask: Ask = { ...options, id, rows, isLeasing, startedAt: clock.now() };
     const isResident = rows.every(({ keys }) => keys.every((key) => l1.has(key)));
     if (isResident || (adapters.all.length === 0 && !this.#isFilling(rows))) {
       return this.#answerNow(ask);
@@ -222,10 +222,10 @@ export class PrefetchController {
     request.leave();
   }
 
-  #open({ id, rows, isPinning }: Ask): PrefetchRequest {
+  #open({ id, rows, isLeasing }: Ask): PrefetchRequest {
     const { l1, policy } = this.#options;
-    const retains = (key: ObjectKey): boolean => !isPinning || policy.retains(key);
-    return new PrefetchRequest({ id, rows, l1, retains, isPinning });
+    const retains = (key: ObjectKey): boolean => !isLeasing || policy.retains(key);
+    return new PrefetchRequest({ id, rows, l1, retains, isLeasing });
   }
 
   /** Answers with what is in L1. */
@@ -272,7 +272,7 @@ export class PrefetchController {
   }
 
   #count({ rows }: Ask, result: PrefetchResult): PrefetchResult {
-    const served = result.pins.reduce((sum, { length }) => sum + length, 0);
+    const served = result.leases.reduce((sum, { length }) => sum + length, 0);
     this.#counters.l1Objects += result.l1Objects;
     this.#counters.l2Objects += served - result.l1Objects;
     this.#options.onServed?.(rows, result);
@@ -282,7 +282,7 @@ export class PrefetchController {
   #tellDeadline({ rows, deadlineMs = 0 }: Ask, result: PrefetchResult): PrefetchResult {
     this.#counters.deadlines++;
     const objects = rows.reduce((sum, { keys }) => sum + keys.length, 0);
-    const servedObjects = result.pins.reduce((sum, { length }) => sum + length, 0);
+    const servedObjects = result.leases.reduce((sum, { length }) => sum + length, 0);
     for (const listener of this.#listeners) {
       try {
         listener.deadline?.({ objects, servedObjects, deadlineMs });
@@ -320,7 +320,7 @@ export class PrefetchController {
         coming++;
         return (landing) => {
           if (landing === "absent") absent.add(cell);
-          if (landing === "resident") request.pin(cell);
+          if (landing === "resident") request.lease(cell);
           if (landing === "full") request.endBefore(cell);
           if (--coming === 0) landed.resolve();
         };
@@ -328,7 +328,7 @@ export class PrefetchController {
       for (const cell of request.missing().filter(isHopeful)) {
         const key = request.key(cell);
         const flight = this.#flights.get(key.id);
-        if (l1.has(key) && request.pin(cell)) continue;
+        if (l1.has(key) && request.lease(cell)) continue;
         const filled = l1.whenFilled(key);
         if (flight !== undefined) {
           this.#counters.sharedLoads++;
@@ -336,7 +336,7 @@ export class PrefetchController {
         } else if (filled !== undefined) {
           const land = comes(cell);
           filled.then(() => {
-            request.pinWritten(cell);
+            request.leaseWritten(cell);
             land("unknown");
           });
         } else if (this.#isBarred(key)) absent.add(cell);

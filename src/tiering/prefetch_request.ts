@@ -2,7 +2,7 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type {
   L1Cache,
-  L1Pin,
+  L1Lease,
   ReadReservation,
   StagedObject,
   WriteReservation,
@@ -10,13 +10,13 @@ import type {
 import { sealedBytes } from "../l2/object_trailer.ts";
 import { firstNeeded, type KeyRow, usablePrefix } from "./key_rows.ts";
 
-/** The longest prefix that could be had, pinned. */
+/** The longest prefix that could be had, leased. */
 export interface PrefetchResult {
   /** How many chunks it has. */
   readonly length: number;
-  /** For each row the pins of the chunks that are needed for it, in order. */
-  readonly pins: readonly (readonly L1Pin[])[];
-  /** How many of the pinned objects were in L1 before. */
+  /** For each row the leases of the chunks that are needed for it, in order. */
+  readonly leases: readonly (readonly L1Lease[])[];
+  /** How many of the leased objects were in L1 before. */
   readonly l1Objects: number;
 }
 
@@ -24,7 +24,7 @@ export interface PrefetchResult {
 export interface PrefetchPlan {
   /** How many chunks the prefix then has. */
   readonly length: number;
-  /** The cells that are needed for it and are not pinned. */
+  /** The cells that are needed for it and are not leased. */
   readonly cells: readonly number[];
 }
 
@@ -41,7 +41,7 @@ export interface StagedBatch {
 }
 
 /**
- * One call of `prefetch`: which of its objects are pinned so far, and whether the caller has its
+ * One call of `prefetch`: which of its objects are leased so far, and whether the caller has its
  * answer. An object is addressed by its *cell*, `chunk * rows + row`: of cells in order, no later
  * one matters for a prefix that ends before an earlier one.
  */
@@ -53,8 +53,8 @@ export class PrefetchRequest {
   readonly #l1: L1Cache;
   readonly #id: number;
   readonly #retains: (key: ObjectKey) => boolean;
-  readonly #isPinning: boolean;
-  readonly #pins: (L1Pin | undefined)[];
+  readonly #isLeasing: boolean;
+  readonly #leases: (L1Lease | undefined)[];
   readonly #inL1 = new Set<number>();
   readonly #answer = Promise.withResolvers<PrefetchResult>();
   readonly #listeners = new Set<() => void>();
@@ -63,14 +63,14 @@ export class PrefetchRequest {
   /** No chunk from here on can be part of the prefix. */
   #end: number;
 
-  /** Pins what is in L1. */
+  /** Leases what is in L1. */
   constructor(options: {
     readonly id: number;
     readonly rows: readonly KeyRow[];
     readonly l1: L1Cache;
     readonly retains: (key: ObjectKey) => boolean;
-    /** Whether the caller wants pins; else what is loaded is only to be there. */
-    readonly isPinning: boolean;
+    /** Whether the caller wants leases; else what is loaded is only to be there. */
+    readonly isLeasing: boolean;
   }) {
     const { id, rows, l1 } = options;
     this.rows = rows;
@@ -78,9 +78,9 @@ export class PrefetchRequest {
     this.#l1 = l1;
     this.#id = id;
     this.#retains = options.retains;
-    this.#isPinning = options.isPinning;
+    this.#isLeasing = options.isLeasing;
     this.#end = rows[0]?.keys.length ?? 0;
-    this.#pins = new Array(this.#end * rows.length).fill(undefined);
+    this.#leases = new Array(this.#end * rows.length).fill(undefined);
     for (const [r, { keys }] of rows.entries()) {
       for (const [chunk, reservation] of l1.reserveRead(keys).entries()) {
         const cell = chunk * rows.length + r;
@@ -125,16 +125,16 @@ export class PrefetchRequest {
     return sealedBytes(this.key(cell), this.layout(cell));
   }
 
-  /** Whether an object is pinned. */
+  /** Whether an object is leased. */
   has(cell: number): boolean {
-    return this.#pins[cell] !== undefined;
+    return this.#leases[cell] !== undefined;
   }
 
-  /** Cells that can be part of the prefix and are not pinned. */
+  /** Cells that can be part of the prefix and are not leased. */
   missing(): number[] {
     const cells: number[] = [];
     for (let cell = 0; cell < this.#end * this.rows.length; cell++) {
-      if (this.#pins[cell] === undefined) cells.push(cell);
+      if (this.#leases[cell] === undefined) cells.push(cell);
     }
     return cells;
   }
@@ -162,13 +162,13 @@ export class PrefetchRequest {
     this.#release(end * this.rows.length);
   }
 
-  /** Ends before an object for which there is no room, unless there are pins to give up for it. */
+  /** Ends before an object for which there is no room, unless there are leases to give up for it. */
   endBefore(cell: number): void {
-    if (this.#lastPinned <= this.chunkOf(cell)) this.narrow(this.chunkOf(cell));
+    if (this.#lastLeased <= this.chunkOf(cell)) this.narrow(this.chunkOf(cell));
   }
 
   /**
-   * Reserves room for objects that can still be part of the prefix; pins those that came into L1
+   * Reserves room for objects that can still be part of the prefix; leases those that came into L1
    * meanwhile. Where there is no room the prefix ends.
    */
   stage(batch: readonly number[]): StagedBatch {
@@ -184,7 +184,7 @@ export class PrefetchRequest {
         cells.push(cell);
         staged.push(reservation.staged);
       } else if (reservation?.status === "key-not-writable") {
-        this.pin(cell);
+        this.lease(cell);
       } else {
         this.narrow(this.chunkOf(cell));
         hasRoom = false;
@@ -196,7 +196,7 @@ export class PrefetchRequest {
   }
 
   /**
-   * Makes staged objects resident; they are pinned if the caller still waits for them.
+   * Makes staged objects resident; they are leased if the caller still waits for them.
    *
    * @param onResident Called for each while it is sure to be there.
    * @returns At once where the device is known to have their memory.
@@ -217,38 +217,38 @@ export class PrefetchRequest {
     return reservations instanceof Promise ? reservations.then(keep) : keep(reservations);
   }
 
-  /** Pins an object that is in L1. */
-  pin(cell: number): boolean {
+  /** Leases an object that is in L1. */
+  lease(cell: number): boolean {
     const [reservation] = this.#l1.reserveRead([this.key(cell)]);
     return reservation !== undefined && this.#keep(cell, reservation);
   }
 
-  /** Pins an object that an engine has written, and that the device has confirmed meanwhile. */
-  pinWritten(cell: number): void {
-    if (this.pin(cell)) this.#inL1.add(cell);
+  /** Leases an object that an engine has written, and that the device has confirmed meanwhile. */
+  leaseWritten(cell: number): void {
+    if (this.lease(cell)) this.#inL1.add(cell);
   }
 
-  /** Answers the caller, once: with the pinned prefix, or with a reason why not. */
+  /** Answers the caller, once: with the leased prefix, or with a reason why not. */
   publish(reason?: unknown): void {
     if (this.#isPublished) return;
-    if (reason === undefined) this.#refreshPins();
+    if (reason === undefined) this.#refreshLeases();
     const { rows } = this;
     const length = reason === undefined
       ? usablePrefix(rows, this.#end, (r, chunk) => this.has(chunk * rows.length + r))
       : 0;
-    const pins = rows.map((row, r): L1Pin[] => {
-      const needed: L1Pin[] = [];
+    const leases = rows.map((row, r): L1Lease[] => {
+      const needed: L1Lease[] = [];
       for (let chunk = firstNeeded(row, length); chunk < length; chunk++) {
         const cell = chunk * rows.length + r;
-        const pin = this.#pins[cell];
-        if (pin === undefined) continue;
-        needed.push(pin);
-        if (this.#isPinning) this.#pins[cell] = undefined;
+        const lease = this.#leases[cell];
+        if (lease === undefined) continue;
+        needed.push(lease);
+        if (this.#isLeasing) this.#leases[cell] = undefined;
       }
       return needed;
     });
     this.#isPublished = true;
-    for (const row of pins) this.#l1.touch(row.map(({ key }) => key));
+    for (const row of leases) this.#l1.touch(row.map(({ key }) => key));
     this.#release(0);
     for (const listener of this.#listeners) listener();
     if (reason !== undefined) return this.#answer.reject(reason);
@@ -257,56 +257,56 @@ export class PrefetchRequest {
       const chunk = this.chunkOf(cell);
       if (chunk < length && chunk >= firstNeeded(this.#row(cell), length)) l1Objects++;
     }
-    this.#answer.resolve({ length, pins, l1Objects });
+    this.#answer.resolve({ length, leases, l1Objects });
   }
 
-  /** Reserves room for an object; if there is none, pins behind it are given up for it. */
+  /** Reserves room for an object; if there is none, leases behind it are given up for it. */
   #reserve(cell: number, writer: string): WriteReservation | undefined {
     const key = this.key(cell);
-    const options = { writer, temporary: !this.#retains(key) };
+    const options = { writer, transient: !this.#retains(key) };
     for (;;) {
       const [reservation] = this.#l1.reserveWrite([key], this.layout(cell), options);
       if (!isFull(reservation)) return reservation;
-      const last = this.#lastPinned;
+      const last = this.#lastLeased;
       if (last <= this.chunkOf(cell)) return reservation;
       this.narrow(last);
     }
   }
 
-  /** Keeps a pin if it can be part of the prefix. */
+  /** Keeps a lease if it can be part of the prefix. */
   #keep(cell: number, reservation: ReadReservation): boolean {
     if (reservation.status !== "success") return false;
-    const { pin } = reservation;
+    const { lease } = reservation;
     const isWanted = !this.#isPublished && this.chunkOf(cell) < this.#end &&
-      this.#pins[cell] === undefined && isSameLayout(pin.layout, this.layout(cell));
-    if (isWanted) this.#pins[cell] = pin;
-    else this.#l1.finishRead([pin]);
+      this.#leases[cell] === undefined && isSameLayout(lease.layout, this.layout(cell));
+    if (isWanted) this.#leases[cell] = lease;
+    else this.#l1.finishRead([lease]);
     return isWanted;
   }
 
   /**
-   * Drops pins that are void, because locks expire and devices are lost, and pins what came into L1
+   * Drops leases that are void, because locks expire and devices are lost, and leases what came into L1
    * without being waited for.
    */
-  #refreshPins(): void {
-    if (!this.#l1.arePinned(this.#pins.filter((pin) => pin !== undefined))) {
-      for (const [cell, pin] of this.#pins.entries()) {
-        if (pin !== undefined && !this.#l1.isPinned(pin)) this.#pins[cell] = undefined;
+  #refreshLeases(): void {
+    if (!this.#l1.areLeased(this.#leases.filter((lease) => lease !== undefined))) {
+      for (const [cell, lease] of this.#leases.entries()) {
+        if (lease !== undefined && !this.#l1.isLeased(lease)) this.#leases[cell] = undefined;
       }
     }
     for (const cell of this.missing()) {
-      if (this.#l1.has(this.key(cell))) this.pin(cell);
+      if (this.#l1.has(this.key(cell))) this.lease(cell);
     }
   }
 
   #release(fromCell: number): void {
-    const pins = this.#pins.splice(fromCell).filter((pin) => pin !== undefined);
-    if (pins.length > 0) this.#l1.finishRead(pins);
+    const leases = this.#leases.splice(fromCell).filter((lease) => lease !== undefined);
+    if (leases.length > 0) this.#l1.finishRead(leases);
   }
 
-  /** The last chunk with a pin; negative if there is none. */
-  get #lastPinned(): number {
-    return this.chunkOf(this.#pins.findLastIndex((pin) => pin !== undefined));
+  /** The last chunk with a lease; negative if there is none. */
+  get #lastLeased(): number {
+    return this.chunkOf(this.#leases.findLastIndex((lease) => lease !== undefined));
   }
 
   #row(cell: number): KeyRow {

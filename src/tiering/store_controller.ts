@@ -1,6 +1,6 @@
 import { getLogger } from "@logtape/logtape";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { L1Listener, L1Pin, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
+import type { L1Lease, L1Listener, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { sealedBytes, tailBytes } from "../l2/object_trailer.ts";
 import { ObjectToSeal } from "../l2/object_to_seal.ts";
@@ -105,7 +105,7 @@ export class StoreController implements L1Listener, Disposable {
       };
     });
     for (const unsaved of fresh) this.#unsaved.set(unsaved.object.key.id, unsaved);
-    l1.hold(objects.map(({ key }) => key));
+    l1.markDirty(objects.map(({ key }) => key));
     if (policy.writes === "at-once") this.#enqueue(fresh);
   }
 
@@ -120,7 +120,7 @@ export class StoreController implements L1Listener, Disposable {
     for (const { bytesInFlight } of this.#lanes.values()) underwayBytes += bytesInFlight;
     // Each look passes all that is queued already: there is one for a batch, not for an object.
     if (underwayBytes > 0 && wantedBytes < underwayBytes + flushBytes) return;
-    this.#enqueueVictims(wantedBytes);
+    this.#enqueueCandidates(wantedBytes);
   }
 
   /** An object that left L1 cannot be written any more. */
@@ -136,7 +136,7 @@ export class StoreController implements L1Listener, Disposable {
    * yet written may leave.
    */
   relieve(bytes: number): void {
-    this.#enqueueVictims(bytes);
+    this.#enqueueCandidates(bytes);
     this.#writeNow();
   }
 
@@ -217,7 +217,7 @@ export class StoreController implements L1Listener, Disposable {
     this.#options.l1.removeListener(this);
     this.#cancelIdle();
     for (const unsaved of [...this.#unsaved.values()]) {
-      this.#options.l1.unhold([unsaved.object.key]);
+      this.#options.l1.markClean([unsaved.object.key]);
       this.#giveUp(unsaved, "removed");
     }
     for (const unsaved of this.#leaving) tellWaiters(unsaved);
@@ -269,12 +269,12 @@ export class StoreController implements L1Listener, Disposable {
     return promise;
   }
 
-  #enqueueVictims(bytes: number): void {
-    const victims = this.#options.l1.victims(bytes).flatMap(({ key }) => {
+  #enqueueCandidates(bytes: number): void {
+    const candidates = this.#options.l1.evictionCandidates(bytes).flatMap(({ key }) => {
       const unsaved = this.#unsaved.get(key.id);
       return unsaved === undefined || unsaved.lanes.size > 0 ? [] : [unsaved];
     });
-    this.#enqueue(victims);
+    this.#enqueue(candidates);
   }
 
   /** Queues objects for the adapters that the policy chooses. */
@@ -350,7 +350,7 @@ export class StoreController implements L1Listener, Disposable {
       this.#leaving.delete(unsaved);
     } else {
       this.#unsaved.delete(key.id);
-      l1.unhold([key]);
+      l1.markClean([key]);
       if (unsaved.isStored && !policy.keepsInL1) l1.release([key]);
     }
     tellWaiters(unsaved);
@@ -509,22 +509,22 @@ export class StoreController implements L1Listener, Disposable {
   async #readBack(chosen: readonly Unsaved[], borrowers: number): Promise<Batch | undefined> {
     const { l1, clock } = this.#options;
     const startedAt = clock.now();
-    const pinned = new Map<L1Pin, Unsaved>();
+    const leased = new Map<L1Lease, Unsaved>();
     const reservations = l1.reserveRead(chosen.map(({ object }) => object.key));
     for (const [i, reservation] of reservations.entries()) {
-      if (reservation.status === "success") pinned.set(reservation.pin, chosen[i] as Unsaved);
+      if (reservation.status === "success") leased.set(reservation.lease, chosen[i] as Unsaved);
     }
-    const pins = [...pinned.keys()];
+    const leases = [...leased.keys()];
     using cleanup = new DisposableStack();
     try {
-      const requests = pins.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) }));
+      const requests = leases.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) }));
       const readBack = cleanup.use(await l1.device.readBack(requests));
       const objects = new Map<Unsaved, GuardedObject>();
-      for (const [i, pin] of pins.entries()) {
-        const { key, layout } = pin;
-        const [unsaved, parts] = [pinned.get(pin), readBack.objects[i]];
-        // A pin that is void protects nothing: what was read may be another object.
-        if (unsaved === undefined || parts === undefined || !l1.isPinned(pin)) continue;
+      for (const [i, lease] of leases.entries()) {
+        const { key, layout } = lease;
+        const [unsaved, parts] = [leased.get(lease), readBack.objects[i]];
+        // A lease that is void protects nothing: what was read may be another object.
+        if (unsaved === undefined || parts === undefined || !l1.isLeased(lease)) continue;
         objects.set(unsaved, new ObjectToSeal(key, layout, parts));
         this.#counters.readBackBytes += layout.byteLength;
       }
@@ -533,11 +533,11 @@ export class StoreController implements L1Listener, Disposable {
       return { readBack, objects, borrowers, unsettled: [] };
     } catch (error) {
       this.#counters.failedReadBacks++;
-      logger.warn("Objects could not be read back: {error}", { error, count: pins.length });
+      logger.warn("Objects could not be read back: {error}", { error, count: leases.length });
       return undefined;
     } finally {
       this.#counters.readBackMs += clock.now() - startedAt;
-      l1.finishRead(pins);
+      l1.finishRead(leases);
     }
   }
 

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import {
   L1Cache,
-  type L1Pin,
+  type L1Lease,
   type L1Status,
   type ReadReservation,
   type StagedObject,
@@ -41,11 +41,11 @@ interface ModelEntry {
   readonly n: number;
   readonly writer: string;
   range?: MemoryRange;
-  temporary: boolean;
+  transient: boolean;
   /** Of the writer, then of the readers. */
   expiresAt: number;
-  pins: Set<ModelPin>;
-  holds: number;
+  leases: Set<ModelLease>;
+  dirtyMarks: number;
   /** The lowest leaves first. */
   rank: number;
 }
@@ -65,10 +65,10 @@ interface Fill {
   readonly slabs: readonly Answer[];
   readonly isRead: boolean;
   /** The outcome, once there is one. */
-  pins: (L1Status | ModelPin)[] | undefined;
+  leases: (L1Status | ModelLease)[] | undefined;
 }
 
-interface ModelPin {
+interface ModelLease {
   readonly entry: ModelEntry;
 }
 
@@ -85,10 +85,10 @@ class Model {
   filling: ModelEntry[] = [];
   readonly fills = new Set<Fill>();
   /** Forgotten while they were read. */
-  leaving: ModelEntry[] = [];
+  doomedResidents: ModelEntry[] = [];
   /** Forgotten while they were written. */
-  condemned: ModelEntry[] = [];
-  readonly protected = new Set<number>();
+  doomedStaged: ModelEntry[] = [];
+  readonly pinned = new Set<number>();
   readonly quotas = new Map<string, number>();
   events: string[] = [];
   evicted = 0;
@@ -103,7 +103,7 @@ class Model {
   reserve(
     keys: readonly number[],
     writer: string,
-    temporary: boolean,
+    transient: boolean,
     rangeOf: (i: number) => MemoryRange | undefined,
   ): (L1Status | ModelEntry)[] {
     if (this.isLost) return keys.map(() => "device-lost");
@@ -117,10 +117,10 @@ class Model {
       const entry: ModelEntry = {
         n,
         writer,
-        temporary,
+        transient,
         expiresAt,
-        pins: new Set(),
-        holds: 0,
+        leases: new Set(),
+        dirtyMarks: 0,
         rank: 0,
       };
       entry.range = rangeOf(i) as MemoryRange;
@@ -141,7 +141,7 @@ class Model {
     const kept: ModelEntry[] = [];
     const statuses = entries.map((entry): L1Status => {
       if (this.isLost) return "device-lost";
-      this.condemned = without(this.condemned, entry);
+      this.doomedStaged = without(this.doomedStaged, entry);
       if (!this.staged.includes(entry)) return "key-not-exist";
       if (!this.isLocked(entry)) return "key-in-wrong-state";
       this.#drop(entry);
@@ -163,7 +163,7 @@ class Model {
       answer,
       slabs,
       isRead,
-      pins: undefined,
+      leases: undefined,
     };
     if (isPending) this.fills.add(fill);
     else this.#admitted(fill, kept);
@@ -198,11 +198,11 @@ class Model {
 
   #admitted(fill: Fill, admitted: readonly ModelEntry[]): void {
     if (fill.isRead) {
-      fill.pins = fill.statuses.map((status, i) =>
-        status === "success" ? this.#pin(this.#find((fill.given[i] as ModelEntry).n)) : status
+      fill.leases = fill.statuses.map((status, i) =>
+        status === "success" ? this.#lease(this.#find((fill.given[i] as ModelEntry).n)) : status
       );
     }
-    const written = admitted.filter(({ temporary }) => !temporary).map(({ n }) => n);
+    const written = admitted.filter(({ transient }) => !transient).map(({ n }) => n);
     if (!fill.isRead && written.length > 0) this.events.push(`written ${written}`);
     if (admitted.length > 0) this.events.push("admitted");
   }
@@ -213,26 +213,27 @@ class Model {
 
   abandon(entries: readonly ModelEntry[]): L1Status[] {
     return entries.map((entry) => {
-      this.condemned = without(this.condemned, entry);
+      this.doomedStaged = without(this.doomedStaged, entry);
       if (!this.staged.includes(entry)) return "key-not-exist";
       this.#drop(entry);
       return "success";
     });
   }
 
-  read(keys: readonly number[]): (L1Status | ModelPin)[] {
-    return keys.map((n) => this.#pin(this.#find(n)));
+  read(keys: readonly number[]): (L1Status | ModelLease)[] {
+    return keys.map((n) => this.#lease(this.#find(n)));
   }
 
-  giveUp(pins: readonly ModelPin[]): L1Status[] {
-    return pins.map((pin) => {
-      const { entry } = pin;
+  giveUp(leases: readonly ModelLease[]): L1Status[] {
+    return leases.map((lease) => {
+      const { entry } = lease;
       if (!this.#isReadable(entry)) return "key-not-exist";
-      if (!this.isPinned(pin)) return "key-in-wrong-state";
-      entry.pins.delete(pin);
-      if (entry.pins.size > 0) return "success";
-      if (this.leaving.includes(entry)) this.leaving = without(this.leaving, entry);
-      else if (entry.temporary && this.#mayLeave(entry)) this.#remove(entry, "temporary");
+      if (!this.isLeased(lease)) return "key-in-wrong-state";
+      entry.leases.delete(lease);
+      if (entry.leases.size > 0) return "success";
+      if (this.doomedResidents.includes(entry)) {
+        this.doomedResidents = without(this.doomedResidents, entry);
+      } else if (entry.transient && this.#isEvictable(entry)) this.#remove(entry, "temporary");
       return "success";
     });
   }
@@ -252,10 +253,10 @@ class Model {
       this.filling = this.filling.filter(stays);
       const entry = this.#find(n);
       if (entry === undefined) {
-        const isComing = this.coming.some((each) => each.n === n);
-        return isComing ? "key-is-locked" : "key-not-exist";
+        const isIncoming = this.incoming.some((each) => each.n === n);
+        return isIncoming ? "key-is-locked" : "key-not-exist";
       }
-      if (entry.holds > 0 || this.isReading(entry)) return "key-is-locked";
+      if (entry.dirtyMarks > 0 || this.isReading(entry)) return "key-is-locked";
       this.#remove(entry, "deleted");
       return "success";
     });
@@ -263,7 +264,7 @@ class Model {
 
   clear(): void {
     this.#reclaim();
-    for (const each of this.residents) if (this.#mayLeave(each)) this.#remove(each, "deleted");
+    for (const each of this.residents) if (this.#isEvictable(each)) this.#remove(each, "deleted");
   }
 
   forget(keys: readonly number[]): { objects: number; bytes: number } {
@@ -271,11 +272,11 @@ class Model {
     const staged = this.staged.filter(({ n }) => keys.includes(n));
     for (const entry of resident) {
       this.#remove(entry, "forgotten");
-      if (this.isReading(entry)) this.leaving.push(entry);
+      if (this.isReading(entry)) this.doomedResidents.push(entry);
     }
     for (const entry of staged) {
       this.#drop(entry);
-      if (this.isLocked(entry)) this.condemned.push(entry);
+      if (this.isLocked(entry)) this.doomedStaged.push(entry);
     }
     const filling = this.filling.filter(({ n }) => keys.includes(n));
     for (const entry of filling) this.filling = without(this.filling, entry);
@@ -286,24 +287,24 @@ class Model {
   release(keys: readonly number[]): void {
     for (const n of keys) {
       const entry = this.#find(n);
-      if (entry === undefined || entry.holds > 0 || this.protected.has(n)) continue;
-      if (this.isReading(entry)) entry.temporary = true;
+      if (entry === undefined || entry.dirtyMarks > 0 || this.pinned.has(n)) continue;
+      if (this.isReading(entry)) entry.transient = true;
       else this.#remove(entry, "released");
     }
   }
 
-  hold(keys: readonly number[]): string {
+  markDirty(keys: readonly number[]): string {
     return keys.map((n) => {
       const entry = this.#find(n);
-      if (entry !== undefined) entry.holds++;
+      if (entry !== undefined) entry.dirtyMarks++;
       return entry === undefined ? "0" : "1";
     }).join("");
   }
 
-  unhold(keys: readonly number[]): void {
+  markClean(keys: readonly number[]): void {
     for (const n of keys) {
       const entry = this.#find(n);
-      if (entry !== undefined && entry.holds > 0) entry.holds--;
+      if (entry !== undefined && entry.dirtyMarks > 0) entry.dirtyMarks--;
     }
   }
 
@@ -321,10 +322,10 @@ class Model {
     return (before - this.usage(salt)) * SIZE;
   }
 
-  victims(objects: number): number[] {
-    const mayLeave = this.residents
-      .filter((each) => !this.protected.has(each.n) && !this.isReading(each));
-    return mayLeave.slice(0, objects).map(({ n }) => n);
+  evictionCandidates(objects: number): number[] {
+    const evictable = this.residents
+      .filter((each) => !this.pinned.has(each.n) && !this.isReading(each));
+    return evictable.slice(0, objects).map(({ n }) => n);
   }
 
   failSlab(buffer: DeviceBuffer, objectsInOthers: number): void {
@@ -333,7 +334,7 @@ class Model {
     this.capacity = objectsInOthers;
     this.staged = this.staged.filter(isElsewhere);
     this.filling = this.filling.filter(isElsewhere);
-    this.condemned = this.condemned.filter(isElsewhere);
+    this.doomedStaged = this.doomedStaged.filter(isElsewhere);
   }
 
   detach(): void {
@@ -343,9 +344,9 @@ class Model {
     for (const each of this.residents) this.#remove(each, "device-lost");
     this.staged = [];
     this.filling = [];
-    this.leaving = [];
-    this.condemned = [];
-    for (const fill of this.fills) fill.pins = fill.given.map(() => "device-lost");
+    this.doomedResidents = [];
+    this.doomedStaged = [];
+    for (const fill of this.fills) fill.leases = fill.given.map(() => "device-lost");
     this.fills.clear();
     this.slabs = new Map();
   }
@@ -360,10 +361,10 @@ class Model {
 
   /** All that takes room. */
   get all(): ModelEntry[] {
-    return [...this.residents, ...this.coming, ...this.leaving, ...this.condemned];
+    return [...this.residents, ...this.incoming, ...this.doomedResidents, ...this.doomedStaged];
   }
 
-  get coming(): ModelEntry[] {
+  get incoming(): ModelEntry[] {
     return [...this.staged, ...this.filling];
   }
 
@@ -372,20 +373,21 @@ class Model {
   }
 
   get gone(): ModelEntry[] {
-    return [...this.leaving, ...this.condemned];
+    return [...this.doomedResidents, ...this.doomedStaged];
   }
 
   usage(salt: string): number {
-    return [...this.residents, ...this.coming].filter(({ n }) => saltOf(n) === salt).length;
+    return [...this.residents, ...this.incoming].filter(({ n }) => saltOf(n) === salt).length;
   }
 
-  isPinned(pin: ModelPin): boolean {
-    const { entry } = pin;
-    return !this.isLost && this.#isReadable(entry) && entry.pins.has(pin) && this.isReading(entry);
+  isLeased(lease: ModelLease): boolean {
+    const { entry } = lease;
+    return !this.isLost && this.#isReadable(entry) && entry.leases.has(lease) &&
+      this.isReading(entry);
   }
 
-  isReading({ pins, expiresAt }: ModelEntry): boolean {
-    return pins.size > 0 && this.now < expiresAt;
+  isReading({ leases, expiresAt }: ModelEntry): boolean {
+    return leases.size > 0 && this.now < expiresAt;
   }
 
   isLocked({ expiresAt }: ModelEntry): boolean {
@@ -401,11 +403,11 @@ class Model {
   }
 
   #isReadable(entry: ModelEntry): boolean {
-    return this.residents.includes(entry) || this.leaving.includes(entry);
+    return this.residents.includes(entry) || this.doomedResidents.includes(entry);
   }
 
-  #mayLeave(entry: ModelEntry): boolean {
-    return entry.holds === 0 && !this.protected.has(entry.n) && !this.isReading(entry);
+  #isEvictable(entry: ModelEntry): boolean {
+    return entry.dirtyMarks === 0 && !this.pinned.has(entry.n) && !this.isReading(entry);
   }
 
   #isWritable(n: number, writer: string): boolean {
@@ -420,8 +422,8 @@ class Model {
   }
 
   #makeRoom(wanted: readonly number[], named: readonly number[]): L1Status | null {
-    const mayLeave = (): ModelEntry[] =>
-      this.residents.filter((each) => this.#mayLeave(each) && !named.includes(each.n));
+    const evictable = (): ModelEntry[] =>
+      this.residents.filter((each) => this.#isEvictable(each) && !named.includes(each.n));
     const leave: ModelEntry[] = [];
     for (const salt of new Set(wanted.map(saltOf))) {
       const quota = this.quotas.get(salt) ?? Infinity;
@@ -430,7 +432,7 @@ class Model {
       if (excess() <= 0) continue;
       this.#reclaim();
       if (excess() <= 0) continue;
-      const own = mayLeave().filter(({ n }) => saltOf(n) === salt).slice(0, excess());
+      const own = evictable().filter(({ n }) => saltOf(n) === salt).slice(0, excess());
       if (own.length < excess()) {
         this.quotaExceeded++;
         return "quota-exceeded";
@@ -439,7 +441,7 @@ class Model {
     }
     const missing = (): number => wanted.length - (this.capacity - this.used);
     if (missing() > 0) this.#reclaim();
-    if (missing() > mayLeave().length) {
+    if (missing() > evictable().length) {
       this.outOfMemory++;
       return "out-of-memory";
     }
@@ -448,27 +450,27 @@ class Model {
     return null;
   }
 
-  #pin(entry: ModelEntry | undefined): L1Status | ModelPin {
+  #lease(entry: ModelEntry | undefined): L1Status | ModelLease {
     if (this.isLost) return "device-lost";
     if (entry === undefined) return "key-not-exist";
-    if (!this.isReading(entry)) entry.pins = new Set();
-    const pin = { entry };
-    entry.pins.add(pin);
+    if (!this.isReading(entry)) entry.leases = new Set();
+    const lease = { entry };
+    entry.leases.add(lease);
     entry.expiresAt = this.now + READ_TTL_MS;
-    return pin;
+    return lease;
   }
 
   #reclaim(): void {
     this.staged = this.staged.filter((each) => this.isLocked(each));
     this.filling = this.filling.filter((each) => this.isLocked(each));
-    this.leaving = this.leaving.filter((each) => this.isReading(each));
-    this.condemned = this.condemned.filter((each) => this.isLocked(each));
+    this.doomedResidents = this.doomedResidents.filter((each) => this.isReading(each));
+    this.doomedStaged = this.doomedStaged.filter((each) => this.isLocked(each));
   }
 
   #evictFirst(test: (entry: ModelEntry) => boolean): boolean {
-    const victim = this.residents.find((each) => this.#mayLeave(each) && test(each));
-    if (victim !== undefined) this.#evict(victim);
-    return victim !== undefined;
+    const candidate = this.residents.find((each) => this.#isEvictable(each) && test(each));
+    if (candidate !== undefined) this.#evict(candidate);
+    return candidate !== undefined;
   }
 
   #evict(entry: ModelEntry): void {
@@ -496,7 +498,7 @@ type Call =
     readonly kind: "reserve" | "write";
     readonly keys: readonly number[];
     readonly writer: string;
-    readonly temporary: boolean;
+    readonly transient: boolean;
   }
   | {
     /** `finishLater`: the device says later whether it takes the work that fills them. */
@@ -512,26 +514,26 @@ type Call =
       | "delete"
       | "forget"
       | "release"
-      | "hold"
-      | "unhold"
-      | "protect"
-      | "unprotect";
+      | "markDirty"
+      | "markClean"
+      | "pin"
+      | "unpin";
     readonly keys: readonly number[];
   }
-  | { readonly kind: "giveUp"; readonly pins: readonly number[] }
+  | { readonly kind: "giveUp"; readonly leases: readonly number[] }
   | { readonly kind: "advance"; readonly ms: number }
-  | { readonly kind: "evictTo" | "victims"; readonly objects: number }
+  | { readonly kind: "evictTo" | "evictionCandidates"; readonly objects: number }
   | { readonly kind: "evictSalt"; readonly salt: string; readonly objects: number }
   | { readonly kind: "quota"; readonly salt: string; readonly bytes: number | null }
   | { readonly kind: "failSlab" | "confirmSlab"; readonly index: number }
   | { readonly kind: "clear" | "lose" | "detach" | "attach" };
 
-/** A cache, its model, and the pins and staged objects of both that were ever handed out. */
+/** A cache, its model, and the leases and staged objects of both that were ever handed out. */
 class Pair {
   readonly model = new Model();
   readonly l1: L1Cache;
   readonly #events: string[] = [];
-  readonly #pins: { readonly real: L1Pin; readonly model: ModelPin }[] = [];
+  readonly #leases: { readonly real: L1Lease; readonly model: ModelLease }[] = [];
   readonly #staged: { readonly real: StagedObject; readonly model: ModelEntry }[] = [];
   readonly #questions: { readonly fill: Fill; readonly tell: (isFilled: boolean) => void }[] = [];
   /** Outcomes that came late, real and expected. */
@@ -569,7 +571,7 @@ class Pair {
     this.model.settle();
     for (const { real, fill } of this.#outcomes.splice(0)) {
       this.#unanswered.delete(fill);
-      this.#keep(real, fill.pins ?? []);
+      this.#keep(real, fill.leases ?? []);
     }
     for (const fill of this.#unanswered) assert(this.model.fills.has(fill), "it waits in vain");
   }
@@ -613,8 +615,8 @@ class Pair {
         const [real, expected] = this.#chosen(call.staged);
         const fill = model.finish(expected, { value: true }, true);
         const reservations = l1.finishWriteAndReserveRead(real);
-        assertEquals(Array.isArray(reservations), fill.pins !== undefined, "known at once");
-        if (Array.isArray(reservations)) return this.#keep(reservations, fill.pins ?? []);
+        assertEquals(Array.isArray(reservations), fill.leases !== undefined, "known at once");
+        if (Array.isArray(reservations)) return this.#keep(reservations, fill.leases ?? []);
         this.#unanswered.add(fill);
         reservations.then((real) => this.#outcomes.push({ real, fill }));
         return;
@@ -631,11 +633,11 @@ class Pair {
       case "delete":
         return assertEquals(l1.delete(keys), model.delete(call.keys));
       case "giveUp": {
-        const pins = call.pins.flatMap((index) =>
-          this.#pins.at(-1 - index % Math.max(1, this.#pins.length)) ?? []
+        const leases = call.leases.flatMap((index) =>
+          this.#leases.at(-1 - index % Math.max(1, this.#leases.length)) ?? []
         );
-        const expected = model.giveUp(pins.map((pin) => pin.model));
-        return assertEquals(l1.finishRead(pins.map(({ real }) => real)), expected);
+        const expected = model.giveUp(leases.map((lease) => lease.model));
+        return assertEquals(l1.finishRead(leases.map(({ real }) => real)), expected);
       }
       case "advance":
         model.now += call.ms;
@@ -651,26 +653,28 @@ class Pair {
       case "release":
         l1.release(keys);
         return model.release(call.keys);
-      case "hold":
-        return assertEquals(l1.hold(keys).toString(), model.hold(call.keys));
-      case "unhold":
-        l1.unhold(keys);
-        return model.unhold(call.keys);
-      case "protect":
-        l1.protect(keys);
-        return call.keys.forEach((n) => model.protected.add(n));
-      case "unprotect":
-        l1.unprotect(keys);
-        return call.keys.forEach((n) => model.protected.delete(n));
+      case "markDirty":
+        return assertEquals(l1.markDirty(keys).toString(), model.markDirty(call.keys));
+      case "markClean":
+        l1.markClean(keys);
+        return model.markClean(call.keys);
+      case "pin":
+        l1.pin(keys);
+        return call.keys.forEach((n) => model.pinned.add(n));
+      case "unpin":
+        l1.unpin(keys);
+        return call.keys.forEach((n) => model.pinned.delete(n));
       case "evictTo":
         return assertEquals(l1.evictTo(call.objects * SIZE), model.evictTo(call.objects));
       case "evictSalt": {
         const { salt, objects } = call;
         return assertEquals(l1.evictSalt(salt, objects * SIZE), model.evictSalt(salt, objects));
       }
-      case "victims": {
-        const victims = l1.victims(call.objects * SIZE).map(({ key }) => NUMBERS.get(key.id));
-        return assertEquals(victims, model.victims(call.objects));
+      case "evictionCandidates": {
+        const candidates = l1.evictionCandidates(call.objects * SIZE).map(({ key }) =>
+          NUMBERS.get(key.id)
+        );
+        return assertEquals(candidates, model.evictionCandidates(call.objects));
       }
       case "quota":
         if (call.bytes === null) model.quotas.delete(call.salt);
@@ -701,18 +705,18 @@ class Pair {
       if (l1.has(key) !== isResident) throw new Error(`object ${n}: resident ${l1.has(key)}`);
       const isFilling = model.filling.some((each) => each.n === n);
       assert((l1.whenFilled(key) !== undefined) === isFilling, `object ${n}: is filling`);
-      const isProtected = l1.isProtected(key);
-      if (isProtected !== model.protected.has(n)) throw new Error(`${n}: protected ${isProtected}`);
+      const isPinned = l1.isPinned(key);
+      if (isPinned !== model.pinned.has(n)) throw new Error(`${n}: protected ${isPinned}`);
     }
     for (const { real, model: entry } of this.#staged) {
       const isReserved = l1.isReserved(real);
       assert(isReserved === model.isReserved(entry), `${entry.n} is reserved: ${isReserved}`);
     }
-    for (const { real, model: pin } of this.#pins) {
-      const isPinned = l1.isPinned(real);
-      assert(isPinned === model.isPinned(pin), `a pin of object ${pin.entry.n}: ${isPinned}`);
-      assert(l1.arePinned([real]) === isPinned);
-      if (isPinned) this.#checkBytes(real.range, pin.entry.n);
+    for (const { real, model: lease } of this.#leases) {
+      const isLeased = l1.isLeased(real);
+      assert(isLeased === model.isLeased(lease), `a lease of object ${lease.entry.n}: ${isLeased}`);
+      assert(l1.areLeased([real]) === isLeased);
+      if (isLeased) this.#checkBytes(real.range, lease.entry.n);
     }
     const places = model.all.map(({ range }) => `${this.#slabNumber(range)} ${range?.byteOffset}`);
     assertEquals(new Set(places).size, places.length, "no range serves two objects");
@@ -724,9 +728,9 @@ class Pair {
     for (const { n, range } of this.model.residents) this.#checkBytes(range as MemoryRange, n);
     const all = [...KEYS.keys()];
     for (let i = 0; i < 40 && this.l1.reportStatus().heldCount > 0; i++) {
-      await this.run({ kind: "unhold", keys: all });
+      await this.run({ kind: "markClean", keys: all });
     }
-    await this.run({ kind: "unprotect", keys: all });
+    await this.run({ kind: "unpin", keys: all });
     await this.run({ kind: "advance", ms: WRITE_TTL_MS });
     await this.run({ kind: "clear" });
     this.check();
@@ -744,21 +748,21 @@ class Pair {
     const usage = SALTS.map((salt) => model.usage(salt) * SIZE);
     assertEquals(SALTS.map((salt) => l1.usedBytesOf(salt)), usage);
     assertEquals(SALTS.map((salt) => l1.usageBySalt().get(salt) ?? 0), usage);
-    const held = model.residents.filter(({ holds }) => holds > 0);
-    const visible = [...model.residents, ...model.coming];
+    const held = model.residents.filter(({ dirtyMarks }) => dirtyMarks > 0);
+    const visible = [...model.residents, ...model.incoming];
     const expected = {
       isHealthy: !model.isLost && model.failedSlabs === 0,
       totalObjectCount: visible.length,
       writeLockedCount: model.staged.filter((each) => model.isLocked(each)).length,
       readLockedCount: model.residents.filter((each) => model.isReading(each)).length,
-      temporaryCount: visible.filter(({ temporary }) => temporary).length,
+      temporaryCount: visible.filter(({ transient }) => transient).length,
       stagingObjectCount: model.staged.length,
       stagingBytes: model.staged.length * SIZE,
       fillingObjectCount: model.filling.length,
       fillingBytes: model.filling.length * SIZE,
       heldCount: held.length,
       heldBytes: held.length * SIZE,
-      protectedCount: model.protected.size,
+      protectedCount: model.pinned.size,
       leavingCount: model.gone.length,
       leavingBytes: model.gone.length * SIZE,
       usedBytes: model.used * SIZE,
@@ -774,13 +778,13 @@ class Pair {
   }
 
   /**
-   * Reserves, and writes at once: into nobody else's range, or a pin's bytes would be wrong. Returns
+   * Reserves, and writes at once: into nobody else's range, or a lease's bytes would be wrong. Returns
    * for how many objects.
    */
-  #reserve({ keys, writer, temporary }: Call & { kind: "reserve" | "write" }): number {
-    const real = this.l1.reserveWrite(keys.map(keyOf), LAYOUT, { writer, temporary });
+  #reserve({ keys, writer, transient }: Call & { kind: "reserve" | "write" }): number {
+    const real = this.l1.reserveWrite(keys.map(keyOf), LAYOUT, { writer, transient });
     const staged = real.map((each) => each.status === "success" ? each.staged : undefined);
-    const expected = this.model.reserve(keys, writer, temporary, (i) => staged[i]?.range);
+    const expected = this.model.reserve(keys, writer, transient, (i) => staged[i]?.range);
     assertEquals(
       real.map(({ status }) => status),
       expected.map((each) => typeof each === "string" ? each : "success"),
@@ -804,18 +808,18 @@ class Pair {
   }
 
   #keep(
-    real: readonly ({ status: "success"; pin: L1Pin } | { status: L1Status })[],
-    expected: readonly (L1Status | ModelPin)[],
+    real: readonly ({ status: "success"; lease: L1Lease } | { status: L1Status })[],
+    expected: readonly (L1Status | ModelLease)[],
   ): void {
     assertEquals(
       real.map(({ status }) => status),
       expected.map((each) => typeof each === "string" ? each : "success"),
     );
     for (const [i, reservation] of real.entries()) {
-      const pin = expected[i];
-      if (!("pin" in reservation) || pin === undefined || typeof pin === "string") continue;
-      assertEquals(reservation.pin.key.id, KEYS[pin.entry.n]?.id);
-      this.#pins.push({ real: reservation.pin, model: pin });
+      const lease = expected[i];
+      if (!("lease" in reservation) || lease === undefined || typeof lease === "string") continue;
+      assertEquals(reservation.lease.key.id, KEYS[lease.entry.n]?.id);
+      this.#leases.push({ real: reservation.lease, model: lease });
     }
   }
 
@@ -899,7 +903,7 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
       kind: kind("write", "write", "reserve"),
       keys,
       writer,
-      temporary: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, fc.constant(true)),
+      transient: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, fc.constant(true)),
     }),
   },
   {
@@ -925,7 +929,7 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   {
     weight: 24,
     arbitrary: fc.record({
-      kind: kind("forget", "release", "hold", "unhold", "protect", "unprotect"),
+      kind: kind("forget", "release", "markDirty", "markClean", "pin", "unpin"),
       keys,
     }),
   },
@@ -933,7 +937,7 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
     weight: 12,
     arbitrary: fc.record({
       kind: kind("giveUp"),
-      pins: fc.array(fc.nat(12), { minLength: 1, maxLength: 4 }),
+      leases: fc.array(fc.nat(12), { minLength: 1, maxLength: 4 }),
     }),
   },
   {
@@ -945,7 +949,10 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   },
   {
     weight: 5,
-    arbitrary: fc.record({ kind: kind("evictTo", "victims"), objects: fc.nat(CAPACITY) }),
+    arbitrary: fc.record({
+      kind: kind("evictTo", "evictionCandidates"),
+      objects: fc.nat(CAPACITY),
+    }),
   },
   {
     weight: 2,

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { L1Cache, L1Pin } from "../../src/l1/l1_cache.ts";
+import type { L1Cache, L1Lease } from "../../src/l1/l1_cache.ts";
 import {
   type AdapterObject,
   Bitmap,
@@ -277,8 +277,8 @@ class Asked {
     this.sawFilling = world.unconfirmed > 0;
   }
 
-  get pins(): readonly L1Pin[] {
-    return this.result?.pins.flat() ?? [];
+  get leases(): readonly L1Lease[] {
+    return this.result?.leases.flat() ?? [];
   }
 
   /** The longest prefix, had it all of these objects. */
@@ -435,7 +435,7 @@ class World {
 
   release(asked: Asked): void {
     if (asked.result === undefined || asked.start.isWarm) return;
-    this.l1.finishRead(asked.pins);
+    this.l1.finishRead(asked.leases);
     asked.result = undefined;
   }
 
@@ -456,8 +456,8 @@ class World {
     for (const { isAnswered, start: { deadlineMs }, startedAt, result, start } of this.asked) {
       if (deadlineMs !== null) assert(isAnswered || now <= startedAt + deadlineMs, "late");
       if (result === undefined || start.isWarm) continue;
-      for (const pin of result.pins.flat()) {
-        if (this.l1.isPinned(pin)) assertBytes(pin);
+      for (const lease of result.leases.flat()) {
+        if (this.l1.isLeased(lease)) assertBytes(lease);
       }
     }
   }
@@ -484,8 +484,8 @@ class World {
     assertNoLocks(this.l1);
     for (const reservation of this.l1.reserveRead(KEYS)) {
       if (reservation.status !== "success") continue;
-      assertBytes(reservation.pin);
-      this.l1.finishRead([reservation.pin]);
+      assertBytes(reservation.lease);
+      this.l1.finishRead([reservation.lease]);
     }
     this.check();
   }
@@ -545,24 +545,24 @@ class World {
   #answered(asked: Asked, result: PrefetchResult): void {
     const { start, rows, residents } = asked;
     asked.result = result;
-    const { length, pins, l1Objects } = result;
+    const { length, leases, l1Objects } = result;
     const available = (n: number): boolean =>
       residents.has(n) || this.written.has(n) || this.adapters.some(({ good }) => good.has(n));
     this.expect(length <= asked.prefix(available), "a prefix is longer than can be");
     for (const [r, row] of rows.entries()) {
       const needed = row.keys.slice(firstNeeded(row, length), length).map(({ id }) => id);
-      const served = pins[r]?.map(({ key }) => key.id) ?? [];
-      this.expect(needed.join() === served.join(), "the pins are not those that are needed");
+      const served = leases[r]?.map(({ key }) => key.id) ?? [];
+      this.expect(needed.join() === served.join(), "the leases are not those that are needed");
     }
-    const numbers = pins.flat().map(({ key }) => NUMBERS.get(key.id) ?? -1);
+    const numbers = leases.flat().map(({ key }) => NUMBERS.get(key.id) ?? -1);
     const inL1 = numbers.filter((n) => residents.has(n)).length;
     if (!asked.isDisturbed && !asked.sawFilling) {
       this.expect(l1Objects === inL1, "l1Objects is wrong");
     }
     if (!start.isWarm && !this.isLost) {
-      for (const pin of pins.flat()) {
-        this.expect(this.l1.isPinned(pin), "a pin is void");
-        assertBytes(pin);
+      for (const lease of leases.flat()) {
+        this.expect(this.l1.isLeased(lease), "a lease is void");
+        assertBytes(lease);
       }
     }
     // What those that never failed have, and L1, is the least that it gets.
@@ -585,7 +585,7 @@ function guarded(adapter: L2Adapter, id: number, clock: Clock): AdapterGuard {
   return new AdapterGuard(adapter, { id, type: `adapter${id}`, clock, timeouts: TIMEOUTS });
 }
 
-function assertBytes({ key, range }: L1Pin): void {
+function assertBytes({ key, range }: L1Lease): void {
   const bytes = range.buffer as Uint8Array;
   const expected = BYTES.get(key.id) as Uint8Array;
   for (let i = 0; i < SIZE; i++) {

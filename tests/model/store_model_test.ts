@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { L1Cache, type L1Pin, type L1RemovalReason } from "../../src/l1/l1_cache.ts";
+import { L1Cache, type L1Lease, type L1RemovalReason } from "../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../src/l1/lru.ts";
 import {
   type AdapterCapabilities,
@@ -288,13 +288,13 @@ class World {
   /** The stories of what left while it was being stored. */
   readonly #leaving = new Set<Story>();
   readonly #dropped = { full: 0, failed: 0, removed: 0, lost: 0 };
-  readonly #pins: L1Pin[] = [];
+  readonly #leases: L1Lease[] = [];
   /** What waits, by what it waits for. */
   readonly #waiting = new Map<Promise<void>, string>();
   /** The first thing that went wrong where nobody could be told. */
   #fault: unknown;
   #owed = 0;
-  #isWritingTemporary = false;
+  #isWritingTransient = false;
   /** Whether there was a reason to write what is only to be written before it is evicted. */
   #hasPressure = false;
   #isFlushed = false;
@@ -355,19 +355,19 @@ class World {
       case "write":
         return this.#write(call.keys, {});
       case "writeTemporary":
-        return this.#write(call.keys, { temporary: true });
+        return this.#write(call.keys, { transient: true });
       case "load":
         return this.#load(call.keys);
       case "read":
         for (const reservation of l1.reserveRead(keys)) {
           if (reservation.status !== "success") continue;
-          this.#pins.push(reservation.pin);
-          const story = this.#resident.get(numberOf(reservation.pin.key));
+          this.#leases.push(reservation.lease);
+          const story = this.#resident.get(numberOf(reservation.lease.key));
           if (story !== undefined) story.isRead = true;
         }
         return;
       case "finishReads":
-        return void l1.finishRead(this.#pins.splice(0));
+        return void l1.finishRead(this.#leases.splice(0));
       case "touch":
         return l1.touch(keys);
       case "delete":
@@ -445,7 +445,7 @@ class World {
     await this.#clock.advance(3 * STORE_MS);
     assertEquals(this.#lent, 0, "buffers that hung adapters have are abandoned");
     for (const { hung } of this.#scripted.values()) for (const release of hung) release();
-    this.#l1.finishRead(this.#pins);
+    this.#l1.finishRead(this.#leases);
     await this.#dispose();
     for (const guard of this.#scripted.keys()) await guard.close();
     await this.#clock.advance(STORE_MS);
@@ -581,7 +581,7 @@ class World {
     assertEquals([...this.#waiting.values()], [], "who waits when all is disposed");
   }
 
-  #write(numbers: readonly number[], options: { temporary?: boolean }): void {
+  #write(numbers: readonly number[], options: { transient?: boolean }): void {
     for (const layout of [SMALL, LARGE]) {
       const chosen = numbers.filter((n) => layoutOf(n) === layout);
       const reservations = this.#l1.reserveWrite(chosen.map(keyOf), layout, options);
@@ -594,9 +594,9 @@ class World {
         this.#device.upload(reservation.staged.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
         return [reservation.staged];
       });
-      this.#isWritingTemporary = options.temporary === true;
+      this.#isWritingTransient = options.transient === true;
       this.#l1.finishWrite(written);
-      this.#isWritingTemporary = false;
+      this.#isWritingTransient = false;
     }
   }
 
@@ -613,7 +613,7 @@ class World {
     if (reservation?.status !== "success") return;
     this.#device.upload(reservation.staged.range, [BYTES[n] as Uint8Array<ArrayBuffer>]);
     const [read] = finishAndRead(this.#l1, [reservation.staged]);
-    if (read?.status === "success") this.#pins.push(read.pin);
+    if (read?.status === "success") this.#leases.push(read.lease);
   }
 
   #settle(test: (key: ObjectKey) => boolean): void {
@@ -643,7 +643,7 @@ class World {
   #begin(key: ObjectKey): void {
     const n = numberOf(key);
     const { policy } = this.#setting;
-    assert(!this.#isWritingTemporary, `object ${n} is temporary`);
+    assert(!this.#isWritingTransient, `object ${n} is transient`);
     const object = { key, layout: layoutOf(n) };
     const takers = this.#isDisposed ? [] : this.#adapters.storing;
     const targets = policy.targets?.(object, takers) ?? takers;

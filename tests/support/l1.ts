@@ -4,7 +4,7 @@ import type { ObjectKey } from "../../src/keys/object_key.ts";
 import {
   L1Cache,
   type L1CacheOptions,
-  type L1Pin,
+  type L1Lease,
   type L1StatusReport,
   type ReadReservation,
   type ReserveWriteOptions,
@@ -44,7 +44,7 @@ export function writeObjects(
   l1: L1Cache,
   keys: readonly ObjectKey[],
   layout: ObjectLayout,
-  options: { temporary?: boolean } = {},
+  options: { transient?: boolean } = {},
 ): void {
   const staged = stage(l1, keys, layout, options);
   for (const { key, range } of staged) l1.device.upload(range, [testBytes(key, range.byteLength)]);
@@ -137,24 +137,24 @@ export function stagedOf(reservations: readonly WriteReservation[]): StagedObjec
   });
 }
 
-/** The pins of a batch that got them all. */
-export function pinsOf(reservations: readonly ReadReservation[]): L1Pin[] {
+/** The leases of a batch that got them all. */
+export function leasesOf(reservations: readonly ReadReservation[]): L1Lease[] {
   return reservations.map((reservation) => {
-    if (reservation.status !== "success") throw new Error(`No pin: ${reservation.status}`);
-    return reservation.pin;
+    if (reservation.status !== "success") throw new Error(`No lease: ${reservation.status}`);
+    return reservation.lease;
   });
 }
 
-/** Finishes objects in memory that is known to be there, and pins them. */
+/** Finishes objects in memory that is known to be there, and leases them. */
 export function finishAndRead(l1: L1Cache, staged: readonly StagedObject[]): ReadReservation[] {
   const reservations = l1.finishWriteAndReserveRead(staged);
   assert(Array.isArray(reservations), "the device answers at once");
   return reservations;
 }
 
-/** A pin of object `n`. */
-export function pin(l1: L1Cache, n: number): L1Pin {
-  return pinsOf(l1.reserveRead([testKey(n)]))[0] as L1Pin;
+/** A lease of object `n`. */
+export function lease(l1: L1Cache, n: number): L1Lease {
+  return leasesOf(l1.reserveRead([testKey(n)]))[0] as L1Lease;
 }
 
 /** The numbers of the objects that are resident. */

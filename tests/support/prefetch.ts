@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { L1Cache, L1Pin } from "../../src/l1/l1_cache.ts";
+import type { L1Cache, L1Lease } from "../../src/l1/l1_cache.ts";
 import type { L2Adapter } from "../../src/l2/adapter.ts";
 import type { MemoryDevice } from "../../src/memory/memory_device.ts";
 import type { StagingPool } from "../../src/memory/staging_pool.ts";
@@ -25,7 +25,7 @@ export const BLOCK_BYTES = 4096;
 
 /** What a request for one row of keys gets. */
 export interface Hit {
-  readonly pins: readonly L1Pin[];
+  readonly leases: readonly L1Lease[];
   readonly l1Objects: number;
 }
 
@@ -38,11 +38,11 @@ export interface SetUp extends Disposable {
   readonly prefetch: PrefetchController;
   /** Moves the clock, and lets everything run that does not wait for time before and after. */
   pass(ms: number): Promise<void>;
-  /** Prefetches and gives the pins back: how many objects were served, and how many from L1. */
+  /** Prefetches and gives the leases back: how many objects were served, and how many from L1. */
   count(keys: readonly ObjectKey[], options?: PrefetchOptions): Promise<[number, number]>;
   /** Prefetches one row of keys. */
   match(keys: readonly ObjectKey[], layout: ObjectLayout, options?: PrefetchOptions): Promise<Hit>;
-  /** Gives the pins of a hit back. */
+  /** Gives the leases of a hit back. */
   release(hit: Hit): void;
 }
 
@@ -79,14 +79,14 @@ export function setUp(
     ...controllerOptions,
   });
   const match: SetUp["match"] = async (keys, layout, options) => {
-    const { length, pins: [pins = []], l1Objects } = await prefetch.prefetch(
+    const { length, leases: [leases = []], l1Objects } = await prefetch.prefetch(
       [{ keys, layout }],
       options,
     );
-    assertEquals(pins.length, length);
-    return { pins, l1Objects };
+    assertEquals(leases.length, length);
+    return { leases, l1Objects };
   };
-  const release = ({ pins }: Hit): void => void l1.finishRead(pins);
+  const release = ({ leases }: Hit): void => void l1.finishRead(leases);
   return {
     clock,
     l1,
@@ -103,7 +103,7 @@ export function setUp(
     async count(keys, options = {}) {
       const result = await match(keys, LAYOUT, options);
       release(result);
-      return [result.pins.length, result.l1Objects];
+      return [result.leases.length, result.l1Objects];
     },
     [Symbol.dispose]() {
       assertNoLocks(l1);
@@ -127,8 +127,8 @@ export async function settle(): Promise<void> {
 }
 
 /** Where the objects of a hit lie. */
-export function ranges({ pins }: { pins: readonly L1Pin[] }): L1Pin["range"][] {
-  return pins.map(({ range }) => range);
+export function ranges({ leases }: { leases: readonly L1Lease[] }): L1Lease["range"][] {
+  return leases.map(({ range }) => range);
 }
 
 /** Which objects are in L1. */

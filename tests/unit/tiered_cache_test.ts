@@ -456,7 +456,7 @@ Deno.test("CacheHit.ranges() throws when the pins have expired", async () => {
   await clock.advance(999);
   assertEquals(hit.ranges().length, 2);
   await clock.advance(1);
-  assertThrows(() => hit.ranges(), Error, "no longer pinned");
+  assertThrows(() => hit.ranges(), Error, "no longer leased");
 });
 
 Deno.test("CacheHit.ranges() throws when it was disposed, or the cache closed", async () => {
@@ -468,10 +468,10 @@ Deno.test("CacheHit.ranges() throws when it was disposed, or the cache closed", 
   ];
   first[Symbol.dispose]();
   first[Symbol.dispose]();
-  assertThrows(() => first.ranges(), Error, "no longer pinned");
+  assertThrows(() => first.ranges(), Error, "no longer leased");
   assertEquals(second.ranges().length, 2, "another hit's pins stay");
   await cache.close();
-  assertThrows(() => second.ranges(), Error, "no longer pinned");
+  assertThrows(() => second.ranges(), Error, "no longer leased");
   second[Symbol.dispose]();
 });
 

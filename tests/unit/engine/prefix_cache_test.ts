@@ -387,9 +387,9 @@ Deno.test("PrefixHit tells what was in L1, and is void when disposed", async () 
   const hit = await t.prefixes.match([...tokens, NEXT]);
   assertEquals([hit.tokens, hit.l1Tokens, hit.ranges().length], [16, 4, 4]);
   hit[Symbol.dispose]();
-  assertThrows(() => hit.ranges(), Error, "no longer pinned");
+  assertThrows(() => hit.ranges(), Error, "no longer leased");
   using tensors = new EngineTensors(t.cache.device, LAYOUT, 16).fill(3);
-  assertThrows(() => hit.scatterTo(tensors.kv), Error, "no longer pinned");
+  assertThrows(() => hit.scatterTo(tensors.kv), Error, "no longer leased");
   assertEquals(await tensors.read(), tensors.expected(3));
 });
 
@@ -598,5 +598,5 @@ Deno.test("PrefixHit.renew() keeps a prefix that is read in place", async () => 
   }
   await t.clock.advance(readTtlMs);
   assert(!hit.renew());
-  assertThrows(() => hit.ranges(), Error, "no longer pinned");
+  assertThrows(() => hit.ranges(), Error, "no longer leased");
 });

@@ -8,9 +8,9 @@ import {
   assertRanges,
   finishAndRead,
   LAYOUT,
+  leasesOf,
   lruL1,
   pick,
-  pinsOf,
   residents,
   setUp,
   SIZE,
@@ -20,15 +20,15 @@ import {
 } from "../../support/l1.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
-Deno.test("L1Cache.detach() drops every object and voids every pin, for ever", () => {
+Deno.test("L1Cache.detach() drops every object and voids every lease, for ever", () => {
   const device = new FragileDevice();
   const { l1, heard } = setUp(8, { device });
   writeObjects(l1, testKeys(3), LAYOUT);
   const staged = stage(l1, [testKey(3)]);
   const forgotten = stage(l1, [testKey(4)]);
-  const pins = pinsOf(l1.reserveRead(testKeys(2)));
+  const leases = leasesOf(l1.reserveRead(testKeys(2)));
   l1.forget(({ id }) => id === testKey(1).id || id === testKey(4).id);
-  l1.hold([testKey(2)]);
+  l1.markDirty([testKey(2)]);
   heard.length = 0;
   device.isLost = true;
   l1.detach("the driver was reset");
@@ -41,8 +41,8 @@ Deno.test("L1Cache.detach() drops every object and voids every pin, for ever", (
   assertEquals(device.slabs.size, 0);
   l1.attach(new HostDevice());
   writeObjects(l1, testKeys(2), LAYOUT);
-  assert(!pins.some((each) => l1.isPinned(each)) && !l1.arePinned(pins));
-  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+  assert(!leases.some((each) => l1.isLeased(each)) && !l1.areLeased(leases));
+  assertEquals(l1.finishRead(leases), ["key-not-exist", "key-not-exist"]);
   assertEquals(l1.finishWrite(staged), ["key-not-exist"], "reserved on the other device");
   assertEquals(l1.finishWrite(forgotten), ["key-not-exist"]);
   assertEquals(residents(l1), [0, 1]);
@@ -61,8 +61,8 @@ Deno.test("a detached cache says so until it has a device again", () => {
   assertEquals(l1.finishWrite(staged), ["device-lost"]);
   assertEquals(statuses(finishAndRead(l1, staged)), ["device-lost"]);
   assertEquals(l1.finishWriteAndDelete(staged), ["key-not-exist"]);
-  assertEquals(l1.hold(testKeys(1)).toString(), "0");
-  assertEquals([l1.evictTo(0), l1.victims(SIZE), l1.forget(() => true)], [0, [], {
+  assertEquals(l1.markDirty(testKeys(1)).toString(), "0");
+  assertEquals([l1.evictTo(0), l1.evictionCandidates(SIZE), l1.forget(() => true)], [0, [], {
     objects: 0,
     bytes: 0,
   }]);
@@ -79,7 +79,7 @@ Deno.test("a detached cache says so until it has a device again", () => {
 
 Deno.test("what is protected stays so on another device", () => {
   const { l1 } = setUp();
-  l1.protect(testKeys(1));
+  l1.pin(testKeys(1));
   l1.detach();
   l1.attach(new HostDevice());
   writeObjects(l1, testKeys(2), LAYOUT);
@@ -157,7 +157,7 @@ gpuTest("L1 works again on another device when its own is lost", async (gpuDevic
   l1.attach(device);
   writeObjects(l1, testKeys(3), LAYOUT);
   await l1.filled();
-  const pins = pinsOf(l1.reserveRead(testKeys(3)));
-  await assertRanges(device, pins.map(({ range }) => range), testKeys(3));
+  const leases = leasesOf(l1.reserveRead(testKeys(3)));
+  await assertRanges(device, leases.map(({ range }) => range), testKeys(3));
   l1.detach();
 });

@@ -10,11 +10,11 @@ import {
   assertRanges,
   finishAndRead,
   LAYOUT,
+  lease,
+  leasesOf,
   lruL1,
   nameOf,
   pick,
-  pin,
-  pinsOf,
   READ_TTL_MS,
   residents,
   setUp,
@@ -32,11 +32,11 @@ deviceTest("objects that were written can be read, byte for byte", async (device
   const keys = testKeys(5);
   writeObjects(l1, keys, LAYOUT);
   await l1.filled();
-  const pins = pinsOf(l1.reserveRead(keys));
-  assertEquals(pins.map(({ key }) => key.id), keys.map(({ id }) => id));
-  assertEquals(pins.map(({ layout }) => layout), keys.map(() => LAYOUT));
-  await assertRanges(device, pins.map(({ range }) => range), keys);
-  assertEquals(l1.finishRead(pins), keys.map(() => "success"));
+  const leases = leasesOf(l1.reserveRead(keys));
+  assertEquals(leases.map(({ key }) => key.id), keys.map(({ id }) => id));
+  assertEquals(leases.map(({ layout }) => layout), keys.map(() => LAYOUT));
+  await assertRanges(device, leases.map(({ range }) => range), keys);
+  assertEquals(l1.finishRead(leases), keys.map(() => "success"));
   assertNoLocks(l1);
 });
 
@@ -70,10 +70,10 @@ Deno.test("what is staged is invisible", () => {
   assert(!l1.has(testKey(0)));
 });
 
-Deno.test("L1Cache.reserveWrite() refuses what is resident, pinned or not", () => {
+Deno.test("L1Cache.reserveWrite() refuses what is resident, leased or not", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
-  pin(l1, 1);
+  lease(l1, 1);
   assertEquals(statuses(l1.reserveWrite(testKeys(3), LAYOUT)), [
     "key-not-writable",
     "key-not-writable",
@@ -106,7 +106,7 @@ Deno.test("a call that finishes an object twice finishes it once", () => {
   assertEquals(l1.finishWriteAndDelete(twice()), ["success", "key-not-exist"]);
   const reservations = finishAndRead(l1, twice());
   assertEquals(statuses(reservations), ["success", "key-not-exist"]);
-  l1.finishRead(pinsOf(reservations.slice(0, 1)));
+  l1.finishRead(leasesOf(reservations.slice(0, 1)));
   assertNoLocks(l1);
   assertEquals(l1.delete(testKeys(1)), ["success"]);
   assertEquals(l1.finishWrite(twice()), ["success", "key-not-exist"]);
@@ -158,7 +158,7 @@ deviceTest("writers stage the same key at a time, each in a range of its own", a
   writeObjects(l1, keys, LAYOUT);
   assertEquals(l1.finishWrite([a]), ["success"], "the first one's bytes stay");
   await l1.filled();
-  await assertRanges(device, pinsOf(l1.reserveRead(keys)).map(({ range }) => range), keys);
+  await assertRanges(device, leasesOf(l1.reserveRead(keys)).map(({ range }) => range), keys);
   assertEquals(pick(l1, "totalObjectCount", "usedBytes"), [1, SIZE]);
 });
 
@@ -192,10 +192,10 @@ Deno.test("a writer that was slower than another drops its copy, and is told suc
   const [a, b, c] = [stageFor("a"), stageFor("b"), stageFor("c")];
   assertEquals(l1.finishWrite(a), ["success", "success"]);
   assertEquals(l1.finishWrite(b), ["success", "success"]);
-  const pins = pinsOf(finishAndRead(l1, c));
+  const leases = leasesOf(finishAndRead(l1, c));
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount", "readLockedCount"), [2 * SIZE, 0, 2]);
   assertEquals(heard, ["written 0 1"], "written through once");
-  l1.finishRead(pins);
+  l1.finishRead(leases);
 });
 
 // finishWrite(), finishWriteAndReserveRead(), finishWriteAndDelete()
@@ -212,21 +212,21 @@ Deno.test("an object that is resident is not given up by whoever wrote it", () =
   const { l1 } = setUp();
   const staged = stage(l1, testKeys(1));
   l1.finishWrite(staged);
-  const held = pin(l1, 0);
+  const held = lease(l1, 0);
   assertEquals(l1.finishWriteAndDelete(staged), ["key-not-exist"]);
   l1.forget(() => true);
   assertEquals(l1.finishWrite(staged), ["key-not-exist"]);
-  assertEquals([l1.isPinned(held), ...pick(l1, "usedBytes")], [true, SIZE]);
+  assertEquals([l1.isLeased(held), ...pick(l1, "usedBytes")], [true, SIZE]);
 });
 
-Deno.test("L1Cache.finishWriteAndReserveRead() makes objects resident and pins them", () => {
+Deno.test("L1Cache.finishWriteAndReserveRead() makes objects resident and leases them", () => {
   const { l1, heard } = setUp(2);
   const staged = stage(l1, testKeys(2), LAYOUT, { writer: "prefetch:1" });
-  const pins = pinsOf(finishAndRead(l1, staged));
-  assert(pins.every((each) => l1.isPinned(each)));
+  const leases = leasesOf(finishAndRead(l1, staged));
+  assert(leases.every((each) => l1.isLeased(each)));
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["out-of-memory"]);
   assertEquals(heard, [], "what came from an adapter is not written through again");
-  l1.finishRead(pins);
+  l1.finishRead(leases);
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["success"]);
   assertEquals(heard, ["evicted 1"], "the tail first");
 });
@@ -301,14 +301,14 @@ Deno.test("both lives of locks can be set", async () => {
   const [first, second] = stage(l1, testKeys(2)) as [StagedObject, StagedObject];
   await clock.advance(9);
   assertEquals(l1.finishWrite([first]), ["success"]);
-  const held = pin(l1, 0);
+  const held = lease(l1, 0);
   await clock.advance(1);
   assertEquals(l1.finishWrite([second]), ["key-in-wrong-state"]);
   await clock.advance(4);
-  assert(!l1.isPinned(held));
+  assert(!l1.isLeased(held));
 });
 
-// reserveRead(), finishRead(), pins
+// reserveRead(), finishRead(), leases
 
 Deno.test("L1Cache.reserveRead() reports each key: resident, staged, missing", () => {
   const { l1 } = setUp();
@@ -321,121 +321,121 @@ Deno.test("L1Cache.reserveRead() reports each key: resident, staged, missing", (
   ]);
 });
 
-Deno.test("an object stays pinned until every one of its pins is given up", () => {
+Deno.test("an object stays leased until every one of its leases is given up", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const pins = [pin(l1, 0), pin(l1, 0), pin(l1, 0)];
-  for (const each of pins) {
+  const leases = [lease(l1, 0), lease(l1, 0), lease(l1, 0)];
+  for (const each of leases) {
     assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
-    assert(l1.isPinned(each));
+    assert(l1.isLeased(each));
     assertEquals(l1.finishRead([each]), ["success"]);
-    assert(!l1.isPinned(each));
+    assert(!l1.isLeased(each));
   }
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("a pin can be given up once: a second time takes nobody else's pin", () => {
+Deno.test("a lease can be given up once: a second time takes nobody else's lease", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const [first, second] = [pin(l1, 0), pin(l1, 0)];
+  const [first, second] = [lease(l1, 0), lease(l1, 0)];
   assertEquals(l1.finishRead([first, first]), ["success", "key-in-wrong-state"]);
-  assert(l1.isPinned(second));
+  assert(l1.isLeased(second));
   assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
 });
 
-Deno.test("a pin that the cache did not make is no pin", () => {
+Deno.test("a lease that the cache did not make is no lease", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const { key, layout, range } = pin(l1, 0);
+  const { key, layout, range } = lease(l1, 0);
   assertEquals(l1.finishRead([{ key, layout, range }]), ["key-not-exist"]);
-  assert(!l1.isPinned({ key, layout, range }));
+  assert(!l1.isLeased({ key, layout, range }));
   assertEquals(pick(l1, "readLockedCount"), [1]);
 });
 
-Deno.test("a pin protects for its life, and no longer", async () => {
+Deno.test("a lease protects for its life, and no longer", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
-  const held = pin(l1, 0);
+  const held = lease(l1, 0);
   await clock.advance(READ_TTL_MS - 1);
-  assert(l1.isPinned(held));
+  assert(l1.isLeased(held));
   assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["out-of-memory"]);
   await clock.advance(1);
-  assert(!l1.isPinned(held));
+  assert(!l1.isLeased(held));
   assertEquals(pick(l1, "readLockedCount"), [0]);
   assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
   assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["success"]);
   assertEquals(l1.finishRead([held]), ["key-not-exist"]);
 });
 
-Deno.test("another pin extends the life of those before it", async () => {
+Deno.test("another lease extends the life of those before it", async () => {
   const { l1, clock } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const first = pin(l1, 0);
+  const first = lease(l1, 0);
   await clock.advance(READ_TTL_MS - 1);
-  const second = pin(l1, 0);
+  const second = lease(l1, 0);
   await clock.advance(READ_TTL_MS - 1);
-  assert(l1.isPinned(first) && l1.isPinned(second));
+  assert(l1.isLeased(first) && l1.isLeased(second));
   assertEquals(l1.finishRead([first, second]), ["success", "success"]);
 });
 
-Deno.test("giving up an expired pin does not give up another's", async () => {
+Deno.test("giving up an expired lease does not give up another's", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
-  const expired = [pin(l1, 0), pin(l1, 0)];
+  const expired = [lease(l1, 0), lease(l1, 0)];
   await clock.advance(READ_TTL_MS);
-  const live = pin(l1, 0);
+  const live = lease(l1, 0);
   assertEquals(l1.finishRead(expired), ["key-in-wrong-state", "key-in-wrong-state"]);
-  assert(!expired.some((each) => l1.isPinned(each)));
-  assert(l1.isPinned(live));
+  assert(!expired.some((each) => l1.isLeased(each)));
+  assert(l1.isLeased(live));
   assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["out-of-memory"]);
   assertEquals(l1.finishRead([live]), ["success"]);
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("a pin of an object that left does not pin the one that came in its place", async () => {
+Deno.test("a lease of an object that left does not lease the one that came in its place", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
-  const old = pin(l1, 0);
+  const old = lease(l1, 0);
   await clock.advance(READ_TTL_MS);
   assertEquals(l1.delete(testKeys(1)), ["success"]);
   writeObjects(l1, testKeys(1), LAYOUT);
-  const live = pin(l1, 0);
-  assert(!l1.isPinned(old));
+  const live = lease(l1, 0);
+  assert(!l1.isLeased(old));
   assertEquals(l1.finishRead([old]), ["key-not-exist"]);
-  assert(l1.isPinned(live));
+  assert(l1.isLeased(live));
 });
 
 // Temporary objects
 
-Deno.test("a temporary object leaves with its last reader, not before", () => {
+Deno.test("a transient object leaves with its last reader, not before", () => {
   const { l1, heard } = setUp();
-  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
+  writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
   assertEquals(pick(l1, "temporaryCount"), [1]);
-  const pins = [pin(l1, 0), pin(l1, 0)];
-  l1.finishRead(pins.slice(0, 1));
+  const leases = [lease(l1, 0), lease(l1, 0)];
+  l1.finishRead(leases.slice(0, 1));
   assert(l1.has(testKey(0)));
-  l1.finishRead(pins.slice(1));
+  l1.finishRead(leases.slice(1));
   assert(!l1.has(testKey(0)));
   assertEquals(pick(l1, "usedBytes", "temporaryCount"), [0, 0]);
   assertEquals(heard, ["temporary 0"], "never written through");
-  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+  assertEquals(l1.finishRead(leases), ["key-not-exist", "key-not-exist"]);
 });
 
-Deno.test("a temporary object is evicted like any other while nobody reads it", async () => {
+Deno.test("a transient object is evicted like any other while nobody reads it", async () => {
   const { l1, clock, heard } = setUp(1);
-  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
-  pin(l1, 0);
+  writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
+  lease(l1, 0);
   await clock.advance(READ_TTL_MS);
   writeObjects(l1, [testKey(1)], LAYOUT);
   assertEquals(heard, ["evicted 0", "written 1"]);
 });
 
-Deno.test("a temporary object whose readers vanished leaves with the next one", async () => {
+Deno.test("a transient object whose readers vanished leaves with the next one", async () => {
   const { l1, clock } = setUp();
-  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
-  pin(l1, 0);
+  writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
+  lease(l1, 0);
   await clock.advance(READ_TTL_MS);
-  l1.finishRead([pin(l1, 0)]);
+  l1.finishRead([lease(l1, 0)]);
   assert(!l1.has(testKey(0)));
 });
 
@@ -464,22 +464,22 @@ Deno.test("the tail of a prefix is evicted before its head", () => {
   assertEquals(residents(l1), [0, 1]);
 });
 
-Deno.test("a pin is no use: it does not change what is evicted first", () => {
+Deno.test("a lease is no use: it does not change what is evicted first", () => {
   const { l1 } = setUp(3);
   for (const key of testKeys(3)) writeObjects(l1, [key], LAYOUT);
-  l1.finishRead([pin(l1, 0)]);
+  l1.finishRead([lease(l1, 0)]);
   l1.reserveWrite([testKey(10)], LAYOUT);
   assertEquals(residents(l1), [1, 2]);
 });
 
-Deno.test("what is pinned is never evicted; what is used less recently goes instead", () => {
+Deno.test("what is leased is never evicted; what is used less recently goes instead", () => {
   const { l1 } = setUp(4);
   for (const key of testKeys(4)) writeObjects(l1, [key], LAYOUT);
-  const pins = [pin(l1, 0), pin(l1, 2)];
+  const leases = [lease(l1, 0), lease(l1, 2)];
   assertEquals(statuses(l1.reserveWrite(testKeys(2, 10), LAYOUT)), ["success", "success"]);
   assertEquals(residents(l1), [0, 2]);
   assertEquals(statuses(l1.reserveWrite([testKey(12)], LAYOUT)), ["out-of-memory"]);
-  assert(pins.every((each) => l1.isPinned(each)));
+  assert(leases.every((each) => l1.isLeased(each)));
 });
 
 Deno.test("an object of another size evicts as many as it needs room of", () => {
@@ -489,17 +489,17 @@ Deno.test("an object of another size evicts as many as it needs room of", () => 
   assertEquals(residents(l1), [3, 4, 5]);
 });
 
-deviceTest("pinned objects keep their bytes while others come and go", async (device) => {
+deviceTest("leased objects keep their bytes while others come and go", async (device) => {
   using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
   const kept = testKeys(3);
   writeObjects(l1, kept, LAYOUT);
   await l1.filled();
-  const pins = pinsOf(l1.reserveRead(kept));
+  const leases = leasesOf(l1.reserveRead(kept));
   for (let n = 10; n < 40; n++) {
     writeObjects(l1, [testKey(n)], testLayout(256 * (1 + n % 8)));
   }
-  await assertRanges(device, pins.map(({ range }) => range), kept);
-  l1.finishRead(pins);
+  await assertRanges(device, leases.map(({ range }) => range), kept);
+  l1.finishRead(leases);
 });
 
 // Listeners
@@ -507,9 +507,9 @@ deviceTest("pinned objects keep their bytes while others come and go", async (de
 Deno.test("listeners hear of written objects in one call, in the order of the keys", () => {
   const { l1, heard } = setUp();
   const [a, b, c] = stage(l1, testKeys(3)) as [StagedObject, StagedObject, StagedObject];
-  const temporary = stage(l1, [testKey(3)], LAYOUT, { temporary: true });
+  const transient = stage(l1, [testKey(3)], LAYOUT, { transient: true });
   l1.finishWriteAndDelete([b]);
-  l1.finishWrite([c, b, ...temporary, a]);
+  l1.finishWrite([c, b, ...transient, a]);
   assertEquals(heard, ["written 2 0"]);
   l1.finishWrite([b]);
   assertEquals(heard, ["written 2 0"], "nothing was written");
@@ -546,8 +546,8 @@ Deno.test("listeners are told when a call has done all its work, and may call th
   writeObjects(l1, testKeys(3), LAYOUT);
   l1.clear();
   assertEquals(states.splice(0), [[0, 1, 2], [], [], []]);
-  writeObjects(l1, testKeys(2), LAYOUT, { temporary: true });
-  l1.finishRead([pin(l1, 0), pin(l1, 1)]);
+  writeObjects(l1, testKeys(2), LAYOUT, { transient: true });
+  l1.finishRead([lease(l1, 0), lease(l1, 1)]);
   assertEquals(states.splice(0), [[], []]);
   assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [0, 0]);
   writeObjects(l1, testKeys(4, 20), LAYOUT);
@@ -558,10 +558,10 @@ Deno.test("listeners are told when a call has done all its work, and may call th
 
 // delete(), clear(), dispose
 
-Deno.test("L1Cache.delete() reports each key: resident, pinned, staged, missing", () => {
+Deno.test("L1Cache.delete() reports each key: resident, leased, staged, missing", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
-  pin(l1, 1);
+  lease(l1, 1);
   l1.reserveWrite([testKey(2)], LAYOUT);
   heard.length = 0;
   assertEquals(l1.delete(testKeys(4)), [
@@ -593,12 +593,12 @@ Deno.test("L1Cache.delete() removes a resident object beside which another write
   assert(l1.has(testKey(0)));
 });
 
-Deno.test("L1Cache.clear() removes what nobody pins or writes, and expired reservations", async () => {
+Deno.test("L1Cache.clear() removes what nobody leases or writes, and expired reservations", async () => {
   const { l1, clock } = setUp();
   l1.reserveWrite([testKey(9)], LAYOUT, { writer: "gone" });
   await clock.advance(WRITE_TTL_MS);
   writeObjects(l1, testKeys(4), LAYOUT);
-  const held = pin(l1, 1);
+  const held = lease(l1, 1);
   const live = stage(l1, [testKey(8)]);
   l1.clear();
   assertEquals(residents(l1), [1]);
@@ -609,16 +609,16 @@ Deno.test("L1Cache.clear() removes what nobody pins or writes, and expired reser
   assertEquals(pick(l1, "usedBytes", "totalObjectCount", "fragmentation"), [0, 0, 0]);
 });
 
-Deno.test("a disposed cache holds nothing, its pins are void, and every call says so", () => {
+Deno.test("a disposed cache holds nothing, its leases are void, and every call says so", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
   const staged = stage(l1, [testKey(5)]);
-  const pins = pinsOf(l1.reserveRead(testKeys(2)));
+  const leases = leasesOf(l1.reserveRead(testKeys(2)));
   heard.length = 0;
   l1[Symbol.dispose]();
   assertEquals(heard, ["device-lost 0", "device-lost 1"]);
-  assert(!pins.some((each) => l1.isPinned(each)));
-  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+  assert(!leases.some((each) => l1.isLeased(each)));
+  assertEquals(l1.finishRead(leases), ["key-not-exist", "key-not-exist"]);
   assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["device-lost"]);
   assertEquals(l1.finishWrite(staged), ["device-lost"]);
   assertEquals(statuses(finishAndRead(l1, staged)), ["device-lost"]);
@@ -637,16 +637,16 @@ Deno.test("a disposed cache holds nothing, its pins are void, and every call say
   ]);
 });
 
-gpuTest("a lost device voids all pins at once and takes no objects", async (gpuDevice) => {
+gpuTest("a lost device voids all leases at once and takes no objects", async (gpuDevice) => {
   using device = WebGpuDevice.adopt(gpuDevice);
   using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
   writeObjects(l1, testKeys(1), LAYOUT);
   await l1.filled();
   const staged = stage(l1, [testKey(1)]);
-  const held = pin(l1, 0);
+  const held = lease(l1, 0);
   gpuDevice.destroy();
   await device.lost;
-  assert(!l1.isPinned(held));
+  assert(!l1.isLeased(held));
   assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
   assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
   assertEquals(statuses(l1.reserveWrite([testKey(2)], LAYOUT)), ["device-lost"]);
@@ -699,12 +699,12 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
   l1.reserveWrite([testKey(0)], LAYOUT, { writer: "gone" });
   await clock.advance(WRITE_TTL_MS);
   writeObjects(l1, testKeys(3, 1), LAYOUT);
-  writeObjects(l1, [testKey(4)], testLayout(1000), { temporary: true });
+  writeObjects(l1, [testKey(4)], testLayout(1000), { transient: true });
   l1.reserveWrite(testKeys(2, 5), testLayout(512));
   l1.reserveWrite([testKey(1)], LAYOUT, { writer: "refused" });
-  pin(l1, 1);
-  pin(l1, 1);
-  pin(l1, 4);
+  lease(l1, 1);
+  lease(l1, 1);
+  lease(l1, 4);
   l1.reserveWrite([testKey(30)], testLayout(64 * SIZE));
   assertEquals(l1.reportStatus(), {
     isHealthy: true,

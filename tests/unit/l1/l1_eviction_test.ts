@@ -1,9 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   LAYOUT,
+  lease,
   nameOf,
   pick,
-  pin,
   READ_TTL_MS,
   residents,
   setUp,
@@ -17,7 +17,7 @@ import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 Deno.test("a batch that cannot fit evicts nothing", () => {
   const { l1, heard } = setUp(4);
   for (const key of testKeys(4)) writeObjects(l1, [key], LAYOUT);
-  const held = pin(l1, 3);
+  const held = lease(l1, 3);
   heard.length = 0;
   assertEquals(statuses(l1.reserveWrite(testKeys(4, 10), LAYOUT))[0], "out-of-memory");
   assertEquals(
@@ -33,16 +33,16 @@ Deno.test("a batch that cannot fit evicts nothing", () => {
 Deno.test("room of readers that vanished counts when a batch is weighed", async () => {
   const { l1, clock } = setUp(4);
   writeObjects(l1, testKeys(4), LAYOUT);
-  const pins = [0, 1, 2, 3].map((n) => pin(l1, n));
+  const leases = [0, 1, 2, 3].map((n) => lease(l1, n));
   assertEquals(statuses(l1.reserveWrite(testKeys(4, 10), LAYOUT))[0], "out-of-memory");
   await clock.advance(READ_TTL_MS - 1);
-  pin(l1, 0);
+  lease(l1, 0);
   await clock.advance(1);
   assertEquals(statuses(l1.reserveWrite(testKeys(4, 10), LAYOUT))[0], "out-of-memory");
   assertEquals(residents(l1), [0, 1, 2, 3]);
   assertEquals(statuses(l1.reserveWrite(testKeys(3, 10), LAYOUT))[0], "success");
   assertEquals(residents(l1), [0]);
-  assert(l1.isPinned(pins[0] as (typeof pins)[0]), "the younger pin keeps it");
+  assert(l1.isLeased(leases[0] as (typeof leases)[0]), "the younger lease keeps it");
   await clock.advance(READ_TTL_MS);
   assertEquals(statuses(l1.reserveWrite([testKey(20)], LAYOUT))[0], "success");
 });
@@ -50,7 +50,7 @@ Deno.test("room of readers that vanished counts when a batch is weighed", async 
 Deno.test("a batch for which free memory lies in too small pieces leaves nothing behind", () => {
   const { l1 } = setUp(4);
   writeObjects(l1, testKeys(4), LAYOUT);
-  const held = pin(l1, 1);
+  const held = lease(l1, 1);
   assertEquals(held.range.byteOffset, SIZE);
   const batch = testKeys(2, 10);
   assertEquals(statuses(l1.reserveWrite(batch, testLayout(SIZE * 3 / 2))), [
@@ -77,7 +77,7 @@ Deno.test("a batch evicts nothing that it names", () => {
 Deno.test("L1Cache.evictTo() evicts in the policy's order down to a size", () => {
   const { l1, heard } = setUp(8);
   for (const key of testKeys(5)) writeObjects(l1, [key], LAYOUT);
-  const held = pin(l1, 1);
+  const held = lease(l1, 1);
   heard.length = 0;
   assertEquals(l1.evictTo(5 * SIZE), 0);
   assertEquals(l1.evictTo(3 * SIZE + 1), 2 * SIZE);
@@ -98,24 +98,25 @@ Deno.test("L1Cache.evictTo() frees expired reservations before it evicts", async
   assertEquals(heard, []);
 });
 
-Deno.test("L1Cache.victims() names what would leave next, held or not, and changes nothing", () => {
+Deno.test("L1Cache.evictionCandidates() names what would leave next, held or not, and changes nothing", () => {
   const { l1, heard } = setUp(8);
   for (const key of testKeys(6)) writeObjects(l1, [key], LAYOUT);
-  l1.hold([testKey(0)]);
-  const held = pin(l1, 1);
-  l1.protect([testKey(2)]);
+  l1.markDirty([testKey(0)]);
+  const held = lease(l1, 1);
+  l1.pin([testKey(2)]);
   l1.touch([testKey(3)]);
   heard.length = 0;
-  const victims = (bytes: number): string[] => l1.victims(bytes).map(({ key }) => nameOf(key));
-  assertEquals(victims(0), []);
-  assertEquals(victims(1), ["0"]);
-  assertEquals(victims(2 * SIZE), ["0", "4"]);
-  assertEquals(victims(100 * SIZE), ["0", "4", "5", "3"]);
-  assertEquals(l1.victims(1).map(({ layout }) => layout), [LAYOUT]);
+  const candidates = (bytes: number): string[] =>
+    l1.evictionCandidates(bytes).map(({ key }) => nameOf(key));
+  assertEquals(candidates(0), []);
+  assertEquals(candidates(1), ["0"]);
+  assertEquals(candidates(2 * SIZE), ["0", "4"]);
+  assertEquals(candidates(100 * SIZE), ["0", "4", "5", "3"]);
+  assertEquals(l1.evictionCandidates(1).map(({ layout }) => layout), [LAYOUT]);
   assertEquals([heard, residents(l1)], [[], [0, 1, 2, 3, 4, 5]]);
-  assertEquals(victims(2 * SIZE), ["0", "4"], "the same again");
+  assertEquals(candidates(2 * SIZE), ["0", "4"], "the same again");
   l1.finishRead([held]);
-  assertEquals(victims(2 * SIZE), ["0", "1"]);
+  assertEquals(candidates(2 * SIZE), ["0", "1"]);
 });
 
 Deno.test("L1Cache tells its capacity and its use", () => {

@@ -2,8 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { FragileDevice } from "../../support/fragile_device.ts";
 import {
   LAYOUT,
+  leasesOf,
   pick,
-  pinsOf,
   residents,
   setUp,
   SIZE,
@@ -64,7 +64,7 @@ Deno.test("while an object is filling no writer can stage it, and nothing remove
   l1.clear();
   assertEquals(l1.evictTo(0), 0);
   assertEquals(statuses(l1.reserveWrite(testKeys(2, 5), LAYOUT))[0], "out-of-memory");
-  assertEquals(l1.hold(testKeys(1)).toString(), "0");
+  assertEquals(l1.markDirty(testKeys(1)).toString(), "0");
   assertEquals(pick(l1, "fillingObjectCount"), [1]);
 });
 
@@ -81,8 +81,8 @@ Deno.test("of two writers of a key the one that is known to be filled is served"
   l1.finishWrite([known]);
   resolve(true);
   await l1.filled();
-  const [pin] = pinsOf(l1.reserveRead(testKeys(1)));
-  assertEquals(pin?.range, known.range);
+  const [lease] = leasesOf(l1.reserveRead(testKeys(1)));
+  assertEquals(lease?.range, known.range);
   assertEquals([heard, ...pick(l1, "usedBytes")], [["written 0"], SIZE]);
 });
 
@@ -121,7 +121,7 @@ Deno.test("the loss of the device ends every wait for it", async () => {
   assertEquals(pick(l1, "fillingObjectCount", "usedBytes"), [0, 0]);
 });
 
-Deno.test("what is uploaded into a new slab is pinned when that is known to be there", async () => {
+Deno.test("what is uploaded into a new slab is leased when that is known to be there", async () => {
   const device = new FragileDevice({ answersLate: true });
   const { l1, heard } = setUp(8, { device, slabBytes: 2 * SIZE });
   const staged = stage(l1, testKeys(4));
@@ -134,7 +134,7 @@ Deno.test("what is uploaded into a new slab is pinned when that is known to be t
   assertEquals(statuses(await loaded), ["success", "success", "key-not-exist", "key-not-exist"]);
   assertEquals([residents(l1), heard], [[0, 1], []]);
   assertEquals(pick(l1, "readLockedCount"), [2]);
-  l1.finishRead(pinsOf((await loaded).slice(0, 2)));
+  l1.finishRead(leasesOf((await loaded).slice(0, 2)));
   const next = l1.finishWriteAndReserveRead(stage(l1, [testKey(7)]));
   assert(Array.isArray(next), "once that is known, at once");
 });

@@ -7,11 +7,11 @@ import {
   assertRanges,
   finishAndRead,
   LAYOUT,
+  lease,
+  leasesOf,
   lruL1,
   nameOf,
   pick,
-  pin,
-  pinsOf,
   READ_TTL_MS,
   residents,
   setUp,
@@ -64,9 +64,9 @@ Deno.test("a test that throws forgets nothing", () => {
 Deno.test("L1Cache.forget() removes what is held, protected or temporary", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
-  writeObjects(l1, [testKey(2)], LAYOUT, { temporary: true });
-  l1.hold([testKey(0)]);
-  l1.protect([testKey(1)]);
+  writeObjects(l1, [testKey(2)], LAYOUT, { transient: true });
+  l1.markDirty([testKey(0)]);
+  l1.pin([testKey(1)]);
   assertEquals(l1.forget(all), { objects: 3, bytes: 3 * SIZE });
   assertEquals(pick(l1, "usedBytes", "totalObjectCount", "heldCount", "leavingCount"), [
     0,
@@ -80,15 +80,15 @@ deviceTest("what is forgotten while it is read keeps its bytes for its readers",
   using l1 = lruL1(device, new ManualClock(), 4 * SIZE);
   writeObjects(l1, testKeys(2), LAYOUT);
   await l1.filled();
-  const pins = pinsOf(l1.reserveRead(testKeys(2)));
+  const leases = leasesOf(l1.reserveRead(testKeys(2)));
   l1.forget(all);
   assertEquals(statuses(l1.reserveRead(testKeys(2))), ["key-not-exist", "key-not-exist"]);
   writeObjects(l1, testKeys(2, 10), LAYOUT);
   assertEquals(statuses(l1.reserveWrite(testKeys(3, 20), LAYOUT))[0], "out-of-memory");
   for (let n = 20; n < 30; n++) writeObjects(l1, [testKey(n)], LAYOUT);
-  assert(l1.arePinned(pins) && pins.every((each) => l1.isPinned(each)));
-  await assertRanges(device, pins.map(({ range }) => range), testKeys(2));
-  assertEquals(l1.finishRead(pins), ["success", "success"]);
+  assert(l1.areLeased(leases) && leases.every((each) => l1.isLeased(each)));
+  await assertRanges(device, leases.map(({ range }) => range), testKeys(2));
+  assertEquals(l1.finishRead(leases), ["success", "success"]);
   assertEquals(statuses(l1.reserveWrite(testKeys(3, 40), LAYOUT)), [
     "success",
     "success",
@@ -99,28 +99,28 @@ deviceTest("what is forgotten while it is read keeps its bytes for its readers",
 Deno.test("what is forgotten while it is read is freed with its last reader", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const pins = [pin(l1, 0), pin(l1, 0)];
+  const leases = [lease(l1, 0), lease(l1, 0)];
   heard.length = 0;
   l1.forget(all);
   assertEquals(heard, ["forgotten 0"]);
-  assertEquals(l1.finishRead(pins.slice(0, 1)), ["success"]);
+  assertEquals(l1.finishRead(leases.slice(0, 1)), ["success"]);
   assertEquals(pick(l1, "usedBytes", "totalObjectCount"), [SIZE, 0]);
   assertEquals(leaving(l1), [1, SIZE]);
-  assertEquals(l1.finishRead(pins), ["key-in-wrong-state", "success"]);
+  assertEquals(l1.finishRead(leases), ["key-in-wrong-state", "success"]);
   assertEquals([leaving(l1), pick(l1, "usedBytes")], [[0, 0], [0]]);
   assertEquals(heard, ["forgotten 0"], "told once");
-  assertEquals(l1.finishRead(pins), ["key-not-exist", "key-not-exist"]);
+  assertEquals(l1.finishRead(leases), ["key-not-exist", "key-not-exist"]);
 });
 
 Deno.test("room of a forgotten object whose readers vanished is used again", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
-  const held = pin(l1, 0);
+  const held = lease(l1, 0);
   l1.forget(all);
   await clock.advance(READ_TTL_MS - 1);
   assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["out-of-memory"]);
   await clock.advance(1);
-  assert(!l1.isPinned(held));
+  assert(!l1.isLeased(held));
   assertEquals(leaving(l1), [1, SIZE]);
   assertEquals(statuses(l1.reserveWrite([testKey(1)], LAYOUT)), ["success"]);
   assertEquals(leaving(l1), [0, 0]);
@@ -130,20 +130,20 @@ Deno.test("room of a forgotten object whose readers vanished is used again", asy
 Deno.test("a forgotten key can be stored again beside its leaving object", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const old = pin(l1, 0);
+  const old = lease(l1, 0);
   l1.forget(all);
   writeObjects(l1, testKeys(1), LAYOUT);
-  const fresh = pin(l1, 0);
+  const fresh = lease(l1, 0);
   assert(old.range.byteOffset !== fresh.range.byteOffset);
   assertEquals(l1.finishRead([old]), ["success"]);
-  assert(l1.isPinned(fresh) && l1.has(testKey(0)));
+  assert(l1.isLeased(fresh) && l1.has(testKey(0)));
   assertEquals(pick(l1, "usedBytes"), [SIZE]);
 });
 
 Deno.test("an object whose reader's lock has expired is freed at once", async () => {
   const { l1, clock } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  pin(l1, 0);
+  lease(l1, 0);
   await clock.advance(READ_TTL_MS);
   l1.forget(all);
   assertEquals(pick(l1, "usedBytes", "leavingCount"), [0, 0]);

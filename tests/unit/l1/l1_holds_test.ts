@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import {
   LAYOUT,
+  lease,
   pick,
-  pin,
   READ_TTL_MS,
   residents,
   setUp,
@@ -13,22 +13,22 @@ import {
 } from "../../support/l1.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
-// hold(), unhold()
+// markDirty(), markClean()
 
-Deno.test("L1Cache.hold() says which objects are resident, and are held now", () => {
+Deno.test("L1Cache.markDirty() says which objects are resident, and are held now", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
   l1.reserveWrite([testKey(2)], LAYOUT);
-  assertEquals(l1.hold(testKeys(4)).toString(), "1100");
+  assertEquals(l1.markDirty(testKeys(4)).toString(), "1100");
   assertEquals(pick(l1, "heldCount", "heldBytes"), [2, 2 * SIZE]);
-  l1.unhold(testKeys(4));
+  l1.markClean(testKeys(4));
   assertEquals(pick(l1, "heldCount", "heldBytes"), [0, 0]);
 });
 
 Deno.test("what is held is not evicted, deleted, cleared or released, however long", async () => {
   const { l1, clock, heard } = setUp(2);
   writeObjects(l1, testKeys(2), LAYOUT);
-  l1.hold([testKey(1)]);
+  l1.markDirty([testKey(1)]);
   await clock.advance(READ_TTL_MS * 10);
   heard.length = 0;
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["success"]);
@@ -39,7 +39,7 @@ Deno.test("what is held is not evicted, deleted, cleared or released, however lo
   assertEquals(l1.evictTo(0), 0);
   assertEquals(l1.evictSalt("", 0), 0);
   assertEquals(heard, ["evicted 0"], "it was the last to leave");
-  l1.unhold([testKey(1)]);
+  l1.markClean([testKey(1)]);
   assertEquals(statuses(l1.reserveWrite([testKey(6)], LAYOUT)), ["success"]);
   assertEquals(heard, ["evicted 0", "evicted 1"]);
 });
@@ -47,50 +47,50 @@ Deno.test("what is held is not evicted, deleted, cleared or released, however lo
 Deno.test("an object that is held twice is free when both are taken back", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  l1.hold([testKey(0), testKey(0)]);
-  l1.unhold(testKeys(1));
+  l1.markDirty([testKey(0), testKey(0)]);
+  l1.markClean(testKeys(1));
   assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
   assertEquals(pick(l1, "heldCount"), [1]);
-  l1.unhold(testKeys(1));
+  l1.markClean(testKeys(1));
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("L1Cache.unhold() of what is not held changes nothing", () => {
+Deno.test("L1Cache.markClean() of what is not held changes nothing", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  l1.unhold(testKeys(3));
-  l1.hold(testKeys(1));
+  l1.markClean(testKeys(3));
+  l1.markDirty(testKeys(1));
   assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
 });
 
 Deno.test("a hold belongs to the object, not to the one that comes in its place", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  l1.hold(testKeys(1));
+  l1.markDirty(testKeys(1));
   l1.forget(() => true);
   writeObjects(l1, testKeys(1), LAYOUT);
   assertEquals(pick(l1, "heldCount"), [0]);
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("a temporary object that is held outlives its last reader", () => {
+Deno.test("a transient object that is held outlives its last reader", () => {
   const { l1 } = setUp();
-  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
-  l1.hold(testKeys(1));
-  l1.finishRead([pin(l1, 0)]);
+  writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
+  l1.markDirty(testKeys(1));
+  l1.finishRead([lease(l1, 0)]);
   assert(l1.has(testKey(0)));
-  l1.unhold(testKeys(1));
-  l1.finishRead([pin(l1, 0)]);
+  l1.markClean(testKeys(1));
+  l1.finishRead([lease(l1, 0)]);
   assert(!l1.has(testKey(0)));
 });
 
-// protect(), unprotect()
+// pin(), unpin()
 
-Deno.test("L1Cache.protect() protects keys, resident or not", () => {
+Deno.test("L1Cache.pin() protects keys, resident or not", () => {
   const { l1 } = setUp(3);
-  l1.protect([testKey(0), testKey(1), testKey(0)]);
+  l1.pin([testKey(0), testKey(1), testKey(0)]);
   assertEquals(pick(l1, "protectedCount"), [2]);
-  assertEquals([0, 1, 2].map((n) => l1.isProtected(testKey(n))), [true, true, false]);
+  assertEquals([0, 1, 2].map((n) => l1.isPinned(testKey(n))), [true, true, false]);
   writeObjects(l1, testKeys(3), LAYOUT);
   assertEquals(statuses(l1.reserveWrite(testKeys(2, 5), LAYOUT)), [
     "out-of-memory",
@@ -101,14 +101,14 @@ Deno.test("L1Cache.protect() protects keys, resident or not", () => {
   l1.clear();
   l1.release(testKeys(3));
   assertEquals(residents(l1), [0, 1]);
-  l1.unprotect([testKey(1), testKey(9)]);
+  l1.unpin([testKey(1), testKey(9)]);
   assertEquals([l1.evictTo(0), pick(l1, "protectedCount")], [SIZE, [1]]);
   assertEquals(residents(l1), [0]);
 });
 
 Deno.test("what is protected can be deleted and forgotten, and its key stays protected", () => {
   const { l1, heard } = setUp();
-  l1.protect(testKeys(2));
+  l1.pin(testKeys(2));
   writeObjects(l1, testKeys(2), LAYOUT);
   heard.length = 0;
   assertEquals(l1.delete([testKey(0)]), ["success"]);
@@ -122,19 +122,19 @@ Deno.test("what is protected can be deleted and forgotten, and its key stays pro
 Deno.test("protection of resident objects begins and ends with the call", () => {
   const { l1 } = setUp(2);
   writeObjects(l1, testKeys(2), LAYOUT);
-  l1.protect([testKey(1)]);
+  l1.pin([testKey(1)]);
   assertEquals(statuses(l1.reserveWrite([testKey(5)], LAYOUT)), ["success"]);
   assertEquals(residents(l1), [1]);
   assertEquals(statuses(l1.reserveWrite([testKey(6)], LAYOUT)), ["out-of-memory"]);
-  l1.unprotect([testKey(1)]);
+  l1.unpin([testKey(1)]);
   assertEquals(statuses(l1.reserveWrite([testKey(6)], LAYOUT)), ["success"]);
 });
 
-Deno.test("a temporary object that is protected outlives its last reader", () => {
+Deno.test("a transient object that is protected outlives its last reader", () => {
   const { l1 } = setUp();
-  l1.protect(testKeys(1));
-  writeObjects(l1, testKeys(1), LAYOUT, { temporary: true });
-  l1.finishRead([pin(l1, 0)]);
+  l1.pin(testKeys(1));
+  writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
+  l1.finishRead([lease(l1, 0)]);
   assert(l1.has(testKey(0)));
 });
 
@@ -143,8 +143,8 @@ Deno.test("a temporary object that is protected outlives its last reader", () =>
 Deno.test("L1Cache.release() removes what nobody needs, and says so", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(3), LAYOUT);
-  l1.hold([testKey(1)]);
-  l1.protect([testKey(2)]);
+  l1.markDirty([testKey(1)]);
+  l1.pin([testKey(2)]);
   heard.length = 0;
   l1.release(testKeys(5));
   assertEquals(heard, ["released 0"]);
@@ -155,14 +155,14 @@ Deno.test("L1Cache.release() removes what nobody needs, and says so", () => {
 Deno.test("L1Cache.release() lets what is read leave with its last reader", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
-  const pins = [pin(l1, 0), pin(l1, 0)];
+  const leases = [lease(l1, 0), lease(l1, 0)];
   heard.length = 0;
   l1.release(testKeys(1));
   assertEquals(residents(l1), [0]);
   assertEquals(pick(l1, "temporaryCount"), [1]);
-  l1.finishRead(pins.slice(1));
-  assert(pins.slice(0, 1).every((each) => l1.isPinned(each)));
-  l1.finishRead(pins.slice(0, 1));
+  l1.finishRead(leases.slice(1));
+  assert(leases.slice(0, 1).every((each) => l1.isLeased(each)));
+  l1.finishRead(leases.slice(0, 1));
   assertEquals(heard, ["temporary 0"]);
   assertEquals(pick(l1, "usedBytes"), [0]);
 });

@@ -21,7 +21,7 @@ Deno.test("listeners are told once of a call that made objects resident", () => 
   });
   writeObjects(l1, testKeys(3), LAYOUT);
   assertEquals(heard.splice(0), ["written", "admitted, 3 in all"]);
-  writeObjects(l1, [testKey(3)], LAYOUT, { temporary: true });
+  writeObjects(l1, [testKey(3)], LAYOUT, { transient: true });
   assertEquals(heard.splice(0), ["admitted, 4 in all"]);
   const loaded = stage(l1, testKeys(2, 4));
   const cancelled = stage(l1, [testKey(6)]);
@@ -39,7 +39,7 @@ Deno.test("a listener may evict as soon as objects are resident", () => {
   for (const key of testKeys(5)) writeObjects(l1, [key], LAYOUT);
   assertEquals(residents(l1), [3, 4]);
   const [first] = finishAndRead(l1, stage(l1, testKeys(3, 10)));
-  assertEquals(first?.status, "success", "what the call pins stays");
+  assertEquals(first?.status, "success", "what the call leases stays");
   assertEquals(residents(l1), [10, 11, 12]);
 });
 

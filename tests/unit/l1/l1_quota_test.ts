@@ -68,7 +68,7 @@ Deno.test("a batch beyond a quota is refused as a whole, and evicts nothing", ()
   heard.length = 0;
   const batch = [...keysOf("b", 9), ...keysOf("a", 3, 4, 5, 6)];
   assertEquals(new Set(statuses(l1.reserveWrite(batch, LAYOUT))), new Set(["quota-exceeded"]));
-  l1.hold(keysOf("a", 1, 2));
+  l1.markDirty(keysOf("a", 1, 2));
   assertEquals(statuses(l1.reserveWrite(keysOf("a", 3, 4), LAYOUT)), [
     "quota-exceeded",
     "quota-exceeded",
@@ -112,7 +112,7 @@ Deno.test("a quota evicts nothing for a batch for which there is no memory", () 
   const { l1, heard } = withQuota(2, 4);
   writeObjects(l1, keysOf("a", 0, 1), LAYOUT);
   writeObjects(l1, keysOf("b", 2, 3), LAYOUT);
-  l1.hold(keysOf("b", 2, 3));
+  l1.markDirty(keysOf("b", 2, 3));
   heard.length = 0;
   const batch = [...keysOf("a", 4, 5), ...keysOf("b", 6)];
   assertEquals(statuses(l1.reserveWrite(batch, LAYOUT))[0], "out-of-memory");
@@ -145,7 +145,7 @@ Deno.test("L1Cache.evictSalt() evicts one salt's objects down to a size", async 
   await clock.advance(WRITE_TTL_MS);
   writeObjects(l1, keysOf("b", 0), LAYOUT);
   for (const n of [1, 2, 3]) writeObjects(l1, keysOf("a", n), LAYOUT);
-  l1.hold(keysOf("a", 1));
+  l1.markDirty(keysOf("a", 1));
   heard.length = 0;
   assertEquals(l1.evictSalt("a", 4 * SIZE), 0);
   assertEquals(l1.evictSalt("a", 2 * SIZE), 2 * SIZE, "the expired one first");

@@ -56,7 +56,7 @@ function setUp(
     l1,
     quotas,
     clock,
-    isProtected: ({ id }) => safe.has(id),
+    isPinned: ({ id }) => safe.has(id),
     ...(l1Watermark === undefined ? {} : { l1Watermark }),
   });
   return {
@@ -734,7 +734,7 @@ Deno.test("EvictionController bounds the salts of an adapter that bounds itself"
 /** What happens to an adapter, by chunk numbers. */
 type Action =
   | { readonly kind: "store" | "load" | "delete"; readonly chunks: readonly number[] }
-  | { readonly kind: "protect"; readonly chunks: readonly number[] }
+  | { readonly kind: "pin"; readonly chunks: readonly number[] }
   | { readonly kind: "quota"; readonly salt: string; readonly objects: number | undefined };
 
 const SALTS = ["a", "b", "c"];
@@ -752,7 +752,7 @@ const actions: fc.Arbitrary<Action> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.record({ kind: fc.constant("protect" as const), chunks: someChunks() }),
+    arbitrary: fc.record({ kind: fc.constant("pin" as const), chunks: someChunks() }),
   },
   {
     weight: 1,
@@ -801,7 +801,7 @@ Deno.test("EvictionController removes what the plainest model removes", async ()
         if (step.kind === "store") await store(guard, keys);
         if (step.kind === "load") await load(guard, keys);
         if (step.kind === "delete") await guard.delete(keys);
-        if (step.kind === "protect") {
+        if (step.kind === "pin") {
           t.safe.clear();
           for (const { id } of keys) t.safe.add(id);
           safe = chunks;

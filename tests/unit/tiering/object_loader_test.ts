@@ -372,21 +372,21 @@ Deno.test("ObjectLoader loads what the last chunks need, where a row has a windo
     const adapters = Array.from({ length: adapterCount }, () => new RecordingAdapter());
     using t = setUp(new HostDevice(), adapters);
     for (const adapter of adapters) adapter.seed([...full, ...windowed], LAYOUT);
-    const { length, pins } = await t.prefetch.prefetch([
+    const { length, leases } = await t.prefetch.prefetch([
       { keys: full, layout: LAYOUT },
       { keys: windowed, layout: LAYOUT, windowChunks: 3 },
     ]);
     assertEquals(length, 10);
-    assertEquals(pins.map((row) => row.map(({ key }) => key.id)), [
+    assertEquals(leases.map((row) => row.map(({ key }) => key.id)), [
       ids(full),
       ids(windowed.slice(7)),
     ]);
-    await assertRanges(t.l1.device, ranges({ pins: pins.flat() }), [
+    await assertRanges(t.l1.device, ranges({ leases: leases.flat() }), [
       ...full,
       ...windowed.slice(7),
     ]);
     assertEquals(adapters.flatMap(({ loads }) => loads.flat()).length, 13);
-    t.l1.finishRead(pins.flat());
+    t.l1.finishRead(leases.flat());
   }
 });
 
@@ -396,13 +396,13 @@ Deno.test("ObjectLoader takes a shorter prefix where a window's object fails to 
   using t = setUp(new HostDevice(), [adapter]);
   adapter.seed([...full, ...windowed], LAYOUT);
   adapter.beforeLoad = () => void adapter.held.delete(windowed[8]?.id ?? "");
-  const { length, pins } = await t.prefetch.prefetch([
+  const { length, leases } = await t.prefetch.prefetch([
     { keys: full, layout: LAYOUT },
     { keys: windowed, layout: LAYOUT, windowChunks: 3 },
   ]);
   assertEquals(length, 8, "9 and 10 chunks would need what could not be loaded");
-  assertEquals(pins[1]?.map(({ key }) => key.id), ids(windowed.slice(5, 8)));
-  t.l1.finishRead(pins.flat());
+  assertEquals(leases[1]?.map(({ key }) => key.id), ids(windowed.slice(5, 8)));
+  t.l1.finishRead(leases.flat());
   assertEquals(residents(t.l1, full).slice(0, 8), full.slice(0, 8).map(() => true));
 });
 
@@ -419,9 +419,9 @@ Deno.test("ObjectLoader uses a late answer behind a window's object that failed 
   };
   const pending = t.prefetch.prefetch([{ keys, layout: LAYOUT, windowChunks: 2 }]);
   for (const ms of [20, 20, 30]) await t.pass(ms);
-  const { length, pins } = await pending;
+  const { length, leases } = await pending;
   assertEquals(length, 10);
-  t.l1.finishRead(pins.flat());
+  t.l1.finishRead(leases.flat());
 });
 
 Deno.test("ObjectLoader looks beyond a gap where rows have windows", async () => {
@@ -429,9 +429,9 @@ Deno.test("ObjectLoader looks beyond a gap where rows have windows", async () =>
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   adapter.seed(keys.toSpliced(3, 1), LAYOUT);
-  const { length, pins } = await t.prefetch.prefetch([{ keys, layout: LAYOUT, windowChunks: 2 }]);
-  assertEquals([length, pins[0]?.length], [10, 2]);
-  t.l1.finishRead(pins.flat());
+  const { length, leases } = await t.prefetch.prefetch([{ keys, layout: LAYOUT, windowChunks: 2 }]);
+  assertEquals([length, leases[0]?.length], [10, 2]);
+  t.l1.finishRead(leases.flat());
   assertEquals(adapter.loads.flat(), ids(keys.slice(8)));
 });
 
@@ -445,9 +445,9 @@ Deno.test("ObjectLoader misses one object of another layout, not the window behi
   const pending = t.prefetch.prefetch([{ keys, layout: LAYOUT, windowChunks: 2 }]);
   writeObjects(t.l1, keys.slice(4, 5), testLayout(512));
   open();
-  const { length, pins } = await pending;
+  const { length, leases } = await pending;
   assertEquals(length, 4);
-  t.l1.finishRead(pins.flat());
+  t.l1.finishRead(leases.flat());
 });
 
 Deno.test("ObjectLoader ends in time with one adapter that hangs and one that fails", async () => {
@@ -517,7 +517,7 @@ Deno.test("ObjectLoader lets those who wait know that there is no room, all at o
   const keys = testKeys(4);
   adapter.seed(keys, LAYOUT);
   const hits = await Promise.all(Array.from({ length: 64 }, () => t.match(keys, LAYOUT)));
-  assertEquals(hits.map(({ pins }) => pins.length), hits.map(() => 2));
+  assertEquals(hits.map(({ leases }) => leases.length), hits.map(() => 2));
   for (const hit of hits) t.release(hit);
   assertEquals(adapter.lookups.length, 1);
 });

@@ -26,7 +26,7 @@ Deno.test("PrefetchController.prefetch() asks no adapter for what is in L1", asy
   writeObjects(t.l1, keys, LAYOUT);
 
   const hit = await t.match(keys, LAYOUT);
-  assertEquals([hit.pins.length, hit.l1Objects], [4, 4]);
+  assertEquals([hit.leases.length, hit.l1Objects], [4, 4]);
   assertEquals(adapter.lookups, []);
   assertEquals(t.l1.delete(keys), keys.map(() => "key-is-locked"));
   t.release(hit);
@@ -90,7 +90,7 @@ for (const adapterCount of [1, 2]) {
   });
 }
 
-Deno.test("PrefetchController.prefetch() gives back pins beyond a gap", async () => {
+Deno.test("PrefetchController.prefetch() gives back leases beyond a gap", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   const keys = testKeys(5);
@@ -98,7 +98,7 @@ Deno.test("PrefetchController.prefetch() gives back pins beyond a gap", async ()
   writeObjects(t.l1, keys.slice(3), LAYOUT);
 
   const hit = await t.match(keys, LAYOUT);
-  assertEquals([hit.pins.length, hit.l1Objects], [2, 0]);
+  assertEquals([hit.leases.length, hit.l1Objects], [2, 0]);
   assertEquals(t.l1.delete(keys.slice(3)), ["success", "success"]);
   t.release(hit);
 });
@@ -291,8 +291,8 @@ Deno.test("PrefetchController.prefetch() serves the same key twice in a chain as
   const chain = [a, b, a, b] as ObjectKey[];
   adapter.seed(chain, LAYOUT);
   const hit = await t.match(chain, LAYOUT);
-  await assertRanges(t.l1.device, ranges(hit), chain.slice(0, hit.pins.length));
-  assert(hit.pins.length >= 2);
+  await assertRanges(t.l1.device, ranges(hit), chain.slice(0, hit.leases.length));
+  assert(hit.leases.length >= 2);
   t.release(hit);
   assertEquals(await t.count(chain), [4, 4]);
 });
@@ -307,7 +307,7 @@ Deno.test("PrefetchController.prefetch() misses a resident object of another lay
   // The adapter has the layout that is asked for, but there is one place for a key in L1.
   adapter.seed(keys, LAYOUT);
   const hit = await t.match(keys, LAYOUT);
-  assertEquals(hit.pins.map(({ layout }) => layout.byteLength), [1024]);
+  assertEquals(hit.leases.map(({ layout }) => layout.byteLength), [1024]);
   t.release(hit);
 });
 
@@ -380,7 +380,7 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: w
   await settle();
   assertEquals(t.l1.reportStatus().stagingObjectCount, 1, "who waits holds no device memory");
   await t.clock.advance(100);
-  assertEquals((await waiting).pins, []);
+  assertEquals((await waiting).leases, []);
 
   open();
   t.release(await loading);
@@ -541,7 +541,7 @@ Deno.test("PrefetchController.prefetch() answers once, whenever the caller abort
     assertEquals(t.l1.reportStatus().readLockedCount, hit === null ? 0 : 4, `${turns} turns`);
     if (hit === null) continue;
     answers++;
-    assert(hit.pins.length === 4 && hit.pins.every((pin) => t.l1.isPinned(pin)));
+    assert(hit.leases.length === 4 && hit.leases.every((lease) => t.l1.isLeased(lease)));
     t.release(hit);
   }
   assert(answers > 0 && answers < 60, "both outcomes were seen");
@@ -563,7 +563,7 @@ gpuTest(
     };
 
     const hit = await t.match(keys, LAYOUT);
-    assert(!hit.pins.some((pin) => t.l1.isPinned(pin)));
+    assert(!hit.leases.some((lease) => t.l1.isLeased(lease)));
     t.release(hit);
     assertEquals(await t.count(keys), [0, 0]);
     assertEquals(adapter.count(keys), 30, "objects of the adapter");
@@ -637,14 +637,14 @@ Deno.test("PrefetchController loads what many want once, however it stays", asyn
   }
 });
 
-Deno.test("PrefetchController pins what others load in the moment that it is there", async () => {
+Deno.test("PrefetchController leases what others load in the moment that it is there", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { policy: defaultPrefetch });
   const keys = testKeys(2);
   adapter.seed(keys, LAYOUT);
   const { promise, open } = gate();
   adapter.beforeLoad = () => promise;
-  // Who loads it has left: it goes as soon as nobody has pinned it.
+  // Who loads it has left: it goes as soon as nobody has leased it.
   const first = t.count(keys, { deadlineMs: 10 });
   const second = t.count(keys);
   await t.pass(10);
@@ -865,7 +865,7 @@ Deno.test("PrefetchController takes little memory for requests that wait", async
   assert(results.every(({ length }) => length === 0));
 });
 
-Deno.test("PrefetchController.warm() brings objects into L1 for good and pins none", async () => {
+Deno.test("PrefetchController.warm() brings objects into L1 for good and leases none", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { policy: defaultPrefetch });
   const keys = testKeys(6);
@@ -897,7 +897,7 @@ Deno.test("PrefetchController keeps what the policy retains, the rest while it i
   assertEquals(residents(t.l1, keys), [false, true, false, false]);
 });
 
-Deno.test("PrefetchController serves no pins that are void", async () => {
+Deno.test("PrefetchController serves no leases that are void", async () => {
   for (const loss of ["device", "time"]) {
     const adapter = new RecordingAdapter();
     using t = setUp(new HostDevice(), [adapter], { readTtlMs: 1_000 });
@@ -919,7 +919,7 @@ Deno.test("PrefetchController serves no pins that are void", async () => {
       open();
     }
     const hit = await pending;
-    assertEquals(hit.pins.length, 0, loss);
+    assertEquals(hit.leases.length, 0, loss);
     await settle();
     assertNoLocks(t.l1);
   }

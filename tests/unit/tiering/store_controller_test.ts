@@ -22,8 +22,8 @@ import { deviceTest, gpuTest } from "../../support/devices.ts";
 import {
   assertNoLocks,
   finishAndRead,
+  lease,
   lruL1,
-  pin,
   residents,
   stage,
   writeObjects,
@@ -424,10 +424,10 @@ deviceTest("StoreController leaves bytes alone that a hung adapter still reads",
   }
 });
 
-Deno.test("StoreController never stores temporary objects", async () => {
+Deno.test("StoreController never stores transient objects", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter]);
-  writeObjects(t.l1, testKeys(2), LAYOUT, { temporary: true });
+  writeObjects(t.l1, testKeys(2), LAYOUT, { transient: true });
   await t.clock.advance(1_000);
   await t.store.flush();
   assertEquals(adapter.stores, []);
@@ -439,7 +439,7 @@ Deno.test("StoreController never stores what came from an adapter", async () => 
   const keys = testKeys(2);
   const staged = stage(t.l1, keys, LAYOUT, { writer: "prefetch" });
   const reservations = finishAndRead(t.l1, staged);
-  t.l1.finishRead(reservations.flatMap((r) => r.status === "success" ? [r.pin] : []));
+  t.l1.finishRead(reservations.flatMap((r) => r.status === "success" ? [r.lease] : []));
   await t.clock.advance(1_000);
   await t.store.flush();
   assertEquals(adapter.stores, []);
@@ -789,12 +789,12 @@ Deno.test("StoreController writes what L1 will evict, above a watermark (on_evic
 
   writeObjects(t.l1, keys.slice(8), LAYOUT);
   await t.clock.advance(50);
-  const [victims, others] = [
+  const [candidates, others] = [
     adapter.stores.flat(),
     keys.filter((key) => !adapter.held.has(key.id)),
   ];
-  assertEquals(victims.length, 4, "down to the low one");
-  assert(!victims.includes(testKey(0).id), "not what was used lately");
+  assertEquals(candidates.length, 4, "down to the low one");
+  assert(!candidates.includes(testKey(0).id), "not what was used lately");
   assertEquals(t.l1.reportStatus().heldCount, 5);
   t.l1.evictTo(0);
   assertEquals(keys.filter((key) => t.l1.has(key)), others, "nothing leaves unwritten");
@@ -851,7 +851,7 @@ Deno.test("StoreController lets an object leave L1 once it is stored (skip_l1)",
   const keys = testKeys(3);
 
   writeObjects(t.l1, keys, LAYOUT);
-  const reader = pin(t.l1, 2);
+  const reader = lease(t.l1, 2);
   const flushed = t.store.flush();
   await t.clock.advance(0);
   assertEquals(residents(t.l1), [0, 1, 2], "not before all have answered");

@@ -54,7 +54,7 @@ function row(keys: readonly ObjectKey[], windowChunks?: number): KeyRow {
 }
 
 function served(length: number, l1Objects = length) {
-  return { length, l1Objects, pins: [] };
+  return { length, l1Objects, leases: [] };
 }
 
 function ids(keys: readonly ObjectKey[] | undefined): string[] | undefined {
