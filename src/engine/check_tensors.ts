@@ -4,16 +4,15 @@ import { checkNotNullish, checkNumber, checkOptionKeys, typeInWords } from "../r
 const KV = "KV must be an array of layers, { key, value } each, or { layers, blockTokens, … }";
 const TENSOR = "a GPUBuffer, a Uint8Array, or { buffer, byteOffset, byteLength }";
 const BLOCK_KEYS = ["layers", "blockTokens", "blockTable", "blockStrideBytes"];
-/** Left out, these mean the first block of tensors without gaps. */
+/** Their defaults describe a single contiguous block; they must not be `undefined` or `null`. */
 const DEFAULTED_KEYS = ["blockTable", "blockStrideBytes"];
 
 /**
- * Throws unless KV is layers of tensors, or blocks with them. What it has room for is not looked
- * at.
+ * Checks the types of layers of tensors, or of blocks. Does not check that the tensors are large
+ * enough.
  *
- * @throws {TypeError} If something in it is not of the type that it must be; the message says
- * where.
- * @throws {RangeError} If a tensor is not a range of its buffer.
+ * @throws {TypeError} If a value has the wrong type; the message says where.
+ * @throws {RangeError} If a tensor does not lie within its buffer.
  */
 export function checkKvTypes(kv: unknown): void {
   if (Array.isArray(kv)) return checkLayers(kv);

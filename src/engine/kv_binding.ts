@@ -9,8 +9,9 @@ import {
 } from "../memory/memory_device.ts";
 
 /**
- * One layer's K and V, in buffers of the cache's device with `COPY_SRC` and `COPY_DST` usage; a
- * tensor that does not begin where its buffer does is a range of it, at a multiple of 4 bytes.
+ * K and V of one layer, in buffers of the cache's device with `COPY_SRC` and `COPY_DST` usage. A
+ * tensor that does not start at offset 0 of its buffer is given as a range, at a multiple of 4
+ * bytes.
  */
 export interface KvLayer {
   /** The K tensor. */
@@ -19,59 +20,62 @@ export interface KvLayer {
   readonly value: DeviceBuffer | MemoryRange;
 }
 
-/** In a block table: a block that is no longer there. */
-const GONE = -1;
+/** Marks a freed block in a block table. */
+const FREED = -1;
 
-/** All layers' K and V of a sequence, each `[tokens, kvHeads, headDim]` without gaps. */
+/** K and V of all layers of a sequence, each `[tokens, kvHeads, headDim]` without gaps. */
 export type KvTensors = readonly KvLayer[];
 
 /**
- * All layers' K and V of a sequence in blocks: the pages of a pool that sequences share, or one
- * block that is a tensor whose first dimension are the heads. Each tensor is
+ * K and V of all layers of a sequence in blocks: the pages of a pool shared by sequences, or a
+ * single block, for tensors whose first dimension is the heads. Each tensor is
  * `[blocks, blockTokens, kvHeads, headDim]` (NHD) or `[blocks, kvHeads, blockTokens, headDim]`
  * (HND) without gaps.
  */
 export interface KvBlocks {
   /** The tensors. */
   readonly layers: KvTensors;
-  /** Tokens for which a block has room. */
+  /** Tokens per block. */
   readonly blockTokens: number;
   /**
-   * Which blocks hold the sequence, in order. Where only a window is needed, a block that is no
-   * longer there is -1. @default {[0]}
+   * Indices of the sequence's blocks, in order. In a group with a window, -1 marks a freed block.
+   *
+   * @default {[0]}
    */
   readonly blockTable?: ArrayLike<number>;
   /**
-   * Bytes from where a block of K (or V) begins to where the next one does, where something else
-   * lies between them; a multiple of 4. @default {blockTokens tokens of K}
+   * Distance between the starts of consecutive blocks of K (or V), in bytes, if there is other data
+   * between them; a multiple of 4.
+   *
+   * @default {the size of a block}
    */
   readonly blockStrideBytes?: number;
 }
 
-/** KV of a sequence, as an engine holds it. */
+/** KV of a sequence, in the form an engine keeps it. */
 export type SequenceKv = KvTensors | KvBlocks;
 
-/** Which tokens of a sequence are copied. */
+/** Range of tokens to copy. */
 export interface TokenSpan {
-  /** The first one, where a chunk begins. */
+  /** Index of the first token: the start of a chunk. */
   readonly first: number;
-  /** The one behind the last. */
+  /** Index after the last token. */
   readonly end: number;
 }
 
 /**
- * Throws unless the tensors have a place for tokens.
+ * Throws unless the tensors can hold the tokens of a span.
  *
- * @param mayLack Whether blocks may be gone.
- * @throws {TypeError} If something in it is not of the type that it must be.
+ * @param allowFreed Whether the block table may contain freed blocks.
+ * @throws {TypeError} If a value has the wrong type.
  * @throws {RangeError} If the number of layers differs, a buffer or the block table is too small,
- * a block is not in the buffers, or its size does not suit GPU copies.
+ * a block lies outside the buffers, or its size is not a multiple of 4 bytes.
  */
 export function checkSequenceKv(
   layout: KvLayout,
   kv: SequenceKv,
   span: TokenSpan,
-  mayLack = false,
+  allowFreed = false,
 ): void {
   checkKvTypes(kv);
   const blocks = blocksOf(layout, kv);
@@ -83,23 +87,23 @@ export function checkSequenceKv(
   }
   const needed = isPlain(kv)
     ? wholeWords(span.end * layout.tokenBytes)
-    : neededBytes(layout, blocks, span, mayLack);
+    : neededBytes(layout, blocks, span, allowFreed);
   for (const [layer, { key, value }] of layers.entries()) {
-    const least = Math.min(rangeOf(key).byteLength, rangeOf(value).byteLength);
-    if (least < needed) {
+    const available = Math.min(rangeOf(key).byteLength, rangeOf(value).byteLength);
+    if (available < needed) {
       throw new RangeError(
-        `KV tensors of layer ${layer} must have ${needed} bytes for ${span.end} tokens: received ${least}`,
+        `KV tensors of layer ${layer} must have ${needed} bytes for ${span.end} tokens: received ${available}`,
       );
     }
   }
 }
 
-/** Bytes that each tensor must have for the blocks of some tokens. */
+/** Minimum size of each tensor, in bytes, for the blocks of a span. */
 function neededBytes(
   layout: KvLayout,
   { blockTokens, blockTable, blockStrideBytes }: Required<KvBlocks>,
   { first, end }: TokenSpan,
-  mayLack: boolean,
+  allowFreed: boolean,
 ): number {
   checkNumber("blockTokens", blockTokens, { minimum: 1, multipleOf: 1 });
   const rowBytes = layout.tokenBytes / rowsOf(layout);
@@ -119,7 +123,7 @@ function neededBytes(
   let last = -1;
   for (let i = Math.floor(first / blockTokens); i < count; i++) {
     const block = blockTable[i] as number;
-    if (mayLack && block === GONE) continue;
+    if (allowFreed && block === FREED) continue;
     if (!Number.isSafeInteger(block) || block < 0) {
       throw new RangeError(
         `blockTable must have integers of at least 0: received ${
@@ -132,19 +136,19 @@ function neededBytes(
   return last < 0 ? 0 : last * blockStrideBytes + blockBytes;
 }
 
-/** Whether none of the blocks of a chunk is gone. */
+/** Whether none of the blocks of a chunk has been freed. */
 export function hasChunk(layout: KvLayout, kv: SequenceKv, chunk: number): boolean {
   if (isPlain(kv)) return true;
   const { blockTokens, blockTable } = blocksOf(layout, kv);
   const blockOf = (token: number): number => Math.floor(token / blockTokens);
   const start = chunk * layout.chunkTokens;
   for (let i = blockOf(start); i <= blockOf(start + layout.chunkTokens - 1); i++) {
-    if (blockTable[i] === GONE) return false;
+    if (blockTable[i] === FREED) return false;
   }
   return true;
 }
 
-/** Copies that collect chunk `chunk` of the tensors into one contiguous object. */
+/** The copies that gather chunk `chunk` of the tensors into one contiguous object. */
 export function gatherOperations(
   layout: KvLayout,
   kv: SequenceKv,
@@ -163,10 +167,10 @@ export function gatherOperations(
 }
 
 /**
- * Copies that spread an object over chunk `chunk` of the tensors.
+ * The copies that scatter an object to chunk `chunk` of the tensors.
  *
- * @param tokens How many tokens of the chunk. Copies are whole words of 4 bytes, so that up to 3
- * bytes of the next token of the chunk may be copied with the last one.
+ * @param tokens Number of tokens of the chunk to copy. Copies are whole words of 4 bytes, so up to 3
+ * bytes of the next token of the chunk may be copied along with the last one.
  */
 export function scatterOperations(
   layout: KvLayout,
@@ -193,7 +197,7 @@ interface Slice {
   readonly byteLength: number;
 }
 
-/** Where the first `tokens` tokens of a chunk lie in tensors and object: for each layer K, then V. */
+/** The ranges of the first `tokens` tokens of a chunk in tensors and object: per layer K, then V. */
 function slices(
   layout: KvLayout,
   kv: SequenceKv,
@@ -213,7 +217,7 @@ function slices(
     for (let row = 0; row < rows; row++) {
       const inTensor = block * blockStrideBytes + (row * blockTokens + place) * rowBytes;
       const objectOffset = object.byteOffset + (row * chunkTokens + done) * rowBytes;
-      // Chunks and blocks are whole words: only the end of a part of a chunk may not be.
+      // Chunks and blocks are whole words; only the end of a partial chunk may not be.
       const byteLength = wholeWords(count * rowBytes);
       for (const [i, { buffer, byteOffset }] of tensors.entries()) {
         slices.push({
@@ -238,7 +242,7 @@ function wholeWords(bytes: number): number {
   return Math.ceil(bytes / 4) * 4;
 }
 
-/** How many runs of tokens a block has: one for each head where the heads come first. */
+/** Number of contiguous token ranges per block: one per head if the heads come first, else 1. */
 function rowsOf({ order, kvHeads }: KvLayout): number {
   return order === "HND" ? kvHeads : 1;
 }
@@ -247,15 +251,15 @@ function isPlain(kv: SequenceKv): kv is KvTensors {
   return Array.isArray(kv);
 }
 
-/** Any KV as blocks; of plain tensors there is one, whose end does not matter. */
+/** Any KV in the form of blocks. Plain tensors become one block of unlimited size. */
 function blocksOf({ order, tokenBytes }: KvLayout, kv: SequenceKv): Required<KvBlocks> {
   if (!isPlain(kv)) {
     return { blockTable: [0], blockStrideBytes: kv.blockTokens * tokenBytes, ...kv };
   }
   if (order === "HND") {
     throw new RangeError(
-      "KV of order HND must be given as { layers, blockTokens }, with the tokens for which a " +
-        "tensor has room: received the tensors alone",
+      "KV of order HND must be { layers, blockTokens }, where blockTokens is the number of tokens " +
+        "that a tensor can hold: received an array of layers",
     );
   }
   const blockTokens = Number.MAX_SAFE_INTEGER;

@@ -2,25 +2,25 @@ import type { KvLayout } from "../keys/kv_layout.ts";
 import { checkNumber, checkOptionKeys, typeInWords } from "../runtime/options.ts";
 import type { SequenceKv } from "./kv_binding.ts";
 
-/** Layers whose KV is kept in objects of their own, because they attend differently. */
+/** Layers that attend alike. Their KV is stored in objects separate from those of other groups. */
 export interface KvGroup {
-  /** Layout of one chunk of their KV; all groups have one chunk size. */
+  /** Layout of one chunk of their KV. All groups must have the same chunk size. */
   readonly layout: KvLayout;
   /**
-   * For a sliding window: its size in tokens, the current one included. Only the chunks that hold
-   * the last so many tokens of a prefix are needed for it. Left out, all are.
+   * Size of the sliding attention window in tokens, including the current one. Only the chunks that
+   * contain the last `windowTokens` tokens of a prefix are needed. Full attention if left out.
    */
   readonly windowTokens?: number;
 }
 
-/** KV of all layers; where they form groups, that of each group. */
+/** KV of all layers, or an array with the KV of each group if the layers form several. */
 export type GroupedKv = SequenceKv | readonly SequenceKv[];
 
 /**
- * The groups that the `layout` of a prefix cache stands for.
+ * The groups that the `layout` option of a prefix cache describes.
  *
- * @throws {TypeError | RangeError} If it is neither a layout nor a list of groups with one chunk
- * size.
+ * @throws {TypeError | RangeError} If it is neither a layout nor an array of groups with the same
+ * chunk size.
  */
 export function groupsOf(layout: KvLayout | readonly KvGroup[]): readonly KvGroup[] {
   if (!isListOfGroups(layout)) {
@@ -38,7 +38,7 @@ export function groupsOf(layout: KvLayout | readonly KvGroup[]): readonly KvGrou
     chunkTokens ??= group.layout.chunkTokens;
     if (group.layout.chunkTokens !== chunkTokens) {
       throw new RangeError(
-        `Groups must have one chunk size: received ${chunkTokens} and ${group.layout.chunkTokens} tokens`,
+        `Groups must have the same chunk size: received ${chunkTokens} and ${group.layout.chunkTokens} tokens`,
       );
     }
     if (group.windowTokens !== undefined) {
@@ -48,22 +48,24 @@ export function groupsOf(layout: KvLayout | readonly KvGroup[]): readonly KvGrou
   return layout;
 }
 
-/** The first group: all have one chunk size. */
+/** The first group, whose chunk size is that of all groups. */
 export function firstOf(groups: readonly KvGroup[]): KvGroup {
   const [first] = groups;
-  if (first === undefined) throw new RangeError("Layout must have a group: received none");
+  if (first === undefined) {
+    throw new RangeError("layout must have at least one group: received none");
+  }
   return first;
 }
 
-/** The most chunks of a group that a prefix needs. */
+/** Maximum number of chunks of a group that a prefix needs. */
 export function chunksOf({ layout, windowTokens = Infinity }: KvGroup): number {
   return Math.ceil(windowTokens / layout.chunkTokens);
 }
 
 /**
- * The KV of each group.
+ * Returns the KV of each group.
  *
- * @throws {RangeError} If it is given for another number of groups.
+ * @throws {RangeError} If `kv` has another number of groups.
  */
 export function splitByGroup(groups: readonly KvGroup[], kv: GroupedKv): readonly SequenceKv[] {
   if (isGrouped(kv)) {
@@ -72,11 +74,11 @@ export function splitByGroup(groups: readonly KvGroup[], kv: GroupedKv): readonl
   }
   if (groups.length === 1) return [kv];
   throw new RangeError(
-    `KV must be given for ${groups.length} groups: received 1, give an array with that of each`,
+    `KV must be given for ${groups.length} groups: received 1, pass an array with the KV of each`,
   );
 }
 
-/** Whether it is a list of the KV of groups: one of layers has neither lists nor blocks in it. */
+/** Whether `kv` is an array of the KV of groups, whose elements are arrays or blocks. */
 function isGrouped(kv: GroupedKv): kv is readonly SequenceKv[] {
   return Array.isArray(kv) &&
     kv.some((part: unknown) =>
@@ -95,6 +97,6 @@ function isLayout(value: unknown): value is KvLayout {
 
 function checkLayout(what: string, value: unknown): asserts value is KvLayout {
   if (isLayout(value)) return;
-  const list = what === "layout" ? ", or be a list of groups" : "";
+  const list = what === "layout" ? ", or an array of groups" : "";
   throw new TypeError(`${what} must be made by kvLayout()${list}: received ${typeInWords(value)}`);
 }

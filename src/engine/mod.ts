@@ -1,7 +1,7 @@
 /**
- * For people who write inference code: tokens in, pinned device memory out.
+ * The prefix cache for inference engines: maps prompts to KV in device memory.
  *
- * @example A prefix comes back without being computed again
+ * @example Restore the KV of a prefix instead of computing it again
  * ```ts
  * import { TieredCache } from "@kvtier/kvtier";
  * import { kvLayout, PrefixCache } from "@kvtier/kvtier/engine";

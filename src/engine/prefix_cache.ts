@@ -32,19 +32,19 @@ import {
   readCacheOptions,
 } from "./prefix_options.ts";
 
-/** What {@linkcode PrefixCache.put} did, in tokens. Chunks not computed in full are not counted. */
+/** Result of {@linkcode PrefixCache.put}, in tokens of completely computed chunks. */
 export interface PutResult {
   /** Tokens copied into device memory and queued for the adapters. */
   readonly storedTokens: number;
-  /** Tokens that were in device memory already. */
+  /** Tokens that were already in device memory. */
   readonly residentTokens: number;
-  /** Tokens of computed chunks that found no room. */
+  /** Tokens that did not fit into device memory. */
   readonly skippedTokens: number;
 }
 
-/** Caches the KV of prompt prefixes of one model: tokens in, device memory out. */
+/** Caches the KV of prompt prefixes of one model. Several prefix caches can share a cache. */
 export class PrefixCache {
-  /** Layout of one chunk, of the first group if there are several. */
+  /** Layout of one chunk; of the first group if there are several. */
   readonly layout: KvLayout;
   readonly #cache: TieredCache;
   readonly #groups: readonly KvGroup[];
@@ -53,11 +53,11 @@ export class PrefixCache {
   readonly #deadline: { readonly baseMs: number; readonly perTokenMs: number };
 
   /**
-   * Caches for one model; several can share a cache.
+   * Creates a prefix cache on top of `cache`, which remains the caller's to close.
    *
-   * @throws {TypeError | RangeError} If a key is unknown, the model or the rank is not valid or was
-   * lost on the way, groups differ in chunk size, a window is not at least 1 token, or a chunk does
-   * not fit into device memory.
+   * @throws {TypeError | RangeError} If a key is unknown, the model or the rank is not valid or is
+   * present but `undefined` or `null`, groups differ in chunk size, a window is smaller than 1
+   * token, or a chunk does not fit into device memory.
    */
   constructor(cache: TieredCache, options: PrefixCacheOptions) {
     if (typeof (cache as Partial<TieredCache> | undefined)?.matchRows !== "function") {
@@ -79,16 +79,16 @@ export class PrefixCache {
   }
 
   /**
-   * Finds the longest cached prefix of a prompt, in device memory or in the adapters, and pins it
-   * in device memory. An engine goes on at token `hit.tokens`, which leaves at least the last token
-   * of the prompt to run: its logits are not cached.
+   * Finds the longest cached prefix of a prompt, in device memory or in the adapters, and leases it
+   * in device memory. The engine continues at token `hit.tokens`. At least the last token of the
+   * prompt is left to run, because logits are not cached.
    *
    * @param tokens The prompt's token ids.
    * @throws {TypeError | RangeError} If an option or a token id is not valid.
    */
   async match(tokens: TokenIds, options: MatchOptions = {}): Promise<PrefixHit> {
     checkPrompt("match", tokens, options);
-    // Of a chunk that holds the last token alone nothing would be used.
+    // A chunk that contains only the last token would not be used.
     const chunks = Math.ceil(runnableAfter(tokens.length) / this.layout.chunkTokens);
     const rows = this.#rows(tokens, options, chunks);
     const hit = await this.#cache.matchRows(rows, this.#limits(tokens, options));
@@ -96,10 +96,10 @@ export class PrefixCache {
   }
 
   /**
-   * Brings the longest cached prefix of a prompt into device memory and leaves it there, without
-   * pins: for a request that is about to come.
+   * Loads the longest cached prefix of a prompt into device memory without leasing it, ahead of an
+   * expected request.
    *
-   * @returns How many tokens it has.
+   * @returns Length of the prefix in tokens.
    * @throws {TypeError | RangeError} If an option or a token id is not valid.
    */
   async warm(tokens: TokenIds, options: MatchOptions = {}): Promise<number> {
@@ -110,8 +110,8 @@ export class PrefixCache {
   }
 
   /**
-   * The keys of all complete chunks of a prompt, in order, for `pin`, `ttl` and `forget` of the
-   * cache; of each chunk, those of all groups.
+   * Returns the keys of all complete chunks of a prompt, for `pin`, `ttl` and `forget` of the cache.
+   * They are ordered by chunk, then by group.
    *
    * @throws {TypeError | RangeError} If an option or a token id is not valid.
    */
@@ -124,18 +124,19 @@ export class PrefixCache {
   }
 
   /**
-   * Takes over the KV of all complete chunks of a sequence that are computed: copies into device
-   * memory what is not there, and queues it for the adapters. Returns at once; the engine may change
-   * its tensors by work that it submits later. Of a sequence that is larger than device memory the
-   * head is kept.
+   * Stores the KV of all computed, complete chunks of a sequence: copies those not yet resident into
+   * device memory and queues them for the adapters. Returns immediately. Work that the engine
+   * submits later may overwrite its tensors. If the sequence does not fit into device memory, its
+   * beginning is stored.
    *
-   * @param tokens The token ids of the sequence, those sampled included.
-   * @param kv The engine's K and V, from token 0 on, of all tokens but the last one, or of
-   * `options.computedTokens`; the work that computes it must be submitted. Of groups with a window,
-   * blocks that are gone may be -1.
+   * @param tokens Token ids of the sequence, including sampled ones.
+   * @param kv The engine's K and V of all tokens but the last one, or of the first
+   * `options.computedTokens`. The work that computes them must have been submitted. In groups with a
+   * window, -1 marks freed blocks.
    * @throws {TypeError | RangeError} If an option or a token id is not valid, or the tensors do not
-   * fit the layout, were not made to be copied from, or are mapped. If the device refuses them
-   * later, because they are another device's or were destroyed, what was put is given up, and logged.
+   * fit the layout, lack the usage `COPY_SRC`, or are mapped. If the device rejects the copies
+   * later, because a tensor belongs to another device or was destroyed, the stored chunks are
+   * dropped and an error is logged.
    */
   put(tokens: TokenIds, kv: GroupedKv, options: PutOptions = {}): PutResult {
     checkPrompt("put", tokens, options);
@@ -148,15 +149,15 @@ export class PrefixCache {
       checkSequenceKv(layout, kvOfGroups[g] as SequenceKv, span, windowTokens !== undefined);
     }
     const layouts = this.#groups.map(({ layout }) => layout);
-    // What is resident must not be evicted to make room for the rest of the same sequence.
-    using pins = new DisposableStack();
-    for (const { keys } of rows) pins.use(this.#cache.pinResident(keys));
+    // Resident chunks must not be evicted to make room for other chunks of the same sequence.
+    using leases = new DisposableStack();
+    for (const { keys } of rows) leases.use(this.#cache.pinResident(keys));
     const reserved: { staged: StagedObject; group: number; chunk: number }[] = [];
     let stored = 0;
     let chunk = 0;
     const isKept = (group: number, chunk: number): boolean =>
       hasChunk(layouts[group] as KvLayout, kvOfGroups[group] as SequenceKv, chunk);
-    // Behind a chunk that has no room all others are skipped.
+    // After a chunk that does not fit, all remaining ones are skipped.
     const countSkipped = (): number => {
       let objects = 0;
       for (let n = chunk; n < chunks; n++) {
@@ -198,7 +199,7 @@ export class PrefixCache {
       throw error;
     }
     this.#cache.finishWrite(written, isCopied);
-    // Else a head that was there before would be evicted before the tail that needs it.
+    // Without this, resident chunks would be evicted before the newer chunks that depend on them.
     for (const { keys } of rows) this.#cache.touch(keys);
     const { chunkTokens } = this.layout;
     return {
@@ -219,7 +220,7 @@ export class PrefixCache {
     };
   }
 
-  /** One row of keys for each group: they differ in the group only. */
+  /** One row of keys per group; the rows differ only in the group. */
   #rows(
     tokens: TokenIds,
     { salt = "", extraKey = "" }: PromptOptions,

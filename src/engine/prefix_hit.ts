@@ -5,23 +5,23 @@ import type { TieredCache } from "../tiered_cache.ts";
 import { checkSequenceKv, scatterOperations, type SequenceKv } from "./kv_binding.ts";
 import { chunksOf, firstOf, type GroupedKv, type KvGroup, splitByGroup } from "./kv_groups.ts";
 
-/** The cached prefix of a prompt, pinned in device memory until disposed. */
+/** The cached prefix of a prompt, leased in device memory until disposed. */
 export class PrefixHit implements Disposable {
   /**
-   * Tokens whose KV need not be computed: whole chunks, but not the last token of the prompt, whose
-   * logits are needed. The engine goes on at this token.
+   * Number of tokens whose KV need not be computed, and index of the token at which the engine
+   * continues. Covers whole chunks, but never the last token of the prompt, whose logits are needed.
    */
   readonly tokens: number;
   /**
-   * How many of them were in device memory before; the others came from an adapter. With groups, in
-   * proportion to the objects.
+   * Number of them that were already in device memory; the others came from adapters. With several
+   * groups, estimated from the share of objects.
    */
   readonly l1Tokens: number;
   readonly #cache: TieredCache;
   readonly #groups: readonly KvGroup[];
   readonly #hit: CacheHit;
 
-  /** @ignore Made by {@linkcode PrefixCache.match}. */
+  /** @ignore Created by {@linkcode PrefixCache.match}. */
   constructor(
     cache: TieredCache,
     groups: readonly KvGroup[],
@@ -39,15 +39,15 @@ export class PrefixHit implements Disposable {
   }
 
   /**
-   * Where the chunks lie in device memory, in order and whole, for engines that read them in place:
-   * until the hit is disposed, and no longer than `l1.readTtlMs` unless {@linkcode renew} is called.
-   * Of a group with a window they are the last ones of the prefix. {@linkcode tokens} may end before
-   * the last token of the last chunk.
+   * The device memory of the chunks, in order, for engines that read them in place. Valid until the
+   * hit is disposed, but for at most `l1.readTtlMs` unless {@linkcode renew} is called. For a group
+   * with a window, only the last chunks of the prefix. {@linkcode tokens} may end before the last
+   * token of the last chunk.
    *
-   * @param group Number of the group.
+   * @param group Index of the group.
    * @throws {RangeError} If there is no such group.
-   * @throws {DeviceLostError} If the device was lost since.
-   * @throws {Error} If the hit was disposed, or held for longer than pins live.
+   * @throws {DeviceLostError} If the device has been lost.
+   * @throws {Error} If the hit is disposed or its lease has expired.
    */
   ranges(group = 0): MemoryRange[] {
     const maximum = this.#groups.length - 1;
@@ -56,17 +56,17 @@ export class PrefixHit implements Disposable {
   }
 
   /**
-   * Copies {@linkcode tokens} tokens into the engine's tensors, from token 0 on; of a group with a
-   * window, the tokens of its last chunks to where they belong. The copies are submitted at once:
-   * they come before all work that is submitted to the device's queue later. They are whole words
-   * of 4 bytes: where a token is none, up to 3 bytes of the next one are overwritten.
+   * Copies the first {@linkcode tokens} tokens into the engine's tensors, starting at token 0; for a
+   * group with a window, only the tokens of its last chunks, to their positions. The copies are
+   * submitted immediately, ahead of all work submitted to the device's queue later. Copies are whole
+   * words of 4 bytes: if a token is not, up to 3 bytes of the next one are overwritten.
    *
-   * @returns Whether the device takes them, known soon: not if a tensor is another device's or was
-   * destroyed. That is logged, too.
+   * @returns Whether the device accepts the copies. It rejects them, and an error is logged, if a
+   * tensor belongs to another device or was destroyed.
    * @throws {RangeError} If the tensors do not fit the layout.
-   * @throws {TypeError} If a tensor was not made to be copied to, or is mapped.
-   * @throws {DeviceLostError} If the device was lost since.
-   * @throws {Error} If the hit was disposed, or held for longer than pins live.
+   * @throws {TypeError} If a tensor lacks the usage `COPY_DST`, or is mapped.
+   * @throws {DeviceLostError} If the device has been lost.
+   * @throws {Error} If the hit is disposed or its lease has expired.
    */
   scatterTo(kv: GroupedKv): Promise<boolean> {
     const { length } = this.#hit;
@@ -87,21 +87,21 @@ export class PrefixHit implements Disposable {
   }
 
   /**
-   * Keeps the prefix for another `l1.readTtlMs`, for engines that read it in place for long.
+   * Extends the lease by `l1.readTtlMs`, for engines that read the prefix in place for a long time.
    *
-   * @returns Whether it is still there; if not, its ranges may be others' already.
+   * @returns Whether the prefix is still resident. If not, its memory may have been reused.
    */
   renew(): boolean {
     return this.#hit.renew();
   }
 
-  /** Gives up the pins; what was copied stays. */
+  /** Ends the lease. Does not affect copies already made. */
   [Symbol.dispose](): void {
     this.#hit[Symbol.dispose]();
   }
 }
 
-/** Tokens of a prompt after which there is still one to run. */
+/** Maximum number of tokens of a prompt that a hit may cover: all but the last one. */
 export function runnableAfter(promptTokens: number): number {
   return Math.max(0, promptTokens - 1);
 }

@@ -3,43 +3,44 @@ import type { KvLayout } from "../keys/kv_layout.ts";
 import { checkNotNullish, type OptionRules, readOptions, STRING } from "../runtime/options.ts";
 import type { KvGroup } from "./kv_groups.ts";
 
-/** What a {@linkcode PrefixCache} caches for. */
+/** Options of a {@linkcode PrefixCache}. */
 export interface PrefixCacheOptions {
   /** The model. */
   readonly model: {
-    /** Its name: at most 256 UTF-8 bytes without `@`, NUL and control characters. */
+    /** Its name: 1 to 256 UTF-8 bytes without `@`, NUL and control characters. */
     readonly name: string;
-    /** Which weights: a commit, a version, a digest. @default {""} */
+    /** Version of the weights: a commit, a release, a digest. @default {""} */
     readonly revision?: string;
   };
-  /** Layout of one chunk of its KV; for models with several kinds of attention, one group each. */
+  /** Layout of one chunk of its KV, or one group per kind of attention. */
   readonly layout: KvLayout | readonly KvGroup[];
-  /** Which part of the model's KV this process has. @default {0} */
+  /** Identifies the part of the model's KV in this process; see `packKvRank`. @default {0} */
   readonly kvRank?: number;
   /**
-   * Time that a match may take: `baseMs` and `perTokenMs` for each token of the prompt. Set
-   * `perTokenMs` below what a prefill takes, and no match is slower than computing.
+   * Deadline of a match in milliseconds: `baseMs`, plus `perTokenMs` for each token of the prompt.
+   * With a `perTokenMs` below the time of a prefill, no match takes longer than computing the
+   * prompt.
    *
    * @default {{ baseMs: 2000, perTokenMs: 0.1 }}
    */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
 }
 
-/** What decides, beside its tokens, which KV a prompt has. */
+/** Inputs besides the tokens that determine the KV of a prompt. */
 export interface PromptOptions {
   /**
-   * Isolates tenants: what is stored under one salt is never found under another. Any text of at
-   * most 128 characters without control characters, such as an e-mail address. Left out, the prompt
-   * is shared with all others without a salt; `undefined` and `null` are errors.
+   * Isolates tenants: KV stored under one salt is never found under another. A string of at most 128
+   * characters without control characters, such as an e-mail address. Prompts without a salt share
+   * their KV; `undefined` and `null` are errors.
    *
    * @default {""}
    */
   readonly salt?: string;
   /**
-   * Whatever else of this request changes K and V. A string changes that of all tokens (a LoRA
-   * adapter): prompts with different ones share nothing. With a position it changes that from this
-   * token on (the digest of an image, at its first placeholder): what comes before is shared, up to
-   * the chunk that has the token.
+   * Any other input of the request that changes K and V. A string applies to all tokens (such as the
+   * name of a LoRA adapter): prompts with different strings share nothing. A positioned key applies
+   * from its token on (such as the digest of an image, at its first placeholder): the chunks before
+   * the one that contains the token are shared.
    *
    * @default {""}
    */
@@ -49,28 +50,29 @@ export interface PromptOptions {
 /** Options of {@linkcode PrefixCache.match}. */
 export interface MatchOptions extends PromptOptions {
   /**
-   * After this time the hit is what has arrived.
+   * After this time the hit contains what has been loaded so far.
    *
-   * @default {by `deadline` of the prefix cache}
+   * @default {from the `deadline` of the prefix cache}
    */
   readonly deadlineMs?: number;
-  /** Gives up: the call rejects with the signal's reason. */
+  /** Aborts the call, which rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /** Options of {@linkcode PrefixCache.put}. */
 export interface PutOptions extends PromptOptions {
   /**
-   * How many tokens, from the first one on, have their K and V in the tensors. A decoder computes
-   * those of a token when it computes the next one, so that the token sampled last has none yet;
-   * after a prefill, `tokens.length` stores the last chunk of a prompt that fills it.
+   * Number of tokens, from the start, whose K and V are in the tensors. The default excludes the
+   * last sampled token: a decoder computes K and V of a token when it runs it to sample the next
+   * one. After a prefill, pass `tokens.length`, so that a last chunk that is exactly full is
+   * stored.
    *
    * @default {tokens.length - 1}
    */
   readonly computedTokens?: number;
 }
 
-/** Left out, these are shared by all. */
+/** Their defaults are shared between prompts; they must not be `undefined` or `null`. */
 const IDENTITY_KEYS = ["salt", "extraKey"];
 
 const PROMPT_RULES: OptionRules<PromptOptions> = {
@@ -81,7 +83,7 @@ const PROMPT_RULES: OptionRules<PromptOptions> = {
     expected: "a string or an array of { atToken, key }",
   },
 };
-/** What bounds a match. */
+/** Rules for the limits of a match. */
 export const LIMIT_RULES: OptionRules<Pick<MatchOptions, "deadlineMs" | "signal">> = {
   deadlineMs: { type: "number", minimum: 0 },
   signal: {
@@ -106,7 +108,7 @@ const CACHE_RULES: OptionRules<PrefixCacheOptions> = {
     accepts: (value) => typeof value === "object" && value !== null && "name" in value,
     expected: "{ name, revision? }",
   },
-  // What it must be is known to those who read it.
+  // Checked by `groupsOf`.
   layout: { type: "value", accepts: () => true, expected: "a layout" },
   kvRank: { type: "number", minimum: 0, maximum: 0xffffffff, multipleOf: 1, default: 0 },
   deadline: {
@@ -119,11 +121,10 @@ const CACHE_RULES: OptionRules<PrefixCacheOptions> = {
 };
 
 /**
- * Options of a {@linkcode PrefixCache} that are checked but for the layout, with defaults filled
- * in.
+ * Checks the options of a {@linkcode PrefixCache}, except for the layout, and fills in defaults.
  *
- * @throws {TypeError | RangeError} If a key is unknown, a value is not valid, or one that tells its
- * objects from others was lost on the way.
+ * @throws {TypeError | RangeError} If a key is unknown, a value is not valid, or one that identifies
+ * the cached objects is present but `undefined` or `null`.
  */
 export function readCacheOptions(options: PrefixCacheOptions): {
   readonly model: PrefixCacheOptions["model"];
@@ -149,8 +150,8 @@ export function readCacheOptions(options: PrefixCacheOptions): {
 /**
  * Throws unless the options of a call for a prompt are valid.
  *
- * @throws {TypeError | RangeError} If a key is unknown, a value is not valid, or one that tells
- * prompts apart was lost on the way.
+ * @throws {TypeError | RangeError} If a key is unknown, a value is not valid, or one that identifies
+ * the prompt is present but `undefined` or `null`.
  */
 export function checkPromptOptions(call: keyof typeof RULES, options: PromptOptions): void {
   const what = `${call}() options`;
@@ -158,7 +159,7 @@ export function checkPromptOptions(call: keyof typeof RULES, options: PromptOpti
   checkNotNullish(what, options, IDENTITY_KEYS);
 }
 
-/** How many tokens of a sequence are computed. */
+/** Number of computed tokens of a sequence. */
 export function computedTokensOf({ length }: TokenIds, { computedTokens }: PutOptions): number {
   if (computedTokens === undefined) return Math.max(0, length - 1);
   if (computedTokens <= length) return computedTokens;

@@ -1,23 +1,23 @@
-/** Bytes of a manifest: a header, and as many tokens as a chunk has at most. */
+/** Size of a manifest in bytes: a header, and the tokens of the largest possible chunk. */
 export const MANIFEST_BYTES = 8192;
-/** Most tokens behind the last complete chunk. */
+/** Maximum number of tokens after the last complete chunk. */
 export const MAX_TAIL_TOKENS: number = (MANIFEST_BYTES - 48) / 4;
 
 const MAGIC = 0x4b565331;
 
-/** Which state was saved, and for which tokens behind the chunk that the key names. */
+/** Names the parts of a saved state, and the tokens after the last complete chunk it covers. */
 export interface Manifest {
   /** SHA-256 of the state. */
   readonly digest: Uint8Array<ArrayBuffer>;
-  /** Bytes of the state. */
+  /** Size of the state in bytes. */
   readonly byteLength: number;
-  /** The tokens. */
+  /** Tokens after the last complete chunk, which the manifest's key identifies. */
   readonly tail: readonly number[];
 }
 
 /**
- * A manifest in bytes, big-endian: magic, number of tokens, bytes of the state (64 bits), its
- * digest, the tokens, zeros.
+ * Encodes a manifest, big-endian: magic number, number of tokens, size of the state (64 bits), its
+ * digest, the tokens, zero padding.
  */
 export function encodeManifest({ digest, byteLength, tail }: Manifest): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(MANIFEST_BYTES);
@@ -30,7 +30,7 @@ export function encodeManifest({ digest, byteLength, tail }: Manifest): Uint8Arr
   return bytes;
 }
 
-/** What bytes say; `undefined` if they are no manifest. */
+/** Decodes a manifest; returns `undefined` if the bytes are not one. */
 export function decodeManifest(bytes: Uint8Array<ArrayBuffer>): Manifest | undefined {
   if (bytes.byteLength !== MANIFEST_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

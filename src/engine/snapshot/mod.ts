@@ -1,7 +1,7 @@
 /**
- * States of engines that hand them out as opaque bytes, kept under the tokens they stand for.
+ * Caches the states of engines that export them as opaque bytes, keyed by the tokens they cover.
  *
- * @example A state that another process finds
+ * @example Save a state and find it for a longer prompt
  * ```ts
  * import { HostDevice, TieredCache } from "@kvtier/kvtier";
  * import { SnapshotCache } from "@kvtier/kvtier/snapshot";

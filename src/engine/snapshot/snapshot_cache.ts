@@ -24,11 +24,11 @@ import {
   MAX_TAIL_TOKENS,
 } from "./manifest.ts";
 
-/** Bytes of a state in one object. */
+/** Bytes of a state per object. */
 const PART_BYTES = 2 ** 20;
-/** Parts that are on their way from the adapters at a time. */
-const PARTS_AT_A_TIME = 16;
-/** States of sequences that are alike up to their last complete chunk, and differ behind it. */
+/** Maximum number of parts in flight from the adapters. */
+const MAX_PARTS_IN_FLIGHT = 16;
+/** Maximum number of saved states that share all complete chunks and differ in the tail. */
 const SLOTS = 8;
 const DEFAULT_DEADLINE_MS = 10_000;
 
@@ -46,17 +46,17 @@ const MANIFEST_LAYOUT: ObjectLayout = {
   fingerprint: fingerprint("manifest 1"),
 };
 
-/** What a {@linkcode SnapshotCache} saves states of. */
+/** Options of a {@linkcode SnapshotCache}. */
 export interface SnapshotCacheOptions {
   /** Name of the model, under which its states are listed. */
   readonly model: string;
   /**
-   * What must be the same for a state to be loaded, because another one's can crash an engine: the
-   * digest of the model file (see {@linkcode fileFingerprint}), the engine, its version, and every
-   * setting that changes the state.
+   * Identifies the format of the states. A state is only loaded if it is equal, because a foreign
+   * state can crash an engine. Include the digest of the model file (see
+   * {@linkcode fileFingerprint}), the engine, its version, and every setting that changes the state.
    */
   readonly fingerprint: string;
-  /** States are found by the chunks of their tokens. @default {256} */
+  /** Tokens per chunk. States are found by the chunks of their tokens. @default {256} */
   readonly chunkTokens?: number;
 }
 
@@ -66,36 +66,37 @@ export interface SnapshotOptions {
   readonly salt?: string;
 }
 
-/** Options of calls that look for a state. */
+/** Options of calls that find a state. */
 export interface SnapshotMatchOptions extends SnapshotOptions {
-  /** After this time nothing is found. @default {10000} */
+  /** After this time the call returns without a state. @default {10000} */
   readonly deadlineMs?: number;
-  /** Gives up: the call rejects with the signal's reason. */
+  /** Aborts the call, which rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
-/** A state that was found. */
+/** A saved state. */
 export interface Snapshot {
-  /** How many of the tokens it stands for. */
+  /** Number of tokens that it covers. */
   readonly tokens: number;
   /** The state. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 /**
- * Saves what an engine has computed for a prefix as it comes: opaque bytes of any length, such as
- * the state of a sequence in llama.cpp. A state is found for every prompt that begins with its
- * tokens, and is what was saved, or it is not found.
+ * Caches engine states for token prefixes: opaque bytes of any length, such as the state of a
+ * sequence in llama.cpp. A state is found for every prompt that begins with its tokens. A lookup
+ * returns exactly the bytes that were saved, or nothing.
  */
 export class SnapshotCache {
-  /** States are found by the chunks of their tokens. */
+  /** Tokens per chunk. */
   readonly chunkTokens: number;
   readonly #cache: TieredCache;
   readonly #model: string;
   readonly #fingerprint: string;
 
   /**
-   * Saves states in a cache, whose device should be host memory: states do not stay on a GPU.
+   * Creates a snapshot cache on top of `cache`. Its device should be host memory, because states
+   * are not kept on a GPU.
    *
    * @throws {TypeError | RangeError} If the name of the model, its fingerprint or the chunk size is
    * not valid, or parts of 1 MiB do not fit into the cache.
@@ -117,8 +118,8 @@ export class SnapshotCache {
   /**
    * Saves the state of a sequence.
    *
-   * @param tokens All tokens of the sequence, whose state it is.
-   * @returns Whether there was room for all of it; what was there before is not copied again.
+   * @param tokens All tokens of the sequence that the state covers.
+   * @returns Whether the whole state was stored. Parts that are already stored are not copied again.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or there is no token.
    */
   put(
@@ -136,9 +137,9 @@ export class SnapshotCache {
   }
 
   /**
-   * As {@linkcode put}, for a state in a file. Requires `--allow-read` permission for it.
+   * Like {@linkcode put}, for a state in a file. Requires `--allow-read` permission for the file.
    *
-   * @throws {Error} If the file cannot be read, or changes meanwhile.
+   * @throws {Error} If the file cannot be read, or changes while it is read.
    */
   async putFile(
     tokens: TokenIds,
@@ -150,8 +151,8 @@ export class SnapshotCache {
   }
 
   /**
-   * The state of the longest saved sequence with which the tokens begin; it may stand for all of
-   * them.
+   * Finds the state of the longest saved sequence that is a prefix of the tokens, which may be all
+   * of them.
    *
    * @returns `undefined` if there is none.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
@@ -179,10 +180,11 @@ export class SnapshotCache {
   }
 
   /**
-   * As {@linkcode match}, into a file, which is replaced only by a whole state. Requires
+   * Like {@linkcode match}, but writes the state to a file, which is replaced atomically. Requires
    * `--allow-write` permission for its directory.
    *
-   * @returns For how many tokens it stands; 0 if there is none, and then the file is left alone.
+   * @returns Number of tokens that the state covers; 0 if there is none, in which case the file is
+   * not touched.
    * @throws {Error} If the file cannot be written.
    */
   async matchFile(
@@ -214,11 +216,11 @@ export class SnapshotCache {
       await source.read(i * PART_BYTES, buffer.subarray(0, length));
       read.update(buffer.subarray(0, length));
       buffer.fill(0, length);
-      // With a part that is skipped, those behind it are, and the manifest.
+      // A skipped part implies that all later parts and the manifest are skipped.
       if (!(await this.#write(key, PART_LAYOUT, buffer, parts.length - i + 1))) return false;
     }
     if (read.finish().toHex() !== digest.toHex()) {
-      throw new Error("State must not change while it is saved");
+      throw new Error("The state must not change while it is saved: save it again");
     }
     const manifest = { digest, byteLength: source.byteLength, tail };
     const slot = names.manifests.length - SLOTS + slotOf(tail);
@@ -227,8 +229,9 @@ export class SnapshotCache {
   }
 
   /**
-   * Writes an object unless it is there; whether it is there now. If not, `skipped` objects are
-   * given up.
+   * Writes an object unless it is resident, and returns whether it is resident now.
+   *
+   * @param skipped Objects that count as skipped if it does not fit.
    */
   async #write(
     key: ObjectKey,
@@ -248,7 +251,7 @@ export class SnapshotCache {
       }
       if (reservation?.status === "key-not-writable") return true;
       if (reservation?.status !== "out-of-memory" || hasFlushed) return false;
-      // A state may be larger than L1: what the adapters have may leave it.
+      // A state may be larger than L1. Parts that have reached the adapters can be evicted.
       await this.#cache.flush();
       hasFlushed = true;
     }
@@ -277,14 +280,14 @@ export class SnapshotCache {
     return undefined;
   }
 
-  /** Saved states that the tokens begin with, the longest first. */
+  /** Saved states whose tokens are a prefix of `tokens`, longest first. */
   async *#candidates(
     tokens: TokenIds,
     keys: readonly ObjectKey[],
     limits: () => MatchLimits,
   ): AsyncGenerator<{ manifest: Manifest; chunks: number }, void> {
     for (let end = keys.length; end > 0;) {
-      // With a window of one, the longest prefix is the one that ends in the last object there is.
+      // With a window of one chunk, the longest prefix is the one that ends with the last manifest.
       const row = { keys: keys.slice(0, end), layout: MANIFEST_LAYOUT, windowChunks: 1 };
       const length = lengthOf(await this.#cache.matchRows([row], limits()));
       if (length === 0) return;
@@ -307,7 +310,7 @@ export class SnapshotCache {
     return bytes && decodeManifest(bytes);
   }
 
-  /** Brings the parts of a state, in order; whether all of them came and are what was saved. */
+  /** Loads the parts of a state in order; returns whether all are there and the digest is right. */
   async #load(
     parts: readonly ObjectKey[],
     { digest, byteLength }: Manifest,
@@ -316,7 +319,7 @@ export class SnapshotCache {
   ): Promise<boolean> {
     const read = createDigest();
     for (let next = 0; next < parts.length;) {
-      const batch = parts.slice(next, next + PARTS_AT_A_TIME);
+      const batch = parts.slice(next, next + MAX_PARTS_IN_FLIGHT);
       using hit = await this.#cache.match(batch, PART_LAYOUT, limits());
       if (hit.length === 0) return false;
       for (const bytes of await this.#read(hit.ranges())) {
@@ -337,7 +340,7 @@ export class SnapshotCache {
     return read.objects.map(concatParts);
   }
 
-  /** What the objects of a sequence and its states are called. */
+  /** The keys of a sequence's manifests and of the parts of its states. */
   #names(
     tokens: TokenIds,
     salt: string,
@@ -370,9 +373,10 @@ interface MatchLimits {
 }
 
 /**
- * The SHA-256 of a file in hex, for `fingerprint`. Requires `--allow-read` permission for it.
+ * Computes the SHA-256 of a file in hexadecimal, for use as `fingerprint`. Requires `--allow-read`
+ * permission for the file.
  *
- * @throws {Error} If it cannot be read.
+ * @throws {Error} If the file cannot be read.
  */
 export async function fileFingerprint(path: string | URL): Promise<string> {
   using source = await openFileSource(path);
@@ -400,11 +404,11 @@ async function digestOf(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {
 }
 
 function lengthOf(hit: CacheHit): number {
-  using held = hit;
-  return held.length;
+  using owned = hit;
+  return owned.length;
 }
 
-/** Sequences that differ behind their last chunk rarely share a slot. */
+/** Slot of a tail, by hash, so that different tails rarely share one. */
 function slotOf(tail: readonly number[]): number {
   const [byte = 0] = sha256(...tail.map(uint32));
   return byte % SLOTS;

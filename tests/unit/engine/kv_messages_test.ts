@@ -251,12 +251,12 @@ const WRONG_CACHE: Record<string, [object | null, typeof Error, string]> = {
   "no layout": [
     { model: { name: "m" } },
     TypeError,
-    "layout must be made by kvLayout(), or be a list of groups: received undefined",
+    "layout must be made by kvLayout(), or an array of groups: received undefined",
   ],
   "a shape for its layout": [
     { ...OPTIONS, layout: { layers: 2 } },
     TypeError,
-    "kvLayout(), or be a list of groups: received an object with layers",
+    "kvLayout(), or an array of groups: received an object with layers",
   ],
   "layouts for groups": [
     { ...OPTIONS, layout: [LAYOUT, LAYOUT] },
@@ -268,7 +268,11 @@ const WRONG_CACHE: Record<string, [object | null, typeof Error, string]> = {
     TypeError,
     "layout[0] must be an object: received null",
   ],
-  "no groups": [{ ...OPTIONS, layout: [] }, RangeError, "Layout must have a group: received none"],
+  "no groups": [
+    { ...OPTIONS, layout: [] },
+    RangeError,
+    "layout must have at least one group: received none",
+  ],
   "a mistyped window": [
     { ...OPTIONS, layout: [{ layout: LAYOUT, window: 4 }] },
     TypeError,

@@ -380,7 +380,7 @@ Deno.test("PrefixCache rejects groups and tensors that cannot be", async () => {
   await using t = await setUp();
   const make = (layout: PrefixCacheOptions["layout"]): PrefixCache =>
     new PrefixCache(t.cache, { model: MODEL, layout });
-  assertThrows(() => make([]), RangeError, "must have a group");
+  assertThrows(() => make([]), RangeError, "must have at least one group");
   const other = kvLayout({ layers: 1, kvHeads: 1, headDim: 4, dtype: "f16", chunkTokens: 8 });
   assertThrows(() => make([{ layout: FULL }, { layout: other }]), RangeError, "one chunk size");
   for (const windowTokens of [0, -1, NaN]) {
