@@ -1,4 +1,4 @@
-/** The source of an adapter that works: files in a directory. */
+/** Source of a working adapter that keeps objects as files in a directory. */
 export function adapterSource(type: string): string {
   return `import {
   AdapterError,
@@ -13,7 +13,7 @@ export function adapterSource(type: string): string {
 
 const TYPE = "${type}";
 
-/** Objects as files in a directory: put your store in the place of the files. */
+/** Keeps objects as files in a directory. Replace the file operations with those of your store. */
 export default defineL2Adapter({
   type: TYPE,
   summary: "Objects as files in a directory.",
@@ -29,7 +29,7 @@ export default defineL2Adapter({
     const pathOf = (key: ObjectKey) => \`\${directory}/\${encodeFileName(key)}\`;
 
     const write = async ({ key, parts }: AdapterObject) => {
-      // A rename shows the object as a whole, whoever reads it meanwhile.
+      // Renaming publishes the object atomically: concurrent readers never see a part of it.
       const temporary = \`\${directory}/\${crypto.randomUUID()}.tmp\`;
       try {
         await Deno.writeFile(temporary, concatParts(parts));
@@ -45,7 +45,7 @@ export default defineL2Adapter({
     const exists = async ({ key }: { key: ObjectKey }) =>
       (await Deno.stat(pathOf(key))).isFile;
 
-    /** Does something with each object; one that fails costs only itself. */
+    /** Runs \`work\` for each item. Failures are reported and affect only their own item. */
     const forEach = async <T extends { key: ObjectKey }>(
       operation: string,
       items: readonly T[],
@@ -64,7 +64,7 @@ export default defineL2Adapter({
     };
 
     return {
-      // The conformance suite tests what is promised here.
+      // The conformance suite tests the capabilities declared here.
       capabilities: { durable: true, shared: true },
       async store(objects) {
         const stored = await forEach("store", objects, write);
@@ -81,7 +81,7 @@ export default defineL2Adapter({
 `;
 }
 
-/** The source of its test. */
+/** Source of the conformance test of that adapter. */
 export function adapterTestSource(type: string): string {
   return `import { runAdapterConformance } from ${own("testing")};
 import adapter from "./${type}.ts";
@@ -100,7 +100,7 @@ runAdapterConformance({
 `;
 }
 
-/** An entry point of this package, as a specifier. */
+/** Import specifier of an entry point of this package. */
 function own(entryPoint: string): string {
   return `"@kvtier/kvtier/${entryPoint}"`;
 }

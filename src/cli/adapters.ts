@@ -2,12 +2,12 @@ import { openAdapterRegistry } from "../cache_wiring.ts";
 import type { L2AdapterModule } from "../l2/adapter.ts";
 import { adapterHelp } from "../l2/adapter_config.ts";
 import { promisesOf } from "../l2/adapter_summary.ts";
-import type { Command } from "./command.ts";
+import type { CliCommand } from "./command.ts";
 import { placesArgs, placesOf } from "./l2_config.ts";
 import { print } from "./output.ts";
 
-/** `kvtier adapters [TYPE]`: which adapters there are, and what they can be told. */
-export const adaptersCommand: Command = {
+/** `kvtier adapters [TYPE]`: lists adapter types with their configuration keys. */
+export const adaptersCommand: CliCommand = {
   description: "List adapter types with their configuration keys",
   positional: { name: "TYPE", description: "Show only this type" },
   options: placesArgs,

@@ -3,21 +3,21 @@ import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { sealedBytes } from "../l2/object_trailer.ts";
 import { promisesOf } from "../l2/adapter_summary.ts";
 import { ObjectToSeal } from "../l2/object_to_seal.ts";
-import type { Command } from "./command.ts";
+import type { CliCommand } from "./command.ts";
 import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
 import { print } from "./output.ts";
 
 const MIB = 2 ** 20;
-/** Most random bytes that one call returns. */
+/** Maximum size of one `crypto.getRandomValues` call, in bytes. */
 const MAX_RANDOM_BYTES = 2 ** 16;
 
-/** `kvtier check`: whether adapters work as they are configured. */
-export const checkCommand: Command = {
-  description: "Try out adapters: store, find, load, verify and remove an object of 1 MiB",
+/** `kvtier check`: tests whether adapters work as configured. */
+export const checkCommand: CliCommand = {
+  description: "Test adapters: store, look up, load, verify and remove an object of 1 MiB",
   options: l2Args,
   run: async (args) => {
-    let isYes = true;
+    let isSuccess = true;
     for (const config of await readL2Config(args.raw)) {
       try {
         await using adapter = await openAdapter(config, placesOf(args));
@@ -26,14 +26,14 @@ export const checkCommand: Command = {
       } catch (error) {
         if (!(error instanceof Error)) throw error;
         print(`${config.type}: does not work: ${error.message}`);
-        isYes = false;
+        isSuccess = false;
       }
     }
-    return isYes;
+    return isSuccess;
   },
 };
 
-/** Stores, finds, loads and removes an object; how long that took. */
+/** Stores, looks up, loads and removes an object; returns the durations in words. */
 async function tryOut(guard: AdapterGuard): Promise<string> {
   const random = crypto.getRandomValues(new Uint8Array(32));
   const key = new ObjectKey({ chunkHash: random, model: "kvtier-check" });
@@ -64,7 +64,7 @@ async function tryOut(guard: AdapterGuard): Promise<string> {
   return [...times, ...isRemoved ? [] : ["but not removed"]].join(", ");
 }
 
-/** Milliseconds that a step takes. */
+/** Runs a step and returns its duration in milliseconds. */
 async function timed(
   guard: AdapterGuard,
   operation: string,
@@ -73,7 +73,7 @@ async function timed(
   const start = performance.now();
   if (await step()) return (performance.now() - start).toFixed(1);
   const { lastError } = guard.reportStatus();
-  throw new Error(lastError ?? `${operation} failed, and the adapter does not say why`);
+  throw new Error(lastError ?? `${operation} failed: the adapter reported no reason`);
 }
 
 function randomBytes(byteLength: number): Uint8Array<ArrayBuffer> {

@@ -5,79 +5,81 @@ import { print, printError } from "./output.ts";
 
 /** One option of a command. */
 export interface OptionDef {
-  /** Whether it has a value. */
+  /** `string` takes a value, `boolean` does not. */
   readonly type: "string" | "boolean";
-  /** What it does. */
+  /** Description shown in help. */
   readonly description: string;
-  /** What its value is, in help. */
+  /** Placeholder of the value in help. @default {"VALUE"} */
   readonly valueHint?: string;
-  /** Value if it is left out. */
+  /** Default value. */
   readonly default?: string;
-  /** Whether it may be given more than once. */
+  /** Whether the option may be repeated. */
   readonly multiple?: boolean;
 }
 
-/** What a command was called with. */
+/** Parsed arguments of a command. */
 export interface CommandArgs {
-  /** The positional argument, if it takes one. */
+  /** The positional argument, if given. */
   readonly positional: string | undefined;
-  /** The value of each option with one that was given, or has a default. */
+  /** Values of string options that were given or have a default. */
   readonly values: Readonly<Record<string, string | undefined>>;
-  /** The options without a value that were given. */
+  /** Boolean options that were given. */
   readonly flags: ReadonlySet<string>;
-  /** All arguments as they were given. */
+  /** All arguments, unparsed. */
   readonly raw: readonly string[];
 }
 
-/** A command that does something. */
-export interface Command {
-  /** One sentence. */
+/** An executable command. */
+export interface CliCommand {
+  /** Description shown in help. */
   readonly description: string;
-  /** Its options by name. */
+  /** Options by name. */
   readonly options: Readonly<Record<string, OptionDef>>;
-  /** The positional argument that it takes; none unless this is given. */
+  /** The positional argument, if the command takes one. */
   readonly positional?: { readonly name: string; readonly description: string };
-  /** Does its work; `false` if the answer is no, which is exit code 1. */
+  /** Runs the command. `false` stands for a negative result: exit code 1. */
   readonly run: (args: CommandArgs) => Promise<boolean | void>;
 }
 
-/** Commands by name. */
+/** A command with subcommands. */
 export interface CommandGroup {
-  /** One sentence. */
+  /** Description shown in help. */
   readonly description: string;
-  /** Its commands. */
-  readonly commands: Readonly<Record<string, Command | CommandGroup>>;
+  /** Subcommands by name. */
+  readonly commands: Readonly<Record<string, CliCommand | CommandGroup>>;
 }
 
-/** Exit codes: it did what was asked; it ran, and the answer is no; it was used wrongly. */
-export const EXIT = { yes: 0, no: 1, misuse: 2 } as const;
+/** Exit codes: success, a negative result or failed operation, wrong usage. */
+export const EXIT = { success: 0, failure: 1, usage: 2 } as const;
 
 /**
- * Runs the command that the arguments name; mistakes get a sentence, and no stack trace.
+ * Runs the command that the arguments name. Wrong usage and adapter errors are printed as a
+ * sentence, without a stack trace.
  *
- * @param name What the program is called.
+ * @param name Name of the program in messages.
  * @returns The exit code.
  */
 export async function runCommand(
   name: string,
-  command: Command | CommandGroup,
+  command: CliCommand | CommandGroup,
   args: readonly string[],
 ): Promise<number> {
   if ("commands" in command) return await runGroup(name, command, args);
   if (asksForHelp(args)) {
     print(helpOf(name, command));
-    return EXIT.yes;
+    return EXIT.success;
   }
   try {
-    return await command.run(parse(name, command, args)) === false ? EXIT.no : EXIT.yes;
+    const isSuccess = await command.run(parse(name, command, args)) !== false;
+    return isSuccess ? EXIT.success : EXIT.failure;
   } catch (error) {
     if (error instanceof ConfigError) {
       printError(error.message);
-      return EXIT.misuse;
+      return EXIT.usage;
     }
     if (!(error instanceof AdapterError)) throw error;
     printError(error.message);
-    return EXIT.no;
+    return EXIT.failure;
   }
 }
 
@@ -91,16 +93,14 @@ async function runGroup(
   if (command !== undefined) return await runCommand(`${name} ${first}`, command, rest);
   if (first !== undefined && asksForHelp([first])) {
     print(helpOf(name, group));
-    return EXIT.yes;
+    return EXIT.success;
   }
   const nearest = first === undefined ? undefined : nearestName(first, known);
-  const hint = nearest === undefined ? known.join(", ") : `${nearest}?`;
+  const hint = nearest === undefined ? `one of ${known.join(", ")}` : `did you mean ${nearest}?`;
   printError(
-    first === undefined
-      ? helpOf(name, group)
-      : `${name}: expected a command, ${nearest === undefined ? "one of " : "perhaps "}${hint}`,
+    first === undefined ? helpOf(name, group) : `${name}: expected a command: ${hint}`,
   );
-  return EXIT.misuse;
+  return EXIT.usage;
 }
 
 function asksForHelp(args: readonly string[]): boolean {
@@ -108,7 +108,7 @@ function asksForHelp(args: readonly string[]): boolean {
   return args.slice(0, end < 0 ? undefined : end).some((arg) => arg === "--help" || arg === "-h");
 }
 
-function parse(name: string, command: Command, raw: readonly string[]): CommandArgs {
+function parse(name: string, command: CliCommand, raw: readonly string[]): CommandArgs {
   const { options, positional } = command;
   const { tokens } = parseArgs({
     args: [...raw],
@@ -137,17 +137,17 @@ function parse(name: string, command: Command, raw: readonly string[]): CommandA
       if (value !== undefined) refuse(name, rawName, "no value", "one");
       flags.add(option);
     } else {
-      // What looks like the next option is no value.
+      // An argument that looks like an option is not taken as a value.
       const isMissing = value === undefined || value === "" ||
         (!token.inlineValue && value.startsWith("--"));
-      if (isMissing) refuse(name, rawName, `a value: ${def.valueHint ?? "TEXT"}`, "nothing");
+      if (isMissing) refuse(name, rawName, `a value: ${def.valueHint ?? "VALUE"}`, "nothing");
       values[option] = value;
     }
   }
   const allowed = positional === undefined ? 0 : 1;
   if (given.length > allowed) {
     const expected = positional === undefined ? "no arguments" : `one ${positional.name}`;
-    refuse(name, "arguments", expected, `${given.length} of them`);
+    refuse(name, "arguments", expected, String(given.length));
   }
   return { positional: given[0], values, flags, raw };
 }
@@ -167,7 +167,7 @@ function refuse(adapter: string, key: string, expected: string, received: string
   throw new ConfigError({ adapter, key, expected, received });
 }
 
-function helpOf(name: string, command: Command | CommandGroup): string {
+function helpOf(name: string, command: CliCommand | CommandGroup): string {
   if ("commands" in command) {
     const rows = Object.entries(command.commands).map((
       [each, { description }],
@@ -182,12 +182,12 @@ function helpOf(name: string, command: Command | CommandGroup): string {
       "",
       ...columns(rows),
       "",
-      `${name} COMMAND --help says more.`,
+      `Run ${name} COMMAND --help for the options of a command.`,
     ].join("\n");
   }
   const { description, options, positional } = command;
   const optionRows = Object.entries(options).map(([option, def]): [string, string] => [
-    def.type === "boolean" ? `--${option}` : `--${option} ${def.valueHint ?? "TEXT"}`,
+    def.type === "boolean" ? `--${option}` : `--${option} ${def.valueHint ?? "VALUE"}`,
     def.default === undefined ? def.description : `${def.description} (default ${def.default})`,
   ]);
   const rows: [string, string][] = positional === undefined

@@ -8,46 +8,46 @@ import type { CommandArgs, OptionDef } from "./command.ts";
 
 const EXAMPLE = '{"type":"fs","base_path":"/data/kv"}';
 
-/** The option that says where there are more adapter modules. */
+/** Option for the directory of additional adapter modules. */
 export const placesArgs = {
   "adapters-dir": {
     type: "string",
     valueHint: "DIR",
-    description: "Directory of adapter modules beside those of this package",
+    description: "Directory of additional adapter modules",
   },
 } as const satisfies Record<string, OptionDef>;
 
-/** The options of a command that opens adapters. */
+/** Options of commands that open adapters. */
 export const l2Args = {
   "l2-adapter": {
     type: "string",
     multiple: true,
     valueHint: "JSON",
-    description: `An adapter: ${EXAMPLE}; if repeated, the preferred one first`,
+    description: `Adapter configuration, such as ${EXAMPLE}; repeat it in order of preference`,
   },
   "l2-config": {
     type: "string",
     valueHint: "FILE",
-    description: "Instead, a JSON or JSONC file with a list of adapters, the preferred one first",
+    description: "Alternatively, a JSON or JSONC file with an array of adapters, preferred first",
   },
   ...placesArgs,
 } as const satisfies Record<string, OptionDef>;
 
-/** Where adapter modules are looked for, as the arguments say. */
+/** The places to search for adapter modules, from the arguments. */
 export function placesOf({ values }: CommandArgs): AdapterPlaces {
   const { "adapters-dir": adaptersDir } = values;
   return adaptersDir === undefined ? {} : { adaptersDir };
 }
 
 /**
- * The adapters that the arguments of a program name, as the `l2` option of the cache takes them:
- * each `--l2-adapter JSON`, or the list in the file of `--l2-config FILE`. Other arguments are
- * ignored.
+ * Reads adapter configurations from a program's arguments, in the form of the `l2` option of the
+ * cache: from each `--l2-adapter JSON`, or from the array in the file of `--l2-config FILE`. Other
+ * arguments are ignored.
  *
  * Requires `--allow-read` permission for that file.
  *
- * @throws {ConfigError} If there are none, or what is there is no configuration. What was written
- * is not repeated in the error: it may hold secrets.
+ * @throws {ConfigError} If the arguments name no adapter, or a configuration is not valid. The
+ * message never quotes the configuration, which may contain secrets.
  */
 export async function readL2Config(args: readonly string[]): Promise<readonly L2Config[]> {
   const { values } = parseArgs({
@@ -61,7 +61,7 @@ export async function readL2Config(args: readonly string[]): Promise<readonly L2
   const given = values["l2-adapter"];
   const file = values["l2-config"];
   if (Array.isArray(given)) {
-    if (file !== undefined) fail("--l2-config", "nothing beside --l2-adapter", file);
+    if (file !== undefined) fail("--l2-config", "not to be combined with --l2-adapter", file);
     return given.map((text) => parseOne(text));
   }
   if (typeof file !== "string") {
@@ -75,17 +75,15 @@ function parseOne(text: string | boolean): L2Config {
   try {
     value = JSON.parse(String(text));
   } catch (error) {
-    // The engine's message quotes the text, in which there may be a password.
+    // The message of JSON.parse quotes its input, which may contain a password.
     const { length } = String(text);
     const place = Number(/at position (\d+)/.exec((error as Error).message)?.[1] ?? length);
-    const received = place < length
-      ? `text of which character ${place + 1} cannot be JSON`
-      : "text that ends too early";
+    const received = place < length ? `invalid JSON at character ${place + 1}` : "incomplete JSON";
     return fail("--l2-adapter", `JSON in single quotes, like '${EXAMPLE}'`, received);
   }
   return isConfig(value)
     ? value
-    : fail("--l2-adapter", `an object with a text "type", like ${EXAMPLE}`, kindOf(value));
+    : fail("--l2-adapter", `an object with a string "type", like ${EXAMPLE}`, kindOf(value));
 }
 
 async function readList(file: string): Promise<readonly L2Config[]> {
@@ -98,15 +96,15 @@ async function readList(file: string): Promise<readonly L2Config[]> {
     const line = text.slice(0, first.offset).split("\n").length;
     fail(file, "JSON or JSONC", `${printParseErrorCode(first.error)} in line ${line}`);
   }
-  const expected = `a list of adapters, like [${EXAMPLE}]`;
+  const expected = `an array of adapters, like [${EXAMPLE}]`;
   if (!Array.isArray(list)) {
-    return fail(file, expected, isConfig(list) ? "one adapter outside of a list" : kindOf(list));
+    return fail(file, expected, isConfig(list) ? "one adapter outside an array" : kindOf(list));
   }
-  if (list.length === 0) fail(file, expected, "an empty list");
+  if (list.length === 0) fail(file, expected, "an empty array");
   return list.map((config: unknown, i) =>
     isConfig(config)
       ? config
-      : fail(`${file}: adapter ${i + 1}`, 'an object with a text "type"', kindOf(config))
+      : fail(`${file}: adapter ${i + 1}`, 'an object with a string "type"', kindOf(config))
   );
 }
 
@@ -128,7 +126,7 @@ function isConfig(value: unknown): value is L2Config {
 
 function kindOf(value: unknown): string {
   if (value === null) return "null";
-  if (Array.isArray(value)) return "a list";
+  if (Array.isArray(value)) return "an array";
   return typeof value === "object" ? "an object without it" : `a ${typeof value}`;
 }
 

@@ -25,19 +25,19 @@ const kvtier: CommandGroup = {
 };
 
 /**
- * Runs the command that the arguments name. `Deno.exitCode` is 0 if it did what was asked, 1 if it
- * ran and the answer is no, and 2 if it was used wrongly.
+ * Runs the command that the arguments name. Sets `Deno.exitCode` to 0 for success, 1 for a negative
+ * result or a failed operation, and 2 for wrong usage.
  *
  * Requires `--allow-read` permission for the directories that the arguments name, `--allow-write`
- * for `new`, and what the adapters require. `--help` requires none.
+ * for `new`, and the permissions of the adapters. `--help` requires none.
  *
- * @param args The arguments behind the program's name.
+ * @param args Arguments after the program name.
  */
 export async function main(args: string[]): Promise<void> {
   const [first, ...rest] = args;
   const asksForVersion = (first === "--version" || first === "-v") && rest.length === 0;
   if (asksForVersion) print(packageConfig.version);
-  Deno.exitCode = asksForVersion ? EXIT.yes : await runCommand("kvtier", kvtier, args);
+  Deno.exitCode = asksForVersion ? EXIT.success : await runCommand("kvtier", kvtier, args);
 }
 
 if (import.meta.main) await main(Deno.args);

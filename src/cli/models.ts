@@ -1,17 +1,17 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import { ConfigError } from "../l2/adapter_error.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import type { Command } from "./command.ts";
+import type { CliCommand } from "./command.ts";
 import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
 import { print } from "./output.ts";
 
 const DAY_MS = 86_400_000;
 const GIB = 2 ** 30;
-/** Objects that are removed with one call. */
+/** Objects removed per call. */
 const REMOVAL_BATCH = 256;
 
-/** Configuration keys that hold the path of a directory with objects. */
+/** Configuration keys whose value is a directory of objects. */
 const PATH_KEYS = ["base_path", "file_path"];
 
 interface ModelObjects {
@@ -20,22 +20,22 @@ interface ModelObjects {
   usedAt: number;
 }
 
-/** Which objects are meant, and what becomes of them. */
+/** Selects models to show and to remove. */
 interface Choice {
   readonly unusedDays: number | undefined;
   readonly isRemoving: boolean;
   readonly modelToRemove: string | undefined;
 }
 
-/** `kvtier models`: what adapters hold of each model, and how to be rid of it. */
-export const modelsCommand: Command = {
-  description: "List the models that adapters hold objects of, or remove those of some",
+/** `kvtier models`: lists the models whose objects are stored, and removes models. */
+export const modelsCommand: CliCommand = {
+  description: "List the models whose objects adapters store, or remove models",
   options: {
     ...l2Args,
     "unused-days": {
       type: "string",
       valueHint: "N",
-      description: "Only models of which nothing was used for so many days",
+      description: "Show only models not used for N days",
     },
     remove: {
       type: "string",
@@ -44,7 +44,7 @@ export const modelsCommand: Command = {
     },
     "remove-unused": {
       type: "boolean",
-      description: "Remove all objects of the models that --unused-days selects",
+      description: "Remove all objects of the models selected by --unused-days",
     },
   },
   run: async (args) => {
@@ -55,23 +55,24 @@ export const modelsCommand: Command = {
       throw new ConfigError({
         adapter: "kvtier models",
         key: "--remove-unused",
-        expected: "--unused-days with it",
-        received: "nothing",
+        expected: "to be combined with --unused-days",
+        received: "--remove-unused alone",
       });
     }
     const configs = await readL2Config(args.raw);
     for (const config of configs) await checkPlaces(config);
-    let isYes = true;
+    let isSuccess = true;
     for (const config of configs) {
       if (configs.length > 1) print(`Adapter ${config.type}:`);
       await using adapter = await openAdapter(config, placesOf(args));
-      isYes = await showModels(adapter.guard, { unusedDays, isRemoving, modelToRemove }) && isYes;
+      const choice = { unusedDays, isRemoving, modelToRemove };
+      isSuccess = await showModels(adapter.guard, choice) && isSuccess;
     }
-    return isYes;
+    return isSuccess;
   },
 };
 
-/** What adapters would make, a listing must not: a mistyped path is an error. */
+/** Rejects paths that do not exist: the adapter would create a directory for a mistyped path. */
 async function checkPlaces(config: Readonly<Record<string, unknown>>, prefix = ""): Promise<void> {
   for (const [key, value] of Object.entries(config)) {
     if (typeof value === "object" && value !== null) {
@@ -92,12 +93,12 @@ async function exists(path: string): Promise<boolean> {
     await Deno.stat(path);
     return true;
   } catch (error) {
-    // What cannot be looked at is the adapter's to report.
+    // Other errors, such as missing permissions, are left for the adapter to report.
     return !(error instanceof Deno.errors.NotFound);
   }
 }
 
-/** Shows and removes; `false` if something could not be listed, found or removed. */
+/** Shows and removes models; returns `false` if a model could not be listed, found or removed. */
 async function showModels(guard: AdapterGuard, choice: Choice): Promise<boolean> {
   const { unusedDays, isRemoving, modelToRemove } = choice;
   const { models, isComplete } = await modelsIn(guard);
@@ -110,24 +111,24 @@ async function showModels(guard: AdapterGuard, choice: Choice): Promise<boolean>
     print(`${model}: ${keys.length} objects, ${(bytes / GIB).toFixed(3)} GiB${used}`);
   }
   if (chosen.length === 0) print("No models");
-  let isYes = isComplete;
+  let isSuccess = isComplete;
   const doomed = isRemoving ? chosen : [...models].filter(([model]) => model === modelToRemove);
   for (const [model, { keys }] of doomed) {
     const removed = await remove(guard, keys);
-    if (removed < keys.length) isYes = false;
+    if (removed < keys.length) isSuccess = false;
     print(`${model}: removed ${removed} of ${keys.length} objects`);
   }
   if (modelToRemove !== undefined && doomed.length === 0 && !isRemoving) {
     print(`${modelToRemove}: there are no objects of this model`);
-    isYes = false;
+    isSuccess = false;
   }
-  return isYes;
+  return isSuccess;
 }
 
-/** A time that an adapter told: what is no date is shown as such. */
+/** Formats a time reported by an adapter, which may be out of range. */
 function dateOf(ms: number): string {
   const date = new Date(ms);
-  return Number.isNaN(date.getTime()) ? "at a time that is no date" : date.toISOString();
+  return Number.isNaN(date.getTime()) ? "at an invalid time" : date.toISOString();
 }
 
 function byUse(a: [string, ModelObjects], b: [string, ModelObjects]): number {
@@ -150,14 +151,14 @@ async function modelsIn(
   guard: AdapterGuard,
 ): Promise<{ models: Map<string, ModelObjects>; isComplete: boolean }> {
   if (!guard.canList) {
-    const expected = "an adapter that can list its objects";
+    const expected = "an adapter that supports listing";
     throw new ConfigError({ adapter: "kvtier models", expected, received: guard.type });
   }
   const models = new Map<string, ModelObjects>();
   let isComplete = true;
   const onIncomplete = (): void => {
     isComplete = false;
-    print(`Incomplete: ${guard.reportStatus().lastError ?? "the adapter does not answer"}`);
+    print(`Incomplete: ${guard.reportStatus().lastError ?? "the adapter does not respond"}`);
   };
   for await (const { key, byteLength, usedAt = 0 } of guard.list({ onIncomplete })) {
     const known = models.get(key.model) ?? { keys: [], bytes: 0, usedAt: 0 };

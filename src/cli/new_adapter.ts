@@ -2,20 +2,20 @@ import { join } from "@std/path";
 import { ConfigError } from "../l2/adapter_error.ts";
 import { unmetPath } from "../l2/host_path.ts";
 import { openAdapterRegistry } from "../cache_wiring.ts";
-import type { Command, CommandGroup } from "./command.ts";
+import type { CliCommand, CommandGroup } from "./command.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
 import { print } from "./output.ts";
 
 const TYPE = /^[a-z][a-z0-9_]{0,62}$/;
-/** What discovery does not take for an adapter. */
-const NOT_FOUND = /^mod$|_test$/;
+/** Module names that adapter discovery skips. */
+const SKIPPED = /^mod$|_test$/;
 
-/** `kvtier new adapter NAME`: an adapter that works, and its test, to go on from. */
-const newAdapterCommand: Command = {
-  description: "Write an adapter that works, and its conformance test",
-  positional: { name: "NAME", description: "Its type: lower-case letters, digits and _" },
+/** `kvtier new adapter NAME`: writes a working adapter and its test as a starting point. */
+const newAdapterCommand: CliCommand = {
+  description: "Write a working adapter and its conformance test",
+  positional: { name: "NAME", description: "Adapter type: lower-case letters, digits and _" },
   options: {
-    dir: { type: "string", valueHint: "DIR", default: ".", description: "Where to write them" },
+    dir: { type: "string", valueHint: "DIR", default: ".", description: "Target directory" },
   },
   run: async ({ positional, values }) => {
     const type = await checkName(positional);
@@ -37,15 +37,15 @@ const newAdapterCommand: Command = {
   },
 };
 
-/** `kvtier new`: what to start from. */
+/** `kvtier new`: generates source files. */
 export const newCommand: CommandGroup = {
-  description: "Write what to start from",
+  description: "Generate source files",
   commands: { adapter: newAdapterCommand },
 };
 
 async function checkName(name: unknown): Promise<string> {
-  if (typeof name !== "string" || !TYPE.test(name) || NOT_FOUND.test(name)) {
-    const expected = `up to 63 lower-case letters, digits and _, not "mod" nor ending in "_test"`;
+  if (typeof name !== "string" || !TYPE.test(name) || SKIPPED.test(name)) {
+    const expected = `up to 63 lower-case letters, digits and _, not "mod" or ending in "_test"`;
     return fail("NAME", expected, name ?? "nothing");
   }
   const { loaded, failed } = await (await openAdapterRegistry({})).list();

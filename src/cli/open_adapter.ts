@@ -9,7 +9,7 @@ import { type AdapterPlaces, openAdapterRegistry } from "../cache_wiring.ts";
 /**
  * Opens an adapter without a cache.
  *
- * @throws {ConfigError} If its configuration cannot work.
+ * @throws {ConfigError} If its configuration is not valid.
  */
 export async function openAdapter(
   config: L2Config,

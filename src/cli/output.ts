@@ -1,11 +1,11 @@
 const encoder = new TextEncoder();
 
-/** Prints a line. */
-export function print(text: string): void {
-  Deno.stdout.writeSync(encoder.encode(`${text}\n`));
+/** Prints a line to stdout. */
+export function print(line: string): void {
+  Deno.stdout.writeSync(encoder.encode(`${line}\n`));
 }
 
-/** Prints a line where errors go. */
-export function printError(text: string): void {
-  Deno.stderr.writeSync(encoder.encode(`${text}\n`));
+/** Prints a line to stderr. */
+export function printError(line: string): void {
+  Deno.stderr.writeSync(encoder.encode(`${line}\n`));
 }

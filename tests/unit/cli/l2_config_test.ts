@@ -34,22 +34,26 @@ Deno.test("readL2Config() reads a file with comments and trailing commas", async
 const mistakes: readonly (readonly [string, readonly string[], RegExp])[] = [
   ["nothing", [], /--l2-adapter: expected an adapter in JSON/],
   [
-    "no JSON",
+    "invalid JSON",
     ["--l2-adapter", '{"type":"resp","password":"hunter2"'],
-    /JSON in single quotes.*ends too early/,
+    /JSON in single quotes.*incomplete JSON/,
   ],
   [
-    "JSON that the shell has eaten",
+    "JSON without its quotes, which the shell removed",
     ["--l2-adapter", "{type:fs}"],
-    /character 2 cannot be JSON/,
+    /invalid JSON at character 2/,
   ],
-  ["JSON that is no adapter", ["--l2-adapter", '{"password":"hunter2"}'], /a text "type"/],
-  ["an option without a value", ["--l2-adapter"], /a text "type"/],
-  ["both", ["--l2-adapter", '{"type":"fs"}', "--l2-config", "x.json"], /beside --l2-adapter/],
-  ["a file that is not there", ["--l2-config", "/nowhere/x.json"], /a file that can be read/],
+  ["JSON without an adapter", ["--l2-adapter", '{"password":"hunter2"}'], /a string "type"/],
+  ["an option without a value", ["--l2-adapter"], /a string "type"/],
+  [
+    "both",
+    ["--l2-adapter", '{"type":"fs"}', "--l2-config", "x.json"],
+    /combined with --l2-adapter/,
+  ],
+  ["a file that does not exist", ["--l2-config", "/nowhere/x.json"], /a file that can be read/],
 ];
 for (const [what, args, message] of mistakes) {
-  Deno.test(`readL2Config() refuses ${what}, and repeats no secret`, async () => {
+  Deno.test(`readL2Config() refuses ${what} without quoting secrets`, async () => {
     const error = await assertRejects(() => readL2Config(args), ConfigError);
     assertMatch(error.message, message);
     assertEquals(error.message.includes("hunter2"), false);
@@ -57,17 +61,17 @@ for (const [what, args, message] of mistakes) {
 }
 
 const files: readonly (readonly [string, string, RegExp])[] = [
-  ["no JSON", '[\n  { "type": "fs", "password": hunter2 }\n]', /JSON or JSONC.*in line 2/],
+  ["invalid JSON", '[\n  { "type": "fs", "password": hunter2 }\n]', /JSON or JSONC.*in line 2/],
   [
-    "one adapter without a list",
+    "one adapter outside an array",
     '{ "type": "fs" }',
-    /a list of adapters.*one adapter outside of a list/,
+    /an array of adapters.*one adapter outside an array/,
   ],
-  ["an empty list", "[]", /an empty list/],
+  ["an empty array", "[]", /an empty array/],
   ["an entry without a type", '[{ "type": "fs" }, { "password": "hunter2" }]', /adapter 2.*"type"/],
 ];
 for (const [what, text, message] of files) {
-  Deno.test(`readL2Config() refuses a file with ${what}, and repeats no secret`, async () => {
+  Deno.test(`readL2Config() refuses a file with ${what} without quoting secrets`, async () => {
     await using directory = await tempDirectory();
     const file = join(directory.path, "l2.json");
     await Deno.writeTextFile(file, text);

@@ -15,7 +15,7 @@ async function kvtier(
   const command = childCommand(program, { args, permissions: ["--no-prompt", ...permissions] });
   const { code, stdout, stderr } = await command.output();
   const [out = "", err = ""] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  assert(!`${out}${err}`.includes("\u001b"), "no colours where no terminal is");
+  assert(!`${out}${err}`.includes("\u001b"), "no colours without a terminal");
   return [code, out, err];
 }
 
@@ -31,9 +31,9 @@ Deno.test("kvtier --help needs no permission, for no command", async () => {
   assertEquals(await kvtier(["--version"], []), [0, `${packageConfig.version}\n`, ""]);
 });
 
-const misuses: readonly [args: string[], message: string][] = [
+const wrongUsage: readonly [args: string[], message: string][] = [
   [[], "Usage: kvtier COMMAND"],
-  [["modls"], "kvtier: expected a command, perhaps models?"],
+  [["modls"], "kvtier: expected a command: did you mean models?"],
   [["new"], "Usage: kvtier new COMMAND"],
   [["adapters", "fs", "mock"], "kvtier adapters: arguments: expected one TYPE"],
   [["adapters", "fss"], "perhaps fs"],
@@ -45,8 +45,8 @@ const misuses: readonly [args: string[], message: string][] = [
   [["models", "--remove-unused=yes"], "--remove-unused: expected no value"],
   [["new", "adapter", "a", "b"], "kvtier new adapter: arguments: expected one NAME"],
 ];
-Deno.test("kvtier answers misuse with a sentence on stderr, and exit code 2", async () => {
-  await Promise.all(misuses.map(async ([args, message]) => {
+Deno.test("kvtier reports wrong usage in a sentence on stderr, and exit code 2", async () => {
+  await Promise.all(wrongUsage.map(async ([args, message]) => {
     const [code, out, err] = await kvtier(args);
     assertEquals([code, out], [2, ""], args.join(" "));
     assertStringIncludes(err, message);
@@ -55,7 +55,7 @@ Deno.test("kvtier answers misuse with a sentence on stderr, and exit code 2", as
   }));
 });
 
-Deno.test("kvtier models makes no directory that was mistyped", async () => {
+Deno.test("kvtier models does not create a mistyped directory", async () => {
   await using directory = await tempDirectory();
   const missing = join(directory.path, "mistyped");
   const pool = { "pool_size": 4, "backend_params": { file_path: missing } };
@@ -68,7 +68,7 @@ Deno.test("kvtier models makes no directory that was mistyped", async () => {
   assertEquals(await Array.fromAsync(Deno.readDir(directory.path)), []);
 });
 
-Deno.test("kvtier models takes adapters of a directory; an answer that is no has exit code 1", async () => {
+Deno.test("kvtier models finds adapters in a directory; a negative result has exit code 1", async () => {
   await using directory = await directoryOf({
     "shelf.ts": `export default {
       type: "shelf", summary: "Written by a test.", config: {},

@@ -48,7 +48,7 @@ async function objectsIn(path: string): Promise<string[]> {
   return files.filter((name) => name.endsWith(".data"));
 }
 
-Deno.test("kvtier models lists models, the one that was used longest ago first", async () => {
+Deno.test("kvtier models lists models, least recently used first", async () => {
   await using directory = await filled();
   const { code, out } = await models(directory.path);
   const [first, second, rest] = out.trim().split("\n");
@@ -58,7 +58,7 @@ Deno.test("kvtier models lists models, the one that was used longest ago first",
   assertEquals((await objectsIn(directory.path)).length, 4);
 });
 
-Deno.test("kvtier models removes what was not used for so many days, and nothing else", async () => {
+Deno.test("kvtier models removes only models not used for N days", async () => {
   await using directory = await filled();
   const asked = await models(directory.path, "--unused-days", "30");
   assertEquals(asked.out.match(/^\w+/gm), ["old"]);
@@ -90,11 +90,11 @@ Deno.test("kvtier models shows each adapter of a file", async () => {
   assertMatch(out, /^Adapter fs:\nold: .*\nyoung: .*\nAdapter fs:\nNo models\n$/);
 });
 
-Deno.test("kvtier models answers a mistake with a sentence", async () => {
+Deno.test("kvtier models reports mistakes in a sentence", async () => {
   await using directory = await tempDirectory();
   const wrong: [string[], string][] = [
     [["--unused-days", "many"], "--unused-days: expected a number of days"],
-    [["--remove-unused"], "--remove-unused: expected --unused-days with it"],
+    [["--remove-unused"], "--remove-unused: expected to be combined with --unused-days"],
     [["--l2-adapter", '{"type":"tape"}'], "tape"],
     [["--l2-adapter", "{"], "--l2-adapter: expected JSON"],
     [["--remove-unsued"], 'expected --remove-unused: received "--remove-unsued"'],

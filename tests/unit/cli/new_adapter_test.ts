@@ -45,7 +45,7 @@ async function writeProject(directory: string): Promise<void> {
   await Deno.writeTextFile(join(directory, "deno.json"), `${text}\n`);
 }
 
-Deno.test("kvtier new adapter writes an adapter that passes as it is", async (t) => {
+Deno.test("kvtier new adapter writes an adapter that passes its tests", async (t) => {
   await using directory = await tempDirectory();
   const name = `my_${"long_".repeat(11)}name`;
   const { code, out, err } = await newAdapter(name, "--dir", directory.path);
@@ -64,7 +64,7 @@ Deno.test("kvtier new adapter writes an adapter that passes as it is", async (t)
   }
 });
 
-Deno.test("kvtier new adapter makes the directory", async () => {
+Deno.test("kvtier new adapter creates the directory", async () => {
   await using outer = await tempDirectory();
   const directory = join(outer.path, "a b/c");
   const { code, out } = await newAdapter("fresh", "--dir", directory);
@@ -72,7 +72,7 @@ Deno.test("kvtier new adapter makes the directory", async () => {
   assertStringIncludes(out, `Next: deno test -A '${join(directory, "fresh_test.ts")}'`);
 });
 
-Deno.test("kvtier new adapter overwrites nothing, and then writes nothing", async () => {
+Deno.test("kvtier new adapter writes nothing if a file exists", async () => {
   for (const existing of ["mine.ts", "mine_test.ts"]) {
     await using directory = await tempDirectory();
     const path = join(directory.path, existing);
@@ -84,7 +84,7 @@ Deno.test("kvtier new adapter overwrites nothing, and then writes nothing", asyn
   }
 });
 
-Deno.test("kvtier new adapter refuses names that no configuration could use", async () => {
+Deno.test("kvtier new adapter refuses invalid names", async () => {
   await using directory = await tempDirectory();
   const letters = "NAME: expected up to 63 lower-case letters, digits and _";
   const wrong: [string[], string][] = [

@@ -134,7 +134,7 @@ Deno.test("KV of groups and of layers are told apart", async () => {
   assertThrows(
     put(layers()),
     RangeError,
-    "KV must be given for 2 groups: received 1, give an array with that of each",
+    "KV must be given for 2 groups: received 1, pass an array with the KV of each",
   );
   assertThrows(put([layers()]), RangeError, "KV must be given for 2 groups: received 1");
   assertThrows(put([layers(), layers(), layers()]), RangeError, "for 2 groups: received 3");
