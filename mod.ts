@@ -94,7 +94,7 @@ export type {
 export type { EvictionStatus } from "./src/tiering/eviction_controller.ts";
 export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/tiering/flush_report.ts";
 export type { ForgetReport, ForgetSelector, LifecycleStatus } from "./src/tiering/key_lifecycle.ts";
-export type { KeyRow } from "./src/tiering/key_rows.ts";
+export type { KeyGroup, KeyRow } from "./src/tiering/key_rows.ts";
 export type { PrefetchPolicy } from "./src/tiering/policies/prefetch_policy.ts";
 export type { StorePolicy, StoreTarget } from "./src/tiering/policies/store_policy.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/tiering/prefetch_controller.ts";

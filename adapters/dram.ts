@@ -87,7 +87,7 @@ function createDramAdapter(
     return refuse(object.key, new Error(text));
   };
   return {
-    capabilities: { evicts: true, loadsShorter: true, maxObjectBytes: capacityBytes },
+    capabilities: { evicts: true, acceptsShortObjects: true, maxObjectBytes: capacityBytes },
     store(batch, { signal }) {
       const stored = new Bitmap(batch.length);
       if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });

@@ -101,7 +101,7 @@ function createMockAdapter(
     batch.reduce((total, { byteLength }) => total + byteLength, 0);
 
   return {
-    capabilities: { evicts: true, loadsShorter: true },
+    capabilities: { evicts: true, acceptsShortObjects: true },
     async store(batch, { signal }) {
       await wait(clock, sum(batch) / bytesPerMs, signal);
       const taken = new Set(

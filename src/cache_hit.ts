@@ -22,19 +22,19 @@ export class CacheHit implements Disposable {
   }
 
   /**
-   * Where the objects of a row lie in device memory, in order; theirs until the hit is disposed,
-   * and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a row with a window they are the last ones.
+   * Where the objects of a group lie in device memory, in order; theirs until the hit is disposed,
+   * and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a group with a window they are the last ones.
    *
    * @throws {DeviceLostError} If the device was lost since.
    * @throws {Error} If the hit was disposed, or held for longer than leases live.
    */
-  ranges(row = 0): MemoryRange[] {
+  ranges(group = 0): MemoryRange[] {
     if (this.#device.isLost) {
       throw new DeviceLostError(
         "GPU device is lost: call attachDevice() with a new one, and match again",
       );
     }
-    const leases = this.#leases[row] ?? [];
+    const leases = this.#leases[group] ?? [];
     if (!this.#l1.areLeased(leases)) {
       throw new Error("Hit is no longer leased: it was disposed or expired; match again");
     }

@@ -15,7 +15,7 @@ import { L1Cache, type L1Status, type StagedObject, type WriteReservation } from
 import { LruPolicy } from "./l1/lru.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import type { AdapterRegistry } from "./l2/adapter_registry.ts";
-import { sealedBytes, TRAILER_BYTES } from "./l2/object_trailer.ts";
+import { bytesWithTrailer, TRAILER_BYTES } from "./l2/object_trailer.ts";
 import { type DeviceAnswer, type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
@@ -33,7 +33,7 @@ import {
 import { AdapterSet } from "./tiering/adapter_set.ts";
 import { EvictionController } from "./tiering/eviction_controller.ts";
 import type { FlushReport } from "./tiering/flush_report.ts";
-import type { KeyRow } from "./tiering/key_rows.ts";
+import type { KeyGroup } from "./tiering/key_rows.ts";
 import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./tiering/key_lifecycle.ts";
 import { PrefetchController, type PrefetchOptions } from "./tiering/prefetch_controller.ts";
 import { QuotaRegistry } from "./tiering/quota_registry.ts";
@@ -144,8 +144,8 @@ export class TieredCache implements AsyncDisposable {
       scratch,
       policy: prefetch.policy,
       clock,
-      isBarred: (key) => this.#lifecycle.isBarred(key),
-      onServed: (rows, result) => this.#uses.note(rows, result),
+      isBlocked: (key) => this.#lifecycle.isBlocked(key),
+      onServed: (groups, result) => this.#uses.note(groups, result),
     });
     this.#uses = new UseReporter(adapters, clock);
     this.#manager = new AdapterManager({
@@ -162,7 +162,7 @@ export class TieredCache implements AsyncDisposable {
         maxObjectBytes: l1.maxObjectBytes,
         alignmentBytes: RANGE_ALIGNMENT,
       }),
-      isBarred: (key) => this.#lifecycle.isBarred(key),
+      isBlocked: (key) => this.#lifecycle.isBlocked(key),
       listenerOf: (guard) => this.#listenerOf(guard),
       onRemoved: ({ id, type }) => this.events.emit("adapterremoved", { id, type }),
     });
@@ -268,11 +268,19 @@ export class TieredCache implements AsyncDisposable {
     this.#l1.finishWriteAndDelete(objects);
   }
 
-  /** Pins those of the objects that are in device memory now, without asking the adapters. */
-  pinResident(keys: readonly ObjectKey[]): Disposable {
+  /**
+   * Leases those of the objects that are in device memory now, without asking the adapters. Disposing
+   * ends the leases.
+   */
+  leaseResident(keys: readonly ObjectKey[]): Disposable {
     const reservations = this.#l1.reserveRead(keys);
     const leases = reservations.flatMap((r) => r.status === "success" ? [r.lease] : []);
     return { [Symbol.dispose]: () => void this.#l1.finishRead(leases) };
+  }
+
+  /** @deprecated Use {@linkcode leaseResident}. */
+  pinResident(keys: readonly ObjectKey[]): Disposable {
+    return this.leaseResident(keys);
   }
 
   /** Counts as a use of those of the objects that are in device memory; keys in prefix order. */
@@ -294,35 +302,40 @@ export class TieredCache implements AsyncDisposable {
     layout: ObjectLayout,
     options: PrefetchOptions = {},
   ): Promise<CacheHit> {
-    return this.matchRows([{ keys, layout }], options);
+    return this.matchGroups([{ keys, layout }], options);
   }
 
   /**
-   * As {@linkcode match}, for models whose layers form several groups: one row for each, with one
-   * key a chunk. The prefix is the longest one for which every row has what it needs.
+   * As {@linkcode match}, for models whose layers form several groups: one group for each, with one
+   * key a chunk. The prefix is the longest one for which every group has what it needs.
    *
-   * @throws {RangeError} If there is no row, they differ in length, a window is not at least 1,
+   * @throws {RangeError} If there is no group, they differ in length, a window is not at least 1,
    * objects are empty, misaligned or larger than the cache can move, or `options.deadlineMs` is
    * negative.
    * @throws The reason of `options.signal` if that aborts.
    */
-  async matchRows(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<CacheHit> {
-    this.#checkRows(rows);
+  async matchGroups(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<CacheHit> {
+    this.#checkGroups(groups);
     return new CacheHit(
       this.#l1,
-      await this.#prefetch.prefetch(rows, readPrefetchOptions(options)),
+      await this.#prefetch.prefetch(groups, readPrefetchOptions(options)),
     );
+  }
+
+  /** @deprecated Use {@linkcode matchGroups}. */
+  matchRows(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<CacheHit> {
+    return this.matchGroups(groups, options);
   }
 
   /**
    * Brings the longest available prefix into device memory and leaves it there, without pins: for
-   * requests that are about to come. Takes what {@linkcode matchRows} takes.
+   * requests that are about to come. Takes what {@linkcode matchGroups} takes.
    *
-   * @throws As {@linkcode matchRows}.
+   * @throws As {@linkcode matchGroups}.
    */
-  async warm(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<WarmResult> {
-    this.#checkRows(rows);
-    const { length, l1Objects } = await this.#prefetch.warm(rows, readPrefetchOptions(options));
+  async warm(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<WarmResult> {
+    this.#checkGroups(groups);
+    const { length, l1Objects } = await this.#prefetch.warm(groups, readPrefetchOptions(options));
     return { length, l1Objects };
   }
 
@@ -582,13 +595,15 @@ export class TieredCache implements AsyncDisposable {
     this.#relieved.delete(salt);
   }
 
-  #checkRows(rows: readonly KeyRow[]): void {
-    const length = rows[0]?.keys.length;
-    if (length === undefined) throw new RangeError("Rows must be at least one: received none");
-    for (const { keys, layout, windowChunks } of rows) {
+  #checkGroups(groups: readonly KeyGroup[]): void {
+    const length = groups[0]?.keys.length;
+    if (length === undefined) throw new RangeError("At least one group is required: received none");
+    for (const { keys, layout, windowChunks } of groups) {
       this.#checkObjects(keys, layout);
       if (keys.length !== length) {
-        throw new RangeError(`Rows must have one length: received ${length} and ${keys.length}`);
+        throw new RangeError(
+          `All groups must have the same number of keys: received ${length} and ${keys.length}`,
+        );
       }
       if (windowChunks !== undefined && !(windowChunks >= 1)) {
         throw new RangeError(`windowChunks must be at least 1: received ${windowChunks}`);
@@ -603,7 +618,7 @@ export class TieredCache implements AsyncDisposable {
       this.#knownLayouts.add(layout);
     }
     let size = layout.byteLength + TRAILER_BYTES;
-    for (const key of keys) size = Math.max(size, sealedBytes(key, layout));
+    for (const key of keys) size = Math.max(size, bytesWithTrailer(key, layout));
     const { blockBytes, capacityBytes } = this.#scratch;
     if (countThatFit([size], blockBytes, capacityBytes) === 0) {
       throw new RangeError(

@@ -103,7 +103,7 @@ export class ConnectorStore implements L2Adapter {
     });
     this.capabilities = {
       evicts: bounds !== undefined,
-      loadsShorter: true,
+      acceptsShortObjects: true,
       preferredBytesInFlight: bytes,
     };
     if (backend.delete !== undefined) this.delete = (keys, call) => this.#remove(keys, call);

@@ -131,7 +131,9 @@ export class PoolStore implements L2Adapter {
   get capabilities(): L2Adapter["capabilities"] {
     const slotBytes = this.#slotBytes;
     // Slots that a first object of any size decides would be too small for others.
-    const limit = slotBytes === undefined ? {} : { maxObjectBytes: slotBytes, loadsShorter: true };
+    const limit = slotBytes === undefined
+      ? {}
+      : { maxObjectBytes: slotBytes, acceptsShortObjects: true };
     return { durable: true, shared: false, evicts: true, ...limit };
   }
 

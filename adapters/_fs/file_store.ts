@@ -196,7 +196,7 @@ export class FileStore implements L2Adapter {
       shared: true,
       durable: true,
       evicts: this.#space.isBounded,
-      ...(isUnsealed ? { unsealed: true } : { loadsShorter: true }),
+      ...(isUnsealed ? { unsealed: true } : { acceptsShortObjects: true }),
     };
   }
 

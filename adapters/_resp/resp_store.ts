@@ -94,7 +94,7 @@ export class RespStore implements L2Adapter {
       shared: true,
       durable: true,
       evicts: true,
-      loadsShorter: true,
+      acceptsShortObjects: true,
       maxObjectBytes: chunkBytes * MAX_CHUNKS,
       preferredBytesInFlight: PREFERRED_BYTES,
     };

@@ -67,7 +67,7 @@ export class S3Store implements L2Adapter {
     shared: true,
     durable: true,
     evicts: true,
-    loadsShorter: true,
+    acceptsShortObjects: true,
     preferredBytesInFlight: PREFERRED_BYTES,
   };
   /** What is counted; left out where this adapter does not count, because it would list all. */

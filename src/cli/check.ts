@@ -1,8 +1,8 @@
 import { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import { sealedBytes } from "../l2/object_trailer.ts";
+import { bytesWithTrailer } from "../l2/object_trailer.ts";
 import { promisesOf } from "../l2/adapter_summary.ts";
-import { ObjectToSeal } from "../l2/object_to_seal.ts";
+import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
 import type { CliCommand } from "./command.ts";
 import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
@@ -38,7 +38,7 @@ async function tryOut(guard: AdapterGuard): Promise<string> {
   const random = crypto.getRandomValues(new Uint8Array(32));
   const key = new ObjectKey({ chunkHash: random, model: "kvtier-check" });
   const layout = { byteLength: MIB, fingerprint: random.slice(0, 8) };
-  const byteLength = sealedBytes(key, layout);
+  const byteLength = bytesWithTrailer(key, layout);
   const written = randomBytes(byteLength);
   const read = new Uint8Array(byteLength);
 
@@ -46,7 +46,7 @@ async function tryOut(guard: AdapterGuard): Promise<string> {
   const times: string[] = [];
   try {
     const stored = await timed(guard, "store", async () => {
-      const { done } = await guard.store([new ObjectToSeal(key, layout, [written])]);
+      const { done } = await guard.store([new ObjectWithTrailer(key, layout, [written])]);
       return done.test(0);
     });
     const found = await timed(guard, "lookup", async () => {

@@ -11,7 +11,7 @@ import type { StagedObject } from "../l1/l1_cache.ts";
 import type { DeviceAnswer } from "../memory/memory_device.ts";
 import { typeInWords } from "../runtime/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
-import type { KeyRow } from "../tiering/key_rows.ts";
+import type { KeyGroup } from "../tiering/key_rows.ts";
 import { checkSequenceKv, gatherOperations, hasChunk, type SequenceKv } from "./kv_binding.ts";
 import {
   chunksOf,
@@ -60,7 +60,7 @@ export class PrefixCache {
    * token, or a chunk does not fit into device memory.
    */
   constructor(cache: TieredCache, options: PrefixCacheOptions) {
-    if (typeof (cache as Partial<TieredCache> | undefined)?.matchRows !== "function") {
+    if (typeof (cache as Partial<TieredCache> | undefined)?.matchGroups !== "function") {
       throw new TypeError(`cache must be a TieredCache: received ${typeInWords(cache)}`);
     }
     const { model, layout, kvRank, deadline } = readCacheOptions(options);
@@ -91,7 +91,7 @@ export class PrefixCache {
     // A chunk that contains only the last token would not be used.
     const chunks = Math.ceil(runnableAfter(tokens.length) / this.layout.chunkTokens);
     const rows = this.#rows(tokens, options, chunks);
-    const hit = await this.#cache.matchRows(rows, this.#limits(tokens, options));
+    const hit = await this.#cache.matchGroups(rows, this.#limits(tokens, options));
     return new PrefixHit(this.#cache, this.#groups, hit, tokens.length);
   }
 
@@ -151,7 +151,7 @@ export class PrefixCache {
     const layouts = this.#groups.map(({ layout }) => layout);
     // Resident chunks must not be evicted to make room for other chunks of the same sequence.
     using leases = new DisposableStack();
-    for (const { keys } of rows) leases.use(this.#cache.pinResident(keys));
+    for (const { keys } of rows) leases.use(this.#cache.leaseResident(keys));
     const reserved: { staged: StagedObject; group: number; chunk: number }[] = [];
     let stored = 0;
     let chunk = 0;
@@ -171,7 +171,7 @@ export class PrefixCache {
         const key = keys[chunk] as ObjectKey;
         if (!isKept(group, chunk)) return true;
         const [reservation] = this.#cache.reserveWrite([key], layout, countSkipped);
-        if (reservation?.status !== "success") return reservation?.status === "key-not-writable";
+        if (reservation?.status !== "success") return reservation?.status === "already-present";
         reserved.push({ staged: reservation.staged, group, chunk });
         return true;
       });
@@ -225,7 +225,7 @@ export class PrefixCache {
     tokens: TokenIds,
     { salt = "", extraKey = "" }: PromptOptions,
     maxChunks = Infinity,
-  ): KeyRow[] {
+  ): KeyGroup[] {
     const { model } = this.#identity;
     const [whole, positionedKeys] = typeof extraKey === "string" ? [extraKey, []] : ["", extraKey];
     const root = rootHash({ ...this.#identity, salt, extraKey: whole });

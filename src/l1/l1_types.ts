@@ -11,7 +11,7 @@ export type L1Status =
   /** No such object, or nothing that is staged. */
   | "key-not-exist"
   /** The object is resident or filling, or the same writer has it staged. */
-  | "key-not-writable"
+  | "already-present"
   /** The lock expired: what it protected may be gone. */
   | "key-in-wrong-state"
   /** The object is leased, held, or being written. */

@@ -78,7 +78,7 @@ export class L1Writes {
     let evictions: Generator<void, void> | undefined;
     for (let i = 0; i < keys.length && failure === null; i++) {
       if (isWritable[i] !== true) {
-        reservations.push({ status: "key-not-writable" });
+        reservations.push({ status: "already-present" });
         continue;
       }
       let allocation = table.allocator.allocate(layout.byteLength);

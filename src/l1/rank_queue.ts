@@ -15,7 +15,7 @@ export interface RankQueueOptions<T> {
 }
 
 /** Below this size a queue is never tidied up. */
-const LEAST_TIDY_SIZE = 64;
+const MIN_TIDY_SIZE = 64;
 
 /**
  * Items by rank, the lowest first: a binary heap that looks at changes as late as it can. Where an
@@ -40,7 +40,7 @@ export class RankQueue<T extends Queued> {
     if ((item.queues & bit) !== 0) return;
     item.queues |= bit;
     const size = this.#items.length;
-    if (size >= LEAST_TIDY_SIZE && size > 2 * this.#sizeOnceTidy) this.#tidy();
+    if (size >= MIN_TIDY_SIZE && size > 2 * this.#sizeOnceTidy) this.#tidy();
     this.#insert(item);
   }
 

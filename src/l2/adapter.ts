@@ -41,7 +41,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { ConfigFields, ConfigValues } from "./adapter_config.ts";
 import type { AdapterError } from "./adapter_error.ts";
-import { payloadPieces, type TrailerFault } from "./object_trailer.ts";
+import { payloadParts, type TrailerFault } from "./object_trailer.ts";
 
 export { Bitmap } from "../keys/bitmap.ts";
 export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
@@ -111,7 +111,7 @@ export interface LoadOptions extends CallOptions {
   readonly onLoaded?: (index: number, fault?: TrailerFault) => void;
   /**
    * An object that is shorter than its parts fills the front of them, and is no miss. Only asked of
-   * adapters that promise `loadsShorter`.
+   * adapters that promise `acceptsShortObjects`.
    *
    * @default {false}
    */
@@ -191,9 +191,16 @@ export interface AdapterCapabilities {
    * last should leave last. @default {false}
    */
   readonly evicts?: boolean;
-  /** `load` knows `allowShorter`: what takes less room than expected can be kept. @default {false} */
+  /**
+   * `load` supports {@linkcode LoadOptions.allowShorter}, so objects that a transform made smaller
+   * can be stored. @default {false}
+   */
+  readonly acceptsShortObjects?: boolean;
+  /** @deprecated Use {@linkcode acceptsShortObjects}. */
   readonly loadsShorter?: boolean;
-  /** A listing does not tell how many bytes `load` is to be asked for. @default {false} */
+  /** A listing does not show how many bytes to request from `load`. @default {false} */
+  readonly variableLength?: boolean;
+  /** @deprecated Use {@linkcode variableLength}. */
   readonly hidesLengths?: boolean;
   /** Largest object it takes; left out if there is no limit. */
   readonly maxObjectBytes?: number;
@@ -355,7 +362,7 @@ export function frontOfParts(
   parts: readonly Uint8Array<ArrayBuffer>[],
   byteLength: number,
 ): Uint8Array<ArrayBuffer>[] {
-  return payloadPieces(byteLength, parts);
+  return payloadParts(byteLength, parts);
 }
 
 /**

@@ -1,5 +1,11 @@
 import { Bitmap } from "../keys/bitmap.ts";
-import type { AdapterUsage, DeleteResult, ListedObject, StoreResult } from "./adapter.ts";
+import type {
+  AdapterCapabilities,
+  AdapterUsage,
+  DeleteResult,
+  ListedObject,
+  StoreResult,
+} from "./adapter.ts";
 
 /**
  * The bits of an answer, or `undefined` if it has not one bit an item. They are copied: the adapter
@@ -43,6 +49,18 @@ export function copyUsage(value: unknown): AdapterUsage | undefined {
   if (!isCount(usedBytes) || !isCount(objectCount)) return undefined;
   if (capacityBytes === undefined) return { usedBytes, objectCount };
   return isCount(capacityBytes) ? { usedBytes, objectCount, capacityBytes } : undefined;
+}
+
+/** Whether an adapter supports `allowShorter`; also reads the name that 0.1 used. */
+export function acceptsShortObjects(
+  { acceptsShortObjects, loadsShorter }: AdapterCapabilities,
+): boolean {
+  return acceptsShortObjects ?? loadsShorter ?? false;
+}
+
+/** Whether a listing hides the lengths that `load` needs; also reads the name that 0.1 used. */
+export function hasVariableLength({ variableLength, hidesLengths }: AdapterCapabilities): boolean {
+  return variableLength ?? hidesLengths ?? false;
 }
 
 /** Whether an adapter listed an object. */

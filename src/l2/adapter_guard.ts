@@ -31,11 +31,11 @@ import type {
 import { type BreakerOptions, CircuitBreaker } from "./circuit_breaker.ts";
 import { LoadSpeed } from "./load_speed.ts";
 import {
-  payloadPieces,
+  payloadParts,
   tailBytes,
   type TrailerFault,
+  verifyAnyLayout,
   verifyObject,
-  verifySealedObject,
 } from "./object_trailer.ts";
 
 /** Failures of one operation in a row after which an adapter counts as unhealthy. */
@@ -43,11 +43,8 @@ const UNHEALTHY_FAILURES = 3;
 /** Calls that may hang at a time: each holds on to its buffers. */
 const MAX_HUNG_CALLS = 8;
 
-/** An object with its trailer, as adapters see it. */
-export type SealedObject = AdapterObject;
-
 /** An object with what is needed to verify it. */
-export interface GuardedObject extends SealedObject {
+export interface GuardedObject extends AdapterObject {
   /** Layout of the payload; behind it stands the trailer. */
   readonly layout: ObjectLayout;
 }
@@ -113,7 +110,7 @@ const STATES: readonly AdapterState[] = ["active", "migrating", "draining", "clo
 const CIRCUITS: readonly CircuitName[] = ["store", "lookup", "load", "delete"];
 
 /** Faults that say nothing against the object under the key that it was stored with. */
-const OTHERS: ReadonlySet<TrailerFault> = new Set(["layout", "version", "key"]);
+const FOREIGN_FAULTS: ReadonlySet<TrailerFault> = new Set(["layout", "version", "key"]);
 
 const logger = getLogger(["kvtier", "adapter"]);
 
@@ -198,12 +195,12 @@ export class AdapterGuard {
 
   /** Whether stores go through now: they are wanted, and they work. */
   get isStoring(): boolean {
-    return this.takesStores && !this.#isLeftAlone && this.#circuits.store.state === "closed";
+    return this.takesStores && !this.#isPaused && this.#circuits.store.state === "closed";
   }
 
   /** Whether a store would be let through now. */
   get canStore(): boolean {
-    return this.takesStores && !this.#isLeftAlone && this.#circuits.store.canEnter;
+    return this.takesStores && !this.#isPaused && this.#circuits.store.canEnter;
   }
 
   /** Whether it is to be asked for objects. */
@@ -228,7 +225,7 @@ export class AdapterGuard {
   }
 
   /** Calls that failed or were not made: while there are more, a clear bit says nothing. */
-  get troubles(): number {
+  get unansweredCalls(): number {
     return this.#counters.failedCalls + this.#counters.skippedCalls;
   }
 
@@ -308,7 +305,7 @@ export class AdapterGuard {
   /** Counts as a use of objects that device memory has served, in prefix order. Never throws. */
   touch(keys: readonly ObjectKey[]): void {
     this.#notify((listener) => listener.used?.(keys));
-    if (this.#adapter.touch === undefined || this.#isLeftAlone) return;
+    if (this.#adapter.touch === undefined || this.#isPaused) return;
     const touched = (async () => await this.#adapter.touch?.(keys.slice()))();
     touched.catch((cause: unknown) => {
       this.reportError(new AdapterError({ adapter: this.type, operation: "touch", cause }));
@@ -321,7 +318,7 @@ export class AdapterGuard {
   }
 
   /** Stores sealed objects. */
-  async store(given: readonly SealedObject[]): Promise<GuardedOutcome> {
+  async store(given: readonly AdapterObject[]): Promise<GuardedOutcome> {
     const objects = given.slice();
     const pass = this.#enter("store");
     if (pass === undefined) {
@@ -331,7 +328,7 @@ export class AdapterGuard {
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.storeMs,
       work: async (signal) => {
-        const answer = await this.#adapter.store(this.#asKept(objects), { signal });
+        const answer = await this.#adapter.store(this.#asStored(objects), { signal });
         const result = copyStoreResult(answer, objects.length);
         if (result === undefined) {
           throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
@@ -417,10 +414,10 @@ export class AdapterGuard {
    * Like {@linkcode load}, for objects of any layout: each is verified by its own trailer. Not for
    * an adapter that keeps none.
    */
-  loadSealed(objects: readonly SealedObject[]): Promise<GuardedOutcome> {
+  loadAnyLayout(objects: readonly AdapterObject[]): Promise<GuardedOutcome> {
     return this.#load(
       objects,
-      ({ key, byteLength, parts }) => verifySealedObject(key, byteLength, parts),
+      ({ key, byteLength, parts }) => verifyAnyLayout(key, byteLength, parts),
     );
   }
 
@@ -581,7 +578,7 @@ export class AdapterGuard {
     this.#wakeIfIdle();
   }
 
-  async #load<T extends SealedObject>(
+  async #load<T extends AdapterObject>(
     given: readonly T[],
     verify: (object: T) => TrailerFault | null,
   ): Promise<GuardedOutcome> {
@@ -607,7 +604,7 @@ export class AdapterGuard {
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.loadMs,
       work: async (signal) => {
-        const answer = await this.#adapter.load(this.#asKept(objects), { signal, onLoaded });
+        const answer = await this.#adapter.load(this.#asStored(objects), { signal, onLoaded });
         const loaded = copyBits(answer, objects.length);
         if (loaded === undefined) throw new TypeError("load() must resolve to one bit an object");
         return loaded;
@@ -636,7 +633,7 @@ export class AdapterGuard {
         this.#noteDamage(object.key, fault);
         // With another layout, format or key it may be a good object of another reader: a store
         // that folds the case of names answers with it.
-        if (!OTHERS.has(fault)) damaged.push(object.key);
+        if (!FOREIGN_FAULTS.has(fault)) damaged.push(object.key);
       }
     }
     const count = verified.popcount();
@@ -655,11 +652,11 @@ export class AdapterGuard {
   }
 
   /** Objects as the adapter keeps them: with their seal, or without. */
-  #asKept(objects: readonly SealedObject[]): readonly SealedObject[] {
+  #asStored(objects: readonly AdapterObject[]): readonly AdapterObject[] {
     if (!this.#isUnsealed) return objects;
     return objects.map(({ key, parts, byteLength: sealed }) => {
       const byteLength = sealed - tailBytes(key);
-      return { key, parts: payloadPieces(byteLength, parts), byteLength };
+      return { key, parts: payloadParts(byteLength, parts), byteLength };
     });
   }
 
@@ -668,18 +665,18 @@ export class AdapterGuard {
     const isRefused = (operation === "store" && !this.takesStores) ||
       // What could not be loaded anyhow is not looked up.
       (operation === "lookup" && !(this.takesLookups && this.#circuits.load.canEnter));
-    const isSkipped = isRefused || this.#isLeftAlone;
+    const isSkipped = isRefused || this.#isPaused;
     const pass = isSkipped ? undefined : this.#circuits[operation].tryEnter();
     if (pass === undefined) this.#counters.skippedCalls++;
     return pass;
   }
 
   #isSkipped(): boolean {
-    if (this.#isLeftAlone) this.#counters.skippedCalls++;
-    return this.#isLeftAlone;
+    if (this.#isPaused) this.#counters.skippedCalls++;
+    return this.#isPaused;
   }
 
-  get #isLeftAlone(): boolean {
+  get #isPaused(): boolean {
     return this.#state === "closed" || this.#calls.hung >= MAX_HUNG_CALLS;
   }
 
@@ -747,7 +744,7 @@ export class AdapterGuard {
     this.#notify((listener) => listener.damaged?.(key, fault));
   }
 
-  #measureLoad(objects: readonly SealedObject[], end: CallEnd<Bitmap>): void {
+  #measureLoad(objects: readonly AdapterObject[], end: CallEnd<Bitmap>): void {
     if (end.status === "abandoned") return;
     // Within a deadline that was missed not even all of the bytes came.
     const moved = end.status === "answered"
@@ -811,7 +808,7 @@ function settledOf(call: CallOutcome<unknown>): { settled?: Promise<void> } {
   return call.late === undefined ? {} : { settled: call.late.then(() => {}) };
 }
 
-function sizedAs(sizes: readonly number[]): (object: SealedObject, i: number) => StoredObject {
+function sizedAs(sizes: readonly number[]): (object: AdapterObject, i: number) => StoredObject {
   return ({ key, byteLength }, i) => ({ key, byteLength: sizes[i] ?? byteLength });
 }
 

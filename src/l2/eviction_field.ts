@@ -1,7 +1,7 @@
 import type { ConfigValues, NumberField, StringField } from "./adapter_config.ts";
 
 /** Policies of LMCache that there are not, and what to use instead. */
-const refusedPolicies: Readonly<Record<string, string>> = {
+const unsupportedPolicies: Readonly<Record<string, string>> = {
   IsolatedLRU: "LRU or noop: what one salt may use is bounded by the quotas of the cache",
   ARC: "LRU or noop: ARC is not implemented",
 };
@@ -18,7 +18,7 @@ export const evictionField = {
       type: "string",
       oneOf: ["LRU", "noop", "IsolatedLRU", "ARC"],
       default: "LRU",
-      check: (policy: string) => refusedPolicies[policy],
+      check: (policy: string) => unsupportedPolicies[policy],
       help: "LRU: what was used longest ago leaves first; noop: nothing leaves. IsolatedLRU and " +
         "ARC are LMCache's, and refused here.",
     },

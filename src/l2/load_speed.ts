@@ -3,11 +3,11 @@ import type { Clock } from "../runtime/clock.ts";
 /** Weight of the newest measurement. */
 const WEIGHT = 1 / 4;
 /** After this time without a measurement nothing is known any more. */
-const BELIEVED_MS = 60_000;
+const RECENT_MS = 60_000;
 /** Least duration of a call: clocks are coarse, and a speed is a number. */
-const LEAST_MS = 1e-3;
-const USUAL_LATENCY_MS = 1;
-const USUAL_BYTES_PER_MS = 1e5;
+const MIN_MS = 1e-3;
+const DEFAULT_LATENCY_MS = 1;
+const DEFAULT_BYTES_PER_MS = 1e5;
 
 /**
  * How fast an adapter answers and loads, as exponentially weighted moving averages of what it did
@@ -28,37 +28,37 @@ export class LoadSpeed {
 
   /** Time of a lookup, in milliseconds, if known. */
   get lookupMs(): number | undefined {
-    return this.#isBelieved(this.#lookupAt) ? this.#lookupMs : undefined;
+    return this.#isRecent(this.#lookupAt) ? this.#lookupMs : undefined;
   }
 
   /** Bytes loaded in a millisecond of one call, if known. */
   get bytesPerMs(): number | undefined {
-    const isKnown = this.#isBelieved(this.#loadAt) && this.#loadBytes > 0;
+    const isKnown = this.#isRecent(this.#loadAt) && this.#loadBytes > 0;
     return isKnown ? this.#loadBytes / this.#loadMs : undefined;
   }
 
   /** Expected time of a load, in milliseconds; what is not known is taken for fast. */
   estimateMs(bytes: number): number {
-    const latencyMs = this.lookupMs ?? USUAL_LATENCY_MS;
-    return latencyMs + bytes / (this.bytesPerMs ?? USUAL_BYTES_PER_MS);
+    const latencyMs = this.lookupMs ?? DEFAULT_LATENCY_MS;
+    return latencyMs + bytes / (this.bytesPerMs ?? DEFAULT_BYTES_PER_MS);
   }
 
   /** Notes how long a lookup took. */
   addLookup(ms: number): void {
-    const weight = this.#isBelieved(this.#lookupAt) ? WEIGHT : 1;
+    const weight = this.#isRecent(this.#lookupAt) ? WEIGHT : 1;
     this.#lookupMs += weight * (ms - this.#lookupMs);
     this.#lookupAt = this.#clock.now();
   }
 
   /** Notes how long a load took, and the bytes that it moved. */
   addLoad(ms: number, bytes: number): void {
-    const weight = this.#isBelieved(this.#loadAt) ? WEIGHT : 1;
-    this.#loadMs += weight * (Math.max(ms, LEAST_MS) - this.#loadMs);
+    const weight = this.#isRecent(this.#loadAt) ? WEIGHT : 1;
+    this.#loadMs += weight * (Math.max(ms, MIN_MS) - this.#loadMs);
     this.#loadBytes += weight * (bytes - this.#loadBytes);
     this.#loadAt = this.#clock.now();
   }
 
-  #isBelieved(at: number): boolean {
-    return this.#clock.now() - at <= BELIEVED_MS;
+  #isRecent(at: number): boolean {
+    return this.#clock.now() - at <= RECENT_MS;
   }
 }

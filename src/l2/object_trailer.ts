@@ -35,39 +35,39 @@ export function tailBytes(key: ObjectKey): number {
 }
 
 /** Bytes of a whole object as adapters see it: its payload and what stands behind it. */
-export function sealedBytes(key: ObjectKey, layout: ObjectLayout): number {
+export function bytesWithTrailer(key: ObjectKey, layout: ObjectLayout): number {
   return layout.byteLength + tailBytes(key);
 }
 
 /**
  * Seals an object: computes what stands behind its payload and writes it there.
  *
- * @param pieces The bytes of the object: `layout.byteLength` of payload, then `tailBytes(key)`.
+ * @param parts The bytes of the object: `layout.byteLength` of payload, then `tailBytes(key)`.
  */
-export function sealObject(
+export function writeTrailer(
   key: ObjectKey,
   layout: ObjectLayout,
-  pieces: readonly Uint8Array[],
+  parts: readonly Uint8Array[],
 ): void {
   const inline = inlineKey(key);
-  const checksum = payloadChecksum(layout.byteLength, pieces);
+  const checksum = payloadChecksum(layout.byteLength, parts);
   const trailer = encodeTrailer(key, layout, inline.byteLength, checksum);
-  copyInto(pieces, layout.byteLength, inline);
-  copyInto(pieces, layout.byteLength + inline.byteLength, trailer);
+  copyInto(parts, layout.byteLength, inline);
+  copyInto(parts, layout.byteLength + inline.byteLength, trailer);
 }
 
 /**
  * Checks that bytes are the object that was stored under a key, complete and unchanged.
  *
- * @param pieces The bytes of the object, as {@linkcode sealObject} left them.
+ * @param parts The bytes of the object, as {@linkcode writeTrailer} left them.
  * @returns What is wrong, or `null`.
  */
 export function verifyObject(
   key: ObjectKey,
   layout: ObjectLayout,
-  pieces: readonly Uint8Array[],
+  parts: readonly Uint8Array[],
 ): TrailerFault | null {
-  return verify(key, layout.byteLength, layout.fingerprint, pieces);
+  return verify(key, layout.byteLength, layout.fingerprint, parts);
 }
 
 /**
@@ -75,18 +75,18 @@ export function verifyObject(
  * that the object was stored with.
  *
  * @param byteLength Bytes of the whole object.
- * @param pieces The bytes of the object.
+ * @param parts The bytes of the object.
  * @returns What is wrong, or `null`.
  */
-export function verifySealedObject(
+export function verifyAnyLayout(
   key: ObjectKey,
   byteLength: number,
-  pieces: readonly Uint8Array[],
+  parts: readonly Uint8Array[],
 ): TrailerFault | null {
   const payloadBytes = byteLength - tailBytes(key);
-  const present = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+  const present = parts.reduce((sum, each) => sum + each.byteLength, 0);
   if (payloadBytes < 0 || present !== byteLength) return "length";
-  return verify(key, payloadBytes, undefined, pieces);
+  return verify(key, payloadBytes, undefined, parts);
 }
 
 /**
@@ -123,16 +123,16 @@ export function keyTailBytes(key: ObjectKey): number {
  * What an adapter puts behind an object that the cache does not seal, so that {@linkcode keyInTail}
  * finds its key: the canonical key and a trailer, without the fingerprint of a layout.
  *
- * @param pieces The bytes of the object.
+ * @param parts The bytes of the object.
  */
 export function keyTail(
   key: ObjectKey,
   byteLength: number,
-  pieces: readonly Uint8Array[],
+  parts: readonly Uint8Array[],
 ): Uint8Array<ArrayBuffer> {
   const keyBytes = key.toBytes();
   const layout = { byteLength, fingerprint: new Uint8Array(8) };
-  const checksum = payloadChecksum(byteLength, pieces);
+  const checksum = payloadChecksum(byteLength, parts);
   const tail = new Uint8Array(keyBytes.byteLength + TRAILER_BYTES);
   tail.set(keyBytes);
   tail.set(encodeTrailer(key, layout, keyBytes.byteLength, checksum), keyBytes.byteLength);
@@ -140,16 +140,16 @@ export function keyTail(
 }
 
 /** The payload of an object, without what stands behind it. */
-export function payloadPieces(
+export function payloadParts(
   payloadBytes: number,
-  pieces: readonly Uint8Array<ArrayBuffer>[],
+  parts: readonly Uint8Array<ArrayBuffer>[],
 ): Uint8Array<ArrayBuffer>[] {
   const payload: Uint8Array<ArrayBuffer>[] = [];
   let left = payloadBytes;
-  for (const piece of pieces) {
+  for (const each of parts) {
     if (left <= 0) break;
-    payload.push(piece.byteLength <= left ? piece : piece.subarray(0, left));
-    left -= piece.byteLength;
+    payload.push(each.byteLength <= left ? each : each.subarray(0, left));
+    left -= each.byteLength;
   }
   return payload;
 }
@@ -159,10 +159,10 @@ function verify(
   key: ObjectKey,
   payloadBytes: number,
   fingerprint: Uint8Array | undefined,
-  pieces: readonly Uint8Array[],
+  parts: readonly Uint8Array[],
 ): TrailerFault | null {
   const inline = inlineKey(key);
-  const tail = viewOf(pieces, payloadBytes, inline.byteLength + TRAILER_BYTES);
+  const tail = viewOf(parts, payloadBytes, inline.byteLength + TRAILER_BYTES);
   const trailer = tail.subarray(inline.byteLength);
   const view = new DataView(trailer.buffer, trailer.byteOffset, TRAILER_BYTES);
   if (!holds(trailer, 0, MAGIC)) return "magic";
@@ -175,7 +175,7 @@ function verify(
   if (!holds(trailer, 16, key.digest)) return "key";
   if (fingerprint !== undefined && !holds(trailer, 48, fingerprint)) return "layout";
   if (!holds(tail, 0, inline)) return "key";
-  if (view.getUint32(56, true) !== payloadChecksum(payloadBytes, pieces)) return "payload-checksum";
+  if (view.getUint32(56, true) !== payloadChecksum(payloadBytes, parts)) return "payload-checksum";
   return null;
 }
 
@@ -204,51 +204,51 @@ function inlineKey(key: ObjectKey): Uint8Array {
   return hasHashedFileName(key) ? key.toBytes() : NOTHING;
 }
 
-function payloadChecksum(payloadBytes: number, pieces: readonly Uint8Array[]): number {
+function payloadChecksum(payloadBytes: number, parts: readonly Uint8Array[]): number {
   let checksum = 0;
   let left = payloadBytes;
-  for (const piece of pieces) {
+  for (const each of parts) {
     if (left <= 0) break;
-    checksum = crc32(piece.byteLength <= left ? piece : piece.subarray(0, left), checksum);
-    left -= piece.byteLength;
+    checksum = crc32(each.byteLength <= left ? each : each.subarray(0, left), checksum);
+    left -= each.byteLength;
   }
   return checksum;
 }
 
-function copyInto(pieces: readonly Uint8Array[], offset: number, bytes: Uint8Array): void {
-  forEachOverlap(pieces, offset, bytes.byteLength, (part, done) => {
+function copyInto(parts: readonly Uint8Array[], offset: number, bytes: Uint8Array): void {
+  forEachOverlap(parts, offset, bytes.byteLength, (part, done) => {
     part.set(bytes.subarray(done, done + part.byteLength));
   });
 }
 
-/** Some of the bytes: where they lie, or a copy if they lie in several pieces. */
-function viewOf(pieces: readonly Uint8Array[], offset: number, byteLength: number): Uint8Array {
+/** Some of the bytes: where they lie, or a copy if they lie in several parts. */
+function viewOf(parts: readonly Uint8Array[], offset: number, byteLength: number): Uint8Array {
   let start = 0;
-  for (const piece of pieces) {
-    const end = start + piece.byteLength;
+  for (const each of parts) {
+    const end = start + each.byteLength;
     if (offset >= start && offset + byteLength <= end) {
-      return piece.subarray(offset - start, offset - start + byteLength);
+      return each.subarray(offset - start, offset - start + byteLength);
     }
     start = end;
   }
   const bytes = new Uint8Array(byteLength);
-  forEachOverlap(pieces, offset, byteLength, (part, done) => bytes.set(part, done));
+  forEachOverlap(parts, offset, byteLength, (part, done) => bytes.set(part, done));
   return bytes;
 }
 
-/** Visits the parts of `pieces` that hold `byteLength` bytes from `offset` on. */
+/** Visits the parts of `parts` that hold `byteLength` bytes from `offset` on. */
 function forEachOverlap(
-  pieces: readonly Uint8Array[],
+  parts: readonly Uint8Array[],
   offset: number,
   byteLength: number,
   visit: (part: Uint8Array, done: number) => void,
 ): void {
   let start = 0;
-  for (const piece of pieces) {
+  for (const each of parts) {
     const from = Math.max(offset, start);
-    const to = Math.min(offset + byteLength, start + piece.byteLength);
-    if (from < to) visit(piece.subarray(from - start, to - start), from - offset);
-    start += piece.byteLength;
+    const to = Math.min(offset + byteLength, start + each.byteLength);
+    if (from < to) visit(each.subarray(from - start, to - start), from - offset);
+    start += each.byteLength;
   }
 }
 

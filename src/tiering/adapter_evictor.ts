@@ -1,12 +1,12 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { OrderBook, type TrackedObject } from "./order_book.ts";
+import { EvictionIndex, type TrackedObject } from "./order_book.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
 import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
 /** Objects that cannot be removed before a sweep is given up until the next occasion. */
-const MAX_KEPT = 1024;
+const MAX_SKIPPED = 1024;
 /** Most objects that are tracked of one adapter; of more, those used longest ago are dropped. */
 const MAX_TRACKED = 2 ** 20;
 /** So many objects more are tracked before the adapter is asked how many it holds. */
@@ -57,7 +57,7 @@ export class AdapterEvictor implements Disposable {
     failedEvictions: 0,
     droppedObjects: 0,
   };
-  #book: OrderBook | undefined;
+  #index: EvictionIndex | undefined;
   /** The objects that a call is removing now. */
   #inRemoval: ReadonlyMap<string, TrackedObject> = new Map();
   #isShrinking = false;
@@ -65,7 +65,7 @@ export class AdapterEvictor implements Disposable {
   /** The adapter is asked how many objects it holds when so many are tracked. */
   #reviewAt = REVIEW_STEP;
   #ignoreGuard = (): void => {};
-  /** Aborts when the book is closed. */
+  /** Aborts when the index is closed. */
   #stopping = new AbortController();
 
   constructor(options: AdapterEvictorOptions) {
@@ -74,28 +74,28 @@ export class AdapterEvictor implements Disposable {
     this.#seedAgain = new Retry(options.clock, () => this.#seed());
   }
 
-  /** Keeps a book of the objects as long as anything bounds them. */
+  /** Keeps a index of the objects as long as anything bounds them. */
   update(hasQuotas: boolean): void {
     const { guard, bounds } = this.#options;
     const isNeeded = guard.canDelete && (hasQuotas || bounds !== undefined);
-    if (isNeeded && this.#book === undefined) this.#start();
+    if (isNeeded && this.#index === undefined) this.#start();
     else if (!isNeeded) this[Symbol.dispose]();
   }
 
   /** Removes what a salt, or any salt, has too much. */
   applyQuotas(changed: string | undefined): void {
-    if (this.#book === undefined) return;
-    for (const salt of changed === undefined ? this.#book.salts() : [changed]) this.#note(salt);
+    if (this.#index === undefined) return;
+    for (const salt of changed === undefined ? this.#index.salts() : [changed]) this.#note(salt);
     this.#run();
   }
 
   reportStatus(): AdapterEvictionStatus {
     return {
       id: this.#options.guard.id,
-      trackedObjects: this.#book?.size ?? 0,
-      trackedBytes: this.#book?.bytes ?? 0,
+      trackedObjects: this.#index?.size ?? 0,
+      trackedBytes: this.#index?.bytes ?? 0,
       ...this.#counters,
-      isSeeding: this.#book?.isSeeding ?? false,
+      isSeeding: this.#index?.isSeeding ?? false,
     };
   }
 
@@ -106,26 +106,26 @@ export class AdapterEvictor implements Disposable {
     this.#seedAgain.cancel();
     this.#overSalts.clear();
     this.#isShrinking = false;
-    this.#book = undefined;
+    this.#index = undefined;
   }
 
   #start(): void {
     const { guard } = this.#options;
-    const book = this.#book = new OrderBook(guard.canList);
+    const index = this.#index = new EvictionIndex(guard.canList);
     this.#ignoreGuard = guard.addListener({
       stored: (objects) => {
-        book.stored(objects);
+        index.stored(objects);
         for (const { key } of objects) this.#note(key.cacheSalt);
-        this.#bound(book);
+        this.#bound(index);
         this.#run();
       },
-      accessed: (keys) => book.used(keys),
-      used: (keys) => book.used(keys),
+      accessed: (keys) => index.used(keys),
+      used: (keys) => index.used(keys),
       evicted: (keys) => {
-        for (const key of keys) this.#forget(book, key);
+        for (const key of keys) this.#forget(index, key);
       },
       deleted: (keys) => {
-        for (const key of keys) this.#forget(book, key);
+        for (const key of keys) this.#forget(index, key);
       },
     });
     this.#stopping = new AbortController();
@@ -133,79 +133,79 @@ export class AdapterEvictor implements Disposable {
     this.#seed();
   }
 
-  /** Keeps the book no longer than it need be, also of an adapter that does not say what it evicts. */
-  #bound(book: OrderBook): void {
-    this.#counters.droppedObjects += book.dropOldest(book.size - MAX_TRACKED);
-    if (book.size < this.#reviewAt) return;
+  /** Keeps the index no longer than it need be, also of an adapter that does not say what it evicts. */
+  #bound(index: EvictionIndex): void {
+    this.#counters.droppedObjects += index.dropOldest(index.size - MAX_TRACKED);
+    if (index.size < this.#reviewAt) return;
     this.#reviewAt = Infinity;
-    this.#options.track(this.#review(book));
+    this.#options.track(this.#review(index));
   }
 
   /** Drops what the adapter has evicted, were those its oldest objects, if it holds far fewer. */
-  async #review(book: OrderBook): Promise<void> {
+  async #review(index: EvictionIndex): Promise<void> {
     const { guard } = this.#options;
     const usage = await guard.usage();
-    if (this.#book !== book) return;
+    if (this.#index !== index) return;
     const held = usage?.objectCount ?? Infinity;
-    if (book.size > held + Math.max(REVIEW_STEP, held / 2)) {
-      this.#counters.droppedObjects += book.dropOldest(book.size - held);
+    if (index.size > held + Math.max(REVIEW_STEP, held / 2)) {
+      this.#counters.droppedObjects += index.dropOldest(index.size - held);
     }
-    this.#reviewAt = book.size + Math.max(REVIEW_STEP, book.size / 2);
+    this.#reviewAt = index.size + Math.max(REVIEW_STEP, index.size / 2);
   }
 
-  /** Removes an object from the book, unless it was stored again since its removal began. */
-  #forget(book: OrderBook, key: ObjectKey): void {
+  /** Removes an object from the index, unless it was stored again since its removal began. */
+  #forget(index: EvictionIndex, key: ObjectKey): void {
     const inRemoval = this.#inRemoval.get(key.id);
-    if (inRemoval === undefined || inRemoval === book.get(key.id)) book.removed(key);
+    if (inRemoval === undefined || inRemoval === index.get(key.id)) index.removed(key);
   }
 
   /** Finds out which came last for objects that were stored while they were being removed. */
   async #settleRestored(
-    book: OrderBook,
+    index: EvictionIndex,
     picked: ReadonlyMap<string, TrackedObject>,
   ): Promise<void> {
     const restored = [...picked.values()].filter((object) => {
-      const now = book.get(object.key.id);
+      const now = index.get(object.key.id);
       return now !== undefined && now !== object;
     });
     if (restored.length === 0) return;
     const answer = await lookFor(this.#options.guard, restored.map(({ key }) => key));
-    for (const key of answer?.absent ?? []) book.removed(key);
+    for (const key of answer?.absent ?? []) index.removed(key);
   }
 
   #note(salt: string): void {
     const limit = this.#options.quotas.effective(salt).l2Bytes ?? Infinity;
-    if ((this.#book?.bytesOf(salt) ?? 0) > limit) this.#overSalts.add(salt);
+    if ((this.#index?.bytesOf(salt) ?? 0) > limit) this.#overSalts.add(salt);
   }
 
   #run(): void {
     const { bounds, track } = this.#options;
-    if (this.#book === undefined) return;
-    if (this.#book.bytes > (bounds?.high ?? Infinity)) this.#isShrinking = true;
+    if (this.#index === undefined) return;
+    if (this.#index.bytes > (bounds?.high ?? Infinity)) this.#isShrinking = true;
     if (this.#isRunning || this.#evictAgain.isPending) return;
-    if (this.#isShrinking || this.#overSalts.size > 0) track(this.#evict(this.#book));
+    if (this.#isShrinking || this.#overSalts.size > 0) track(this.#evict(this.#index));
   }
 
-  async #evict(book: OrderBook): Promise<void> {
+  async #evict(index: EvictionIndex): Promise<void> {
     const { guard } = this.#options;
-    const kept = new Map<string, ObjectKey>();
+    const skipped = new Map<string, ObjectKey>();
     this.#isRunning = true;
     try {
-      while (kept.size < MAX_KEPT) {
-        const picked = this.#pick(book, kept);
+      while (skipped.size < MAX_SKIPPED) {
+        const picked = this.#pick(index, skipped);
         if (picked.size === 0) break;
         this.#inRemoval = picked;
         const keys = [...picked.values()].map(({ key }) => key);
         const removal = await removeObjects(guard, keys);
         this.#counters.evictedObjects += removal.objects;
         this.#counters.evictedBytes += removal.bytes;
-        for (const key of removal.absent) this.#forget(book, key);
-        await this.#settleRestored(book, picked);
-        if (this.#book !== book) return;
+        for (const key of removal.absent) this.#forget(index, key);
+        await this.#settleRestored(index, picked);
+        if (this.#index !== index) return;
         this.#counters.failedEvictions += removal.locked.length;
-        for (const key of removal.locked) kept.set(key.id, key);
+        for (const key of removal.locked) skipped.set(key.id, key);
         // Others have their turn before these are tried again.
-        book.used(removal.locked);
+        index.used(removal.locked);
         if (removal.unknown.length > 0) {
           if (!removal.isSkipped) this.#counters.failedEvictions += removal.unknown.length;
           this.#evictAgain.later();
@@ -217,25 +217,25 @@ export class AdapterEvictor implements Disposable {
     } finally {
       this.#inRemoval = new Map();
       this.#isRunning = false;
-      if (this.#book === book) { for (const key of kept.values()) this.#note(key.cacheSalt); }
+      if (this.#index === index) { for (const key of skipped.values()) this.#note(key.cacheSalt); }
       else this.#run();
     }
   }
 
   /** What leaves next, none of what could not leave just now; nothing if all is within bounds. */
-  #pick(book: OrderBook, kept: ReadonlyMap<string, ObjectKey>): Map<string, TrackedObject> {
+  #pick(index: EvictionIndex, skipped: ReadonlyMap<string, ObjectKey>): Map<string, TrackedObject> {
     const { quotas, bounds, isPinned } = this.#options;
     const picked = new Map<string, TrackedObject>();
-    const spared: ObjectKey[] = [];
+    const pinned: ObjectKey[] = [];
     let pickedBytes = 0;
     const pick = (objects: Iterable<TrackedObject>, excess: number): void => {
       let left = excess;
       for (const object of objects) {
         if (left <= 0 || picked.size === REMOVAL_BATCH) break;
         const { key, bytes } = object;
-        if (kept.has(key.id) || picked.has(key.id)) continue;
+        if (skipped.has(key.id) || picked.has(key.id)) continue;
         if (isPinned(key)) {
-          spared.push(key);
+          pinned.push(key);
           continue;
         }
         picked.set(key.id, object);
@@ -247,33 +247,33 @@ export class AdapterEvictor implements Disposable {
       if (picked.size === REMOVAL_BATCH) break;
       const before = picked.size;
       const limit = quotas.effective(salt).l2Bytes ?? Infinity;
-      pick(book.oldest(salt), book.bytesOf(salt) - limit);
+      pick(index.oldest(salt), index.bytesOf(salt) - limit);
       if (picked.size === before) this.#overSalts.delete(salt);
     }
     if (this.#isShrinking && bounds !== undefined) {
-      pick(book.oldest(), book.bytes - pickedBytes - bounds.low);
+      pick(index.oldest(), index.bytes - pickedBytes - bounds.low);
     }
     // The next ones need not pass them again.
-    book.used(spared);
+    index.used(pinned);
     return picked;
   }
 
   #seed(): void {
-    if (this.#book?.isSeeding === true) this.#options.track(this.#list(this.#book));
+    if (this.#index?.isSeeding === true) this.#options.track(this.#list(this.#index));
   }
 
   /** Finds out what the adapter held before. */
-  async #list(book: OrderBook): Promise<void> {
+  async #list(index: EvictionIndex): Promise<void> {
     const { guard } = this.#options;
     const { signal } = this.#stopping;
     let isComplete = true;
     const onIncomplete = (): void => void (isComplete = false);
     for await (const object of guard.list({ signal, onIncomplete })) {
-      if (this.#book !== book) return;
-      book.seed({ key: object.key, bytes: object.byteLength });
+      if (this.#index !== index) return;
+      index.seed({ key: object.key, bytes: object.byteLength });
     }
-    if (this.#book !== book) return;
-    if (isComplete) book.endSeeding();
+    if (this.#index !== index) return;
+    if (isComplete) index.endSeeding();
     else this.#seedAgain.later();
     this.applyQuotas(undefined);
   }

@@ -5,6 +5,7 @@ import type {
   L2AdapterModule,
 } from "../l2/adapter.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
+import { hasVariableLength } from "../l2/adapter_answers.ts";
 import { parseAdapterConfig } from "../l2/adapter_config.ts";
 import { AdapterError, ConfigError } from "../l2/adapter_error.ts";
 import type { AdapterGuard, GuardListener } from "../l2/adapter_guard.ts";
@@ -102,7 +103,7 @@ export interface AdapterManagerOptions {
   /** Device memory as it is now. */
   readonly l1Memory: () => L1MemoryDescription;
   /** Whether an object is being forgotten. */
-  readonly isBarred: (key: ObjectKey) => boolean;
+  readonly isBlocked: (key: ObjectKey) => boolean;
   /** What listens to an adapter. */
   readonly listenerOf: (guard: AdapterGuard) => GuardListener;
   /** Told when an adapter was removed. */
@@ -120,7 +121,7 @@ export interface CheckedConfig {
 }
 
 /** A time limit; it ends too when the cache is closed. */
-interface Limit extends Disposable {
+interface Deadline extends Disposable {
   readonly signal: AbortSignal;
 }
 
@@ -207,10 +208,10 @@ export class AdapterManager {
   ): Promise<RemoveAdapterReport> {
     const { adapters, store, eviction, onRemoved } = this.#options;
     let report = { copiedObjects: 0, copiedBytes: 0, presentObjects: 0, failedObjects: 0 };
-    const text = `Not removed within ${timeoutMs} ms: call again to go on, or with mode "drop"`;
+    const message = `Not removed within ${timeoutMs} ms: call again to go on, or with mode "drop"`;
     try {
-      using limit = this.#limit(timeoutMs, text);
-      const { signal } = limit;
+      using deadline = this.#deadline(timeoutMs, message);
+      const { signal } = deadline;
       adapters.retire(guard);
       if (mode !== "drop") await inTime(store.emptied(guard), signal);
       if (mode === "migrate") report = await inTime(this.#migrate(guard, signal), signal);
@@ -230,14 +231,14 @@ export class AdapterManager {
   }
 
   async #migrate(guard: AdapterGuard, signal: AbortSignal): Promise<RemoveAdapterReport> {
-    const { adapters, scratch, isBarred } = this.#options;
+    const { adapters, scratch, isBlocked } = this.#options;
     guard.migrate();
     const report = await migrate({
       from: guard,
       to: () => adapters.storing,
       scratch,
       signal,
-      isBarred,
+      isBlocked,
       track: (work) => void track(this.#copies, work),
     });
     if (report.failedObjects === 0) return report;
@@ -291,7 +292,7 @@ export class AdapterManager {
     if (guard.capabilities.unsealed) {
       return `${instead} nothing in the objects of this ${guard.type} adapter says what they are`;
     }
-    if (guard.capabilities.hidesLengths) {
+    if (hasVariableLength(guard.capabilities)) {
       return `${instead} a listing does not tell how long compressed objects are`;
     }
     if (!guard.canList) return `${instead} a ${guard.type} adapter cannot list its objects`;
@@ -300,13 +301,13 @@ export class AdapterManager {
     return `${instead} there is no other adapter to copy to`;
   }
 
-  #limit(ms: number, text: string): Limit {
+  #deadline(ms: number, message: string): Deadline {
     const { clock } = this.#options;
-    const late = new AbortController();
-    const end = (): void => late.abort(new DOMException(text, "TimeoutError"));
+    const timeout = new AbortController();
+    const end = (): void => timeout.abort(new DOMException(message, "TimeoutError"));
     const cancel = ms === Infinity ? () => {} : clock.schedule(end, Math.min(ms, MAX_TIMER_MS));
     return {
-      signal: AbortSignal.any([late.signal, this.#stopping.signal]),
+      signal: AbortSignal.any([timeout.signal, this.#stopping.signal]),
       [Symbol.dispose]: cancel,
     };
   }
@@ -316,14 +317,14 @@ export class AdapterManager {
     values: Record<string, never>,
     environment: AdapterEnvironment,
   ): Promise<L2Adapter> {
-    using limit = this.#limit(OPEN_MS, `Not open within ${OPEN_MS} ms`);
+    using deadline = this.#deadline(OPEN_MS, `Not open within ${OPEN_MS} ms`);
     const opening = (async () => await module.create(values, environment))();
     try {
-      return await inTime(opening, limit.signal);
+      return await inTime(opening, deadline.signal);
     } catch (cause) {
       // What opens after all is nobody's.
       opening.then((adapter) => adapter[Symbol.asyncDispose]()).catch(() => {});
-      if (cause !== limit.signal.reason) throw cause;
+      if (cause !== deadline.signal.reason) throw cause;
       throw new AdapterError({ adapter: module.type, operation: "open", cause });
     }
   }

@@ -1,4 +1,4 @@
-interface Waiter {
+interface ByteWaiter {
   readonly bytes: number;
   readonly grant: () => void;
 }
@@ -7,8 +7,8 @@ interface Waiter {
  * Bytes that may be in use at a time; who finds too few waits, first come first served. More than
  * all of them are granted when nobody has any, so that nothing is too large for ever.
  */
-export class ByteBudget {
-  readonly #waiters = new Set<Waiter>();
+export class ByteLimiter {
+  readonly #waiters = new Set<ByteWaiter>();
   readonly #limit: () => number;
   #used = 0;
 

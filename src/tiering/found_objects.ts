@@ -19,17 +19,17 @@ export interface Source {
 
 /**
  * What the adapters have of some objects of a request, and which locks of their lookups are held.
- * Objects are addressed by their cells.
+ * Objects are addressed by their slots.
  */
 export class FoundObjects {
   /** The adapters. */
   readonly sources: readonly Source[];
-  /** The keys of the objects, in the order of their cells. */
+  /** The keys of the objects, in the order of their slots. */
   readonly keys: readonly ObjectKey[];
   /** Whether the adapter, which must have all of it, may stop at the first gap. */
   readonly isChain: boolean;
   readonly #request: PrefetchRequest;
-  readonly #cells: readonly number[];
+  readonly #slots: readonly number[];
   readonly #positions: ReadonlyMap<number, number>;
   readonly #hasWindows: boolean;
   /** No lock is held from this chunk on. */
@@ -38,21 +38,21 @@ export class FoundObjects {
   /** Nothing is known yet. */
   constructor(
     request: PrefetchRequest,
-    cells: readonly number[],
+    slots: readonly number[],
     adapters: readonly AdapterGuard[],
   ) {
     this.sources = adapters.map((adapter) => ({
       adapter,
-      locked: new Bitmap(cells.length),
-      has: new Bitmap(cells.length),
+      locked: new Bitmap(slots.length),
+      has: new Bitmap(slots.length),
       reach: 0,
       hasAnswered: false,
     }));
-    this.keys = cells.map((cell) => request.key(cell));
+    this.keys = slots.map((slot) => request.key(slot));
     this.#request = request;
-    this.#cells = cells;
-    this.#positions = new Map(cells.map((cell, position) => [cell, position]));
-    this.#hasWindows = request.rows.some(({ windowChunks }) => windowChunks !== undefined);
+    this.#slots = slots;
+    this.#positions = new Map(slots.map((slot, position) => [slot, position]));
+    this.#hasWindows = request.groups.some(({ windowChunks }) => windowChunks !== undefined);
     this.#end = request.end;
     this.isChain = adapters.length === 1 && !this.#hasWindows;
   }
@@ -71,59 +71,59 @@ export class FoundObjects {
   }
 
   /** Whether an adapter has an object, locked for us. */
-  has({ locked }: Source, cell: number): boolean {
-    return locked.test(this.#position(cell));
+  has({ locked }: Source, slot: number): boolean {
+    return locked.test(this.#position(slot));
   }
 
   /** Whether any adapter that passes a test has an object, locked for us. */
-  isFound(cell: number, test: (source: Source) => boolean = () => true): boolean {
-    return this.sources.some((source) => this.has(source, cell) && test(source));
+  isFound(slot: number, test: (source: Source) => boolean = () => true): boolean {
+    return this.sources.some((source) => this.has(source, slot) && test(source));
   }
 
   /** Whether it is sure that no adapter has an object, or none could load it. */
-  isAbsent(cell: number): boolean {
-    const position = this.#position(cell);
+  isAbsent(slot: number): boolean {
+    const position = this.#position(slot);
     return this.sources.every(({ has, reach }) => position < reach && !has.test(position));
   }
 
   /** Whether an adapter has an object that was passed over, and that is not pinned. */
-  isLeft(cell: number): boolean {
-    const position = this.#position(cell);
-    return !this.#request.has(cell) &&
+  wasHedged(slot: number): boolean {
+    const position = this.#position(slot);
+    return !this.#request.has(slot) &&
       this.sources.some(({ has, locked }) => has.test(position) && !locked.test(position));
   }
 
   /** These locks are no longer ours: a load gives them up. */
-  hand({ locked }: Source, cells: readonly number[]): void {
-    for (const cell of cells) locked.clear(this.#position(cell));
+  handOver({ locked }: Source, slots: readonly number[]): void {
+    for (const slot of slots) locked.clear(this.#position(slot));
   }
 
   /** An adapter could not load objects. */
-  fail({ has }: Source, cells: readonly number[]): void {
-    for (const cell of cells) has.clear(this.#position(cell));
+  fail({ has }: Source, slots: readonly number[]): void {
+    for (const slot of slots) has.clear(this.#position(slot));
   }
 
   /** An object cannot be loaded, whoever has it. */
-  lose(cell: number): void {
-    for (const source of this.sources) this.fail(source, [cell]);
+  failEverywhere(slot: number): void {
+    for (const source of this.sources) this.fail(source, [slot]);
   }
 
   /** Gives up the locks of objects at one adapter. */
-  passOver(source: Source, cells: readonly number[]): void {
-    const held = cells.filter((cell) => this.has(source, cell));
+  releaseLocks(source: Source, slots: readonly number[]): void {
+    const held = slots.filter((slot) => this.has(source, slot));
     if (held.length === 0) return;
-    this.hand(source, held);
-    source.adapter.unlock(held.map((cell) => this.#request.key(cell)));
+    this.handOver(source, held);
+    source.adapter.unlock(held.map((slot) => this.#request.key(slot)));
   }
 
   /** Gives up the locks of objects at all adapters. */
-  unlock(cells: readonly number[]): void {
-    for (const source of this.sources) this.passOver(source, cells);
+  unlock(slots: readonly number[]): void {
+    for (const source of this.sources) this.releaseLocks(source, slots);
   }
 
   /** Gives up all locks. */
   unlockAll(): void {
-    this.unlock(this.#cells);
+    this.unlock(this.#slots);
   }
 
   /** Gives up the locks behind a prefix that can only become shorter. */
@@ -132,10 +132,10 @@ export class FoundObjects {
   }
 
   /** Shortens the prefix where objects can be had from nobody any more. */
-  narrow(cells: readonly number[]): void {
+  narrow(slots: readonly number[]): void {
     const request = this.#request;
-    for (const cell of this.#hasWindows ? [] : cells) {
-      if (!request.has(cell) && this.isAbsent(cell)) request.narrow(request.chunkOf(cell));
+    for (const slot of this.#hasWindows ? [] : slots) {
+      if (!request.has(slot) && this.isAbsent(slot)) request.narrow(request.chunkOf(slot));
     }
     this.#unlockFrom(request.end);
   }
@@ -143,10 +143,10 @@ export class FoundObjects {
   #unlockFrom(chunk: number): void {
     if (chunk >= this.#end) return;
     this.#end = chunk;
-    this.unlock(this.#cells.filter((cell) => this.#request.chunkOf(cell) >= chunk));
+    this.unlock(this.#slots.filter((slot) => this.#request.chunkOf(slot) >= chunk));
   }
 
-  #position(cell: number): number {
-    return this.#positions.get(cell) ?? -1;
+  #position(slot: number): number {
+    return this.#positions.get(slot) ?? -1;
   }
 }

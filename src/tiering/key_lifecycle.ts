@@ -143,7 +143,7 @@ export class KeyLifecycle implements Disposable {
   }
 
   /** Whether nobody must load an object now, because it is being forgotten. */
-  isBarred(key: ObjectKey): boolean {
+  isBlocked(key: ObjectKey): boolean {
     if (this.#overdue.size > 0 && this.#overdue.has(key.id)) return true;
     if (this.#forgotten.size === 0) return false;
     for (const test of this.#forgotten) {

@@ -2,10 +2,10 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 
 /**
- * The objects of one group of layers, in the order of their chunks. All rows of a request have one
+ * The objects of one group of layers, in the order of their chunks. All groups of a request have one
  * key a chunk.
  */
-export interface KeyRow {
+export interface KeyGroup {
   /** One key for each chunk of the prompt. */
   readonly keys: readonly ObjectKey[];
   /** Layout of all of them. */
@@ -17,36 +17,43 @@ export interface KeyRow {
   readonly windowChunks?: number;
 }
 
-/** The first chunk of a row that is needed for a prefix of `length` chunks. */
-export function firstNeeded({ windowChunks = Infinity }: KeyRow, length: number): number {
+/** @deprecated Use {@linkcode KeyGroup}. */
+export type KeyRow = KeyGroup;
+
+/** The first chunk of a group that is needed for a prefix of `length` chunks. */
+export function firstNeeded({ windowChunks = Infinity }: KeyGroup, length: number): number {
   return Math.max(0, length - windowChunks);
 }
 
 /**
- * The longest prefix, in chunks and at most `limit`, for which every row has what it needs: rows
+ * The longest prefix, in chunks and at most `limit`, for which every group has what it needs: groups
  * with a window their last chunks, the others all.
  */
 export function usablePrefix(
-  rows: readonly KeyRow[],
+  groups: readonly KeyGroup[],
   limit: number,
-  has: (row: number, chunk: number) => boolean,
+  has: (group: number, chunk: number) => boolean,
 ): number {
   let length = limit;
-  for (const [r, { windowChunks }] of rows.entries()) {
+  for (const [r, { windowChunks }] of groups.entries()) {
     if (windowChunks !== undefined) continue;
     let chunk = 0;
     while (chunk < length && has(r, chunk)) chunk++;
     length = chunk;
   }
-  const windowed = [...rows.entries()].filter(([, { windowChunks }]) => windowChunks !== undefined);
-  const served = windowed.map(([r, row]) => servedLengths(row, length, (chunk) => has(r, chunk)));
+  const windowed = [...groups.entries()].filter(([, { windowChunks }]) =>
+    windowChunks !== undefined
+  );
+  const served = windowed.map(([r, group]) =>
+    servedLengths(group, length, (chunk) => has(r, chunk))
+  );
   while (length > 0 && !served.every((lengths) => lengths[length] === 1)) length--;
   return length;
 }
 
 /** For each length of a prefix, whether its last `windowChunks` chunks are there. */
 function servedLengths(
-  { windowChunks = Infinity }: KeyRow,
+  { windowChunks = Infinity }: KeyGroup,
   limit: number,
   has: (chunk: number) => boolean,
 ): Uint8Array {

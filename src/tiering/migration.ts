@@ -1,7 +1,7 @@
 import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { ListedObject } from "../l2/adapter.ts";
-import type { AdapterGuard, SealedObject } from "../l2/adapter_guard.ts";
+import type { AdapterObject, ListedObject } from "../l2/adapter.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { countThatFit, packPieces, type StagingPool } from "../memory/staging_pool.ts";
 
 /** Bytes that are copied as one batch. */
@@ -32,7 +32,7 @@ export interface MigrationOptions {
   /** Aborts to give up. */
   readonly signal: AbortSignal;
   /** Whether an object is being forgotten: it is not copied. */
-  readonly isBarred: (key: ObjectKey) => boolean;
+  readonly isBlocked: (key: ObjectKey) => boolean;
   /** Told of each batch when it begins. */
   readonly track: (work: Promise<void>) => void;
 }
@@ -40,7 +40,7 @@ export interface MigrationOptions {
 type Counts = { -readonly [Name in keyof MigrationReport]: number };
 
 /** Objects to be copied, and which of them each of the other adapters had before. */
-interface Batch {
+interface MigrationBatch {
   readonly objects: readonly ListedObject[];
   readonly to: readonly AdapterGuard[];
   readonly present: readonly Bitmap[];
@@ -87,10 +87,10 @@ async function copyBatch(
   listed: readonly ListedObject[],
   counts: Counts,
 ): Promise<void> {
-  const { signal, isBarred } = options;
+  const { signal, isBlocked } = options;
   const to = options.to();
   // Who forgets objects waits for the batches that began before.
-  const objects = listed.filter(({ key }) => !isBarred(key));
+  const objects = listed.filter(({ key }) => !isBlocked(key));
   const keys = objects.map(({ key }) => key);
   const present = await Promise.all(to.map(async (guard) => {
     const found = await guard.lookup(keys, { prefix: false, signal });
@@ -114,7 +114,7 @@ async function copyBatch(
 /** Copies what others lack: says what at least one took, and what is not there any more. */
 async function copyLacking(
   { from, scratch, signal }: MigrationOptions,
-  { objects, to, present }: Batch,
+  { objects, to, present }: MigrationBatch,
 ): Promise<{ copied: Bitmap; gone: Bitmap }> {
   const copied = new Bitmap(objects.length);
   const gone = new Bitmap(objects.length);
@@ -130,28 +130,28 @@ async function copyLacking(
   const blocks = await scratch.acquire(count);
   let isAbandoned = false;
   cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
-  const rooms = lacking.map((i, n): SealedObject => ({
+  const buffers = lacking.map((i, n): AdapterObject => ({
     ...objects[i] as ListedObject,
     parts: (packing.objects[n] ?? []).map((piece) =>
       (blocks[piece.block] as Uint8Array<ArrayBuffer>)
         .subarray(piece.byteOffset, piece.byteOffset + piece.byteLength)
     ),
   }));
-  const before = from.troubles;
-  const found = await from.lookup(rooms.map(({ key }) => key), { prefix: false, signal });
+  const before = from.unansweredCalls;
+  const found = await from.lookup(buffers.map(({ key }) => key), { prefix: false, signal });
   // What an adapter that works does not have any more was removed on purpose, or evicted.
-  const isSure = from.troubles === before && !signal.aborted;
+  const isSure = from.unansweredCalls === before && !signal.aborted;
   for (const [n, i] of lacking.entries()) if (isSure && !found.test(n)) gone.set(i);
   const indices = found.gather(lacking);
-  const locked = found.gather(rooms);
+  const locked = found.gather(buffers);
   if (locked.length === 0) return { copied, gone };
 
-  const { done, settled } = await from.loadSealed(locked);
+  const { done, settled } = await from.loadAnyLayout(locked);
   isAbandoned = settled !== undefined;
   await Promise.all(to.map(async (guard, t) => {
     const chosen = done.indices().filter((n) => lacks(indices[n] as number, t));
     if (chosen.length === 0) return;
-    const outcome = await guard.store(chosen.map((n) => locked[n] as SealedObject));
+    const outcome = await guard.store(chosen.map((n) => locked[n] as AdapterObject));
     if (outcome.settled !== undefined) isAbandoned = true;
     for (const n of outcome.done.gather(chosen)) copied.set(indices[n] as number);
   }));

@@ -13,10 +13,10 @@ export interface TrackedObject {
 const MAX_UNLISTED = 65_536;
 
 /** What an adapter is known to hold, least recently used first. */
-export class OrderBook {
+export class EvictionIndex {
   readonly #objects = new Map<string, TrackedObject>();
-  readonly #order = new LeavingOrder();
-  readonly #orderBySalt = new Map<string, LeavingOrder>();
+  readonly #order = new EvictionOrder();
+  readonly #orderBySalt = new Map<string, EvictionOrder>();
   readonly #usage = new SaltUsage();
   /** Objects that were used before they were listed. */
   readonly #unlisted = new Map<string, ObjectKey>();
@@ -136,17 +136,17 @@ export class OrderBook {
     }
   }
 
-  #orderOf(salt: string): LeavingOrder {
+  #orderOf(salt: string): EvictionOrder {
     const known = this.#orderBySalt.get(salt);
     if (known !== undefined) return known;
-    const order = new LeavingOrder();
+    const order = new EvictionOrder();
     this.#orderBySalt.set(salt, order);
     return order;
   }
 }
 
 /** Ids in the order of their use; before them those that were there already. */
-class LeavingOrder {
+class EvictionOrder {
   readonly #seeded = new IdOrder();
   readonly #used = new IdOrder();
 

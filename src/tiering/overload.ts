@@ -3,7 +3,7 @@ import type { Clock } from "../runtime/clock.ts";
 /** Without a refusal for this long, a spell of overload is over. */
 const SPELL_MS = 30_000;
 /** Refusals that are a spell, and no accident. */
-const LEAST_REFUSALS = 3;
+const MIN_REFUSALS = 3;
 
 /** Counts what is refused for want of room, and tells when that persists. */
 export class Overload {
@@ -19,7 +19,7 @@ export class Overload {
 
   /** Objects that were refused in a spell that goes on; 0 if there is none. */
   get objects(): number {
-    return this.#isOver || this.#refusals < LEAST_REFUSALS ? 0 : this.#objects;
+    return this.#isOver || this.#refusals < MIN_REFUSALS ? 0 : this.#objects;
   }
 
   /** Objects were refused together. */

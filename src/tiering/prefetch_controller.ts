@@ -4,8 +4,8 @@ import type { L1Cache } from "../l1/l1_cache.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
-import type { KeyRow } from "./key_rows.ts";
-import { type Landing, ObjectLoader } from "./object_loader.ts";
+import type { KeyGroup } from "./key_rows.ts";
+import { type LoadOutcome, ObjectLoader } from "./object_loader.ts";
 import type { PrefetchPolicy } from "./policies/prefetch_policy.ts";
 import { PrefetchRequest, type PrefetchResult } from "./prefetch_request.ts";
 
@@ -18,16 +18,16 @@ export interface PrefetchControllerOptions {
   readonly l1: L1Cache;
   /** Where they come from. */
   readonly adapters: AdapterSet;
-  /** Host memory that adapters load into; its capacity bounds the bytes in flight. */
+  /** Host memory that adapters load into; its capacity bounds the bytes in load. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
   /** What becomes of loaded objects. */
   readonly policy: PrefetchPolicy;
   /** Source of time. */
   readonly clock: Clock;
   /** Objects that nobody may load now, because they are being forgotten. */
-  readonly isBarred?: (key: ObjectKey) => boolean;
+  readonly isBlocked?: (key: ObjectKey) => boolean;
   /** Told what each request got. */
-  readonly onServed?: (rows: readonly KeyRow[], result: PrefetchResult) => void;
+  readonly onServed?: (groups: readonly KeyGroup[], result: PrefetchResult) => void;
 }
 
 /** Options of {@linkcode PrefetchController.prefetch}. */
@@ -73,23 +73,23 @@ export interface PrefetchListener {
 }
 
 /** What a caller asked for. */
-interface Ask extends PrefetchOptions {
+interface PrefetchCall extends PrefetchOptions {
   readonly id: number;
-  readonly rows: readonly KeyRow[];
+  readonly groups: readonly KeyGroup[];
   readonly isLeasing: boolean;
   readonly startedAt: number;
 }
 
 /** A request that waits for its turn: there may be very many. */
 interface QueuedRequest {
-  readonly ask: Ask;
+  readonly call: PrefetchCall;
   readonly resolve: (result: Promise<PrefetchResult>) => void;
   /** Ends the wait for the deadline and the signal. */
-  leave: () => void;
+  cancelWait: () => void;
 }
 
 /** An object that a request is loading: those who wait for it. */
-type Flight = ((landing: Landing) => void)[];
+type InFlightLoad = ((outcome: LoadOutcome) => void)[];
 
 const logger = getLogger(["kvtier", "prefetch"]);
 
@@ -100,7 +100,7 @@ const logger = getLogger(["kvtier", "prefetch"]);
  */
 export class PrefetchController {
   readonly #options: PrefetchControllerOptions;
-  readonly #flights = new Map<string, Flight>();
+  readonly #inFlight = new Map<string, InFlightLoad>();
   readonly #loader: ObjectLoader;
   readonly #listeners = new Set<PrefetchListener>();
   /** What moves now, and the request that it moves bytes for. */
@@ -122,7 +122,7 @@ export class PrefetchController {
     this.#options = options;
     this.#loader = new ObjectLoader({
       ...options,
-      isBarred: (key) => this.#isBarred(key),
+      isBlocked: (key) => this.#isBlocked(key),
       onOutOfMemory: () => this.#counters.outOfMemory++,
       track: (work, request) => this.#track(work, request),
     });
@@ -136,15 +136,15 @@ export class PrefetchController {
   /**
    * Leases the longest prefix: what is in L1, and what the adapters have.
    *
-   * @param rows Keys of one chain, one row for each group of layers; all of one length.
+   * @param groups Keys of one chain, one group for each group of layers; all of one length.
    */
-  prefetch(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
-    return this.#run(rows, options, true);
+  prefetch(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
+    return this.#run(groups, options, true);
   }
 
   /** Brings the longest prefix into L1 and leaves it there, without leases. */
-  warm(rows: readonly KeyRow[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
-    return this.#run(rows, options, false);
+  warm(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
+    return this.#run(groups, options, false);
   }
 
   /** Resolves when nothing moves any more. */
@@ -166,41 +166,41 @@ export class PrefetchController {
   }
 
   #run(
-    rows: readonly KeyRow[],
+    groups: readonly KeyGroup[],
     options: PrefetchOptions,
     isLeasing: boolean,
   ): Promise<PrefetchResult> {
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     const { l1, clock, adapters } = this.#options;
     const id = ++this.#counters.requests;
-    this.#counters.requestedObjects += rows.reduce((sum, { keys }) => sum + keys.length, 0);
-    const ask: Ask = { ...options, id, rows, isLeasing, startedAt: clock.now() };
-    const isResident = rows.every(({ keys }) => keys.every((key) => l1.has(key)));
-    if (isResident || (adapters.all.length === 0 && !this.#isFilling(rows))) {
-      return this.#answerNow(ask);
+    this.#counters.requestedObjects += groups.reduce((sum, { keys }) => sum + keys.length, 0);
+    const call: PrefetchCall = { ...options, id, groups, isLeasing, startedAt: clock.now() };
+    const isResident = groups.every(({ keys }) => keys.every((key) => l1.has(key)));
+    if (isResident || (adapters.all.length === 0 && !this.#isFilling(groups))) {
+      return this.#answerNow(call);
     }
-    if (this.#active >= ACTIVE_REQUESTS) return this.#enqueue(ask);
+    if (this.#active >= ACTIVE_REQUESTS) return this.#enqueue(call);
     this.#active++;
-    return this.#serve(ask);
+    return this.#serve(call);
   }
 
   /** Whether L1 has something of it soon, which the device has still to confirm. */
-  #isFilling(rows: readonly KeyRow[]): boolean {
+  #isFilling(groups: readonly KeyGroup[]): boolean {
     const { l1 } = this.#options;
     if (l1.filled() === undefined) return false;
-    return rows.some(({ keys }) => keys.some((key) => l1.whenFilled(key) !== undefined));
+    return groups.some(({ keys }) => keys.some((key) => l1.whenFilled(key) !== undefined));
   }
 
   /** Serves a request when its turn comes; at its deadline it gets what is in L1. */
-  #enqueue(ask: Ask): Promise<PrefetchResult> {
+  #enqueue(call: PrefetchCall): Promise<PrefetchResult> {
     return new Promise((resolve) => {
-      const { deadlineMs, signal } = ask;
-      const request: QueuedRequest = { ask, resolve, leave: () => {} };
+      const { deadlineMs, signal } = call;
+      const request: QueuedRequest = { call, resolve, cancelWait: () => {} };
       this.#queue.add(request);
       if (deadlineMs === undefined && signal === undefined) return;
       const onDeadline = (): void => {
         this.#dequeue(request);
-        resolve(this.#answerNow(ask).then((result) => this.#tellDeadline(ask, result)));
+        resolve(this.#answerNow(call).then((result) => this.#notifyDeadline(call, result)));
       };
       const onAbort = (): void => {
         this.#dequeue(request);
@@ -210,7 +210,7 @@ export class PrefetchController {
         ? undefined
         : this.#options.clock.schedule(onDeadline, deadlineMs);
       signal?.addEventListener("abort", onAbort, { once: true });
-      request.leave = () => {
+      request.cancelWait = () => {
         cancel?.();
         signal?.removeEventListener("abort", onAbort);
       };
@@ -219,30 +219,30 @@ export class PrefetchController {
 
   #dequeue(request: QueuedRequest): void {
     this.#queue.delete(request);
-    request.leave();
+    request.cancelWait();
   }
 
-  #open({ id, rows, isLeasing }: Ask): PrefetchRequest {
+  #open({ id, groups, isLeasing }: PrefetchCall): PrefetchRequest {
     const { l1, policy } = this.#options;
     const retains = (key: ObjectKey): boolean => !isLeasing || policy.retains(key);
-    return new PrefetchRequest({ id, rows, l1, retains, isLeasing });
+    return new PrefetchRequest({ id, groups, l1, retains, isLeasing });
   }
 
   /** Answers with what is in L1. */
-  async #answerNow(ask: Ask): Promise<PrefetchResult> {
-    const request = this.#open(ask);
+  async #answerNow(call: PrefetchCall): Promise<PrefetchResult> {
+    const request = this.#open(call);
     request.publish();
-    return this.#count(ask, await request.published);
+    return this.#count(call, await request.published);
   }
 
   /** Serves a request whose turn it is, and ends the turn with the answer. */
-  async #serve(ask: Ask): Promise<PrefetchResult> {
-    const { deadlineMs, signal, startedAt } = ask;
+  async #serve(call: PrefetchCall): Promise<PrefetchResult> {
+    const { deadlineMs, signal, startedAt } = call;
     const { clock } = this.#options;
-    const request = this.#open(ask);
-    let isLate = false;
+    const request = this.#open(call);
+    let isAtDeadline = false;
     const onDeadline = (): void => {
-      isLate = !request.isPublished;
+      isAtDeadline = !request.isPublished;
       request.publish();
     };
     const onAbort = (): void => request.publish(signal?.reason);
@@ -252,8 +252,8 @@ export class PrefetchController {
     signal?.addEventListener("abort", onAbort, { once: true });
     this.#track(this.#load(request));
     try {
-      const result = this.#count(ask, await request.published);
-      return isLate ? this.#tellDeadline(ask, result) : result;
+      const result = this.#count(call, await request.published);
+      return isAtDeadline ? this.#notifyDeadline(call, result) : result;
     } finally {
       cancelDeadline?.();
       signal?.removeEventListener("abort", onAbort);
@@ -267,21 +267,24 @@ export class PrefetchController {
       if (this.#active >= ACTIVE_REQUESTS) return;
       this.#active++;
       this.#dequeue(request);
-      request.resolve(this.#serve(request.ask));
+      request.resolve(this.#serve(request.call));
     }
   }
 
-  #count({ rows }: Ask, result: PrefetchResult): PrefetchResult {
+  #count({ groups }: PrefetchCall, result: PrefetchResult): PrefetchResult {
     const served = result.leases.reduce((sum, { length }) => sum + length, 0);
     this.#counters.l1Objects += result.l1Objects;
     this.#counters.l2Objects += served - result.l1Objects;
-    this.#options.onServed?.(rows, result);
+    this.#options.onServed?.(groups, result);
     return result;
   }
 
-  #tellDeadline({ rows, deadlineMs = 0 }: Ask, result: PrefetchResult): PrefetchResult {
+  #notifyDeadline(
+    { groups, deadlineMs = 0 }: PrefetchCall,
+    result: PrefetchResult,
+  ): PrefetchResult {
     this.#counters.deadlines++;
-    const objects = rows.reduce((sum, { keys }) => sum + keys.length, 0);
+    const objects = groups.reduce((sum, { keys }) => sum + keys.length, 0);
     const servedObjects = result.leases.reduce((sum, { length }) => sum + length, 0);
     for (const listener of this.#listeners) {
       try {
@@ -300,8 +303,8 @@ export class PrefetchController {
     this.#running.set(running, request);
   }
 
-  #isBarred(key: ObjectKey): boolean {
-    return this.#options.isBarred?.(key) ?? false;
+  #isBlocked(key: ObjectKey): boolean {
+    return this.#options.isBlocked?.(key) ?? false;
   }
 
   /** Loads what the prefix lacks, and answers the caller when no more can be had. */
@@ -309,50 +312,50 @@ export class PrefetchController {
     using _answer = { [Symbol.dispose]: () => request.publish() };
     const { l1 } = this.#options;
     const absent = new Set<number>();
-    const isHopeful = (cell: number): boolean => !absent.has(cell);
-    while (!request.isPublished && request.plan(isHopeful).cells.length > 0) {
-      const own = new Map<number, Flight>();
+    const mayExist = (slot: number): boolean => !absent.has(slot);
+    while (!request.isPublished && request.plan(mayExist).slots.length > 0) {
+      const own = new Map<number, InFlightLoad>();
       const followed = new Set<number>();
-      let coming = 0;
-      const landed = Promise.withResolvers<void>();
-      const comes = (cell: number): (landing: Landing) => void => {
-        followed.add(cell);
-        coming++;
-        return (landing) => {
-          if (landing === "absent") absent.add(cell);
-          if (landing === "resident") request.lease(cell);
-          if (landing === "full") request.endBefore(cell);
-          if (--coming === 0) landed.resolve();
+      let outstanding = 0;
+      const allSettled = Promise.withResolvers<void>();
+      const follow = (slot: number): (outcome: LoadOutcome) => void => {
+        followed.add(slot);
+        outstanding++;
+        return (outcome) => {
+          if (outcome === "absent") absent.add(slot);
+          if (outcome === "loaded") request.lease(slot);
+          if (outcome === "no-room") request.endBefore(slot);
+          if (--outstanding === 0) allSettled.resolve();
         };
       };
-      for (const cell of request.missing().filter(isHopeful)) {
-        const key = request.key(cell);
-        const flight = this.#flights.get(key.id);
-        if (l1.has(key) && request.lease(cell)) continue;
+      for (const slot of request.missing().filter(mayExist)) {
+        const key = request.key(slot);
+        const load = this.#inFlight.get(key.id);
+        if (l1.has(key) && request.lease(slot)) continue;
         const filled = l1.whenFilled(key);
-        if (flight !== undefined) {
+        if (load !== undefined) {
           this.#counters.sharedLoads++;
-          flight.push(comes(cell));
+          load.push(follow(slot));
         } else if (filled !== undefined) {
-          const land = comes(cell);
+          const settle = follow(slot);
           filled.then(() => {
-            request.leaseWritten(cell);
-            land("unknown");
+            request.leaseWritten(slot);
+            settle("abandoned");
           });
-        } else if (this.#isBarred(key)) absent.add(cell);
+        } else if (this.#isBlocked(key)) absent.add(slot);
         else {
-          const flight: Flight = [];
-          own.set(cell, flight);
-          this.#flights.set(key.id, flight);
+          const load: InFlightLoad = [];
+          own.set(slot, load);
+          this.#inFlight.set(key.id, load);
         }
       }
       if (own.size > 0) {
         // Were those left out that others gave up, two that wait for each other could both give up.
-        const isComing = (cell: number): boolean => followed.has(cell) && isHopeful(cell);
-        for (const cell of await this.#loadOwn(request, own, isComing)) absent.add(cell);
+        const isInFlight = (slot: number): boolean => followed.has(slot) && mayExist(slot);
+        for (const slot of await this.#loadOwn(request, own, isInFlight)) absent.add(slot);
       }
-      if (coming > 0 && request.plan(isHopeful).cells.length > 0) {
-        await Promise.race([landed.promise, request.published.catch(() => {})]);
+      if (outstanding > 0 && request.plan(mayExist).slots.length > 0) {
+        await Promise.race([allSettled.promise, request.published.catch(() => {})]);
       }
     }
   }
@@ -364,16 +367,16 @@ export class PrefetchController {
    */
   async #loadOwn(
     request: PrefetchRequest,
-    own: Map<number, Flight>,
-    isComing: (cell: number) => boolean,
+    own: Map<number, InFlightLoad>,
+    isInFlight: (slot: number) => boolean,
   ): Promise<Iterable<number>> {
-    const landed = (cell: number, landing: Landing): void => {
-      const flight = own.get(cell);
-      if (flight === undefined) return;
-      own.delete(cell);
-      this.#flights.delete(request.key(cell).id);
-      for (const follower of flight) follower(landing);
+    const onOutcome = (slot: number, outcome: LoadOutcome): void => {
+      const load = own.get(slot);
+      if (load === undefined) return;
+      own.delete(slot);
+      this.#inFlight.delete(request.key(slot).id);
+      for (const waiter of load) waiter(outcome);
     };
-    return await this.#loader.load(request, [...own.keys()], { isComing, landed });
+    return await this.#loader.load(request, [...own.keys()], { isInFlight, onOutcome });
   }
 }

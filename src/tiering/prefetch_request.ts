@@ -7,14 +7,14 @@ import type {
   StagedObject,
   WriteReservation,
 } from "../l1/l1_cache.ts";
-import { sealedBytes } from "../l2/object_trailer.ts";
-import { firstNeeded, type KeyRow, usablePrefix } from "./key_rows.ts";
+import { bytesWithTrailer } from "../l2/object_trailer.ts";
+import { firstNeeded, type KeyGroup, usablePrefix } from "./key_rows.ts";
 
 /** The longest prefix that could be had, leased. */
 export interface PrefetchResult {
   /** How many chunks it has. */
   readonly length: number;
-  /** For each row the leases of the chunks that are needed for it, in order. */
+  /** For each group the leases of the chunks that are needed for it, in order. */
   readonly leases: readonly (readonly L1Lease[])[];
   /** How many of the leased objects were in L1 before. */
   readonly l1Objects: number;
@@ -24,14 +24,14 @@ export interface PrefetchResult {
 export interface PrefetchPlan {
   /** How many chunks the prefix then has. */
   readonly length: number;
-  /** The cells that are needed for it and are not leased. */
-  readonly cells: readonly number[];
+  /** The slots that are needed for it and are not leased. */
+  readonly slots: readonly number[];
 }
 
 /** Room in L1 for the objects of one batch. */
 export interface StagedBatch {
-  /** The cells that have room. */
-  readonly cells: readonly number[];
+  /** The slots that have room. */
+  readonly slots: readonly number[];
   /** Where each of them goes. */
   readonly staged: readonly StagedObject[];
   /** Whether there was room for all that are to be loaded. */
@@ -42,12 +42,12 @@ export interface StagedBatch {
 
 /**
  * One call of `prefetch`: which of its objects are leased so far, and whether the caller has its
- * answer. An object is addressed by its *cell*, `chunk * rows + row`: of cells in order, no later
+ * answer. An object is addressed by its *slot*, `chunk * groups + group`: of slots in order, no later
  * one matters for a prefix that ends before an earlier one.
  */
 export class PrefetchRequest {
   /** What is asked for. */
-  readonly rows: readonly KeyRow[];
+  readonly groups: readonly KeyGroup[];
   /** Resolves once, with what the caller gets. */
   readonly published: Promise<PrefetchResult>;
   readonly #l1: L1Cache;
@@ -66,25 +66,25 @@ export class PrefetchRequest {
   /** Leases what is in L1. */
   constructor(options: {
     readonly id: number;
-    readonly rows: readonly KeyRow[];
+    readonly groups: readonly KeyGroup[];
     readonly l1: L1Cache;
     readonly retains: (key: ObjectKey) => boolean;
     /** Whether the caller wants leases; else what is loaded is only to be there. */
     readonly isLeasing: boolean;
   }) {
-    const { id, rows, l1 } = options;
-    this.rows = rows;
+    const { id, groups, l1 } = options;
+    this.groups = groups;
     this.published = this.#answer.promise;
     this.#l1 = l1;
     this.#id = id;
     this.#retains = options.retains;
     this.#isLeasing = options.isLeasing;
-    this.#end = rows[0]?.keys.length ?? 0;
-    this.#leases = new Array(this.#end * rows.length).fill(undefined);
-    for (const [r, { keys }] of rows.entries()) {
+    this.#end = groups[0]?.keys.length ?? 0;
+    this.#leases = new Array(this.#end * groups.length).fill(undefined);
+    for (const [r, { keys }] of groups.entries()) {
       for (const [chunk, reservation] of l1.reserveRead(keys).entries()) {
-        const cell = chunk * rows.length + r;
-        if (this.#keep(cell, reservation)) this.#inL1.add(cell);
+        const slot = chunk * groups.length + r;
+        if (this.#keep(slot, reservation)) this.#inL1.add(slot);
       }
     }
   }
@@ -105,66 +105,66 @@ export class PrefetchRequest {
     return this.#end;
   }
 
-  /** Key of a cell. */
-  key(cell: number): ObjectKey {
-    return this.#row(cell).keys[this.chunkOf(cell)] as ObjectKey;
+  /** Key of a slot. */
+  key(slot: number): ObjectKey {
+    return this.#group(slot).keys[this.chunkOf(slot)] as ObjectKey;
   }
 
-  /** Layout of a cell. */
-  layout(cell: number): ObjectLayout {
-    return this.#row(cell).layout;
+  /** Layout of a slot. */
+  layout(slot: number): ObjectLayout {
+    return this.#group(slot).layout;
   }
 
-  /** Chunk of a cell. */
-  chunkOf(cell: number): number {
-    return Math.floor(cell / this.rows.length);
+  /** Chunk of a slot. */
+  chunkOf(slot: number): number {
+    return Math.floor(slot / this.groups.length);
   }
 
   /** Bytes of an object as an adapter has it. */
-  bytes(cell: number): number {
-    return sealedBytes(this.key(cell), this.layout(cell));
+  bytes(slot: number): number {
+    return bytesWithTrailer(this.key(slot), this.layout(slot));
   }
 
   /** Whether an object is leased. */
-  has(cell: number): boolean {
-    return this.#leases[cell] !== undefined;
+  has(slot: number): boolean {
+    return this.#leases[slot] !== undefined;
   }
 
   /** Cells that can be part of the prefix and are not leased. */
   missing(): number[] {
-    const cells: number[] = [];
-    for (let cell = 0; cell < this.#end * this.rows.length; cell++) {
-      if (this.#leases[cell] === undefined) cells.push(cell);
+    const slots: number[] = [];
+    for (let slot = 0; slot < this.#end * this.groups.length; slot++) {
+      if (this.#leases[slot] === undefined) slots.push(slot);
     }
-    return cells;
+    return slots;
   }
 
   /** What the longest prefix needs, if those for which `canHave` holds can be had. */
-  plan(canHave: (cell: number) => boolean): PrefetchPlan {
-    const { rows } = this;
+  plan(canHave: (slot: number) => boolean): PrefetchPlan {
+    const { groups } = this;
     const length = usablePrefix(
-      rows,
+      groups,
       this.#end,
-      (r, chunk) => this.has(chunk * rows.length + r) || canHave(chunk * rows.length + r),
+      (r, chunk) => this.has(chunk * groups.length + r) || canHave(chunk * groups.length + r),
     );
-    const cells: number[] = [];
-    for (let cell = 0; cell < length * rows.length; cell++) {
-      if (this.has(cell)) continue;
-      if (this.chunkOf(cell) >= firstNeeded(this.#row(cell), length)) cells.push(cell);
+    const slots: number[] = [];
+    for (let slot = 0; slot < length * groups.length; slot++) {
+      if (this.has(slot)) continue;
+      if (this.chunkOf(slot) >= firstNeeded(this.#group(slot), length)) slots.push(slot);
     }
-    return { length, cells };
+    return { length, slots };
   }
 
   /** Gives up everything from chunk `end` on. */
   narrow(end: number): void {
     if (this.#isPublished || end >= this.#end) return;
     this.#end = end;
-    this.#release(end * this.rows.length);
+    this.#release(end * this.groups.length);
   }
 
   /** Ends before an object for which there is no room, unless there are leases to give up for it. */
-  endBefore(cell: number): void {
-    if (this.#lastLeased <= this.chunkOf(cell)) this.narrow(this.chunkOf(cell));
+  endBefore(slot: number): void {
+    if (this.#lastLeased <= this.chunkOf(slot)) this.narrow(this.chunkOf(slot));
   }
 
   /**
@@ -173,26 +173,26 @@ export class PrefetchRequest {
    */
   stage(batch: readonly number[]): StagedBatch {
     const writer = `prefetch:${this.#id}:${this.#batches++}`;
-    const cells: number[] = [];
+    const slots: number[] = [];
     const staged: StagedObject[] = [];
     let hasRoom = true;
     let isOutOfMemory = false;
-    for (const cell of batch) {
-      if (this.#isPublished || this.chunkOf(cell) >= this.#end) break;
-      const reservation = this.#reserve(cell, writer);
+    for (const slot of batch) {
+      if (this.#isPublished || this.chunkOf(slot) >= this.#end) break;
+      const reservation = this.#reserve(slot, writer);
       if (reservation?.status === "success") {
-        cells.push(cell);
+        slots.push(slot);
         staged.push(reservation.staged);
-      } else if (reservation?.status === "key-not-writable") {
-        this.lease(cell);
+      } else if (reservation?.status === "already-present") {
+        this.lease(slot);
       } else {
-        this.narrow(this.chunkOf(cell));
+        this.narrow(this.chunkOf(slot));
         hasRoom = false;
         isOutOfMemory = isFull(reservation);
         break;
       }
     }
-    return { cells, staged, hasRoom, isOutOfMemory };
+    return { slots, staged, hasRoom, isOutOfMemory };
   }
 
   /**
@@ -202,15 +202,15 @@ export class PrefetchRequest {
    * @returns At once where the device is known to have their memory.
    */
   admit(
-    cells: readonly number[],
+    slots: readonly number[],
     staged: readonly StagedObject[],
-    onResident: (cell: number) => void,
+    onResident: (slot: number) => void,
   ): void | Promise<void> {
     const keep = (reservations: readonly ReadReservation[]): void => {
       for (const [i, reservation] of reservations.entries()) {
-        const cell = cells[i] as number;
-        if (reservation.status === "success") onResident(cell);
-        this.#keep(cell, reservation);
+        const slot = slots[i] as number;
+        if (reservation.status === "success") onResident(slot);
+        this.#keep(slot, reservation);
       }
     };
     const reservations = this.#l1.finishWriteAndReserveRead(staged);
@@ -218,68 +218,68 @@ export class PrefetchRequest {
   }
 
   /** Leases an object that is in L1. */
-  lease(cell: number): boolean {
-    const [reservation] = this.#l1.reserveRead([this.key(cell)]);
-    return reservation !== undefined && this.#keep(cell, reservation);
+  lease(slot: number): boolean {
+    const [reservation] = this.#l1.reserveRead([this.key(slot)]);
+    return reservation !== undefined && this.#keep(slot, reservation);
   }
 
   /** Leases an object that an engine has written, and that the device has confirmed meanwhile. */
-  leaseWritten(cell: number): void {
-    if (this.lease(cell)) this.#inL1.add(cell);
+  leaseWritten(slot: number): void {
+    if (this.lease(slot)) this.#inL1.add(slot);
   }
 
   /** Answers the caller, once: with the leased prefix, or with a reason why not. */
   publish(reason?: unknown): void {
     if (this.#isPublished) return;
     if (reason === undefined) this.#refreshLeases();
-    const { rows } = this;
+    const { groups } = this;
     const length = reason === undefined
-      ? usablePrefix(rows, this.#end, (r, chunk) => this.has(chunk * rows.length + r))
+      ? usablePrefix(groups, this.#end, (r, chunk) => this.has(chunk * groups.length + r))
       : 0;
-    const leases = rows.map((row, r): L1Lease[] => {
+    const leases = groups.map((group, r): L1Lease[] => {
       const needed: L1Lease[] = [];
-      for (let chunk = firstNeeded(row, length); chunk < length; chunk++) {
-        const cell = chunk * rows.length + r;
-        const lease = this.#leases[cell];
+      for (let chunk = firstNeeded(group, length); chunk < length; chunk++) {
+        const slot = chunk * groups.length + r;
+        const lease = this.#leases[slot];
         if (lease === undefined) continue;
         needed.push(lease);
-        if (this.#isLeasing) this.#leases[cell] = undefined;
+        if (this.#isLeasing) this.#leases[slot] = undefined;
       }
       return needed;
     });
     this.#isPublished = true;
-    for (const row of leases) this.#l1.touch(row.map(({ key }) => key));
+    for (const group of leases) this.#l1.touch(group.map(({ key }) => key));
     this.#release(0);
     for (const listener of this.#listeners) listener();
     if (reason !== undefined) return this.#answer.reject(reason);
     let l1Objects = 0;
-    for (const cell of this.#inL1) {
-      const chunk = this.chunkOf(cell);
-      if (chunk < length && chunk >= firstNeeded(this.#row(cell), length)) l1Objects++;
+    for (const slot of this.#inL1) {
+      const chunk = this.chunkOf(slot);
+      if (chunk < length && chunk >= firstNeeded(this.#group(slot), length)) l1Objects++;
     }
     this.#answer.resolve({ length, leases, l1Objects });
   }
 
   /** Reserves room for an object; if there is none, leases behind it are given up for it. */
-  #reserve(cell: number, writer: string): WriteReservation | undefined {
-    const key = this.key(cell);
+  #reserve(slot: number, writer: string): WriteReservation | undefined {
+    const key = this.key(slot);
     const options = { writer, transient: !this.#retains(key) };
     for (;;) {
-      const [reservation] = this.#l1.reserveWrite([key], this.layout(cell), options);
+      const [reservation] = this.#l1.reserveWrite([key], this.layout(slot), options);
       if (!isFull(reservation)) return reservation;
       const last = this.#lastLeased;
-      if (last <= this.chunkOf(cell)) return reservation;
+      if (last <= this.chunkOf(slot)) return reservation;
       this.narrow(last);
     }
   }
 
   /** Keeps a lease if it can be part of the prefix. */
-  #keep(cell: number, reservation: ReadReservation): boolean {
+  #keep(slot: number, reservation: ReadReservation): boolean {
     if (reservation.status !== "success") return false;
     const { lease } = reservation;
-    const isWanted = !this.#isPublished && this.chunkOf(cell) < this.#end &&
-      this.#leases[cell] === undefined && isSameLayout(lease.layout, this.layout(cell));
-    if (isWanted) this.#leases[cell] = lease;
+    const isWanted = !this.#isPublished && this.chunkOf(slot) < this.#end &&
+      this.#leases[slot] === undefined && isSameLayout(lease.layout, this.layout(slot));
+    if (isWanted) this.#leases[slot] = lease;
     else this.#l1.finishRead([lease]);
     return isWanted;
   }
@@ -290,17 +290,17 @@ export class PrefetchRequest {
    */
   #refreshLeases(): void {
     if (!this.#l1.areLeased(this.#leases.filter((lease) => lease !== undefined))) {
-      for (const [cell, lease] of this.#leases.entries()) {
-        if (lease !== undefined && !this.#l1.isLeased(lease)) this.#leases[cell] = undefined;
+      for (const [slot, lease] of this.#leases.entries()) {
+        if (lease !== undefined && !this.#l1.isLeased(lease)) this.#leases[slot] = undefined;
       }
     }
-    for (const cell of this.missing()) {
-      if (this.#l1.has(this.key(cell))) this.lease(cell);
+    for (const slot of this.missing()) {
+      if (this.#l1.has(this.key(slot))) this.lease(slot);
     }
   }
 
-  #release(fromCell: number): void {
-    const leases = this.#leases.splice(fromCell).filter((lease) => lease !== undefined);
+  #release(fromSlot: number): void {
+    const leases = this.#leases.splice(fromSlot).filter((lease) => lease !== undefined);
     if (leases.length > 0) this.#l1.finishRead(leases);
   }
 
@@ -309,8 +309,8 @@ export class PrefetchRequest {
     return this.chunkOf(this.#leases.findLastIndex((lease) => lease !== undefined));
   }
 
-  #row(cell: number): KeyRow {
-    return this.rows[cell % this.rows.length] as KeyRow;
+  #group(slot: number): KeyGroup {
+    return this.groups[slot % this.groups.length] as KeyGroup;
   }
 }
 

@@ -32,7 +32,7 @@ export async function removeObjects(
   keys: readonly ObjectKey[],
   { isVerified = false }: { readonly isVerified?: boolean } = {},
 ): Promise<Removal> {
-  const before = guard.troubles;
+  const before = guard.unansweredCalls;
   const { deleted, bytes, skipped = false } = await guard.delete(keys);
   const missed = deleted.invert().gather(keys);
   const removal = {
@@ -46,7 +46,7 @@ export async function removeObjects(
   };
   const asked = isVerified && guard.takesLookups ? keys : missed;
   if (asked.length === 0) return removal;
-  if (guard.troubles > before) return { ...removal, unknown: missed };
+  if (guard.unansweredCalls > before) return { ...removal, unknown: missed };
   const answer = await lookFor(guard, asked);
   if (answer === undefined) return { ...removal, unknown: missed };
   const present = new Set(answer.found.map(({ id }) => id));
@@ -65,10 +65,10 @@ export async function lookFor(
   guard: AdapterGuard,
   keys: readonly ObjectKey[],
 ): Promise<{ found: ObjectKey[]; absent: ObjectKey[] } | undefined> {
-  const before = guard.troubles;
+  const before = guard.unansweredCalls;
   const bits = await guard.lookup(keys, { prefix: false });
   const found = bits.gather(keys);
   guard.unlock(found);
-  if (guard.troubles > before) return undefined;
+  if (guard.unansweredCalls > before) return undefined;
   return { found, absent: bits.invert().gather(keys) };
 }

@@ -2,11 +2,16 @@ import { getLogger } from "@logtape/logtape";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Lease, L1Listener, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import { sealedBytes, tailBytes } from "../l2/object_trailer.ts";
-import { ObjectToSeal } from "../l2/object_to_seal.ts";
+import { bytesWithTrailer, tailBytes } from "../l2/object_trailer.ts";
+import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
 import type { ReadBack } from "../memory/memory_device.ts";
 import type { FlushReport } from "./flush_report.ts";
-import { type FlushWaiter, StoreLane, type Unsaved, type WaitingObjects } from "./store_lane.ts";
+import {
+  type DirtyObject,
+  type FlushWaiter,
+  StoreLane,
+  type WaitingObjects,
+} from "./store_lane.ts";
 import { StoreLosses } from "./store_losses.ts";
 import type {
   DropReason,
@@ -24,9 +29,9 @@ export type {
 } from "./store_types.ts";
 
 /** The outcome of one read-back, for all adapters that get it. */
-interface Batch {
+interface ReadBackBatch {
   readonly readBack: ReadBack;
-  readonly objects: ReadonlyMap<Unsaved, GuardedObject>;
+  readonly objects: ReadonlyMap<DirtyObject, GuardedObject>;
   /** Adapters that have not answered yet. */
   borrowers: number;
   /** Resolve when adapters that missed their deadline have let go of the buffers. */
@@ -34,9 +39,9 @@ interface Batch {
 }
 
 /** What one adapter gets of a batch, with the number of failed attempts. */
-interface Share {
+interface BatchShare {
   readonly lane: StoreLane;
-  readonly attempts: ReadonlyMap<Unsaved, number>;
+  readonly attempts: ReadonlyMap<DirtyObject, number>;
 }
 
 /** Longest time between two attempts, unless the first time is longer. */
@@ -45,7 +50,7 @@ const MAX_BACK_OFF_MS = 30_000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const logger = getLogger(["kvtier", "store"]);
-const NONE: ReadonlySet<Unsaved> = new Set();
+const NONE: ReadonlySet<DirtyObject> = new Set();
 
 /**
  * Writes what engines put into L1 to the adapters, behind their backs and in batches: the device
@@ -57,9 +62,9 @@ const NONE: ReadonlySet<Unsaved> = new Set();
 export class StoreController implements L1Listener, Disposable {
   readonly #options: StoreControllerOptions;
   /** What is held in L1. */
-  readonly #unsaved = new Map<string, Unsaved>();
+  readonly #dirty = new Map<string, DirtyObject>();
   /** What left L1 while it was being written. */
-  readonly #leaving = new Set<Unsaved>();
+  readonly #doomed = new Set<DirtyObject>();
   readonly #lanes = new Map<AdapterGuard, StoreLane>();
   readonly #waiting: WaitingObjects = { objects: 0, bytes: 0 };
   readonly #readyWaiters = new Set<() => void>();
@@ -94,7 +99,7 @@ export class StoreController implements L1Listener, Disposable {
   written(objects: readonly WrittenObject[]): void {
     const { l1, adapters, policy } = this.#options;
     if (adapters.storing.length === 0) return;
-    const fresh = objects.map((object): Unsaved => {
+    const fresh = objects.map((object): DirtyObject => {
       return {
         object,
         lanes: new Set(),
@@ -104,7 +109,7 @@ export class StoreController implements L1Listener, Disposable {
         gone: undefined,
       };
     });
-    for (const unsaved of fresh) this.#unsaved.set(unsaved.object.key.id, unsaved);
+    for (const dirty of fresh) this.#dirty.set(dirty.object.key.id, dirty);
     l1.markDirty(objects.map(({ key }) => key));
     if (policy.writes === "at-once") this.#enqueue(fresh);
   }
@@ -116,18 +121,18 @@ export class StoreController implements L1Listener, Disposable {
     const { usedBytes, capacityBytes } = l1;
     if (usedBytes <= watermark.high * capacityBytes) return;
     const wantedBytes = usedBytes - watermark.low * capacityBytes;
-    let underwayBytes = this.#waiting.bytes;
-    for (const { bytesInFlight } of this.#lanes.values()) underwayBytes += bytesInFlight;
+    let pendingBytes = this.#waiting.bytes;
+    for (const { bytesInFlight } of this.#lanes.values()) pendingBytes += bytesInFlight;
     // Each look passes all that is queued already: there is one for a batch, not for an object.
-    if (underwayBytes > 0 && wantedBytes < underwayBytes + flushBytes) return;
+    if (pendingBytes > 0 && wantedBytes < pendingBytes + flushBytes) return;
     this.#enqueueCandidates(wantedBytes);
   }
 
   /** An object that left L1 cannot be written any more. */
   removed(key: ObjectKey, reason: L1RemovalReason): void {
-    const unsaved = this.#unsaved.get(key.id);
-    if (unsaved === undefined) return;
-    this.#giveUp(unsaved, reason === "forgotten" ? "forgotten" : "lost");
+    const dirty = this.#dirty.get(key.id);
+    if (dirty === undefined) return;
+    this.#giveUp(dirty, reason === "forgotten" ? "forgotten" : "lost");
     this.#wake();
   }
 
@@ -152,10 +157,10 @@ export class StoreController implements L1Listener, Disposable {
     if (confirmed !== undefined) await confirmed;
     const chosen = this.#chosen(() => true);
     await this.#settle(chosen, Math.max(0, deadlineMs - (clock.now() - startedAt)));
-    const late = chosen.flatMap(({ lanes }) => [...lanes].map(({ guard }) => guard));
+    const unanswered = chosen.flatMap(({ lanes }) => [...lanes].map(({ guard }) => guard));
     const unconfirmed = l1.filled() === undefined ? 0 : l1.reportStatus().fillingObjectCount;
-    for (let i = 0; i < unconfirmed; i++) late.push(...adapters.storing);
-    return report(late);
+    for (let i = 0; i < unconfirmed; i++) unanswered.push(...adapters.storing);
+    return report(unanswered);
   }
 
   /**
@@ -197,7 +202,7 @@ export class StoreController implements L1Listener, Disposable {
     return {
       policy: policy.name,
       whenFull,
-      unsavedObjects: this.#unsaved.size,
+      unsavedObjects: this.#dirty.size,
       pendingObjects: this.#waiting.objects,
       pendingBytes: this.#waiting.bytes,
       inFlightObjects,
@@ -216,20 +221,20 @@ export class StoreController implements L1Listener, Disposable {
     this.#isDisposed = true;
     this.#options.l1.removeListener(this);
     this.#cancelIdle();
-    for (const unsaved of [...this.#unsaved.values()]) {
-      this.#options.l1.markClean([unsaved.object.key]);
-      this.#giveUp(unsaved, "removed");
+    for (const dirty of [...this.#dirty.values()]) {
+      this.#options.l1.markClean([dirty.object.key]);
+      this.#giveUp(dirty, "removed");
     }
-    for (const unsaved of this.#leaving) tellWaiters(unsaved);
+    for (const dirty of this.#doomed) tellWaiters(dirty);
     for (const resolve of [...this.#readyWaiters, ...this.#laneWaiters.keys()]) resolve();
     this.#readyWaiters.clear();
     this.#laneWaiters.clear();
   }
 
-  #chosen(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): Unsaved[] {
-    const ids = keys === undefined ? this.#unsaved.keys() : new Set(keys.map(({ id }) => id));
-    const unsaved = [...ids].flatMap((id) => this.#unsaved.get(id) ?? []);
-    return [...unsaved, ...this.#leaving].filter(({ object }) => test(object.key));
+  #chosen(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): DirtyObject[] {
+    const ids = keys === undefined ? this.#dirty.keys() : new Set(keys.map(({ id }) => id));
+    const dirty = [...ids].flatMap((id) => this.#dirty.get(id) ?? []);
+    return [...dirty, ...this.#doomed].filter(({ object }) => test(object.key));
   }
 
   /** Resolves when the device has confirmed what is written, or at the deadline. */
@@ -246,11 +251,11 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** Writes objects; resolves when every adapter has answered for them, or at the deadline. */
-  #settle(chosen: readonly Unsaved[], deadlineMs = Infinity): Promise<void> {
+  #settle(chosen: readonly DirtyObject[], deadlineMs = Infinity): Promise<void> {
     if (chosen.length === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     const giveUp = (): void => {
-      for (const unsaved of chosen) unsaved.waiters.delete(waiter);
+      for (const dirty of chosen) dirty.waiters.delete(waiter);
       resolve();
     };
     const cancelDeadline = deadlineMs > MAX_TIMER_MS
@@ -263,7 +268,7 @@ export class StoreController implements L1Listener, Disposable {
         resolve();
       },
     };
-    for (const unsaved of chosen) unsaved.waiters.add(waiter);
+    for (const dirty of chosen) dirty.waiters.add(waiter);
     this.#enqueue(chosen.filter(({ lanes }) => lanes.size === 0), Infinity);
     this.#writeNow();
     return promise;
@@ -271,22 +276,22 @@ export class StoreController implements L1Listener, Disposable {
 
   #enqueueCandidates(bytes: number): void {
     const candidates = this.#options.l1.evictionCandidates(bytes).flatMap(({ key }) => {
-      const unsaved = this.#unsaved.get(key.id);
-      return unsaved === undefined || unsaved.lanes.size > 0 ? [] : [unsaved];
+      const dirty = this.#dirty.get(key.id);
+      return dirty === undefined || dirty.lanes.size > 0 ? [] : [dirty];
     });
     this.#enqueue(candidates);
   }
 
   /** Queues objects for the adapters that the policy chooses. */
-  #enqueue(objects: readonly Unsaved[], maxQueuedBytes = this.#options.maxQueuedBytes): void {
+  #enqueue(objects: readonly DirtyObject[], maxQueuedBytes = this.#options.maxQueuedBytes): void {
     if (objects.length === 0) return;
     const { adapters, clock, idleMs } = this.#options;
     const guards = adapters.storing;
-    for (const unsaved of objects) {
-      for (const guard of this.#targetsOf(unsaved, guards)) {
-        this.#queue(this.#laneOf(guard), unsaved, maxQueuedBytes);
+    for (const dirty of objects) {
+      for (const guard of this.#targetsOf(dirty, guards)) {
+        this.#queue(this.#laneOf(guard), dirty, maxQueuedBytes);
       }
-      if (unsaved.lanes.size === 0) this.#finish(unsaved);
+      if (dirty.lanes.size === 0) this.#finish(dirty);
     }
     this.#cancelIdle();
     this.#cancelIdle = clock.schedule(() => this.#writeNow(), idleMs);
@@ -294,7 +299,7 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** Which adapters are to get an object. */
-  #targetsOf({ object }: Unsaved, guards: readonly AdapterGuard[]): readonly AdapterGuard[] {
+  #targetsOf({ object }: DirtyObject, guards: readonly AdapterGuard[]): readonly AdapterGuard[] {
     const { policy } = this.#options;
     let targets: readonly { readonly id: number }[] | undefined;
     try {
@@ -306,16 +311,16 @@ export class StoreController implements L1Listener, Disposable {
         error,
       });
     }
-    const bytes = sealedBytes(object.key, object.layout);
+    const bytes = bytesWithTrailer(object.key, object.layout);
     return guards.filter(({ id, capabilities: { maxObjectBytes = Infinity } }) =>
       bytes <= maxObjectBytes && (targets?.some((target) => target.id === id) ?? true)
     );
   }
 
   /** Puts an object into a queue, if that has room or can make some. */
-  #queue(lane: StoreLane, unsaved: Unsaved, maxQueuedBytes: number): void {
+  #queue(lane: StoreLane, dirty: DirtyObject, maxQueuedBytes: number): void {
     const { whenFull } = this.#options;
-    const bytes = unsaved.object.layout.byteLength;
+    const bytes = dirty.object.layout.byteLength;
     // Nobody may be held up by an adapter that does not work.
     const isBounded = whenFull !== "wait" || !lane.guard.isStoring;
     if (isBounded && whenFull === "drop_oldest" && bytes <= maxQueuedBytes) {
@@ -326,50 +331,50 @@ export class StoreController implements L1Listener, Disposable {
       }
     }
     if (isBounded && lane.waitingBytes + bytes > maxQueuedBytes) {
-      this.#losses.count([lane.guard], unsaved, "full");
-    } else lane.queue(unsaved);
+      this.#losses.count([lane.guard], dirty, "full");
+    } else lane.queue(dirty);
   }
 
   /** One adapter does not get an object. */
-  #drop(lane: StoreLane, unsaved: Unsaved, reason: DropReason): void {
-    this.#losses.count([lane.guard], unsaved, reason);
-    this.#leave(lane, unsaved);
+  #drop(lane: StoreLane, dirty: DirtyObject, reason: DropReason): void {
+    this.#losses.count([lane.guard], dirty, reason);
+    this.#leave(lane, dirty);
   }
 
   /** One adapter is done with an object, one way or the other. */
-  #leave(lane: StoreLane, unsaved: Unsaved): void {
-    unsaved.lanes.delete(lane);
-    if (unsaved.lanes.size === 0) this.#finish(unsaved);
+  #leave(lane: StoreLane, dirty: DirtyObject): void {
+    dirty.lanes.delete(lane);
+    if (dirty.lanes.size === 0) this.#finish(dirty);
   }
 
   /** No adapter is to get the object any more. */
-  #finish(unsaved: Unsaved): void {
+  #finish(dirty: DirtyObject): void {
     const { l1, policy } = this.#options;
-    const { key } = unsaved.object;
-    if (unsaved.gone !== undefined) {
-      this.#leaving.delete(unsaved);
+    const { key } = dirty.object;
+    if (dirty.gone !== undefined) {
+      this.#doomed.delete(dirty);
     } else {
-      this.#unsaved.delete(key.id);
+      this.#dirty.delete(key.id);
       l1.markClean([key]);
-      if (unsaved.isStored && !policy.keepsInL1) l1.release([key]);
+      if (dirty.isStored && !policy.keepsInL1) l1.release([key]);
     }
-    tellWaiters(unsaved);
+    tellWaiters(dirty);
   }
 
   /** No adapter gets the object any more, but those that are just being given it may store it. */
-  #giveUp(unsaved: Unsaved, gone: NonNullable<Unsaved["gone"]>): void {
-    const { lanes, object } = unsaved;
+  #giveUp(dirty: DirtyObject, gone: NonNullable<DirtyObject["gone"]>): void {
+    const { lanes, object } = dirty;
     const reason = gone === "removed" ? "removed" : "lost";
-    unsaved.gone = gone;
-    this.#unsaved.delete(object.key.id);
-    this.#leaving.add(unsaved);
+    dirty.gone = gone;
+    this.#dirty.delete(object.key.id);
+    this.#doomed.add(dirty);
     if (lanes.size === 0) {
-      const guards = this.#targetsOf(unsaved, this.#options.adapters.storing);
-      this.#losses.count(guards, unsaved, reason);
-      this.#finish(unsaved);
+      const guards = this.#targetsOf(dirty, this.#options.adapters.storing);
+      this.#losses.count(guards, dirty, reason);
+      this.#finish(dirty);
     }
     for (const lane of [...lanes]) {
-      if (lane.remove(unsaved)) this.#drop(lane, unsaved, reason);
+      if (lane.remove(dirty)) this.#drop(lane, dirty, reason);
     }
   }
 
@@ -381,7 +386,7 @@ export class StoreController implements L1Listener, Disposable {
         guard,
         clock,
         waiting: this.#waiting,
-        onAwake: () => this.#proceed(),
+        onRetryDue: () => this.#proceed(),
       });
       this.#lanes.set(guard, lane);
     }
@@ -395,9 +400,9 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   #close(lane: StoreLane): void {
-    for (const unsaved of lane.waiting()) {
-      lane.remove(unsaved);
-      this.#drop(lane, unsaved, "removed");
+    for (const dirty of lane.waiting()) {
+      lane.remove(dirty);
+      this.#drop(lane, dirty, "removed");
     }
     this.#wake();
   }
@@ -479,24 +484,24 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** What one queue has written next. */
-  #nextBatch(lane: StoreLane): Unsaved[] {
+  #nextBatch(lane: StoreLane): DirtyObject[] {
     const { l1, flushBytes } = this.#options;
     const limit = Math.min(flushBytes, this.#maxLaneBytes / 2);
-    const objects: Unsaved[] = [];
+    const objects: DirtyObject[] = [];
     let bytes = 0;
-    for (const unsaved of lane.queued()) {
-      const { byteLength } = unsaved.object.layout;
+    for (const dirty of lane.queued()) {
+      const { byteLength } = dirty.object.layout;
       if (objects.length > 0 && bytes + byteLength > limit) break;
-      objects.push(unsaved);
+      objects.push(dirty);
       bytes += byteLength;
     }
-    const sizes = objects.map(({ object }) => sealedBytes(object.key, object.layout));
+    const sizes = objects.map(({ object }) => bytesWithTrailer(object.key, object.layout));
     return objects.slice(0, Math.max(1, l1.device.countReadable(sizes)));
   }
 
   /** Reads objects back, for all adapters in whose queues they are. */
-  async #writeBatch(chosen: readonly Unsaved[], lanes: readonly StoreLane[]): Promise<void> {
-    const shares = lanes.map((lane): Share => ({ lane, attempts: lane.take(chosen) }))
+  async #writeBatch(chosen: readonly DirtyObject[], lanes: readonly StoreLane[]): Promise<void> {
+    const shares = lanes.map((lane): BatchShare => ({ lane, attempts: lane.take(chosen) }))
       .filter(({ attempts }) => attempts.size > 0);
     this.#wake();
     // What no adapter would be asked to take need not be read back.
@@ -506,26 +511,29 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** `undefined` if that failed. */
-  async #readBack(chosen: readonly Unsaved[], borrowers: number): Promise<Batch | undefined> {
+  async #readBack(
+    chosen: readonly DirtyObject[],
+    borrowers: number,
+  ): Promise<ReadBackBatch | undefined> {
     const { l1, clock } = this.#options;
     const startedAt = clock.now();
-    const leased = new Map<L1Lease, Unsaved>();
+    const leased = new Map<L1Lease, DirtyObject>();
     const reservations = l1.reserveRead(chosen.map(({ object }) => object.key));
     for (const [i, reservation] of reservations.entries()) {
-      if (reservation.status === "success") leased.set(reservation.lease, chosen[i] as Unsaved);
+      if (reservation.status === "success") leased.set(reservation.lease, chosen[i] as DirtyObject);
     }
     const leases = [...leased.keys()];
     using cleanup = new DisposableStack();
     try {
       const requests = leases.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) }));
       const readBack = cleanup.use(await l1.device.readBack(requests));
-      const objects = new Map<Unsaved, GuardedObject>();
+      const objects = new Map<DirtyObject, GuardedObject>();
       for (const [i, lease] of leases.entries()) {
         const { key, layout } = lease;
-        const [unsaved, parts] = [leased.get(lease), readBack.objects[i]];
+        const [dirty, parts] = [leased.get(lease), readBack.objects[i]];
         // A lease that is void protects nothing: what was read may be another object.
-        if (unsaved === undefined || parts === undefined || !l1.isLeased(lease)) continue;
-        objects.set(unsaved, new ObjectToSeal(key, layout, parts));
+        if (dirty === undefined || parts === undefined || !l1.isLeased(lease)) continue;
+        objects.set(dirty, new ObjectWithTrailer(key, layout, parts));
         this.#counters.readBackBytes += layout.byteLength;
       }
       this.#counters.batches++;
@@ -542,15 +550,15 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** Has an adapter store its share of a batch, if there is one. */
-  async #store({ lane, attempts }: Share, batch: Batch | undefined): Promise<void> {
+  async #store({ lane, attempts }: BatchShare, batch: ReadBackBatch | undefined): Promise<void> {
     if (batch === undefined) return this.#afterBatch(lane, attempts, NONE);
     const { objects, unsettled } = batch;
     const offered = attempts.keys()
-      .filter((unsaved) => unsaved.gone === undefined && objects.has(unsaved)).toArray();
+      .filter((dirty) => dirty.gone === undefined && objects.has(dirty)).toArray();
     let stored = NONE;
     if (offered.length > 0) {
       const { done, settled } = await lane.guard.store(
-        offered.map((unsaved) => objects.get(unsaved) as GuardedObject),
+        offered.map((dirty) => objects.get(dirty) as GuardedObject),
       );
       if (settled !== undefined) unsettled.push(settled);
       stored = new Set(done.gather(offered));
@@ -563,55 +571,55 @@ export class StoreController implements L1Listener, Disposable {
   /** What an adapter took is done; what it did not is offered again, or given up. */
   #afterBatch(
     lane: StoreLane,
-    attempts: ReadonlyMap<Unsaved, number>,
-    stored: ReadonlySet<Unsaved>,
+    attempts: ReadonlyMap<DirtyObject, number>,
+    stored: ReadonlySet<DirtyObject>,
   ): void {
     lane.finish(attempts);
-    const again: Unsaved[] = [];
-    for (const [unsaved, count] of attempts) {
-      if (stored.has(unsaved)) {
-        unsaved.isStored = true;
-        this.#leave(lane, unsaved);
+    const again: DirtyObject[] = [];
+    for (const [dirty, count] of attempts) {
+      if (stored.has(dirty)) {
+        dirty.isStored = true;
+        this.#leave(lane, dirty);
         continue;
       }
-      const reason = this.#whyNotAgain(lane, unsaved, count + 1);
-      if (reason === undefined) again.push(unsaved);
-      else this.#drop(lane, unsaved, reason);
+      const reason = this.#dropReasonOf(lane, dirty, count + 1);
+      if (reason === undefined) again.push(dirty);
+      else this.#drop(lane, dirty, reason);
     }
-    const byCount = Map.groupBy(again, (unsaved) => (attempts.get(unsaved) ?? 0) + 1);
+    const byCount = Map.groupBy(again, (dirty) => (attempts.get(dirty) ?? 0) + 1);
     for (const [count, objects] of byCount) this.#retryLater(lane, objects, count);
     this.#wake();
   }
 
   /** Why an object is not offered again to an adapter that failed to take it so many times. */
-  #whyNotAgain(lane: StoreLane, { gone }: Unsaved, attempts: number): DropReason | undefined {
+  #dropReasonOf(lane: StoreLane, { gone }: DirtyObject, attempts: number): DropReason | undefined {
     const { guard } = lane;
     if (this.#isDisposed || !guard.takesStores || !this.#isPresent(guard)) return "removed";
     if (gone !== undefined) return "lost";
     return attempts >= this.#options.attempts ? "failed" : undefined;
   }
 
-  #retryLater(lane: StoreLane, objects: readonly Unsaved[], attempts: number): void {
+  #retryLater(lane: StoreLane, objects: readonly DirtyObject[], attempts: number): void {
     const { random, backOffMs } = this.#options;
     this.#counters.retriedObjects += objects.length;
     const jitter = 0.5 + (random.bytes(1)[0] ?? 0) / 256;
     const delayMs = Math.min(backOffMs * 2 ** (attempts - 1), Math.max(backOffMs, MAX_BACK_OFF_MS));
-    lane.rest(objects, attempts, delayMs * jitter);
+    lane.backOff(objects, attempts, delayMs * jitter);
   }
 }
 
 /** Returns the buffers, as soon as no adapter uses them any more. */
-function giveBack({ readBack, unsettled }: Batch): void {
+function giveBack({ readBack, unsettled }: ReadBackBatch): void {
   if (unsettled.length === 0) return readBack[Symbol.dispose]();
   // An adapter past its deadline may still read the buffers: nobody else gets them, or waits.
   readBack.abandon();
   Promise.all(unsettled).then(() => readBack[Symbol.dispose]());
 }
 
-function tellWaiters(unsaved: Unsaved): void {
-  if (unsaved.waiters.size === 0) return;
-  const waiters = [...unsaved.waiters];
-  unsaved.waiters.clear();
+function tellWaiters(dirty: DirtyObject): void {
+  if (dirty.waiters.size === 0) return;
+  const waiters = [...dirty.waiters];
+  dirty.waiters.clear();
   for (const waiter of waiters) {
     waiter.left--;
     if (waiter.left === 0) waiter.resolve();

@@ -11,7 +11,7 @@ export interface FlushWaiter {
 }
 
 /** An object that an engine wrote, until no adapter is to get it any more. */
-export interface Unsaved {
+export interface DirtyObject {
   /** Its key and layout. */
   readonly object: WrittenObject;
   /** Those in which it waits, or from which it is being written. */
@@ -35,7 +35,7 @@ export interface WaitingObjects {
 /** Batches that one adapter stores at a time: one is written while the next is read back. */
 const BATCHES_IN_FLIGHT = 2;
 
-interface Rest {
+interface BackOff {
   readonly attempts: number;
   readonly until: number;
 }
@@ -49,7 +49,7 @@ export interface StoreLaneOptions {
   /** What waits in this lane and others. */
   readonly waiting: WaitingObjects;
   /** Told when objects are to be offered again. */
-  readonly onAwake: () => void;
+  readonly onRetryDue: () => void;
 }
 
 /**
@@ -60,25 +60,25 @@ export class StoreLane {
   /** The adapter. */
   readonly guard: AdapterGuard;
   readonly #clock: Clock;
-  readonly #onAwake: () => void;
+  readonly #onRetryDue: () => void;
   readonly #allWaiting: WaitingObjects;
   /** With the number of failed attempts. */
-  readonly #queue = new Map<Unsaved, number>();
-  readonly #resting = new Map<Unsaved, Rest>();
+  readonly #queue = new Map<DirtyObject, number>();
+  readonly #backingOff = new Map<DirtyObject, BackOff>();
   #queuedBytes = 0;
-  #restingBytes = 0;
+  #backOffBytes = 0;
   #batchesInFlight = 0;
   #objectsInFlight = 0;
   #bytesInFlight = 0;
   #isDue = false;
-  #cancelAlarm = (): void => {};
+  #cancelTimer = (): void => {};
 
   /** An empty lane. */
-  constructor({ guard, clock, waiting, onAwake }: StoreLaneOptions) {
+  constructor({ guard, clock, waiting, onRetryDue }: StoreLaneOptions) {
     this.guard = guard;
     this.#allWaiting = waiting;
     this.#clock = clock;
-    this.#onAwake = onAwake;
+    this.#onRetryDue = onRetryDue;
   }
 
   /** Bytes that are queued. */
@@ -88,7 +88,7 @@ export class StoreLane {
 
   /** Bytes that are queued or rest. */
   get waitingBytes(): number {
-    return this.#queuedBytes + this.#restingBytes;
+    return this.#queuedBytes + this.#backOffBytes;
   }
 
   /** Bytes that are being written. */
@@ -113,17 +113,17 @@ export class StoreLane {
 
   /** Whether nothing waits, and nothing is being written. */
   get isEmpty(): boolean {
-    return this.#queue.size === 0 && this.#resting.size === 0 && this.#batchesInFlight === 0;
+    return this.#queue.size === 0 && this.#backingOff.size === 0 && this.#batchesInFlight === 0;
   }
 
   /** What is queued, the oldest first. */
-  queued(): Iterable<Unsaved> {
+  queued(): Iterable<DirtyObject> {
     return this.#queue.keys();
   }
 
   /** What rests and what is queued, the oldest first; removing meanwhile is allowed. */
-  *waiting(): Generator<Unsaved> {
-    yield* this.#resting.keys();
+  *waiting(): Generator<DirtyObject> {
+    yield* this.#backingOff.keys();
     yield* this.#queue.keys();
   }
 
@@ -135,22 +135,22 @@ export class StoreLane {
   }
 
   /** Puts an object into the queue. */
-  queue(unsaved: Unsaved, attempts = 0): void {
-    this.#queue.set(unsaved, attempts);
-    this.#queuedBytes += bytesOf(unsaved);
-    unsaved.lanes.add(this);
-    this.#count(unsaved, 1);
+  queue(dirty: DirtyObject, attempts = 0): void {
+    this.#queue.set(dirty, attempts);
+    this.#queuedBytes += bytesOf(dirty);
+    dirty.lanes.add(this);
+    this.#count(dirty, 1);
   }
 
   /** Lets objects rest for some milliseconds; then they are queued, and to be written at once. */
-  rest(objects: Iterable<Unsaved>, attempts: number, delayMs: number): void {
+  backOff(objects: Iterable<DirtyObject>, attempts: number, delayMs: number): void {
     const until = this.#clock.now() + delayMs;
-    for (const unsaved of objects) {
-      this.#resting.set(unsaved, { attempts, until });
-      this.#restingBytes += bytesOf(unsaved);
-      this.#count(unsaved, 1);
+    for (const dirty of objects) {
+      this.#backingOff.set(dirty, { attempts, until });
+      this.#backOffBytes += bytesOf(dirty);
+      this.#count(dirty, 1);
     }
-    this.#setAlarm();
+    this.#setTimer();
   }
 
   /** Has everything written that is queued now. */
@@ -159,14 +159,14 @@ export class StoreLane {
   }
 
   /** Starts to write those of `objects` that are queued; returns them with their attempts. */
-  take(objects: readonly Unsaved[]): Map<Unsaved, number> {
-    const taken = new Map<Unsaved, number>();
-    for (const unsaved of objects) {
-      const attempts = this.#queue.get(unsaved);
+  take(objects: readonly DirtyObject[]): Map<DirtyObject, number> {
+    const taken = new Map<DirtyObject, number>();
+    for (const dirty of objects) {
+      const attempts = this.#queue.get(dirty);
       if (attempts === undefined) continue;
-      this.#unqueue(unsaved);
-      taken.set(unsaved, attempts);
-      this.#bytesInFlight += bytesOf(unsaved);
+      this.#unqueue(dirty);
+      taken.set(dirty, attempts);
+      this.#bytesInFlight += bytesOf(dirty);
     }
     if (taken.size > 0) this.#batchesInFlight++;
     this.#objectsInFlight += taken.size;
@@ -174,59 +174,59 @@ export class StoreLane {
   }
 
   /** What was taken is not being written any more. */
-  finish(taken: ReadonlyMap<Unsaved, number>): void {
+  finish(taken: ReadonlyMap<DirtyObject, number>): void {
     this.#batchesInFlight--;
     this.#objectsInFlight -= taken.size;
-    for (const unsaved of taken.keys()) this.#bytesInFlight -= bytesOf(unsaved);
+    for (const dirty of taken.keys()) this.#bytesInFlight -= bytesOf(dirty);
   }
 
   /** Takes an object out; returns whether it waited. */
-  remove(unsaved: Unsaved): boolean {
-    if (this.#unqueue(unsaved)) return true;
-    if (!this.#resting.delete(unsaved)) return false;
-    this.#restingBytes -= bytesOf(unsaved);
-    this.#count(unsaved, -1);
-    if (this.#resting.size === 0) this.#cancelAlarm();
+  remove(dirty: DirtyObject): boolean {
+    if (this.#unqueue(dirty)) return true;
+    if (!this.#backingOff.delete(dirty)) return false;
+    this.#backOffBytes -= bytesOf(dirty);
+    this.#count(dirty, -1);
+    if (this.#backingOff.size === 0) this.#cancelTimer();
     return true;
   }
 
-  #unqueue(unsaved: Unsaved): boolean {
-    if (!this.#queue.delete(unsaved)) return false;
-    this.#queuedBytes -= bytesOf(unsaved);
-    this.#count(unsaved, -1);
+  #unqueue(dirty: DirtyObject): boolean {
+    if (!this.#queue.delete(dirty)) return false;
+    this.#queuedBytes -= bytesOf(dirty);
+    this.#count(dirty, -1);
     if (this.#queue.size === 0) this.#isDue = false;
     return true;
   }
 
-  #count(unsaved: Unsaved, sign: 1 | -1): void {
-    const wasWaiting = unsaved.waiting > 0;
-    unsaved.waiting += sign;
-    if (wasWaiting === (unsaved.waiting > 0)) return;
+  #count(dirty: DirtyObject, sign: 1 | -1): void {
+    const wasWaiting = dirty.waiting > 0;
+    dirty.waiting += sign;
+    if (wasWaiting === (dirty.waiting > 0)) return;
     this.#allWaiting.objects += sign;
-    this.#allWaiting.bytes += sign * bytesOf(unsaved);
+    this.#allWaiting.bytes += sign * bytesOf(dirty);
   }
 
-  #setAlarm(): void {
-    this.#cancelAlarm();
+  #setTimer(): void {
+    this.#cancelTimer();
     let until = Infinity;
-    for (const rest of this.#resting.values()) until = Math.min(until, rest.until);
+    for (const backOff of this.#backingOff.values()) until = Math.min(until, backOff.until);
     if (until === Infinity) return;
-    this.#cancelAlarm = this.#clock.schedule(() => this.#awake(), until - this.#clock.now());
+    this.#cancelTimer = this.#clock.schedule(() => this.#requeueDue(), until - this.#clock.now());
   }
 
-  #awake(): void {
+  #requeueDue(): void {
     const now = this.#clock.now();
-    for (const [unsaved, { attempts, until }] of this.#resting) {
+    for (const [dirty, { attempts, until }] of this.#backingOff) {
       if (until > now) continue;
-      this.remove(unsaved);
-      this.queue(unsaved, attempts);
+      this.remove(dirty);
+      this.queue(dirty, attempts);
     }
-    this.#setAlarm();
+    this.#setTimer();
     this.makeDue();
-    this.#onAwake();
+    this.#onRetryDue();
   }
 }
 
-function bytesOf({ object }: Unsaved): number {
+function bytesOf({ object }: DirtyObject): number {
   return object.layout.byteLength;
 }

@@ -3,7 +3,7 @@ import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type FlushReport, UnwrittenTally } from "./flush_report.ts";
 import { Overload } from "./overload.ts";
-import type { Unsaved } from "./store_lane.ts";
+import type { DirtyObject } from "./store_lane.ts";
 import type { DropReason, StoreListener, StoreStatus } from "./store_types.ts";
 
 /** Counters of what adapters did not get. */
@@ -36,7 +36,7 @@ export class StoreLosses {
   }
 
   /** Adapters do not get an object. */
-  count(guards: readonly AdapterGuard[], { gone }: Unsaved, reason: DropReason): void {
+  count(guards: readonly AdapterGuard[], { gone }: DirtyObject, reason: DropReason): void {
     const objects = guards.length;
     if (objects === 0) return;
     if (reason === "failed") this.#counters.failedObjects += objects;
@@ -60,12 +60,12 @@ export class StoreLosses {
    *
    * @returns Ends it, given the adapters that have not answered: each once for each object.
    */
-  startReport(): (late: readonly AdapterGuard[]) => FlushReport {
+  startReport(): (unanswered: readonly AdapterGuard[]) => FlushReport {
     const before = this.#reported;
-    return (late) => {
+    return (unanswered) => {
       this.#reported = this.#unwritten.copy();
       const missing = this.#unwritten.copy();
-      for (const guard of late) missing.add(guard, "deadline", 1);
+      for (const guard of unanswered) missing.add(guard, "deadline", 1);
       const unwritten = missing.since(before);
       return { isComplete: unwritten.length === 0, unwritten };
     };

@@ -1,21 +1,21 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
-import { firstNeeded, type KeyRow } from "./key_rows.ts";
+import { firstNeeded, type KeyGroup } from "./key_rows.ts";
 import type { PrefetchResult } from "./prefetch_request.ts";
 
 /** Time that hits are collected before the adapters are told. */
 const COLLECT_MS = 1_000;
 /** A prefix that adapters were told of is left out for one to two of these. */
-const SPARE_MS = 5_000;
+const TOLD_MS = 5_000;
 /** Prefixes that are remembered for that; beyond it they are told of again sooner. */
-const MAX_SPARED = 4_096;
+const MAX_TOLD = 4_096;
 /** Keys that wait to be told; beyond it hits are left out. */
 const MAX_KEYS = 16_384;
 
 /** A prefix that was served. */
 interface Use {
-  readonly rows: readonly KeyRow[];
+  readonly groups: readonly KeyGroup[];
   readonly length: number;
 }
 
@@ -28,9 +28,9 @@ export class UseReporter implements Disposable {
   readonly #adapters: AdapterSet;
   readonly #clock: Clock;
   /** Ids of the last objects of prefixes that adapters were told of, in two generations. */
-  #spared = new Set<string>();
-  #sparedBefore = new Set<string>();
-  #sparedSince: number;
+  #told = new Set<string>();
+  #toldBefore = new Set<string>();
+  #toldSince: number;
   #uses: Use[] = [];
   #waitingKeys = 0;
   #cancelTimer: (() => void) | undefined;
@@ -39,20 +39,20 @@ export class UseReporter implements Disposable {
   constructor(adapters: AdapterSet, clock: Clock) {
     this.#adapters = adapters;
     this.#clock = clock;
-    this.#sparedSince = clock.now();
+    this.#toldSince = clock.now();
   }
 
   /** Notes what a match served. */
-  note(rows: readonly KeyRow[], { length, l1Objects }: PrefetchResult): void {
+  note(groups: readonly KeyGroup[], { length, l1Objects }: PrefetchResult): void {
     const { all } = this.#adapters;
     // An adapter that served all of it knows.
     if (length === 0 || (l1Objects === 0 && all.length < 2)) return;
     if (this.#waitingKeys >= MAX_KEYS || !all.some(({ wantsUses }) => wantsUses)) return;
-    const end = rows[0]?.keys[length - 1]?.id;
-    if (end === undefined || this.#isSpared(end)) return;
-    this.#spared.add(end);
-    this.#uses.push({ rows, length });
-    this.#waitingKeys += length * rows.length;
+    const end = groups[0]?.keys[length - 1]?.id;
+    if (end === undefined || this.#wasTold(end)) return;
+    this.#told.add(end);
+    this.#uses.push({ groups, length });
+    this.#waitingKeys += length * groups.length;
     this.#cancelTimer ??= this.#clock.schedule(() => this.tell(), COLLECT_MS, { background: true });
   }
 
@@ -70,25 +70,25 @@ export class UseReporter implements Disposable {
     this.tell();
   }
 
-  #isSpared(end: string): boolean {
+  #wasTold(end: string): boolean {
     const now = this.#clock.now();
-    if (now - this.#sparedSince >= SPARE_MS || this.#spared.size >= MAX_SPARED) {
-      const isLong = now - this.#sparedSince >= 2 * SPARE_MS;
-      this.#sparedBefore = isLong ? new Set() : this.#spared;
-      this.#spared = new Set();
-      this.#sparedSince = now;
+    if (now - this.#toldSince >= TOLD_MS || this.#told.size >= MAX_TOLD) {
+      const isLong = now - this.#toldSince >= 2 * TOLD_MS;
+      this.#toldBefore = isLong ? new Set() : this.#told;
+      this.#told = new Set();
+      this.#toldSince = now;
     }
-    return this.#spared.has(end) || this.#sparedBefore.has(end);
+    return this.#told.has(end) || this.#toldBefore.has(end);
   }
 
   /** Each key once, the head of a prefix before its tail, those of the last match first. */
   #takeKeys(): ObjectKey[] {
     const keys = new Map<string, ObjectKey>();
-    for (const { rows, length } of this.#uses.toReversed()) {
+    for (const { groups, length } of this.#uses.toReversed()) {
       for (let chunk = 0; chunk < length; chunk++) {
-        for (const row of rows) {
-          const key = row.keys[chunk];
-          if (key !== undefined && chunk >= firstNeeded(row, length)) keys.set(key.id, key);
+        for (const group of groups) {
+          const key = group.keys[chunk];
+          if (key !== undefined && chunk >= firstNeeded(group, length)) keys.set(key.id, key);
         }
       }
     }

@@ -74,7 +74,7 @@ const CALLS_TO_TIME: readonly Call[] = [
   {
     operation: "put of a chunk behind leases",
     spare: 1,
-    prepare: (cache, resident) => void cache.pinResident(resident),
+    prepare: (cache, resident) => void cache.leaseResident(resident),
     run: (cache, keys) => write(cache, keys.take(1)),
   },
   {

@@ -10,7 +10,7 @@ const GIB = 2 ** 30;
 runAdapterConformance({
   module: faultInject,
   adapters: [dram, fs],
-  capabilities: { evicts: true, shared: true, durable: true, loadsShorter: true },
+  capabilities: { evicts: true, shared: true, durable: true, acceptsShortObjects: true },
   config: async () => {
     const directory = await tempDirectory();
     return {

@@ -5,7 +5,7 @@ const GIB = 2 ** 30;
 
 runAdapterConformance({
   module: mock,
-  capabilities: { evicts: true, loadsShorter: true },
+  capabilities: { evicts: true, acceptsShortObjects: true },
   config: () => ({ config: { max_size_gb: 1, mock_bandwidth_gb: 1000 } }),
   boundedConfig: (capacityBytes) => ({
     config: { max_size_gb: capacityBytes / GIB, mock_bandwidth_gb: 1000 },

@@ -5,11 +5,7 @@ import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { concatParts } from "../../src/l2/adapter.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import {
-  type TrailerFault,
-  verifyObject,
-  verifySealedObject,
-} from "../../src/l2/object_trailer.ts";
+import { type TrailerFault, verifyAnyLayout, verifyObject } from "../../src/l2/object_trailer.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { fileOf, openFs } from "../support/fs_adapter.ts";
 import { testKey, testLayout } from "../support/objects.ts";
@@ -58,7 +54,7 @@ class Tally {
   /** Checks bytes that differ from those of the subject. */
   add({ key, bytes }: Subject, damaged: Uint8Array): void {
     this.damaged++;
-    const asSealed = verifySealedObject(key, bytes.length, [damaged]);
+    const asSealed = verifyAnyLayout(key, bytes.length, [damaged]);
     const asLaidOut = verifyObject(key, layout, [damaged]);
     if (withoutPayload(asSealed) !== null && withoutPayload(asLaidOut) !== null) return;
     if (!hasOtherPayload(bytes, damaged)) return;
@@ -109,11 +105,11 @@ Deno.test("verifyObject() finds every flip of one bit of an object of 64 KiB", (
 
 for (const { key } of [plain, hashed]) {
   const name = hasHashedFileName(key) ? "hashed" : "spelled";
-  Deno.test(`verifySealedObject() finds every flip in an object of 4 KiB, name ${name}`, () => {
+  Deno.test(`verifyAnyLayout() finds every flip in an object of 4 KiB, name ${name}`, () => {
     const bytes = concatParts(sealedObject(key, testLayout(4096)).parts);
     const { flips, served, servedUnchecked } = missedFlips(
       bytes,
-      (flipped) => verifySealedObject(key, bytes.length, [flipped]),
+      (flipped) => verifyAnyLayout(key, bytes.length, [flipped]),
     );
     assertEquals([served, servedUnchecked], [0, 4096 * 8]);
     printFigures("bit flips", { payloadBytes: 4096, name, flips, served, servedUnchecked });

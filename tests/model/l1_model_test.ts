@@ -112,7 +112,7 @@ class Model {
     const failure = wanted.length === 0 ? null : this.#makeRoom(wanted, keys);
     if (failure !== null) return keys.map(() => failure);
     return keys.map((n, i) => {
-      if (writable[i] !== true) return "key-not-writable";
+      if (writable[i] !== true) return "already-present";
       const expiresAt = this.now + WRITE_TTL_MS;
       const entry: ModelEntry = {
         n,

@@ -19,7 +19,7 @@ import type { StagingPool } from "../../src/memory/staging_pool.ts";
 import { type Clock, wait } from "../../src/runtime/clock.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { AdapterSet } from "../../src/tiering/adapter_set.ts";
-import { firstNeeded, type KeyRow, usablePrefix } from "../../src/tiering/key_rows.ts";
+import { firstNeeded, type KeyGroup, usablePrefix } from "../../src/tiering/key_rows.ts";
 import { defaultPrefetch } from "../../src/tiering/policies/default_prefetch.ts";
 import { retain } from "../../src/tiering/policies/retain.ts";
 import { PrefetchController } from "../../src/tiering/prefetch_controller.ts";
@@ -42,9 +42,9 @@ const SEALED = new Map(
   KEYS.map((key) => [key.id, concatParts(sealedObject(key, LAYOUT).parts)]),
 );
 const NUMBERS = new Map(KEYS.map(({ id }, n) => [id, n]));
-/** Chains that part in the middle: the numbers of the keys of the first row. */
+/** Chains that part in the middle: the numbers of the keys of the first group. */
 const CHAINS = [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 8, 9, 10, 11]];
-/** What to add for the second row. */
+/** What to add for the second group. */
 const ROW_STEP = 12;
 const BLOCK_BYTES = 512;
 const SCRATCH_BLOCKS = 6;
@@ -141,7 +141,7 @@ class ScriptedAdapter implements L2Adapter {
     { prefix, signal }: LookupOptions,
   ): Promise<Bitmap> {
     for (const { id } of keys) {
-      this.#world.expect(!this.#world.barred.has(id), "a barred key is looked up");
+      this.#world.expect(!this.#world.blocked.has(id), "a blocked key is looked up");
     }
     await this.#pause(this.lookupMode);
     const held = Bitmap.from(keys, ({ id }) => this.held.has(NUMBERS.get(id) ?? -1));
@@ -212,7 +212,7 @@ function isSound(mode: Mode): boolean {
 interface Start {
   readonly chain: number;
   readonly length: number;
-  /** For each row its window, or `null`. */
+  /** For each group its window, or `null`. */
   readonly windows: readonly (number | null)[];
   readonly deadlineMs: number | null;
   readonly isWarm: boolean;
@@ -248,7 +248,7 @@ interface Plan {
 /** A request as the reference sees it. */
 class Asked {
   readonly controller = new AbortController();
-  readonly rows: readonly KeyRow[];
+  readonly groups: readonly KeyGroup[];
   readonly start: Start;
   readonly startedAt: number;
   readonly residents: ReadonlySet<number>;
@@ -264,7 +264,7 @@ class Asked {
   constructor(start: Start, world: World) {
     const numbers = (CHAINS[start.chain] ?? []).slice(0, start.length);
     this.start = start;
-    this.rows = start.windows.map((windowChunks, r) => ({
+    this.groups = start.windows.map((windowChunks, r) => ({
       keys: numbers.map((n) => KEYS[n + r * ROW_STEP] as ObjectKey),
       layout: LAYOUT,
       ...(windowChunks === null ? {} : { windowChunks }),
@@ -272,7 +272,7 @@ class Asked {
     this.startedAt = world.clock.now();
     this.residents = new Set(KEYS.keys().filter((n) => world.l1.has(KEYS[n] as ObjectKey)));
     this.outOfMemory = world.l1.reportStatus().outOfMemoryCount;
-    this.isDisturbed = world.barred.size > 0 || world.isLost ||
+    this.isDisturbed = world.blocked.size > 0 || world.isLost ||
       world.prefetch.reportStatus().activeRequests >= 64;
     this.sawFilling = world.unconfirmed > 0;
   }
@@ -283,8 +283,8 @@ class Asked {
 
   /** The longest prefix, had it all of these objects. */
   prefix(has: (n: number) => boolean): number {
-    return usablePrefix(this.rows, this.start.length, (r, chunk) => {
-      const key = this.rows[r]?.keys[chunk];
+    return usablePrefix(this.groups, this.start.length, (r, chunk) => {
+      const key = this.groups[r]?.keys[chunk];
       return has(NUMBERS.get(key?.id ?? "") ?? -1);
     });
   }
@@ -298,7 +298,7 @@ class World {
   readonly l1: L1Cache;
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
   readonly prefetch: PrefetchController;
-  readonly barred = new Set<string>();
+  readonly blocked = new Set<string>();
   readonly asked: Asked[] = [];
   /** What engines wrote. */
   readonly written = new Set<number>();
@@ -324,7 +324,7 @@ class World {
       scratch: this.scratch,
       policy: isRetaining ? retain : defaultPrefetch,
       clock: this.clock,
-      isBarred: ({ id }) => this.barred.has(id),
+      isBlocked: ({ id }) => this.blocked.has(id),
     });
   }
 
@@ -336,7 +336,7 @@ class World {
   checkLoad(adapter: ScriptedAdapter, { ids, bytes }: RunningLoad): void {
     const isLoaded = new Set(ids);
     this.expect(isLoaded.size === ids.length, "a batch names an object twice");
-    for (const id of ids) this.expect(!this.barred.has(id), "a barred key is loaded");
+    for (const id of ids) this.expect(!this.blocked.has(id), "a blocked key is loaded");
     for (const { running } of this.adapters) {
       for (const load of running) {
         const isOld = this.clock.now() - load.foundAt >= LEAST_HEDGE_MS;
@@ -358,12 +358,12 @@ class World {
       ...(deadlineMs === null ? {} : { deadlineMs }),
     };
     this.asked.push(asked);
-    for (const { id } of isWarm ? asked.rows.flatMap(({ keys }) => keys) : []) {
+    for (const { id } of isWarm ? asked.groups.flatMap(({ keys }) => keys) : []) {
       this.warmed.add(NUMBERS.get(id) ?? -1);
     }
     const answer = isWarm
-      ? this.prefetch.warm(asked.rows, options)
-      : this.prefetch.prefetch(asked.rows, options);
+      ? this.prefetch.warm(asked.groups, options)
+      : this.prefetch.prefetch(asked.groups, options);
     answer.then(
       (result) => this.#answered(asked, result),
       () => this.expect(asked.controller.signal.aborted, "a request rejects by itself"),
@@ -406,8 +406,8 @@ class World {
         return;
       case "bar":
         this.disturb();
-        this.barred.clear();
-        for (const n of step.keys) this.barred.add(KEYS[n]?.id ?? "");
+        this.blocked.clear();
+        for (const n of step.keys) this.blocked.add(KEYS[n]?.id ?? "");
         return;
       case "drain":
         this.disturb();
@@ -492,7 +492,7 @@ class World {
 
   /** All adapters work again: the same requests get all there is. */
   async checkAfterwards(): Promise<void> {
-    this.barred.clear();
+    this.blocked.clear();
     if (this.isLost) this.l1.attach(new HostDevice());
     this.isLost = false;
     for (const adapter of this.adapters) adapter.setModes("answer", "answer");
@@ -543,14 +543,14 @@ class World {
   }
 
   #answered(asked: Asked, result: PrefetchResult): void {
-    const { start, rows, residents } = asked;
+    const { start, groups, residents } = asked;
     asked.result = result;
     const { length, leases, l1Objects } = result;
     const available = (n: number): boolean =>
       residents.has(n) || this.written.has(n) || this.adapters.some(({ good }) => good.has(n));
     this.expect(length <= asked.prefix(available), "a prefix is longer than can be");
-    for (const [r, row] of rows.entries()) {
-      const needed = row.keys.slice(firstNeeded(row, length), length).map(({ id }) => id);
+    for (const [r, group] of groups.entries()) {
+      const needed = group.keys.slice(firstNeeded(group, length), length).map(({ id }) => id);
       const served = leases[r]?.map(({ key }) => key.id) ?? [];
       this.expect(needed.join() === served.join(), "the leases are not those that are needed");
     }
@@ -732,8 +732,8 @@ const unneeded: Plan = {
   isRetaining: false,
   steps: [warmed(3, [null, null]), warmed(3, [1], 3)],
 };
-/** So did who came when an object was barred no more that somebody had found to be. */
-const barredBefore: Plan = {
+/** So did who came when an object was blocked no more that somebody had found to be. */
+const blockedBefore: Plan = {
   adapters: [
     { ...everything, lookup: 1, load: "reject" },
     { ...everything, lookup: "answer", load: "answer" },
@@ -750,6 +750,6 @@ const barredBefore: Plan = {
 };
 
 Deno.test("PrefetchController serves what there is, whatever the adapters do", async () => {
-  const examples: [Plan][] = [[inVain], [unneeded], [barredBefore]];
+  const examples: [Plan][] = [[inVain], [unneeded], [blockedBefore]];
   await fc.assert(fc.asyncProperty(plan, run), { ...runs(10_000), examples });
 });

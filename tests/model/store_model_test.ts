@@ -14,7 +14,7 @@ import {
 } from "../../src/l2/adapter.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import { sealedBytes } from "../../src/l2/object_trailer.ts";
+import { bytesWithTrailer } from "../../src/l2/object_trailer.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import {
   DeviceLostError,
@@ -124,7 +124,7 @@ class ScriptedAdapter implements L2Adapter {
     this.#clock = clock;
     this.#outcomes = outcomes;
     this.isPrompt = outcomes.every(({ kind }) => kind === "ok");
-    const maxObjectBytes = sealedBytes(KEYS[0] as ObjectKey, SMALL);
+    const maxObjectBytes = bytesWithTrailer(KEYS[0] as ObjectKey, SMALL);
     this.capabilities = takesLarge ? {} : { maxObjectBytes };
   }
 
@@ -650,7 +650,7 @@ class World {
     const owed = new Set(takers.filter((guard) => {
       const { maxObjectBytes = Infinity } = guard.capabilities;
       return targets.some(({ id }) => id === guard.id) &&
-        sealedBytes(key, object.layout) <= maxObjectBytes;
+        bytesWithTrailer(key, object.layout) <= maxObjectBytes;
     }));
     this.#owed += owed.size;
     this.#resident.set(n, {

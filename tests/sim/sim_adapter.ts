@@ -15,7 +15,7 @@ import {
   type ObjectKey,
   type StoreResult,
 } from "../../src/l2/adapter.ts";
-import { sealObject, tailBytes, verifySealedObject } from "../../src/l2/object_trailer.ts";
+import { tailBytes, verifyAnyLayout, writeTrailer } from "../../src/l2/object_trailer.ts";
 import { contentOf, MODELS, staleLayout } from "./sim_content.ts";
 import type { SimBuffers } from "./sim_buffers.ts";
 import type { Fault, FaultPhases } from "./sim_faults.ts";
@@ -154,7 +154,7 @@ export class SimAdapter implements L2Adapter {
       const fault = await this.#call("store", bytes, signal, call.keys);
       if (fault === "nonsense") return { stored: new Bitmap(1 + objects.length), bytes: NaN };
       const isSound = ({ key, parts, byteLength }: AdapterObject): boolean =>
-        verifySealedObject(key, byteLength, parts) === null;
+        verifyAnyLayout(key, byteLength, parts) === null;
       // Only now does it read them, which may be long after its caller has left.
       if (!objects.every(isSound)) violated(`${type}: its buffers hold what is not sealed`);
       const share = fault === "full" ? random.pick([0, 0, 0.5]) : 1;
@@ -396,7 +396,7 @@ function staleObject(key: ObjectKey, byteLength: number): Uint8Array<ArrayBuffer
   const payloadBytes = byteLength - tailBytes(key);
   const payload = contentOf(key, payloadBytes, 1);
   const tail = new Uint8Array(tailBytes(key));
-  sealObject(key, staleLayout(layout ?? { byteLength: payloadBytes, fingerprint: tail }), [
+  writeTrailer(key, staleLayout(layout ?? { byteLength: payloadBytes, fingerprint: tail }), [
     payload,
     tail,
   ]);

@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { StagedObject } from "../../src/l1/l1_cache.ts";
 import type { CacheHit } from "../../src/cache_hit.ts";
-import type { KeyRow } from "../../src/tiering/key_rows.ts";
+import type { KeyGroup } from "../../src/tiering/key_rows.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
 import { SimHit } from "./sim_hit.ts";
 import { READ_TTL_MS, WRITE_TTL_MS } from "./sim_kinds.ts";
@@ -100,7 +100,7 @@ export class SimChats {
 
   async #match(
     life: Life,
-    rows: readonly KeyRow[],
+    rows: readonly KeyGroup[],
     random: SimRandom,
   ): Promise<SimHit | undefined> {
     const { oracle, clock, trace, stores } = this.#world;
@@ -114,7 +114,7 @@ export class SimChats {
     }
     let result: CacheHit;
     try {
-      result = await life.cache.matchRows(rows, {
+      result = await life.cache.matchGroups(rows, {
         signal: abort.signal,
         ...(deadlineMs === undefined ? {} : { deadlineMs }),
       });
@@ -139,7 +139,7 @@ export class SimChats {
     return hit;
   }
 
-  async #warm(life: Life, rows: readonly KeyRow[], random: SimRandom): Promise<void> {
+  async #warm(life: Life, rows: readonly KeyGroup[], random: SimRandom): Promise<void> {
     const deadlineMs = random.magnitude(5, 10 * SECOND);
     await this.#world.guarded(life, async () => {
       const { length } = await life.cache.warm(rows, { deadlineMs });
@@ -148,7 +148,7 @@ export class SimChats {
   }
 
   /** Puts a prompt as an engine does: at once, or by work that ends later. */
-  #put(life: Life, rows: readonly KeyRow[], random: SimRandom): void {
+  #put(life: Life, rows: readonly KeyGroup[], random: SimRandom): void {
     const { cache, device } = life;
     const { trace, oracle, clock } = this.#world;
     if (life.isClosing) return;
@@ -180,18 +180,18 @@ export class SimChats {
     });
   }
 
-  #reserve({ cache }: Life, rows: readonly KeyRow[]): StagedObject[] {
+  #reserve({ cache }: Life, rows: readonly KeyGroup[]): StagedObject[] {
     const { trace } = this.#world;
     const reserved: StagedObject[] = [];
     using pins = new DisposableStack();
-    for (const { keys } of rows) pins.use(cache.pinResident(keys));
+    for (const { keys } of rows) pins.use(cache.leaseResident(keys));
     for (const chunk of rows[0]?.keys.keys() ?? []) {
       for (const { keys, layout } of rows) {
         const key = keys[chunk] as ObjectKey;
         const [reservation] = cache.reserveWrite([key], layout);
         trace.note(`reserved ${reservation?.status}`);
         if (reservation?.status === "success") reserved.push(reservation.staged);
-        else if (reservation?.status !== "key-not-writable") return reserved;
+        else if (reservation?.status !== "already-present") return reserved;
       }
     }
     return reserved;

@@ -1,7 +1,7 @@
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 import { sha256 } from "../../src/runtime/digest.ts";
-import type { KeyRow } from "../../src/tiering/key_rows.ts";
+import type { KeyGroup } from "../../src/tiering/key_rows.ts";
 
 /** One group of layers of a simulated model. */
 export interface SimGroup {
@@ -37,8 +37,8 @@ const MAX_KEPT_KEYS = 20_000;
 const keptKeys = new Map<string, ObjectKey>();
 
 /** The rows of a prompt, whose chunks are the prefixes of a path; hashes do not tell the salt. */
-export function rowsOf(model: SimModel, salt: string, path: readonly number[]): KeyRow[] {
-  return model.groups.map(({ layout, windowChunks }, objectGroup): KeyRow => {
+export function rowsOf(model: SimModel, salt: string, path: readonly number[]): KeyGroup[] {
+  return model.groups.map(({ layout, windowChunks }, objectGroup): KeyGroup => {
     let name = "";
     const keys = path.map((chunk) => {
       name += `${chunk}.`;

@@ -1,6 +1,6 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { StagedObject } from "../../src/l1/l1_cache.ts";
-import type { KeyRow } from "../../src/tiering/key_rows.ts";
+import type { KeyGroup } from "../../src/tiering/key_rows.ts";
 import type { SimChats } from "./sim_chats.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
 import { SimHit } from "./sim_hit.ts";
@@ -122,9 +122,9 @@ export class SimEvening {
     this.#world.trace.note("checked stores", `${put.length}`);
   }
 
-  async #matchAll(life: Life, rows: readonly KeyRow[], where: string): Promise<void> {
+  async #matchAll(life: Life, rows: readonly KeyGroup[], where: string): Promise<void> {
     const startedAt = this.#world.clock.now();
-    const result = await life.cache.matchRows(rows);
+    const result = await life.cache.matchGroups(rows);
     using hit = new SimHit(this.#world, life, result, rows, startedAt);
     const chunks = rows[0]?.keys.length ?? 0;
     if (hit.length < chunks) {
@@ -134,7 +134,7 @@ export class SimEvening {
     this.#world.trace.note("evening hit", `${chunks}, ${this.#world.clock.now() - startedAt} ms`);
   }
 
-  #put({ cache, device }: Life, rows: readonly KeyRow[]): ObjectKey[] {
+  #put({ cache, device }: Life, rows: readonly KeyGroup[]): ObjectKey[] {
     const put: StagedObject[] = [];
     for (const { keys, layout } of rows) {
       for (const key of keys) {

@@ -1,6 +1,6 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { DeviceLostError, type MemoryRange } from "../../src/memory/memory_device.ts";
-import { firstNeeded, type KeyRow } from "../../src/tiering/key_rows.ts";
+import { firstNeeded, type KeyGroup } from "../../src/tiering/key_rows.ts";
 import type { CacheHit } from "../../src/cache_hit.ts";
 import { isContentOf } from "./sim_content.ts";
 import type { SimDevice } from "./sim_device.ts";
@@ -12,7 +12,7 @@ export class SimHit implements Disposable {
   readonly #world: SimWorld;
   readonly #life: Life;
   readonly #hit: CacheHit;
-  readonly #rows: readonly KeyRow[];
+  readonly #rows: readonly KeyGroup[];
   readonly #device: SimDevice;
   readonly #startedAt: number;
 
@@ -21,7 +21,7 @@ export class SimHit implements Disposable {
     world: SimWorld,
     life: Life,
     hit: CacheHit,
-    rows: readonly KeyRow[],
+    rows: readonly KeyGroup[],
     startedAt: number,
   ) {
     this.#world = world;

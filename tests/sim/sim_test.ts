@@ -51,7 +51,7 @@ Deno.test("simulate() makes everything happen", { ignore: numRuns < ENOUGH_DAYS 
     ...["magic", "key", "layout", "payload-checksum", "trailer-checksum"]
       .map((fault) => `damaged ${fault}`),
     ...["atOnce", "late", "uploadsLate", "cancelled", "given up"].map((how) => `put ${how}`),
-    ...["success", "key-not-writable", "device-lost", "out-of-memory", "quota-exceeded"]
+    ...["success", "already-present", "device-lost", "out-of-memory", "quota-exceeded"]
       .map((status) => `reserved ${status}`),
     ...["evicted", "deleted", "temporary", "device-lost", "forgotten", "released"]
       .map((reason) => `event removed ${reason}`),

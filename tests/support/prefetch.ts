@@ -23,7 +23,7 @@ export const LAYOUT = testLayout(1024);
 /** Size of a block of scratch. */
 export const BLOCK_BYTES = 4096;
 
-/** What a request for one row of keys gets. */
+/** What a request for one group of keys gets. */
 export interface Hit {
   readonly leases: readonly L1Lease[];
   readonly l1Objects: number;
@@ -40,7 +40,7 @@ export interface SetUp extends Disposable {
   pass(ms: number): Promise<void>;
   /** Prefetches and gives the leases back: how many objects were served, and how many from L1. */
   count(keys: readonly ObjectKey[], options?: PrefetchOptions): Promise<[number, number]>;
-  /** Prefetches one row of keys. */
+  /** Prefetches one group of keys. */
   match(keys: readonly ObjectKey[], layout: ObjectLayout, options?: PrefetchOptions): Promise<Hit>;
   /** Gives the leases of a hit back. */
   release(hit: Hit): void;

@@ -167,7 +167,7 @@ Deno.test("what to change depends on what fills L1", async () => {
   const { cache } = await open({}, { l1: { capacityBytes: 4096 } });
   put(cache, testKeys(4), LAYOUT);
   cache.pin(testKeys(4));
-  using _ = cache.pinResident(testKeys(4));
+  using _ = cache.leaseResident(testKeys(4));
   for (let n = 0; n < 3; n++) put(cache, testKeys(1, 10 + n), LAYOUT);
   assertStringIncludes(cache.reportStatus().problems.join(), "raise l1.capacityBytes");
   cache.quota.setDefault({ l1Bytes: 512 });

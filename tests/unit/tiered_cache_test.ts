@@ -18,7 +18,7 @@ import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import type { L2Config } from "../../src/tiering/adapter_manager.ts";
-import type { KeyRow } from "../../src/tiering/key_rows.ts";
+import type { KeyGroup } from "../../src/tiering/key_rows.ts";
 import type { StorePolicy } from "../../src/tiering/policies/store_policy.ts";
 import { moduleOf } from "../support/adapters.ts";
 import { assertIdle, listen, optionsOf, put } from "../support/caches.ts";
@@ -434,12 +434,12 @@ Deno.test("TieredCache.cancelWrite() gives up what was reserved", async () => {
   assertEquals(adapter.stores, []);
 });
 
-Deno.test("TieredCache.pinResident() protects what is there from eviction", async () => {
+Deno.test("TieredCache.leaseResident() keeps resident objects from eviction, also under its old name", async () => {
   const l1 = { capacityBytes: 4 * LAYOUT.byteLength };
   await using cache = await TieredCache.open(optionsWith(new RecordingAdapter(), { l1 }));
   await putObjects(cache, testKeys(2), LAYOUT);
-  {
-    using _pinned = cache.pinResident(testKeys(4));
+  for (const method of ["leaseResident", "pinResident"] as const) {
+    using _leases = cache[method](testKeys(4));
     const statuses = cache.reserveWrite(testKeys(3, 10), LAYOUT).map(({ status }) => status);
     assertEquals(statuses, ["out-of-memory", "out-of-memory", "out-of-memory"]);
   }
@@ -447,7 +447,7 @@ Deno.test("TieredCache.pinResident() protects what is there from eviction", asyn
   assertIdle(cache);
 });
 
-Deno.test("CacheHit.ranges() throws when the pins have expired", async () => {
+Deno.test("CacheHit.ranges() throws when the leases have expired", async () => {
   const clock = new ManualClock();
   const l1 = { capacityBytes: MIB, readTtlMs: 1_000 };
   await using cache = await TieredCache.open(optionsWith(new RecordingAdapter(), { l1, clock }));
@@ -469,19 +469,19 @@ Deno.test("CacheHit.ranges() throws when it was disposed, or the cache closed", 
   first[Symbol.dispose]();
   first[Symbol.dispose]();
   assertThrows(() => first.ranges(), Error, "no longer leased");
-  assertEquals(second.ranges().length, 2, "another hit's pins stay");
+  assertEquals(second.ranges().length, 2, "another hit's leases stay");
   await cache.close();
   assertThrows(() => second.ranges(), Error, "no longer leased");
   second[Symbol.dispose]();
 });
 
-// Rows, and warming
+// Groups, and warming
 
-Deno.test("TieredCache.matchRows() needs of a row with a window its last chunks only", async () => {
+Deno.test("TieredCache.matchGroups() needs only the last chunks of a group with a window", async () => {
   const adapter = new RecordingAdapter();
   await using cache = await TieredCache.open(optionsWith(adapter));
   const [full, windowed] = [testKeys(6), testKeys(6, 100)];
-  const rows = [{ keys: full, layout: LAYOUT }, {
+  const groups = [{ keys: full, layout: LAYOUT }, {
     keys: windowed,
     layout: testLayout(512),
     windowChunks: 2,
@@ -489,7 +489,7 @@ Deno.test("TieredCache.matchRows() needs of a row with a window its last chunks 
   adapter.seed(full.slice(0, 5), LAYOUT);
   adapter.seed(windowed, testLayout(512));
   {
-    using hit = await cache.matchRows(rows);
+    using hit = await cache.matchGroups(groups);
     assertEquals([hit.length, hit.l1Objects], [5, 0]);
     await assertRanges(cache.device, hit.ranges(), full.slice(0, 5));
     await assertRanges(cache.device, hit.ranges(1), windowed.slice(3, 5));
@@ -502,9 +502,10 @@ Deno.test("TieredCache.matchRows() needs of a row with a window its last chunks 
   // Without the fourth chunk of its window neither a prefix of five nor one of four will do.
   adapter.held.delete(windowed[3]?.id ?? "");
   cache.clearL1();
-  using hit = await cache.matchRows(rows);
-  assertEquals([hit.length, hit.ranges().length, hit.ranges(1).length], [3, 3, 2]);
-  hit[Symbol.dispose]();
+  for (const method of ["matchGroups", "matchRows"] as const) {
+    using hit = await cache[method](groups);
+    assertEquals([hit.length, hit.ranges().length, hit.ranges(1).length], [3, 3, 2]);
+  }
   assertIdle(cache);
 });
 
@@ -515,33 +516,33 @@ Deno.test("TieredCache.warm() leaves a prefix in L1 without pins", async () => {
   await using cache = await TieredCache.open(optionsWith(adapter, { l1, prefetch }));
   const keys = testKeys(3);
   adapter.seed(keys, LAYOUT);
-  const rows = [{ keys, layout: LAYOUT }];
-  assertEquals(await cache.warm(rows), { length: 3, l1Objects: 0 });
+  const groups = [{ keys, layout: LAYOUT }];
+  assertEquals(await cache.warm(groups), { length: 3, l1Objects: 0 });
   assertIdle(cache);
-  assertEquals(await cache.warm(rows), { length: 3, l1Objects: 3 });
+  assertEquals(await cache.warm(groups), { length: 3, l1Objects: 3 });
   adapter.held.clear();
   assertEquals(await countHits(cache, keys, LAYOUT), 3, "also where matches would not retain it");
   assertEquals(put(cache, testKeys(4, 50), LAYOUT).length, 4, "it may be evicted");
 });
 
-Deno.test("TieredCache rejects rows and deadlines that cannot be", async () => {
+Deno.test("TieredCache rejects groups and deadlines that cannot be", async () => {
   await using cache = await TieredCache.open(optionsWith(new RecordingAdapter()));
-  const row = { keys: testKeys(2), layout: LAYOUT };
-  const wrong: [readonly KeyRow[], string][] = [
-    [[], "Rows must be at least one"],
-    [[row, { keys: testKeys(3), layout: LAYOUT }], "Rows must have one length: received 2 and 3"],
-    [[{ ...row, windowChunks: 0 }], "windowChunks must be at least 1: received 0"],
-    [[{ ...row, windowChunks: NaN }], "windowChunks must be at least 1: received NaN"],
-    [[{ ...row, layout: testLayout(6) }], "positive multiple of 4"],
+  const group = { keys: testKeys(2), layout: LAYOUT };
+  const wrong: [readonly KeyGroup[], string][] = [
+    [[], "At least one group is required"],
+    [[group, { keys: testKeys(3), layout: LAYOUT }], "same number of keys: received 2 and 3"],
+    [[{ ...group, windowChunks: 0 }], "windowChunks must be at least 1: received 0"],
+    [[{ ...group, windowChunks: NaN }], "windowChunks must be at least 1: received NaN"],
+    [[{ ...group, layout: testLayout(6) }], "positive multiple of 4"],
   ];
-  for (const [rows, message] of wrong) {
-    await assertRejects(() => cache.matchRows(rows), RangeError, message);
-    await assertRejects(() => cache.warm(rows), RangeError, message);
+  for (const [groups, message] of wrong) {
+    await assertRejects(() => cache.matchGroups(groups), RangeError, message);
+    await assertRejects(() => cache.warm(groups), RangeError, message);
   }
   for (const deadlineMs of [-1, NaN]) {
     const message = `deadlineMs must be a number of at least 0: received ${deadlineMs}`;
-    await assertRejects(() => cache.match(row.keys, LAYOUT, { deadlineMs }), RangeError, message);
-    await assertRejects(() => cache.warm([row], { deadlineMs }), RangeError, message);
+    await assertRejects(() => cache.match(group.keys, LAYOUT, { deadlineMs }), RangeError, message);
+    await assertRejects(() => cache.warm([group], { deadlineMs }), RangeError, message);
   }
 });
 

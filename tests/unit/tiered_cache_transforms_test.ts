@@ -102,7 +102,7 @@ export default defineL2Adapter({
   create() {
     const held = new Map();
     return {
-      capabilities: { loadsShorter: true },
+      capabilities: { acceptsShortObjects: true },
       async store(objects) {
         for (const { key, parts } of objects) held.set(key.id, { key, bytes: concatParts(parts) });
         const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);

@@ -249,7 +249,7 @@ export class SnapshotCache {
         this.#cache.device.upload(staged.range, [bytes]);
         return this.#cache.finishWrite([staged])[0] === "success";
       }
-      if (reservation?.status === "key-not-writable") return true;
+      if (reservation?.status === "already-present") return true;
       if (reservation?.status !== "out-of-memory" || hasFlushed) return false;
       // A state may be larger than L1. Parts that have reached the adapters can be evicted.
       await this.#cache.flush();
@@ -289,7 +289,7 @@ export class SnapshotCache {
     for (let end = keys.length; end > 0;) {
       // With a window of one chunk, the longest prefix is the one that ends with the last manifest.
       const row = { keys: keys.slice(0, end), layout: MANIFEST_LAYOUT, windowChunks: 1 };
-      const length = lengthOf(await this.#cache.matchRows([row], limits()));
+      const length = lengthOf(await this.#cache.matchGroups([row], limits()));
       if (length === 0) return;
       const chunks = Math.floor((length - 1) / SLOTS);
       end = chunks * SLOTS;

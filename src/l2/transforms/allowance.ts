@@ -1,12 +1,12 @@
-interface Waiter {
+interface LimiterWaiter {
   readonly amount: number;
   readonly answer: (isTaken: boolean) => void;
 }
 
 /** A bounded amount of something that many share: first come, first served. */
-export class Allowance {
+export class Limiter {
   readonly #capacity: number;
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Set<LimiterWaiter>();
   #used = 0;
 
   /** All of it is there. */
@@ -24,14 +24,14 @@ export class Allowance {
    *
    * @returns Whether it was taken: not if `signal` aborts before.
    */
-  take(amount: number, signal: AbortSignal): Promise<boolean> {
+  acquire(amount: number, signal: AbortSignal): Promise<boolean> {
     if (signal.aborted) return Promise.resolve(false);
     if (this.#waiters.size === 0 && this.#hasRoom(amount)) {
       this.#used += amount;
       return Promise.resolve(true);
     }
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const waiter: Waiter = {
+    const waiter: LimiterWaiter = {
       amount,
       answer: (isTaken) => {
         this.#waiters.delete(waiter);
@@ -49,7 +49,7 @@ export class Allowance {
   }
 
   /** Gives back what was taken. */
-  give(amount: number): void {
+  release(amount: number): void {
     this.#used -= amount;
     this.#serve();
   }

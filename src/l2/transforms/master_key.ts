@@ -6,7 +6,7 @@ import type { RefuseValue } from "./transform.ts";
 /** Bytes of a master key. */
 const KEY_BYTES = 32;
 /** Derived keys that are kept. */
-const MOST_KEYS = 256;
+const MAX_KEYS = 256;
 
 const encoder = new TextEncoder();
 const HKDF_SALT = encoder.encode("kvtier aesgcm 1");
@@ -97,7 +97,7 @@ export class MasterKey {
     const params = hkdf(`salt ${cacheSalt}`);
     const key = crypto.subtle.deriveKey(params, this.#key, aes, false, ["encrypt", "decrypt"]);
     const [oldest] = this.#derived.keys();
-    if (this.#derived.size === MOST_KEYS && oldest !== undefined) this.#derived.delete(oldest);
+    if (this.#derived.size === MAX_KEYS && oldest !== undefined) this.#derived.delete(oldest);
     this.#derived.set(cacheSalt, key);
     return key;
   }

@@ -2,11 +2,11 @@ import type { ObjectKey } from "../../keys/object_key.ts";
 import { sha256 } from "../../runtime/digest.ts";
 import type { AdapterObject } from "../adapter.ts";
 import {
-  sealObject,
   tailBytes,
   TRAILER_BYTES,
   type TrailerFault,
   verifyObject,
+  writeTrailer,
 } from "../object_trailer.ts";
 import { decodeFrameHeader, encodeFrameHeader, FRAME_HEADER_BYTES } from "./frame_header.ts";
 import type { Transform } from "./transform.ts";
@@ -44,7 +44,7 @@ export class TransformChain implements Disposable {
   }
 
   /** Bytes that are added to an object at least, unless it becomes smaller. */
-  get leastAddedBytes(): number {
+  get minAddedBytes(): number {
     return this.#addedBytes + TRAILER_BYTES;
   }
 
@@ -63,7 +63,7 @@ export class TransformChain implements Disposable {
     const whole = byteLength + tail.byteLength;
     const header = this.isFixed ? [] : [encodeFrameHeader(whole)];
     const sealed = [...header, ...body, tail];
-    sealObject(key, { byteLength, fingerprint: this.fingerprint }, sealed);
+    writeTrailer(key, { byteLength, fingerprint: this.fingerprint }, sealed);
     return { key, parts: sealed, byteLength: whole };
   }
 
@@ -71,25 +71,25 @@ export class TransformChain implements Disposable {
    * The inverse of {@linkcode encode}.
    *
    * @param byteLength Bytes of the object as it was.
-   * @param room What an adapter loaded, perhaps with something behind it if the length varies.
+   * @param buffer What an adapter loaded, perhaps with something behind it if the length varies.
    */
   async decode(
     key: ObjectKey,
     byteLength: number,
-    room: Uint8Array<ArrayBuffer>,
+    buffer: Uint8Array<ArrayBuffer>,
   ): Promise<Decoded> {
-    const whole = this.isFixed ? room.byteLength : decodeFrameHeader(room);
+    const whole = this.isFixed ? buffer.byteLength : decodeFrameHeader(buffer);
     // What others put there without a header is theirs.
     if (whole === "foreign") return { fault: "layout" };
-    if (whole === "damaged" || whole > room.byteLength) return { fault: "length" };
+    if (whole === "damaged" || whole > buffer.byteLength) return { fault: "length" };
     const end = whole - tailBytes(key);
     if (end < this.#headerBytes) return { fault: "length" };
     const layout = { byteLength: end, fingerprint: this.fingerprint };
-    const fault = verifyObject(key, layout, [room.subarray(0, whole)]);
+    const fault = verifyObject(key, layout, [buffer.subarray(0, whole)]);
     if (fault !== null) return { fault };
 
     const context = { key, fingerprint: this.fingerprint };
-    let bytes = room.subarray(this.#headerBytes, end);
+    let bytes = buffer.subarray(this.#headerBytes, end);
     const lengths = this.#lengths(byteLength, bytes.byteLength);
     for (const [i, transform] of [...this.#transforms.entries()].reverse()) {
       const length = lengths[i] ?? -1;

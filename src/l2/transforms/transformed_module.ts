@@ -1,4 +1,5 @@
 import type { L2Adapter, L2AdapterModule } from "../adapter.ts";
+import { acceptsShortObjects } from "../adapter_answers.ts";
 import { type ConfigValues, parseAdapterConfig } from "../adapter_config.ts";
 import { ConfigError, receivedType } from "../adapter_error.ts";
 import { aesGcm } from "./aes_gcm.ts";
@@ -47,7 +48,7 @@ export function transformedModule(module: L2AdapterModule, serde: unknown): L2Ad
       }
       const chain = new TransformChain(transforms);
       const adapter = await module.create(values, environment);
-      const expected = whyNot(adapter, chain);
+      const expected = incompatibility(adapter, chain);
       if (expected !== undefined) {
         await adapter[Symbol.asyncDispose]();
         const received = names.join(", ");
@@ -83,11 +84,14 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
 }
 
 /** What would be expected instead, if an adapter cannot keep what the transforms make. */
-function whyNot({ capabilities }: L2Adapter, { isFixed }: TransformChain): string | undefined {
+function incompatibility(
+  { capabilities }: L2Adapter,
+  { isFixed }: TransformChain,
+): string | undefined {
   if (capabilities.unsealed) {
     return "no transforms, because this adapter keeps objects as others write and read them";
   }
-  if (isFixed || capabilities.loadsShorter) return undefined;
+  if (isFixed || acceptsShortObjects(capabilities)) return undefined;
   return "transforms that keep the length (aesgcm), because as it is configured this adapter " +
     "cannot load objects whose length it is not told";
 }

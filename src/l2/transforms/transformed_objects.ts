@@ -14,8 +14,8 @@ import { fillParts } from "../adapter.ts";
 import { copyBits, copyStoreResult } from "../adapter_answers.ts";
 import { AdapterError } from "../adapter_error.ts";
 import type { TrailerFault } from "../object_trailer.ts";
-import { Allowance } from "./allowance.ts";
-import { Rooms } from "./rooms.ts";
+import { Limiter } from "./allowance.ts";
+import { BufferPool } from "./rooms.ts";
 import type { TransformChain } from "./transform_chain.ts";
 
 /**
@@ -34,8 +34,8 @@ const LOAD_OPERATIONS = 4;
 
 /** What bounds calls of one kind. */
 interface Limits {
-  readonly scratch: Allowance;
-  readonly operations: Allowance;
+  readonly scratch: Limiter;
+  readonly operations: Limiter;
 }
 
 /** How a {@linkcode TransformedObjects} is set up. */
@@ -55,14 +55,14 @@ export class TransformedObjects {
   readonly #adapter: L2Adapter;
   readonly #options: TransformOptions;
   readonly #storing: Limits = {
-    scratch: new Allowance(STORE_BYTES),
-    operations: new Allowance(STORE_OPERATIONS),
+    scratch: new Limiter(STORE_BYTES),
+    operations: new Limiter(STORE_OPERATIONS),
   };
   readonly #loading: Limits = {
-    scratch: new Allowance(LOAD_BYTES),
-    operations: new Allowance(LOAD_OPERATIONS),
+    scratch: new Limiter(LOAD_BYTES),
+    operations: new Limiter(LOAD_OPERATIONS),
   };
-  readonly #rooms = new Rooms(IDLE_BYTES);
+  readonly #buffers = new BufferPool(IDLE_BYTES);
   readonly #refused: Partial<Record<TrailerFault, number>> = {};
   #givenBytes = 0;
   #keptBytes = 0;
@@ -75,13 +75,18 @@ export class TransformedObjects {
 
   /** What the adapter promises, as far as it holds for what it is given here. */
   get capabilities(): AdapterCapabilities {
-    const { loadsShorter: _, maxObjectBytes: most, ...others } = this.#adapter.capabilities;
+    const {
+      acceptsShortObjects: _,
+      loadsShorter: _old,
+      maxObjectBytes: max,
+      ...others
+    } = this.#adapter.capabilities;
     const { chain } = this.#options;
-    const added = chain.leastAddedBytes;
+    const added = chain.minAddedBytes;
     return {
       ...others,
-      ...(most === undefined ? {} : { maxObjectBytes: Math.max(1, most - added) }),
-      ...(chain.isFixed ? {} : { hidesLengths: true }),
+      ...(max === undefined ? {} : { maxObjectBytes: Math.max(1, max - added) }),
+      ...(chain.isFixed ? {} : { variableLength: true }),
     };
   }
 
@@ -141,7 +146,7 @@ export class TransformedObjects {
 
   /** Lets go of the host memory that waits for the next load. */
   close(): void {
-    this.#rooms.clear();
+    this.#buffers.clear();
   }
 
   /** Bytes before and after, objects that were refused by what was wrong, and memory in use. */
@@ -160,14 +165,18 @@ export class TransformedObjects {
     { signal, onLoaded }: LoadOptions,
   ): Promise<number[]> {
     const { chain } = this.#options;
-    const rooms = objects.map(({ key, byteLength }) =>
-      this.#rooms.take(byteLength + chain.addedBytes(key))
+    const buffers = objects.map(({ key, byteLength }) =>
+      this.#buffers.acquire(byteLength + chain.addedBytes(key))
     );
     const decoding = new Map<number, Promise<TrailerFault | "failed" | null>>();
     const decode = (n: number): Promise<TrailerFault | "failed" | null> => {
       let outcome = decoding.get(n);
       if (outcome === undefined) {
-        outcome = this.#decode(objects[n] as AdapterObject, rooms[n] ?? new Uint8Array(0), signal);
+        outcome = this.#decode(
+          objects[n] as AdapterObject,
+          buffers[n] ?? new Uint8Array(0),
+          signal,
+        );
         decoding.set(n, outcome);
         outcome.then((fault) => fault === null ? onLoaded?.(n) : undefined);
       }
@@ -179,8 +188,8 @@ export class TransformedObjects {
     };
     try {
       const wanted = objects.map(({ key }, n) => {
-        const room = rooms[n] as Uint8Array<ArrayBuffer>;
-        return { key, parts: [room], byteLength: room.byteLength };
+        const buffer = buffers[n] as Uint8Array<ArrayBuffer>;
+        return { key, parts: [buffer], byteLength: buffer.byteLength };
       });
       const answer = await this.#adapter.load(wanted, {
         signal,
@@ -202,7 +211,7 @@ export class TransformedObjects {
         else if (fault !== undefined && fault !== "failed") refuse(n, fault);
       }
       await Promise.all(decoding.values());
-      for (const room of rooms) this.#rooms.give(room);
+      for (const buffer of buffers) this.#buffers.release(buffer);
       return loaded;
     } finally {
       await Promise.all(decoding.values());
@@ -213,38 +222,38 @@ export class TransformedObjects {
     object: AdapterObject,
     { signal }: CallOptions,
   ): Promise<AdapterObject | undefined> {
-    if (!(await this.#storing.operations.take(1, signal))) return undefined;
+    if (!(await this.#storing.operations.acquire(1, signal))) return undefined;
     try {
       return await this.#options.chain.encode(object);
     } catch (cause) {
       this.#report("store", object, cause);
       return undefined;
     } finally {
-      this.#storing.operations.give(1);
+      this.#storing.operations.release(1);
     }
   }
 
   /** Fills the parts of an object; what is wrong with it, or `null`. */
   async #decode(
     object: AdapterObject,
-    room: Uint8Array<ArrayBuffer>,
+    buffer: Uint8Array<ArrayBuffer>,
     signal: AbortSignal,
   ): Promise<TrailerFault | "failed" | null> {
-    if (!(await this.#loading.operations.take(1, signal))) return "failed";
+    if (!(await this.#loading.operations.acquire(1, signal))) return "failed";
     try {
       const { key, byteLength, parts } = object;
-      const decoded = await this.#options.chain.decode(key, byteLength, room);
+      const decoded = await this.#options.chain.decode(key, byteLength, buffer);
       if (decoded.fault !== undefined) return decoded.fault;
       return fillParts(parts, decoded.bytes) ? null : "transform";
     } catch (cause) {
       this.#report("load", object, cause);
       return "failed";
     } finally {
-      this.#loading.operations.give(1);
+      this.#loading.operations.release(1);
     }
   }
 
-  /** Does something for which there must be room; nothing if nobody waits any more. */
+  /** Does something for which there must be buffer; nothing if nobody waits any more. */
   async #withScratch<T>(
     { scratch }: Limits,
     objects: readonly AdapterObject[],
@@ -258,11 +267,11 @@ export class TransformedObjects {
       const { key, byteLength } = objects[i] as AdapterObject;
       bytes += 2 * (byteLength + chain.addedBytes(key));
     }
-    if (!(await scratch.take(bytes, signal))) return undefined;
+    if (!(await scratch.acquire(bytes, signal))) return undefined;
     try {
       return await work();
     } finally {
-      scratch.give(bytes);
+      scratch.release(bytes);
     }
   }
 

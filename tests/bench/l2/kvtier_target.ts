@@ -2,7 +2,7 @@ import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
-import { ObjectToSeal } from "../../../src/l2/object_to_seal.ts";
+import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
 import { openGuarded } from "../../../src/l2/open_guarded.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 import type { CheckedConfig } from "../../../src/tiering/adapter_manager.ts";
@@ -58,7 +58,9 @@ export class KvtierTarget implements BenchTarget {
     const { layout, sources } = round.buffers;
     return sum(
       callsOf(round, sources).map(async ({ keys, rooms }) => {
-        const objects = keys.map((key, i) => new ObjectToSeal(key, layout, rooms[i]?.parts ?? []));
+        const objects = keys.map((key, i) =>
+          new ObjectWithTrailer(key, layout, rooms[i]?.parts ?? [])
+        );
         return (await this.#guard.store(objects)).done.popcount();
       }),
     );

@@ -75,8 +75,8 @@ Deno.test("L1Cache.reserveWrite() refuses what is resident, leased or not", () =
   writeObjects(l1, testKeys(2), LAYOUT);
   lease(l1, 1);
   assertEquals(statuses(l1.reserveWrite(testKeys(3), LAYOUT)), [
-    "key-not-writable",
-    "key-not-writable",
+    "already-present",
+    "already-present",
     "success",
   ]);
 });
@@ -84,13 +84,13 @@ Deno.test("L1Cache.reserveWrite() refuses what is resident, leased or not", () =
 Deno.test("L1Cache.reserveWrite() refuses what the same writer has staged", () => {
   const { l1 } = setUp();
   assertEquals(statuses(l1.reserveWrite(testKeys(1), LAYOUT)), ["success"]);
-  assertEquals(statuses(l1.reserveWrite(testKeys(2), LAYOUT)), ["key-not-writable", "success"]);
+  assertEquals(statuses(l1.reserveWrite(testKeys(2), LAYOUT)), ["already-present", "success"]);
 });
 
 Deno.test("L1Cache.reserveWrite() gives a key that a batch names twice one range", () => {
   const { l1 } = setUp();
   const reservations = l1.reserveWrite([testKey(0), testKey(1), testKey(0)], LAYOUT);
-  assertEquals(statuses(reservations), ["success", "success", "key-not-writable"]);
+  assertEquals(statuses(reservations), ["success", "success", "already-present"]);
   assertEquals(pick(l1, "usedBytes", "stagingObjectCount"), [2 * SIZE, 2]);
   assertEquals(l1.finishWrite(stagedOf(reservations.slice(0, 2))), ["success", "success"]);
   l1.clear();

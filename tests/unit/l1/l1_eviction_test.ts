@@ -65,7 +65,7 @@ Deno.test("a batch evicts nothing that it names", () => {
   for (const key of testKeys(3)) writeObjects(l1, [key], LAYOUT);
   heard.length = 0;
   assertEquals(statuses(l1.reserveWrite([testKey(0), testKey(5)], LAYOUT)), [
-    "key-not-writable",
+    "already-present",
     "success",
   ]);
   assertEquals(heard, ["evicted 1"]);

@@ -98,7 +98,7 @@ Deno.test("a quota does not evict what the batch names", () => {
   const { l1 } = withQuota(2);
   writeObjects(l1, keysOf("a", 0, 1), LAYOUT);
   assertEquals(statuses(l1.reserveWrite(keysOf("a", 0, 2), LAYOUT)), [
-    "key-not-writable",
+    "already-present",
     "success",
   ]);
   assertEquals(residentsOf(l1, "a"), [0]);

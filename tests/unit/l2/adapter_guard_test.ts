@@ -3,7 +3,7 @@ import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { Bitmap } from "../../../src/l2/adapter.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
-import { sealObject } from "../../../src/l2/object_trailer.ts";
+import { writeTrailer } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import type { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { mapAdapter } from "../../support/adapters.ts";
@@ -298,7 +298,7 @@ Deno.test("an object of another layout is a miss, and is not deleted", async () 
   const key = testKey(0);
   const other = { byteLength: layout.byteLength, fingerprint: new Uint8Array(8).fill(9) };
   const parts = [testBytes(key, layout.byteLength), new Uint8Array(64)];
-  sealObject(key, other, parts);
+  writeTrailer(key, other, parts);
   const { guard, deleted, load } = servingGuard(parts);
   assertEquals([await load(), deleted.length], ["0", 0]);
   assertEquals(guard.reportStatus().damagedObjects, { layout: 1 });

@@ -1,14 +1,14 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
-import { ObjectToSeal } from "../../../src/l2/object_to_seal.ts";
-import { sealedBytes, tailBytes, verifyObject } from "../../../src/l2/object_trailer.ts";
+import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
+import { bytesWithTrailer, tailBytes, verifyObject } from "../../../src/l2/object_trailer.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
 
 Deno.test("an object is sealed when its bytes are asked for, and not before", () => {
   const key = testKey(1);
   const layout = testLayout(100);
   const pieces = [testBytes(key, 100), new Uint8Array(tailBytes(key))];
-  const object = new ObjectToSeal(key, layout, pieces);
-  assertEquals(object.byteLength, sealedBytes(key, layout));
+  const object = new ObjectWithTrailer(key, layout, pieces);
+  assertEquals(object.byteLength, bytesWithTrailer(key, layout));
   assertNotEquals(verifyObject(key, layout, pieces), null);
   assertEquals(verifyObject(key, layout, object.parts), null);
 });
@@ -17,7 +17,7 @@ Deno.test("an object is sealed once: what changes its payload afterwards is foun
   const key = testKey(2);
   const layout = testLayout(100);
   const payload = testBytes(key, 100);
-  const object = new ObjectToSeal(key, layout, [payload, new Uint8Array(tailBytes(key))]);
+  const object = new ObjectWithTrailer(key, layout, [payload, new Uint8Array(tailBytes(key))]);
   assertEquals(verifyObject(key, layout, object.parts), null);
   payload[50] = (payload[50] ?? 0) ^ 1;
   assertEquals(verifyObject(key, layout, object.parts), "payload-checksum");

@@ -6,12 +6,12 @@ import { concatParts } from "../../../src/l2/adapter.ts";
 import {
   keyInTail,
   MAX_TAIL_BYTES,
-  payloadPieces,
-  sealObject,
+  payloadParts,
   tailBytes,
   TRAILER_BYTES,
+  verifyAnyLayout,
   verifyObject,
-  verifySealedObject,
+  writeTrailer,
 } from "../../../src/l2/object_trailer.ts";
 import { crc32 } from "../../../src/runtime/checksum.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
@@ -54,7 +54,7 @@ Deno.test("a trailer is 64 bytes of a format that does not change", () => {
   const layout = { byteLength: 8, fingerprint: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8) };
   const payload = Uint8Array.of(0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80);
   const trailer = new Uint8Array(TRAILER_BYTES);
-  sealObject(key, layout, [payload, trailer]);
+  writeTrailer(key, layout, [payload, trailer]);
   assertEquals(trailer.toHex(), GOLDEN_TRAILER);
 });
 
@@ -102,7 +102,7 @@ for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
     for (let at = 0; at <= whole.byteLength; at++) {
       const fresh = new Uint8Array(whole.byteLength);
       fresh.set(testBytes(key, layout.byteLength));
-      sealObject(key, layout, cut(fresh, [at]));
+      writeTrailer(key, layout, cut(fresh, [at]));
       assertEquals(fresh, whole);
       assertEquals(verifyObject(key, layout, cut(whole, [at])), null);
     }
@@ -118,10 +118,10 @@ Deno.test("pieces split anyhow have the seal of the whole", () => {
     const fresh = new Uint8Array(whole.byteLength);
     fresh.set(testBytes(longKey, layout.byteLength));
     const pieces = cut(fresh, positions);
-    sealObject(longKey, layout, pieces);
+    writeTrailer(longKey, layout, pieces);
     assertEquals(fresh, whole);
     assertEquals(verifyObject(longKey, layout, cut(whole, positions)), null);
-    assertEquals(concatParts(payloadPieces(layout.byteLength, pieces)), testBytes(longKey, 96));
+    assertEquals(concatParts(payloadParts(layout.byteLength, pieces)), testBytes(longKey, 96));
   }));
 });
 
@@ -180,7 +180,7 @@ Deno.test("a seal depends on every byte of the payload", () => {
     const payload = new Uint8Array(64);
     if (at >= 0) payload[at] = 1;
     const tail = new Uint8Array(TRAILER_BYTES);
-    sealObject(key, layout, [payload, tail]);
+    writeTrailer(key, layout, [payload, tail]);
     seals.add(tail.toHex());
   }
   assert(seals.size === 65);
@@ -190,8 +190,8 @@ for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
   Deno.test(`a sealed object with a ${name} key verifies by its own trailer, whatever its layout`, () => {
     for (const size of [4, 64, 256]) {
       const bytes = sealed(key, testLayout(size));
-      assertEquals(verifySealedObject(key, bytes.byteLength, [bytes]), null);
-      assertEquals(verifySealedObject(key, bytes.byteLength, cut(bytes, [1, size + 3])), null);
+      assertEquals(verifyAnyLayout(key, bytes.byteLength, [bytes]), null);
+      assertEquals(verifyAnyLayout(key, bytes.byteLength, cut(bytes, [1, size + 3])), null);
     }
   });
 
@@ -200,23 +200,23 @@ for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
     const { byteLength } = bytes;
     for (let at = 0; at < byteLength; at++) {
       const changed = bytes.with(at, (bytes[at] ?? 0) ^ 1);
-      assertNotEquals(verifySealedObject(key, byteLength, [changed]), null, `byte ${at}`);
+      assertNotEquals(verifyAnyLayout(key, byteLength, [changed]), null, `byte ${at}`);
       const short = bytes.slice(0, at);
-      assertEquals(verifySealedObject(key, byteLength, [short]), "length");
-      assertNotEquals(verifySealedObject(key, at, [short]), null, `${at} bytes`);
+      assertEquals(verifyAnyLayout(key, byteLength, [short]), "length");
+      assertNotEquals(verifyAnyLayout(key, at, [short]), null, `${at} bytes`);
     }
     for (const extra of [1, 4, 64]) {
       const longer = concatParts([new Uint8Array(extra), bytes]);
-      assertEquals(verifySealedObject(key, byteLength + extra, [longer]), "length");
-      assertEquals(verifySealedObject(key, byteLength, [bytes, new Uint8Array(extra)]), "length");
+      assertEquals(verifyAnyLayout(key, byteLength + extra, [longer]), "length");
+      assertEquals(verifyAnyLayout(key, byteLength, [bytes, new Uint8Array(extra)]), "length");
     }
-    assertEquals(verifySealedObject(testKey(7), byteLength, [bytes]) === null, false);
+    assertEquals(verifyAnyLayout(testKey(7), byteLength, [bytes]) === null, false);
   });
 }
 
 Deno.test("an object without its layout says what is wrong with it", () => {
   const [key, layout] = [testKey(1), testLayout(64)];
-  const fault = (bytes: Uint8Array) => verifySealedObject(key, bytes.byteLength, [bytes]);
+  const fault = (bytes: Uint8Array) => verifyAnyLayout(key, bytes.byteLength, [bytes]);
   const bytes = sealed(key, layout);
   assertEquals(fault(bytes.with(0, (bytes[0] ?? 0) ^ 1)), "payload-checksum");
   assertEquals(fault(bytes.with(64, 0)), "magic");

@@ -59,7 +59,7 @@ function setUp(): SetUp {
     timeouts: DEFAULT_ADAPTER_TIMEOUTS,
     breaker: {},
     l1Memory: () => ({ type: "host", maxObjectBytes: 1024, alignmentBytes: 256 }),
-    isBarred: () => false,
+    isBlocked: () => false,
     listenerOf: () => ({}),
     onRemoved: ({ id }) => removed.push(id),
   });

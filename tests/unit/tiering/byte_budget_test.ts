@@ -1,11 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
-import { ByteBudget } from "../../../src/tiering/byte_budget.ts";
+import { ByteLimiter } from "../../../src/tiering/byte_budget.ts";
 import { runs } from "../../support/runs.ts";
 
 /** Asks for bytes; says what became of that so far. */
 function ask(
-  budget: ByteBudget,
+  budget: ByteLimiter,
   bytes: number,
   signal?: AbortSignal,
 ): { outcome: boolean | undefined } {
@@ -18,8 +18,8 @@ async function settle(): Promise<void> {
   for (let turn = 0; turn < 5; turn++) await Promise.resolve();
 }
 
-Deno.test("ByteBudget grants bytes as long as there are as many", async () => {
-  const budget = new ByteBudget(() => 10);
+Deno.test("ByteLimiter grants bytes as long as there are as many", async () => {
+  const budget = new ByteLimiter(() => 10);
   const asked = [ask(budget, 4), ask(budget, 6), ask(budget, 1)];
   await settle();
   assertEquals(asked.map(({ outcome }) => outcome), [true, true, undefined]);
@@ -29,8 +29,8 @@ Deno.test("ByteBudget grants bytes as long as there are as many", async () => {
   assertEquals(asked[2]?.outcome, true);
 });
 
-Deno.test("ByteBudget serves who came first, however much that one needs", async () => {
-  const budget = new ByteBudget(() => 10);
+Deno.test("ByteLimiter serves who came first, however much that one needs", async () => {
+  const budget = new ByteLimiter(() => 10);
   const asked = [ask(budget, 6), ask(budget, 8), ask(budget, 1)];
   await settle();
   assertEquals(asked.map(({ outcome }) => outcome), [true, undefined, undefined]);
@@ -39,8 +39,8 @@ Deno.test("ByteBudget serves who came first, however much that one needs", async
   assertEquals(asked.map(({ outcome }) => outcome), [true, true, true]);
 });
 
-Deno.test("ByteBudget grants more than all when nobody has any", async () => {
-  const budget = new ByteBudget(() => 10);
+Deno.test("ByteLimiter grants more than all when nobody has any", async () => {
+  const budget = new ByteLimiter(() => 10);
   const asked = [ask(budget, 25), ask(budget, 1)];
   await settle();
   assertEquals(asked.map(({ outcome }) => outcome), [true, undefined]);
@@ -49,9 +49,9 @@ Deno.test("ByteBudget grants more than all when nobody has any", async () => {
   assertEquals(asked[1]?.outcome, true);
 });
 
-Deno.test("ByteBudget follows its limit", async () => {
+Deno.test("ByteLimiter follows its limit", async () => {
   let limit = 10;
-  const budget = new ByteBudget(() => limit);
+  const budget = new ByteLimiter(() => limit);
   const asked = [ask(budget, 5), ask(budget, 5), ask(budget, 5)];
   limit = 5;
   budget.release(5);
@@ -62,8 +62,8 @@ Deno.test("ByteBudget follows its limit", async () => {
   assertEquals(asked[2]?.outcome, true);
 });
 
-Deno.test("ByteBudget lets go who gives up, and serves those behind", async () => {
-  const budget = new ByteBudget(() => 10);
+Deno.test("ByteLimiter lets go who gives up, and serves those behind", async () => {
+  const budget = new ByteLimiter(() => 10);
   const controller = new AbortController();
   const asked = [ask(budget, 6), ask(budget, 8, controller.signal), ask(budget, 4)];
   controller.abort();
@@ -80,7 +80,7 @@ Deno.test("ByteBudget lets go who gives up, and serves those behind", async () =
   assertEquals(budget.used, 3);
 });
 
-Deno.test("ByteBudget is never passed, never idle, and fair", async () => {
+Deno.test("ByteLimiter is never passed, never idle, and fair", async () => {
   const sizes = fc.array(
     fc.record({ bytes: fc.integer({ min: 1, max: 14 }), leaves: fc.boolean() }),
     {
@@ -89,7 +89,7 @@ Deno.test("ByteBudget is never passed, never idle, and fair", async () => {
   );
   await fc.assert(
     fc.asyncProperty(sizes, fc.array(fc.nat(11), { maxLength: 20 }), async (asks, order) => {
-      const budget = new ByteBudget(() => 10);
+      const budget = new ByteLimiter(() => 10);
       const held: number[] = [];
       const granted: number[] = [];
       const controllers = asks.map(() => new AbortController());
@@ -117,8 +117,8 @@ Deno.test("ByteBudget is never passed, never idle, and fair", async () => {
   );
 });
 
-Deno.test("ByteBudget serves very many that wait in no time to speak of", async () => {
-  const budget = new ByteBudget(() => 1);
+Deno.test("ByteLimiter serves very many that wait in no time to speak of", async () => {
+  const budget = new ByteLimiter(() => 1);
   const pending = Array.from({ length: 20_000 }, () => budget.acquire(1));
   for (const turn of pending) {
     await turn;

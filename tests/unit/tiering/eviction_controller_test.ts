@@ -7,7 +7,7 @@ import { LruPolicy } from "../../../src/l1/lru.ts";
 import type { L2Adapter } from "../../../src/l2/adapter.ts";
 import { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
-import { sealedBytes } from "../../../src/l2/object_trailer.ts";
+import { bytesWithTrailer } from "../../../src/l2/object_trailer.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import {
@@ -25,7 +25,7 @@ import { emptyObject, sealedObject } from "../../support/sealed_objects.ts";
 const LAYOUT = testLayout(1024);
 /** Bytes of an object in L1, and in an adapter. */
 const SIZE = 1024;
-const SEALED = sealedBytes(testKey(0), LAYOUT);
+const SEALED = bytesWithTrailer(testKey(0), LAYOUT);
 
 interface SetUp extends Disposable {
   readonly clock: ManualClock;

@@ -46,7 +46,7 @@ function setUp(
       to: () => others,
       scratch,
       signal: new AbortController().signal,
-      isBarred: () => false,
+      isBlocked: () => false,
       track: (work) => batches.push(work),
       ...rest,
     },
@@ -198,8 +198,8 @@ Deno.test("migrate() throws if the objects could not be listed to the end", asyn
 });
 
 Deno.test("migrate() copies nothing that is being forgotten", async () => {
-  const barred = new Set(testKeys(2).map(({ id }) => id));
-  const t = setUp({ isBarred: ({ id }) => barred.has(id) });
+  const blocked = new Set(testKeys(2).map(({ id }) => id));
+  const t = setUp({ isBlocked: ({ id }) => blocked.has(id) });
   t.adapters[0]?.seed(testKeys(4), LAYOUT);
   const report = await migrate(t.options);
   assertEquals([report.copiedObjects, report.failedObjects], [2, 0]);
@@ -209,7 +209,7 @@ Deno.test("migrate() copies nothing that is being forgotten", async () => {
 Deno.test("migrate() tells of each batch at the moment in which it asks what is forgotten", async () => {
   const asked: number[] = [];
   const t = setUp({
-    isBarred: () => {
+    isBlocked: () => {
       asked.push(t.batches.length);
       return false;
     },

@@ -351,8 +351,8 @@ for (const policy of [retain, defaultPrefetch]) {
 Deno.test("ObjectLoader loads nothing that is being forgotten", async () => {
   const keys = testKeys(4);
   const adapter = new RecordingAdapter();
-  const barred = new Set([keys[2]?.id]);
-  using t = setUp(new HostDevice(), [adapter], { isBarred: ({ id }) => barred.has(id) });
+  const blocked = new Set([keys[2]?.id]);
+  using t = setUp(new HostDevice(), [adapter], { isBlocked: ({ id }) => blocked.has(id) });
   adapter.seed(keys, LAYOUT);
   assertEquals(await t.count(keys), [2, 0]);
   const [looked] = adapter.lookups;
@@ -361,12 +361,12 @@ Deno.test("ObjectLoader loads nothing that is being forgotten", async () => {
   // Not even if that began after the lookup.
   const others = testKeys(4, 10);
   adapter.seed(others, LAYOUT);
-  adapter.beforeLookup = () => void barred.add(others[1]?.id);
+  adapter.beforeLookup = () => void blocked.add(others[1]?.id);
   assertEquals(await t.count(others), [1, 0]);
   assert(!adapter.loads.flat().includes(others[1]?.id ?? ""));
 });
 
-Deno.test("ObjectLoader loads what the last chunks need, where a row has a window", async () => {
+Deno.test("ObjectLoader loads what the last chunks need, where a group has a window", async () => {
   const [full, windowed] = [testKeys(10), testKeys(10, 50)];
   for (const adapterCount of [1, 2]) {
     const adapters = Array.from({ length: adapterCount }, () => new RecordingAdapter());
@@ -377,7 +377,7 @@ Deno.test("ObjectLoader loads what the last chunks need, where a row has a windo
       { keys: windowed, layout: LAYOUT, windowChunks: 3 },
     ]);
     assertEquals(length, 10);
-    assertEquals(leases.map((row) => row.map(({ key }) => key.id)), [
+    assertEquals(leases.map((group) => group.map(({ key }) => key.id)), [
       ids(full),
       ids(windowed.slice(7)),
     ]);
@@ -424,7 +424,7 @@ Deno.test("ObjectLoader uses a late answer behind a window's object that failed 
   t.l1.finishRead(leases.flat());
 });
 
-Deno.test("ObjectLoader looks beyond a gap where rows have windows", async () => {
+Deno.test("ObjectLoader looks beyond a gap where groups have windows", async () => {
   const keys = testKeys(10);
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);

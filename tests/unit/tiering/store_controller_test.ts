@@ -4,7 +4,7 @@ import type { L1Cache } from "../../../src/l1/l1_cache.ts";
 import { Bitmap, concatParts, type L2Adapter } from "../../../src/l2/adapter.ts";
 import { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
-import { sealedBytes } from "../../../src/l2/object_trailer.ts";
+import { bytesWithTrailer } from "../../../src/l2/object_trailer.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import type { MemoryDevice, ReadBack, ReadBackRequest } from "../../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
@@ -903,7 +903,7 @@ Deno.test("StoreController asks a policy which adapters get an object", async ()
 Deno.test("StoreController gives no adapter an object that it does not take", async () => {
   const [small, large] = [new RecordingAdapter(), new RecordingAdapter()];
   const [first] = testKeys(1) as [ObjectKey];
-  const capabilities = { maxObjectBytes: sealedBytes(first, LAYOUT) };
+  const capabilities = { maxObjectBytes: bytesWithTrailer(first, LAYOUT) };
   Object.defineProperty(small, "capabilities", { value: capabilities });
   using t = setUp(new WatchedDevice(), [small, large]);
 

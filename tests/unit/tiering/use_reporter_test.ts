@@ -4,7 +4,7 @@ import { Bitmap, type L2Adapter } from "../../../src/l2/adapter.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
-import type { KeyRow } from "../../../src/tiering/key_rows.ts";
+import type { KeyGroup } from "../../../src/tiering/key_rows.ts";
 import { UseReporter } from "../../../src/tiering/use_reporter.ts";
 import { mapAdapter, moduleOf } from "../../support/adapters.ts";
 import { put } from "../../support/caches.ts";
@@ -49,7 +49,7 @@ function setUp(adapters = 1, change: (touch: L2Adapter["touch"]) => L2Adapter["t
   return t;
 }
 
-function row(keys: readonly ObjectKey[], windowChunks?: number): KeyRow {
+function group(keys: readonly ObjectKey[], windowChunks?: number): KeyGroup {
   return { keys, layout: LAYOUT, ...(windowChunks === undefined ? {} : { windowChunks }) };
 }
 
@@ -64,17 +64,17 @@ function ids(keys: readonly ObjectKey[] | undefined): string[] | undefined {
 Deno.test("adapters are told of a prefix once in a while, however often it is hit", async () => {
   using t = setUp(2);
   const keys = testKeys(4);
-  for (let i = 0; i < 100; i++) t.uses.note([row(keys)], served(3));
+  for (let i = 0; i < 100; i++) t.uses.note([group(keys)], served(3));
   assertEquals(t.told, [[], []], "later, and together");
   await t.clock.advance(1_000);
   assertEquals(t.told.map((calls) => calls.map(ids)), [[ids(keys.slice(0, 3))], [
     ids(keys.slice(0, 3)),
   ]]);
-  t.uses.note([row(keys)], served(3));
+  t.uses.note([group(keys)], served(3));
   await t.clock.advance(2_000);
   assertEquals(t.told[0]?.length, 1);
   await t.clock.advance(10_000);
-  t.uses.note([row(keys)], served(3));
+  t.uses.note([group(keys)], served(3));
   await t.clock.advance(1_000);
   assertEquals(t.told[0]?.length, 2);
 });
@@ -82,27 +82,27 @@ Deno.test("adapters are told of a prefix once in a while, however often it is hi
 Deno.test("prefixes that were hit are told together, each key once, heads before tails", async () => {
   using t = setUp();
   const [system, a, b] = [testKeys(2), testKeys(2, 10), testKeys(2, 20)];
-  t.uses.note([row([...system, ...a])], served(4));
-  t.uses.note([row([...system, ...b])], served(4));
+  t.uses.note([group([...system, ...a])], served(4));
+  t.uses.note([group([...system, ...b])], served(4));
   await t.clock.advance(1_000);
   assertEquals(t.told[0]?.map(ids), [ids([...system, ...b, ...a])]);
 });
 
-Deno.test("of a row with a window only what was needed counts as used", async () => {
+Deno.test("of a group with a window only what was needed counts as used", async () => {
   using t = setUp();
   const [all, last] = [testKeys(4), testKeys(4, 10)];
-  t.uses.note([row(all), row(last, 1)], served(4, 5));
+  t.uses.note([group(all), group(last, 1)], served(4, 5));
   await t.clock.advance(1_000);
   assertEquals(ids(t.told[0]?.[0])?.toSorted(), ids([...all, ...last.slice(3)])?.toSorted());
 });
 
 Deno.test("nothing is noted where no adapter wants to know, or knows already", () => {
   using without = setUp(2, () => undefined);
-  without.uses.note([row(testKeys(3))], served(3));
+  without.uses.note([group(testKeys(3))], served(3));
   assertEquals(without.clock.pendingTimers, 0);
   using alone = setUp();
-  alone.uses.note([row(testKeys(3))], served(3, 0));
-  alone.uses.note([row(testKeys(3))], served(0));
+  alone.uses.note([group(testKeys(3))], served(3, 0));
+  alone.uses.note([group(testKeys(3))], served(0));
   assertEquals(alone.clock.pendingTimers, 0, "it has served all of it itself");
 });
 
@@ -114,7 +114,7 @@ Deno.test("what waits to be told is bounded", async () => {
     new DataView(hash.buffer).setUint32(0, i);
     return key.withChunkHash(hash);
   });
-  for (const each of keys) t.uses.note([row([each])], served(1));
+  for (const each of keys) t.uses.note([group([each])], served(1));
   await t.clock.advance(1_000);
   assertEquals(t.told[0]?.map(({ length }) => length), [16_384]);
 });
@@ -131,12 +131,12 @@ for (
     const clock = new ManualClock();
     const set = adapterSet([{ ...mapAdapter(), touch }], clock);
     using uses = new UseReporter(set, clock);
-    uses.note([row(testKeys(1))], served(1));
+    uses.note([group(testKeys(1))], served(1));
     await clock.advance(1_000);
     await Promise.resolve();
     const [guard] = set.all;
     assert(guard?.lastError?.includes("broken"), String(guard?.lastError));
-    assertEquals(guard?.troubles, 0);
+    assertEquals(guard?.unansweredCalls, 0);
   });
 }
 

@@ -1,5 +1,9 @@
-import { concatParts, type L2AdapterModule } from "../../../../src/l2/adapter.ts";
-import { AdapterGuard, type SealedObject } from "../../../../src/l2/adapter_guard.ts";
+import {
+  type AdapterObject,
+  concatParts,
+  type L2AdapterModule,
+} from "../../../../src/l2/adapter.ts";
+import { AdapterGuard } from "../../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../../src/l2/adapter_status.ts";
 import type { AdapterError } from "../../../../src/l2/adapter_error.ts";
 import { AesGcmTransform } from "../../../../src/l2/transforms/aes_gcm.ts";
@@ -41,7 +45,7 @@ export const chainMakers: Readonly<Record<string, () => Promise<TransformChain>>
 /** What an adapter keeps of an object, in one piece. */
 export async function encoded(
   chain: TransformChain,
-  object: SealedObject,
+  object: AdapterObject,
 ): Promise<Uint8Array<ArrayBuffer>> {
   return concatParts((await chain.encode(object)).parts);
 }
@@ -49,7 +53,7 @@ export async function encoded(
 /** Room for what a chain made of an object, with these bytes in its front. */
 export function roomWith(
   chain: TransformChain,
-  { key, byteLength }: SealedObject,
+  { key, byteLength }: AdapterObject,
   bytes: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
   const room = new Uint8Array(Math.max(byteLength + chain.addedBytes(key), bytes.byteLength));

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { zstdCompressSync } from "node:zlib";
 import { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { type AdapterObject, concatParts } from "../../../../src/l2/adapter.ts";
-import { sealObject, tailBytes } from "../../../../src/l2/object_trailer.ts";
+import { tailBytes, writeTrailer } from "../../../../src/l2/object_trailer.ts";
 import {
   encodeFrameHeader,
   FRAME_HEADER_BYTES,
@@ -30,7 +30,7 @@ function forged(
   const tail = new Uint8Array(tailBytes(to));
   const header = chain.isFixed ? [] : [encodeFrameHeader(byteLength + tail.byteLength)];
   const pieces = [...header, body, tail];
-  sealObject(to, { byteLength, fingerprint: chain.fingerprint }, pieces);
+  writeTrailer(to, { byteLength, fingerprint: chain.fingerprint }, pieces);
   return concatParts(pieces);
 }
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import fs from "../../../../adapters/fs.ts";
 import { Bitmap, concatParts, type L2Adapter } from "../../../../src/l2/adapter.ts";
-import { sealObject, tailBytes } from "../../../../src/l2/object_trailer.ts";
+import { tailBytes, writeTrailer } from "../../../../src/l2/object_trailer.ts";
 import { mapAdapter, moduleOf } from "../../../support/adapters.ts";
 import { assertSameBytes } from "../../../support/bytes.ts";
 import { testKey, testKeys, testLayout } from "../../../support/objects.ts";
@@ -115,7 +115,7 @@ for (const [name, serde] of Object.entries({ aesgcm, both: [zstd, aesgcm] })) {
     const bytes = await Deno.readFile(from);
     const tail = tailBytes(mine.key);
     const fingerprint = bytes.slice(-64).slice(48, 56);
-    sealObject(yours.key, { byteLength: bytes.byteLength - tail, fingerprint }, [bytes]);
+    writeTrailer(yours.key, { byteLength: bytes.byteLength - tail, fingerprint }, [bytes]);
     await Deno.writeFile(to, bytes);
 
     const room = emptyObject(yours.key, layout);

@@ -4,7 +4,7 @@ import fs from "../../../../adapters/fs.ts";
 import mock from "../../../../adapters/mock.ts";
 import type { L2AdapterModule, ListedObject } from "../../../../src/l2/adapter.ts";
 import type { StoredObject } from "../../../../src/l2/adapter_guard.ts";
-import { sealObject } from "../../../../src/l2/object_trailer.ts";
+import { writeTrailer } from "../../../../src/l2/object_trailer.ts";
 import { testKey, testKeys, testLayout } from "../../../support/objects.ts";
 import { emptyObject, sealedObject } from "../../../support/sealed_objects.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
@@ -42,7 +42,7 @@ for (const [name, [module, config]] of Object.entries(adapters)) {
       const objects = keys.map((key) => {
         const object = sealedObject(key, layout);
         object.parts[0]?.fill(0, 2048);
-        sealObject(key, layout, object.parts);
+        writeTrailer(key, layout, object.parts);
         return object;
       });
       assertEquals((await guard.store(objects)).done.popcount(), 4);
@@ -89,8 +89,8 @@ Deno.test("the largest object that an adapter takes leaves room for what is adde
     await using opened = await openGuard(filePool, config, serde);
     const { guard } = opened;
     assertEquals(guard.capabilities.maxObjectBytes, 8192 - added);
-    assertEquals(guard.capabilities.loadsShorter, undefined);
-    assertEquals(guard.capabilities.hidesLengths, serde === aesgcm ? undefined : true);
+    assertEquals(guard.capabilities.acceptsShortObjects, undefined);
+    assertEquals(guard.capabilities.variableLength, serde === aesgcm ? undefined : true);
     const largest = testLayout(8192 - added - 64);
     const object = sealedObject(testKey(1), largest);
     crypto.getRandomValues(object.parts[0] as Uint8Array<ArrayBuffer>);
