@@ -16,13 +16,13 @@ import {
   testSubject,
 } from "./conformance/subject.ts";
 
-/** One promise of the adapter contract, as a test that knows no test runner. */
+/** One requirement of the adapter contract, as a test for any test runner. */
 export interface AdapterConformanceCase {
-  /** What is promised. */
+  /** The requirement. */
   readonly name: string;
-  /** Whether it is about a bounded store: without a `boundedConfig`, nothing is tested. */
+  /** Whether the case needs a bounded store: it passes untested without a `boundedConfig`. */
   readonly isBounded: boolean;
-  /** Rejects if the adapter does not keep it. */
+  /** Rejects if the adapter violates the requirement. */
   run(options: AdapterConformanceOptions): Promise<void>;
 }
 
@@ -42,7 +42,7 @@ const subjectCases: readonly SubjectCase[] = [
   ...closingCases,
 ];
 
-/** Every promise of the adapter contract; see {@linkcode runAdapterConformance}. */
+/** All requirements of the adapter contract; see {@linkcode runAdapterConformance}. */
 export const adapterConformanceCases: readonly AdapterConformanceCase[] = subjectCases.map(
   (each) => ({
     name: each.name,
@@ -52,19 +52,18 @@ export const adapterConformanceCases: readonly AdapterConformanceCase[] = subjec
 );
 
 /**
- * Registers one `Deno.test` for each promise of the adapter contract, named
- * `<type> adapter: <promise>`. Optional methods are tested where the adapter has them, and what it
- * promises beyond the contract where it does. What cannot be tested, because an adapter evicts and
- * there is no `boundedConfig`, is shown as ignored. Run the tests with sanitizers, so that what an
- * adapter does not release is found.
+ * Registers one `Deno.test` per requirement of the adapter contract, named
+ * `<type> adapter: <requirement>`. Optional methods and capabilities are tested if the adapter has
+ * them. Cases about eviction are shown as ignored if the adapter evicts and there is no
+ * `boundedConfig`. Run the tests with sanitizers to find resources that an adapter does not release.
  */
 export function runAdapterConformance(options: AdapterConformanceOptions): void {
   const { module, capabilities, boundedConfig } = options;
   const evicts = (capabilities ?? module.capabilities)?.evicts ?? false;
   for (const { name, isBounded, run } of adapterConformanceCases) {
-    const isUntold = isBounded && boundedConfig === undefined;
-    if (isUntold && !evicts) continue;
+    const isIgnored = isBounded && boundedConfig === undefined;
+    if (isIgnored && !evicts) continue;
     const fn = (): Promise<void> => run(options);
-    Deno.test({ name: `${module.type} adapter: ${name}`, ignore: isUntold, fn });
+    Deno.test({ name: `${module.type} adapter: ${name}`, ignore: isIgnored, fn });
   }
 }

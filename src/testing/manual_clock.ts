@@ -5,22 +5,22 @@ interface Timer {
   readonly callback: () => void;
 }
 
-/** A clock that stands still until a test moves it. */
+/** A clock that only advances when a test advances it. */
 export class ManualClock implements Clock {
   #now = 0;
   readonly #timers = new Set<Timer>();
 
-  /** Milliseconds since the clock was made. */
+  /** Milliseconds by which the clock has been advanced. */
   now(): number {
     return this.#now;
   }
 
-  /** Number of calls that are scheduled and not cancelled: 0 when nothing leaks. */
+  /** Number of scheduled calls that have neither run nor been cancelled: 0 if nothing leaks. */
   get pendingTimers(): number {
     return this.#timers.size;
   }
 
-  /** Calls `callback` when the clock has been moved by `delayMs`. */
+  /** Calls `callback` when the clock has advanced by `delayMs` milliseconds. */
   schedule(callback: () => void, delayMs: number): () => void {
     const timer = { at: this.#now + Math.max(0, delayMs), callback };
     this.#timers.add(timer);
@@ -28,8 +28,8 @@ export class ManualClock implements Clock {
   }
 
   /**
-   * Moves the clock, calling what becomes due in the order of its time; after each call pending
-   * promise reactions run.
+   * Advances the clock by `ms` milliseconds and runs the callbacks that become due, in order of
+   * time. Pending promise reactions run after each callback.
    */
   async advance(ms: number): Promise<void> {
     const end = this.#now + ms;
@@ -46,7 +46,7 @@ export class ManualClock implements Clock {
   }
 }
 
-/** Lets promise reactions run, those they cause among them, without any real waiting. */
+/** Runs pending promise reactions, including those that they cause, without waiting in real time. */
 async function settle(): Promise<void> {
   for (let turn = 0; turn < 50; turn++) await Promise.resolve();
 }

@@ -1,9 +1,8 @@
 /**
- * What tests of adapters and of caches need: the conformance suite that any adapter module can be
- * given, wrappers that make an adapter fail or slow, and a clock that stands still until it is
- * moved.
+ * Tools for testing adapters and caches: a conformance suite for adapter modules, wrappers that
+ * inject faults and latency into adapters, and a clock that tests advance manually.
  *
- * @example Test an adapter: one test for each promise of the contract
+ * @example Test an adapter: one test per requirement of the contract
  * ```ts ignore
  * import { runAdapterConformance } from "@kvtier/kvtier/testing";
  * import sqlite from "./sqlite.ts";
@@ -21,7 +20,7 @@
  * });
  * ```
  *
- * @example Give the same cases to another test runner
+ * @example Run the same cases with another test runner
  * ```ts ignore
  * import { it } from "node:test";
  * import { adapterConformanceCases } from "@kvtier/kvtier/testing";
@@ -32,7 +31,7 @@
  * }
  * ```
  *
- * @example Have an adapter damage one load in ten, and its third store hang
+ * @example Damage one load in ten, and let the third store hang
  * ```ts ignore
  * import { withFaults } from "@kvtier/kvtier/testing";
  *
@@ -45,7 +44,7 @@
  * });
  * ```
  *
- * @example Move time by hand
+ * @example Advance time manually
  * ```ts
  * import { ManualClock } from "@kvtier/kvtier/testing";
  *

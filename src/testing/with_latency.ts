@@ -2,22 +2,22 @@ import type { AdapterObject, CallOptions, L2Adapter, ObjectKey } from "../l2/ada
 import { wrapAdapter } from "../l2/wrap_adapter.ts";
 import { type Clock, systemClock, wait } from "../runtime/clock.ts";
 
-/** How slow an adapter is. */
+/** Latency and bandwidth of an adapter. */
 export interface Latency {
-  /** Bytes a second that all stores and loads together move. @default {Infinity} */
+  /** Total bandwidth of all stores and loads, in bytes per second. @default {Infinity} */
   readonly bandwidth?: number;
-  /** What each call takes before anything else, in milliseconds. @default {0} */
+  /** Delay of each call in milliseconds. @default {0} */
   readonly callDelayMs?: number;
-  /** What each key in a call takes beside that, in milliseconds. @default {0} */
+  /** Additional delay for each key of a call, in milliseconds. @default {0} */
   readonly perKeyMs?: number;
   /** Source of time. @default {the host's} */
   readonly clock?: Clock;
 }
 
 /**
- * An adapter that does what `adapter` does, as slowly as it is told to: like a disk or a network,
- * whose calls wait side by side while their bytes pass one after the other. An aborted call waits
- * no more. Closing it ends the calls that wait, and closes `adapter`.
+ * Wraps an adapter and slows it down like a disk or a network: delays of concurrent calls overlap,
+ * while their bytes share the bandwidth. An aborted call stops waiting. Closing it ends waiting
+ * calls and closes `adapter`.
  *
  * @throws {RangeError} If the bandwidth is not above 0, or a time is less than 0.
  */
@@ -28,7 +28,7 @@ export function withLatency(adapter: L2Adapter, latency: Latency): L2Adapter {
     if (!(ms >= 0)) throw new RangeError(`${name} must be at least 0: received ${ms}`);
   }
   const closing = new AbortController();
-  /** When the last byte of the calls so far has passed. */
+  /** Time at which the bytes of all calls so far will have been transferred. */
   let isFreeAt = -Infinity;
 
   const pause = async (ms: number, signal: AbortSignal): Promise<void> => {
@@ -38,7 +38,10 @@ export function withLatency(adapter: L2Adapter, latency: Latency): L2Adapter {
     await pause(callDelayMs + perKeyMs * keys, signal);
     closing.signal.throwIfAborted();
   };
-  const pass = async (objects: readonly AdapterObject[], signal: AbortSignal): Promise<void> => {
+  const transfer = async (
+    objects: readonly AdapterObject[],
+    signal: AbortSignal,
+  ): Promise<void> => {
     const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
     const now = clock.now();
     isFreeAt = Math.max(now, isFreeAt) + bytes / bandwidth * 1000;
@@ -49,7 +52,7 @@ export function withLatency(adapter: L2Adapter, latency: Latency): L2Adapter {
   return wrapAdapter(adapter, {
     async store(objects, options) {
       await begin(objects.length, options);
-      await pass(objects, options.signal);
+      await transfer(objects, options.signal);
       closing.signal.throwIfAborted();
       return await adapter.store(objects, options);
     },
@@ -59,10 +62,10 @@ export function withLatency(adapter: L2Adapter, latency: Latency): L2Adapter {
     },
     async load(objects, options) {
       await begin(objects.length, options);
-      // An object is on its way until its call settles: nobody is told before.
+      // Objects are in transfer until the call settles, so onLoaded is not passed on.
       const { onLoaded: _, ...quiet } = options;
       const loaded = await adapter.load(objects, quiet);
-      await pass(loaded.gather(objects), options.signal);
+      await transfer(loaded.gather(objects), options.signal);
       return loaded;
     },
     ...(remove === undefined ? {} : {

@@ -78,12 +78,12 @@ const chains: Readonly<Record<string, unknown>> = {
  * `tests/unit/l2/transforms/transformed_sizes_test.ts` checks.
  */
 const ABOUT_SIZES: readonly string[] = [
-  "reports what it stored",
-  "delete removes what is there, says what and how many bytes, and can be repeated",
-  "an object can be stored again after it was deleted",
-  "list enumerates each object once, with its size, and by model",
-  "a listing can be left early, or be aborted",
-  "delete of a key that is named twice frees its bytes once",
+  "reports the objects and bytes that it stored",
+  "delete removes objects, reports them and their bytes, and can be repeated",
+  "a deleted object can be stored again",
+  "list returns each object once with its size, and filters by model",
+  "a listing can be ended early or aborted",
+  "deleting a key twice in one call frees its bytes once",
 ];
 /**
  * What does not depend on the bytes is tested with one chain in front of one adapter, and each

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertGreater, assertLessOrEqual } from "@std/assert";
-import { objectOf, roomFor, type Sample, sample, samples } from "./samples.ts";
+import { loadTarget, objectOf, type Sample, sample, samples } from "./samples.ts";
 import { bits, call, type Subject, type SubjectCase } from "./subject.ts";
 
 const MIB = 2 ** 20;
@@ -7,7 +7,7 @@ const CAPACITY_BYTES = 4 * MIB;
 const OBJECT_BYTES = 60_000;
 const BATCH = 8;
 
-/** Stores a batch; the objects that it took. */
+/** Stores a batch and returns the accepted objects. */
 async function offer(subject: Subject, batch: readonly Sample[]): Promise<Sample[]> {
   const { stored } = await subject.adapter.store(batch.map(objectOf), call());
   assertEquals(stored.length, batch.length, "one bit an object");
@@ -20,16 +20,16 @@ async function assertWithinCapacity({ adapter }: Subject): Promise<void> {
   assertLessOrEqual(usage.usedBytes, usage.capacityBytes, "bytes used");
 }
 
-/** Locks objects; those that are there, since some of a batch may have left for others of it. */
+/** Locks objects and returns the locked ones: storing a batch may evict some of its own objects. */
 async function lock({ adapter }: Subject, given: readonly Sample[]): Promise<Sample[]> {
   const keys = given.map(({ key }) => key);
   return (await adapter.lookupAndLock(keys, { ...call(), prefix: false })).gather(given);
 }
 
-/** An adapter that bounds itself: these run where its author gives a bounded configuration. */
+/** Cases for adapters that bound themselves; run if there is a `boundedConfig`. */
 export const boundedCases: readonly SubjectCase[] = [
   {
-    name: "makes room within its capacity, but not by what is locked",
+    name: "evicts to stay within its capacity, but never locked objects",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const locked = samples(BATCH, OBJECT_BYTES);
@@ -43,34 +43,34 @@ export const boundedCases: readonly SubjectCase[] = [
         bytes += BATCH * OBJECT_BYTES;
         await assertWithinCapacity(subject);
       }
-      assertGreater(last.length, 0, "objects that a full store takes");
-      await subject.assertHeld(last.slice(-1));
-      await subject.assertHeld(locked);
+      assertGreater(last.length, 0, "objects accepted by a full store");
+      await subject.assertStored(last.slice(-1));
+      await subject.assertStored(locked);
       subject.adapter.unlock?.(locked.map(({ key }) => key));
     },
   },
   {
-    name: "what is not locked any more makes room again",
+    name: "unlocked objects can be evicted again",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const given: Sample[] = [];
-      // Twice as many as there is room for: what is not taken is not locked either.
+      // Twice as many as fit. Rejected objects are not locked.
       for (let n = 0; n * OBJECT_BYTES < 2 * CAPACITY_BYTES; n += BATCH) {
         const batch = Array.from({ length: BATCH }, (_, i) => sample(n + i, OBJECT_BYTES));
         const taken = await offer(subject, batch);
         given.push(...await lock(subject, taken));
       }
       await assertWithinCapacity(subject);
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
       subject.adapter.unlock?.(given.map(({ key }) => key));
-      const young = Array.from({ length: BATCH }, (_, i) => sample(1000 + i, OBJECT_BYTES));
-      const taken = await offer(subject, young);
-      assertGreater(taken.length, 0, "objects that it takes when nothing is locked");
-      await subject.assertHeld(taken.slice(-1));
+      const fresh = Array.from({ length: BATCH }, (_, i) => sample(1000 + i, OBJECT_BYTES));
+      const taken = await offer(subject, fresh);
+      assertGreater(taken.length, 0, "objects accepted when nothing is locked");
+      await subject.assertStored(taken.slice(-1));
     },
   },
   {
-    name: "what was locked twice and unlocked once is locked",
+    name: "an object locked twice and unlocked once stays locked",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const locked = samples(BATCH, OBJECT_BYTES);
@@ -82,27 +82,30 @@ export const boundedCases: readonly SubjectCase[] = [
       for (let n = 100; (n - 100) * OBJECT_BYTES < 1.5 * CAPACITY_BYTES; n += BATCH) {
         await offer(subject, Array.from({ length: BATCH }, (_, i) => sample(n + i, OBJECT_BYTES)));
       }
-      await subject.assertHeld(locked);
+      await subject.assertStored(locked);
       subject.adapter.unlock?.(keys);
     },
   },
   {
-    name: "an object that is larger than all of the store costs only itself",
+    name: "an object larger than the store affects no other object",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const [a, b] = [sample(0, OBJECT_BYTES), sample(1, OBJECT_BYTES)];
       const giant = sample(2, CAPACITY_BYTES + MIB);
       const { maxObjectBytes = Infinity } = subject.promises;
-      // What is larger than it says that it takes, it is not given.
+      // The cache never passes objects above the declared maximum.
       if (giant.bytes.byteLength > maxObjectBytes) return;
       await subject.store([a]);
       assertEquals(await lock(subject, [a]), [a]);
       const { stored } = await subject.adapter.store([giant, b].map(objectOf), call());
       assertEquals(bits(stored), "01");
-      const room = roomFor(giant.key, giant.bytes.byteLength);
-      assert(!(await subject.adapter.load([room], call())).test(0), "an object that has no room");
+      const target = loadTarget(giant.key, giant.bytes.byteLength);
+      assert(
+        !(await subject.adapter.load([target], call())).test(0),
+        "an object that does not fit",
+      );
       await assertWithinCapacity(subject);
-      await subject.assertHeld([a, b]);
+      await subject.assertStored([a, b]);
       subject.adapter.unlock?.([a.key]);
     },
   },

@@ -1,21 +1,21 @@
 import { assert, assertEquals } from "@std/assert";
-import { areGuardsIntact, bytesOf, objectOf, roomFor, sample, samples } from "./samples.ts";
+import { areGuardsIntact, bytesOf, loadTarget, objectOf, sample, samples } from "./samples.ts";
 import { areEqual, bits, call, type SubjectCase, turns } from "./subject.ts";
 
-/** Buffers are the caller's. */
+/** Cases about the ownership of buffers: they belong to the caller. */
 export const bufferCases: readonly SubjectCase[] = [
   {
-    name: "what the caller does to its buffers after a store changes nothing",
+    name: "changes to the caller's buffers after a store have no effect",
     async check(subject) {
       const given = samples(3, 70_000);
       const objects = given.map(objectOf);
       await subject.adapter.store(objects, call());
       for (const { parts } of objects) for (const part of parts) part.fill(0xff);
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
     },
   },
   {
-    name: "what the caller does to the array of a batch after a store changes nothing",
+    name: "changes to the caller's array after a store have no effect",
     async check(subject) {
       const { adapter } = subject;
       const given = samples(3, 70_000);
@@ -26,20 +26,20 @@ export const bufferCases: readonly SubjectCase[] = [
         objects.splice(0, objects.length, ...foreign.map(objectOf));
         await turns();
         if (!signal.aborted) assertEquals(bits(stored), "111");
-        await subject.assertHeld(stored.gather(given));
+        await subject.assertStored(stored.gather(given));
         assertEquals(await subject.lookup(foreign.map(({ key }) => key)), "000");
       }
     },
   },
   {
-    name: "what the caller does to its buffers after a load changes nothing",
+    name: "changes to the caller's buffers after a load have no effect",
     async check(subject) {
       const given = sample(1, 70_000);
       await subject.store([given]);
-      const room = roomFor(given.key, given.bytes.byteLength);
-      await subject.adapter.load([room], call());
-      for (const part of room.parts) part.fill(0xff);
-      await subject.assertHeld([given]);
+      const target = loadTarget(given.key, given.bytes.byteLength);
+      await subject.adapter.load([target], call());
+      for (const part of target.parts) part.fill(0xff);
+      await subject.assertStored([given]);
     },
   },
   {
@@ -56,16 +56,16 @@ export const bufferCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "load writes into the parts and nowhere else",
+    name: "load writes only into the parts",
     async check(subject) {
       const given = sample(1, 70_000);
       await subject.store([given]);
-      const rooms = [roomFor(given.key, 70_000), roomFor(sample(2).key, 70_000)];
-      await subject.adapter.load(rooms, call());
-      for (const room of rooms) {
-        assert(room.parts.every(({ buffer }) => !buffer.detached), "detached");
-        assertEquals(room.parts.reduce((sum, part) => sum + part.byteLength, 0), 70_000);
-        assert(areGuardsIntact(room), "bytes around the parts changed");
+      const targets = [loadTarget(given.key, 70_000), loadTarget(sample(2).key, 70_000)];
+      await subject.adapter.load(targets, call());
+      for (const target of targets) {
+        assert(target.parts.every(({ buffer }) => !buffer.detached), "detached");
+        assertEquals(target.parts.reduce((sum, part) => sum + part.byteLength, 0), 70_000);
+        assert(areGuardsIntact(target), "bytes around the parts changed");
       }
     },
   },

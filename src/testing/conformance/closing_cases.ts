@@ -1,12 +1,12 @@
 import { assert, fail } from "@std/assert";
 import { deadline } from "@std/async";
 import type { AdapterObject } from "../../l2/adapter.ts";
-import { objectOf, roomFor, type Sample, sample, samples } from "./samples.ts";
+import { loadTarget, objectOf, type Sample, sample, samples } from "./samples.ts";
 import { areEqual, call, type Subject, type SubjectCase } from "./subject.ts";
 
-const roomOf = ({ key, bytes }: Sample): AdapterObject => roomFor(key, bytes.byteLength);
+const targetOf = ({ key, bytes }: Sample): AdapterObject => loadTarget(key, bytes.byteLength);
 
-/** Waits for the end of calls that may resolve or reject, but must not hang. */
+/** Runs calls that may resolve or reject, but must not hang. */
 async function allEnded(
   { deadlineMs }: Subject,
   calls: Readonly<Record<string, () => Promise<unknown> | undefined>>,
@@ -17,24 +17,24 @@ async function allEnded(
   }
 }
 
-/** A cache closes whenever its user says so. */
+/** Cases about closing, which may happen at any time. */
 export const closingCases: readonly SubjectCase[] = [
   {
-    name: "calls that are under way when it closes settle, and leave nothing partial",
+    name: "calls in flight during closing settle and leave no partial objects",
     async check(subject) {
       for (const isAborted of [true, false]) {
         const closing = new AbortController();
         await subject.restart(closing.signal);
         const { adapter } = subject;
-        const held = samples(10, 50_000);
-        await subject.store(held);
-        const young = Array.from({ length: 10 }, (_, n) => sample(100 + n, 50_000));
+        const existing = samples(10, 50_000);
+        await subject.store(existing);
+        const fresh = Array.from({ length: 10 }, (_, n) => sample(100 + n, 50_000));
         const caller = new AbortController();
         const { signal } = caller;
         const calls = [
-          adapter.store(young.map(objectOf), { signal }),
-          adapter.load(held.map(({ key }) => roomFor(key, 50_000)), { signal }),
-          adapter.lookupAndLock(held.map(({ key }) => key), { signal, prefix: true }),
+          adapter.store(fresh.map(objectOf), { signal }),
+          adapter.load(existing.map(({ key }) => loadTarget(key, 50_000)), { signal }),
+          adapter.lookupAndLock(existing.map(({ key }) => key), { signal, prefix: true }),
           adapter.delete?.([], { signal }),
         ];
         const settled = Promise.allSettled(calls);
@@ -43,17 +43,17 @@ export const closingCases: readonly SubjectCase[] = [
         await subject[Symbol.asyncDispose]();
         await settled;
         await subject.restart();
-        for (const each of [...held, ...young]) {
+        for (const each of [...existing, ...fresh]) {
           const bytes = await subject.load(each);
           assert(bytes === null || areEqual(bytes, each.bytes), `Wrong bytes: ${each.key.id}`);
         }
-        await subject.store(young);
-        await subject.assertHeld(young);
+        await subject.store(fresh);
+        await subject.assertStored(fresh);
       }
     },
   },
   {
-    name: "closes twice, and calls that come afterwards settle",
+    name: "can be closed twice, and later calls settle",
     async check(subject) {
       const { adapter } = subject;
       const given = samples(3);
@@ -67,7 +67,7 @@ export const closingCases: readonly SubjectCase[] = [
         await allEnded(subject, {
           store: () => adapter.store(given.map(objectOf), { signal }),
           lookupAndLock: () => adapter.lookupAndLock(keys, { signal, prefix: true }),
-          load: () => adapter.load(given.map(roomOf), { signal }),
+          load: () => adapter.load(given.map(targetOf), { signal }),
           delete: () => adapter.delete?.(keys, { signal }),
           list: () => Array.fromAsync(adapter.list?.({ signal }) ?? []),
           usage: () => adapter.usage?.({ signal }),

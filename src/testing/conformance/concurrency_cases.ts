@@ -1,15 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
-import { bytesOf, objectOf, roomFor, type Sample, sampleBytes, sampleKey } from "./samples.ts";
+import { bytesOf, loadTarget, objectOf, type Sample, sampleBytes, sampleKey } from "./samples.ts";
 import { areEqual, bits, call, type Subject, type SubjectCase } from "./subject.ts";
 
 const OBJECT_BYTES = 200_003;
 
-/** Version `v` of the object of key `n`: all of its bytes tell both. */
+/** Version `v` of the object of key `n`; the bytes depend on both. */
 function version(n: number, v: number): Sample {
   return { key: sampleKey(n), bytes: sampleBytes(n * 1000 + v, OBJECT_BYTES) };
 }
 
-/** Loads an object that may have any of its versions, but whole, or be a miss. */
+/** Loads an object, which must be a whole version or a miss; returns whether it is there. */
 async function assertWhole(subject: Subject, versions: readonly Sample[]): Promise<boolean> {
   const [first] = versions;
   assert(first !== undefined);
@@ -19,10 +19,10 @@ async function assertWhole(subject: Subject, versions: readonly Sample[]): Promi
   return true;
 }
 
-/** Objects are there entirely or not at all, whatever happens meanwhile. */
+/** Cases about atomicity under concurrent and aborted calls. */
 export const concurrencyCases: readonly SubjectCase[] = [
   {
-    name: "concurrent stores and loads of the same keys give whole objects",
+    name: "concurrent stores and loads of the same keys return whole objects",
     async check(subject) {
       const keys = [0, 1];
       const versions = keys.map((n) => [0, 1, 2, 3].map((v) => version(n, v)));
@@ -42,27 +42,27 @@ export const concurrencyCases: readonly SubjectCase[] = [
     async check(subject) {
       const given = Array.from({ length: 20 }, (_, n) => version(n, 0));
       await Promise.all(given.map((each) => subject.store([each])));
-      await Promise.all(given.map((each) => subject.assertHeld([each])));
+      await Promise.all(given.map((each) => subject.assertStored([each])));
     },
   },
   {
-    name: "calls that are aborted before they begin settle, and leave nothing partial",
+    name: "calls aborted before they begin settle and leave no partial objects",
     async check(subject) {
       const given = version(0, 0);
       const signal = AbortSignal.abort();
-      // An adapter may be done before it looks at the signal.
+      // An adapter may finish before it checks the signal.
       const { stored } = await subject.adapter.store([objectOf(given)], { signal });
       assertEquals(await assertWhole(subject, [given]), stored.test(0));
-      const room = roomFor(given.key, OBJECT_BYTES);
-      const loaded = await subject.adapter.load([room], { signal });
-      if (loaded.test(0)) assert(areEqual(bytesOf(room), given.bytes));
+      const target = loadTarget(given.key, OBJECT_BYTES);
+      const loaded = await subject.adapter.load([target], { signal });
+      if (loaded.test(0)) assert(areEqual(bytesOf(target), given.bytes));
       const found = await subject.adapter.lookupAndLock([given.key], { signal, prefix: false });
       assert(!found.test(0) || stored.test(0));
       subject.adapter.unlock?.(found.gather([given.key]));
     },
   },
   {
-    name: "a store that is aborted in the middle settles, and leaves nothing partial",
+    name: "a store aborted while it runs settles and leaves no partial objects",
     async check(subject) {
       const given = Array.from({ length: 12 }, (_, n) => version(n, 0));
       const controller = new AbortController();
@@ -77,19 +77,19 @@ export const concurrencyCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "a load that is aborted in the middle claims only what it filled",
+    name: "a load aborted while it runs claims only objects that it filled",
     async check(subject) {
       const given = Array.from({ length: 12 }, (_, n) => version(n, 0));
       await subject.store(given);
       const controller = new AbortController();
-      const rooms = given.map(({ key }) => roomFor(key, OBJECT_BYTES));
-      const call = subject.adapter.load(rooms, { signal: controller.signal });
+      const targets = given.map(({ key }) => loadTarget(key, OBJECT_BYTES));
+      const call = subject.adapter.load(targets, { signal: controller.signal });
       await Promise.resolve();
       controller.abort();
       const loaded = await call;
       for (const [i, each] of given.entries()) {
-        const room = rooms[i];
-        if (loaded.test(i)) assert(room !== undefined && areEqual(bytesOf(room), each.bytes));
+        const target = targets[i];
+        if (loaded.test(i)) assert(target !== undefined && areEqual(bytesOf(target), each.bytes));
       }
     },
   },
@@ -99,15 +99,15 @@ export const concurrencyCases: readonly SubjectCase[] = [
       const given = version(0, 0);
       const signal = AbortSignal.abort();
       await subject.adapter.store([objectOf(given)], { signal });
-      await subject.adapter.load([roomFor(given.key, 7)], call());
-      await subject.adapter.load([roomFor(sampleKey(99), 7)], { signal });
+      await subject.adapter.load([loadTarget(given.key, 7)], call());
+      await subject.adapter.load([loadTarget(sampleKey(99), 7)], { signal });
       await subject.store([given]);
       assertEquals(await subject.lookup([given.key]), "1");
       assertEquals(
-        bits(await subject.adapter.load([roomFor(given.key, OBJECT_BYTES)], call())),
+        bits(await subject.adapter.load([loadTarget(given.key, OBJECT_BYTES)], call())),
         "1",
       );
-      await subject.assertHeld([given]);
+      await subject.assertStored([given]);
     },
   },
 ];

@@ -3,7 +3,7 @@ import type { ObjectKey, ObjectKeyFields } from "../../keys/object_key.ts";
 import { sampleBytes, sampleKey } from "./samples.ts";
 import type { SubjectCase } from "./subject.ts";
 
-/** Model names that a careless encoding would mix up, or take for a path. */
+/** Model names that a careless encoding would confuse with others, or interpret as paths. */
 const HOSTILE_MODELS = [
   "a/b",
   "a-SEP-b",
@@ -58,7 +58,7 @@ const HOSTILE_SALTS = [
   "語".repeat(128),
 ];
 
-/** Keys that differ from `sampleKey(0)`, and from one another, in one field. */
+/** Keys that differ from `sampleKey(0)` in one field each. */
 function neighbours(fields: Partial<ObjectKeyFields>): ObjectKey[] {
   const near = [
     { kvRank: 1 },
@@ -81,26 +81,26 @@ function neighbours(fields: Partial<ObjectKeyFields>): ObjectKey[] {
   ];
 }
 
-/** Each key alone, among those that resemble it: nothing answers for another. */
+/** A case that stores similar keys one by one, and checks that none is confused with another. */
 function neverMixesUp(what: string, makeKeys: () => ObjectKey[]): SubjectCase {
   return {
-    name: `${what} never answer for one another`,
+    name: `${what} are never confused`,
     async check(subject) {
       const given = makeKeys().map((key, n) => ({ key, bytes: sampleBytes(n, 100) }));
       const keys = given.map(({ key }) => key);
       for (const [n, each] of given.entries()) {
-        const held = "1".repeat(n) + "0".repeat(keys.length - n);
-        assertEquals(await subject.lookup(keys), held);
+        const stored = "1".repeat(n) + "0".repeat(keys.length - n);
+        assertEquals(await subject.lookup(keys), stored);
         assertEquals(await subject.load(each), null, `bytes under ${each.key.id}`);
         await subject.store([each]);
       }
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
       assertEquals(subject.errors, []);
     },
   };
 }
 
-/** One key's object is never another's. */
+/** Cases about the isolation of keys. */
 export const isolationCases: readonly SubjectCase[] = [
   neverMixesUp("keys that differ in one field", () => neighbours({})),
   neverMixesUp(

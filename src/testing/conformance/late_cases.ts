@@ -1,14 +1,22 @@
 import { assert, assertEquals } from "@std/assert";
 import type { AdapterObject } from "../../l2/adapter.ts";
-import { bytesOf, objectOf, roomFor, type Sample, sample, sampleKey, samples } from "./samples.ts";
+import {
+  bytesOf,
+  loadTarget,
+  objectOf,
+  type Sample,
+  sample,
+  sampleKey,
+  samples,
+} from "./samples.ts";
 import { areEqual, call, type Subject, type SubjectCase, turns } from "./subject.ts";
 
 const OBJECT_BYTES = 200_003;
 const COUNT = 4;
-/** How long a call runs before it is aborted, in turns of the event loop. */
+/** Numbers of event loop turns after which calls are aborted. */
 const ABORTED_AFTER = [0, 1, 3];
 
-/** Fills the parts with what nobody stored, and says whether that is still there. */
+/** Fills the parts with a marker; the returned function tells whether it is still there. */
 function marked(objects: readonly AdapterObject[]): () => boolean {
   const parts = objects.flatMap((object) => object.parts);
   for (const part of parts) part.fill(0x5a);
@@ -16,40 +24,43 @@ function marked(objects: readonly AdapterObject[]): () => boolean {
   return () => parts.every((part, i) => areEqual(part, marks[i] ?? new Uint8Array()));
 }
 
-/** Makes a call and aborts it after so many turns; resolves when it has settled. */
-async function aborted<T>(after: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+/** Runs a call and aborts it after `turnCount` turns of the event loop. */
+async function aborted<T>(
+  turnCount: number,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
   const controller = new AbortController();
   const call = work(controller.signal);
-  await turns(after);
+  await turns(turnCount);
   controller.abort();
   return await call;
 }
 
-/** Fails if there is anything else than the object, or nothing, under its key. */
+/** Fails if the key has bytes other than those of the object. */
 async function assertWholeOrMissing(subject: Subject, given: Sample): Promise<void> {
   const bytes = await subject.load(given);
   assert(bytes === null || areEqual(bytes, given.bytes), `Wrong bytes under ${given.key.id}`);
 }
 
-/** Calls whose caller does not wait to the end, and what is told before it. */
+/** Cases about aborted calls, early notifications and listings. */
 export const lateCases: readonly SubjectCase[] = [
   {
-    name: "a load that is aborted leaves the parts alone once it has settled",
+    name: "an aborted load does not write to the parts after it settles",
     async check(subject) {
       const given = samples(COUNT, OBJECT_BYTES);
       await subject.store(given);
       for (const after of ABORTED_AFTER) {
-        const rooms = given.map(({ key }) => roomFor(key, OBJECT_BYTES));
-        await aborted(after, (signal) => subject.adapter.load(rooms, { signal }));
-        const isUntouched = marked(rooms);
-        await subject.assertHeld(given.slice(0, 1));
+        const targets = given.map(({ key }) => loadTarget(key, OBJECT_BYTES));
+        await aborted(after, (signal) => subject.adapter.load(targets, { signal }));
+        const isUntouched = marked(targets);
+        await subject.assertStored(given.slice(0, 1));
         await turns();
         assert(isUntouched(), "written to after the call");
       }
     },
   },
   {
-    name: "a store that is aborted reads the parts no more once it has settled",
+    name: "an aborted store does not read the parts after it settles",
     async check(subject) {
       for (const after of ABORTED_AFTER) {
         const given = samples(COUNT, OBJECT_BYTES);
@@ -62,7 +73,7 @@ export const lateCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "lookups and removals that are aborted settle, and leave nothing partial",
+    name: "aborted lookups and removals settle and leave no partial objects",
     async check(subject) {
       const given = samples(20, 1000);
       const keys = given.map(({ key }) => key);
@@ -85,33 +96,33 @@ export const lateCases: readonly SubjectCase[] = [
         if (result?.deleted.test(i)) assertEquals(await subject.load(each), null);
       }
       await subject.store(given);
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
     },
   },
   {
-    name: "tells of an object that is loaded when its parts are filled, and not before",
+    name: "calls onLoaded only for objects whose parts are filled",
     async check(subject) {
       const given = samples(5, 70_000);
       await subject.store(given);
       const missing = sample(99, 70_000);
       const asked = given.toSpliced(2, 0, missing);
-      const rooms = asked.map(({ key, bytes }) => roomFor(key, bytes.byteLength));
+      const targets = asked.map(({ key, bytes }) => loadTarget(key, bytes.byteLength));
       const wrong: number[] = [];
-      const loaded = await subject.adapter.load(rooms, {
+      const loaded = await subject.adapter.load(targets, {
         ...call(),
         onLoaded: (index) => {
-          const [object, expected] = [rooms[index], asked[index]];
+          const [object, expected] = [targets[index], asked[index]];
           const isFilled = object !== undefined && expected !== undefined &&
             areEqual(bytesOf(object), expected.bytes);
           if (!isFilled) wrong.push(index);
         },
       });
-      assertEquals(wrong, [], "objects that were told of too early");
+      assertEquals(wrong, [], "objects reported before they were filled");
       assertEquals(loaded.popcount(), given.length);
     },
   },
   {
-    name: "a listing can be left early, or be aborted",
+    name: "a listing can be ended early or aborted",
     async check(subject) {
       if (subject.adapter.list === undefined) return;
       const given = samples(20, 100);
@@ -126,7 +137,7 @@ export const lateCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "a listing misses nothing while what it listed is removed",
+    name: "a listing is complete while listed objects are removed",
     async check(subject) {
       const { adapter } = subject;
       if (adapter.list === undefined || adapter.delete === undefined) return;
@@ -142,7 +153,7 @@ export const lateCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "delete of a key that is named twice frees its bytes once",
+    name: "deleting a key twice in one call frees its bytes once",
     async check(subject) {
       const { adapter } = subject;
       if (adapter.delete === undefined) return;

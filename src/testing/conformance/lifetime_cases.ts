@@ -4,7 +4,7 @@ import { adapterHelp } from "../../l2/adapter_config.ts";
 import { sampleBytes, sampleKey, samples } from "./samples.ts";
 import { bits, call, type SubjectCase } from "./subject.ts";
 
-/** The module, its promises, and what outlives an adapter. */
+/** Cases about the module, its capabilities, and objects that outlive an adapter. */
 export const lifetimeCases: readonly SubjectCase[] = [
   {
     name: "declares itself",
@@ -19,7 +19,7 @@ export const lifetimeCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "declares what it promises",
+    name: "declares valid capabilities",
     check({ adapter, module }) {
       const { shared, durable, evicts, maxObjectBytes, preferredBytesInFlight } =
         adapter.capabilities;
@@ -34,28 +34,28 @@ export const lifetimeCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "another adapter with the same configuration sees the objects, where that is promised",
+    name: "if shared, another adapter with the same configuration sees the objects",
     async check(subject) {
       if (!subject.promises.shared) return;
       const given = samples(3);
       await using other = await subject.openAnother();
       await subject.store(given);
-      await subject.assertHeld(given, other);
+      await subject.assertStored(given, other);
     },
   },
   {
-    name: "objects survive a restart, where that is promised",
+    name: "if durable, objects survive a restart",
     async check(subject) {
       const given = samples(3);
       await subject.store(given);
       const isDurable = subject.promises.durable;
       await subject.restart();
-      if (isDurable) await subject.assertHeld(given);
+      if (isDurable) await subject.assertStored(given);
       else await subject.store(given);
     },
   },
   {
-    name: "objects of any tenant, rank, group and length of name survive a restart, in all answers",
+    name: "if durable, objects with all kinds of keys survive a restart in all methods",
     async check(subject) {
       if (!subject.promises.durable) return;
       const fields: Partial<ObjectKeyFields>[] = [
@@ -66,7 +66,7 @@ export const lifetimeCases: readonly SubjectCase[] = [
         { objectGroup: 3 },
         { model: "x".repeat(256), cacheSalt: "s".repeat(128), objectGroup: 1 },
       ];
-      /** An adapter may list by names of files, which are shorter than this key. */
+      /** Listings may omit keys too long for a file name. */
       const isLong = ({ model }: ObjectKey): boolean => model.length > 100;
       const given = fields.map((each, n) => ({
         key: sampleKey(n, each),
@@ -78,7 +78,7 @@ export const lifetimeCases: readonly SubjectCase[] = [
       await subject.restart();
       const { adapter } = subject;
       assertEquals(await subject.lookup(keys), "1".repeat(keys.length), "found");
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
       const usage = await adapter.usage?.(call());
       assertEquals(usage?.objectCount, before?.objectCount, "objects counted");
       assertEquals(usage?.usedBytes, before?.usedBytes, "bytes counted");
@@ -91,11 +91,11 @@ export const lifetimeCases: readonly SubjectCase[] = [
       const removal = await adapter.delete?.(keys, call());
       if (removal === undefined) return;
       assertEquals(bits(removal.deleted), "1".repeat(keys.length), "removed");
-      assertGreater(removal.bytes, 0, "bytes that this frees");
+      assertGreater(removal.bytes, 0, "freed bytes");
       assertEquals(
         await subject.lookup(keys),
         "0".repeat(keys.length),
-        "found after all are removed",
+        "found after removal",
       );
     },
   },

@@ -1,14 +1,14 @@
 import { assert, assertEquals } from "@std/assert";
-import { bytesOf, roomFor, sample, sampleKey, samples } from "./samples.ts";
+import { bytesOf, loadTarget, sample, sampleKey, samples } from "./samples.ts";
 import { areEqual, bits, call, type SubjectCase } from "./subject.ts";
 
-/** Long enough that an adapter which asks in windows has several. */
+/** Long enough to span several windows of adapters that look up in windows. */
 const CHAIN_LENGTH = 130;
 
-/** What is not there is a clear bit, not an error. */
+/** Cases about lookups and loads: a missing object is a clear bit, not an error. */
 export const lookupCases: readonly SubjectCase[] = [
   {
-    name: "lookup finds what is stored, and only that",
+    name: "lookup finds exactly the stored objects",
     async check(subject) {
       const given = samples(4);
       const keys = given.map(({ key }) => key);
@@ -20,7 +20,7 @@ export const lookupCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "lookup of a chain finds its end",
+    name: "lookup of a chain finds the end of its prefix",
     async check(subject) {
       const given = samples(CHAIN_LENGTH, 64);
       const keys = given.map(({ key }) => key);
@@ -35,7 +35,7 @@ export const lookupCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "lookup of a chain claims a missing key once at most",
+    name: "lookup of a chain claims a missing key at most once",
     async check(subject) {
       const given = samples(CHAIN_LENGTH, 64);
       const keys = given.map(({ key }) => key);
@@ -45,7 +45,8 @@ export const lookupCases: readonly SubjectCase[] = [
         const chain = keys.with(gap, missing.key);
         const found = await subject.lookup(chain, true);
         assertEquals(found.slice(0, gap), "1".repeat(gap), `before a gap at ${gap}`);
-        // It may search for the end, and learn of a gap when it is asked to load what is missing.
+        // An adapter may search for the end of the chain and notice a gap only when it loads the
+        // key.
         if (found[gap] === "1") assertEquals(await subject.load(missing), null);
         const again = await subject.lookup(chain, true);
         assertEquals(again.slice(0, gap + 1), "1".repeat(gap) + "0", `at a gap at ${gap}`);
@@ -58,19 +59,19 @@ export const lookupCases: readonly SubjectCase[] = [
     name: "lookup and delete answer for each of many keys",
     async check(subject) {
       const { adapter } = subject;
-      const held = new Set([0, 127, 128, 255, 256, 299, 511, 512, 519]);
+      const stored = new Set([0, 127, 128, 255, 256, 299, 511, 512, 519]);
       const keys = Array.from({ length: 520 }, (_, n) => sampleKey(n));
-      const there = keys.map((_, n) => held.has(n) ? "1" : "0").join("");
-      await subject.store([...held].map((n) => sample(n, 64)));
-      assertEquals(await subject.lookup(keys), there);
+      const expected = keys.map((_, n) => stored.has(n) ? "1" : "0").join("");
+      await subject.store([...stored].map((n) => sample(n, 64)));
+      assertEquals(await subject.lookup(keys), expected);
       const removal = await adapter.delete?.(keys, call());
       if (removal === undefined) return;
-      assertEquals(bits(removal.deleted), there, "removed");
+      assertEquals(bits(removal.deleted), expected, "removed");
       assertEquals(await subject.lookup(keys), "0".repeat(keys.length), "found after the removal");
     },
   },
   {
-    name: "a lookup can be repeated, and unlocked as often",
+    name: "a lookup can be repeated and unlocked as often",
     async check(subject) {
       const given = samples(3);
       const keys = given.map(({ key }) => key);
@@ -81,11 +82,11 @@ export const lookupCases: readonly SubjectCase[] = [
         assertEquals(bits(found), "111");
       }
       for (let i = 0; i < 3; i++) adapter.unlock?.(keys);
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
     },
   },
   {
-    name: "unlocking keys that are unknown, not locked or unlocked before is harmless",
+    name: "unlocking unknown or unlocked keys has no effect",
     async check(subject) {
       const given = sample(1);
       subject.adapter.unlock?.([given.key, sampleKey(2)]);
@@ -94,7 +95,7 @@ export const lookupCases: readonly SubjectCase[] = [
       assertEquals(await subject.lookup([given.key]), "1");
       subject.adapter.unlock?.([given.key, given.key]);
       assertEquals(await subject.lookup([given.key]), "1");
-      await subject.assertHeld([given]);
+      await subject.assertStored([given]);
     },
   },
   {
@@ -109,17 +110,17 @@ export const lookupCases: readonly SubjectCase[] = [
     async check(subject) {
       const given = samples(9, 777);
       await subject.store(given.filter((_, i) => i % 2 === 0));
-      const rooms = given.map(({ key, bytes }) => roomFor(key, bytes.byteLength));
-      const loaded = await subject.adapter.load(rooms, call());
+      const targets = given.map(({ key, bytes }) => loadTarget(key, bytes.byteLength));
+      const loaded = await subject.adapter.load(targets, call());
       assertEquals(bits(loaded), "101010101");
       for (const [i, { bytes }] of given.entries()) {
-        const room = rooms[i];
-        if (i % 2 === 0) assert(room !== undefined && areEqual(bytesOf(room), bytes));
+        const target = targets[i];
+        if (i % 2 === 0) assert(target !== undefined && areEqual(bytesOf(target), bytes));
       }
     },
   },
   {
-    name: "load of another length than what is stored is a miss",
+    name: "a load of another length than the stored object is a miss",
     async check(subject) {
       const { key, bytes } = sample(1, 1000);
       await subject.store([{ key, bytes }]);
@@ -127,16 +128,16 @@ export const lookupCases: readonly SubjectCase[] = [
         const wrong = { key, bytes: new Uint8Array(size) };
         assertEquals(await subject.load(wrong), null, `${size} bytes of 1000`);
       }
-      await subject.assertHeld([{ key, bytes }]);
+      await subject.assertStored([{ key, bytes }]);
     },
   },
   {
-    name: "an object of another length in a batch costs only itself",
+    name: "an object of another length in a batch affects no other object",
     async check(subject) {
       const given = samples(3, 1000);
       await subject.store(given);
-      const rooms = given.map(({ key }, i) => roomFor(key, i === 1 ? 1001 : 1000));
-      assertEquals(bits(await subject.adapter.load(rooms, call())), "101");
+      const targets = given.map(({ key }, i) => loadTarget(key, i === 1 ? 1001 : 1000));
+      assertEquals(bits(await subject.adapter.load(targets, call())), "101");
     },
   },
 ];

@@ -5,7 +5,7 @@ import { acceptsShortObjects } from "../../l2/adapter_answers.ts";
 import {
   areGuardsIntact,
   bytesOf,
-  roomFor,
+  loadTarget,
   sample,
   sampleBytes,
   sampleKey,
@@ -21,7 +21,7 @@ async function listed(subject: Subject, model?: string): Promise<Map<string, num
   return sizes;
 }
 
-/** Deletes objects; the answer as a string of bits, and the bytes that are free now. */
+/** Deletes objects and returns the result as a string of bits, and the number of freed bytes. */
 async function deletion(
   { adapter }: Subject,
   keys: readonly ObjectKey[],
@@ -36,10 +36,10 @@ async function deleted(subject: Subject, keys: readonly ObjectKey[]): Promise<st
   return bits;
 }
 
-/** Methods that an adapter may have; each case passes where there is none. */
+/** Cases about optional methods; each passes if the adapter does not have the method. */
 export const optionalCases: readonly SubjectCase[] = [
   {
-    name: "delete removes what is there, says what and how many bytes, and can be repeated",
+    name: "delete removes objects, reports them and their bytes, and can be repeated",
     async check(subject) {
       if (subject.adapter.delete === undefined) return;
       const given = Array.from({ length: 4 }, (_, n) => sample(n, 100 + n));
@@ -50,19 +50,19 @@ export const optionalCases: readonly SubjectCase[] = [
       assertEquals(await subject.lookup([a, b, c, d]), "0100");
       assertEquals(await subject.load(sample(0)), null);
       assertEquals(await deletion(subject, [a, c]), ["00", 0]);
-      await subject.assertHeld(given.slice(1, 2));
+      await subject.assertStored(given.slice(1, 2));
       assertEquals(subject.errors, [], "a missing object is no failure");
     },
   },
   {
-    name: "an object can be stored again after it was deleted",
+    name: "a deleted object can be stored again",
     async check(subject) {
       if (subject.adapter.delete === undefined) return;
       const { key } = sample(1);
       for (const seed of [1, 2, 3]) {
         const given = { key, bytes: sampleBytes(seed, 100 * seed) };
         await subject.store([given]);
-        await subject.assertHeld([given]);
+        await subject.assertStored([given]);
         assertEquals(await deletion(subject, [key]), ["1", 100 * seed]);
         assertEquals(await subject.lookup([key]), "0");
       }
@@ -77,35 +77,35 @@ export const optionalCases: readonly SubjectCase[] = [
       await subject.adapter.lookupAndLock([given.key], { ...call(), prefix: false });
       const isDeleted = await deleted(subject, [given.key]) === "1";
       if (isDeleted) assertEquals(await subject.load(given), null);
-      else await subject.assertHeld([given]);
+      else await subject.assertStored([given]);
       subject.adapter.unlock?.([given.key]);
       assertEquals(await deleted(subject, [given.key]), isDeleted ? "0" : "1");
       assertEquals(await subject.load(given), null);
     },
   },
   {
-    name: "fills the front of larger parts where that is promised and asked for",
+    name: "fills the start of larger parts if declared and requested",
     async check(subject) {
       const { adapter } = subject;
       if (!acceptsShortObjects(adapter.capabilities)) return;
       const given = [sample(0, 1000), sample(1, 70_000), sample(2, 4096)];
       await subject.store(given);
-      const rooms = given.map(({ key }, n) => roomFor(key, n === 1 ? 70_000 : 72_000));
-      const missing = roomFor(sampleKey(3), 1000);
-      const tooSmall = roomFor(sampleKey(1), 69_999);
+      const targets = given.map(({ key }, n) => loadTarget(key, n === 1 ? 70_000 : 72_000));
+      const missing = loadTarget(sampleKey(3), 1000);
+      const tooSmall = loadTarget(sampleKey(1), 69_999);
       const options = { ...call(), allowShorter: true };
-      const loaded = await adapter.load([...rooms, missing, tooSmall], options);
+      const loaded = await adapter.load([...targets, missing, tooSmall], options);
       assertEquals(bits(loaded), "11100");
       for (const [n, { bytes }] of given.entries()) {
-        const room = rooms[n];
-        assert(room !== undefined && areGuardsIntact(room));
-        assert(areEqual(bytesOf(room).subarray(0, bytes.byteLength), bytes), `object ${n}`);
+        const target = targets[n];
+        assert(target !== undefined && areGuardsIntact(target));
+        assert(areEqual(bytesOf(target).subarray(0, bytes.byteLength), bytes), `object ${n}`);
       }
-      assertEquals(bits(await adapter.load(rooms, call())), "010", "unless it is asked for");
+      assertEquals(bits(await adapter.load(targets, call())), "010", "without allowShorter");
     },
   },
   {
-    name: "list enumerates each object once, with its size, and by model",
+    name: "list returns each object once with its size, and filters by model",
     async check(subject) {
       if (subject.adapter.list === undefined) return;
       assertEquals(await listed(subject), new Map());
@@ -122,7 +122,7 @@ export const optionalCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "list by model takes the whole name, not its beginning",
+    name: "list by model compares whole names",
     async check(subject) {
       if (subject.adapter.list === undefined) return;
       const models = [
@@ -145,7 +145,7 @@ export const optionalCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "list shows no object that was deleted",
+    name: "list does not return deleted objects",
     async check(subject) {
       if (subject.adapter.list === undefined || subject.adapter.delete === undefined) return;
       await subject.store(samples(2));

@@ -5,10 +5,10 @@ import { bits, call, type Subject, type SubjectCase, turns } from "./subject.ts"
 const CAPACITY_BYTES = 4 * 2 ** 20;
 const OBJECT_BYTES = 60_000;
 const BATCH = 8;
-/** Batches that, stored one after the other, need more room than there is. */
+/** Number of batches that exceed the capacity together. */
 const BATCHES = Math.ceil(1.5 * CAPACITY_BYTES / (BATCH * OBJECT_BYTES));
 
-/** Stores batches of young objects, more than there is room for; those that were taken. */
+/** Stores batches of new objects beyond the capacity and returns the accepted objects. */
 async function overfill(
   subject: Subject,
   beforeEach: () => void | Promise<void> = () => {},
@@ -26,24 +26,24 @@ async function overfill(
   return taken;
 }
 
-/** What leaves an adapter that bounds itself, and who is told. */
+/** Cases about the choice of evicted objects and their reporting. */
 export const recencyCases: readonly SubjectCase[] = [
   {
-    name: "what is looked up and loaded outlives what is not",
+    name: "evicts unused objects before objects that are looked up and loaded",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const used = samples(BATCH, OBJECT_BYTES);
       const keys = used.map(({ key }) => key);
       await subject.store(used);
       await overfill(subject, async () => {
-        const held = "1".repeat(BATCH);
-        assertEquals(await subject.lookup(keys, true), held, "what was used last");
-        await subject.assertHeld(used);
+        const all = "1".repeat(BATCH);
+        assertEquals(await subject.lookup(keys, true), all, "recently used objects");
+        await subject.assertStored(used);
       });
     },
   },
   {
-    name: "what is touched outlives what is not, where the adapter has touch",
+    name: "evicts untouched objects before touched ones, if the adapter has touch",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const { adapter } = subject;
@@ -55,41 +55,45 @@ export const recencyCases: readonly SubjectCase[] = [
         adapter.touch?.(keys);
         await turns();
       });
-      await subject.assertHeld(used);
+      await subject.assertStored(used);
     },
   },
   {
-    name: "tells which objects it evicts, those and no others, if it tells of any",
+    name: "reports exactly the evicted objects, if it reports any",
     capacityBytes: CAPACITY_BYTES,
     async check(subject) {
       const { adapter, evicted } = subject;
       const given = samples(BATCH, OBJECT_BYTES);
       await subject.store(given);
-      // What the caller removes or replaces is not evicted.
+      // Removals and replacements by the caller are not evictions.
       await subject.store(given.slice(1));
       const first = given.slice(0, 1).map(({ key }) => key);
       const removal = await adapter.delete?.(first, call());
       await turns();
-      assertEquals([...evicted], [], "nothing is evicted while there is room");
+      assertEquals([...evicted], [], "evictions below the capacity");
       const all = [...given.slice(removal === undefined ? 0 : 1), ...await overfill(subject)];
       await turns();
       if (evicted.size === 0) return;
       const keys = all.map(({ key }) => key);
       const found = await subject.lookup(keys);
-      assertGreater(found.replaceAll("1", "").length, 0, "objects that left");
+      assertGreater(found.replaceAll("1", "").length, 0, "evicted objects");
       await turns();
-      const told = keys.map(({ id }) => evicted.has(id) ? "0" : "1").join("");
-      assertEquals(told, found, "objects that are there, going by what was told");
+      const reported = keys.map(({ id }) => evicted.has(id) ? "0" : "1").join("");
+      assertEquals(reported, found, "objects present according to the reported evictions");
       const known = new Set(keys.map(({ id }) => id));
-      assertEquals([...evicted].filter((id) => !known.has(id)), [], "objects that were not there");
+      assertEquals(
+        [...evicted].filter((id) => !known.has(id)),
+        [],
+        "reported objects that were never stored",
+      );
     },
   },
 ];
 
-/** `touch` where there is one. */
+/** Cases about `touch`; each passes if the adapter does not have it. */
 export const touchCases: readonly SubjectCase[] = [
   {
-    name: "touch changes nothing else, and ignores what is not there",
+    name: "touch has no other effect and ignores missing objects",
     async check(subject) {
       const { adapter } = subject;
       if (adapter.touch === undefined) return;
@@ -99,17 +103,21 @@ export const touchCases: readonly SubjectCase[] = [
       adapter.touch([]);
       adapter.touch([sampleKey(7), first.key]);
       await turns();
-      assertEquals(await subject.lookup([sampleKey(7), first.key]), "00", "what was never stored");
+      assertEquals(
+        await subject.lookup([sampleKey(7), first.key]),
+        "00",
+        "objects that were never stored",
+      );
       await subject.store(given);
       adapter.touch([sampleKey(7), ...given.map(({ key }) => key), first.key]);
       await turns();
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
       const removal = await adapter.delete?.([first.key], call());
       if (removal !== undefined) {
-        assertEquals(bits(removal.deleted), "1", "what is touched is not locked");
+        assertEquals(bits(removal.deleted), "1", "touch does not lock");
         adapter.touch([first.key]);
         await turns();
-        assertEquals(await subject.load(first), null, "what was removed stays so");
+        assertEquals(await subject.load(first), null, "touch does not restore a removed object");
       }
       await subject[Symbol.asyncDispose]();
       adapter.touch(given.map(({ key }) => key));

@@ -4,59 +4,59 @@ import { bits, call, type SubjectCase } from "./subject.ts";
 
 const MIB = 2 ** 20;
 
-/** What is stored comes back. */
+/** Cases about storing and loading. */
 export const roundTripCases: readonly SubjectCase[] = [
   {
-    name: "gives back an object in one part",
+    name: "returns an object in one part",
     async check({ adapter }) {
       const given = sample(1);
       const { stored } = await adapter.store([objectInParts(given, [])], call());
       assertEquals(bits(stored), "1");
-      const room = new Uint8Array(given.bytes.byteLength);
-      const { byteLength } = room;
-      const loaded = await adapter.load([{ key: given.key, parts: [room], byteLength }], call());
+      const target = new Uint8Array(given.bytes.byteLength);
+      const { byteLength } = target;
+      const loaded = await adapter.load([{ key: given.key, parts: [target], byteLength }], call());
       assertEquals(bits(loaded), "1");
-      assertEquals(room, given.bytes);
+      assertEquals(target, given.bytes);
     },
   },
   {
-    name: "gives back an object in parts of any size, an empty one among them",
+    name: "returns an object in parts of any size, including empty ones",
     async check(subject) {
       const given = sample(1, 10_007);
       const object = objectInParts(given, [0, 1, 1, 2, 4095, 8192, 10_007]);
       const { stored } = await subject.adapter.store([object], call());
       assertEquals(bits(stored), "1");
-      await subject.assertHeld([given]);
+      await subject.assertStored([given]);
     },
   },
   {
-    name: "gives back objects of odd sizes",
+    name: "returns objects of odd sizes",
     async check(subject) {
       const sizes = [1, 2, 3, 63, 64, 65, 511, 513, 4095, 4096, 4097, 65_535, 65_537];
       const given = sizes.map((size, n) => sample(n, size));
       await subject.store(given);
-      await subject.assertHeld(given);
+      await subject.assertStored(given);
     },
   },
   {
-    name: "gives back a batch of 300 objects of different sizes",
+    name: "returns a batch of 300 objects of different sizes",
     async check(subject) {
       const given = Array.from({ length: 300 }, (_, n) => sample(n, 64 + n * 7));
       await subject.store(given);
-      await subject.assertHeld(given);
-      await subject.assertHeld(given.toReversed());
+      await subject.assertStored(given);
+      await subject.assertStored(given.toReversed());
     },
   },
   {
-    name: "gives back an object of several MiB",
+    name: "returns an object of several MiB",
     async check(subject) {
       const given = sample(1, 5 * MIB + 3);
       await subject.store([given]);
-      await subject.assertHeld([given]);
+      await subject.assertStored([given]);
     },
   },
   {
-    name: "reports what it stored",
+    name: "reports the objects and bytes that it stored",
     async check({ adapter }) {
       const given = samples(5, 100);
       const result = await adapter.store(given.map((each) => objectInParts(each, [7])), call());
@@ -65,7 +65,7 @@ export const roundTripCases: readonly SubjectCase[] = [
     },
   },
   {
-    name: "storing again replaces",
+    name: "storing an object again replaces it",
     async check(subject) {
       const { key, bytes } = sample(1, 1000);
       const versions: Sample[] = [1000, 1000, 10, 5000].map((size, n) => ({
@@ -76,21 +76,21 @@ export const roundTripCases: readonly SubjectCase[] = [
       for (const version of versions) {
         assertNotEquals(version.bytes, bytes);
         await subject.store([version]);
-        await subject.assertHeld([version]);
+        await subject.assertStored([version]);
       }
     },
   },
   {
-    name: "takes a key twice in one batch",
+    name: "accepts a key twice in one batch",
     async check(subject) {
       const [a, b] = [sample(1), sample(2)];
       await subject.store([a, b, a]);
       assertEquals(await subject.lookup([a.key, b.key, a.key]), "111");
-      await subject.assertHeld([a, b, a]);
+      await subject.assertStored([a, b, a]);
     },
   },
   {
-    name: "takes empty batches",
+    name: "accepts empty batches",
     async check(subject) {
       const { stored, bytes } = await subject.adapter.store([], call());
       assertEquals([stored.length, bytes], [0, 0]);

@@ -2,7 +2,7 @@ import { ObjectKey, type ObjectKeyFields } from "../../keys/object_key.ts";
 import { type AdapterObject, concatParts } from "../../l2/adapter.ts";
 import { sha256 } from "../../runtime/digest.ts";
 
-/** A key and the bytes that belong to it. */
+/** A key and the bytes of its object. */
 export interface Sample {
   /** The key. */
   readonly key: ObjectKey;
@@ -10,17 +10,17 @@ export interface Sample {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** Sizes of parts that fit no alignment. */
+/** Sizes of parts, mostly unaligned. */
 const ODD_SIZES = [1, 3, 64, 1021, 4097, 65_537, 1_000_003];
 const GUARD_BYTE = 0xa5;
 
-/** The key of sample `n`; `fields` replace some of its fields. */
+/** The key of sample `n`, with some of its fields replaced. */
 export function sampleKey(n: number, fields: Partial<ObjectKeyFields> = {}): ObjectKey {
   const chunkHash = sha256(new TextEncoder().encode(`sample ${n}`));
   return new ObjectKey({ chunkHash, model: "conformance/model", ...fields });
 }
 
-/** Sample `n`: a key, and bytes that no other sample has. */
+/** Sample `n`, whose key and bytes are unique. */
 export function sample(n: number, byteLength = 1024): Sample {
   const key = sampleKey(n);
   return { key, bytes: sampleBytes(n, byteLength) };
@@ -31,7 +31,7 @@ export function samples(count: number, byteLength = 1024): Sample[] {
   return Array.from({ length: count }, (_, n) => sample(n, byteLength));
 }
 
-/** Pseudo-random bytes that are a function of `seed` (Marsaglia's xorshift32). */
+/** Pseudo-random bytes determined by `seed` (Marsaglia's xorshift32). */
 export function sampleBytes(seed: number, byteLength: number): Uint8Array<ArrayBuffer> {
   const words = new Uint32Array(Math.ceil(byteLength / 4));
   let state = Math.imul(seed + 1, 0x9e3779b1) | 1;
@@ -46,7 +46,7 @@ export function sampleBytes(seed: number, byteLength: number): Uint8Array<ArrayB
 
 /** The sample as an object for `store`: a copy of its bytes, in parts of odd sizes. */
 export function objectOf({ key, bytes }: Sample): AdapterObject {
-  const object = roomFor(key, bytes.byteLength);
+  const object = loadTarget(key, bytes.byteLength);
   let offset = 0;
   for (const part of object.parts) {
     part.set(bytes.subarray(offset, offset + part.byteLength));
@@ -63,10 +63,10 @@ export function objectInParts({ key, bytes }: Sample, ends: readonly number[]): 
 }
 
 /**
- * An object for `load`: parts of odd sizes, each in the middle of a buffer whose other bytes nobody
- * may touch; see {@linkcode areGuardsIntact}.
+ * An object for `load` to fill: parts of odd sizes, each surrounded by guard bytes that must not be
+ * written; see {@linkcode areGuardsIntact}.
  */
-export function roomFor(key: ObjectKey, byteLength: number): AdapterObject {
+export function loadTarget(key: ObjectKey, byteLength: number): AdapterObject {
   const parts: Uint8Array<ArrayBuffer>[] = [];
   let left = byteLength;
   while (left > 0) {
@@ -78,7 +78,7 @@ export function roomFor(key: ObjectKey, byteLength: number): AdapterObject {
   return { key, parts, byteLength };
 }
 
-/** Whether the bytes around the parts of a {@linkcode roomFor} are as they were. */
+/** Whether the guard bytes of an object from {@linkcode loadTarget} are unchanged. */
 export function areGuardsIntact({ parts }: AdapterObject): boolean {
   return parts.every(({ buffer, byteOffset, byteLength }) => {
     const all = new Uint8Array(buffer);

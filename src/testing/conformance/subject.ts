@@ -9,64 +9,65 @@ import type { AdapterError } from "../../l2/adapter_error.ts";
 import { AdapterRegistry } from "../../l2/adapter_registry.ts";
 import { withOpen } from "../../l2/open_inner.ts";
 import { systemClock, wait } from "../../runtime/clock.ts";
-import { bytesOf, objectOf, roomFor, type Sample } from "./samples.ts";
+import { bytesOf, loadTarget, objectOf, type Sample } from "./samples.ts";
 
-/** After this time a case that hangs fails, in milliseconds. */
+/** A case that takes longer fails, in milliseconds. */
 const CASE_DEADLINE_MS = 60_000;
 
-/** The configuration for one case, and what there is to clean up after it. */
+/** The configuration for one case and its cleanup. */
 export interface ConformanceSetup {
   /** The configuration, without `type`. */
   readonly config: Readonly<Record<string, unknown>>;
-  /** Called when the adapters of the case are closed; left out if there is nothing to do. */
+  /** Called after the adapters of the case are closed. */
   [Symbol.asyncDispose]?(): PromiseLike<void>;
 }
 
-/** What a conformance suite tests. */
+/** Options of a conformance suite. */
 export interface AdapterConformanceOptions {
   /** The adapter module. */
   readonly module: L2AdapterModule;
-  /** Makes the configuration for one case: a store that is empty and shared with no other case. */
+  /** Returns the configuration for one case: an empty store, not shared with other cases. */
   readonly config: () => ConformanceSetup | PromiseLike<ConformanceSetup>;
   /**
-   * What the author claims, which must be what the adapter declares. What is claimed is tested;
-   * left out, what is declared is.
+   * Capabilities that the adapter must declare. They are tested instead of the declared ones.
+   *
+   * @default {the capabilities that the adapter declares}
    */
   readonly capabilities?: AdapterCapabilities;
   /**
-   * Makes the configuration for a case about eviction: an empty store of about so many bytes.
-   * Left out, an adapter that evicts is not tested in that.
+   * Returns the configuration for a case about eviction: an empty store with a capacity of about
+   * `capacityBytes` bytes. Without it, eviction is not tested.
    */
   readonly boundedConfig?: (
     capacityBytes: number,
   ) => ConformanceSetup | PromiseLike<ConformanceSetup>;
-  /** The adapters that it can open by their types, if it wraps another one. @default {[]} */
+  /** Adapters that the tested one can open by type, if it wraps another adapter. @default {[]} */
   readonly adapters?: readonly L2AdapterModule[];
-  /** After this time a case that hangs fails, in milliseconds. @default {60000} */
+  /** A case that takes longer fails, in milliseconds. @default {60000} */
   readonly deadlineMs?: number;
 }
 
-/** One promise of the contract. */
+/** One requirement of the contract. */
 export interface SubjectCase {
-  /** What is promised. */
+  /** The requirement. */
   readonly name: string;
-  /** Throws if the adapter does not keep it. */
+  /** Throws if the adapter violates the requirement. */
   readonly check: (subject: Subject) => void | Promise<void>;
-  /** Bytes of the store that it needs, if it is about one that is bounded. */
+  /** Capacity in bytes, if the case needs a bounded store. */
   readonly capacityBytes?: number;
 }
 
-/** An adapter under test, open and empty, with shorthands for what most cases do. */
+/** An adapter under test, open and empty, with helpers for the cases. */
 export class Subject implements AsyncDisposable {
-  /** The module that made the adapter. */
+  /** The module of the adapter. */
   readonly module: L2AdapterModule;
-  /** What the adapter reported as failures. */
+  /** Errors that the adapter reported. */
   readonly errors: AdapterError[] = [];
-  /** Ids of the objects that the adapter says it evicted. */
+  /** Ids of the objects that the adapter reported as evicted. */
   readonly evicted = new Set<string>();
-  /** What its author claims. */
+  /** Capabilities claimed in the options. */
   readonly claims: AdapterCapabilities | undefined;
-  /** After this time a case that hangs fails, in milliseconds. */
+  /** A case that takes longer fails, in milliseconds. */
   readonly deadlineMs: number;
   readonly #config: Readonly<Record<string, unknown>>;
   readonly #registry: AdapterRegistry;
@@ -93,18 +94,18 @@ export class Subject implements AsyncDisposable {
     return this.#adapter;
   }
 
-  /** What is tested: what its author claims, or else what it declares. */
+  /** The capabilities to test: those claimed in the options, or else the declared ones. */
   get promises(): AdapterCapabilities {
     return this.claims ?? this.adapter.capabilities;
   }
 
-  /** Opens the adapter, which is closed before if it is open; `signal` aborts when it closes. */
+  /** Closes the adapter if it is open, and opens it. `signal` aborts when the cache closes. */
   async restart(signal?: AbortSignal): Promise<void> {
     await this[Symbol.asyncDispose]();
     this.#adapter = await this.openAnother(signal);
   }
 
-  /** Opens one more adapter with the same configuration, for the caller to close. */
+  /** Opens another adapter with the same configuration. The caller closes it. */
   async openAnother(signal = new AbortController().signal): Promise<L2Adapter> {
     const values = parseAdapterConfig(this.module, this.#config);
     const environment = withOpen(this.#registry, {
@@ -133,7 +134,7 @@ export class Subject implements AsyncDisposable {
     assertEquals(bits(stored), "1".repeat(samples.length), "bits of the stored objects");
   }
 
-  /** Which keys a lookup finds, as a string of bits; they are unlocked again. */
+  /** Looks up keys, unlocks those found, and returns the result as a string of bits. */
   async lookup(keys: readonly ObjectKey[], prefix = false): Promise<string> {
     const found = await this.adapter.lookupAndLock(keys, { ...call(), prefix });
     assertEquals(found.length, keys.length, "one bit a key");
@@ -141,27 +142,30 @@ export class Subject implements AsyncDisposable {
     return bits(found);
   }
 
-  /** The bytes under a key, or `null` for a miss. */
+  /** The stored bytes of a key, or `null` for a miss. */
   async load({ key, bytes }: Sample, adapter = this.adapter): Promise<Uint8Array | null> {
-    const room = roomFor(key, bytes.byteLength);
-    const loaded = await adapter.load([room], call());
+    const target = loadTarget(key, bytes.byteLength);
+    const loaded = await adapter.load([target], call());
     assertEquals(loaded.length, 1, "one bit an object");
-    return loaded.test(0) ? bytesOf(room) : null;
+    return loaded.test(0) ? bytesOf(target) : null;
   }
 
-  /** Loads objects in one batch; all must be there with their bytes. */
-  async assertHeld(samples: readonly Sample[], adapter = this.adapter): Promise<void> {
-    const rooms = samples.map(({ key, bytes }) => roomFor(key, bytes.byteLength));
-    const loaded = await adapter.load(rooms, call());
+  /** Loads objects in one batch; all must be found and have the right bytes. */
+  async assertStored(samples: readonly Sample[], adapter = this.adapter): Promise<void> {
+    const targets = samples.map(({ key, bytes }) => loadTarget(key, bytes.byteLength));
+    const loaded = await adapter.load(targets, call());
     assertEquals(bits(loaded), "1".repeat(samples.length), "bits of the loaded objects");
     for (const [i, { key, bytes }] of samples.entries()) {
-      const room = rooms[i];
-      assert(room !== undefined && areEqual(bytesOf(room), bytes), `Wrong bytes under ${key.id}`);
+      const target = targets[i];
+      assert(
+        target !== undefined && areEqual(bytesOf(target), bytes),
+        `Wrong bytes under ${key.id}`,
+      );
     }
   }
 }
 
-/** Opens an adapter, checks it and closes everything again. */
+/** Opens an adapter, runs a case and closes everything again. */
 export async function testSubject(
   options: AdapterConformanceOptions,
   { check, capacityBytes }: SubjectCase,
@@ -179,22 +183,22 @@ export async function testSubject(
   await deadline((async () => await check(subject))(), subject.deadlineMs);
 }
 
-/** Lets everything that is due happen: whoever is late has the time to be so. */
+/** Runs turns of the event loop, so that late work of an adapter gets a chance to run. */
 export async function turns(count = 3): Promise<void> {
   for (let turn = 0; turn < count; turn++) await wait(systemClock, 0);
 }
 
-/** Options of a call that nobody aborts. */
+/** Options of a call that is never aborted. */
 export function call(): { signal: AbortSignal } {
   return { signal: new AbortController().signal };
 }
 
-/** The bits of an answer as a string of `0` and `1`, by the part of its interface that is used. */
+/** A bitmap as a string of `0` and `1`. Uses only the methods that the cache uses. */
 export function bits(bitmap: Bitmap): string {
   return Array.from({ length: bitmap.length }, (_, i) => bitmap.test(i) ? "1" : "0").join("");
 }
 
-/** Whether two arrays hold the same bytes; quick, where an assertion compares one by one. */
+/** Whether two arrays have the same bytes. Much faster than `assertEquals`. */
 export function areEqual(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }

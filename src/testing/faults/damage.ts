@@ -1,6 +1,6 @@
 import { type AdapterObject, Bitmap, concatParts } from "../../l2/adapter.ts";
 
-/** The first half of an object, where it lies. */
+/** The first half of an object, sharing its buffers. */
 export function firstHalf({ key, parts, byteLength }: AdapterObject): AdapterObject {
   const half = Math.floor(byteLength / 2);
   const taken: Uint8Array<ArrayBuffer>[] = [];
@@ -12,7 +12,7 @@ export function firstHalf({ key, parts, byteLength }: AdapterObject): AdapterObj
   return { key, parts: taken, byteLength: half };
 }
 
-/** A copy of an object in which one bit is another one; `pick` chooses it. */
+/** A copy of an object with one bit flipped, which `pick` chooses. */
 export function flippedCopy(
   { key, parts, byteLength }: AdapterObject,
   pick: (limit: number) => number,
@@ -22,7 +22,7 @@ export function flippedCopy(
   return copy;
 }
 
-/** Makes one bit of the parts another one. */
+/** Flips one bit of the parts. */
 export function flipBit(parts: readonly Uint8Array[], bit: number): void {
   let byte = bit >>> 3;
   for (const part of parts) {
@@ -35,21 +35,21 @@ export function flipBit(parts: readonly Uint8Array[], bit: number): void {
   }
 }
 
-/** Keeps what the second half of the parts holds now; returns a function that puts it back. */
-export function keepSecondHalf({ parts, byteLength }: AdapterObject): () => void {
+/** Saves the bytes in the second half of the parts; the returned function restores them. */
+export function saveSecondHalf({ parts, byteLength }: AdapterObject): () => void {
   let skipped = Math.floor(byteLength / 2);
-  const kept = parts.map((part) => {
-    const rest = part.subarray(skipped);
+  const saved = parts.map((part) => {
+    const target = part.subarray(skipped);
     skipped -= Math.min(skipped, part.byteLength);
-    return { rest, bytes: rest.slice() };
+    return { target, bytes: target.slice() };
   });
   return () => {
-    for (const { rest, bytes } of kept) rest.set(bytes);
+    for (const { target, bytes } of saved) target.set(bytes);
   };
 }
 
-/** An answer with one bit more than it should have. */
-export function oneBitMore(bits: Bitmap): Bitmap {
+/** A copy of a result with an extra bit. */
+export function withExtraBit(bits: Bitmap): Bitmap {
   const longer = new Bitmap(bits.length + 1);
   for (let i = 0; i < bits.length; i++) if (bits.test(i)) longer.set(i);
   return longer;

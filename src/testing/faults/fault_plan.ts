@@ -1,21 +1,21 @@
 import type { Clock } from "../../runtime/clock.ts";
 
-/** A call that a fault can befall. */
+/** An operation into which faults can be injected. */
 export type FaultOperation = "store" | "lookup" | "load" | "delete";
 
 /**
- * What goes wrong with a call:
+ * The kind of a fault:
  *
- * - `error`: it rejects, and does nothing.
- * - `delay`: it begins later.
- * - `hang`: it does nothing until it is released; it rejects when its caller gives up.
- * - `short` (`store`, `load`): one object of the batch lacks its second half: that is what is
- *   stored, or the rest of the caller's parts is left as it was.
- * - `wrong-size`: the answer has one bit too many.
- * - `corrupt` (`store`, `load`): one bit of one object is another one: in what is stored, which is a
- *   copy then, or in the caller's parts.
- * - `wrong-key` (`load`): one object is filled with the bytes of another one of its size that was
- *   seen before; nothing happens if there is none.
+ * - `error`: the call rejects without doing anything.
+ * - `delay`: the call starts later.
+ * - `hang`: the call does nothing until it is released. It rejects when its caller aborts it.
+ * - `short` (`store`, `load`): one object of the batch is cut in half. Only its first half is
+ *   stored, or written to the caller's parts.
+ * - `wrong-size`: the result has one bit too many.
+ * - `corrupt` (`store`, `load`): one bit of one object is flipped, in the stored copy or in the
+ *   caller's parts.
+ * - `wrong-key` (`load`): one object is filled with the bytes of another object of the same size
+ *   seen earlier. Has no effect if there is none.
  */
 export type FaultKind =
   | "error"
@@ -26,25 +26,25 @@ export type FaultKind =
   | "corrupt"
   | "wrong-key";
 
-/** One fault, and the calls that it befalls: those of `calls`, and a share of all. */
+/** A fault and the calls it is injected into: those in `calls`, and a random share of all. */
 export interface FaultRule {
-  /** What goes wrong. */
+  /** Kind of the fault. */
   readonly kind: FaultKind;
-  /** With which operations; left out, with all that the kind can befall. */
+  /** Affected operations. @default {all that the kind supports} */
   readonly operations?: readonly FaultOperation[];
-  /** Share of the calls, from 0 to 1. @default {0 if `calls` is given, else 1} */
+  /** Share of affected calls, from 0 to 1. @default {0 if `calls` is given, else 1} */
   readonly rate?: number;
-  /** Which calls of each operation, counted from 0. */
+  /** Affected calls of each operation, counted from 0. */
   readonly calls?: readonly number[];
-  /** How much later a call begins, in milliseconds, if it is a `delay`. @default {100} */
+  /** For `delay`: the delay in milliseconds. @default {100} */
   readonly delayMs?: number;
 }
 
-/** What goes wrong with an adapter. */
+/** The faults to inject into an adapter. */
 export interface FaultPlan {
-  /** The faults; several can befall one call, in this order. */
+  /** The faults. Several can affect one call; they are injected in this order. */
   readonly faults: readonly FaultRule[];
-  /** Which calls the rates choose, and what is damaged in them. @default {0} */
+  /** Seed for choosing calls by rate, and objects and bits to damage. @default {0} */
   readonly seed?: number;
   /** Source of time for delays. @default {the host's} */
   readonly clock?: Clock;
@@ -52,8 +52,8 @@ export interface FaultPlan {
 
 const ALL: readonly FaultOperation[] = ["store", "lookup", "load", "delete"];
 
-/** What each kind can befall. */
-const BEFALLS: Readonly<Record<FaultKind, readonly FaultOperation[]>> = {
+/** Operations that each kind supports. */
+const SUPPORTED: Readonly<Record<FaultKind, readonly FaultOperation[]>> = {
   "error": ALL,
   "delay": ALL,
   "hang": ALL,
@@ -63,46 +63,46 @@ const BEFALLS: Readonly<Record<FaultKind, readonly FaultOperation[]>> = {
   "wrong-key": ["load"],
 };
 
-/** All kinds. */
-export const FAULT_KINDS = Object.keys(BEFALLS) as readonly FaultKind[];
+/** All kinds of faults. */
+export const FAULT_KINDS = Object.keys(SUPPORTED) as readonly FaultKind[];
 
-/** A call, and what goes wrong with it. */
+/** The faults of one call. */
 export interface DueFaults {
-  /** Which call of its operation, counted from 0. */
+  /** Index of the call among those of its operation. */
   readonly call: number;
-  /** What goes wrong. */
+  /** The rules that apply. */
   readonly rules: readonly FaultRule[];
-  /** A number from 0 to `limit - 1`; what is picked first, second, … follows from seed and call. */
+  /** Picks a number from 0 to `limit - 1`. The sequence is determined by seed and call. */
   pick(limit: number): number;
 }
 
 /**
- * Says which faults befall each call. That follows from the plan and the number of the call among
- * those of its operation, not from when it is made.
+ * Decides which faults to inject into each call. The decision depends only on the plan and the index
+ * of the call among those of its operation, not on timing.
  */
 export class FaultSchedule {
   readonly #plan: FaultPlan;
   readonly #calls = new Map<FaultOperation, number>();
 
   /**
-   * No call has been made yet.
+   * Validates the plan.
    *
-   * @throws {RangeError} If a rate, a call or a delay is out of range, or a fault cannot befall an
-   * operation.
+   * @throws {RangeError} If a rate, a call or a delay is out of range, or an operation does not
+   * support a fault.
    */
   constructor(plan: FaultPlan) {
     for (const rule of plan.faults) check(rule);
     this.#plan = plan;
   }
 
-  /** What befalls the next call of an operation. */
+  /** The faults of the next call of an operation. */
   next(operation: FaultOperation): DueFaults {
     const { faults, seed = 0 } = this.#plan;
     const call = this.#calls.get(operation) ?? 0;
     this.#calls.set(operation, call + 1);
     const code = ALL.indexOf(operation);
     const rules = faults.filter(({ kind, operations, rate, calls }, index) => {
-      if (!(operations ?? BEFALLS[kind]).includes(operation)) return false;
+      if (!(operations ?? SUPPORTED[kind]).includes(operation)) return false;
       if (calls?.includes(call)) return true;
       return fractionOf(seed, index, code, call) < (rate ?? (calls === undefined ? 1 : 0));
     });
@@ -114,27 +114,29 @@ export class FaultSchedule {
 }
 
 function check({ kind, operations, rate = 0, calls = [], delayMs = 0 }: FaultRule): void {
-  const possible = BEFALLS[kind];
-  if (possible === undefined) {
+  const supported = SUPPORTED[kind];
+  if (supported === undefined) {
     throw new RangeError(`kind must be one of ${FAULT_KINDS.join(", ")}: received ${kind}`);
   }
   for (const operation of operations ?? []) {
-    if (possible.includes(operation)) continue;
-    throw new RangeError(`${kind} can befall ${possible.join(", ")}: received ${operation}`);
+    if (supported.includes(operation)) continue;
+    throw new RangeError(
+      `operations of ${kind} must be among ${supported.join(", ")}: received ${operation}`,
+    );
   }
   if (!(rate >= 0 && rate <= 1)) {
     throw new RangeError(`rate must be from 0 to 1: received ${rate}`);
   }
   for (const call of calls) {
     if (Number.isSafeInteger(call) && call >= 0) continue;
-    throw new RangeError(`calls must be whole numbers of at least 0: received ${call}`);
+    throw new RangeError(`calls must be integers of at least 0: received ${call}`);
   }
   if (!(delayMs >= 0)) {
     throw new RangeError(`delayMs must be at least 0: received ${delayMs}`);
   }
 }
 
-/** A number from 0 up to 1 that looks random: the numbers mixed by MurmurHash3's finalizer. */
+/** A pseudo-random number in [0, 1) determined by `numbers`, mixed by MurmurHash3's finalizer. */
 function fractionOf(...numbers: readonly number[]): number {
   let hash = 0x9e3779b9;
   for (const number of numbers) {

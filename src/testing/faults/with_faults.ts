@@ -12,7 +12,7 @@ import type {
 } from "../../l2/adapter.ts";
 import { wrapAdapter } from "../../l2/wrap_adapter.ts";
 import { systemClock, wait } from "../../runtime/clock.ts";
-import { firstHalf, flipBit, flippedCopy, keepSecondHalf, oneBitMore } from "./damage.ts";
+import { firstHalf, flipBit, flippedCopy, saveSecondHalf, withExtraBit } from "./damage.ts";
 import {
   type DueFaults,
   FAULT_KINDS,
@@ -22,23 +22,23 @@ import {
   FaultSchedule,
 } from "./fault_plan.ts";
 
-/** Objects that are remembered, for `wrong-key`. */
+/** Maximum number of objects remembered for `wrong-key`. */
 const MAX_SEEN = 256;
 
-/** An adapter with which things go wrong. */
+/** An adapter with injected faults. */
 export interface FaultyAdapter extends L2Adapter {
-  /** How often each fault has befallen a call. */
+  /** Number of faults injected so far, by kind. */
   readonly injected: Readonly<Record<FaultKind, number>>;
-  /** Calls that hang now. */
+  /** Number of calls that currently hang. */
   readonly hanging: number;
-  /** Lets the calls that hang now go on. */
+  /** Lets the currently hanging calls continue. */
   release(): void;
 }
 
-/** What happens to an object of a load once it is filled. */
+/** Damages an object after a load has filled it. */
 type Damage = () => void;
 
-/** What the calls of one adapter have in common. */
+/** Injects the faults of a plan into the calls of an adapter. */
 class Faults {
   readonly injected = Object.fromEntries(FAULT_KINDS.map((kind) => [kind, 0])) as Record<
     FaultKind,
@@ -49,7 +49,7 @@ class Faults {
   readonly #schedule: FaultSchedule;
   readonly #hung = new Set<() => void>();
   readonly #closing = new AbortController();
-  /** Keys that were stored or loaded, the latest last, and how large their objects are. */
+  /** Keys and sizes of stored and loaded objects, most recent last. */
   readonly #seen = new Map<string, { key: ObjectKey; byteLength: number }>();
 
   constructor(inner: L2Adapter, plan: FaultPlan) {
@@ -63,7 +63,7 @@ class Faults {
   }
 
   release(): void {
-    for (const go of [...this.#hung]) go();
+    for (const resume of [...this.#hung]) resume();
   }
 
   async close(): Promise<void> {
@@ -76,7 +76,7 @@ class Faults {
     const result = await this.#inner.store(this.#damaged(objects, due), options);
     for (const object of result.stored.gather(objects)) this.#see(object);
     return this.#isDue(due, "wrong-size")
-      ? { ...result, stored: oneBitMore(result.stored) }
+      ? { ...result, stored: withExtraBit(result.stored) }
       : result;
   }
 
@@ -84,43 +84,46 @@ class Faults {
     const due = await this.#begin("lookup", options);
     const found = await this.#inner.lookupAndLock(keys, options);
     if (!this.#isDue(due, "wrong-size")) return found;
-    // Nobody can tell from that answer what is locked.
+    // The caller rejects a result of the wrong size and cannot know which keys are locked.
     this.#inner.unlock?.(found.gather(keys));
-    return oneBitMore(found);
+    return withExtraBit(found);
   }
 
   async load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
     const due = await this.#begin("load", options);
     const damages = new Map<number, Damage[]>();
     const asked = this.#prepareDamage(objects, due, damages);
-    const damage = (index: number): void => {
-      for (const harm of damages.get(index) ?? []) harm();
+    const damageOnce = (index: number): void => {
+      for (const damage of damages.get(index) ?? []) damage();
       damages.delete(index);
     };
     const { onLoaded } = options;
-    const tell: typeof onLoaded = onLoaded && ((...told) => {
-      damage(told[0]);
-      onLoaded(...told);
+    const damageAndNotify: typeof onLoaded = onLoaded && ((...args) => {
+      damageOnce(args[0]);
+      onLoaded(...args);
     });
-    const loaded = await this.#inner.load(asked, tell ? { ...options, onLoaded: tell } : options);
+    const loaded = await this.#inner.load(
+      asked,
+      damageAndNotify ? { ...options, onLoaded: damageAndNotify } : options,
+    );
     for (const [i, object] of objects.entries()) {
       if (!loaded.test(i)) continue;
-      damage(i);
+      damageOnce(i);
       this.#see(object);
     }
-    return this.#isDue(due, "wrong-size") ? oneBitMore(loaded) : loaded;
+    return this.#isDue(due, "wrong-size") ? withExtraBit(loaded) : loaded;
   }
 
   async delete(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult> {
     const due = await this.#begin("delete", options);
     const result = await this.#inner.delete?.(keys, options);
-    if (result === undefined) throw new TypeError("The adapter cannot delete");
+    if (result === undefined) throw new TypeError("The adapter does not support delete");
     return this.#isDue(due, "wrong-size")
-      ? { ...result, deleted: oneBitMore(result.deleted) }
+      ? { ...result, deleted: withExtraBit(result.deleted) }
       : result;
   }
 
-  /** Lets what goes wrong before a call go wrong. */
+  /** Injects the faults that precede a call: errors, delays and hangs. */
   async #begin(operation: FaultOperation, { signal }: CallOptions): Promise<DueFaults> {
     const due = this.#schedule.next(operation);
     const { clock = systemClock } = this.#plan;
@@ -163,52 +166,52 @@ class Faults {
     return isDue;
   }
 
-  /** The objects as they are stored; the caller's buffers stay as they are. */
+  /** The objects to store, with damaged copies. The caller's buffers are not changed. */
   #damaged(objects: readonly AdapterObject[], due: DueFaults): readonly AdapterObject[] {
-    const victim = due.pick(objects.length);
+    const chosen = due.pick(objects.length);
     let damaged = objects;
     for (const { kind } of due.rules) {
-      const object = damaged[victim];
+      const object = damaged[chosen];
       if (object === undefined || object.byteLength === 0) continue;
-      if (kind === "short") damaged = damaged.with(victim, firstHalf(object));
-      else if (kind === "corrupt") damaged = damaged.with(victim, flippedCopy(object, due.pick));
+      if (kind === "short") damaged = damaged.with(chosen, firstHalf(object));
+      else if (kind === "corrupt") damaged = damaged.with(chosen, flippedCopy(object, due.pick));
       else continue;
       this.injected[kind]++;
     }
     return damaged;
   }
 
-  /** The objects that are asked for; what happens to them when they are filled. */
+  /** The objects to request, and in `damages` the damage to apply when they are filled. */
   #prepareDamage(
     objects: readonly AdapterObject[],
     due: DueFaults,
     damages: Map<number, Damage[]>,
   ): readonly AdapterObject[] {
-    const victim = due.pick(objects.length);
-    const object = objects[victim];
+    const chosen = due.pick(objects.length);
+    const object = objects[chosen];
     if (object === undefined || object.byteLength === 0) return objects;
     const { key, parts, byteLength } = object;
-    const harms: Damage[] = [];
-    const add = (kind: FaultKind, harm: Damage): void => {
-      harms.push(() => {
-        harm();
+    const faults: Damage[] = [];
+    const add = (kind: FaultKind, damage: Damage): void => {
+      faults.push(() => {
+        damage();
         this.injected[kind]++;
       });
     };
-    damages.set(victim, harms);
+    damages.set(chosen, faults);
     let asked = objects;
     for (const { kind } of due.rules) {
       if (kind === "corrupt") add(kind, () => flipBit(parts, due.pick(8 * byteLength)));
-      if (kind === "short") add(kind, keepSecondHalf(object));
+      if (kind === "short") add(kind, saveSecondHalf(object));
       const other = kind === "wrong-key" ? this.#lookalike(object) : undefined;
       if (other === undefined || other.id === key.id) continue;
-      asked = asked.with(victim, { ...object, key: other, parts, byteLength });
+      asked = asked.with(chosen, { ...object, key: other, parts, byteLength });
       add("wrong-key", () => {});
     }
     return asked;
   }
 
-  /** The latest other key that was seen with an object of the same size. */
+  /** The most recently seen other key whose object has the same size. */
   #lookalike({ key, byteLength }: AdapterObject): ObjectKey | undefined {
     return [...this.#seen.values()]
       .findLast((seen) => seen.byteLength === byteLength && seen.key.id !== key.id)?.key;
@@ -223,11 +226,11 @@ class Faults {
 }
 
 /**
- * An adapter that does what `adapter` does, but for what goes wrong by a plan: for tests of what
- * stands in front of adapters. Never changes what its caller stores. Closing it ends the calls that
- * hang or wait, and closes `adapter`.
+ * Wraps an adapter and injects faults according to a plan, to test code that uses adapters. Never
+ * changes the buffers of a store's caller. Closing it ends hanging and delayed calls, and closes
+ * `adapter`.
  *
- * @throws {RangeError} If the plan cannot work.
+ * @throws {RangeError} If the plan is not valid.
  */
 export function withFaults(adapter: L2Adapter, plan: FaultPlan): FaultyAdapter {
   const faults = new Faults(adapter, plan);

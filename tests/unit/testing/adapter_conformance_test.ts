@@ -20,7 +20,7 @@ type OnError = (error: AdapterError) => void;
 const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Partial<L2Adapter>][] =
   [
     ["keeps the caller's buffers", [
-      "what the caller does to its buffers after a store changes nothing",
+      "changes to the caller's buffers after a store have no effect",
     ], () => {
       const kept = new Map<string, AdapterObject>();
       return {
@@ -50,7 +50,7 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
         return result;
       },
     })],
-    ["writes beyond the parts", ["load writes into the parts and nowhere else"], (held) => ({
+    ["writes beyond the parts", ["load writes only into the parts"], (held) => ({
       load: (objects) =>
         bitsOf(objects, ({ key, parts }) => {
           const isFilled = fillParts(parts, held.get(key.id));
@@ -61,7 +61,7 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
         }),
     })],
     ["serves the head of a longer object", [
-      "load of another length than what is stored is a miss",
+      "a load of another length than the stored object is a miss",
     ], (held) => ({
       load: (objects) =>
         bitsOf(objects, ({ key, parts, byteLength }) => {
@@ -71,20 +71,20 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
     })],
     ["gives up a whole batch for one object", [
       "load answers for each object of a mixed batch",
-      "an object of another length in a batch costs only itself",
+      "an object of another length in a batch affects no other object",
     ], (held) => ({
       load: async (objects, options) => {
         const bits = await mapAdapter(held).load(objects, options);
         return bits.popcount() === objects.length ? bits : new Bitmap(objects.length);
       },
     })],
-    ["ignores the salt", ["keys that differ in one field never answer for one another"], (held) => {
+    ["ignores the salt", ["keys that differ in one field are never confused"], (held) => {
       return renamed(
         held,
         (key) => `${key.model}@${key.kvRank}@${key.objectGroup}@${key.chunkHashHex}`,
       );
     }],
-    ["ignores the rank", ["keys that differ in one field never answer for one another"], (held) => {
+    ["ignores the rank", ["keys that differ in one field are never confused"], (held) => {
       return renamed(
         held,
         (key) => `${key.model}@${key.objectGroup}@${key.chunkHashHex}@${key.cacheSalt}`,
@@ -92,12 +92,12 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
     }],
     [
       "spells a slash in another way",
-      ["hostile model names never answer for one another"],
+      ["hostile model names are never confused"],
       (held) => {
         return renamed(held, ({ id }) => id.replaceAll("/", "-SEP-"));
       },
     ],
-    ["cuts long names", ["hostile model names never answer for one another"], (held) => {
+    ["cuts long names", ["hostile model names are never confused"], (held) => {
       return renamed(held, ({ id, model }) => model.slice(0, 255) + id.slice(model.length));
     }],
     ["rejects for a missing object", ["load of a missing object is a miss"], (held) => ({
@@ -120,14 +120,14 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
       },
     })],
     ["finds everything", [
-      "lookup finds what is stored, and only that",
-      "lookup of a chain finds its end",
-      "lookup of a chain claims a missing key once at most",
+      "lookup finds exactly the stored objects",
+      "lookup of a chain finds the end of its prefix",
+      "lookup of a chain claims a missing key at most once",
     ], () => ({
       lookupAndLock: (keys) => Promise.resolve(new Bitmap(keys.length, keys.length)),
     })],
     ["takes a chain for complete if its end is there", [
-      "lookup of a chain claims a missing key once at most",
+      "lookup of a chain claims a missing key at most once",
     ], (held) => ({
       lookupAndLock: (keys, { prefix }) => {
         const last = keys.findLastIndex(({ id }) => held.has(id));
@@ -136,16 +136,16 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
         );
       },
     })],
-    ["says that it stored what it did not", ["gives back an object in one part"], () => ({
+    ["says that it stored what it did not", ["returns an object in one part"], () => ({
       store: storedAll,
     })],
-    ["does not replace", ["storing again replaces"], (held) => ({
+    ["does not replace", ["storing an object again replaces it"], (held) => ({
       store: (objects, options) =>
         mapAdapter(held).store(objects.filter(({ key }) => !held.has(key.id)), options)
           .then(() => storedAll(objects)),
     })],
     ["shows objects before they are complete", [
-      "concurrent stores and loads of the same keys give whole objects",
+      "concurrent stores and loads of the same keys return whole objects",
     ], (held) => ({
       store: async (objects) => {
         for (const { key, parts, byteLength } of objects) {
@@ -161,27 +161,27 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
         return await storedAll(objects);
       },
     })],
-    ["counts what it stored wrongly", ["reports what it stored"], (held) => ({
+    ["counts what it stored wrongly", ["reports the objects and bytes that it stored"], (held) => ({
       store: async (objects, options) => {
         const { stored } = await mapAdapter(held).store(objects, options);
         return { stored, bytes: 0 };
       },
     })],
-    ["cannot take nothing", ["takes empty batches"], (held) => ({
+    ["cannot take nothing", ["accepts empty batches"], (held) => ({
       store: (objects, options) =>
         objects.length === 0
           ? Promise.reject(new RangeError("Empty batch"))
           : mapAdapter(held).store(objects, options),
     })],
     ["cannot unlock what is not locked", [
-      "unlocking keys that are unknown, not locked or unlocked before is harmless",
+      "unlocking unknown or unlocked keys has no effect",
     ], (held) => ({
       unlock: (keys) => {
         for (const { id } of keys) if (!held.has(id)) throw new Error("Not locked");
       },
     })],
     ["says that everything was deleted", [
-      "delete removes what is there, says what and how many bytes, and can be repeated",
+      "delete removes objects, reports them and their bytes, and can be repeated",
     ], (held) => ({
       delete: (keys) => {
         const { bytes } = deleteFrom(held, keys);
@@ -189,15 +189,15 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
       },
     })],
     ["deletes nothing", [
-      "delete removes what is there, says what and how many bytes, and can be repeated",
-      "an object can be stored again after it was deleted",
+      "delete removes objects, reports them and their bytes, and can be repeated",
+      "a deleted object can be stored again",
       "delete of a locked object either removes it or leaves it whole",
     ], (held) => ({
       delete: (keys) => Promise.resolve(deleteFrom(new Map(held), keys)),
     })],
     ["counts what it deleted wrongly", [
-      "delete removes what is there, says what and how many bytes, and can be repeated",
-      "an object can be stored again after it was deleted",
+      "delete removes objects, reports them and their bytes, and can be repeated",
+      "a deleted object can be stored again",
     ], (held) => ({
       delete: (keys) => Promise.resolve({ ...deleteFrom(held, keys), bytes: keys.length }),
     })],
@@ -222,8 +222,8 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
       reportStatus: () => ({ nested: [{ ratio: NaN }] }),
     })],
     ["forgets what it promised to keep", [
-      "another adapter with the same configuration sees the objects, where that is promised",
-      "objects survive a restart, where that is promised",
+      "if shared, another adapter with the same configuration sees the objects",
+      "if durable, objects survive a restart",
     ], () => ({ capabilities: { shared: true, durable: true } })],
   ];
 

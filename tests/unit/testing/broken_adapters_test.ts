@@ -57,17 +57,21 @@ function unlockIfLocked(adapter: RecordingAdapter, key: ObjectKey): void {
 const BROKEN: readonly Broken[] = [
   ["nothing at all", [], onDisk(() => ({ capabilities: { shared: true, durable: true } }))],
   ["nothing at all, with all methods", [], complete(() => ({}))],
-  ["promises less than its author claims", ["declares exactly what its author claims"], {
+  ["promises less than its author claims", [
+    "declares exactly the capabilities that its author claims",
+  ], {
     ...onDisk(() => ({ capabilities: { shared: false } })),
     capabilities: { durable: true },
   }],
-  ["promises more than its author claims", ["declares exactly what its author claims"], {
+  ["promises more than its author claims", [
+    "declares exactly the capabilities that its author claims",
+  ], {
     ...onDisk(() => ({ capabilities: { evicts: true, shared: false } })),
     capabilities: {},
   }],
   [
     "does not take what is as large as it says",
-    ["takes an object as large as it says it does"],
+    ["accepts an object of its maximum size"],
     onDisk((disk) => ({
       capabilities: { maxObjectBytes: 6 * 2 ** 20 },
       store: async (objects, options) => {
@@ -79,7 +83,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "remembers what another one has replaced",
-    ["another adapter with the same configuration sees what is replaced and removed"],
+    ["if shared, another adapter with the same configuration sees replacements and removals"],
     onDisk((disk) => {
       const remembered: Held = new Map();
       return {
@@ -99,7 +103,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "remembers that there was what another one has removed",
-    ["another adapter with the same configuration sees what is replaced and removed"],
+    ["if shared, another adapter with the same configuration sees replacements and removals"],
     onDisk((disk) => {
       const seen = new Set<string>();
       return {
@@ -128,7 +132,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "finds the first version again after a restart",
-    ["what was replaced or removed stays so after a restart"],
+    ["replacements and removals survive a restart"],
     onDisk((disk) => {
       const held: Held = new Map(disk);
       return {
@@ -145,7 +149,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "fills the parts of a load that was given up",
-    ["a load that is aborted leaves the parts alone once it has settled"],
+    ["an aborted load does not write to the parts after it settles"],
     onDisk((disk) => ({
       load: async (objects, options) => {
         const { signal } = options;
@@ -158,7 +162,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "reads the parts of a store that was given up",
-    ["a store that is aborted reads the parts no more once it has settled"],
+    ["an aborted store does not read the parts after it settles"],
     onDisk((disk) => ({
       store: async (objects, options) => {
         const { signal } = options;
@@ -171,7 +175,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "rejects lookups that are aborted",
-    ["lookups and removals that are aborted settle, and leave nothing partial"],
+    ["aborted lookups and removals settle and leave no partial objects"],
     onDisk((disk) => ({
       lookupAndLock: async (keys, options) => {
         const { signal } = options;
@@ -184,7 +188,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "tells of objects that are not there yet",
-    ["tells of an object that is loaded when its parts are filled, and not before"],
+    ["calls onLoaded only for objects whose parts are filled"],
     onDisk((disk) => ({
       load: (objects, options) => {
         for (const index of objects.keys()) options.onLoaded?.(index);
@@ -194,7 +198,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "cannot list again when a listing was left",
-    ["a listing can be left early, or be aborted"],
+    ["a listing can be ended early or aborted"],
     complete((adapter) => {
       let isListing = false;
       return {
@@ -209,7 +213,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "lists in pages that are counted from the start",
-    ["a listing misses nothing while what it listed is removed"],
+    ["a listing is complete while listed objects are removed"],
     complete((adapter) => ({
       async *list(options) {
         for (let start = 0;; start += 5) {
@@ -222,7 +226,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "counts the bytes of a key that is named twice twice",
-    ["delete of a key that is named twice frees its bytes once"],
+    ["deleting a key twice in one call frees its bytes once"],
     complete((adapter) => ({
       delete: async (keys, options) => {
         const sizes = new Map([...adapter.held].map(([id, { byteLength }]) => [id, byteLength]));
@@ -248,7 +252,7 @@ for (const [what, promises, options] of BROKEN) {
 }
 
 Deno.test("the conformance suite sees calls that do not end when the adapter closes", async () => {
-  const name = "calls that are under way when it closes settle, and leave nothing partial";
+  const name = "calls in flight during closing settle and leave no partial objects";
   const module = moduleOf(() => {
     let isClosed = false;
     return wrapAdapter(mapAdapter(), {

@@ -125,9 +125,9 @@ const BROKEN: readonly Broken[] = [
   [
     "evicts what is locked",
     [
-      "makes room within its capacity, but not by what is locked",
-      "what is not locked any more makes room again",
-      "what was locked twice and unlocked once is locked",
+      "evicts to stay within its capacity, but never locked objects",
+      "unlocked objects can be evicted again",
+      "an object locked twice and unlocked once stays locked",
     ],
     bounded((adapter) => ({
       lookupAndLock: async (keys, options) => {
@@ -140,8 +140,8 @@ const BROKEN: readonly Broken[] = [
   [
     "holds more than it may",
     [
-      "makes room within its capacity, but not by what is locked",
-      "what is not locked any more makes room again",
+      "evicts to stay within its capacity, but never locked objects",
+      "unlocked objects can be evicted again",
     ],
     bounded((adapter, capacityBytes) => ({
       usage: async (options) => {
@@ -154,11 +154,11 @@ const BROKEN: readonly Broken[] = [
   ["never forgets a lock", [
     "delete of a locked object either removes it or leaves it whole",
     "lookup and delete answer for each of many keys",
-    "what is not locked any more makes room again",
+    "unlocked objects can be evicted again",
   ], bounded(() => ({ unlock: () => {} }))],
   [
     "keeps a set of locks and no count",
-    ["what was locked twice and unlocked once is locked"],
+    ["an object locked twice and unlocked once stays locked"],
     bounded((adapter) => {
       const locked = new Set<string>();
       return {
@@ -178,21 +178,21 @@ const BROKEN: readonly Broken[] = [
     }),
   ],
   ["evicts first what was used last", [
-    "what is looked up and loaded outlives what is not",
-    "what is touched outlives what is not, where the adapter has touch",
+    "evicts unused objects before objects that are looked up and loaded",
+    "evicts untouched objects before touched ones, if the adapter has touch",
   ], evicting({ countsUses: true, first: "youngest" })],
   ["counts no uses", [
-    "what is looked up and loaded outlives what is not",
-    "what is touched outlives what is not, where the adapter has touch",
+    "evicts unused objects before objects that are looked up and loaded",
+    "evicts untouched objects before touched ones, if the adapter has touch",
   ], evicting({ countsUses: false, first: "oldest" })],
   [
     "has a touch that does nothing",
-    ["what is touched outlives what is not, where the adapter has touch"],
+    ["evicts untouched objects before touched ones, if the adapter has touch"],
     bounded(() => ({ touch: () => {} })),
   ],
   [
     "throws at a touch of what it lacks",
-    ["touch changes nothing else, and ignores what is not there"],
+    ["touch has no other effect and ignores missing objects"],
     bounded((adapter) => {
       const held = new Set<string>();
       return {
@@ -209,14 +209,14 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "locks what is touched",
-    ["touch changes nothing else, and ignores what is not there"],
+    ["touch has no other effect and ignores missing objects"],
     bounded((adapter) => ({
       touch: (keys) => void adapter.lookupAndLock(keys, { ...call(), prefix: false }),
     })),
   ],
   [
     "tells of some evictions only",
-    ["tells which objects it evicts, those and no others, if it tells of any"],
+    ["reports exactly the evicted objects, if it reports any"],
     telling((onEvicted) => {
       let calls = 0;
       return (keys) => calls++ % 2 === 0 ? onEvicted(keys) : undefined;
@@ -224,7 +224,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "tells of evictions of what it has",
-    ["tells which objects it evicts, those and no others, if it tells of any"],
+    ["reports exactly the evicted objects, if it reports any"],
     bounded((adapter, _, { onEvicted }) => ({
       store: async (objects, options) => {
         const result = await adapter.store(objects, options);
@@ -235,7 +235,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "tells of evictions of what its caller removed",
-    ["tells which objects it evicts, those and no others, if it tells of any"],
+    ["reports exactly the evicted objects, if it reports any"],
     bounded((adapter, _, { onEvicted }) => ({
       delete: async (keys, options) => {
         onEvicted?.(keys);
@@ -247,7 +247,7 @@ const BROKEN: readonly Broken[] = [
   ["tells of no evictions, which is allowed", [], telling(() => () => {})],
   [
     "gives up a batch for an object that has no room",
-    ["an object that is larger than all of the store costs only itself"],
+    ["an object larger than the store affects no other object"],
     bounded((adapter, capacityBytes) => ({
       store: (objects, options) => {
         const isTooLarge = objects.some(({ byteLength }) => byteLength > capacityBytes);

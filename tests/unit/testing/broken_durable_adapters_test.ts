@@ -19,9 +19,8 @@ interface Held {
 }
 type Disk = Map<string, Held>;
 
-const SURVIVAL =
-  "objects of any tenant, rank, group and length of name survive a restart, in all answers";
-const CLOSING = "closes twice, and calls that come afterwards settle";
+const SURVIVAL = "if durable, objects with all kinds of keys survive a restart in all methods";
+const CLOSING = "can be closed twice, and later calls settle";
 
 /** An adapter with all methods on what survives it. */
 function diskAdapter(disk: Disk): L2Adapter {
@@ -165,7 +164,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "lists models by the beginning of their names",
-    ["list by model takes the whole name, not its beginning"],
+    ["list by model compares whole names"],
     onDisk((adapter) => ({
       async *list({ model, ...options }) {
         for await (const each of adapter.list?.(options) ?? []) {
@@ -176,7 +175,7 @@ const BROKEN: readonly Broken[] = [
   ],
   [
     "reads the array of a store after it has answered",
-    ["what the caller does to the array of a batch after a store changes nothing"],
+    ["changes to the caller's array after a store have no effect"],
     onDisk((adapter) => {
       let writing = Promise.resolve();
       return {

@@ -70,13 +70,16 @@ Deno.test("a plan that cannot work is refused", () => {
   const wrong: [FaultRule, string][] = [
     [{ kind: "error", rate: 1.1 }, "rate must be from 0 to 1: received 1.1"],
     [{ kind: "error", rate: NaN }, "rate must be from 0 to 1: received NaN"],
-    [{ kind: "error", calls: [-1] }, "calls must be whole numbers of at least 0: received -1"],
-    [{ kind: "error", calls: [0.5] }, "calls must be whole numbers of at least 0: received 0.5"],
+    [{ kind: "error", calls: [-1] }, "calls must be integers of at least 0: received -1"],
+    [{ kind: "error", calls: [0.5] }, "calls must be integers of at least 0: received 0.5"],
     [{ kind: "delay", delayMs: -1 }, "delayMs must be at least 0: received -1"],
-    [{ kind: "short", operations: ["lookup"] }, "short can befall store, load: received lookup"],
+    [
+      { kind: "short", operations: ["lookup"] },
+      "operations of short must be among store, load: received lookup",
+    ],
     [
       { kind: "wrong-key", operations: ["load", "store"] },
-      "wrong-key can befall load: received store",
+      "operations of wrong-key must be among load: received store",
     ],
     [
       { kind: "fire" as "error" },

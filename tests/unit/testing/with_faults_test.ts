@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
 import { type Bitmap, concatParts, type L2Adapter } from "../../../src/l2/adapter.ts";
 import {
+  loadTarget,
   objectOf,
-  roomFor,
   type Sample,
   samples,
 } from "../../../src/testing/conformance/samples.ts";
@@ -44,21 +44,21 @@ class Bench {
 
   /** Loads everything; which objects are claimed to be there, and which have the right bytes. */
   async load(): Promise<
-    { claimed: number[]; right: number[]; rooms: Uint8Array[]; told: number[] }
+    { claimed: number[]; right: number[]; targets: Uint8Array[]; told: number[] }
   > {
-    const rooms = this.given.map(({ key }) => roomFor(key, BYTES));
+    const targets = this.given.map(({ key }) => loadTarget(key, BYTES));
     const told: number[] = [];
     const isRight = (i: number): boolean =>
-      same(concatParts(at(rooms, i).parts), at(this.given, i));
-    const loaded = await this.adapter.load(rooms, {
+      same(concatParts(at(targets, i).parts), at(this.given, i));
+    const loaded = await this.adapter.load(targets, {
       ...this.options,
       onLoaded: (i) => void (isRight(i) && told.push(i)),
     });
-    const all = [...rooms.keys()];
+    const all = [...targets.keys()];
     return {
       claimed: all.filter((i) => loaded.test(i)),
       right: all.filter(isRight),
-      rooms: rooms.map(({ parts }) => concatParts(parts)),
+      targets: targets.map(({ parts }) => concatParts(parts)),
       told,
     };
   }
@@ -177,10 +177,10 @@ Deno.test("withFaults: a load is damaged in one bit of one object, also as its c
   const bench = new Bench({ kind: "corrupt", operations: ["load"] });
   bench.inner.load = loadAndTell(bench.inner);
   await bench.store();
-  const { claimed, right, rooms, told } = await bench.load();
+  const { claimed, right, targets, told } = await bench.load();
   assertEquals([claimed, right.length], [[0, 1, 2, 3], 3]);
   assertEquals(told, right, "what is damaged is damaged before anybody is told");
-  const bits = rooms.map((bytes, i) => differingBits(bytes, at(bench.given, i).bytes));
+  const bits = targets.map((bytes, i) => differingBits(bytes, at(bench.given, i).bytes));
   assertEquals(bits.toSorted(), [0, 0, 0, 1]);
   assertEquals(bench.injected, ["corrupt"]);
   assertEquals(
@@ -194,8 +194,8 @@ Deno.test("withFaults: over many loads any object and any part of it is damaged"
   await bench.store();
   const places = new Set<string>();
   for (let n = 0; n < 200; n++) {
-    const { rooms } = await bench.load();
-    for (const [i, bytes] of rooms.entries()) {
+    const { targets } = await bench.load();
+    for (const [i, bytes] of targets.entries()) {
       const place = bytes.findIndex((byte, j) => byte !== at(bench.given, i).bytes[j]);
       if (place >= 0) places.add(`${i}:${Math.floor(4 * place / BYTES)}`);
     }
@@ -228,12 +228,12 @@ Deno.test("withFaults: a short load leaves the second half of an object as it wa
   const bench = new Bench({ kind: "short", operations: ["load"] });
   bench.inner.load = loadAndTell(bench.inner);
   await bench.store();
-  const { claimed, right, rooms, told } = await bench.load();
+  const { claimed, right, targets, told } = await bench.load();
   assertEquals([claimed, right.length, told], [[0, 1, 2, 3], 3, right]);
   const short = at(claimed.filter((i) => !right.includes(i)), 0);
   const { bytes } = at(bench.given, short);
   const expected = bytes.map((byte, i) => i < BYTES / 2 ? byte : 0);
-  assertEquals([rooms[short], bench.injected], [expected, ["short"]]);
+  assertEquals([targets[short], bench.injected], [expected, ["short"]]);
 });
 
 Deno.test("withFaults: an answer of a wrong size has one bit more; nothing stays locked by it", async () => {
@@ -241,8 +241,8 @@ Deno.test("withFaults: an answer of a wrong size has one bit more; nothing stays
   assertEquals((await bench.store()).length, 5);
   const found = await bench.adapter.lookupAndLock(bench.keys, bench.options);
   assertEquals([found.length, found.popcount(), bench.inner.lockCount], [5, 4, 0]);
-  const rooms = bench.keys.map((key) => roomFor(key, BYTES));
-  assertEquals((await bench.adapter.load(rooms, bench.options)).length, 5);
+  const targets = bench.keys.map((key) => loadTarget(key, BYTES));
+  assertEquals((await bench.adapter.load(targets, bench.options)).length, 5);
   assertEquals((await bench.adapter.delete?.(bench.keys, bench.options))?.deleted.length, 5);
   assertEquals(bench.injected, Array(4).fill("wrong-size"));
 });
@@ -252,10 +252,10 @@ Deno.test("withFaults: the bytes of another key come under the one that was aske
   const empty = await bench.load();
   assertEquals([empty.claimed, bench.injected], [[], []], "nothing was seen yet");
   await bench.store();
-  const { claimed, right, rooms } = await bench.load();
+  const { claimed, right, targets } = await bench.load();
   assertEquals([claimed, right.length, bench.injected], [[0, 1, 2, 3], 3, ["wrong-key"]]);
   const wrong = at(claimed.filter((i) => !right.includes(i)), 0);
-  const sources = bench.given.findIndex((each) => same(at(rooms, wrong), each));
+  const sources = bench.given.findIndex((each) => same(at(targets, wrong), each));
   assert(sources >= 0 && sources !== wrong, "whole bytes of another object");
 });
 

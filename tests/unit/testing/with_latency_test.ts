@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { ObjectKey } from "../../../src/l2/adapter.ts";
-import { objectOf, roomFor, samples } from "../../../src/testing/conformance/samples.ts";
+import { loadTarget, objectOf, samples } from "../../../src/testing/conformance/samples.ts";
 import { type Latency, ManualClock, withLatency } from "../../../src/testing/mod.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
 
@@ -28,7 +28,7 @@ function setUp(latency: Latency) {
   const given = samples(4, 1000);
   const keys: ObjectKey[] = given.map(({ key }) => key);
   const store = () => adapter.store(given.map(objectOf), options);
-  const load = () => adapter.load(keys.map((key) => roomFor(key, 1000)), options);
+  const load = () => adapter.load(keys.map((key) => loadTarget(key, 1000)), options);
   return { clock, inner, adapter, caller, options, keys, store, load };
 }
 
@@ -69,8 +69,8 @@ Deno.test("withLatency: nobody is told of an object that is on its way", async (
     asked.push(Object.keys(given).sort());
     return load(objects, given);
   };
-  const rooms = keys.map((key) => roomFor(key, 1000));
-  const call = adapter.load(rooms, { ...options, onLoaded: (index) => void told.push(index) });
+  const targets = keys.map((key) => loadTarget(key, 1000));
+  const call = adapter.load(targets, { ...options, onLoaded: (index) => void told.push(index) });
   assertEquals(await endsOf(clock, [call]), [100]);
   assertEquals([told, asked], [[], [["prefix", "signal"]]]);
 });
