@@ -61,10 +61,12 @@ export type { TrailerFault } from "./src/l2/object_trailer.ts";
 export { HostDevice } from "./src/memory/host_device.ts";
 export {
   type CopyOperation,
+  type CopyPath,
   type DeviceAnswer,
   type DeviceBuffer,
   type DeviceLoss,
   DeviceLostError,
+  type MeasuredCopyPath,
   type MemoryDevice,
   type MemoryRange,
   type ReadBack,

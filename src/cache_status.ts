@@ -1,5 +1,6 @@
 import type { L1StatusReport } from "./l1/l1_cache.ts";
 import type { AdapterStatus } from "./l2/adapter_status.ts";
+import type { MeasuredCopyPath } from "./memory/memory_device.ts";
 import type { EvictionStatus } from "./tiering/eviction_controller.ts";
 import type { LifecycleStatus } from "./tiering/key_lifecycle.ts";
 import type { PrefetchStatus } from "./tiering/prefetch_controller.ts";
@@ -18,6 +19,8 @@ export interface CacheStatus {
     readonly description: string;
     readonly isFallback: boolean;
     readonly isLost: boolean;
+    /** By which path the device copies to and from the engine's buffers, as far as measured. */
+    readonly copyPaths: readonly MeasuredCopyPath[];
   };
   /** Device memory. */
   readonly l1: L1StatusReport;

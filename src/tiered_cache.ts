@@ -466,7 +466,7 @@ export class TieredCache implements AsyncDisposable {
 
   /** State now. */
   reportStatus(): CacheStatus {
-    const { type, description, isFallback, isLost } = this.device;
+    const { type, description, isFallback, isLost, copyPaths = [] } = this.device;
     const l1 = this.#l1.reportStatus();
     const store = this.#store.reportStatus();
     const adapters = this.#adapters.all.map((adapter) => adapter.reportStatus());
@@ -486,7 +486,7 @@ export class TieredCache implements AsyncDisposable {
     return {
       isHealthy: problems.length === 0,
       problems,
-      device: { type, description, isFallback, isLost },
+      device: { type, description, isFallback, isLost, copyPaths },
       l1,
       skippedWrites: this.#skipped.objects,
       store,

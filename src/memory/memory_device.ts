@@ -43,6 +43,21 @@ export interface CopyOperation {
   readonly byteLength: number;
 }
 
+/** How copies within device memory are carried out: by a compute shader, or one by one. */
+export type CopyPath = "kernel" | "copies";
+
+/** By which path a device carries out copies of one size, and why. */
+export interface MeasuredCopyPath {
+  /** Mean bytes of a copy, rounded up to a power of 4, from 1 KiB to 256 KiB. */
+  readonly bytesPerCopy: number;
+  /** The path; on a device that does not take the kernel it is `copies`, without times. */
+  readonly path: CopyPath;
+  /** Milliseconds of the copies of the trial by the kernel. */
+  readonly kernelMs?: number;
+  /** Milliseconds of the same copies one by one. */
+  readonly copiesMs?: number;
+}
+
 /** One object to bring to the host. */
 export interface ReadBackRequest {
   /** Where it lies. */
@@ -97,6 +112,8 @@ export interface MemoryDevice extends Disposable {
   readonly isLost: boolean;
   /** Resolves when the device is lost; never rejects. */
   readonly lost: Promise<DeviceLoss>;
+  /** How the device carries out copies, where there is a choice: what was measured so far. */
+  readonly copyPaths?: readonly MeasuredCopyPath[];
   /**
    * Creates a slab. One for which there is no memory is not `valid`.
    *

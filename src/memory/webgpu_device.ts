@@ -6,10 +6,12 @@ import {
   checkSlab,
   checkUpload,
   type CopyOperation,
+  type CopyPath,
   type DeviceAnswer,
   type DeviceBuffer,
   type DeviceLoss,
   DeviceLostError,
+  type MeasuredCopyPath,
   type MemoryDevice,
   type MemoryRange,
   RANGE_ALIGNMENT,
@@ -17,12 +19,16 @@ import {
   type ReadBackRequest,
   type Slab,
 } from "./memory_device.ts";
+import { CopyPaths } from "./copy_paths.ts";
+import { catchGpuErrors } from "./gpu_errors.ts";
 import { countThatFit, packPieces, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
 const logger = getLogger(["kvtier", "memory"]);
 const MIB = 2 ** 20;
 /** Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory. */
 const UPLOAD_PIECE_BYTES = 16 * MIB;
+/** A read-back of so many bytes takes so long that a measurement before it matters little. */
+const LONG_READ_BACK_BYTES = MIB;
 
 /** Bounds of a {@linkcode WebGpuDevice}. */
 export interface WebGpuDeviceOptions {
@@ -32,6 +38,14 @@ export interface WebGpuDeviceOptions {
 
 /** Features that engines use where an adapter has them. */
 const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups"];
+
+/**
+ * Makes a device copy by one path, measured or not; `undefined` goes back to what was measured. For
+ * tests and benchmarks.
+ *
+ * @throws {Error} If the device does not take the kernel.
+ */
+export let forceCopyPath: (device: WebGpuDevice, path: CopyPath | undefined) => Promise<void>;
 
 /** Device memory in WebGPU buffers, on a caller's device or on one of its own. */
 export class WebGpuDevice implements MemoryDevice {
@@ -50,6 +64,7 @@ export class WebGpuDevice implements MemoryDevice {
   readonly #owned: boolean;
   readonly #staging: StagingPool<GPUBuffer>;
   readonly #slabs = new Set<Slab>();
+  readonly #copyPaths: CopyPaths;
   #unsubmittedBytes = 0;
   #isLost = false;
 
@@ -62,6 +77,7 @@ export class WebGpuDevice implements MemoryDevice {
     this.maxSlabBytes = gpuDevice.limits.maxBufferSize -
       gpuDevice.limits.maxBufferSize % RANGE_ALIGNMENT;
     this.#owned = owned;
+    this.#copyPaths = new CopyPaths(gpuDevice);
     this.#staging = new StagingPool({
       blockBytes: STAGING_BLOCK_BYTES,
       capacityBytes: stagingBytes,
@@ -75,6 +91,7 @@ export class WebGpuDevice implements MemoryDevice {
     });
     this.lost = gpuDevice.lost.then(({ message, reason }) => {
       this.#isLost = true;
+      this.#copyPaths[Symbol.dispose]();
       // Who has read-back buffers may never give them back.
       this.#staging.close(lostError());
       return { message: message || reason };
@@ -108,18 +125,24 @@ export class WebGpuDevice implements MemoryDevice {
     return this.#isLost;
   }
 
+  /** Which way of copying was faster on the device, for each size of copies that was measured. */
+  get copyPaths(): readonly MeasuredCopyPath[] {
+    return this.#copyPaths.measured;
+  }
+
   /** Creates a buffer that can be copied from and to, and bound as storage. */
   createSlab(byteLength: number): Slab {
     checkSlab(byteLength, this.maxSlabBytes);
-    this.gpuDevice.pushErrorScope("out-of-memory");
-    this.gpuDevice.pushErrorScope("validation");
-    const buffer = this.gpuDevice.createBuffer({
-      label: "kvtier slab",
-      size: byteLength,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
-    const errors = Promise.all([this.gpuDevice.popErrorScope(), this.gpuDevice.popErrorScope()]);
-    const valid = errors.then((found) => found.every((error) => error === null), () => false);
+    const { result: buffer, error } = catchGpuErrors(
+      this.gpuDevice,
+      () =>
+        this.gpuDevice.createBuffer({
+          label: "kvtier slab",
+          size: byteLength,
+          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+        }),
+    );
+    const valid = error.then((found) => found === null);
     const slab = { buffer, byteLength, valid };
     this.#slabs.add(slab);
     return slab;
@@ -155,32 +178,20 @@ export class WebGpuDevice implements MemoryDevice {
       checkCopyable(operation.destination, "destination", GPUBufferUsage.COPY_DST);
     }
     if (operations.length === 0) return true;
-    this.gpuDevice.pushErrorScope("validation");
-    let scope: Promise<GPUError | null>;
-    try {
+    const { error } = catchGpuErrors(this.gpuDevice, () => {
       const encoder = this.gpuDevice.createCommandEncoder({ label: "kvtier copy" });
-      for (const operation of operations) {
-        encoder.copyBufferToBuffer(
-          gpuBuffer(operation.source),
-          operation.sourceOffset,
-          gpuBuffer(operation.destination),
-          operation.destinationOffset,
-          operation.byteLength,
-        );
-      }
+      this.#copyPaths.record(encoder, operations);
       this.#submit([encoder.finish()]);
-    } finally {
-      scope = this.gpuDevice.popErrorScope();
-    }
-    return scope.then((error) => {
-      if (error === null) return true;
+    });
+    return error.then((found) => {
+      if (found === null) return true;
       logger.error(
         "The device refused to copy: {message}. The buffers of an engine must be made by the " +
           "device of the cache, and not be destroyed",
-        { message: error.message },
+        { message: found.message },
       );
       return false;
-    }, () => false);
+    });
   }
 
   /** As many as the staging buffers hold together. */
@@ -193,6 +204,10 @@ export class WebGpuDevice implements MemoryDevice {
     for (const { range } of requests) checkRange("Read-back range", range);
     const sizes = requests.map(({ range, tailBytes }) => range.byteLength + tailBytes);
     const packing = packPieces(sizes, STAGING_BLOCK_BYTES);
+    // A short one may be what an engine waits for; a long one is the store's.
+    if (sizes.reduce((sum, size) => sum + size, 0) >= LONG_READ_BACK_BYTES) {
+      await this.#copyPaths.measureDue();
+    }
     const blocks = await this.#staging.acquire(packing.usedBytes.length);
     try {
       this.#throwIfLost();
@@ -242,8 +257,13 @@ export class WebGpuDevice implements MemoryDevice {
   [Symbol.dispose](): void {
     for (const slab of this.#slabs) gpuBuffer(slab.buffer).destroy();
     this.#slabs.clear();
+    this.#copyPaths[Symbol.dispose]();
     this.#staging[Symbol.dispose]();
     if (this.#owned) this.gpuDevice.destroy();
+  }
+
+  static {
+    forceCopyPath = (device, path) => device.#copyPaths.force(path);
   }
 
   #recordReadBack(

@@ -16,7 +16,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   "cache_options": ["runtime", "memory", "l2", "tiering"],
   "call_options": ["runtime", "tiering"],
   "cache_hit": ["memory", "l1", "tiering"],
-  "cache_status": ["l1", "l2", "tiering"],
+  "cache_status": ["memory", "l1", "l2", "tiering"],
   // The table of dynamic imports is not an adapter.
   "cache_wiring": ["memory", "l2", "cache_options", "adapters/mod.ts"],
   "tiered_cache": [

@@ -1,0 +1,195 @@
+import type { CopyOperation, DeviceBuffer, MemoryRange } from "./memory_device.ts";
+
+/** Bytes that one workgroup copies at most. */
+export const TILE_BYTES = 16 * 1024;
+/** Bytes of a tile's entry in the table. */
+export const ENTRY_BYTES = 16;
+/** Tiles of one plan, whose table then has at most 4 MiB. */
+const MAX_TILES = 2 ** 18;
+/** A pair of buffers with fewer operations is copied: a dispatch costs about as much. */
+const LEAST_OPERATIONS = 4;
+const ENTRY_WORDS = ENTRY_BYTES / Uint32Array.BYTES_PER_ELEMENT;
+
+/** What a device allows in the bindings of a shader. */
+export interface BindingLimits {
+  /** Alignment of where a binding begins, in bytes: a power of two of at least 32. */
+  readonly offsetAlignment: number;
+  /** Most bytes of a binding. */
+  readonly maxBindingBytes: number;
+}
+
+/** Operations that one dispatch carries out: all between the same two buffers. */
+export interface CopyDispatch {
+  /** The part of the source buffer that they read. */
+  readonly source: MemoryRange;
+  /** The part of the destination buffer that they write. */
+  readonly destination: MemoryRange;
+  /** Bytes that the shader moves at a time, of which all offsets and lengths are multiples. */
+  readonly unitBytes: 4 | 16;
+  /** Where its tiles are in the table, in bytes; a multiple of the offset alignment. */
+  readonly tableOffset: number;
+  /** How many tiles it has: workgroups. */
+  readonly tiles: number;
+}
+
+/** How the operations of one call are carried out. */
+export interface CopyPlan {
+  /** What shaders copy. */
+  readonly dispatches: readonly CopyDispatch[];
+  /**
+   * For each tile where it lies in the source, where in the destination, and its length, all three
+   * in units of its dispatch and relative to the ranges; the fourth number is unused.
+   */
+  readonly table: Uint32Array<ArrayBuffer>;
+  /** What does not fit, to be copied one by one. */
+  readonly copies: readonly CopyOperation[];
+}
+
+/**
+ * Divides operations into dispatches and plain copies. Dispatches run in no order, so that if an
+ * operation reads or writes what another one writes, all of them are copies, in their order.
+ *
+ * @param isBindable Whether shaders can use a buffer.
+ */
+export function planCopies(
+  operations: readonly CopyOperation[],
+  { offsetAlignment, maxBindingBytes }: BindingLimits,
+  isBindable: (buffer: DeviceBuffer) => boolean,
+): CopyPlan {
+  if (!areIndependent(operations)) return onlyCopies(operations);
+  // Whatever begins in the same cell of a buffer and is no longer than a cell fits into a binding.
+  const cellBytes = Math.floor(maxBindingBytes / 2 / offsetAlignment) * offsetAlignment;
+  const copies: CopyOperation[] = [];
+  const groups = new Groups(cellBytes);
+  let tilesLeft = Math.min(MAX_TILES, Math.floor(maxBindingBytes / ENTRY_BYTES));
+  for (const operation of operations) {
+    const { source, destination, byteLength } = operation;
+    const tiles = Math.ceil(byteLength / TILE_BYTES);
+    const fits = byteLength <= cellBytes && tiles <= tilesLeft && isBindable(source) &&
+      isBindable(destination);
+    if (fits) {
+      groups.of(operation).push(operation);
+      tilesLeft -= tiles;
+    } else copies.push(operation);
+  }
+  const dispatches: CopyDispatch[] = [];
+  const dispatched: (readonly CopyOperation[])[] = [];
+  let tableBytes = 0;
+  for (const group of groups.all) {
+    if (group.length < LEAST_OPERATIONS) {
+      copies.push(...group);
+      continue;
+    }
+    const dispatch = dispatchOf(group, offsetAlignment, tableBytes);
+    dispatches.push(dispatch);
+    dispatched.push(group);
+    tableBytes = roundUp(tableBytes + dispatch.tiles * ENTRY_BYTES, offsetAlignment);
+  }
+  const table = new Uint32Array(tableBytes / Uint32Array.BYTES_PER_ELEMENT);
+  for (const [i, dispatch] of dispatches.entries()) {
+    writeTiles(table, dispatch, dispatched[i] as readonly CopyOperation[]);
+  }
+  return { dispatches, table, copies };
+}
+
+/** A plan that dispatches nothing. */
+function onlyCopies(copies: readonly CopyOperation[]): CopyPlan {
+  return { dispatches: [], table: new Uint32Array(), copies };
+}
+
+/** Whether the result is the same in whatever order the operations run. */
+function areIndependent(operations: readonly CopyOperation[]): boolean {
+  const sources = new Set(operations.map(({ source }) => source));
+  const writes = Map.groupBy(operations, ({ destination }) => destination);
+  for (const [destination, writesOfOne] of writes) {
+    // An engine does not copy in circles: ranges need not be compared.
+    if (sources.has(destination)) return false;
+    writesOfOne.sort((a, b) => a.destinationOffset - b.destinationOffset);
+    let end = 0;
+    for (const { destinationOffset, byteLength } of writesOfOne) {
+      if (destinationOffset < end) return false;
+      end = destinationOffset + byteLength;
+    }
+  }
+  return true;
+}
+
+/** Operations by what one dispatch can bind: a cell of a source and one of a destination. */
+class Groups {
+  /** The groups, in the order of their first operations. */
+  readonly all: CopyOperation[][] = [];
+  readonly #cellBytes: number;
+  readonly #bySource = new Map<DeviceBuffer, Map<DeviceBuffer, Map<string, CopyOperation[]>>>();
+
+  constructor(cellBytes: number) {
+    this.#cellBytes = cellBytes;
+  }
+
+  of({ source, sourceOffset, destination, destinationOffset }: CopyOperation): CopyOperation[] {
+    const byDestination = getOrInsert(this.#bySource, source, () => new Map());
+    const byCells = getOrInsert(byDestination, destination, () => new Map());
+    const cellOf = (offset: number): number => Math.floor(offset / this.#cellBytes);
+    const cells = `${cellOf(sourceOffset)} ${cellOf(destinationOffset)}`;
+    return getOrInsert(byCells, cells, () => {
+      const group: CopyOperation[] = [];
+      this.all.push(group);
+      return group;
+    });
+  }
+}
+
+function getOrInsert<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) map.set(key, value = make());
+  return value;
+}
+
+function dispatchOf(
+  group: readonly CopyOperation[],
+  offsetAlignment: number,
+  tableOffset: number,
+): CopyDispatch {
+  const { source, destination } = group[0] as CopyOperation;
+  let [sourceStart, sourceEnd, destinationStart, destinationEnd] = [Infinity, 0, Infinity, 0];
+  let tiles = 0;
+  let bits = 0;
+  for (const { sourceOffset, destinationOffset, byteLength } of group) {
+    sourceStart = Math.min(sourceStart, sourceOffset);
+    sourceEnd = Math.max(sourceEnd, sourceOffset + byteLength);
+    destinationStart = Math.min(destinationStart, destinationOffset);
+    destinationEnd = Math.max(destinationEnd, destinationOffset + byteLength);
+    tiles += Math.ceil(byteLength / TILE_BYTES);
+    bits |= sourceOffset % 16 | destinationOffset % 16 | byteLength % 16;
+  }
+  const range = (buffer: DeviceBuffer, start: number, end: number): MemoryRange => {
+    const byteOffset = start - start % offsetAlignment;
+    return { buffer, byteOffset, byteLength: end - byteOffset };
+  };
+  return {
+    source: range(source, sourceStart, sourceEnd),
+    destination: range(destination, destinationStart, destinationEnd),
+    unitBytes: bits === 0 ? 16 : 4,
+    tableOffset,
+    tiles,
+  };
+}
+
+function writeTiles(
+  table: Uint32Array,
+  { source, destination, unitBytes, tableOffset }: CopyDispatch,
+  group: readonly CopyOperation[],
+): void {
+  let at = tableOffset / Uint32Array.BYTES_PER_ELEMENT;
+  for (const { sourceOffset, destinationOffset, byteLength } of group) {
+    for (let done = 0; done < byteLength; done += TILE_BYTES) {
+      table[at] = (sourceOffset - source.byteOffset + done) / unitBytes;
+      table[at + 1] = (destinationOffset - destination.byteOffset + done) / unitBytes;
+      table[at + 2] = Math.min(TILE_BYTES, byteLength - done) / unitBytes;
+      at += ENTRY_WORDS;
+    }
+  }
+}
+
+function roundUp(bytes: number, alignment: number): number {
+  return Math.ceil(bytes / alignment) * alignment;
+}
