@@ -54,7 +54,8 @@ export class CopyKernel implements Disposable {
   /** Compiles the shaders; `null` if the device does not take them. */
   static async create(gpuDevice: GPUDevice): Promise<CopyKernel | null> {
     try {
-      const { result, error } = catchGpuErrors(gpuDevice, () => {
+      // The pipelines reject if anything of it is refused.
+      const { result } = catchGpuErrors(gpuDevice, () => {
         const layout = gpuDevice.createBindGroupLayout({
           label: "kvtier copy",
           entries: (["read-only-storage", "read-only-storage", "storage"] as const).map(
@@ -74,7 +75,6 @@ export class CopyKernel implements Disposable {
         return { layout, pipelines: Promise.all([compile("u32"), compile("vec4<u32>")]) };
       });
       const [words, vectors] = await result.pipelines;
-      if (await error !== null) return null;
       return new CopyKernel(gpuDevice, result.layout, { 4: words, 16: vectors });
     } catch {
       return null;

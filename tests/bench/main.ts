@@ -8,6 +8,7 @@
 import { parseArgs } from "node:util";
 import { join } from "@std/path";
 import { HostDevice, WebGpuDevice } from "../../mod.ts";
+import { benchCopies } from "./copy_bench.ts";
 import { benchFlat } from "./flat_bench.ts";
 import { benchFullDirectory } from "./full_directory_bench.ts";
 import { benchBlocking, benchL1, benchTransfers } from "./movement_bench.ts";
@@ -32,7 +33,9 @@ try {
   for (const device of [await WebGpuDevice.request(), new HostDevice()]) {
     if (device === null) continue;
     rows.push(...await benchL1(device));
-    if (device instanceof WebGpuDevice) rows.push(...await benchTransfers(device, rounds));
+    if (device instanceof WebGpuDevice) {
+      rows.push(...await benchTransfers(device, rounds), ...await benchCopies(device, rounds));
+    }
     rows.push(...await benchBlocking(device, join(directory, device.type), rounds));
     for (const objectBytes of [MIB / 4, MIB, 4 * MIB, 16 * MIB]) {
       rows.push(...await benchPath(device, objectBytes, directory, rounds));

@@ -58,6 +58,7 @@ gpuTest("copies that a kernel cannot make faster are no reason to measure", asyn
   await device.copy(pair.operations(63, 32 * 1024));
   await device.copy(pair.operations(64, 4096));
   await device.copy(pair.operations(2, MIB));
+  await device.copy(Array.from({ length: 64 }, () => pair.operations(1, 300 * 1024)).flat());
   await device.copy(plain.operations(64, 32 * 1024));
   await pair.readBack(device, MIB);
   assertEquals(device.copyPaths, []);
@@ -121,6 +122,32 @@ gpuTest("a device without memory for a trial copies one by one", async (gpu) => 
     );
   await pair.readBack(device, MIB);
   assertEquals(device.copyPaths, [{ bytesPerCopy: 64 * 1024, path: "copies" }]);
+});
+
+gpuTest("a device that is disposed destroys the buffers of a measurement at once", async (gpu) => {
+  const create = gpu.createBuffer.bind(gpu);
+  const live = new Set<GPUBuffer>();
+  gpu.createBuffer = (descriptor) => {
+    const buffer = create(descriptor);
+    const destroy = buffer.destroy.bind(buffer);
+    live.add(buffer);
+    buffer.destroy = () => (live.delete(buffer), destroy());
+    return buffer;
+  };
+  using device = WebGpuDevice.adopt(gpu);
+  using pair = new Pair(gpu);
+  await device.copy(pair.operations(64, 32 * 1024));
+  const { promise: hanging, resolve: goOn } = Promise.withResolvers<undefined>();
+  const { promise: waiting, resolve } = Promise.withResolvers<void>();
+  gpu.queue.onSubmittedWorkDone = () => (resolve(), hanging);
+  const reading = assertRejects(() => pair.readBack(device, MIB), Error, "closed");
+  await waiting;
+  assertEquals(live.size, 5, "two, and of the trial two and a table");
+  device[Symbol.dispose]();
+  assertEquals(live.size, 2);
+  goOn(undefined);
+  await reading;
+  Reflect.deleteProperty(gpu.queue, "onSubmittedWorkDone");
 });
 
 for (const end of ["lost", "disposed"] as const) {
