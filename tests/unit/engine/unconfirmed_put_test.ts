@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { PrefixCache } from "../../../src/engine/mod.ts";
 import { kvLayout } from "../../../src/keys/kv_layout.ts";
 import type { MemoryDevice } from "../../../src/memory/memory_device.ts";
-import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
+import { forceCopyPath, WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
 import { moduleOf } from "../../support/adapters.ts";
@@ -15,7 +15,7 @@ import { RecordingAdapter } from "../../support/recording_adapter.ts";
 
 const LAYOUT = kvLayout({ layers: 3, kvHeads: 2, headDim: 4, dtype: "f16", chunkTokens: 4 });
 const RESERVED_BYTES = 512;
-const COPIED = 4 | 8; // GPUBufferUsage.COPY_SRC | COPY_DST
+const ENGINE = 4 | 8 | 128; // GPUBufferUsage.COPY_SRC | COPY_DST | STORAGE
 const TOKENS = [1, 2, 3, 4];
 const PROMPT = [...TOKENS, 999];
 
@@ -52,36 +52,39 @@ async function hitTokens({ prefixes }: SetUp, salt = ""): Promise<number> {
   return hit.tokens;
 }
 
-gpuTest("what a device refuses late is never found, nor stored", async (gpu) => {
-  const ask = gpu.popErrorScope.bind(gpu);
-  let answers = Promise.resolve();
-  gpu.popErrorScope = async () => {
-    const [error] = await Promise.all([ask(), answers]);
-    return error;
-  };
-  using device = WebGpuDevice.adopt(gpu);
-  // Room for one prompt only, where another tenant's lay before.
-  await using t = await setUp(device, 1);
-  put(t, "alice");
-  await t.cache.flush();
-  const size = TOKENS.length * LAYOUT.tokenBytes;
-  const destroyed = gpu.createBuffer({ size, usage: COPIED });
-  destroyed.destroy();
-  const kv = Array.from({ length: 3 }, () => ({ key: destroyed, value: destroyed }));
+for (const path of ["kernel", "copies"] as const) {
+  gpuTest(`what a device refuses late is never found, nor stored [${path}]`, async (gpu) => {
+    const ask = gpu.popErrorScope.bind(gpu);
+    let answers = Promise.resolve();
+    gpu.popErrorScope = async () => {
+      const [error] = await Promise.all([ask(), answers]);
+      return error;
+    };
+    using device = WebGpuDevice.adopt(gpu);
+    await forceCopyPath(device, path);
+    // Room for one prompt only, where another tenant's lay before.
+    await using t = await setUp(device, 1);
+    put(t, "alice");
+    await t.cache.flush();
+    const size = TOKENS.length * LAYOUT.tokenBytes;
+    const destroyed = gpu.createBuffer({ size, usage: ENGINE });
+    destroyed.destroy();
+    const kv = Array.from({ length: 3 }, () => ({ key: destroyed, value: destroyed }));
 
-  const { promise, resolve } = Promise.withResolvers<void>();
-  answers = promise;
-  t.prefixes.put(TOKENS, kv, { salt: "bob", computedTokens: TOKENS.length });
-  const early = hitTokens(t, "bob");
-  const { l1 } = t.cache.reportStatus();
-  assertEquals([l1.fillingObjectCount, l1.totalObjectCount], [1, 1]);
-  resolve();
-  assertEquals(await early, 0, "it waits, and misses");
-  assertEquals(await hitTokens(t, "bob"), 0);
-  await t.cache.flush();
-  assertEquals(t.adapter.held.size, 1, "only alice's is stored");
-  assertEquals(t.cache.reportStatus().l1.unfilledCount, 1);
-});
+    const { promise, resolve } = Promise.withResolvers<void>();
+    answers = promise;
+    t.prefixes.put(TOKENS, kv, { salt: "bob", computedTokens: TOKENS.length });
+    const early = hitTokens(t, "bob");
+    const { l1 } = t.cache.reportStatus();
+    assertEquals([l1.fillingObjectCount, l1.totalObjectCount], [1, 1]);
+    resolve();
+    assertEquals(await early, 0, "it waits, and misses");
+    assertEquals(await hitTokens(t, "bob"), 0);
+    await t.cache.flush();
+    assertEquals(t.adapter.held.size, 1, "only alice's is stored");
+    assertEquals(t.cache.reportStatus().l1.unfilledCount, 1);
+  });
+}
 
 Deno.test("what lies in memory that the device lacks is never found, nor stored", async () => {
   const device = new FragileDevice({ answersLate: true });

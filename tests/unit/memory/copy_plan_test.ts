@@ -145,8 +145,13 @@ Deno.test("a dispatch binds no more of a buffer than it needs", () => {
 Deno.test("a long operation is many tiles, one longer than half a binding is a copy", () => {
   const operations = strided(A, B, 4, 80_000);
   assertEquals(planCopies(operations, LIMITS, always).dispatches[0]?.tiles, 20);
-  const [long] = strided(A, B, 1, 3_500, 1);
-  assert(long !== undefined);
+  const long = {
+    source: A,
+    sourceOffset: 1024,
+    destination: B,
+    destinationOffset: 1024,
+    byteLength: 3_500,
+  };
   const plan = planCopies(
     [...strided(A, B, 4, 64), long],
     { ...LIMITS, maxBindingBytes: 4096 },
