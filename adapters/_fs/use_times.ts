@@ -19,8 +19,11 @@ const MOST_WAITING = 65_536;
 const STEP_MS = 1;
 /** Refusals in a row that are taken for a read-only file system. */
 const MOST_REFUSED = 1_000;
-/** Time for which nothing is noted on a read-only file system, in milliseconds. */
-const READ_ONLY_MS = 60_000;
+/**
+ * Time for which nothing is noted on a read-only file system, in milliseconds. What was refused then
+ * counts as fresh no longer, and is noted when it is used again.
+ */
+const READ_ONLY_MS = FRESH_MS;
 const CONCURRENCY = 2;
 
 /** Objects of a chain that were used together. */
@@ -192,8 +195,6 @@ export class UseTimes {
       if (errnoOf(error) !== "EROFS" && this.#refused < MOST_REFUSED) return;
       this.#pausedUntil = clock.now() + READ_ONLY_MS;
       this.#refused = 0;
-      // What was not written down is to be noted when it is used again.
-      this.#fresh.clear();
     }
   }
 }
