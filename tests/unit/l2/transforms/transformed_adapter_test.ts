@@ -3,6 +3,9 @@ import { join } from "@std/path";
 import fs from "../../../../adapters/fs.ts";
 import { Bitmap, concatParts, type L2Adapter } from "../../../../src/l2/adapter.ts";
 import { tailBytes, writeTrailer } from "../../../../src/l2/object_trailer.ts";
+import type { Transform } from "../../../../src/l2/transforms/transform.ts";
+import { TransformChain } from "../../../../src/l2/transforms/transform_chain.ts";
+import { transformAdapter } from "../../../../src/l2/transforms/transformed_adapter.ts";
 import { mapAdapter, moduleOf } from "../../../support/adapters.ts";
 import { assertSameBytes } from "../../../support/bytes.ts";
 import { testKey, testKeys, testLayout } from "../../../support/objects.ts";
@@ -238,7 +241,25 @@ Deno.test("what is more than the room is moved in groups", async () => {
   assertEquals(serdeStatus(opened.guard).scratchBytes, 0);
 });
 
-Deno.test("loads do not wait for the memory or the operations of stores", async () => {
+/** Fails if loads wait for stores, which are held until `release` is called. */
+async function loadsWhileStoresAreHeld<Loaded>(
+  loading: Promise<Loaded>,
+  release: () => void,
+): Promise<Loaded> {
+  let areHeld = true;
+  // Loads that wait for stores end after them, and do not hang.
+  const patience = setTimeout(() => {
+    areHeld = false;
+    release();
+  }, 2_000);
+  const loaded = await loading;
+  clearTimeout(patience);
+  release();
+  assert(areHeld, "loads waited for stores");
+  return loaded;
+}
+
+Deno.test("loads do not wait for the memory of stores", async () => {
   const { promise, resolve } = Promise.withResolvers<void>();
   let isSlow = false;
   const held = new Map<string, Uint8Array<ArrayBuffer>>();
@@ -254,9 +275,39 @@ Deno.test("loads do not wait for the memory or the operations of stores", async 
     opened.guard.store(testKeys(2, seed).map((key) => sealedObject(key, large)))
   );
   await new Promise((resolve) => setTimeout(resolve, 0));
-  assertEquals(await loadAll(opened), "11111");
-  resolve();
+  assertEquals(await loadsWhileStoresAreHeld(loadAll(opened), resolve), "11111");
   for (const { done } of await Promise.all(stores)) assertEquals(done.popcount(), 2);
+});
+
+Deno.test("loads do not wait for objects of stores that are being transformed", async () => {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let isSlow = false;
+  const gate: Transform = {
+    identity: "gate",
+    addedBytes: 0,
+    async encode(parts) {
+      if (isSlow) await promise;
+      return parts;
+    },
+    decode: (bytes) => Promise.resolve(bytes),
+    [Symbol.dispose]() {},
+  };
+  await using adapter = transformAdapter(mapAdapter(), {
+    type: "map",
+    chain: new TransformChain([gate]),
+    names: ["gate"],
+    onError: (error) => {
+      throw error;
+    },
+  });
+  const call = { signal: new AbortController().signal };
+  assertEquals(String((await adapter.store(objects, call)).stored), "11111");
+  isSlow = true;
+  const others = testKeys(5, 10).map((key) => sealedObject(key, layout));
+  const storing = adapter.store(others, call);
+  const loading = adapter.load(keys.map((key) => emptyObject(key, layout)), call);
+  assertEquals(String(await loadsWhileStoresAreHeld(loading, resolve)), "11111");
+  assertEquals(String((await storing).stored), "11111");
 });
 
 Deno.test("closing ends what is under way", async () => {
