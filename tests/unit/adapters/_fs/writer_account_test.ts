@@ -1,0 +1,161 @@
+import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { join } from "@std/path";
+import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
+import type { LedgerState } from "../../../../adapters/_fs/ledger_state.ts";
+import { UsageLedger } from "../../../../adapters/_fs/usage_ledger.ts";
+import { WriterAccount } from "../../../../adapters/_fs/writer_account.ts";
+import { systemClock } from "../../../../src/runtime/clock.ts";
+import { systemRandom } from "../../../../src/runtime/random.ts";
+import { tempDirectory } from "../../../support/temp_directory.ts";
+
+/** Writers of one directory, which hold `used` bytes of an account that was made for none. */
+async function open(...granted: readonly number[]) {
+  const directory = await tempDirectory();
+  const path = join(directory.path, "usage.ledger");
+  const ledger = new UsageLedger({
+    files: hostFileSystem,
+    path,
+    mode: 0o600,
+    clock: systemClock,
+    random: systemRandom,
+  });
+  const writers = granted.map((_, i) => {
+    return new WriterAccount({ ledger, tag: `${i}-writer`, clock: systemClock });
+  });
+  for (const [i, writer] of writers.entries()) await grant(writer, granted[i] as number);
+  return {
+    writers: writers as [WriterAccount, WriterAccount],
+    path,
+    state: async (): Promise<LedgerState> => {
+      const state = await ledger.peek();
+      assert(state !== undefined);
+      return state;
+    },
+    [Symbol.asyncDispose]: () => directory[Symbol.asyncDispose](),
+  };
+}
+
+/** Makes an account of a directory in which a count found so much, if there is none. */
+async function make(writer: WriterAccount, onDisk = 0): Promise<void> {
+  await writer.contact(undefined, () => writer.created({ onDisk, written: 0, others: {} }));
+}
+
+/** Gives a writer room in advance. */
+async function grant(writer: WriterAccount, bytes: number): Promise<void> {
+  await make(writer);
+  await writer.contact((state) => ({
+    ...writer.renewed(state, bytes),
+    used: state.used + bytes,
+    granted: state.granted + bytes,
+  }));
+  writer.grant(bytes);
+}
+
+/** Has a writer write a file. */
+function write(writer: WriterAccount, bytes: number): void {
+  assert(writer.tryTake(bytes));
+  writer.settled(bytes);
+}
+
+Deno.test("what a writer wrote and holds is entered in an account that others made anew", async () => {
+  await using opened = await open(100, 100);
+  const { writers: [one, other], path, state } = opened;
+  await Deno.remove(path);
+  await make(other);
+  assertEquals((await state()).used, 100);
+  write(one, 60);
+  await one.contact();
+  const { used, leases } = await state();
+  assertEquals([used, leases["0-writer"]], [200, 100]);
+  assert(one.isDoubtful, "the count for the new account may have seen what was written");
+  one.corrected();
+  await one.contact();
+  assertEquals([(await state()).used, one.isDoubtful], [200, false], "it is entered once");
+});
+
+Deno.test("what was removed from one account is not taken from another", async () => {
+  await using opened = await open(100, 0);
+  const { writers: [one, other], path, state } = opened;
+  write(one, 100);
+  const { id } = await state();
+  await Deno.remove(path);
+  await make(other, 100);
+  const before = (await state()).used;
+  await other.credit(100, id);
+  assertEquals((await state()).used, before);
+  await other.credit(30, (await state()).id);
+  assertEquals((await state()).used, before - 30);
+});
+
+Deno.test("what is owed while the account is held is taken from that account alone", async () => {
+  await using opened = await open(100, 0);
+  const { writers: [one, other], path, state } = opened;
+  write(one, 100);
+  const { id } = await state();
+  other.owe(40, id);
+  await other.contact();
+  assertEquals((await state()).used, 60);
+  other.owe(40, id);
+  await Deno.remove(path);
+  await make(other, 60);
+  assertEquals((await state()).used, 60);
+});
+
+Deno.test("an account has no less than nothing, whatever is taken from it", async () => {
+  await using opened = await open(100, 0);
+  const { writers: [one], state } = opened;
+  const { id } = await state();
+  await one.credit(500, id);
+  assertEquals([(await state()).used, (await state()).id], [0, id]);
+  one.owe(500, id);
+  await one.contact();
+  assertEquals([(await state()).used, (await state()).id], [0, id]);
+  await one.close(0);
+  assertEquals([(await state()).used, (await state()).id], [0, id]);
+});
+
+Deno.test("an older copy of the account gets a name of its own, and all that was granted since", async () => {
+  await using opened = await open(100, 10);
+  const { writers: [one, other], path, state } = opened;
+  const older = await Deno.readFile(path);
+  const { id } = await state();
+  write(one, 100);
+  await grant(one, 70);
+  await grant(other, 50);
+  assertEquals((await state()).used, 230);
+  await Deno.writeFile(path, older);
+  await other.contact();
+  const corrected = await state();
+  assertNotEquals(corrected.id, id);
+  assert(corrected.used >= 230, `${corrected.used}`);
+  // The one that saw no older copy finds out by the name.
+  await one.contact();
+  assertEquals([one.isDoubtful, other.isDoubtful], [true, true]);
+});
+
+Deno.test("a writer that closes in doubt has the next one count", async () => {
+  await using opened = await open(100, 100);
+  const { writers: [one, other], path, state } = opened;
+  await other.close(0);
+  assert((await state()).countedAt > 0);
+  await Deno.remove(path);
+  await make(other);
+  await one.close(0);
+  assertEquals((await state()).countedAt, 0);
+});
+
+Deno.test("an account that is made anew has what the maker wrote once, and what others hold", async () => {
+  await using opened = await open(100, 0);
+  const { writers: [one], path, state } = opened;
+  write(one, 60);
+  const { written } = one;
+  assertEquals(written, 60);
+  await Deno.remove(path);
+  await one.contact(
+    undefined,
+    () => one.created({ onDisk: 60, written, others: { "1-writer": 25 } }),
+  );
+  const { used, leases } = await state();
+  // On disk, what is left of the room, and that of the other.
+  assertEquals([used, leases], [60 + 40 + 25, { "0-writer": 40, "1-writer": 25 }]);
+});
