@@ -31,7 +31,8 @@ function ledgerOf(basePath: string): UsageLedger {
 }
 
 async function stateIn(basePath: string): Promise<LedgerState | undefined> {
-  return await ledgerOf(basePath).peek();
+  // With its lock: what others are writing at this moment cannot be read.
+  return await ledgerOf(basePath).update((state) => state);
 }
 
 async function put(store: FileStore, first: number, count = 8): Promise<number> {
@@ -41,6 +42,10 @@ async function put(store: FileStore, first: number, count = 8): Promise<number> 
 
 function problemsOf(store: FileStore): readonly string[] {
   return store.reportStatus()["problems"] as string[];
+}
+
+function spaceOf(store: FileStore): DiskSpaceStatus {
+  return store.reportStatus()["space"] as DiskSpaceStatus;
 }
 
 /** Moves a clock on until some work is done. */
@@ -77,6 +82,8 @@ for (const [what, replace] of Object.entries(replacements)) {
     for (let i = 0; i < 3; i++) stores.push(stack.use(await openFileStore(path, options)));
     await waitUntil(async () => ((await stateIn(path))?.countedAt ?? 0) > 0);
     const ledger = join(path, "tmp", "usage.ledger");
+    // What was granted after a copy was made, those know that it was granted to.
+    const most = what.includes("copy") ? 1.2 * CAPACITY : CAPACITY;
     for (let round = 0; round < 4; round++) {
       await Deno.copyFile(ledger, join(path, "tmp", "older"));
       for (const [s, store] of stores.entries()) await put(store, 10_000 * s + 100 * round, 12);
@@ -84,7 +91,7 @@ for (const [what, replace] of Object.entries(replacements)) {
       for (let turn = 1; turn < 4; turn++) {
         for (const [s, store] of stores.entries()) {
           await put(store, 10_000 * s + 100 * round + 20 * turn, 12);
-          assertLessOrEqual(await diskBytesIn(path), CAPACITY);
+          assertLessOrEqual(await diskBytesIn(path), most);
         }
       }
       await waitUntil(async () => ((await stateIn(path))?.countedAt ?? 0) > 0);
@@ -97,29 +104,30 @@ for (const [what, replace] of Object.entries(replacements)) {
 Deno.test("a count is void for an account that others made anew meanwhile", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
-  await using one = await openFileStore(path, { bounds });
-  assertEquals(await put(one, 0, 60), 60);
-  await using other = await openFileStore(path, { bounds });
+  {
+    await using gone = await openFileStore(path, { bounds });
+    assertEquals(await put(gone, 0, 60), 60);
+  }
+  await using other = await openFileStore(path, { bounds, countsOnStart: false });
   await ledgerOf(path).update((state) => state && { ...state, countedAt: 0 });
   let isReplaced = false;
   const files = {
     ...hostFileSystem,
     async *readDir(directory: string) {
-      if (!isReplaced) {
-        isReplaced = true;
+      await isOpen.promise;
+      if (!isReplaced && spaceOf(counting).isCounting) {
         await Deno.remove(join(path, "tmp", "usage.ledger"));
         assertEquals(await put(other, 500, 1), 1);
         await waitUntil(async () => await stateIn(path) !== undefined);
+        isReplaced = true;
       }
       yield* hostFileSystem.readDir(directory);
     },
   };
-  {
-    await using counting = await openFileStore(path, { bounds, files });
-    void counting;
-    // Closing waits for the count.
-  }
-  assert(isReplaced);
+  const isOpen = Promise.withResolvers<void>();
+  await using counting = await openFileStore(path, { bounds, files });
+  isOpen.resolve();
+  await waitUntil(() => isReplaced && !spaceOf(counting).isCounting);
   const used = (await stateIn(path))?.used ?? 0;
   assertLessOrEqual(await diskBytesIn(path), used);
   assertLessOrEqual(used, CAPACITY);
@@ -227,6 +235,5 @@ Deno.test("stores go on while a stopped process holds the lock of evictions", as
   for (let i = 0; i < 10; i++) assertEquals(await put(store, 3000 + 8 * i), 8);
   await faulty.settled();
   assertEquals(problemsOf(store), []);
-  const { evictedObjects } = store.reportStatus()["space"] as DiskSpaceStatus;
-  assertGreater(evictedObjects, 100);
+  assertGreater(spaceOf(store).evictedObjects, 100);
 });
