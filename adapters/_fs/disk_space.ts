@@ -552,7 +552,7 @@ export class DiskSpace {
     await account.contact(
       (state) => {
         isCorrected = before === undefined || isContinued(before, state);
-        return reconcile(state, { before, onDisk, dead });
+        return reconcile(state, { before, onDisk, dead, isDoubtful: account.isDoubtful });
       },
       () => account.created({ onDisk, written, others }),
     );

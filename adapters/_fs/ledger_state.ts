@@ -30,6 +30,8 @@ export interface DirectoryCounted {
   readonly onDisk: number;
   /** Writers that are gone. */
   readonly dead: ReadonlySet<string>;
+  /** Whether the account may be too low. */
+  readonly isDoubtful: boolean;
 }
 
 const encoder = new TextEncoder();
@@ -72,10 +74,10 @@ export function isContinued(before: LedgerState, now: LedgerState): boolean {
 
 /**
  * The account after a count. What was written or removed meanwhile may or may not have been seen:
- * the account is only moved as far as that is certain.
+ * the account is only moved as far as that is certain, or as far as can be if it was in doubt.
  */
 export function reconcile(now: LedgerState, counted: DirectoryCounted): LedgerState {
-  const { before, onDisk, dead } = counted;
+  const { before, onDisk, dead, isDoubtful } = counted;
   // Another process has made an account of its own meanwhile.
   if (before === undefined || !isContinued(before, now)) return now;
   const livingOf = (state: LedgerState): Record<string, number> =>
@@ -85,7 +87,7 @@ export function reconcile(now: LedgerState, counted: DirectoryCounted): LedgerSt
   const credited = now.credited - before.credited;
   const most = onDisk + leasedBytes({ ...before, leases: livingOf(before) }) + granted;
   const least = onDisk - credited;
-  const used = now.used < least ? most : Math.min(now.used, most);
+  const used = isDoubtful || now.used < least ? most : Math.min(now.used, most);
   const replaced = Math.max(0, now.replaced - before.replaced);
   return { ...now, leases, used, replaced, countedAt: Date.now() };
 }
