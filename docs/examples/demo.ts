@@ -1,7 +1,8 @@
 // deno-lint-ignore-file no-console -- a program prints
 /**
- * A prompt's KV survives a restart: a small transformer reads a text file, its K and V go through
- * the cache to disk, and a new process takes them from there instead of computing them again.
+ * Shows that the KV of a prompt survives a restart: a small transformer reads a text file, the cache
+ * writes its K and V to disk, and a new process loads them from there instead of computing them
+ * again.
  *
  * `deno task demo [FILE] [--json]`
  *
@@ -17,7 +18,7 @@ import { DEMO_CONFIG, kvBytesPerToken } from "./transformer/model_config.ts";
 const QUESTION = "\n\nQ: What is it?\nA:";
 const README = fromFileUrl(new URL("../../README.md", import.meta.url));
 
-/** What can be said to the demo on the command line. */
+/** Command-line options of the demo. */
 interface DemoOptions {
   readonly file: string;
   readonly newTokens: number;
@@ -25,7 +26,7 @@ interface DemoOptions {
   readonly json: boolean;
 }
 
-/** A mistake of the user's: told in a sentence. */
+/** Wrong usage, reported in a sentence without a stack trace. */
 class UsageError extends Error {}
 
 const command = defineCommand({
@@ -44,7 +45,7 @@ const command = defineCommand({
     },
     resume: {
       type: "boolean",
-      description: "Only the run from disk, with the --cache-dir of an earlier call",
+      description: "Only run from disk, with the --cache-dir of an earlier call",
     },
   },
   async run({ args }) {
@@ -67,7 +68,7 @@ const command = defineCommand({
 
 if (import.meta.main) await runMain(command, { rawArgs: Deno.args });
 
-/** All four runs. */
+/** Runs the four requests and prints the result. */
 async function demo(options: DemoOptions): Promise<void> {
   await using directory = await openCacheDir(options.cacheDir);
   const { prompt, isCut } = await readPrompt(options);
@@ -76,10 +77,10 @@ async function demo(options: DemoOptions): Promise<void> {
   await using engine = await Engine.open(directory.path);
   const { description, isFallback } = engine.cache.reportStatus().device;
   if (engine.cache.device.type === "host") {
-    say("No WebGPU adapter here: the same model runs on the CPU, with host memory as L1.");
+    say("No WebGPU adapter found: the same model runs on the CPU, with host memory as L1.");
   }
   if (!options.json) {
-    const cut = isCut ? `, cut to the ${formatCount(DEMO_CONFIG.contextTokens)} it can hold` : "";
+    const cut = isCut ? `, cut to the context of ${formatCount(DEMO_CONFIG.contextTokens)}` : "";
     console.log(
       `${basename(options.file)}: ${formatCount(prompt.length)} tokens${cut}, on ${description}\n`,
     );
@@ -88,7 +89,7 @@ async function demo(options: DemoOptions): Promise<void> {
   const { newTokens } = options;
   const cold = await engine.serve(prompt, newTokens, progressBar("Computing the prompt"));
   await engine.save(prompt);
-  // The question on top of K and V that never left the model: what cached ones must reproduce.
+  // The reference: the question after K and V that never left the model.
   const { logitsSha256 } = await engine.generate(request, prompt.length, newTokens);
 
   engine.forget();
@@ -99,7 +100,7 @@ async function demo(options: DemoOptions): Promise<void> {
   const changedRequest = request.slice();
   const middle = prompt.length >> 1;
   changedRequest[middle] = (changedRequest[middle] ?? 0) ^ 1;
-  const bar = progressBar("Computing behind the changed token");
+  const bar = progressBar("Computing after the changed token");
   const changed = await engine.serve(changedRequest, newTokens, bar);
 
   const result: DemoResult = {
@@ -121,7 +122,7 @@ async function demo(options: DemoOptions): Promise<void> {
   if (!result.identical) Deno.exitCode = 1;
 }
 
-/** The run from disk, in a process that has computed nothing. */
+/** Serves the request from disk, in a process that has not computed anything. */
 async function resume(options: DemoOptions): Promise<void> {
   if (options.cacheDir === undefined) throw new UsageError("--resume needs --cache-dir");
   const { prompt } = await readPrompt(options);
@@ -147,7 +148,7 @@ async function runInNewProcess(options: DemoOptions, cacheDir: string): Promise<
     stderr: "inherit",
   });
   const { success, stdout } = await command.output();
-  if (!success) throw new Error("The new process failed; what it said stands above");
+  if (!success) throw new Error("The new process failed: see its output above");
   return JSON.parse(new TextDecoder().decode(stdout));
 }
 
@@ -155,7 +156,7 @@ async function readPrompt(
   { file, newTokens }: DemoOptions,
 ): Promise<{ prompt: Uint32Array; isCut: boolean }> {
   const bytes = await Deno.readFile(file).catch((error: Error) => {
-    throw new UsageError(`FILE must be a text file that can be read: ${file}: ${error.message}`);
+    throw new UsageError(`FILE must be a readable text file: ${file}: ${error.message}`);
   });
   try {
     new TextDecoder("utf-8", { fatal: true }).decode(bytes);
@@ -167,8 +168,9 @@ async function readPrompt(
       `FILE must have at least ${2 * CHUNK_TOKENS} bytes: ${file} has ${bytes.length}`,
     );
   }
-  const room = DEMO_CONFIG.contextTokens - toTokens(QUESTION).length - newTokens;
-  return { prompt: Uint32Array.from(bytes.subarray(0, room)), isCut: bytes.length > room };
+  const maxTokens = DEMO_CONFIG.contextTokens - toTokens(QUESTION).length - newTokens;
+  const prompt = Uint32Array.from(bytes.subarray(0, maxTokens));
+  return { prompt, isCut: bytes.length > maxTokens };
 }
 
 async function openCacheDir(

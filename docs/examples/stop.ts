@@ -1,6 +1,6 @@
 /**
- * Closes a cache before the program ends, however it ends: `deno run -A docs/examples/stop.ts DIR`.
- * Ctrl-C, SIGTERM, and a line on stdin end it.
+ * Closes a cache before the program ends: `deno run -A docs/examples/stop.ts DIR`. Ctrl-C, SIGTERM,
+ * or a line on stdin end it.
  */
 import { HostDevice, ObjectKey, TieredCache } from "@kvtier/kvtier";
 
@@ -11,7 +11,7 @@ const cache = await TieredCache.open({
   store: { flushIdleMs: 60_000 },
 });
 
-/** Ends the program; `Deno.exit()` alone runs no `await using`, and writes nothing. */
+/** Closes the cache and ends the program; `Deno.exit()` alone does not run `await using`. */
 async function stop(code: number): Promise<never> {
   const { unwritten } = await cache.close({ deadlineMs: 5_000 });
   for (const { adapter, reason, objects } of unwritten) {

@@ -81,7 +81,7 @@ Deno.test("demo: without a WebGPU adapter it says so and runs on the host device
     const outcome = await runDemo([file, "--json"], { env: { DENO_WEBGPU_BACKEND: "none" } });
     assertReuse(outcome, 500);
     assertEquals(JSON.parse(outcome.stdout).device, "host memory");
-    assertStringIncludes(outcome.stderr, "No WebGPU adapter here");
+    assertStringIncludes(outcome.stderr, "No WebGPU adapter found");
   } finally {
     await Deno.remove(directory, { recursive: true });
   }

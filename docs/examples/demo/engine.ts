@@ -10,7 +10,7 @@ export const CHUNK_TOKENS = 64;
 
 const MIB = 2 ** 20;
 
-/** How one request was served. */
+/** Measurements of one request. */
 export interface Served {
   /** Time from the request to the logits of its first new token, in milliseconds. */
   readonly ttftMs: number;
@@ -20,7 +20,7 @@ export interface Served {
   readonly logitsSha256: string;
 }
 
-/** A language model with a tiered KV cache: what a small inference server would be made of. */
+/** A language model with a tiered KV cache: the core of a small inference server. */
 export class Engine implements AsyncDisposable {
   /** The model. */
   readonly model: LanguageModel;
@@ -41,7 +41,7 @@ export class Engine implements AsyncDisposable {
     });
   }
 
-  /** Loads the model, opens the cache over a directory, and runs both once so that they are warm. */
+  /** Loads the model, opens the cache on a directory, and runs both once to warm them up. */
   static async open(cacheDir: string): Promise<Engine> {
     const adapter = await navigator.gpu?.requestAdapter();
     const gpuDevice = await adapter?.requestDevice() ?? null;
@@ -60,7 +60,7 @@ export class Engine implements AsyncDisposable {
   }
 
   /**
-   * Serves a request: looks for the prompt's prefix in the cache, computes the rest, and generates
+   * Serves a request: finds the prompt's prefix in the cache, computes the rest, and generates
    * tokens greedily.
    */
   async serve(
@@ -96,13 +96,13 @@ export class Engine implements AsyncDisposable {
     return { ttftMs, hitTokens, logitsSha256: new Uint8Array(digest).toHex() };
   }
 
-  /** Gives the K and V of a computed prompt to the cache, and waits until they are on disk. */
+  /** Stores the K and V of a computed prompt, and waits until they are on disk. */
   async save(prompt: Uint32Array): Promise<void> {
     this.#prefixes.put(prompt, this.model.kv, { computedTokens: prompt.length });
     await this.cache.flush();
   }
 
-  /** Overwrites the model's K and V, so that nothing but the cache can bring them back. */
+  /** Overwrites the model's K and V, so that only the cache can restore them. */
   forget(): void {
     const encoder = this.#gpuDevice?.createCommandEncoder();
     for (const tensor of this.model.kv.flatMap(({ key, value }) => [key, value])) {

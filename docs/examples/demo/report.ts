@@ -1,16 +1,16 @@
 import type { Served } from "./engine.ts";
 
-/** What the demo found; what `--json` prints. */
+/** Result of the demo, which `--json` prints. */
 export interface DemoResult {
-  /** The device in words. */
+  /** Description of the device. */
   readonly device: string;
   /** Whether software stands in for a GPU. */
   readonly fallback: boolean;
   /** Tokens of the prompt, without the question. */
   readonly promptTokens: number;
-  /** Tokens in one cached chunk. */
+  /** Tokens per chunk. */
   readonly chunkTokens: number;
-  /** The four requests. */
+  /** Measurements of the four requests. */
   readonly runs: {
     readonly cold: Served;
     readonly l1: Served;
@@ -23,7 +23,7 @@ export interface DemoResult {
   readonly bytesOnDisk: number;
 }
 
-/** The result as a table for people. */
+/** Formats the result as a table. */
 export function formatReport(result: DemoResult, bytesPerToken: number): string {
   const { runs, promptTokens, identical, bytesOnDisk } = result;
   const rows: [label: string, run: Served][] = [
@@ -49,7 +49,7 @@ export function formatReport(result: DemoResult, bytesPerToken: number): string 
     "With a real model: deno task chat --model owner/name";
 }
 
-/** A progress bar on the terminal's error stream; nothing where that is no terminal. */
+/** A progress bar on stderr; prints nothing if stderr is not a terminal. */
 export function progressBar(label: string): (done: number, total: number) => void {
   if (!Deno.stderr.isTerminal()) return () => {};
   const width = 30;
@@ -62,7 +62,7 @@ export function progressBar(label: string): (done: number, total: number) => voi
   };
 }
 
-/** A number with thousands separators. */
+/** Formats a number with thousands separators. */
 export function formatCount(value: number): string {
   return value.toLocaleString("en-US");
 }

@@ -12,9 +12,9 @@ import { type Matrix, multiply } from "./multiply.ts";
 import { rotaryAngles } from "./rotary.ts";
 import { createWeights, GATE_GROUP, type LayerWeights, type ModelWeights } from "./weights.ts";
 
-/** Rows that go through a layer together, so that weights are read once for all of them. */
+/** Rows per block. Weights are read once per block. */
 const BLOCK_ROWS = 64;
-/** How long the model computes before it lets other work of the event loop run, in milliseconds. */
+/** The model yields to the event loop after computing for this many milliseconds. */
 const YIELD_MS = 50;
 
 type Floats = Float32Array<ArrayBuffer>;
@@ -31,16 +31,16 @@ export interface CpuModel extends LanguageModel {
 }
 
 /**
- * Makes the model in memory.
+ * Creates the model in host memory.
  *
- * @throws {RangeError} when the config is not one a model can have
+ * @throws {RangeError} If the config is not valid.
  */
 export function createCpuModel(config: ModelConfig): CpuModel {
   checkModelConfig(config);
   return new CpuTransformer(config);
 }
 
-/** What one layer needs: its matrices and its part of the cache. */
+/** The matrices of one layer and its K and V. */
 interface Layer {
   readonly weights: LayerWeights;
   readonly keys: Floats;
@@ -264,7 +264,7 @@ function product(
   );
 }
 
-/** What a row of `size` floats is multiplied with by its RMSNorm. */
+/** The RMSNorm factor of a row of `size` floats. */
 function normScale(values: Floats, offset: number, size: number): number {
   let squares = 0;
   for (let i = offset; i < offset + size; i++) squares += (values[i] ?? 0) ** 2;

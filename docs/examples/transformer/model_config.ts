@@ -1,20 +1,20 @@
-/** The shape of a transformer and the seed of its weights: together they fix the model fully. */
+/** The shape of a transformer and the seed of its weights, which determine the model completely. */
 export interface ModelConfig {
   /** Number of transformer layers, at least 1. */
   readonly layers: number;
   /** Width of the residual stream in floats, a multiple of 8. */
   readonly modelDim: number;
-  /** Query heads a layer, a multiple of `kvHeads`. */
+  /** Query heads per layer, a multiple of `kvHeads`. */
   readonly heads: number;
-  /** Key/value heads a layer; `heads / kvHeads` query heads share one. */
+  /** Key/value heads per layer; `heads / kvHeads` query heads share one. */
   readonly kvHeads: number;
-  /** Floats a head, a multiple of 8. `kvHeads * headDim` is at most 256. */
+  /** Floats per head, a multiple of 8. `kvHeads * headDim` is at most 256. */
   readonly headDim: number;
   /** Hidden floats of the SwiGLU block, a multiple of 8. */
   readonly ffnDim: number;
   /** Number of token ids, a multiple of 4. Bytes are the tokens, so 256 in the demo. */
   readonly vocab: number;
-  /** The most tokens a sequence can have, 1 to 65536. */
+  /** Maximum number of tokens of a sequence, 1 to 65536. */
   readonly contextTokens: number;
   /** Base of the rotary position frequencies, above 1. */
   readonly ropeBase: number;
@@ -23,7 +23,7 @@ export interface ModelConfig {
 }
 
 /**
- * The model of the demo: 2.5 KiB of keys and values a token, and a prefill of a few seconds for a
+ * The model of the demo: 2.5 KiB of keys and values per token, and a prefill of a few seconds for a
  * few thousand tokens on two CPU cores with a software Vulkan driver.
  */
 export const DEMO_CONFIG: ModelConfig = {
@@ -53,7 +53,9 @@ export function kvDim(config: ModelConfig): number {
   return config.kvHeads * config.headDim;
 }
 
-/** Floats of one row of the fused projection: all query heads, then all K heads, then all V heads. */
+/**
+ * Floats of one row of the fused projection: all query heads, then all K heads, then all V heads.
+ */
 export function qkvDim(config: ModelConfig): number {
   return (config.heads + 2 * config.kvHeads) * config.headDim;
 }
@@ -64,9 +66,9 @@ export function kvBytesPerToken(config: ModelConfig): number {
 }
 
 /**
- * Checks what the models rely on.
+ * Checks the constraints of the models.
  *
- * @throws {RangeError} when a field is out of the range its comment gives.
+ * @throws {RangeError} If a field is out of the range in its comment.
  */
 export function checkModelConfig(config: ModelConfig): void {
   checkField(config, "layers", 1, 256, 1);
@@ -103,7 +105,7 @@ function checkField(
 /**
  * Checks the arguments of `LanguageModel.forward`.
  *
- * @throws {RangeError} when the number of tokens, `start` or a token id is out of range.
+ * @throws {RangeError} If the number of tokens, `start` or a token id is out of range.
  */
 export function checkForward(config: ModelConfig, tokens: Uint32Array, start: number): void {
   if (tokens.length < 1 || tokens.length > config.contextTokens) {

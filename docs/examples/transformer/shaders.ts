@@ -7,8 +7,8 @@ import { GATE_GROUP } from "./weights.ts";
 // one scalar load. So matrices and activations are rgba32float textures, K and V are read through
 // windows of 64 KiB of uniform buffer. Both are also fine on a real GPU.
 //
-// Whatever a row's result depends on is summed in one fixed order: the inner dimension of a matrix
-// from 0 up, keys from position 0 up. Rows never share a sum.
+// All sums of a row have a fixed order: the inner dimension of a matrix from 0 up, keys from
+// position 0 up. Rows never share a sum.
 
 /** Invocations of a workgroup in every shader. */
 export const WORKGROUP_LANES = 8;
@@ -26,7 +26,7 @@ struct Block {
   rows: u32,  // rows in use; a shader may compute up to 7 more, which nobody reads
 }`;
 
-/** What a matrix product does with its result. */
+/** Post-processing of a matrix product. */
 export type MatmulKind = "plain" | "residual" | "swiglu";
 
 /** Copies the embedding of each row's token: `stream[row] = embedding[tokens[start + row]]`. */
@@ -48,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }`;
 }
 
-/** RMSNorm of each row, one invocation a row. */
+/** RMSNorm of each row, one invocation per row. */
 export function normShader(config: ModelConfig): string {
   const texels = config.modelDim / 4;
   return `
@@ -72,8 +72,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 
 /**
- * `result[row] = input[row] * weights`, plus what `kind` says: "residual" adds `residual[row]`,
- * "swiglu" multiplies each up column with the SiLU of its gate column.
+ * `result[row] = input[row] * weights`, with post-processing by `kind`: "residual" adds
+ * `residual[row]`, "swiglu" multiplies each up column by the SiLU of its gate column.
  */
 export function matmulShader(kind: MatmulKind, inputs: number): string {
   const rows = range(MATMUL_ROWS);
@@ -128,9 +128,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 
 /**
- * Splits the fused projection into heads, one invocation a row and head: queries and keys get their
- * RMSNorm and rotary position, keys and values go to the cache. `angles` holds per position the
- * cosines, then the sines of `headDim / 2` angles.
+ * Splits the fused projection into heads, one invocation per row and head: queries and keys get
+ * their RMSNorm and rotary position, keys and values go to the cache. `angles` holds per position
+ * the cosines, then the sines of `headDim / 2` angles.
  */
 export function splitHeadsShader(config: ModelConfig): string {
   const { heads, kvHeads, headDim } = config;
@@ -189,8 +189,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 /**
  * Attention of every row over the keys of one window of `windowTokens`, added to `sums`. One
  * invocation has one row and up to four query heads that share a K/V head. The first window
- * starts the sums at 0. Keys a row must not see get the exact weight 0, so they change no bit of
- * its sums; a window that holds none of its keys may or may not run.
+ * starts the sums at 0. Masked keys get the exact weight 0, so they do not change any bit of a sum,
+ * and windows without visible keys may be skipped.
  */
 export function attentionShader(config: ModelConfig, windowTokens: number): string {
   const { heads, kvHeads, headDim } = config;
@@ -266,7 +266,7 @@ export function headsPerInvocation(config: ModelConfig): number {
   return 1;
 }
 
-/** Divides the attention sums by their weights: one invocation a row and head. */
+/** Divides the attention sums by their weights, one invocation per row and head. */
 export function attentionResultShader(config: ModelConfig): string {
   const texels = config.headDim / 4;
   return `
@@ -285,7 +285,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }`;
 }
 
-/** The logits of the block's last row: one invocation for four of them. */
+/** The logits of the block's last row, four per invocation. */
 export function headShader(config: ModelConfig): string {
   return `${BLOCK}
 @group(0) @binding(0) var<uniform> block: Block;

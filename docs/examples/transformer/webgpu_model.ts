@@ -17,16 +17,16 @@ import {
 import { rotaryAngles } from "./rotary.ts";
 import { createWeights } from "./weights.ts";
 
-/** Rows computed by one submit. */
+/** Rows computed per submit. */
 const BLOCK_ROWS = 256;
 /** The largest uniform buffer binding of a default device, in bytes. */
 const WINDOW_BYTES = 65536;
-/** A dynamic offset of a default device is a multiple of this, in bytes. */
+/** Alignment of dynamic offsets of a default device, in bytes. */
 const OFFSET_ALIGNMENT = 256;
-/** How long `forward` computes between two calls of `onProgress`, about, in milliseconds. */
+/** Approximate interval between two calls of `onProgress`, in milliseconds. */
 const PROGRESS_MS = 500;
 
-/** A key/value pair of the WebGPU model: always buffers. */
+/** A key/value pair of the WebGPU model, always GPU buffers. */
 export interface GpuKvTensorPair extends KvTensorPair {
   readonly key: GPUBuffer;
   readonly value: GPUBuffer;
@@ -38,17 +38,17 @@ export interface WebGpuModel extends LanguageModel {
 }
 
 /**
- * Makes the model on a device; the default limits suffice. Dispose of the model before the device
- * is destroyed. The K/V buffers have the usages STORAGE, UNIFORM, COPY_SRC and COPY_DST.
+ * Creates the model on a device, for which the default limits suffice. Dispose of the model before
+ * destroying the device. The K/V buffers have the usages STORAGE, UNIFORM, COPY_SRC and COPY_DST.
  *
- * @throws {RangeError} when the config is not one a model can have
+ * @throws {RangeError} If the config is not valid.
  */
 export function createWebGpuModel(device: GPUDevice, config: ModelConfig): WebGpuModel {
   checkModelConfig(config);
   return new GpuTransformer(device, config);
 }
 
-/** One dispatch: what to bind and how many workgroups a block needs. */
+/** One dispatch: its bindings, and the number of workgroups for a block. */
 interface Step {
   readonly pipeline: GPUComputePipeline;
   readonly bindings: GPUBindGroup;
@@ -122,7 +122,7 @@ class GpuTransformer implements WebGpuModel {
         done += rows;
         queued++;
         if (onProgress === undefined || queued < blocksToQueue || done === total) continue;
-        // Submits return at once: how long the last blocks took says how many to queue next.
+        // Submits return immediately; the time of the last blocks determines how many to queue next.
         await this.#device.queue.onSubmittedWorkDone();
         const now = performance.now();
         blocksToQueue = Math.max(1, Math.floor(queued * PROGRESS_MS / (now - waited)));
@@ -145,7 +145,7 @@ class GpuTransformer implements WebGpuModel {
     for (const resource of this.#owned.splice(0)) resource.destroy();
   }
 
-  /** Drivers compile a shader when it first runs; no rows are in use, so nothing is written. */
+  /** Runs each shader once on zero rows, because drivers compile shaders when they first run. */
   #warmUp(): void {
     this.#submitBlock(0, 0, false);
   }
@@ -324,7 +324,7 @@ class GpuTransformer implements WebGpuModel {
     });
   }
 
-  /** An automatic layout has no dynamic offsets, and attention moves its windows by them. */
+  /** An explicit layout, because automatic layouts have no dynamic offsets, which attention uses. */
   #attentionPipeline(): GPUComputePipeline {
     const visibility = GPUShaderStage.COMPUTE;
     const uniform = (binding: number, hasDynamicOffset: boolean): GPUBindGroupLayoutEntry => ({
@@ -355,7 +355,7 @@ class GpuTransformer implements WebGpuModel {
     return buffer;
   }
 
-  /** A texture of one block of rows, four floats a texel. */
+  /** A texture for one block of rows, four floats per texel. */
   #scratch(texels: number): GPUTextureView {
     return this.#texture(
       texels,
@@ -364,7 +364,7 @@ class GpuTransformer implements WebGpuModel {
     ).createView();
   }
 
-  /** A texture with a row-major matrix in it. */
+  /** A texture with a row-major matrix. */
   #matrix(values: Float32Array<ArrayBuffer>, columns: number): GPUTextureView {
     const size = { width: columns / 4, height: values.length / columns };
     const texture = this.#texture(

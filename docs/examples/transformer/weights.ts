@@ -1,8 +1,8 @@
 import { type ModelConfig, qkvDim } from "./model_config.ts";
 
 /**
- * Columns of `gateUp` come in groups of twice this many: gate columns, then the up columns they
- * are multiplied with. So one thread of a matrix product holds both factors.
+ * Columns of `gateUp` come in groups of twice this size: gate columns, then the up columns they are
+ * multiplied by, so that one thread of a matrix product has both factors.
  */
 export const GATE_GROUP = 8;
 
@@ -18,24 +18,24 @@ export interface LayerWeights {
   readonly down: Float32Array<ArrayBuffer>;
 }
 
-/** All weights of a model. The gain of each RMSNorm counts as part of the matrix behind it. */
+/** All weights of a model. The gain of each RMSNorm is part of the matrix that follows it. */
 export interface ModelWeights {
   /** `[vocab, modelDim]`. */
   readonly embedding: Float32Array<ArrayBuffer>;
-  /** One entry a layer, the first layer first. */
+  /** One entry per layer, in order. */
   readonly layers: readonly LayerWeights[];
   /** `[modelDim, vocab]`. */
   readonly head: Float32Array<ArrayBuffer>;
 }
 
-/** Makes the weights that `config.seed` stands for: the same on every machine. */
+/** Generates the weights from `config.seed`, identically on every machine. */
 export function createWeights(config: ModelConfig): ModelWeights {
   const { modelDim, ffnDim, vocab } = config;
   const attentionDim = config.heads * config.headDim;
   const random = new UniformSource(config.seed);
-  // Values of 1/sqrt(inputs) keep the size of what flows through a matrix. What a layer adds to the
-  // residual stream is of the stream's own size, so that logits depend on the whole context and not
-  // on the last byte alone.
+  // Values of 1/sqrt(inputs) preserve the magnitude of activations. A layer adds values of the same
+  // magnitude as the residual stream, so that logits depend on the whole context and not on the last
+  // byte alone.
   return {
     embedding: random.matrix(vocab, modelDim, 1),
     layers: Array.from({ length: config.layers }, () => ({
@@ -48,7 +48,7 @@ export function createWeights(config: ModelConfig): ModelWeights {
   };
 }
 
-/** Uniform numbers from a 32-bit counter that is mixed well (a "splitmix" generator). */
+/** Uniform random numbers from a mixed 32-bit counter (a "splitmix" generator). */
 class UniformSource {
   #state: number;
 
