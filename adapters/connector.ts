@@ -1,5 +1,5 @@
 /**
- * The `connector` adapter: anything that keeps bytes under texts.
+ * The `connector` adapter: wraps any key-value store that accepts binary values.
  *
  * @module
  */
@@ -16,7 +16,7 @@ import { BackendCheck } from "./_connector/backend_check.ts";
 import { ConnectorStore } from "./_connector/connector_store.ts";
 import { KnownObjects } from "./_connector/known_objects.ts";
 import { ObjectListing } from "./_connector/object_listing.ts";
-import { ObjectNames } from "./_connector/object_names.ts";
+import { ConnectorObjectNames } from "./_connector/object_names.ts";
 import { ObjectValues } from "./_connector/object_values.ts";
 import { recognise } from "./_connector/recognise.ts";
 import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
@@ -28,9 +28,9 @@ export type {
   ConnectorOptions,
 } from "./_connector/connector.ts";
 
-/** Beyond it, bytes are no safe integers. */
+/** Max GiB: above it, byte counts are no safe integers. */
 const MAX_GIB = 2 ** 22;
-/** Capacity where none is given and it can be kept. */
+/** Default capacity where the store can delete and list. */
 const DEFAULT_GIB = 10;
 
 const config = {
@@ -101,8 +101,8 @@ const config = {
 } as const;
 
 /**
- * Objects in anything that keeps bytes under texts. The module runs with all permissions of the
- * process.
+ * Objects in any key-value store that accepts binary values. The module runs with all permissions
+ * of the process.
  *
  * Requires `--allow-read` permission for a module that is a file.
  */
@@ -133,7 +133,7 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
     if ("missing" in recognised) {
       return fail("module", `an object with ${recognised.missing}`, typeof object);
     }
-    // What the module shares with others is not this adapter's to close.
+    // An object that the module exports may have other users: only what a function made is closed.
     const { close, ...shared } = recognised.backend;
     const backend: Backend = isFactory && close !== undefined ? { ...shared, close } : shared;
     const canBound = backend.delete !== undefined && backend.list !== undefined;
@@ -141,7 +141,7 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
     if (capacity > 0 && !canBound) {
       fail("max_capacity_gb", "0: the object cannot both delete and list", capacity);
     }
-    const names = new ObjectNames(values.key_prefix);
+    const names = new ConnectorObjectNames(values.key_prefix);
     const check = new BackendCheck({ backend, names, clock });
     const known = new KnownObjects();
     const objects = new ObjectValues({

@@ -17,10 +17,10 @@ import {
   type ObjectKey,
   watermarksOf,
 } from "../src/l2/adapter.ts";
-import { type Held, type MemoryBounds, ObjectMemory } from "./_dram/object_memory.ts";
+import { type MemoryBounds, type MemoryObject, ObjectMemory } from "./_dram/object_memory.ts";
 
 const GIB = 2 ** 30;
-/** Beyond it, bytes are no safe integers. */
+/** Max GiB: above it, byte counts are no safe integers. */
 const MAX_GIB = 2 ** 22;
 
 const config = {
@@ -37,7 +37,7 @@ const config = {
   },
 } as const;
 
-/** Objects in host memory, which end with the process. */
+/** Objects in host memory, which are lost when the process ends. */
 const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "dram",
   summary: "Objects in host memory, which end with the process.",
@@ -74,7 +74,7 @@ function createDramAdapter(
     onError(new AdapterError({ adapter: "dram", operation: "store", key, cause }));
     return undefined;
   };
-  const put = (object: AdapterObject): Held | undefined => {
+  const put = (object: AdapterObject): MemoryObject | undefined => {
     try {
       const held = memory.put(object);
       if (held !== undefined) return held;
@@ -93,7 +93,7 @@ function createDramAdapter(
       if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });
       const held = batch.map((object) => {
         const entry = put(object);
-        // Until the end no object of the batch makes room for another.
+        // Locked until the end, so that no object of the batch evicts another.
         if (entry !== undefined) memory.lock(entry);
         return entry;
       });
@@ -114,7 +114,7 @@ function createDramAdapter(
     },
     lookupAndLock(keys, { prefix }) {
       const found = new Bitmap(keys.length);
-      const held: Held[] = [];
+      const held: MemoryObject[] = [];
       for (const [index, key] of keys.entries()) {
         const entry = memory.get(key);
         if (entry !== undefined) {
@@ -138,7 +138,7 @@ function createDramAdapter(
     load(batch, { signal, onLoaded, allowShorter = false }) {
       const loaded = new Bitmap(batch.length);
       if (signal.aborted) return Promise.resolve(loaded);
-      const held: Held[] = [];
+      const held: MemoryObject[] = [];
       for (const [index, { key, parts, byteLength }] of batch.entries()) {
         const entry = memory.get(key);
         if (entry === undefined) continue;

@@ -1,5 +1,5 @@
 /**
- * The `fault_inject` adapter: another adapter, of whose objects some cannot be loaded. For drills.
+ * The `fault_inject` adapter: wraps another adapter and makes some loads fail, for fault drills.
  *
  * @module
  */
@@ -51,8 +51,8 @@ const config = {
 } as const;
 
 /**
- * Another adapter, of whose objects some cannot be loaded although lookups find them. All else is
- * as the other adapter does it.
+ * Wraps another adapter and makes some loads fail although lookups find the objects. Passes
+ * everything else through.
  */
 const faultInject: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "fault_inject",

@@ -1,5 +1,5 @@
 /**
- * The `file_pool` adapter: objects in slots of a few large files that are made once.
+ * The `file_pool` adapter: objects in slots of a few preallocated files.
  *
  * @module
  */
@@ -9,13 +9,13 @@ import {
   type L2AdapterModule,
   unmetPath,
 } from "../src/l2/adapter.ts";
-import { MOST_FILES, MOST_SLOTS } from "./_file_pool/pool_geometry.ts";
+import { MAX_FILES, MAX_SLOTS } from "./_file_pool/pool_geometry.ts";
 import { PoolStore } from "./_file_pool/pool_store.ts";
 
-/** What a slot may have beyond the largest object of device memory: room for its seal. */
+/** Bytes that a slot may have beyond the largest object of device memory: room for the trailer. */
 const SEAL_ROOM_BYTES = 4096;
 
-/** What the backends need that are not POSIX. */
+/** Requirements of the backends other than POSIX. */
 const NEEDS = {
   GDS: "NVIDIA GPUDirect Storage (cuFile), which needs CUDA memory and native code",
   GDS_MT: "NVIDIA GPUDirect Storage (cuFile), which needs CUDA memory and native code",
@@ -34,7 +34,7 @@ const config = {
     required: true,
     integer: true,
     minimum: 1,
-    maximum: MOST_SLOTS,
+    maximum: MAX_SLOTS,
     help: "Number of slots, each for one object; all of them take room on disk from the start.",
   },
   backend_params: {
@@ -70,7 +70,7 @@ const config = {
         type: "number",
         integer: true,
         minimum: 1,
-        maximum: MOST_FILES,
+        maximum: MAX_FILES,
         default: 4,
         help: "Number of files that the slots are dealt to.",
       },
@@ -79,7 +79,7 @@ const config = {
 } as const;
 
 /**
- * Objects in slots of a few large files.
+ * Objects in slots of a few preallocated files.
  *
  * Requires `--allow-read` and `--allow-write` permissions for `file_path`.
  */
@@ -97,9 +97,10 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
     };
     if (backend !== "POSIX") fail("backend", `POSIX: ${backend} is ${NEEDS[backend]}`, backend);
     const { slot_bytes: slotBytes, files } = params;
-    const most = l1Memory.maxObjectBytes + SEAL_ROOM_BYTES;
-    if (slotBytes !== undefined && slotBytes > most) {
-      const expected = `at most ${most}: the largest object that l1Memory can hold, and its seal`;
+    const maxBytes = l1Memory.maxObjectBytes + SEAL_ROOM_BYTES;
+    if (slotBytes !== undefined && slotBytes > maxBytes) {
+      const expected =
+        `at most ${maxBytes}: the largest object that l1Memory can hold, and its seal`;
       fail("backend_params.slot_bytes", expected, slotBytes);
     }
     return PoolStore.open({

@@ -23,12 +23,14 @@ import { hostFileSystem } from "./_fs/file_system.ts";
 import { ObjectPaths } from "./_fs/object_paths.ts";
 import { UnsealedStore } from "./_fs/unsealed_store.ts";
 
-/** Where the locks and the account lie that all processes use, whatever their configuration. */
+/**
+ * Directory of the locks and the ledger, the same for all processes whatever their configuration.
+ */
 const SHARED_DIRECTORY = "tmp";
 const GIB = 2 ** 30;
-/** Beyond it, bytes are no safe integers. */
+/** Max GiB: above it, byte counts are no safe integers. */
 const MAX_GIB = 2 ** 22;
-/** Bytes in flight unless another number is given. */
+/** Default limit of the bytes in flight. */
 const MAX_BYTES_IN_FLIGHT = 256 * 2 ** 20;
 
 const config = {
@@ -197,7 +199,7 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     const basePath = await absolutePath(given);
     const isSharded = values.shard_dirs ?? layout === "kvtier";
     const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
-    // Without a worker, there is but one way to close a file.
+    // Without a worker, files can only be closed in place.
     const closesInPlace = !await FileWorker.isAvailable() || await isLocalDisk(basePath);
     const careful = closesInPlace ? undefined : new CarefulFiles();
     const store = await FileStore.open({
@@ -244,15 +246,15 @@ function unmetInside(path: string): string | undefined {
   return leaves ? "a relative path below base_path" : undefined;
 }
 
-/** The directory for files that are being written; `undefined` if it is that of the objects. */
+/** Directory of temporary files; `undefined` if they lie beside the objects. */
 function tmpPathOf(basePath: string, relative: string | undefined): string | undefined {
   const path = join(basePath, relative ?? "");
   return path === join(basePath) ? undefined : path;
 }
 
 /**
- * The absolute path of a directory, which a later change of the working directory does not move. A
- * link is followed once, so that it cannot be pointed elsewhere meanwhile.
+ * The absolute path of a directory, independent of later changes of the working directory. Links
+ * are resolved once, so that they cannot be redirected later.
  */
 async function absolutePath(given: string): Promise<string> {
   let path: string;

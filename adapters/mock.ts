@@ -1,5 +1,5 @@
 /**
- * The `mock` adapter: host memory with a bandwidth, for tests and demonstrations.
+ * The `mock` adapter: host memory with a limited bandwidth, for tests and demonstrations.
  *
  * @module
  */
@@ -37,13 +37,13 @@ const config = {
   },
 } as const;
 
-interface Held {
+interface MockObject {
   readonly key: ObjectKey;
   readonly bytes: Uint8Array;
   locks: number;
 }
 
-/** Objects in a Map, as slow as it is told to be. */
+/** Objects in host memory, with a limited bandwidth. */
 const mock: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "mock",
   summary: "Host memory with a bandwidth, for tests and demonstrations.",
@@ -59,15 +59,15 @@ function createMockAdapter(
 ): L2Adapter {
   const capacityBytes = Math.floor(config.max_size_gb * GIB);
   const bytesPerMs = config.mock_bandwidth_gb * GIB / 1000;
-  /** In the order in which they were used last. */
-  const objects = new Map<string, Held>();
+  /** The objects, least recently used first. */
+  const objects = new Map<string, MockObject>();
   let usedBytes = 0;
 
-  const remove = (held: Held): void => {
+  const remove = (held: MockObject): void => {
     objects.delete(held.key.id);
     usedBytes -= held.bytes.byteLength;
   };
-  const use = ({ id }: ObjectKey): Held | undefined => {
+  const use = ({ id }: ObjectKey): MockObject | undefined => {
     const held = objects.get(id);
     if (held === undefined) return undefined;
     objects.delete(id);
@@ -107,7 +107,7 @@ function createMockAdapter(
       const taken = new Set(
         batch.filter((each) => !signal.aborted && put(each)).map(({ key }) => key.id),
       );
-      // One object of a batch may have made room for another.
+      // An object of the batch may have been evicted for a later one.
       const stored = Bitmap.from(batch, ({ key }) => taken.has(key.id) && objects.has(key.id));
       return { stored, bytes: sum(stored.gather(batch)) };
     },
@@ -125,7 +125,7 @@ function createMockAdapter(
       }
     },
     touch(keys) {
-      // The front of a chain counts as used last.
+      // Reversed: the front of a chain becomes the most recently used.
       for (const key of keys.toReversed()) use(key);
     },
     async load(batch, { signal, onLoaded, allowShorter = false }) {

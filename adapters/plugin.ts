@@ -1,5 +1,5 @@
 /**
- * The `plugin` adapter: an adapter module that the configuration names.
+ * The `plugin` adapter: an adapter module named by the configuration.
  *
  * @module
  */
@@ -35,7 +35,7 @@ const config = {
 } as const;
 
 /**
- * An adapter module that the configuration names. It runs with all permissions of the process.
+ * An adapter module named by the configuration. It runs with all permissions of the process.
  *
  * Requires `--allow-read` permission for a module that is a file.
  */
@@ -56,7 +56,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
       asAdapterModule(exported)
     ).catch((cause) => fail("module", "an adapter module that can be used", said(cause), cause));
     try {
-      // The values have the types that this very module declares.
+      // The values were validated against this module's own declaration.
       const values = parseAdapterConfig(inner, params) as Record<string, never>;
       const adapter = await inner.create(values, environment);
       const missing = whatIsMissing(adapter);
@@ -76,7 +76,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
 });
 export default plugin;
 
-/** Also one of another copy of this package, which the module may have been built against. */
+/** Also accepts an error of another copy of this package, which the module may use. */
 function isConfigError(cause: unknown): cause is ConfigError {
   return cause instanceof Error && cause.name === "ConfigError";
 }

@@ -13,18 +13,18 @@ import {
 } from "../src/l2/adapter.ts";
 import { readSecretVariable, unmetVariableName } from "../src/runtime/secrets.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
-import { ObjectNames } from "./_resp/object_names.ts";
+import { RespObjectNames } from "./_resp/object_names.ts";
 import { ReplyError } from "./_resp/resp_error.ts";
 import { RespStore } from "./_resp/resp_store.ts";
 import { parseServerUrl, type ServerUrl, URL_SHAPE } from "./_resp/server_url.ts";
 import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
 
-/** Beyond it, bytes are no safe integers. */
+/** Max GiB: above it, byte counts are no safe integers. */
 const MAX_GIB = 2 ** 22;
-/** What servers say to somebody that they do not know. */
+/** Error codes for missing or wrong credentials. */
 const REFUSALS = ["WRONGPASS", "NOAUTH"];
 
-/** A name or an address. A URL in its place may hold a password, and would be shown. */
+/** A host name or an address. A URL is refused: it may hold a password, which errors would show. */
 const HOST = /^[^\s/@?#\p{C}]+$/u;
 
 const config = {
@@ -137,10 +137,10 @@ const config = {
   },
 } as const;
 
-type Values = ConfigValues<typeof config>;
+type RespValues = ConfigValues<typeof config>;
 
 /**
- * Objects on a server that speaks RESP: Redis, Valkey and what resembles them.
+ * Objects on a server that speaks RESP, such as Redis or Valkey.
  *
  * Requires `--allow-net` for the servers, `--allow-env` for `password_env` and `--allow-read` for
  * `tls_ca_file`.
@@ -151,33 +151,33 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
   config,
   capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, onError, onEvicted }) {
-    const place = placeOf(values);
+    const target = targetOf(values);
     const { cluster: isCluster } = values;
-    if (isCluster && (values.db ?? place.database ?? 0) !== 0) {
-      fail("db", "0 with cluster", values.db ?? place.database);
+    if (isCluster && (values.db ?? target.database ?? 0) !== 0) {
+      fail("db", "0 with cluster", values.db ?? target.database);
     }
-    if (!isCluster && place.servers.length > 1) {
+    if (!isCluster && target.servers.length > 1) {
       fail("cluster", "true with more than one server", false);
     }
-    const isEncrypted = values.tls ?? place.isEncrypted;
+    const isEncrypted = values.tls ?? target.isEncrypted;
     if (values.tls_ca_file !== undefined && !isEncrypted) {
       fail("tls_ca_file", "tls: true beside it", values.tls_ca_file);
     }
     const ca = await certificatesIn(values.tls_ca_file);
     const settings: ServerSettings = {
       library: await import("@redis/client"),
-      servers: place.servers,
+      servers: target.servers,
       isCluster,
-      username: values.username || place.username,
-      password: await passwordOf(values) ?? place.password,
-      database: values.db ?? place.database ?? 0,
+      username: values.username || target.username,
+      password: await passwordOf(values) ?? target.password,
+      database: values.db ?? target.database ?? 0,
       tls: isEncrypted ? { ca } : undefined,
       connectTimeoutMs: values.connect_timeout_ms,
       clock,
     };
     const store = new RespStore({
       settings,
-      names: new ObjectNames(values.key_prefix),
+      names: new RespObjectNames(values.key_prefix),
       connections: values.num_workers,
       chunkBytes: values.chunk_bytes,
       ttlMs: Math.round(values.ttl_seconds * 1000),
@@ -186,7 +186,7 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
       onEvicted,
     });
     try {
-      await tryOut(store, settings);
+      await probeServer(store, settings);
     } catch (error) {
       await store[Symbol.asyncDispose]();
       throw error;
@@ -197,8 +197,11 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
 });
 export default resp;
 
-/** Fails if the server is there and cannot be used; if it is not there, it may come. */
-async function tryOut(store: RespStore, settings: ServerSettings): Promise<void> {
+/**
+ * Fails if the server answers but cannot be used. An unreachable server is no error: it may come up
+ * later.
+ */
+async function probeServer(store: RespStore, settings: ServerSettings): Promise<void> {
   try {
     const info = String(await store.ask(["INFO", "cluster"]));
     if (!settings.isCluster && info.includes("cluster_enabled:1")) {
@@ -222,8 +225,8 @@ async function tryOut(store: RespStore, settings: ServerSettings): Promise<void>
   }
 }
 
-/** Where the servers are, and what a URL says about them. */
-function placeOf(values: Values): ServerUrl {
+/** The servers, and the settings that the URL contains. */
+function targetOf(values: RespValues): ServerUrl {
   const { url, host, port } = values;
   if (url === undefined) {
     if (host === undefined) {
@@ -233,21 +236,23 @@ function placeOf(values: Values): ServerUrl {
   }
   if (host !== undefined) fail("host", "nothing beside url", "a host");
   if (port !== undefined) fail("port", "nothing beside url", port);
-  const place = parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
-  if (place.isEncrypted && values.tls === false) fail("tls", "true, or nothing beside url", false);
-  if (place.database !== undefined && values.db !== undefined) {
+  const target = parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
+  if (target.isEncrypted && values.tls === false) fail("tls", "true, or nothing beside url", false);
+  if (target.database !== undefined && values.db !== undefined) {
     fail("db", "nothing beside a url that has one", values.db);
   }
   for (const key of ["username", "password", "password_env"] as const) {
-    const isInUrl = key === "username" ? place.username : place.password;
+    const isInUrl = key === "username" ? target.username : target.password;
     if (isInUrl !== undefined && values[key]) {
       fail(key, "nothing beside a url that has one", key === "password" ? "another" : values[key]);
     }
   }
-  return place;
+  return target;
 }
 
-async function passwordOf({ password, password_env: name }: Values): Promise<string | undefined> {
+async function passwordOf(
+  { password, password_env: name }: RespValues,
+): Promise<string | undefined> {
   if (name === undefined) return password || undefined;
   if (password) return fail("password_env", "nothing beside password", name);
   const { value, problem } = await readSecretVariable(name);

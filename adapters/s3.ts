@@ -13,26 +13,26 @@ import {
 } from "../src/l2/adapter.ts";
 import { Bucket, bucketAt } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
-import { ObjectNames } from "./_s3/object_names.ts";
+import { S3ObjectNames } from "./_s3/object_names.ts";
 import { S3Client } from "./_s3/s3_client.ts";
 import { s3Config } from "./_s3/s3_config.ts";
 import { S3Error } from "./_s3/s3_error.ts";
 import { S3Store } from "./_s3/s3_store.ts";
 import { boundsOf } from "./_shared/capacity.ts";
 
-/** Opening waits so long for the bucket, in milliseconds; if it is not there, it may come. */
+/** Max time to wait for the bucket at open, in milliseconds; it may become reachable later. */
 const TRY_MS = 5_000;
-/** What servers say about credentials. */
+/** Error codes for wrong credentials. */
 const REFUSALS = ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"];
 const OTHER_REGION = ["AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion"];
 
-type Values = ConfigValues<typeof s3Config>;
+type S3Values = ConfigValues<typeof s3Config>;
 
 /**
  * Objects in a bucket.
  *
- * Requires `--allow-net` for the server, `--allow-env` for the variables with the credentials where
- * they are not given, and `--allow-read` for `tls_ca_file`.
+ * Requires `--allow-net` for the server, `--allow-env` for the credential variables unless the
+ * credentials are given, and `--allow-read` for `tls_ca_file`.
  */
 const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
   type: "s3",
@@ -42,7 +42,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
   async create(values, { clock, signal, onError, onEvicted }) {
     const bucket = bucketOf(values);
     const { s3_region: region, s3_num_io_threads: maxRequests } = values;
-    const names = new ObjectNames(values.key_prefix);
+    const names = new S3ObjectNames(values.key_prefix);
     const signsPayload = values.sign_payload ?? !bucket.isEncrypted;
     const { AwsV4Signer } = await import("aws4fetch");
     const client = new S3Client({
@@ -82,7 +82,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
     try {
       const tooLate = new AbortController();
       const cancel = clock.schedule(() => tooLate.abort(), TRY_MS);
-      await tryOut(
+      await probeBucket(
         { client, values, prefix: names.prefix, onError },
         AbortSignal.any([signal, tooLate.signal]),
       ).finally(
@@ -98,11 +98,11 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
 });
 export default s3;
 
-/** Fails if the bucket answers and cannot be used. */
-async function tryOut(
+/** Fails if the bucket answers but cannot be used. */
+async function probeBucket(
   { client, values, prefix, onError }: {
     readonly client: S3Client;
-    readonly values: Values;
+    readonly values: S3Values;
     readonly prefix: string;
     readonly onError: (error: AdapterError) => void;
   },
@@ -142,7 +142,7 @@ async function tryOut(
       fail("max_capacity_gb", expected, values.max_capacity_gb);
     }
   }
-  // The root of a server answers too: with its buckets, or with a page for people.
+  // The root of a server also answers: with a list of buckets, or with a web page.
   if (/<ListAllMyBucketsResult\b|<html\b/i.test(answer)) {
     const { bucket, s3_endpoint: endpoint } = values;
     const key = bucket === undefined ? "s3_endpoint" : "bucket";
@@ -150,7 +150,7 @@ async function tryOut(
   }
 }
 
-function bucketOf(values: Values): Bucket {
+function bucketOf(values: S3Values): Bucket {
   const { s3_endpoint: endpoint, bucket: name, disable_tls: isPlain } = values;
   if (isPlain && /^https:/.test(endpoint)) fail("disable_tls", "false with https", true);
   const bucket = bucketAt({

@@ -1,35 +1,35 @@
 /** An entry for `setMany` of a {@linkcode Backend}. */
 export type BackendEntry = readonly [name: string, value: Uint8Array<ArrayBuffer>];
 
-/** What all kinds of connectors are made to look like. Answers are not checked yet. */
+/** Common interface of all kinds of connectors. The answers are unchecked. */
 export interface Backend {
-  /** What is under a name. */
+  /** The value of a key. */
   get(name: string, signal: AbortSignal): unknown;
-  /** Puts bytes under a name; `false` says that it did not. */
+  /** Sets the value of a key; `false` means that it was not stored. */
   set(name: string, value: Uint8Array<ArrayBuffer>, signal: AbortSignal): unknown;
-  /** Whether there is something. */
+  /** Whether a key has a value. */
   has(name: string, signal: AbortSignal): unknown;
-  /** Removes it; `false` says that there was nothing. */
+  /** Removes a value; `false` means that there was none. */
   delete?(name: string, signal: AbortSignal): unknown;
-  /** Bytes under a name, where that is known without reading them. */
+  /** Bytes of a value, if known without reading it. */
   sizeOf?(name: string, signal: AbortSignal): unknown;
-  /** All names; those without the prefix do not matter. */
+  /** All keys. May include keys without the prefix. */
   list?(prefix: string, signal: AbortSignal): AsyncIterable<string>;
-  /** `get` for many names. */
+  /** `get` for many keys. */
   getMany?(names: readonly string[], signal: AbortSignal): unknown;
-  /** `set` for many names. */
+  /** `set` for many keys. */
   setMany?(entries: readonly BackendEntry[], signal: AbortSignal): unknown;
-  /** `has` for many names. */
+  /** `has` for many keys. */
   hasMany?(names: readonly string[], signal: AbortSignal): unknown;
-  /** Stops listening; releases everything if it was made for the adapter. */
+  /** Removes listeners; releases all resources if the adapter created the connector. */
   close?(): unknown;
 }
 
 const NO_BYTES = new Uint8Array(0);
 
 /**
- * The bytes that a connector answered with; `undefined` if it has none, and no bytes where it has
- * something else: what other people keep under the name of an object is no object.
+ * The bytes in a connector's answer; `undefined` if there is no value. A value of another type,
+ * written by another program, becomes an empty array.
  */
 export function bytesIn(answer: unknown): Uint8Array | undefined {
   if (answer === null || answer === undefined) return undefined;

@@ -1,35 +1,32 @@
 import { type Clock, systemRandom } from "../../src/l2/adapter.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import { type Backend, bytesIn } from "./backend.ts";
-import { newPartId, type ObjectNames } from "./object_names.ts";
+import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
 
-/** An answer is waited for so long, in milliseconds; a connector that says nothing may come. */
+/** Max time to wait for an answer, in milliseconds. A silent connector may answer later. */
 const CHECK_MS = 5_000;
 const CHECK_BYTES = 256;
-/** The same name each time, where nothing can be removed. */
+/** A fixed id for connectors that cannot delete: each check overwrites the same value. */
 const ONLY_ID = "0".repeat(32);
 
-/** How a {@linkcode BackendCheck} is set up. */
+/** Options of a {@linkcode BackendCheck}. */
 export interface BackendCheckOptions {
-  /** The connector. */
   readonly backend: Backend;
-  /** How values are called. */
-  readonly names: ObjectNames;
-  /** Source of time. */
+  readonly names: ConnectorObjectNames;
   readonly clock: Clock;
 }
 
-/** What a connector turned out to be. */
+/** Result of a check. */
 export type BackendState =
-  /** Nothing is known yet: it does not answer, or takes nothing now. */
+  /** Not known yet: the connector does not answer or does not store values now. */
   | { readonly state: "unknown"; readonly cause?: unknown }
   | { readonly state: "sound" }
-  /** It does not give back what it was given. */
+  /** The connector does not return what was stored. */
   | { readonly state: "unsound"; readonly expected: string; readonly received: string };
 
 /**
- * Finds out with a round trip whether a connector keeps bytes, under the names that it is given: one
- * that makes text of them, or lists other names, would look healthy and find nothing.
+ * Checks with a round trip that a connector keeps binary values under the given keys. One that
+ * stores text, or lists other keys, would seem to work but find nothing.
  */
 export class BackendCheck {
   readonly #options: BackendCheckOptions;
@@ -37,17 +34,16 @@ export class BackendCheck {
   #running: Promise<BackendState> | undefined;
   #tellsSizes = false;
 
-  /** Asks nothing yet. */
   constructor(options: BackendCheckOptions) {
     this.#options = options;
   }
 
-  /** Whether `sizeOf` of the connector tells the bytes of a value. */
+  /** Whether `sizeOf` of the connector returns the size of a value. */
   get tellsSizes(): boolean {
     return this.#tellsSizes;
   }
 
-  /** What the connector is; asked for again as long as that is unknown. */
+  /** The result of the check; repeats the check while it is unknown. */
   async result(): Promise<BackendState> {
     if (this.#result.state !== "unknown") return this.#result;
     this.#running ??= this.#run().finally(() => this.#running = undefined);
@@ -80,7 +76,8 @@ export class BackendCheck {
     signal: AbortSignal,
   ): Promise<BackendState> {
     const { backend } = this.#options;
-    // All bytes, from a random one on: what is there from before is not taken for these.
+    // All byte values, from a random one on, so that a value left by an earlier check does not
+    // match.
     const start = systemRandom.bytes(1)[0] ?? 0;
     const bytes = Uint8Array.from({ length: CHECK_BYTES }, (_, i) => start + i);
     if (await ask(() => backend.set(name, bytes.slice(), signal)) === false) {

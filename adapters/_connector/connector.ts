@@ -1,60 +1,63 @@
-/** A value, or a promise of it. */
+/** A value, or a promise of one. */
 export type Awaitable<T> = T | PromiseLike<T>;
 
-/** Options of every call of a {@linkcode Connector}. */
+/** Options of all calls of a {@linkcode Connector}. */
 export interface ConnectorOptions {
-  /** Aborts when nobody waits any more; the connector may stop too. */
+  /** Aborts when the caller stops waiting; the connector may then stop too. */
   readonly signal: AbortSignal;
 }
 
 /** Options of `list` of a {@linkcode Connector}. */
 export interface ConnectorListOptions extends ConnectorOptions {
-  /** Only keys that begin with it matter. */
+  /** Keys without this prefix may be left out. */
   readonly prefix: string;
 }
 
 /**
- * Any store of bytes under texts: a `Map` is one. Keys are printable ASCII, at most 255 characters.
- * What it throws costs the key that it was asked for. One of `exists` and `has` is required; with
- * `delete` objects can be removed and evicted, with `list` or `keys` those of an earlier process
- * are counted. A method for many keys is used where there is one, and where it throws, that for one
- * key is tried for each.
+ * Any key-value store that accepts binary values, such as a `Map`. Keys are printable ASCII of at
+ * most 255 characters. An error affects only the key of the call. `exists` or `has` is required.
+ * `delete` allows objects to be removed and evicted; `list` or `keys` allows objects of earlier
+ * processes to be counted. The methods for many keys are optional; if one fails, the method for a
+ * single key is called for each key.
  */
 export interface Connector {
-  /** The bytes under a key; `null` or `undefined` if there are none. They are only read. */
+  /**
+   * The bytes under a key; `null` or `undefined` if there are none. The adapter does not modify
+   * them.
+   */
   get(
     key: string,
     options: ConnectorOptions,
   ): Awaitable<Uint8Array | ArrayBuffer | null | undefined>;
   /**
-   * Puts bytes under a key, all at once if it can. The array is its own: it may keep it.
+   * Sets the bytes under a key, atomically if possible. The connector may keep the array.
    *
-   * @returns `false` if it did not; anything else says that it did.
+   * @returns `false` if the value was not stored; anything else means that it was.
    */
   set(key: string, value: Uint8Array<ArrayBuffer>, options: ConnectorOptions): Awaitable<unknown>;
-  /** Whether there is something under a key. */
+  /** Whether a key has a value. */
   exists?(key: string, options: ConnectorOptions): Awaitable<unknown>;
-  /** The same under another name. */
+  /** Alias of `exists`. */
   has?(key: string, options: ConnectorOptions): Awaitable<unknown>;
-  /** Removes what is under a key. `false` says that there was nothing. */
+  /** Removes a value. `false` means that there was none. */
   delete?(key: string, options: ConnectorOptions): Awaitable<unknown>;
   /** All keys. */
   list?(options: ConnectorListOptions): Awaitable<Iterable<string> | AsyncIterable<string>>;
-  /** The same under another name. */
+  /** Alias of `list`. */
   keys?(): Awaitable<Iterable<string> | AsyncIterable<string>>;
-  /** Bytes under a key, where it can tell without reading them. */
+  /** Bytes of a value, if known without reading it. */
   sizeOf?(key: string, options: ConnectorOptions): Awaitable<number | undefined>;
-  /** `get` for many keys: one answer a key. */
+  /** `get` for many keys; returns one answer per key. */
   getMany?(keys: readonly string[], options: ConnectorOptions): Awaitable<readonly unknown[]>;
-  /** `set` for many keys: one answer a key, or nothing. */
+  /** `set` for many keys; returns one answer per key, or nothing. */
   setMany?(
     entries: readonly (readonly [key: string, value: Uint8Array<ArrayBuffer>])[],
     options: ConnectorOptions,
   ): Awaitable<unknown>;
-  /** `exists` for many keys: one answer a key. */
+  /** `exists` for many keys; returns one answer per key. */
   existsMany?(keys: readonly string[], options: ConnectorOptions): Awaitable<readonly unknown[]>;
-  /** The same under another name. */
+  /** Alias of `existsMany`. */
   hasMany?(keys: readonly string[], options: ConnectorOptions): Awaitable<readonly unknown[]>;
-  /** Releases everything; only called if the module's factory made the connector. */
+  /** Releases all resources; called only if the module's function created the connector. */
   close?(): Awaitable<unknown>;
 }

@@ -15,86 +15,82 @@ import {
 } from "../../src/l2/adapter.ts";
 import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
-import { FlightLimit } from "../_shared/flight_limit.ts";
+import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
-import type { ObjectBook } from "../_shared/object_book.ts";
+import type { ObjectIndex } from "../_shared/object_book.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import type { Backend } from "./backend.ts";
 import type { BackendCheck } from "./backend_check.ts";
 import type { ObjectListing } from "./object_listing.ts";
 import type { ObjectValues } from "./object_values.ts";
 
-/** Values that a batch of a connector with methods for many keys has at the most. */
-const MOST_IN_BATCH = 64;
-/** Keys that are asked for at a time. */
-const MOST_ASKED = 512;
-/** Objects removed at a time to make room. */
+/** Max values in one call of a method for many keys. */
+const MAX_IN_BATCH = 64;
+/** Max keys in one call of `hasMany`. */
+const MAX_ASKED = 512;
+/** Max objects per eviction call. */
 const REMOVAL_BATCH = 64;
-/** What others did is looked up again after so long, in milliseconds. */
+/** Time between two counts of the objects, in milliseconds. */
 const RECOUNT_MS = 600_000;
 
-/** How a {@linkcode ConnectorStore} is set up. */
+/** Options of a {@linkcode ConnectorStore}. */
 export interface ConnectorStoreOptions {
-  /** The connector. */
   readonly backend: Backend;
-  /** Objects in it. */
+  /** The objects as values of the connector. */
   readonly values: ObjectValues;
-  /** Enumerates them. */
   readonly listing: ObjectListing;
-  /** Whether the connector keeps what it is given. */
+  /** Whether the connector keeps binary values. */
   readonly check: BackendCheck;
-  /** Most calls in flight, for stores and for everything else. */
+  /** Max calls in flight, for stores and for everything else. */
   readonly concurrency: number;
-  /** Most bytes that they move. */
+  /** Max bytes that these calls move at a time. */
   readonly maxBytesInFlight: number;
-  /** What it is kept within; left out, what is behind the connector bounds itself. */
+  /** Capacity of the adapter; `undefined` if the store behind the connector limits itself. */
   readonly bounds: CapacityBounds | undefined;
-  /** What there is to know that does not change. */
+  /** Static fields of the status. */
   readonly description: Readonly<Record<string, unknown>>;
-  /** Source of time. */
   readonly clock: Clock;
-  /** Told about failures that cost a key. */
+  /** Called with each failure that affects a key. */
   readonly onError: (error: AdapterError) => void;
-  /** Told which objects were removed to make room. */
+  /** Called with the keys of evicted objects. */
   readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
-interface Batch {
+interface ObjectBatch {
   readonly objects: AdapterObject[];
   readonly indices: number[];
   byteLength: number;
 }
 
-/** Objects in whatever a connector leads to. */
+/** Stores objects through a connector. */
 export class ConnectorStore implements L2Adapter {
-  /** Nobody knows what is behind a connector. */
+  /** Durability and sharing depend on the store behind the connector, so none is declared. */
   readonly capabilities: L2Adapter["capabilities"];
-  /** Removes objects; left out if the connector cannot. */
+  /** Removes objects; absent if the connector cannot delete. */
   readonly delete?: NonNullable<L2Adapter["delete"]>;
-  /** Enumerates them; left out if the connector cannot. */
+  /** Lists objects; absent if the connector cannot list. */
   readonly list?: NonNullable<L2Adapter["list"]>;
-  /** What is counted. */
+  /** Counted objects and bytes; absent without a capacity. */
   readonly usage?: NonNullable<L2Adapter["usage"]>;
-  /** Notes uses of objects that are read elsewhere; left out where nothing is evicted. */
+  /** Records uses of objects in device memory; absent without a capacity. */
   readonly touch?: NonNullable<L2Adapter["touch"]>;
   readonly #options: ConnectorStoreOptions;
-  readonly #writeLimit: FlightLimit;
-  readonly #readLimit: FlightLimit;
+  readonly #writeLimiter: OperationLimiter;
+  readonly #readLimiter: OperationLimiter;
   readonly #locks = new KeyLocks();
   readonly #capacity: Capacity | undefined;
 
-  /** Asks nothing yet. */
   constructor(options: ConnectorStoreOptions) {
     const { backend, bounds, concurrency: operations, maxBytesInFlight: bytes } = options;
     this.#options = options;
-    this.#writeLimit = new FlightLimit({ operations, bytes });
-    this.#readLimit = new FlightLimit({ operations, bytes });
+    this.#writeLimiter = new OperationLimiter({ operations, bytes });
+    this.#readLimiter = new OperationLimiter({ operations, bytes });
     this.#capacity = bounds && new Capacity({
       ...bounds,
       adapter: "connector",
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
-      scan: (book, signal) => this.#scan(book, signal),
+      scan: (index, signal) => this.#scan(index, signal),
       remove: (keys, signal) => this.#remove(keys, { signal }),
       isLocked: (key) => this.#locks.has(key),
       clock: options.clock,
@@ -111,16 +107,16 @@ export class ConnectorStore implements L2Adapter {
     const capacity = this.#capacity;
     if (capacity !== undefined) {
       this.usage = (call) => capacity.usage(call);
-      this.touch = (keys) => capacity.book.touch(keys);
+      this.touch = (keys) => capacity.index.touch(keys);
     }
   }
 
-  /** Begins to count what is there, where that bounds it. */
+  /** Starts the first count, if there is a capacity. */
   start(): void {
-    this.#capacity?.tend();
+    this.#capacity?.maintain();
   }
 
-  /** Puts objects; each is visible as a whole, or not at all. */
+  /** Stores objects; each becomes visible completely or not at all. */
   async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
@@ -139,12 +135,12 @@ export class ConnectorStore implements L2Adapter {
       if (object !== undefined && hasRoom?.[index]) this.#capacity?.settle(object, isThere);
     };
     const batches = this.#batches(objects, hasRoom, this.#options.backend.setMany !== undefined);
-    await this.#writeLimit.forEach(batches, bytesOf, signal, async (batch) => {
+    await this.#writeLimiter.forEach(batches, bytesOf, signal, async (batch) => {
       const outcomes = await this.#options.values.writeAll(batch.objects, signal);
       for (const [i, { key, byteLength }] of batch.objects.entries()) {
         const index = batch.indices[i] ?? 0;
         const failure = outcomes[i];
-        // What failed may be there: counted too much is put right by the next count.
+        // A failed object may exist anyway. The next count corrects it if it does not.
         settle(index, true);
         if (failure === undefined) {
           stored.set(index);
@@ -153,13 +149,13 @@ export class ConnectorStore implements L2Adapter {
       }
     });
     for (const index of objects.keys()) if (!settled.has(index)) settle(index, false);
-    this.#capacity?.book.touch(stored.gather(objects).map(({ key }) => key));
-    this.#capacity?.tend();
+    this.#capacity?.index.touch(stored.gather(objects).map(({ key }) => key));
+    this.#capacity?.maintain();
     this.#report(failures, objects.length);
     return { stored, bytes };
   }
 
-  /** Asks for many keys at a time; of a chain until one is missing. */
+  /** Looks up many keys per call; of a chain, until one is missing. */
   async lookupAndLock(
     keys: readonly ObjectKey[],
     { prefix, signal }: LookupOptions,
@@ -167,29 +163,29 @@ export class ConnectorStore implements L2Adapter {
     const found = await this.#locks.lockFound(keys, prefix, () => {
       return this.#lookup(keys, prefix, signal);
     });
-    this.#capacity?.book.touch(found.gather(keys));
+    this.#capacity?.index.touch(found.gather(keys));
     return found;
   }
 
-  /** Lets objects be evicted again. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     this.#locks.remove(keys);
   }
 
-  /** Reads objects into their parts. */
+  /** Loads objects into their parts. */
   async load(
     objects: readonly AdapterObject[],
     { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("connector", "load");
-    const forget = this.#capacity?.book.forgetter(objects.map(({ key }) => key));
+    const removeStale = this.#capacity?.index.staleRemover(objects.map(({ key }) => key));
     const batches = this.#batches(
       objects,
       undefined,
       this.#options.backend.getMany !== undefined,
     );
-    await this.#readLimit.forEach(batches, bytesOf, signal, async (batch) => {
+    await this.#readLimiter.forEach(batches, bytesOf, signal, async (batch) => {
       const outcomes = await this.#options.values.readAll(batch.objects, allowShorter, signal);
       for (const [i, { key }] of batch.objects.entries()) {
         const index = batch.indices[i] ?? 0;
@@ -198,18 +194,18 @@ export class ConnectorStore implements L2Adapter {
           loaded.set(index);
           onLoaded?.(index);
         } else if (outcome === "absent") {
-          forget?.(key);
+          removeStale?.(key);
         } else if (typeof outcome === "string") {
           onLoaded?.(index, outcome);
         } else if (!signal.aborted) failures.add(key, outcome);
       }
     });
-    this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
+    this.#capacity?.index.touch(loaded.gather(objects).map(({ key }) => key));
     this.#report(failures, objects.length);
     return loaded;
   }
 
-  /** What is behind it, how objects are moved, and who evicts. */
+  /** The kind of connector, and the capacity figures. */
   reportStatus(): Readonly<Record<string, unknown>> {
     const capacity = this.#capacity;
     return {
@@ -219,7 +215,7 @@ export class ConnectorStore implements L2Adapter {
     };
   }
 
-  /** Lets go of the connector. */
+  /** Closes the connector. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#capacity?.[Symbol.asyncDispose]();
     await this.#options.backend.close?.();
@@ -233,11 +229,11 @@ export class ConnectorStore implements L2Adapter {
     const { backend, values, concurrency } = this.#options;
     const failures = new Failures("connector", "lookup");
     const found = new Bitmap(keys.length);
-    const most = backend.hasMany === undefined ? concurrency : MOST_ASKED;
+    const maxKeys = backend.hasMany === undefined ? concurrency : MAX_ASKED;
     let start = 0;
     let isGap = false;
     while (start < keys.length && !signal.aborted && !(isChain && isGap)) {
-      const some = keys.slice(start, start + most);
+      const some = keys.slice(start, start + maxKeys);
       for (const [i, answer] of (await values.hasAll(some, signal)).entries()) {
         if (answer === true) found.set(start + i);
         else isGap = true;
@@ -254,10 +250,10 @@ export class ConnectorStore implements L2Adapter {
   async #remove(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const { values } = this.#options;
     const failures = new Failures("connector", "delete");
-    const forget = this.#capacity?.book.forgetter(keys);
+    const removeStale = this.#capacity?.index.staleRemover(keys);
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
-    await this.#readLimit.forEach(keys, () => 0, signal, async (key, index) => {
+    await this.#readLimiter.forEach(keys, () => 0, signal, async (key, index) => {
       if (!this.#locks.startRemoval(key)) return;
       try {
         const removed = await values.remove(key, signal);
@@ -265,7 +261,7 @@ export class ConnectorStore implements L2Adapter {
           deleted.set(index);
           bytes += removed.byteLength;
         }
-        forget?.(key);
+        removeStale?.(key);
       } catch (cause) {
         if (!signal.aborted) failures.add(key, cause);
       } finally {
@@ -277,9 +273,9 @@ export class ConnectorStore implements L2Adapter {
   }
 
   /**
-   * Enumerates the objects.
+   * Lists the objects.
    *
-   * @throws {AdapterError} After the others, if there may be more.
+   * @throws {AdapterError} After the last object, if the list may be incomplete.
    */
   async *#list({ model, signal }: ListOptions): AsyncGenerator<ListedObject, void> {
     const { listing, check } = this.#options;
@@ -300,12 +296,17 @@ export class ConnectorStore implements L2Adapter {
     throw new AdapterError({ adapter: "connector", operation: "list", cause });
   }
 
-  /** What is there, for the capacity; what cannot be read counts as what it was, or as nothing. */
-  async *#scan(book: ObjectBook, signal: AbortSignal): AsyncGenerator<FoundObject, void> {
+  /**
+   * Lists the objects for the capacity. The size of an unreadable object is taken from the index,
+   * or counts as 0.
+   */
+  async *#scan(index: ObjectIndex, signal: AbortSignal): AsyncGenerator<FoundObject, void> {
     const causes: unknown[] = [];
     const onUnread = (cause: unknown): void => void causes.push(cause);
-    for await (const { key, byteLength } of this.#options.listing.tend({ onUnread, signal })) {
-      const isKnown = byteLength === 0 && book.get(key) !== undefined;
+    for await (
+      const { key, byteLength } of this.#options.listing.listAndRepair({ onUnread, signal })
+    ) {
+      const isKnown = byteLength === 0 && index.get(key) !== undefined;
       yield { key, byteLength: isKnown ? undefined : byteLength, usedAt: undefined };
     }
     const [cause] = causes;
@@ -313,19 +314,19 @@ export class ConnectorStore implements L2Adapter {
     this.#options.onError(new AdapterError({ adapter: "connector", operation: "list", cause }));
   }
 
-  /** Objects that are moved by one call. */
+  /** Groups objects into calls. */
   #batches(
     objects: readonly AdapterObject[],
     chosen: readonly boolean[] | undefined,
     areTogether: boolean,
-  ): Batch[] {
-    const most = areTogether ? MOST_IN_BATCH : 1;
-    const batches: Batch[] = [];
-    let last: Batch | undefined;
+  ): ObjectBatch[] {
+    const maxObjects = areTogether ? MAX_IN_BATCH : 1;
+    const batches: ObjectBatch[] = [];
+    let last: ObjectBatch | undefined;
     for (const [index, object] of objects.entries()) {
       if (chosen?.[index] === false) continue;
       const { byteLength } = object;
-      const isFull = last === undefined || last.objects.length >= most ||
+      const isFull = last === undefined || last.objects.length >= maxObjects ||
         last.byteLength + byteLength > this.#options.maxBytesInFlight / 2;
       if (isFull) batches.push(last = { objects: [], indices: [], byteLength: 0 });
       last?.objects.push(object);
@@ -335,7 +336,7 @@ export class ConnectorStore implements L2Adapter {
     return batches;
   }
 
-  /** Reports what failed; throws if that is everything. */
+  /** Reports the failures; throws if all objects failed. */
   #report(failures: Failures, count: number): void {
     const errors = failures.errors();
     const [first] = errors;
@@ -344,6 +345,6 @@ export class ConnectorStore implements L2Adapter {
   }
 }
 
-function bytesOf({ byteLength }: Batch): number {
+function bytesOf({ byteLength }: ObjectBatch): number {
   return byteLength;
 }

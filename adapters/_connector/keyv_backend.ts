@@ -3,50 +3,47 @@ import type { Backend, BackendEntry } from "./backend.ts";
 
 type Entries = AsyncIterable<readonly unknown[]> | Iterable<readonly unknown[]>;
 
-/** What a Keyv keeps its values in; as far as it is used. */
+/** The part of a Keyv store that this adapter uses. */
 export interface KeyvStoreLike {
-  /** All entries, such as those of a map. */
+  /** All entries, as a `Map` iterates them. */
   [Symbol.iterator]?(): Iterator<readonly unknown[]>;
   /** All entries of a namespace. */
   iterator?(namespace?: string): AsyncIterable<readonly unknown[]>;
 }
 
-/** A Keyv, or a storage adapter of it; as far as it is used. */
+/** The part of a Keyv, or of one of its storage adapters, that this adapter uses. */
 export interface KeyvLike {
-  /** The value of a key. */
   get(key: string): unknown;
-  /** Sets the value of a key. */
   set(key: string, value: unknown): unknown;
-  /** Whether there is one. */
+  /** Whether a key has a value. */
   has?(key: string): unknown;
-  /** Removes it. */
+  /** Removes a value. */
   delete?(key: string): unknown;
-  /** Values of many keys. */
   getMany?(keys: readonly string[]): unknown;
-  /** Whether there are values of many keys. */
+  /** Whether each key has a value. */
   hasMany?(keys: readonly string[]): unknown;
-  /** Sets the values of many keys. */
+  /** Sets many values. */
   setMany?(entries: readonly { readonly key: string; readonly value: unknown }[]): unknown;
-  /** All keys with their values, if the store can enumerate them. */
+  /** All entries, if the store can list them. */
   iterator?: ((namespace?: string) => AsyncIterable<readonly [string, unknown]>) | undefined;
-  /** Namespace of the keys. */
+  /** Prefix of all keys. */
   readonly namespace?: string | undefined;
-  /** Where the values are. */
+  /** The underlying store. */
   readonly store?: KeyvStoreLike;
-  /** The same of a Keyv 4. */
+  /** Namespace and store of Keyv 4. */
   readonly opts?: { readonly namespace?: string; readonly store?: KeyvStoreLike } | undefined;
-  /** Listens to events. */
+  /** Adds a listener. */
   on?(event: "error", listener: (cause: unknown) => void): unknown;
-  /** Stops listening. */
+  /** Removes a listener. */
   off?(event: "error", listener: (cause: unknown) => void): unknown;
-  /** Releases everything. */
+  /** Releases all resources. */
   disconnect?(): unknown;
 }
 
 /**
- * Makes a {@linkcode Backend} of a Keyv.
+ * Adapts a Keyv.
  *
- * @param onError Told what the Keyv says instead of throwing it.
+ * @param onError Called with the errors that Keyv emits instead of throwing.
  */
 export function keyvBackend(keyv: KeyvLike, onError: (cause: unknown) => void): Backend {
   keyv.on?.("error", onError);
@@ -73,9 +70,8 @@ export function keyvBackend(keyv: KeyvLike, onError: (cause: unknown) => void): 
 }
 
 /**
- * All names, as the store of a Keyv has them: the iterator of the Keyv itself reads and decodes all
- * values, ends at the first that it cannot decode, and takes a namespace with a colon for part of
- * the names.
+ * All keys, read from the store of a Keyv. The iterator of the Keyv itself decodes every value,
+ * stops at the first invalid one, and takes part of a namespace with a colon for part of the keys.
  */
 async function* namesIn(keyv: KeyvLike): AsyncGenerator<string, void> {
   const namespace = keyv.namespace ?? keyv.opts?.namespace;
@@ -93,7 +89,7 @@ function entriesIn(keyv: KeyvLike, namespace: string | undefined): Entries {
   return store?.iterator?.(namespace) ?? keyv.iterator?.(namespace) ?? [];
 }
 
-/** An answer; a text in its place where a value is none that a Keyv has written. */
+/** An answer, or a placeholder string for a value that Keyv did not write. */
 async function unlessUndecodable(ask: () => Promise<unknown>): Promise<unknown> {
   try {
     return await ask();
@@ -103,7 +99,7 @@ async function unlessUndecodable(ask: () => Promise<unknown>): Promise<unknown> 
   }
 }
 
-/** What Keyv can write as text and read again: of other arrays it makes objects. */
+/** Keyv can serialize a Buffer; other arrays would become plain objects. */
 function asBuffer({ buffer, byteOffset, byteLength }: Uint8Array<ArrayBuffer>): Buffer {
   return Buffer.from(buffer, byteOffset, byteLength);
 }

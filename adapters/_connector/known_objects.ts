@@ -2,33 +2,32 @@ import type { ObjectKey } from "../../src/l2/adapter.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { PartSet } from "./value_format.ts";
 
-/** Objects that are remembered: about 10 MiB. */
+/** Max objects to remember; they take about 10 MiB. */
 const MAX_KNOWN = 65_536;
 
-/** What is known of an object without its bytes. */
+/** What is known about an object without reading its bytes. */
 export interface ObjectFacts {
-  /** Its key. */
   readonly key: ObjectKey;
-  /** Its bytes; those of the value, where that is no object. */
+  /** Bytes of the object; of a foreign value, the bytes of that value. */
   readonly byteLength: number;
-  /** Where they are, if not in its own value. */
+  /** The values with its bytes, if they are not in its own value. */
   readonly parts?: PartSet;
 }
 
-/** What was stored, read or listed last: a value is not read again to learn its size. */
+/** Cache of what was stored, read or listed, so that no value is read again to learn its size. */
 export class KnownObjects {
   readonly #facts = new Map<string, ObjectFacts>();
-  readonly #strangers = new RecentKeys(MAX_KNOWN);
+  readonly #foreign = new RecentKeys(MAX_KNOWN);
 
-  /** The facts of an object, if it is remembered. */
+  /** The facts of an object, if cached. */
   get({ id }: ObjectKey): ObjectFacts | undefined {
     return this.#facts.get(id);
   }
 
-  /** Remembers an object, and forgets the one that was remembered longest ago if there are many. */
+  /** Caches the facts of an object; drops the oldest ones above the limit. */
   remember(facts: ObjectFacts): void {
     const { id } = facts.key;
-    this.#strangers.delete(facts.key);
+    this.#foreign.delete(facts.key);
     this.#facts.delete(id);
     this.#facts.set(id, facts);
     if (this.#facts.size <= MAX_KNOWN) return;
@@ -38,19 +37,19 @@ export class KnownObjects {
     }
   }
 
-  /** Forgets an object. */
+  /** Drops the facts of an object. */
   forget({ id }: ObjectKey): void {
     this.#facts.delete(id);
   }
 
-  /** Remembers that the object of another adapter, with a longer prefix, lies under a key's name. */
-  addStranger(key: ObjectKey): void {
+  /** Records that the name of a key holds an object of another adapter, with a longer prefix. */
+  addForeign(key: ObjectKey): void {
     this.#facts.delete(key.id);
-    this.#strangers.add(key);
+    this.#foreign.add(key);
   }
 
-  /** Whether another adapter's object lies under a key's name. */
-  isStranger(key: ObjectKey): boolean {
-    return this.#strangers.has(key);
+  /** Whether the name of a key holds an object of another adapter. */
+  isForeign(key: ObjectKey): boolean {
+    return this.#foreign.has(key);
   }
 }

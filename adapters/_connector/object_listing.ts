@@ -1,65 +1,63 @@
 import type { ObjectKey } from "../../src/l2/adapter.ts";
 import type { Backend } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
-import { type ObjectNames, partsBegunAt } from "./object_names.ts";
+import { type ConnectorObjectNames, partsBegunAt } from "./object_names.ts";
 import type { ObjectValues } from "./object_values.ts";
 
-/** Parts that no object needs are those of a store that was cut, if they are older than this. */
+/** Age after which unreferenced parts are those of an interrupted store, in milliseconds. */
 const ABANDONED_MS = 3_600_000;
 
-/** How an {@linkcode ObjectListing} is set up. */
+/** Options of an {@linkcode ObjectListing}. */
 export interface ObjectListingOptions {
-  /** The connector. */
   readonly backend: Backend;
-  /** How objects are called. */
-  readonly names: ObjectNames;
-  /** What is known of them. */
+  readonly names: ConnectorObjectNames;
   readonly known: KnownObjects;
-  /** The objects themselves. */
   readonly values: ObjectValues;
 }
 
-/** How a listing is made. */
+/** Options of one listing. */
 export interface ListingCall {
-  /** Which objects are wanted, by their keys; without a key, where only the value tells it. */
+  /** Filters objects by key. The key is `undefined` where only the value contains it. */
   readonly isWanted?: (key: ObjectKey | undefined) => boolean;
-  /** Told that an object cannot be read. */
+  /** Called when an object cannot be read. */
   readonly onUnread: (cause: unknown) => void;
-  /** Aborts when nobody wants more. */
+  /** Aborts when the caller needs no more objects. */
   readonly signal: AbortSignal;
 }
 
-interface NamedObject {
+interface ListedName {
   readonly name: string;
-  /** Left out where only a digest stands in the name. */
+  /** `undefined` if the name contains only a digest. */
   readonly key: ObjectKey | undefined;
 }
 
-/** All names below the prefix. */
+/** All names that begin with the prefix. */
 interface Names {
-  readonly objects: readonly NamedObject[];
-  /** Bytes of objects as values beside them tell, by the digests of their keys. */
+  readonly objects: readonly ListedName[];
+  /** Object sizes found in the names of side values, by key digest. */
   readonly sizes: ReadonlyMap<string, readonly number[]>;
-  /** Names of parts, by what they have in common. */
+  /** Names of parts, by id. */
   readonly parts: ReadonlyMap<string, readonly string[]>;
 }
 
-/** Enumerates the objects in a connector; it reads no more than it has to. */
+/** Lists the objects of a connector, reading as few values as possible. */
 export class ObjectListing {
   readonly #options: ObjectListingOptions;
 
-  /** Asks nothing yet. */
   constructor(options: ObjectListingOptions) {
     this.#options = options;
   }
 
-  /** The objects that are there. */
+  /** Lists the objects. */
   async *list(call: ListingCall): AsyncGenerator<ObjectFacts, void> {
     yield* this.#facts(await this.#names(call.signal), call);
   }
 
-  /** The same; what stores that were cut have left is removed, and sizes that are missing written. */
-  async *tend(call: ListingCall): AsyncGenerator<ObjectFacts, void> {
+  /**
+   * Lists the objects; also removes leftovers of interrupted stores, and writes missing side
+   * values.
+   */
+  async *listAndRepair(call: ListingCall): AsyncGenerator<ObjectFacts, void> {
     const { signal } = call;
     const { values, names } = this.#options;
     const found = await this.#names(signal);
@@ -76,13 +74,13 @@ export class ObjectListing {
       if (found.sizes.size === 0 && facts.parts !== undefined) continue;
       const digest = facts.key.digest.toHex();
       sized.add(digest);
-      // What fails is done the next time.
-      await values.tendSizes(facts, found.sizes.get(digest) ?? [], signal).catch(() => {});
+      // A failure is retried at the next listing.
+      await values.repairSizes(facts, found.sizes.get(digest) ?? [], signal).catch(() => {});
     }
     if (signal.aborted) return;
     const orphans = [...found.sizes].filter(([digest]) => !sized.has(digest))
       .flatMap(([digest, sizes]) => sizes.map((size) => names.ofSize(digest, size)));
-    // What could not be read may need parts.
+    // An unreadable object may refer to parts.
     const isOld = (id: string): boolean => partsBegunAt(id) + ABANDONED_MS < Date.now();
     const abandoned = unread > 0
       ? []
@@ -92,7 +90,7 @@ export class ObjectListing {
 
   async #names(signal: AbortSignal): Promise<Names> {
     const { backend, names } = this.#options;
-    const objects: NamedObject[] = [];
+    const objects: ListedName[] = [];
     const sizes = new Map<string, number[]>();
     const parts = new Map<string, string[]>();
     for await (const name of backend.list?.(names.prefix, signal) ?? []) {
@@ -113,23 +111,23 @@ export class ObjectListing {
     for (const object of objects) {
       if (signal.aborted) return;
       if (!isWanted(object.key)) continue;
-      if (object.key !== undefined && known.isStranger(object.key)) continue;
+      if (object.key !== undefined && known.isForeign(object.key)) continue;
       let facts: ObjectFacts | undefined;
       try {
         facts = await this.#factsOf(object, sizes, signal);
       } catch (cause) {
         if (signal.aborted) return;
         onUnread(cause);
-        // It is there, whatever it is.
+        // The object exists, although its size is unknown.
         if (object.key !== undefined) facts = { key: object.key, byteLength: 0 };
       }
       if (facts !== undefined && isWanted(facts.key)) yield facts;
     }
   }
 
-  /** What is known of an object, by its names where they are enough. */
+  /** The facts of an object, from names alone if possible. */
   async #factsOf(
-    { name, key }: NamedObject,
+    { name, key }: ListedName,
     allSizes: ReadonlyMap<string, readonly number[]>,
     signal: AbortSignal,
   ): Promise<ObjectFacts | undefined> {
@@ -139,7 +137,7 @@ export class ObjectListing {
     const before = key && known.get(key);
     if (before !== undefined && sizes.every((size) => size === before.byteLength)) return before;
     const [size] = sizes;
-    // Two sizes are those of two stores: the value tells which came last.
+    // Two sizes come from two stores: only the value tells which was the last.
     if (size !== undefined && sizes.length === 1 && before === undefined) {
       if (key === undefined) {
         const facts = await values.factsBeside(digest, size, signal);

@@ -6,25 +6,28 @@ import {
   systemRandom,
 } from "../../src/l2/adapter.ts";
 
-/** Longest name: what file systems allow. */
+/** Max length of a name: the limit of most file systems. */
 const MAX_NAME_LENGTH = 255;
 const SIZE = /^s-([0-9a-f]{64})-([0-9]{1,15})\.size$/;
 const PART = /^p-([0-9a-f]{32})-([0-9]+)\.part$/;
 
-/** What a name says. */
+/** Content of a parsed name. */
 export type NamedThing =
-  /** An object; its key stands in its value where the name has only a digest. */
+  /**
+   * An object; `key` is `undefined` if the name has only a digest and the value contains the key.
+   */
   | { readonly type: "object"; readonly key: ObjectKey | undefined }
   | { readonly type: "part"; readonly id: string; readonly index: number }
-  /** The bytes of the object whose key has a digest. */
+  /** The size of the object with this key digest. */
   | { readonly type: "size"; readonly digest: string; readonly byteLength: number };
 
-/** The names of objects and of their parts in a connector. */
-export class ObjectNames {
-  /** What all of them begin with. */
+/** Names of objects, parts and side values in a connector. */
+export class ConnectorObjectNames {
   readonly prefix: string;
 
-  /** Names with a prefix. */
+  /**
+   * @param prefix Prefix of all names.
+   */
   constructor(prefix: string) {
     this.prefix = prefix;
   }
@@ -41,19 +44,18 @@ export class ObjectNames {
   }
 
   /**
-   * The name of a small value beside an object, which tells its bytes in a listing: values are not
-   * read to learn their sizes.
+   * Name of a side value, which tells the size of an object to a listing without reading a value.
    */
   ofSize(digest: string, byteLength: number): string {
     return `${this.prefix}s-${digest}-${byteLength}.size`;
   }
 
-  /** The digest of the key of the object with a name, if that has no more. */
+  /** The key digest in the name of an object that has no readable key. */
   digestIn(name: string): string {
     return name.slice(this.prefix.length + "h-".length, -".data".length);
   }
 
-  /** What a name is, if it is one of these. */
+  /** Parses a name; `undefined` if it belongs to something else. */
   parse(name: unknown): NamedThing | undefined {
     if (typeof name !== "string" || !name.startsWith(this.prefix)) return undefined;
     const rest = name.slice(this.prefix.length);
@@ -67,12 +69,12 @@ export class ObjectNames {
   }
 }
 
-/** A new id for parts: when they were begun, in milliseconds since 1970, and a random number. */
+/** A new part id: the time in milliseconds since 1970, followed by random bytes. */
 export function newPartId(): string {
   return Date.now().toString(16).padStart(12, "0") + systemRandom.bytes(10).toHex();
 }
 
-/** When the parts of an id were begun, in milliseconds since 1970. */
+/** The time in a part id, in milliseconds since 1970. */
 export function partsBegunAt(id: string): number {
   return parseInt(id.slice(0, 12), 16);
 }

@@ -8,7 +8,7 @@ import { ObjectParts } from "../_shared/object_parts.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
-import { newPartId, type ObjectNames } from "./object_names.ts";
+import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
 import {
   type DecodedValue,
   decodeSizeKey,
@@ -16,49 +16,49 @@ import {
   encodeManifest,
   encodeSize,
   encodeWhole,
-  headBytes,
+  headerBytes,
   MAX_MANIFEST_BYTES,
   type PartSet,
 } from "./value_format.ts";
 
-/** Values of one object that are moved at a time. */
+/** Max parts of one object in flight. */
 const PARTS_AT_A_TIME = 4;
-/** A whole object with more bytes gets a value beside it that tells them, where nothing else does. */
+/**
+ * Objects above this size get a side value with their size, if the connector does not report sizes.
+ */
 const MIN_SIZED_BYTES = 8_192;
 
 const NOT_TAKEN = "The connector did not take the value";
 
-/** How {@linkcode ObjectValues} are set up. */
+/** Options of {@linkcode ObjectValues}. */
 export interface ObjectValuesOptions {
-  /** Where they are. */
   readonly backend: Backend;
-  /** How they are called. */
-  readonly names: ObjectNames;
-  /** What is known of them. */
+  readonly names: ConnectorObjectNames;
   readonly known: KnownObjects;
-  /** Objects with more bytes are split into values of this size. */
+  /** Objects with more bytes are split into parts of this size. */
   readonly maxValueBytes: number;
-  /** Whether the connector tells sizes: if not, and if it lists, they are written beside objects. */
+  /**
+   * Whether the connector reports sizes. If it does not but lists names, side values are written.
+   */
   readonly tellsSizes: () => boolean;
 }
 
-/** What reading an object came to; a fault where something else is there. */
-export type ReadOutcome = "filled" | "absent" | TrailerFault;
+/** Result of reading an object; a {@linkcode TrailerFault} if the value is not that object. */
+export type ConnectorReadOutcome = "filled" | "absent" | TrailerFault;
 
 /**
- * Objects as values of a connector. A large one lies in several values under a name that nobody
- * else uses; the value under its own name, written last, says where: it is visible as a whole, or
- * not at all.
+ * Objects as values of a connector. A large object is split into parts with unique names, and its
+ * own value is a manifest that is written last: the object becomes visible completely or not at
+ * all.
  */
 export class ObjectValues {
   readonly #options: ObjectValuesOptions;
 
-  /** Asks nothing yet. */
   constructor(options: ObjectValuesOptions) {
     this.#options = options;
   }
 
-  /** Puts objects; why each is not there, or `undefined` where it is. */
+  /** Stores objects; returns the failure of each, or `undefined` if it was stored. */
   async writeAll(objects: readonly AdapterObject[], signal: AbortSignal): Promise<unknown[]> {
     const { backend, names, known, maxValueBytes } = this.#options;
     const areSmall = objects.every(({ byteLength }) => byteLength <= maxValueBytes);
@@ -80,7 +80,7 @@ export class ObjectValues {
           return undefined;
         }));
       } catch {
-        // Each by itself tells which of them cannot be put.
+        // Single calls tell which of them fail.
       }
     }
     return await Promise.all(
@@ -88,12 +88,12 @@ export class ObjectValues {
     );
   }
 
-  /** Reads objects into their parts; what that came to for each, or why it is unknown. */
+  /** Loads objects into their parts; returns an outcome or a failure for each. */
   async readAll(
     objects: readonly AdapterObject[],
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<(ReadOutcome | Error)[]> {
+  ): Promise<(ConnectorReadOutcome | Error)[]> {
     const values = await this.#getMany(objects, signal);
     return await Promise.all(
       objects.map((object, i) =>
@@ -102,7 +102,7 @@ export class ObjectValues {
     );
   }
 
-  /** Which of the objects there are, or why that is unknown. */
+  /** Whether each object exists, or why that is unknown. */
   async hasAll(keys: readonly ObjectKey[], signal: AbortSignal): Promise<(boolean | Error)[]> {
     const { backend, names } = this.#options;
     if (backend.hasMany !== undefined && keys.length > 1) {
@@ -111,7 +111,7 @@ export class ObjectValues {
         const answers = await this.#ask(signal, ({ hasMany }) => hasMany?.(named, signal));
         if (Array.isArray(answers) && answers.length === keys.length) return answers.map(Boolean);
       } catch {
-        // Each by itself tells which of them cannot be asked for.
+        // Single calls tell which of them fail.
       }
     }
     return await Promise.all(keys.map((key) => this.#has(key, signal).catch(asError)));
@@ -124,7 +124,7 @@ export class ObjectValues {
       const replaced = known.get(key);
       await this.#set(names.of(key), encodeWhole(key, byteLength, parts), signal);
       const size = this.#sizeEntry(object);
-      // Without it the value is read once to learn its size.
+      // Without the side value, a listing reads the value once to learn its size.
       if (size !== undefined) await this.#set(...size, signal).catch(() => {});
       return await this.#noteStored(object, undefined, replaced, signal);
     }
@@ -149,7 +149,7 @@ export class ObjectValues {
     await this.#noteStored(object, set, replaced, signal);
   }
 
-  /** Remembers an object that was stored, and removes what the one before had elsewhere. */
+  /** Records a stored object, and removes the parts and side values of the one that it replaced. */
   async #noteStored(
     { key, byteLength }: AdapterObject,
     parts: PartSet | undefined,
@@ -160,7 +160,7 @@ export class ObjectValues {
     const isSameSize = replaced?.byteLength === byteLength && parts === undefined &&
       replaced.parts === undefined;
     if (replaced !== undefined && !isSameSize) {
-      await this.#removeRest(replaced, signal).catch(() => {});
+      await this.#removeSideValues(replaced, signal).catch(() => {});
     }
   }
 
@@ -168,7 +168,7 @@ export class ObjectValues {
     return this.#options.backend.list !== undefined && !this.#options.tellsSizes();
   }
 
-  /** The value beside a whole object that tells its size. */
+  /** The side value of an object that is not split; `undefined` if it needs none. */
   #sizeEntry(
     { key, byteLength }: Pick<ObjectFacts, "key" | "byteLength">,
   ): BackendEntry | undefined {
@@ -181,7 +181,7 @@ export class ObjectValues {
     return Boolean(await this.#ask(signal, ({ has }) => has(this.#options.names.of(key), signal)));
   }
 
-  /** The values of several objects, if the connector has them at once. */
+  /** The values of several objects, if the connector can read many at once. */
   async #getMany(
     objects: readonly AdapterObject[],
     signal: AbortSignal,
@@ -193,7 +193,7 @@ export class ObjectValues {
       const answers = await this.#ask(signal, ({ getMany }) => getMany?.(named, signal));
       return Array.isArray(answers) && answers.length === objects.length ? answers : undefined;
     } catch {
-      // Each by itself tells which of them cannot be read.
+      // Single calls tell which of them fail.
       return undefined;
     }
   }
@@ -203,7 +203,7 @@ export class ObjectValues {
     answer: unknown,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<ReadOutcome> {
+  ): Promise<ConnectorReadOutcome> {
     const { names, known } = this.#options;
     const { key, parts, byteLength } = object;
     const value = bytesIn(answer) ?? await this.#get(names.of(key), signal);
@@ -232,18 +232,18 @@ export class ObjectValues {
     return isWhole ? "filled" : "length";
   }
 
-  /** What is known of an object; `undefined` if it is not there. */
+  /** The facts of an object; `undefined` if it does not exist. */
   async factsOf(key: ObjectKey, signal: AbortSignal): Promise<ObjectFacts | undefined> {
     const { known, names } = this.#options;
     return known.get(key) ?? await this.factsUnder(names.of(key), key, signal);
   }
 
   /**
-   * Reads what is under the name of an object, to learn about it: `undefined` if there is nothing,
-   * or the object of another adapter with a longer prefix.
+   * Reads the value under a name to learn about its object; `undefined` if there is none, or it is
+   * an object of another adapter with a longer prefix.
    *
-   * @param key Its key, if the name spells it: then anything that is no object counts as damaged,
-   * and as that object.
+   * @param key Key that the name spells, if any. Then a foreign value counts as this object,
+   * damaged.
    */
   async factsUnder(
     name: string,
@@ -253,9 +253,9 @@ export class ObjectValues {
     const { known, tellsSizes } = this.#options;
     if (key !== undefined && tellsSizes()) {
       const size = await this.#ask(signal, ({ sizeOf }) => sizeOf?.(name, signal));
-      // What is shorter may say where the bytes are.
+      // A shorter value may be a manifest.
       if (Number.isSafeInteger(size) && Number(size) > MAX_MANIFEST_BYTES) {
-        return this.#remember({ key, byteLength: Math.max(0, Number(size) - headBytes(key)) });
+        return this.#remember({ key, byteLength: Math.max(0, Number(size) - headerBytes(key)) });
       }
     }
     const value = await this.#get(name, signal);
@@ -267,11 +267,11 @@ export class ObjectValues {
     if (key === undefined ? this.#options.names.of(found.key) === name : found.key.equals(key)) {
       return this.#remember(factsIn(found));
     }
-    if (key !== undefined) known.addStranger(key);
+    if (key !== undefined) known.addForeign(key);
     return undefined;
   }
 
-  /** The object with a digest of whose bytes a value beside it tells; `undefined` if it does not. */
+  /** The facts of an object from its side value; `undefined` if there is none. */
   async factsBeside(
     digest: string,
     byteLength: number,
@@ -283,27 +283,30 @@ export class ObjectValues {
     return this.#remember({ key, byteLength });
   }
 
-  /** Removes an object, and whatever else lies under its name; what was there, if anything was. */
+  /**
+   * Removes the object or foreign value of a key; returns its facts, or `undefined` if there was
+   * none.
+   */
   async remove(key: ObjectKey, signal: AbortSignal): Promise<ObjectFacts | undefined> {
     const { known, names } = this.#options;
     const name = names.of(key);
     const before = known.get(key);
     const facts = before === undefined
-      // What cannot be read can be removed.
+      // An unreadable value can still be removed.
       ? await this.factsUnder(name, key, signal).catch(() => ({ key, byteLength: 0 }))
       : await this.#has(key, signal).catch(() => true)
       ? before
       : undefined;
-    if (facts === undefined && known.isStranger(key)) return undefined;
+    if (facts === undefined && known.isForeign(key)) return undefined;
     const answer = await this.#delete(name, signal);
     known.forget(key);
     const rest = facts ?? before;
-    if (rest !== undefined) await this.#removeRest(rest, signal);
+    if (rest !== undefined) await this.#removeSideValues(rest, signal);
     return answer === false ? undefined : facts;
   }
 
-  /** Writes the value beside an object again where it is missing, and removes others. */
-  async tendSizes(
+  /** Writes the side value of an object if it is missing, and removes outdated ones. */
+  async repairSizes(
     facts: ObjectFacts,
     sizes: readonly number[],
     signal: AbortSignal,
@@ -318,7 +321,7 @@ export class ObjectValues {
     }
   }
 
-  /** Removes values that no object needs. */
+  /** Removes values by name. */
   async removeNames(list: Iterable<string>, signal: AbortSignal): Promise<void> {
     for (const name of list) {
       if (signal.aborted) return;
@@ -326,8 +329,8 @@ export class ObjectValues {
     }
   }
 
-  /** Removes what an object has beside the value under its name. */
-  async #removeRest(facts: ObjectFacts, signal: AbortSignal): Promise<void> {
+  /** Removes the parts or the side value of an object. */
+  async #removeSideValues(facts: ObjectFacts, signal: AbortSignal): Promise<void> {
     const { key, byteLength, parts } = facts;
     if (parts !== undefined) await this.#removeParts(parts, signal);
     else if (byteLength > MIN_SIZED_BYTES && this.#writesSizes) {
@@ -360,7 +363,7 @@ export class ObjectValues {
     if (answer === false) throw new Error(NOT_TAKEN);
   }
 
-  /** What the connector answers; fails as soon as nobody waits any more. */
+  /** Asks the connector; fails as soon as `signal` aborts. */
   #ask(signal: AbortSignal, question: (backend: Backend) => unknown): Promise<unknown> {
     const answer = (async () => await question(this.#options.backend))();
     return untilAborted(signal, answer, () => Promise.reject(signal.reason));
@@ -375,7 +378,7 @@ function factsIn({ key, byteLength, body }: DecodedValue): ObjectFacts {
   return body instanceof Uint8Array ? { key, byteLength } : { key, byteLength, parts: body };
 }
 
-/** Does `work` for each part, a few at a time; stops at the first failure. */
+/** Runs `work` for each part, a few at a time; stops at the first failure. */
 async function forEachPart(
   { partBytes, count }: PartSet,
   byteLength: number,

@@ -1,7 +1,7 @@
 import type { Backend } from "./backend.ts";
 import type { Connector } from "./connector.ts";
 
-/** Makes a {@linkcode Backend} of a connector that has the methods of its interface. */
+/** Adapts an object that implements {@linkcode Connector}. */
 export function plainBackend(connector: Connector): Backend {
   const many = connector.existsMany === undefined ? "hasMany" : "existsMany";
   const each = connector.exists === undefined ? "has" : "exists";

@@ -7,12 +7,12 @@ import { unstorageBackend, type UnstorageLike } from "./unstorage_backend.ts";
 /** Kinds of connectors. */
 export type ConnectorKind = "plain" | "unstorage" | "keyv";
 
-/** A connector that can be used, or what it lacks. */
+/** A usable connector, or the methods that it lacks. */
 export type Recognised =
   | { readonly kind: ConnectorKind; readonly backend: Backend }
   | { readonly kind: ConnectorKind; readonly missing: string };
 
-/** Methods of each kind; one of those in an inner list. */
+/** Required methods of each kind; an inner list names alternatives. */
 const METHODS: Readonly<Record<ConnectorKind, readonly (readonly string[])[]>> = {
   plain: [["get"], ["set"], ["exists", "has"]],
   unstorage: [["getItemRaw"], ["setItemRaw"], ["hasItem"]],
@@ -20,10 +20,10 @@ const METHODS: Readonly<Record<ConnectorKind, readonly (readonly string[])[]>> =
 };
 
 /**
- * Finds out which kind of connector an object is, and makes a {@linkcode Backend} of it.
+ * Detects the kind of a connector and adapts it.
  *
- * @param kind The kind that it is said to be; left out, its methods tell.
- * @param onError Told what a connector says that does not throw it.
+ * @param kind The configured kind; detected by its methods if left out.
+ * @param onError Called with errors that a connector emits instead of throwing.
  */
 export function recognise(
   object: unknown,
@@ -53,7 +53,7 @@ function guess(object: unknown): ConnectorKind {
   if (hasMethod(object, "getItemRaw") || hasMethod(object, "getItem")) return "unstorage";
   const isKeyv = hasMethod(object, "get") && hasMethod(object, "set") &&
     typeof object === "object" && object !== null && "opts" in object &&
-    // Keyv 4 keeps its namespace among its options.
+    // Keyv 4 has its namespace in its options.
     ("namespace" in object || "namespace" in Object(object.opts));
   return isKeyv ? "keyv" : "plain";
 }

@@ -1,24 +1,22 @@
 import type { Backend } from "./backend.ts";
 
-/** A driver of unstorage that takes bytes, or a storage that it made; as far as it is used. */
+/** The part of an unstorage storage, or of a driver with binary values, that this adapter uses. */
 export interface UnstorageLike {
-  /** The value of a key, as bytes. */
+  /** The value of a key as bytes. */
   getItemRaw(key: string, options: object): unknown;
-  /** Sets the value of a key. */
   setItemRaw(key: string, value: Uint8Array, options: object): unknown;
-  /** Whether there is one. */
+  /** Whether a key has a value. */
   hasItem(key: string, options: object): unknown;
-  /** Removes it. */
+  /** Removes a value. */
   removeItem?(key: string, options: object): unknown;
-  /** All keys. */
   getKeys?(base: string, options: object): unknown;
-  /** What is known of a key. */
+  /** Metadata of a key. */
   getMeta?(key: string, options: object): unknown;
-  /** Releases everything. */
+  /** Releases all resources. */
   dispose?(): unknown;
 }
 
-/** Makes a {@linkcode Backend} of a driver of unstorage, or of a storage. */
+/** Adapts a storage or a driver of unstorage. */
 export function unstorageBackend(storage: UnstorageLike): Backend {
   return {
     get: (name) => storage.getItemRaw(name, {}),

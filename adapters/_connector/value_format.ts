@@ -8,12 +8,12 @@ const WHOLE = 1;
 const MANIFEST = 2;
 const SIZE = 3;
 
-/** Max bytes of a manifest: whatever is longer is a whole object. */
+/** Max bytes of a manifest; a longer value is an object that is not split. */
 export const MAX_MANIFEST_BYTES = 1024;
 
-/** Where the bytes of an object are that lie in several values. */
+/** The parts of a split object. */
 export interface PartSet {
-  /** What their names have in common: 32 hexadecimal digits that nobody else has. */
+  /** The id in the names of the parts: 32 hexadecimal digits, unique per store. */
   readonly id: string;
   /** Bytes of each part but the last. */
   readonly partBytes: number;
@@ -21,28 +21,26 @@ export interface PartSet {
   readonly count: number;
 }
 
-/** A value under the name of an object. */
+/** A decoded value of an object. */
 export interface DecodedValue {
-  /** The key of the object. */
   readonly key: ObjectKey;
-  /** Bytes of the object. */
   readonly byteLength: number;
-  /** The bytes themselves, or where they are. */
+  /** The bytes of the object, or its parts. */
   readonly body: Uint8Array | PartSet;
 }
 
-/** Bytes of what stands before an object in its value. */
-export function headBytes(key: ObjectKey): number {
+/** Bytes in front of the object in its value. */
+export function headerBytes(key: ObjectKey): number {
   return HEADER_BYTES + key.toBytes().byteLength;
 }
 
-/** The value of a whole object: a copy of its parts behind a head. */
+/** Encodes an object that is not split: a header and a copy of its parts. */
 export function encodeWhole(
   key: ObjectKey,
   byteLength: number,
   parts: readonly Uint8Array[],
 ): Uint8Array<ArrayBuffer> {
-  const { bytes, offset } = encodeHead(key, WHOLE, byteLength, byteLength);
+  const { bytes, offset } = encodeWithHeader(key, WHOLE, byteLength, byteLength);
   let end = offset;
   for (const part of parts) {
     bytes.set(part, end);
@@ -51,31 +49,31 @@ export function encodeWhole(
   return bytes;
 }
 
-/** The value of an object that lies in parts. */
+/** Encodes the manifest of a split object. */
 export function encodeManifest(
   key: ObjectKey,
   byteLength: number,
   { id, partBytes }: PartSet,
 ): Uint8Array<ArrayBuffer> {
-  const { bytes, offset } = encodeHead(key, MANIFEST, byteLength, MANIFEST_BYTES);
+  const { bytes, offset } = encodeWithHeader(key, MANIFEST, byteLength, MANIFEST_BYTES);
   bytes.set(Uint8Array.fromHex(id), offset);
   new DataView(bytes.buffer).setUint32(offset + PART_ID_BYTES, partBytes, true);
   return bytes;
 }
 
-/** The value beside an object that tells its key, and by its name its bytes. */
+/** Encodes a side value: it contains the key, its name the size. */
 export function encodeSize(key: ObjectKey, byteLength: number): Uint8Array<ArrayBuffer> {
-  return encodeHead(key, SIZE, byteLength, 0).bytes;
+  return encodeWithHeader(key, SIZE, byteLength, 0).bytes;
 }
 
-/** The key in a value beside an object; `undefined` if it is none. */
+/** The key in a side value; `undefined` if invalid. */
 export function decodeSizeKey(bytes: Uint8Array): ObjectKey | undefined {
   const isSize = bytes.byteLength >= HEADER_BYTES &&
     new DataView(bytes.buffer, bytes.byteOffset).getUint32(0) === MAGIC && bytes[4] === SIZE;
   return isSize ? keyIn(bytes.subarray(HEADER_BYTES)) : undefined;
 }
 
-/** What a value says; `undefined` if it is none of these, or not all of it is there. */
+/** Decodes the value of an object or a manifest; `undefined` if invalid or incomplete. */
 export function decodeValue(bytes: Uint8Array): DecodedValue | undefined {
   if (bytes.byteLength < HEADER_BYTES) return undefined;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -96,9 +94,9 @@ export function decodeValue(bytes: Uint8Array): DecodedValue | undefined {
   return { key, byteLength, body: { id, partBytes, count: Math.ceil(byteLength / partBytes) } };
 }
 
-// Magic 4, kind u8, zero u8, key length u16, object length u64; then the key. Little-endian but for
-// the magic.
-function encodeHead(
+// Header: magic u32 (big-endian), kind u8, zero u8, key length u16, object length u64 (all
+// little-endian), then the key.
+function encodeWithHeader(
   key: ObjectKey,
   kind: number,
   byteLength: number,

@@ -1,75 +1,71 @@
 import { type AdapterObject, type ObjectKey, type Place, UseOrder } from "../../src/l2/adapter.ts";
 
-/** Bounds of an {@linkcode ObjectMemory}, in bytes. */
+/** Limits of an {@linkcode ObjectMemory}. */
 export interface MemoryBounds {
-  /** Most bytes of objects. */
+  /** Max bytes of objects. */
   readonly capacityBytes: number;
-  /** Bytes above which objects are evicted; left out, nothing is evicted. */
+  /** Bytes above which objects are evicted. If left out, nothing is evicted. */
   readonly highBytes?: number;
-  /** Bytes that are left then. */
+  /** Bytes at which an eviction stops. */
   readonly lowBytes?: number;
 }
 
 /** An object in an {@linkcode ObjectMemory}. */
-export interface Held {
-  /** Its key. */
+export interface MemoryObject {
   readonly key: ObjectKey;
-  /** Its bytes, which are overwritten when it is replaced, or when it made room for another. */
+  /** Bytes of the object. They are overwritten when the object is replaced or evicted. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-interface Entry extends Held {
+interface MemoryEntry extends MemoryObject {
   bytes: Uint8Array<ArrayBuffer>;
   locks: number;
-  place: Place<Entry> | undefined;
+  place: Place<MemoryEntry> | undefined;
 }
 
-/** Objects in host memory, in the order of their last use. */
+/** Objects in host memory, in order of their last use. */
 export class ObjectMemory {
   readonly #bounds: MemoryBounds;
-  readonly #entries = new Map<string, Entry>();
-  readonly #order = new UseOrder<Entry>();
+  readonly #entries = new Map<string, MemoryEntry>();
+  readonly #order = new UseOrder<MemoryEntry>();
   #usedBytes = 0;
   #lockedBytes = 0;
   #lockedObjects = 0;
   #evictedObjects = 0;
-  /** What was evicted and not told yet. */
+  /** Evicted objects not yet returned by {@linkcode takeEvicted}. */
   #evicted: ObjectKey[] = [];
 
-  /** Empty. */
   constructor(bounds: MemoryBounds) {
     this.#bounds = bounds;
   }
 
-  /** Bytes of all objects. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
 
-  /** Number of objects. */
   get objectCount(): number {
     return this.#entries.size;
   }
 
-  /** Number of objects that are locked. */
   get lockedObjects(): number {
     return this.#lockedObjects;
   }
 
-  /** Objects that made room for others. */
+  /** Number of objects evicted so far. */
   get evictedObjects(): number {
     return this.#evictedObjects;
   }
 
   /**
-   * Copies an object; one that is there under its key is replaced, and stays if there is no room.
+   * Copies an object into memory, replacing one with the same key. Without room, the old object
+   * stays.
    *
    * @returns `undefined` if there is no room.
-   * @throws {RangeError} If the host has no memory for it.
+   * @throws {RangeError} If the host cannot allocate the memory.
    */
-  put({ key, parts, byteLength }: AdapterObject): Held | undefined {
+  put({ key, parts, byteLength }: AdapterObject): MemoryObject | undefined {
     const present = this.#entries.get(key.id);
-    // Nobody else runs between the first byte and the last, so it can be overwritten where it is.
+    // The copy is synchronous, so readers never see a partly overwritten object.
     if (present?.bytes.byteLength === byteLength) {
       copy(parts, present.bytes);
       return present;
@@ -84,13 +80,13 @@ export class ObjectMemory {
       present.bytes = bytes;
       return present;
     }
-    const entry: Entry = { key, bytes, locks: 0, place: undefined };
+    const entry: MemoryEntry = { key, bytes, locks: 0, place: undefined };
     entry.place = this.#order.add(entry);
     this.#entries.set(key.id, entry);
     return entry;
   }
 
-  /** Evicts what is above the high watermark, down to the low one. */
+  /** Evicts from above the high watermark down to the low one. */
   shrink(): void {
     const { highBytes = Infinity, lowBytes = highBytes } = this.#bounds;
     if (this.#usedBytes <= highBytes) return;
@@ -100,46 +96,46 @@ export class ObjectMemory {
     }
   }
 
-  /** The keys of the objects that made room for others since the last call. */
+  /** Returns the keys of the objects evicted since the last call. */
   takeEvicted(): ObjectKey[] {
     return this.#evicted.splice(0);
   }
 
-  /** The object of a key. */
-  get(key: ObjectKey): Held | undefined {
+  /** The object of a key, if present. */
+  get(key: ObjectKey): MemoryObject | undefined {
     return this.#entries.get(key.id);
   }
 
-  /** Whether an object is still there. */
-  has(held: Held): boolean {
-    return (held as Entry).place !== undefined;
+  /** Whether an object is still in memory. */
+  has(held: MemoryObject): boolean {
+    return (held as MemoryEntry).place !== undefined;
   }
 
-  /** Counts as used just now; of objects that follow one another, the last leaves first. */
-  touch(chain: readonly Held[]): void {
+  /** Marks a chain as just used. The end of the chain is evicted before its front. */
+  touch(chain: readonly MemoryObject[]): void {
     for (let i = chain.length - 1; i >= 0; i--) {
-      const { place } = chain[i] as Entry;
+      const { place } = chain[i] as MemoryEntry;
       if (place !== undefined) this.#order.renew(place);
     }
   }
 
-  /** Keeps an object from being evicted or removed. */
-  lock(held: Held): void {
-    const entry = held as Entry;
+  /** Prevents an object from being evicted or removed. */
+  lock(held: MemoryObject): void {
+    const entry = held as MemoryEntry;
     if (entry.locks++ > 0) return;
     this.#lockedObjects++;
     this.#lockedBytes += entry.bytes.byteLength;
   }
 
-  /** Gives up a lock, if there is one. */
-  unlock(held: Held): void {
-    const entry = held as Entry;
+  /** Releases one lock, if there is any. */
+  unlock(held: MemoryObject): void {
+    const entry = held as MemoryEntry;
     if (entry.locks === 0 || --entry.locks > 0) return;
     this.#lockedObjects--;
     this.#lockedBytes -= entry.bytes.byteLength;
   }
 
-  /** Removes an object that is not locked. */
+  /** Removes an object; returns `false` if it is absent or locked. */
   remove(key: ObjectKey): boolean {
     const entry = this.#entries.get(key.id);
     if (entry === undefined || entry.locks > 0) return false;
@@ -147,20 +143,19 @@ export class ObjectMemory {
     return true;
   }
 
-  /** The objects that are there now. */
-  list(): Held[] {
+  list(): MemoryObject[] {
     return [...this.#order];
   }
 
-  /** Removes all objects, locked or not. */
+  /** Removes all objects, including locked ones. */
   clear(): void {
     for (const entry of this.#order) this.#drop(entry);
     this.#lockedBytes = 0;
     this.#lockedObjects = 0;
   }
 
-  /** Whether eviction can make room: nothing is evicted for what does not fit in the end. */
-  #canMakeRoom(grownBy: number, byteLength: number, present: Entry | undefined): boolean {
+  /** Whether evictions could make enough room. If not, nothing is evicted. */
+  #canMakeRoom(grownBy: number, byteLength: number, present: MemoryEntry | undefined): boolean {
     const { capacityBytes, highBytes } = this.#bounds;
     if (byteLength > capacityBytes) return false;
     if (this.#usedBytes + grownBy <= capacityBytes) return true;
@@ -170,11 +165,13 @@ export class ObjectMemory {
     return staying + grownBy <= capacityBytes;
   }
 
-  /** Evicts what was used longest ago; a buffer of the length asked for is returned for reuse. */
+  /**
+   * Evicts the least recently used objects; returns an evicted buffer of `byteLength` for reuse.
+   */
   #makeRoom(
     grownBy: number,
     byteLength: number,
-    present: Entry | undefined,
+    present: MemoryEntry | undefined,
   ): Uint8Array<ArrayBuffer> | undefined {
     let reusable: Uint8Array<ArrayBuffer> | undefined;
     if (this.#usedBytes + grownBy <= this.#bounds.capacityBytes) return undefined;
@@ -187,13 +184,13 @@ export class ObjectMemory {
     return reusable;
   }
 
-  #evict(entry: Entry): void {
+  #evict(entry: MemoryEntry): void {
     this.#drop(entry);
     this.#evictedObjects++;
     this.#evicted.push(entry.key);
   }
 
-  #drop(entry: Entry): void {
+  #drop(entry: MemoryEntry): void {
     if (entry.place !== undefined) this.#order.remove(entry.place);
     entry.place = undefined;
     this.#entries.delete(entry.key.id);

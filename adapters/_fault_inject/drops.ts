@@ -1,22 +1,19 @@
 import type { ObjectKey } from "../../src/l2/adapter.ts";
 import { sha256 } from "../../src/runtime/digest.ts";
 
-/** Which loads fail. */
+/** Rules for the loads that fail. */
 export interface DropRules {
-  /** Share of the keys. */
+  /** Share of all keys that fail. */
   readonly rate: number;
-  /** Which keys these are. */
+  /** Chooses those keys. */
   readonly seed: number;
-  /** Positions from the head of a load. */
+  /** Positions in a load that fail, counted from its front. */
   readonly gapIndices: readonly number[];
-  /** Positions from its tail, as shares of its length. */
+  /** Positions in a load that fail, as a fraction of its length counted from its end. */
   readonly gapTailRatios: readonly number[];
 }
 
-/**
- * Says whether the object of `key`, at position `index` of a load of `count` objects, cannot be
- * loaded.
- */
+/** Returns a predicate: whether the load of `key` at position `index` of `count` objects fails. */
 export function drops(
   { rate, seed, gapIndices, gapTailRatios }: DropRules,
 ): (key: ObjectKey, index: number, count: number) => boolean {
@@ -27,7 +24,7 @@ export function drops(
     (rate > 0 && fractionOf(seed, key) < rate);
 }
 
-/** A number from 0 up to 1 that looks random, and follows from the seed and the key. */
+/** A pseudorandom number from 0 (inclusive) to 1 (exclusive), derived from the seed and the key. */
 function fractionOf(seed: number, { digest }: ObjectKey): number {
   const seeded = sha256(new TextEncoder().encode(`${seed}:`), digest);
   return new DataView(seeded.buffer).getUint32(0) / 2 ** 32;

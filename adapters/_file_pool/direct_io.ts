@@ -7,28 +7,30 @@ import { PAGE_BYTES, pagesFor } from "./pool_geometry.ts";
 const { O_RDONLY, O_WRONLY, O_NOFOLLOW = 0 } = nodeFs.constants;
 
 /**
- * Reads and writes files past the page cache (`O_DIRECT`), through aligned buffers. Writes run in a
- * worker, one at a time: Deno knows no asynchronous write to such a file.
+ * Reads and writes files with direct I/O (`O_DIRECT`) through aligned buffers. Writes run in a
+ * worker, one at a time, because Deno has no asynchronous write for such files.
  */
 export class DirectIo implements AsyncDisposable {
   readonly #readFiles = new Map<string, Promise<number>>();
   readonly #writtenFiles = new Map<string, Promise<number>>();
   readonly #buffers = new AlignedBuffers();
   readonly #writer: FileWorker;
-  /** Reads and closes too, where that must not happen on the threads of Deno. */
+  /** Also reads and closes, where Deno's own threads must not. */
   readonly #reader: FileWorker | undefined;
 
-  /** Has everything done by `worker`, or only what needs one. */
+  /**
+   * @param worker Handles all operations; if left out, a worker only handles writes.
+   */
   constructor(worker?: FileWorker) {
     this.#reader = worker;
     this.#writer = worker ?? new FileWorker();
   }
 
   /**
-   * Writes and reads a file as a pool does.
+   * Writes and reads a test file the way a pool does.
    *
-   * @param path A file to make; it is removed again.
-   * @returns Why that does not work, or `undefined`.
+   * @param path File to create; it is removed again.
+   * @returns Why direct I/O does not work, or `undefined`.
    */
   async probe(path: string): Promise<string | undefined> {
     if (O_DIRECT === 0) return "this operating system has no O_DIRECT";
@@ -48,11 +50,11 @@ export class DirectIo implements AsyncDisposable {
     }
   }
 
-  /** Writes pieces, one after the other; all bytes together, and `offset`, make whole pages. */
+  /** Writes parts in sequence. `offset` and the total length must be whole pages. */
   async write(
     path: string,
     offset: number,
-    pieces: readonly Uint8Array<ArrayBuffer>[],
+    parts: readonly Uint8Array<ArrayBuffer>[],
   ): Promise<void> {
     const opening = () =>
       this.#writer.ask({ op: "open", path, flags: O_WRONLY | O_NOFOLLOW | O_DIRECT });
@@ -60,9 +62,9 @@ export class DirectIo implements AsyncDisposable {
     const buffer = this.#buffers.take();
     try {
       let filled = 0;
-      for (const piece of pieces) {
-        for (let done = 0; done < piece.byteLength;) {
-          const taken = piece.subarray(done, done + DIRECT_BUFFER_BYTES - filled);
+      for (const part of parts) {
+        for (let done = 0; done < part.byteLength;) {
+          const taken = part.subarray(done, done + DIRECT_BUFFER_BYTES - filled);
           buffer.set(taken, filled);
           done += taken.byteLength;
           filled += taken.byteLength;
@@ -78,7 +80,7 @@ export class DirectIo implements AsyncDisposable {
     }
   }
 
-  /** Fills the parts from a multiple of a page on; `false` if the file ends before. */
+  /** Fills the parts from the page at `offset` on; resolves to `false` if the file is too short. */
   async read(
     path: string,
     offset: number,
@@ -92,7 +94,7 @@ export class DirectIo implements AsyncDisposable {
     const buffer = this.#buffers.take();
     try {
       let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
-      let part = 0;
+      let index = 0;
       let done = 0;
       while (left > 0) {
         const wanted = Math.min(DIRECT_BUFFER_BYTES, pagesFor(left));
@@ -101,16 +103,16 @@ export class DirectIo implements AsyncDisposable {
           ? await readNumbered(file, buffer.subarray(0, wanted), offset)
           : await reader.ask({ op: "read", file, buffer: buffer.buffer, ...place });
         const usable = Math.min(left, count);
-        // Within a page there is only the end of the file.
+        // A read ends within a page only at the end of the file.
         if (count === 0 || (usable < left && usable % PAGE_BYTES !== 0)) return false;
         for (let from = 0; from < usable;) {
-          const into = parts[part] as Uint8Array<ArrayBuffer>;
+          const into = parts[index] as Uint8Array<ArrayBuffer>;
           const length = Math.min(usable - from, into.byteLength - done);
           into.set(buffer.subarray(from, from + length), done);
           from += length;
           done += length;
           if (done < into.byteLength) continue;
-          part++;
+          index++;
           done = 0;
         }
         offset += usable;
@@ -134,14 +136,14 @@ export class DirectIo implements AsyncDisposable {
     this.#readFiles.delete(path);
     this.#writtenFiles.delete(path);
     const readFile = await read?.catch(() => undefined);
-    if (readFile !== undefined && this.#reader !== undefined) this.#reader.forget(readFile);
+    if (readFile !== undefined && this.#reader !== undefined) this.#reader.closeLater(readFile);
     else if (readFile !== undefined) nodeFs.closeSync(readFile);
     const writtenFile = await written?.catch(() => undefined);
-    if (writtenFile !== undefined) this.#writer.forget(writtenFile);
+    if (writtenFile !== undefined) this.#writer.closeLater(writtenFile);
   }
 }
 
-/** What `open` resolved to for a path before, or does now; a failure is not remembered. */
+/** Opens a file once and reuses it; a failed attempt is not cached. */
 function once(
   files: Map<string, Promise<number>>,
   path: string,

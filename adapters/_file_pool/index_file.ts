@@ -12,18 +12,18 @@ const HEADER_BYTES = 56;
 const ENTRY_BYTES = 24;
 const CHECKSUM_BYTES = 4;
 
-/** Bytes of the longest key. */
-const MOST_KEY_BYTES = 44 + MAX_MODEL_BYTES + MAX_SALT_BYTES;
+/** Max bytes of an encoded key. */
+const MAX_KEY_BYTES = 44 + MAX_MODEL_BYTES + MAX_SALT_BYTES;
 
-/** What a pool knows of its objects. */
+/** The objects of a pool. */
 export interface PoolIndex {
-  /** The least recently used first. */
+  /** Objects, least recently used first. */
   readonly objects: readonly PooledObject[];
-  /** Greater than that of any object. */
+  /** Greater than the sequence number of any object. */
   readonly nextSequence: number;
 }
 
-/** The content of the file that keeps an index over a clean stop. */
+/** Encodes the index file, which keeps the index after a clean stop. */
 export function encodeIndex(
   { objects, nextSequence }: PoolIndex,
   { slots, slotBytes, files }: PoolGeometry,
@@ -54,10 +54,10 @@ export function encodeIndex(
   return bytes;
 }
 
-/** Bytes that an index begins with, from which {@linkcode maxIndexBytes} tells how many it may have. */
+/** Bytes of the index header, which {@linkcode maxIndexBytes} needs. */
 export const INDEX_HEADER_BYTES = HEADER_BYTES;
 
-/** Most bytes of an index that begins like this; 0 if that is none of the pool. */
+/** Max bytes of an index file with this header; 0 if it belongs to another pool. */
 export function maxIndexBytes(
   header: Uint8Array,
   { slots, slotBytes, files }: PoolGeometry,
@@ -69,13 +69,10 @@ export function maxIndexBytes(
     view.getBigUint64(24, true) === BigInt(slots) &&
     view.getBigUint64(32, true) === BigInt(slotBytes) && count <= BigInt(slots);
   if (!isOfPool) return 0;
-  return HEADER_BYTES + Number(count) * (ENTRY_BYTES + MOST_KEY_BYTES) + CHECKSUM_BYTES;
+  return HEADER_BYTES + Number(count) * (ENTRY_BYTES + MAX_KEY_BYTES) + CHECKSUM_BYTES;
 }
 
-/**
- * What {@linkcode encodeIndex} wrote; `undefined` if that is not what the bytes are, or they are
- * about a pool of another shape.
- */
+/** Decodes an index file; `undefined` if it is invalid or belongs to a pool of another shape. */
 export function decodeIndex(bytes: Uint8Array, geometry: PoolGeometry): PoolIndex | undefined {
   const end = bytes.byteLength - CHECKSUM_BYTES;
   if (end < HEADER_BYTES || bytes.byteLength > maxIndexBytes(bytes, geometry)) return undefined;
@@ -106,7 +103,7 @@ export function decodeIndex(bytes: Uint8Array, geometry: PoolGeometry): PoolInde
       at = keyEnd;
     }
   } catch {
-    // The checksum fits, but not to keys as this version knows them.
+    // The checksum is right, but another version wrote keys that this one does not support.
     return undefined;
   }
   return { objects, nextSequence };

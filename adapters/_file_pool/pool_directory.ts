@@ -15,16 +15,14 @@ import { poolFiles } from "./slot_files.ts";
 
 const DIRECTORY_MODE = 0o700;
 
-/** A directory in which the pool could be led elsewhere. */
+/** A directory in which another user could redirect or replace the pool. */
 export class UnsafeDirectoryError extends Error {
-  /** The name of the class. */
   override readonly name = "UnsafeDirectoryError";
-  /** What it has to be. */
+  /** What the directory has to be. */
   readonly expected: string;
-  /** What it is. */
+  /** What the directory is. */
   readonly received: string;
 
-  /** A directory is to be `expected`. */
   constructor(expected: string, received: string) {
     super(`Expected ${expected}: received ${received}`);
     this.expected = expected;
@@ -32,11 +30,10 @@ export class UnsafeDirectoryError extends Error {
   }
 }
 
-/** The directory of a pool, for one owner at a time: everything in it but the slots. */
+/** The directory of a pool, with one owner at a time. Handles all files but the slots. */
 export class PoolDirectory implements AsyncDisposable {
-  /** Where it is. */
   readonly path: string;
-  /** How its files are opened. */
+  /** Opens the files. */
   readonly files: PoolFileSystem;
   readonly #lock: Disposable;
 
@@ -47,11 +44,11 @@ export class PoolDirectory implements AsyncDisposable {
   }
 
   /**
-   * Makes the directory if there is none, and takes it.
+   * Creates the directory if needed, and locks it.
    *
-   * @returns `undefined` if somebody else has it, in this process or another.
-   * @throws {UnsafeDirectoryError} If it belongs to another user, others can write to it, or
-   * something else lies in the place of its files.
+   * @returns `undefined` if another owner holds it, in this process or another.
+   * @throws {UnsafeDirectoryError} If it belongs to another user, is writable by others, or
+   * contains a link or directory in place of a pool file.
    */
   static async take(
     given: string,
@@ -59,7 +56,7 @@ export class PoolDirectory implements AsyncDisposable {
   ): Promise<PoolDirectory | undefined> {
     const absolute = resolve(given);
     await Deno.mkdir(absolute, { recursive: true, mode: DIRECTORY_MODE });
-    // Links are followed once, so that they cannot be pointed elsewhere meanwhile.
+    // Links are resolved once, so that they cannot be redirected later.
     const path = await Deno.realPath(absolute);
     await checkPrivate(path, allowsForeignOwner);
     await using stack = new AsyncDisposableStack();
@@ -70,47 +67,47 @@ export class PoolDirectory implements AsyncDisposable {
     return new PoolDirectory(path, files, lock);
   }
 
-  /** A path for a file that is needed for a moment. */
+  /** Path of a temporary file. */
   get temporaryPath(): string {
     return join(this.path, "pool.tmp");
   }
 
-  /** How the pool is laid out; `undefined` if it is not yet. */
+  /** Reads the layout of the pool; `undefined` if there is none yet. */
   async readGeometry(): Promise<PoolGeometry | undefined> {
     const bytes = await this.#readSmall("pool.geometry", () => PAGE_BYTES);
     return bytes && PoolGeometry.decode(bytes);
   }
 
-  /** Notes that the pool is laid out. */
+  /** Records that the pool is laid out. */
   async writeGeometry(geometry: PoolGeometry): Promise<void> {
     await this.#replace("pool.geometry", geometry.encode());
   }
 
-  /** What the last owner knew when it stopped; `undefined` if it did not stop cleanly. */
+  /** Reads the index of the last owner; `undefined` if it did not stop cleanly. */
   async readIndex(geometry: PoolGeometry): Promise<PoolIndex | undefined> {
     const maxBytes = (front: Uint8Array) => maxIndexBytes(front, geometry);
     const bytes = await this.#readSmall("pool.index", maxBytes);
     return bytes && decodeIndex(bytes, geometry);
   }
 
-  /** Keeps what this owner knows for the next one. */
+  /** Writes the index for the next owner. */
   async writeIndex(index: PoolIndex, geometry: PoolGeometry): Promise<void> {
     await this.#replace("pool.index", encodeIndex(index, geometry));
   }
 
-  /** Forgets the index before anything changes that it does not know. */
+  /** Removes the index before it becomes outdated. */
   async removeIndex(): Promise<void> {
     if (await removeIfThere(join(this.path, "pool.index"))) await this.#sync();
   }
 
-  /** Removes a pool with nothing in it. */
+  /** Removes an empty pool. */
   async removePool(geometry: PoolGeometry): Promise<void> {
     await this.removeIndex();
     await removeIfThere(join(this.path, "pool.geometry"));
     for (const path of poolFiles(this.path, geometry)) await removeIfThere(path);
   }
 
-  /** Removes files of a pool with more files that was never finished, or not removed whole. */
+  /** Removes surplus files of a larger pool that was never completed, or only partly removed. */
   async removeLeftovers({ files }: PoolGeometry): Promise<void> {
     for await (const { name } of Deno.readDir(this.path)) {
       const number = /^slots-(\d+)\.pool$/.exec(name)?.[1];
@@ -120,17 +117,17 @@ export class PoolDirectory implements AsyncDisposable {
     }
   }
 
-  /** Lets somebody else have it. */
+  /** Unlocks the directory. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#lock[Symbol.dispose]();
     await this.files[Symbol.asyncDispose]();
   }
 
   /**
-   * Reads a file whose size is checked before: what is larger was not written by a pool.
+   * Reads a small file, after checking its size: a larger one was not written by a pool.
    *
-   * @param maxBytes The most that it may have, given the first {@linkcode INDEX_HEADER_BYTES} of it.
-   * @returns `undefined` if there is none, or it has more.
+   * @param maxBytes Max size, given the first {@linkcode INDEX_HEADER_BYTES} of the file.
+   * @returns `undefined` if the file is missing or too large.
    */
   async #readSmall(
     name: string,
@@ -173,17 +170,19 @@ export class PoolDirectory implements AsyncDisposable {
     await this.#sync();
   }
 
-  /** Makes names survive a power cut, where the system can do that. */
+  /** Makes the names survive a power cut, if the system supports that. */
   async #sync(): Promise<void> {
     try {
       await this.files.syncDirectory(this.path);
     } catch {
-      // After a power cut, an index may be there that is out of date: the seals tell.
+      // After a power cut the index may be outdated; trailers reveal wrong objects.
     }
   }
 }
 
-/** Others may have put there what they want to be written to or read. */
+/**
+ * Checks that no other user can write to the directory, and that its pool files are regular files.
+ */
 async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<void> {
   const { mode: modeOrNull, uid } = await Deno.stat(path);
   const mode = modeOrNull ?? 0;
@@ -203,7 +202,7 @@ async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<
   }
 }
 
-/** Removes a file; whether there was one. */
+/** Removes a file; resolves to whether it existed. */
 async function removeIfThere(path: string): Promise<boolean> {
   try {
     await Deno.remove(path);

@@ -6,45 +6,43 @@ import { isLocalDisk } from "../_shared/local_disk.ts";
 const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW = 0 } = nodeFs.constants;
 const FILE_MODE = 0o600;
 
-/** What a file is opened for: `make` makes it if there is none, `create` fails if there is one. */
+/** How to open a file: `make` creates a missing file, `create` fails if the file exists. */
 export type Access = "read" | "write" | "make" | "create";
 
-/** An open file. One call at a time. */
+/** An open file; one call at a time. */
 export interface PoolFile {
-  /** Reads from `position` on; returns how many bytes, 0 at the end. */
+  /** Reads from `position` on; resolves to the number of bytes, 0 at the end. */
   read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
-  /** Writes from `position` on; returns how many bytes. */
+  /** Writes from `position` on; resolves to the number of bytes written. */
   write(bytes: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
-  /** Cuts the file off, or extends it. */
+  /** Sets the length of the file. */
   truncate(length: number): Promise<void>;
   /** Makes the bytes survive a power cut. */
   sync(): Promise<void>;
-  /** Closes the file. */
   close(): void;
 }
 
-/** How the files of a pool are opened; a link in the place of one is not followed. */
+/** Opens the files of a pool without following links. */
 export interface PoolFileSystem extends AsyncDisposable {
-  /** Opens a file. */
   open(path: string, access: Access): Promise<PoolFile>;
-  /** Locks a file, which is made if there is none; `undefined` if another holder has it. */
+  /** Locks a file, creating it if needed; `undefined` if another holder has it. */
   lock(path: string): Promise<Disposable | undefined>;
   /** Makes the names in a directory survive a power cut. */
   syncDirectory(path: string): Promise<void>;
-  /** Reads and writes past the page cache where threads of Deno may not wait; else `undefined`. */
+  /** The worker for direct I/O, on file systems where Deno's threads must not block. */
   readonly worker: FileWorker | undefined;
 }
 
 /**
- * The files of a pool in a directory. Deno closes files on the thread that runs the engine, which is
- * no wait on a local disk; elsewhere a worker opens, reads, writes and closes them.
+ * The file operations for a directory. Deno closes files on the thread that runs the engine, which
+ * takes no time on a local disk; for other disks a worker opens, reads, writes and closes them.
  */
 export async function poolFileSystem(directory: string): Promise<PoolFileSystem> {
   if (!await FileWorker.isAvailable() || await isLocalDisk(directory)) return new LocalFiles();
   return new WorkerFiles();
 }
 
-/** Writes all of the bytes. */
+/** Writes all bytes. */
 export async function writeAll(
   file: PoolFile,
   bytes: Uint8Array<ArrayBuffer>,
@@ -53,13 +51,13 @@ export async function writeAll(
   for (let done = 0; done < bytes.byteLength;) {
     const rest = done === 0 ? bytes : bytes.subarray(done);
     const written = await file.write(rest, position + done);
-    // A file system that takes nothing and says nothing would be asked for ever.
+    // A file system that writes no bytes without an error would loop forever.
     if (written === 0) throw new Deno.errors.WriteZero("The file took no more bytes");
     done += written;
   }
 }
 
-/** Fills all of the bytes, or as many as there are; returns how many. */
+/** Fills `into` as far as the file reaches; resolves to the number of bytes. */
 export async function readAll(
   file: PoolFile,
   into: Uint8Array<ArrayBuffer>,
@@ -149,7 +147,7 @@ class LocalFile implements PoolFile {
   }
 
   #seek(position: number): void {
-    // Sets a number in the kernel: there is nothing to wait for.
+    // Only sets the position of the descriptor, so it does not block.
     this.#file.seekSync(position, Deno.SeekMode.Start);
   }
 }
@@ -232,6 +230,6 @@ class WorkerFile implements PoolFile {
   }
 
   close(): void {
-    this.#worker.forget(this.#file);
+    this.#worker.closeLater(this.#file);
   }
 }

@@ -1,45 +1,44 @@
 import { crc32 } from "../../src/runtime/checksum.ts";
 import { FOOTER_BYTES } from "./slot_format.ts";
 
-/** What slots and what stands in them begin at multiples of: a page, so that none is half ours. */
+/** Alignment of slots and of the objects in them, so that no page is shared. */
 export const PAGE_BYTES = 4096;
 
-/** Most slots of a pool, and most files that they are dealt to. */
-export const MOST_SLOTS: number = 2 ** 31;
-export const MOST_FILES = 1024;
+/** Max slots of a pool, and max files that hold them. */
+export const MAX_SLOTS: number = 2 ** 31;
+export const MAX_FILES = 1024;
 
 const VERSION = 1;
 
-/** What the files of a pool are laid out by. */
+/** Parameters of the pool's layout. */
 export interface PoolShape {
-  /** Number of slots. */
   readonly slots: number;
-  /** Most bytes of an object. */
+  /** Max bytes of an object. */
   readonly slotBytes: number;
-  /** Number of files that the slots are dealt to. */
+  /** Number of files over which the slots are distributed. */
   readonly files: number;
 }
 
-/** Where a slot lies. */
+/** Location of a slot. */
 export interface SlotPlace {
   /** Number of the file. */
   readonly file: number;
-  /** Where it begins in the file. */
+  /** Offset in the file, in bytes. */
   readonly offset: number;
 }
 
-/** Where the slots of a pool lie: slot by slot dealt to the files, one page of header in front. */
+/**
+ * Layout of a pool: slots are distributed over the files in turn; each begins with a header page.
+ */
 export class PoolGeometry implements PoolShape {
-  /** Number of slots. */
   readonly slots: number;
-  /** Most bytes of an object. */
+  /** Max bytes of an object. */
   readonly slotBytes: number;
-  /** Number of files; there is none without a slot. */
+  /** Number of files; at most one per slot. */
   readonly files: number;
-  /** Bytes from one slot to the next. */
+  /** Distance between two slots in a file, in bytes. */
   readonly strideBytes: number;
 
-  /** Computes it from the numbers. */
   constructor({ slots, slotBytes, files }: PoolShape) {
     this.slots = slots;
     this.slotBytes = slotBytes;
@@ -47,17 +46,16 @@ export class PoolGeometry implements PoolShape {
     this.strideBytes = PAGE_BYTES + pagesFor(slotBytes + FOOTER_BYTES);
   }
 
-  /** Bytes of all files together. */
+  /** Total bytes of all files. */
   get diskBytes(): number {
     return this.slots * this.strideBytes;
   }
 
-  /** Bytes of a file. */
+  /** Bytes of one file. */
   fileBytes(file: number): number {
     return Math.ceil((this.slots - file) / this.files) * this.strideBytes;
   }
 
-  /** Where a slot lies. */
   placeOf(slot: number): SlotPlace {
     return {
       file: slot % this.files,
@@ -65,17 +63,16 @@ export class PoolGeometry implements PoolShape {
     };
   }
 
-  /** Whether the numbers are the same. */
   equals({ slots, slotBytes, files }: PoolGeometry): boolean {
     return slots === this.slots && slotBytes === this.slotBytes && files === this.files;
   }
 
-  /** The numbers under the names of the configuration. */
+  /** Describes the layout in terms of the configuration keys. */
   toString(): string {
     return `pool_size ${this.slots}, slot_bytes ${this.slotBytes}, files ${this.files}`;
   }
 
-  /** The content of the file that says how a pool is laid out. */
+  /** Encodes the file that records the layout. */
   encode(): Uint8Array<ArrayBuffer> {
     const { slots, slotBytes, files } = this;
     const numbers = JSON.stringify({ version: VERSION, slots, slotBytes, files });
@@ -83,7 +80,7 @@ export class PoolGeometry implements PoolShape {
     return new TextEncoder().encode(`${numbers}\n${checksum}\n`);
   }
 
-  /** What {@linkcode encode} wrote; `undefined` if that is not what the bytes are. */
+  /** Decodes the file of {@linkcode encode}; `undefined` if invalid. */
   static decode(bytes: Uint8Array): PoolGeometry | undefined {
     const [numbers = "", checksum] = new TextDecoder().decode(bytes).split("\n");
     if (crc32(new TextEncoder().encode(numbers)).toString(16) !== checksum) return undefined;
@@ -91,7 +88,7 @@ export class PoolGeometry implements PoolShape {
       const shape: unknown = JSON.parse(numbers);
       return isShape(shape) && shape.version === VERSION ? new PoolGeometry(shape) : undefined;
     } catch {
-      // The checksum of nothing fits nothing, too.
+      // An empty file has the checksum of an empty string, but no JSON.
       return undefined;
     }
   }
@@ -100,15 +97,15 @@ export class PoolGeometry implements PoolShape {
 function isShape(value: unknown): value is PoolShape & { readonly version: unknown } {
   if (typeof value !== "object" || value === null) return false;
   const { slots, slotBytes, files } = value as Partial<Record<string, unknown>>;
-  return isCount(slots, MOST_SLOTS) && isCount(files, MOST_FILES) &&
+  return isCount(slots, MAX_SLOTS) && isCount(files, MAX_FILES) &&
     isCount(slotBytes, Number.MAX_SAFE_INTEGER / Number(slots));
 }
 
-function isCount(value: unknown, most: number): boolean {
-  return Number.isSafeInteger(value) && Number(value) >= 1 && Number(value) <= most;
+function isCount(value: unknown, max: number): boolean {
+  return Number.isSafeInteger(value) && Number(value) >= 1 && Number(value) <= max;
 }
 
-/** Bytes rounded up to whole pages. */
+/** Rounds up to whole pages. */
 export function pagesFor(bytes: number): number {
   return Math.ceil(bytes / PAGE_BYTES) * PAGE_BYTES;
 }

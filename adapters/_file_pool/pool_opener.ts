@@ -1,4 +1,4 @@
-import type { IoSlots } from "../_shared/io_slots.ts";
+import type { IoLimiter } from "../_shared/io_slots.ts";
 import type { OsCalls } from "../_shared/os_calls.ts";
 import type { PoolIndex } from "./index_file.ts";
 import type { PoolDirectory } from "./pool_directory.ts";
@@ -6,45 +6,40 @@ import type { PoolGeometry } from "./pool_geometry.ts";
 import { rebuildIndex } from "./rebuild_index.ts";
 import { areComplete, layOutFiles, type SlotFiles } from "./slot_files.ts";
 
-/** Where the index of a pool came from. */
+/** Origin of a pool's index. */
 export type RecoverySource = "index" | "slots" | "new";
 
 /** A pool whose files are laid out. */
 export interface OpenedPool {
-  /** Its files. */
   readonly files: SlotFiles;
-  /** The objects in them. */
   readonly index: PoolIndex;
-  /** Where the index came from. */
   readonly source: RecoverySource;
 }
 
-/** How a {@linkcode PoolOpener} is set up. */
+/** Options of a {@linkcode PoolOpener}. */
 export interface PoolOpenerOptions {
-  /** Where the pool is. */
   readonly directory: PoolDirectory;
-  /** Opens the files of a pool that is laid out. */
+  /** Opens the files of a layout. */
   readonly filesOf: (geometry: PoolGeometry) => SlotFiles;
-  /** Bounds how many slots are looked at at a time. */
-  readonly slots: IoSlots;
-  /** The threads that may be used for that. */
+  /** Limits how many slots are inspected at a time. */
+  readonly limiter: IoLimiter;
+  /** This adapter's share of Deno's threads. */
   readonly calls: OsCalls;
   /** Aborts when the cache closes. */
   readonly signal: AbortSignal;
-  /** Told about slots that cannot be read. */
+  /** Called for each slot that cannot be read. */
   readonly onError: (cause: unknown) => void;
 }
 
-/** Opens the pool in a directory, or makes one there. */
+/** Opens the pool in a directory, or creates it. */
 export class PoolOpener {
   readonly #options: PoolOpenerOptions;
 
-  /** Opens pools in one directory. */
   constructor(options: PoolOpenerOptions) {
     this.#options = options;
   }
 
-  /** What is in a pool that is not to be opened. */
+  /** Content of a pool, without opening it. */
   async contentOf(geometry: PoolGeometry): Promise<PoolIndex> {
     const index = await this.#options.directory.readIndex(geometry);
     if (index !== undefined) return index;
@@ -52,20 +47,20 @@ export class PoolOpener {
     return await this.#rebuild(files);
   }
 
-  /** Opens the pool that is there; files that are not whole are completed. */
+  /** Opens an existing pool; completes its files if needed. */
   async open(geometry: PoolGeometry): Promise<OpenedPool> {
     const { directory, filesOf, signal } = this.#options;
     const isComplete = await areComplete(directory.path, geometry);
     if (!isComplete) await layOutFiles(directory.files, directory.path, geometry, signal);
     const index = isComplete ? await directory.readIndex(geometry) : undefined;
-    // From here on it may be out of date at any moment.
+    // Remove it now, because the next change makes it outdated.
     await directory.removeIndex();
     const files = filesOf(geometry);
     if (index !== undefined) return { files, index, source: "index" };
     return { files, index: await this.#rebuild(files), source: "slots" };
   }
 
-  /** Makes the files of a pool, and takes over what is in slots that are there already. */
+  /** Creates the files of a pool; keeps the objects in existing slots. */
   async layOut(geometry: PoolGeometry): Promise<OpenedPool> {
     const { directory, filesOf, signal } = this.#options;
     await directory.removeIndex();
@@ -78,7 +73,7 @@ export class PoolOpener {
   }
 
   #rebuild(files: SlotFiles): Promise<PoolIndex> {
-    const { slots, calls, onError } = this.#options;
-    return rebuildIndex(files, { slots, calls, onError });
+    const { limiter, calls, onError } = this.#options;
+    return rebuildIndex(files, { limiter, calls, onError });
   }
 }

@@ -17,7 +17,7 @@ import {
   type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
-import { IoSlots } from "../_shared/io_slots.ts";
+import { IoLimiter } from "../_shared/io_slots.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { DirectIo } from "./direct_io.ts";
 import { PoolDirectory, UnsafeDirectoryError } from "./pool_directory.ts";
@@ -25,35 +25,34 @@ import { pagesFor, PoolGeometry } from "./pool_geometry.ts";
 import { type OpenedPool, PoolOpener, type RecoverySource } from "./pool_opener.ts";
 import { SlotFiles } from "./slot_files.ts";
 import { RUN_BYTES } from "./slot_format.ts";
-import { type Entry, SlotTable } from "./slot_table.ts";
+import { type SlotEntry, SlotTable } from "./slot_table.ts";
 
-/** Loads and removals at a time, and stores, over all calls: as many as get a turn. */
-const MOST_LOADS = 8;
-const MOST_STORES = 6;
-/** After the pool could not be laid out, no store tries again for so long, in milliseconds. */
+/** Max concurrent loads and removals, and stores. */
+const MAX_LOADS = 8;
+const MAX_STORES = 6;
+/** Pause after a failed attempt to lay out the pool, in milliseconds. */
 const LAY_OUT_PAUSE_MS = 30_000;
 
-/** How a {@linkcode PoolStore} is set up. */
+/** Options of a {@linkcode PoolStore}. */
 export interface PoolStoreOptions {
-  /** The directory. */
+  /** Directory of the pool. */
   readonly path: string;
   /** Number of slots. */
   readonly slots: number;
   /** Number of files. */
   readonly files: number;
-  /** Most bytes of an object; left out, the first object decides. */
+  /** Max bytes of an object; if `undefined`, the first object decides. */
   readonly slotBytes: number | undefined;
-  /** Whether objects are to be read and written past the page cache. */
+  /** Whether to use direct I/O. */
   readonly isDirect: boolean;
   /** Whether the directory may belong to another user. */
   readonly allowsForeignOwner: boolean;
-  /** Source of time. */
   readonly clock: Clock;
   /** Aborts when the cache closes. */
   readonly signal: AbortSignal;
-  /** Told about failures that cost a key. */
+  /** Called with each failure that affects a key. */
   readonly onError: (error: AdapterError) => void;
-  /** Told which objects gave up their slots to others. */
+  /** Called with the keys of evicted objects. */
   readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
@@ -63,15 +62,15 @@ interface Pool {
   readonly table: SlotTable;
 }
 
-/** Objects in slots of one size, in files that are made once. */
+/** Objects in slots of one size, in preallocated files. */
 export class PoolStore implements L2Adapter {
   readonly #options: PoolStoreOptions;
   readonly #directory: PoolDirectory;
   readonly #opener: PoolOpener;
-  /** For loads and removals, and for stores, which may have to wait for others. */
-  readonly #slots = new IoSlots({ operations: MOST_LOADS, bytes: Infinity });
-  readonly #storeSlots = new IoSlots({ operations: MOST_STORES, bytes: Infinity });
-  /** The threads that all of them may use. */
+  /** Limits loads and removals; stores have a separate limiter, because they may wait for slots. */
+  readonly #limiter = new IoLimiter({ operations: MAX_LOADS, bytes: Infinity });
+  readonly #storeLimiter = new IoLimiter({ operations: MAX_STORES, bytes: Infinity });
+  /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
   readonly #run: Uint8Array = systemRandom.bytes(RUN_BYTES);
   #direct: DirectIo | undefined;
@@ -90,7 +89,7 @@ export class PoolStore implements L2Adapter {
     this.#opener = new PoolOpener({
       directory,
       filesOf: (geometry) => this.#filesOf(geometry),
-      slots: this.#slots,
+      limiter: this.#limiter,
       calls: this.#calls,
       signal: options.signal,
       onError: (cause) => this.#report("recover", cause),
@@ -98,10 +97,10 @@ export class PoolStore implements L2Adapter {
   }
 
   /**
-   * Takes a directory and opens the pool in it, or lays one out if it is known how large slots are.
+   * Locks a directory and opens its pool, or lays one out if the slot size is known.
    *
-   * @throws {ConfigError} If the directory cannot be used, belongs to another process, has a pool
-   * of another shape with objects in it, or no room for the pool.
+   * @throws {ConfigError} If the directory cannot be used, is in use by another process, contains
+   * objects in a pool of another shape, or has no space for the pool.
    */
   static async open(options: PoolStoreOptions): Promise<PoolStore> {
     const { path, allowsForeignOwner } = options;
@@ -127,10 +126,10 @@ export class PoolStore implements L2Adapter {
     return store;
   }
 
-  /** Files outlive the process, and only it may use them. */
+  /** Files are durable, but not shared. */
   get capabilities(): L2Adapter["capabilities"] {
     const slotBytes = this.#slotBytes;
-    // Slots that a first object of any size decides would be too small for others.
+    // Without `slot_bytes` the first object decides, and larger ones would be refused.
     const limit = slotBytes === undefined
       ? {}
       : { maxObjectBytes: slotBytes, acceptsShortObjects: true };
@@ -138,18 +137,18 @@ export class PoolStore implements L2Adapter {
   }
 
   /**
-   * Writes each object into a slot that is free, or becomes free by evicting what was used least
-   * recently; then an older object of the key gives up its slot.
+   * Writes each object into a free slot, or into that of the least recently used object; then frees
+   * the slot of an older object with the same key.
    */
   async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
     const pool = signal.aborted || this.#isClosed ? undefined : await this.#poolFor(objects);
     if (pool === undefined) return { stored, bytes };
-    const entries: Entry[] = [];
+    const entries: SlotEntry[] = [];
     const evicted: ObjectKey[] = [];
     const onEvicted = (key: ObjectKey): void => void evicted.push(key);
-    await this.#storeSlots.forEach(objects, () => 0, async (object, index) => {
+    await this.#storeLimiter.forEach(objects, () => 0, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
       const entry = await this.#inTurn(
         "store",
@@ -162,15 +161,15 @@ export class PoolStore implements L2Adapter {
       bytes += object.byteLength;
     }, signal);
     pool.table.touch(stored.gather(objects).map(({ key }) => key));
-    // Until here no object of the batch made room for another.
+    // Until here the entries were in use, so that no object of the batch evicted another.
     for (const entry of entries) pool.table.release(entry);
-    // Stored again meanwhile, an object is there.
+    // An evicted object may have been stored again meanwhile.
     const gone = evicted.filter((key) => pool.table.get(key) === undefined);
     if (gone.length > 0) this.#options.onEvicted?.(gone);
     return { stored, bytes };
   }
 
-  /** Looks into the index; what is found is not evicted until it is unlocked. */
+  /** Looks up objects in the index; those found are not evicted until they are unlocked. */
   lookupAndLock(
     keys: readonly ObjectKey[],
     { prefix, signal }: LookupOptions,
@@ -189,7 +188,7 @@ export class PoolStore implements L2Adapter {
     return Promise.resolve(found);
   }
 
-  /** Lets objects be evicted again. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     for (const key of keys) {
       const entry = this.#pool?.table.get(key);
@@ -197,12 +196,12 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Counts as a use of objects: they leave later. */
+  /** Records uses of objects. */
   touch(keys: readonly ObjectKey[]): void {
     this.#pool?.table.touch(keys);
   }
 
-  /** Reads each object into its parts. */
+  /** Loads each object into its parts. */
   async load(
     objects: readonly AdapterObject[],
     { signal, onLoaded, allowShorter = false }: LoadOptions,
@@ -211,7 +210,7 @@ export class PoolStore implements L2Adapter {
     const pool = this.#pool;
     if (pool === undefined || signal.aborted || this.#isClosed) return loaded;
     const { table } = pool;
-    // Nothing may be evicted between here and its turn.
+    // Marked as in use now, so that no object is evicted while it waits.
     const entries = objects.map(({ key, byteLength }, index) => {
       const entry = table.get(key);
       if (entry === undefined) return undefined;
@@ -221,7 +220,7 @@ export class PoolStore implements L2Adapter {
       return fits ? table.use(entry) : undefined;
     });
     table.touch(objects.map(({ key }) => key));
-    await this.#slots.forEach(objects, () => 0, async (object, index) => {
+    await this.#limiter.forEach(objects, () => 0, async (object, index) => {
       const entry = entries[index];
       if (entry === undefined || signal.aborted || this.#isClosed) return;
       const load = async (): Promise<void> => {
@@ -234,7 +233,7 @@ export class PoolStore implements L2Adapter {
       };
       await this.#inTurn("load", signal, load);
     }, signal);
-    // Those whose turn did not come before the caller gave up.
+    // Objects not loaded before the abort.
     for (const entry of entries) if (entry !== undefined) table.release(entry);
     return loaded;
   }
@@ -245,7 +244,7 @@ export class PoolStore implements L2Adapter {
     let bytes = 0;
     const pool = this.#pool;
     if (pool === undefined) return { deleted, bytes };
-    await this.#slots.forEach(keys, () => 0, async (key, index) => {
+    await this.#limiter.forEach(keys, () => 0, async (key, index) => {
       await this.#inTurn("load", signal, async () => {
         const entry = pool.table.get(key);
         if (signal.aborted || this.#isClosed || entry === undefined || entry.locks > 0) return;
@@ -261,7 +260,7 @@ export class PoolStore implements L2Adapter {
     return { deleted, bytes };
   }
 
-  /** Enumerates the objects. */
+  /** Lists the objects. */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
     for (const { key, byteLength } of this.#pool?.table.entries() ?? []) {
       if (signal.aborted) return;
@@ -269,7 +268,7 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Bytes of the objects, and of the room for them. */
+  /** Bytes of the objects, and the capacity of the slots. */
   usage(): Promise<AdapterUsage> {
     const slotBytes = this.#slotBytes;
     return Promise.resolve({
@@ -279,7 +278,7 @@ export class PoolStore implements L2Adapter {
     });
   }
 
-  /** What the pool is like, and how it is used. */
+  /** Settings and usage of the pool. */
   reportStatus(): Readonly<Record<string, unknown>> {
     const { path, slots, files, isDirect } = this.#options;
     const table = this.#pool?.table;
@@ -302,7 +301,7 @@ export class PoolStore implements L2Adapter {
     };
   }
 
-  /** Waits for what is under way, keeps the index for the next owner and gives up the directory. */
+  /** Waits for running calls, writes the index for the next owner, and unlocks the directory. */
   [Symbol.asyncDispose](): Promise<void> {
     this.#isClosed = true;
     return this.#disposal ??= this.#dispose();
@@ -360,7 +359,7 @@ export class PoolStore implements L2Adapter {
     });
   }
 
-  /** The pool, which the first object may have to give its shape. */
+  /** The pool; if it does not exist yet, the first object decides the slot size. */
   async #poolFor(objects: readonly AdapterObject[]): Promise<Pool | undefined> {
     if (this.#pool !== undefined) return this.#pool;
     const { slots, files, clock } = this.#options;
@@ -389,7 +388,10 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Works in one of the threads that this adapter may use; `undefined` if it never came to that. */
+  /**
+   * Runs `work` within this adapter's thread limits; `undefined` if `signal` aborts before it
+   * starts.
+   */
   async #inTurn<Value>(
     purpose: CallPurpose,
     signal: AbortSignal,
@@ -407,8 +409,8 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Reads an object into its parts; whether that worked. */
-  async #loadOne(pool: Pool, entry: Entry, object: AdapterObject): Promise<boolean> {
+  /** Loads an object into its parts; resolves to whether that succeeded. */
+  async #loadOne(pool: Pool, entry: SlotEntry, object: AdapterObject): Promise<boolean> {
     const { key, parts, byteLength } = object;
     const filled = entry.byteLength < byteLength ? frontOfParts(parts, entry.byteLength) : parts;
     try {
@@ -421,12 +423,12 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Stores an object, which stays in use; `undefined` if that failed. */
+  /** Stores an object; its entry stays in use. Resolves to `undefined` on failure. */
   async #storeOne(
     { files, table }: Pool,
     object: AdapterObject,
     onEvicted: (key: ObjectKey) => void,
-  ): Promise<Entry | undefined> {
+  ): Promise<SlotEntry | undefined> {
     const { key, byteLength } = object;
     const { slotBytes } = files.geometry;
     if (byteLength > slotBytes) {
@@ -456,7 +458,10 @@ export class PoolStore implements L2Adapter {
     return entry;
   }
 
-  /** Clears a slot whose object must not come back; that it fails costs no key now. */
+  /**
+   * Clears a slot whose object must not reappear after a crash. A failure is reported without a
+   * key.
+   */
   async #clear(files: SlotFiles, slot: number): Promise<void> {
     try {
       await files.clear(slot);
@@ -465,8 +470,8 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Takes an object out of the pool. */
-  async #drop({ files, table }: Pool, entry: Entry): Promise<void> {
+  /** Removes an object from the pool. */
+  async #drop({ files, table }: Pool, entry: SlotEntry): Promise<void> {
     table.retire(entry);
     try {
       await files.clear(entry.slot);
@@ -489,7 +494,7 @@ export class PoolStore implements L2Adapter {
 
   async #dispose(): Promise<void> {
     await this.#layingOut?.catch(() => {});
-    await Promise.all([this.#slots.idle(), this.#storeSlots.idle()]);
+    await Promise.all([this.#limiter.idle(), this.#storeLimiter.idle()]);
     const pool = this.#pool;
     this.#pool = undefined;
     if (pool !== undefined) {
@@ -516,7 +521,7 @@ export class PoolStore implements L2Adapter {
   }
 }
 
-/** An error that says what was needed, with the code of the operating system. */
+/** An error that says what was needed, with the operating system's code. */
 function explained(cause: unknown, needed: string): Error {
   const reason = cause instanceof Error ? cause.message : String(cause);
   const code: unknown = cause instanceof Error ? Reflect.get(cause, "code") : undefined;

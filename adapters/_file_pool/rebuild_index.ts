@@ -1,30 +1,30 @@
 import type { OsCalls } from "../_shared/os_calls.ts";
-import type { IoSlots } from "../_shared/io_slots.ts";
+import type { IoLimiter } from "../_shared/io_slots.ts";
 import type { PoolIndex } from "./index_file.ts";
 import type { ReadHeader } from "./slot_format.ts";
 import type { SlotFiles } from "./slot_files.ts";
 
-/** How {@linkcode rebuildIndex} works. */
+/** Options of {@linkcode rebuildIndex}. */
 export interface RebuildOptions {
-  /** Bounds how many slots are looked at at a time. */
-  readonly slots: IoSlots;
-  /** The threads that may be used for that. */
+  /** Limits how many slots are inspected at a time. */
+  readonly limiter: IoLimiter;
+  /** This adapter's share of Deno's threads. */
   readonly calls: OsCalls;
-  /** Told about slots that cannot be read; they count as free. */
+  /** Called for each slot that cannot be read; it counts as free. */
   readonly onError: (cause: unknown) => void;
 }
 
 /**
- * Learns from the slots which objects are in them. Of two with one key the newer counts, and the
- * slot of the older is cleared, so that it cannot come back when the newer is gone.
+ * Rebuilds the index from the slots. Of two objects with one key, the newer one counts; the slot of
+ * the older one is cleared, so that it cannot reappear later.
  */
 export async function rebuildIndex(
   files: SlotFiles,
-  { slots: io, calls, onError }: RebuildOptions,
+  { limiter, calls, onError }: RebuildOptions,
 ): Promise<PoolIndex> {
   const slots = Array.from({ length: files.geometry.slots }, (_, slot) => slot);
   const found: ReadHeader[] = [];
-  await io.forEach(slots, () => 0, async (slot) => {
+  await limiter.forEach(slots, () => 0, async (slot) => {
     try {
       const header = await calls.run("load", undefined, () => files.inspect(slot));
       if (header !== undefined) found.push(header);
@@ -39,7 +39,7 @@ export async function rebuildIndex(
     if (newest.has(header.key.id)) outdated.push(header.slot);
     else newest.set(header.key.id, header);
   }
-  await io.forEach(outdated, () => 0, async (slot) => {
+  await limiter.forEach(outdated, () => 0, async (slot) => {
     try {
       await calls.run("load", undefined, () => files.clear(slot));
     } catch (cause) {

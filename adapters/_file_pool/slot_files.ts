@@ -18,29 +18,27 @@ import {
 const ZEROS_BYTES = 4 * 2 ** 20;
 const noBytes = new Uint8Array(PAGE_BYTES);
 
-/** How the files of a pool are used. */
+/** Options of {@linkcode SlotFiles}. */
 export interface SlotFilesOptions {
-  /** How they are opened. */
   readonly files: PoolFileSystem;
-  /** Where they are. */
+  /** Directory of the pool. */
   readonly directory: string;
-  /** How they are laid out. */
+  /** Layout of the pool. */
   readonly geometry: PoolGeometry;
-  /** Moves objects past the page cache; left out, everything goes through it. */
+  /** Direct I/O for objects; if left out, the page cache is used. */
   readonly direct?: DirectIo | undefined;
-  /** Told when the way past the page cache is refused after all; it is not taken again. */
+  /** Called when direct I/O is refused; it is not used again. */
   readonly onRefusal: (error: unknown) => void;
 }
 
-/** The files of a pool, slot by slot. */
+/** Reads and writes the slots of a pool. */
 export class SlotFiles implements Disposable {
-  /** How they are laid out. */
+  /** Layout of the pool. */
   readonly geometry: PoolGeometry;
   readonly #handles: readonly FileHandles[];
   readonly #onRefusal: (error: unknown) => void;
   #direct: DirectIo | undefined;
 
-  /** Opens nothing yet. */
   constructor({ files, directory, geometry, direct, onRefusal }: SlotFilesOptions) {
     this.geometry = geometry;
     this.#handles = poolFiles(directory, geometry).map((path) => new FileHandles(files, path));
@@ -49,8 +47,8 @@ export class SlotFiles implements Disposable {
   }
 
   /**
-   * Writes an object into its slot: header, object, footer. Cut anywhere, header and footer do not
-   * belong together, so that the slot counts as free.
+   * Writes an object into its slot: header, object, footer. If interrupted, header and footer do
+   * not match, and the slot counts as free.
    */
   async write(header: SlotHeader, { parts, byteLength }: AdapterObject): Promise<void> {
     const { file, offset } = this.geometry.placeOf(header.slot);
@@ -60,28 +58,28 @@ export class SlotFiles implements Disposable {
     }
     await this.#use(file, async (handle) => {
       const checksum = encodeHeader(handle.page, header);
-      // What is short goes with the footer: a write costs more than a copy of a page.
+      // A short last part is copied next to the footer: that costs less than another write.
       const last = (runs.at(-1)?.byteLength ?? 0) <= PAGE_BYTES ? runs.pop() : undefined;
       const lastBytes = last?.byteLength ?? 0;
       const { end } = handle;
       if (last !== undefined) end.set(last);
       encodeFooter(end.subarray(lastBytes, lastBytes + FOOTER_BYTES), header, checksum);
-      // Up to the end of a page, so that the system need not read what it is to keep of it.
+      // Padded to whole pages, so that the system need not read a page to modify it.
       const padded = pagesFor(byteLength + FOOTER_BYTES) - (byteLength - lastBytes);
       end.fill(0, lastBytes + FOOTER_BYTES, padded);
-      const pieces = [handle.page, ...runs, end.subarray(0, padded)];
+      const buffers = [handle.page, ...runs, end.subarray(0, padded)];
       const { path } = this.#handlesOf(file);
       const isWritten = await this.#directly(async (direct) => {
-        await direct.write(path, offset, pieces);
+        await direct.write(path, offset, buffers);
         return true;
       });
       if (isWritten) return;
       handle.seek(offset);
-      for (const piece of pieces) await handle.write(piece);
+      for (const buffer of buffers) await handle.write(buffer);
     });
   }
 
-  /** Fills parts from the beginning of the object in a slot; `false` if the file ends before. */
+  /** Loads the object in a slot into parts; resolves to `false` if the file is too short. */
   async read(slot: number, parts: AdapterObject["parts"]): Promise<boolean> {
     const { file, offset } = this.geometry.placeOf(slot);
     const handles = this.#handlesOf(file);
@@ -97,7 +95,7 @@ export class SlotFiles implements Disposable {
     });
   }
 
-  /** Makes a slot count as free, also after a crash. */
+  /** Marks a slot as free, also after a crash. */
   async clear(slot: number): Promise<void> {
     const { file, offset } = this.geometry.placeOf(slot);
     await this.#use(file, async (handle) => {
@@ -106,7 +104,7 @@ export class SlotFiles implements Disposable {
     });
   }
 
-  /** The header of the object in a slot; `undefined` if there is none, or not all of it. */
+  /** Reads the header of the object in a slot; `undefined` if the slot is free or incomplete. */
   async inspect(slot: number): Promise<ReadHeader | undefined> {
     const { file, offset } = this.geometry.placeOf(slot);
     const { slotBytes } = this.geometry;
@@ -128,7 +126,7 @@ export class SlotFiles implements Disposable {
     for (const handles of this.#handles) handles[Symbol.dispose]();
   }
 
-  /** Takes the way past the page cache; `undefined` if there is none, or no longer. */
+  /** Runs `work` with direct I/O; resolves to `undefined` if it is not available. */
   async #directly<T>(work: (direct: DirectIo) => Promise<T>): Promise<T | undefined> {
     const direct = this.#direct;
     if (direct === undefined) return undefined;
@@ -136,7 +134,7 @@ export class SlotFiles implements Disposable {
       return await work(direct);
     } catch (error) {
       if (!isDirectRefused(error)) throw error;
-      // Others may have been under way, and be refused too.
+      // Concurrent operations may be refused too.
       if (this.#direct !== undefined) this.#onRefusal(error);
       this.#direct = undefined;
       return undefined;
@@ -154,14 +152,14 @@ export class SlotFiles implements Disposable {
   }
 }
 
-/** Paths of the files of a pool, in the order of their numbers. */
+/** Paths of the files of a pool. */
 export function poolFiles(directory: string, { files }: PoolGeometry): string[] {
   return Array.from({ length: files }, (_, n) => join(directory, `slots-${n}.pool`));
 }
 
 /** Whether all files of a pool have their full length. */
 export async function areComplete(directory: string, geometry: PoolGeometry): Promise<boolean> {
-  // One after the other: each waits in a thread, of which there are few.
+  // Sequential, because each call occupies one of few threads.
   for (const [file, path] of poolFiles(directory, geometry).entries()) {
     if (await sizeOf(path) !== geometry.fileBytes(file)) return false;
   }
@@ -169,11 +167,11 @@ export async function areComplete(directory: string, geometry: PoolGeometry): Pr
 }
 
 /**
- * Gives the files of a pool their full length, in zeros that are written, so that there is room
- * for every slot from then on. What is there of that length is left as it is.
+ * Extends the files of a pool to their full length by writing zeros, so that every slot has space
+ * on disk. Existing slots are kept.
  *
- * @returns Whether there was any file before.
- * @throws The error of the operating system, when the files made here have been removed.
+ * @returns Whether any file existed before.
+ * @throws The error of the operating system, after the new files have been removed.
  */
 export async function layOutFiles(
   files: PoolFileSystem,
@@ -218,7 +216,7 @@ async function sizeOf(path: string): Promise<number | undefined> {
   }
 }
 
-/** The bytes of parts in as few arrays as possible: what lies together is moved together. */
+/** Merges adjacent parts of a buffer, so that each range is transferred at once. */
 function contiguousRuns(parts: AdapterObject["parts"]): Uint8Array<ArrayBuffer>[] {
   const runs: Uint8Array<ArrayBuffer>[] = [];
   for (const part of parts) {

@@ -1,43 +1,41 @@
 import { ObjectKey } from "../../src/l2/adapter.ts";
 import { crc32 } from "../../src/runtime/checksum.ts";
 
-/** Bytes of a footer. */
 export const FOOTER_BYTES = 32;
-/** Bytes that name one opening of a pool. */
+/** Bytes of a run id, which identifies one opening of a pool. */
 export const RUN_BYTES = 8;
 
 const HEADER_MAGIC = 0x4850564b; // "KVPH"
 const FOOTER_MAGIC = 0x4650564b; // "KVPF"
 const VERSION = 1;
-/** More stores than there can ever have been; as many more are still safe integers. */
-const MOST_STORES = 2n ** 52n;
+/** Max plausible sequence number; as many again are still safe integers. */
+const MAX_STORES = 2n ** 52n;
 /** Bytes in front of the key in a header. */
 const FIXED_BYTES = 48;
 
-/** What stands in front of an object. */
+/** Header in front of an object. */
 export interface SlotHeader {
-  /** Number of the slot, so that one that was copied elsewhere is not taken for ours. */
+  /** Number of the slot, so that a header copied elsewhere is recognized. */
   readonly slot: number;
-  /** Most bytes of an object in this pool; in a pool of another shape the slot means nothing. */
+  /** Max bytes of an object in this pool; a header of a pool with another shape is ignored. */
   readonly slotBytes: number;
-  /** Grows from store to store: of two objects with one key, the greater is the newer. */
+  /** Increases with each store: of two objects with one key, the greater number is newer. */
   readonly sequence: number;
-  /** Random bytes of the process that wrote, so that a number used twice still differs. */
+  /** Random run id of the writing process, in case a sequence number is used twice. */
   readonly run: Uint8Array;
-  /** What the object is called. */
   readonly key: ObjectKey;
   /** Bytes of the object. */
   readonly byteLength: number;
 }
 
-/** A header that was read, and what its footer must say. */
+/** A header that was read from a slot, with the checksum that its footer must repeat. */
 export interface ReadHeader extends SlotHeader {
   /** Checksum of the header. */
   readonly checksum: number;
 }
 
 /**
- * Writes a header to the front of `page`, with zeros behind it.
+ * Writes a header to the front of `page`; fills the remainder with zeros.
  *
  * @returns Its checksum, which the footer repeats.
  */
@@ -60,7 +58,7 @@ export function encodeHeader(page: Uint8Array<ArrayBuffer>, header: SlotHeader):
   return checksum;
 }
 
-/** What {@linkcode encodeHeader} wrote; `undefined` if that is not what the bytes are. */
+/** Decodes a header; `undefined` if invalid. */
 export function decodeHeader(page: Uint8Array): ReadHeader | undefined {
   const view = viewOf(page);
   if (view.getUint32(0, true) !== HEADER_MAGIC || view.getUint16(4, true) !== VERSION) {
@@ -83,12 +81,12 @@ export function decodeHeader(page: Uint8Array): ReadHeader | undefined {
       checksum,
     };
   } catch {
-    // A later version may allow keys that this one does not know.
+    // Another version may have written keys that this one does not support.
     return undefined;
   }
 }
 
-/** Writes the footer that belongs to a header to the front of `into`. */
+/** Writes the footer of a header to the front of `into`. */
 export function encodeFooter(
   into: Uint8Array<ArrayBuffer>,
   { sequence, run }: SlotHeader,
@@ -103,7 +101,7 @@ export function encodeFooter(
   view.setUint32(28, crc32(into.subarray(0, 28)), true);
 }
 
-/** Whether a footer is the one that belongs to a header: the store of the object was finished. */
+/** Whether a footer matches a header, which shows that the store was completed. */
 export function isFooterOf(footer: Uint8Array, header: ReadHeader): boolean {
   const view = viewOf(footer);
   return footer.byteLength === FOOTER_BYTES &&
@@ -115,11 +113,11 @@ export function isFooterOf(footer: Uint8Array, header: ReadHeader): boolean {
 }
 
 /**
- * The place of an object in the order of stores, as a file has it; `undefined` if it is one that no
- * count of stores reaches, and that those to come could not exceed.
+ * Validates a sequence number from a file; `undefined` if it is implausibly large, so that later
+ * numbers could not exceed it.
  */
 export function knownSequence(value: bigint): number | undefined {
-  return value <= MOST_STORES ? Number(value) : undefined;
+  return value <= MAX_STORES ? Number(value) : undefined;
 }
 
 function viewOf({ buffer, byteOffset, byteLength }: Uint8Array): DataView {

@@ -1,44 +1,39 @@
 import type { ObjectKey } from "../../src/l2/adapter.ts";
 
-/** One object in a slot. */
+/** An object in a slot. */
 export interface PooledObject {
-  /** What it is called. */
   readonly key: ObjectKey;
-  /** The slot it lies in. */
   readonly slot: number;
-  /** Its bytes. */
+  /** Bytes of the object. */
   readonly byteLength: number;
-  /** Of two objects with one key, the greater is the newer. */
+  /** Of two objects with one key, the greater number is newer. */
   readonly sequence: number;
 }
 
 /** An object in the table. */
-export interface Entry extends PooledObject {
-  /** Lookups that have not been unlocked. */
+export interface SlotEntry extends PooledObject {
+  /** Number of lookups that have not been unlocked. */
   locks: number;
-  /** Operations that need the bytes in the slot to stay. */
+  /** Number of operations that need the bytes in the slot. */
   uses: number;
-  /** Whether it has left the table: its slot becomes free with the last use. */
+  /** Whether it was removed from the table; its slot becomes free with the last use. */
   isRetired: boolean;
 }
 
 /**
- * Which object lies in which slot, which slots are free, and in which order objects were used. All
- * of it changes between two awaits of its callers, never during one.
+ * Maps objects to slots, and tracks free slots and the order of use. All methods are synchronous.
  */
 export class SlotTable {
-  /** By key, the least recently used first. */
-  readonly #entries = new Map<string, Entry>();
-  /** The slot at the end is taken first. */
+  /** Entries by key id, least recently used first. */
+  readonly #entries = new Map<string, SlotEntry>();
+  /** Free slots; taken from the end. */
   readonly #free: number[] = [];
   #usedBytes = 0;
   #evictedCount = 0;
 
   /**
-   * Begins with objects.
-   *
    * @param slots Number of slots.
-   * @param objects The least recently used first; one a key and one a slot.
+   * @param objects Initial objects, least recently used first; unique by key and by slot.
    */
   constructor(slots: number, objects: readonly PooledObject[]) {
     const taken = new Set<number>();
@@ -49,7 +44,6 @@ export class SlotTable {
     for (let slot = slots - 1; slot >= 0; slot--) if (!taken.has(slot)) this.#free.push(slot);
   }
 
-  /** Number of objects. */
   get size(): number {
     return this.#entries.size;
   }
@@ -59,37 +53,32 @@ export class SlotTable {
     return this.#usedBytes;
   }
 
-  /** Number of free slots. */
   get freeSlots(): number {
     return this.#free.length;
   }
 
-  /** Objects that had to make room. */
+  /** Number of evicted objects. */
   get evictedCount(): number {
     return this.#evictedCount;
   }
 
-  /** Number of objects that are locked. */
+  /** Number of locked objects. */
   get lockedCount(): number {
     let count = 0;
     for (const { locks } of this.#entries.values()) if (locks > 0) count++;
     return count;
   }
 
-  /** All objects, the least recently used first. */
-  entries(): Entry[] {
+  /** All objects, least recently used first. */
+  entries(): SlotEntry[] {
     return [...this.#entries.values()];
   }
 
-  /** The object of a key. */
-  get({ id }: ObjectKey): Entry | undefined {
+  get({ id }: ObjectKey): SlotEntry | undefined {
     return this.#entries.get(id);
   }
 
-  /**
-   * Notes that the objects of keys were used. Chains are used from the front, so the last of them
-   * counts as the one that is needed least.
-   */
+  /** Records a use of a chain; its end is evicted before its front. */
   touch(keys: readonly ObjectKey[]): void {
     for (const { id } of keys.toReversed()) {
       const entry = this.#entries.get(id);
@@ -100,11 +89,11 @@ export class SlotTable {
   }
 
   /**
-   * Takes a slot for an object to come: a free one, or that of the least recently used object that
-   * is neither locked nor in use, which is gone then.
+   * Takes a free slot, or that of the least recently used object that is neither locked nor in use;
+   * this object is evicted.
    *
-   * @param onEvicted Told the key of that object.
-   * @returns `undefined` if there is none.
+   * @param onEvicted Called with the key of the evicted object.
+   * @returns `undefined` if no slot is available.
    */
   takeSlot(onEvicted: (key: ObjectKey) => void): number | undefined {
     const free = this.#free.pop();
@@ -119,19 +108,21 @@ export class SlotTable {
     return undefined;
   }
 
-  /** Gives back a slot with nothing in it; it is the last to be taken again. */
+  /** Returns an empty slot, to be reused last. */
   giveBack(slot: number): void {
     this.#free.unshift(slot);
   }
 
   /**
-   * Puts in an object whose bytes are in its slot, in use until {@linkcode release}. It takes over
-   * the locks of an older one with its key.
+   * Adds an object whose bytes are in its slot. It stays in use until {@linkcode release}, and
+   * takes over the locks of an older object with its key.
    *
-   * @returns What it replaces, to be released when its slot has been cleared; the object itself, if
-   * a newer one was stored meanwhile; or `undefined`.
+   * @returns The entry in use, and the retired one, to be released once its slot is cleared: the
+   * older object, or this one if a newer object was stored meanwhile.
    */
-  commit(object: PooledObject): { readonly entry: Entry; readonly retired: Entry | undefined } {
+  commit(
+    object: PooledObject,
+  ): { readonly entry: SlotEntry; readonly retired: SlotEntry | undefined } {
     const { key, slot, byteLength, sequence } = object;
     const present = this.#entries.get(key.id);
     const entry = { key, slot, byteLength, sequence, locks: 0, uses: 1, isRetired: false };
@@ -147,31 +138,31 @@ export class SlotTable {
     return { entry, retired: present };
   }
 
-  /** Takes an object out of the table; its slot is free when it is released. */
-  retire(entry: Entry): void {
+  /** Removes an object from the table; its slot becomes free after {@linkcode release}. */
+  retire(entry: SlotEntry): void {
     this.#remove(entry);
     entry.isRetired = true;
     entry.uses++;
   }
 
-  /** Keeps the bytes of an object where they are until {@linkcode release}. */
-  use(entry: Entry): Entry {
+  /** Keeps the bytes of an object in its slot until {@linkcode release}. */
+  use(entry: SlotEntry): SlotEntry {
     entry.uses++;
     return entry;
   }
 
   /** Ends one use. */
-  release(entry: Entry): void {
+  release(entry: SlotEntry): void {
     entry.uses--;
     if (entry.isRetired && entry.uses === 0) this.#free.push(entry.slot);
   }
 
-  #put(entry: Entry): void {
+  #put(entry: SlotEntry): void {
     this.#entries.set(entry.key.id, entry);
     this.#usedBytes += entry.byteLength;
   }
 
-  #remove(entry: Entry): void {
+  #remove(entry: SlotEntry): void {
     this.#entries.delete(entry.key.id);
     this.#usedBytes -= entry.byteLength;
   }

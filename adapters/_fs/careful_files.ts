@@ -9,21 +9,20 @@ import {
   type WritableFile,
 } from "./file_system.ts";
 
-/** Parts below this size are written together, in bytes. */
+/** Smaller parts are written together, in bytes. */
 const SMALL_PART_BYTES = 16_384;
 
 /**
- * The host's file system where closing a file may wait for a server that hangs. Deno closes files on
- * the thread that runs the engine; here files are opened, read and closed by one call on a thread of
- * its own, or held open by a worker.
+ * File operations for file systems where closing a file may block on a hanging server. Deno closes
+ * files on the thread that runs the engine. Here, one call on another thread opens, reads and
+ * closes a file, or a worker holds it open.
  */
 export class CarefulFiles {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** Holds locks, and syncs. */
+  /** Holds the locks, and syncs. */
   readonly #worker = new FileWorker();
 
-  /** Reads and writes through the page cache. */
+  /** Uses the page cache. */
   constructor() {
     const worker = this.#worker;
     this.files = {
@@ -34,11 +33,11 @@ export class CarefulFiles {
             await worker.ask({ op: "syncPath", path });
           }),
         ),
-      async open(path, mostBytes) {
+      async open(path, maxBytes) {
         const { isFile, size } = await Deno.lstat(path);
-        // Reading would follow a link, and wait for the writer of a FIFO.
+        // Deno.readFile() would follow a link, and block on a FIFO.
         if (!isFile) throw notAFile(path);
-        return size > mostBytes ? nothing : new WholeFile(await Deno.readFile(path));
+        return size > maxBytes ? nothing : new WholeFile(await Deno.readFile(path));
       },
       async lock(path, { create, mode }) {
         const lock = await worker.ask({ op: "lock", path, create, mode });
@@ -47,13 +46,13 @@ export class CarefulFiles {
     };
   }
 
-  /** Ends the worker, when it has closed its files or `signal` aborts. */
+  /** Terminates the worker once it has closed its files, or when `signal` aborts. */
   close(signal?: AbortSignal): Promise<void> {
     return this.#worker.close(signal);
   }
 }
 
-/** A file that was read as a whole. */
+/** A file that was read completely when it was opened. */
 class WholeFile implements ReadableFile {
   readonly #bytes: Uint8Array<ArrayBuffer>;
 
@@ -77,8 +76,8 @@ class WholeFile implements ReadableFile {
 const nothing = new WholeFile(new Uint8Array(0));
 
 /**
- * A file that is open only while a call writes to it: `Deno.writeFile()` alone closes what it has
- * written on a thread of its own.
+ * A file that is open only while a call writes to it: only `Deno.writeFile()` closes a file on
+ * another thread.
  */
 class CarefulWritableFile implements WritableFile {
   readonly #path: string;
@@ -87,7 +86,9 @@ class CarefulWritableFile implements WritableFile {
   #small: Uint8Array<ArrayBuffer>[] = [];
   #isThere = false;
 
-  /** Creates the file with the first bytes; `sync` makes them survive a power cut. */
+  /**
+   * @param sync Makes the written bytes survive a power cut.
+   */
   constructor(path: string, mode: number, sync: () => Promise<void>) {
     this.#path = path;
     this.#mode = mode;
@@ -142,11 +143,11 @@ class WorkerLockedFile implements LockedFile {
     this.#lock = lock;
   }
 
-  async read(mostBytes: number): Promise<Uint8Array> {
+  async read(maxBytes: number): Promise<Uint8Array> {
     const { bytes } = await this.#worker.request({
       op: "readLocked",
       lock: this.#lock,
-      mostBytes,
+      maxBytes,
     });
     return bytes ?? new Uint8Array(0);
   }

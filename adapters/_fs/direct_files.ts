@@ -13,10 +13,10 @@ import type { FileSystem, ReadableFile, WritableFile } from "./file_system.ts";
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
 
-/** What {@linkcode DirectFiles} are to who uses them. */
+/** The part of {@linkcode DirectFiles} that its users need. */
 export type DirectFileSystem = Pick<DirectFiles, "files" | "probe" | "close">;
 
-/** Reads and closes files that are known by their numbers. */
+/** Reads and closes files by descriptor. */
 interface NumberedReader {
   open(path: string, flags: number): Promise<number>;
   read(file: number, into: AlignedBuffer, length: number, position: number): Promise<number>;
@@ -24,21 +24,20 @@ interface NumberedReader {
 }
 
 /**
- * A file system whose files are read and written past the page cache (`O_DIRECT`), through aligned
- * buffers. Writes run in a worker: Deno knows no asynchronous write to such a file.
+ * A file system that bypasses the page cache (`O_DIRECT`) through aligned buffers. Writes run in a
+ * worker, because Deno has no asynchronous write for such files.
  */
 export class DirectFiles {
-  /** The file system. */
   readonly files: FileSystem;
   readonly #buffers = new AlignedBuffers();
   readonly #writer = new FileWorker();
   readonly #reader: FileWorker | undefined;
 
   /**
-   * Reads and writes past the cache, and leaves everything else to `files`.
+   * Handles reads and writes; everything else goes to `files`.
    *
-   * @param closesInPlace Whether the thread that runs the engine may close a file: it takes no time
-   * on a disk of this host.
+   * @param closesInPlace Whether the thread that runs the engine may close files, which takes no
+   * time on a local disk.
    */
   constructor(files: FileSystem, closesInPlace = true) {
     if (!closesInPlace) this.#reader = new FileWorker();
@@ -64,9 +63,9 @@ export class DirectFiles {
   }
 
   /**
-   * Writes and reads a file as the adapter does.
+   * Writes and reads a test file the way the adapter does.
    *
-   * @returns Why that does not work, or `undefined`.
+   * @returns Why direct I/O does not work, or `undefined`.
    */
   async probe(path: string, mode: number): Promise<string | undefined> {
     if (O_DIRECT === 0) return "this operating system has no O_DIRECT";
@@ -91,7 +90,7 @@ export class DirectFiles {
     }
   }
 
-  /** Ends the workers, when they have closed their files or `signal` aborts. */
+  /** Terminates the workers once they have closed their files, or when `signal` aborts. */
   async close(signal?: AbortSignal): Promise<void> {
     await Promise.all([this.#writer.close(signal), this.#reader?.close(signal)]);
   }
@@ -108,7 +107,7 @@ function workerReader(worker: FileWorker): NumberedReader {
     open: (path, flags) => worker.ask({ op: "open", path, flags }),
     read: (file, { buffer }, length, position) =>
       worker.ask({ op: "read", file, buffer, from: 0, length, position }),
-    close: (file) => worker.forget(file),
+    close: (file) => worker.closeLater(file),
   };
 }
 
@@ -116,7 +115,7 @@ class DirectReadableFile implements ReadableFile {
   readonly #file: number;
   readonly #reader: NumberedReader;
   readonly #buffers: AlignedBuffers;
-  /** Bytes of the file that lie in the buffer, from `#start` on. */
+  /** Buffered bytes of the file, from `#start` on. */
   readonly #buffer: AlignedBuffer;
   #start = 0;
   #count = 0;
@@ -131,7 +130,7 @@ class DirectReadableFile implements ReadableFile {
   async read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
     if (position < this.#start || position >= this.#start + this.#count) {
       this.#start = position - position % DIRECT_ALIGNMENT;
-      // One block more than is wanted, so that the end of the file shows.
+      // One byte more than needed, so that the end of the file is detected.
       const wanted = position - this.#start + into.byteLength + 1;
       const length = Math.min(DIRECT_BUFFER_BYTES, alignUp(wanted));
       this.#count = 0;
@@ -146,7 +145,7 @@ class DirectReadableFile implements ReadableFile {
   endsAt(position: number): boolean | undefined {
     const end = this.#start + this.#count;
     if (position >= this.#start && position < end) return false;
-    // A read ends within a block only where the file does.
+    // A short read within a block only happens at the end of the file.
     return position === end && position % DIRECT_ALIGNMENT !== 0 ? true : undefined;
   }
 
@@ -191,7 +190,7 @@ class DirectWritableFile implements WritableFile {
   }
 
   [Symbol.dispose](): void {
-    this.#writer.forget(this.#file);
+    this.#writer.closeLater(this.#file);
     this.#buffers.giveBack(this.#buffer);
   }
 

@@ -3,41 +3,38 @@ import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 import type { OldestFiles } from "./oldest_files.ts";
 
-/** What a directory holds of a model. */
+/** Usage of a directory by one model. */
 export interface ModelUsage {
-  /** Name of the model. */
   readonly model: string;
-  /** Objects whose names spell it. */
+  /** Number of objects whose names spell the model. */
   readonly objects: number;
-  /** Bytes that they take on disk. */
+  /** Bytes on disk of these objects. */
   readonly diskBytes: number;
-  /** When the last of them was stored or used. */
+  /** Time of the last store or use, in ISO format. */
   readonly usedAt: string;
 }
 
-/** What a walk through a directory found. */
+/** Result of a walk through the directory. */
 export interface Totals {
-  /** Objects. */
+  /** Number of objects. */
   readonly objects: number;
-  /** Bytes that they take on disk. */
+  /** Bytes on disk of the objects. */
   readonly diskBytes: number;
-  /** The models, the one that was used longest ago first. */
+  /** Usage by model, least recently used first. */
   readonly models: readonly ModelUsage[];
 }
 
-/** How a {@linkcode DirectoryCount} is set up. */
+/** Options of a {@linkcode DirectoryCount}. */
 export interface DirectoryCountOptions {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** Where the objects lie. */
   readonly paths: ObjectPaths;
-  /** Gets every file that is found. */
+  /** Receives every file that a walk finds. */
   readonly oldest: OldestFiles;
-  /** Ends walks. */
+  /** Aborts walks. */
   readonly signal: AbortSignal;
 }
 
-/** Walks through a directory, in the background of what goes on, one walk at a time. */
+/** Counts a directory by walking through it in the background, one walk at a time. */
 export class DirectoryCount {
   readonly #options: DirectoryCountOptions;
   #totals: Totals | undefined;
@@ -45,27 +42,26 @@ export class DirectoryCount {
   #last: Promise<unknown> = Promise.resolve();
   #progress = Promise.withResolvers<void>();
 
-  /** Counts the directory in `paths`. */
   constructor(options: DirectoryCountOptions) {
     this.#options = options;
   }
 
-  /** What the last complete walk found. */
+  /** Result of the last complete walk. */
   get totals(): Totals | undefined {
     return this.#totals;
   }
 
-  /** Whether a walk goes on. */
+  /** Whether a walk is running. */
   get isWalking(): boolean {
     return this.#walks > 0;
   }
 
-  /** Resolves when a walk has found more files, or is over. */
+  /** Resolves when a walk has found more files or has ended. */
   progress(): Promise<void> {
     return this.#progress.promise;
   }
 
-  /** Walks, from now on; resolves to `undefined` if the signal aborts. */
+  /** Starts a new walk after the current one; resolves to `undefined` if the signal aborts. */
   walk(): Promise<Totals | undefined> {
     this.#walks++;
     const walked = this.#last.then(() => this.#walk()).finally(() => {
@@ -76,7 +72,7 @@ export class DirectoryCount {
     return walked;
   }
 
-  /** Resolves when no walk goes on. */
+  /** Resolves when no walk is running. */
   async idle(): Promise<void> {
     while (this.isWalking) await this.#last;
   }

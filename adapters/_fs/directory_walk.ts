@@ -2,26 +2,25 @@ import { diskBytesOf, sizeOf, usedAtOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { NamedObject, ObjectPaths } from "./object_paths.ts";
 
-/** Files that are looked at together. */
+/** Files per batch. */
 const BATCH = 256;
-/** Files that are looked at at a time: what keeps the directory in bounds needs calls, too. */
+/** Max concurrent calls: evictions need threads too. */
 const CONCURRENCY = 2;
 
 /** A file that holds an object. */
 export interface ObjectFile {
-  /** Where it is. */
   readonly path: string;
-  /** What its name says. */
+  /** The object, as far as its name tells. */
   readonly object: Exclude<NamedObject, null>;
-  /** Its size, in bytes. */
+  /** Size of the file, in bytes. */
   readonly size: number;
-  /** Bytes that it takes on disk. */
+  /** Bytes that the file takes on disk. */
   readonly diskBytes: number;
-  /** When it was last written or used, in milliseconds since 1970; 0 if that is unknown. */
+  /** Time of the last write or use, in milliseconds since 1970; 0 if unknown. */
   readonly usedAt: number;
 }
 
-/** The files that hold objects, a batch at a time, in no particular order. */
+/** Iterates over the object files, in batches and in no particular order. */
 export async function* walkObjects(
   files: FileSystem,
   paths: ObjectPaths,
@@ -42,12 +41,12 @@ export async function* walkObjects(
   }
 }
 
-/** The directories that hold objects. */
+/** Iterates over the directories that hold objects. */
 export function objectDirectories(files: FileSystem, paths: ObjectPaths): AsyncIterable<string> {
   return walkShards(files, paths, paths.basePath, 0);
 }
 
-/** The entries of a directory: none if it does not exist, or does not any more. */
+/** Iterates over the entries of a directory; none if it does not exist. */
 export async function* entriesOf(
   files: FileSystem,
   path: string,
@@ -93,7 +92,7 @@ async function look(
           usedAt: usedAtOf(info),
         });
       } catch (error) {
-        // Another process may have removed it meanwhile.
+        // Another process may have removed the file meanwhile.
         if (!(error instanceof Deno.errors.NotFound)) throw error;
       }
     }

@@ -2,63 +2,60 @@ import type { Clock } from "../../src/l2/adapter.ts";
 import { knownCount } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
 
-/** Time for which the room on the disk is taken as known, in milliseconds. */
+/** Time for which a measurement of the disk is reused, in milliseconds. */
 const ROOM_MS = 1_000;
-/** Part of a disk, and bytes at most, that stay free although no bound says so. */
+/** Default share of a disk that stays free, with a limit in bytes. */
 const RESERVE_SHARE = 1 / 32;
-const LARGEST_RESERVE = 2 ** 30;
+const MAX_RESERVE = 2 ** 30;
 
-/** What stays free of a disk. */
+/** Limits on the fill level of a disk. */
 export interface HeadroomBounds {
-  /** Share of the disk that may be used, by anybody. */
+  /** Share of the disk that may be used, including files of other programs. */
   readonly diskHighWatermark?: number;
   /** Bytes of the disk that stay free. */
   readonly diskMinFreeBytes?: number;
-  /** Whether some of the disk stays free if neither of these says how much. @default {false} */
+  /** Whether a default reserve stays free if neither limit is given. @default {false} */
   readonly keepsReserve?: boolean;
 }
 
-/** How {@linkcode DiskHeadroom} is set up. */
+/** Options of {@linkcode DiskHeadroom}. */
 export interface DiskHeadroomOptions extends HeadroomBounds {
-  /** The file operations. */
   readonly files: FileSystem;
   /** A directory on the disk. */
   readonly path: string;
-  /** Source of time. */
   readonly clock: Clock;
 }
 
-/** How much may be added to a disk before it is too full, by all that write to it. */
+/** Measures how much may be added to a disk before it is too full, whichever programs fill it. */
 export class DiskHeadroom {
   readonly #options: DiskHeadroomOptions;
-  #known: { readonly mostUsed: number; readonly at: number } | undefined;
+  #known: { readonly maxUsedBytes: number; readonly at: number } | undefined;
 
-  /** The disk of a directory. */
   constructor(options: DiskHeadroomOptions) {
     this.#options = options;
   }
 
-  /** Most bytes that the objects may take on this disk, as far as is known. */
-  get mostUsed(): number {
-    return this.#known?.mostUsed ?? Infinity;
+  /** Max bytes of the objects on this disk, by the last measurement. */
+  get maxUsedBytes(): number {
+    return this.#known?.maxUsedBytes ?? Infinity;
   }
 
-  /** Has the disk asked the next time. */
+  /** Discards the last measurement. */
   forget(): void {
     if (this.#known !== undefined) this.#known = { ...this.#known, at: -Infinity };
   }
 
   /**
-   * Most bytes that the objects may take on this disk, without limit where the disk does not tell.
+   * Max bytes of the objects on this disk; `Infinity` if the disk does not report its size.
    *
-   * @param used What they take now.
+   * @param used Bytes that the objects take now.
    */
   async measure(used: number): Promise<number> {
     const { files, path, clock, diskHighWatermark, diskMinFreeBytes, keepsReserve } = this.#options;
     const isBound = diskHighWatermark !== undefined || diskMinFreeBytes !== undefined;
     if (!isBound && !keepsReserve) return Infinity;
     if (this.#known !== undefined && clock.now() - this.#known.at < ROOM_MS) {
-      return this.#known.mostUsed;
+      return this.#known.maxUsedBytes;
     }
     const room = await files.room(path).catch((error: unknown) => {
       if (isBound) throw error;
@@ -69,14 +66,14 @@ export class DiskHeadroom {
     let headroom = Infinity;
     if (occupied !== undefined && available !== undefined && occupied + available > 0) {
       const total = occupied + available;
-      const reserve = Math.min(RESERVE_SHARE * total, LARGEST_RESERVE);
+      const reserve = Math.min(RESERVE_SHARE * total, MAX_RESERVE);
       headroom = Math.min(
         available - (diskMinFreeBytes ?? (isBound ? 0 : reserve)),
         (diskHighWatermark ?? 1) * total - occupied,
       );
     }
-    const mostUsed = Math.max(0, used + headroom);
-    this.#known = { mostUsed, at: clock.now() };
-    return mostUsed;
+    const maxUsedBytes = Math.max(0, used + headroom);
+    this.#known = { maxUsedBytes, at: clock.now() };
+    return maxUsedBytes;
   }
 }

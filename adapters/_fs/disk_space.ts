@@ -12,113 +12,110 @@ import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
 import type { Turnover } from "./use_times.ts";
 import { WriterAccount } from "./writer_account.ts";
 
-/** Part of the capacity that a writer takes in advance, so that it need not ask for each object. */
+/**
+ * Share of the capacity that a writer leases in advance, so that most stores need no ledger access.
+ */
 const LEASE_SHARE = 1 / 512;
-const LARGEST_LEASE = 2 ** 26;
-/** Time after which a reader looks again how much others have stored, in milliseconds. */
+const MAX_LEASE = 2 ** 26;
+/** Time after which the bytes stored by other processes are read again, in milliseconds. */
 const TURNOVER_MS = 1_000;
-/** Pause after a disk was found full, in milliseconds; it doubles each time. */
+/** First pause after the disk was found full, in milliseconds; doubles each time. */
 const FIRST_PAUSE_MS = 500;
-/** Time for which a refusal counts as a problem, in milliseconds. */
+/** Time for which a refused object counts as a problem, in milliseconds. */
 const REFUSED_MS = 60_000;
 const LAST_PAUSE_MS = 30_000;
-/** Time after which the directory is counted again, in milliseconds. */
+/** Age after which the directory is counted again, in milliseconds. */
 const COUNT_MS = 3_600_000;
-/** Time for which a store waits for a count that may show that files were replaced. */
+/** Max wait of a store for a count that may show replaced files, in milliseconds. */
 const REPLACED_PATIENCE_MS = 1_000;
-/** Time for which a store waits for the first count of a directory, in milliseconds. */
+/** Max wait of a store for the first count of a directory, in milliseconds. */
 const COUNT_PATIENCE_MS = 100;
 
-/** What bounds a directory. */
+/** Limits of a directory. */
 export interface DiskBounds extends HeadroomBounds {
-  /** Most bytes that its objects take on disk. @default {Infinity} */
+  /** Max bytes of objects on disk. @default {Infinity} */
   readonly capacityBytes: number;
-  /** Share of the capacity above which objects are removed, and share that is left then. */
+  /** Shares of the capacity: eviction starts above `high` and stops at `low`. */
   readonly watermark?: { readonly high: number; readonly low: number };
 }
 
-/** How {@linkcode DiskSpace} is set up. */
+/** Options of {@linkcode DiskSpace}. */
 export interface DiskSpaceOptions extends DiskBounds {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** Where the objects lie. */
   readonly paths: ObjectPaths;
-  /** The account that all processes share. */
+  /** Ledger of the space, shared by all processes. */
   readonly ledger: UsageLedger;
-  /** File on which the process that removes objects has a lock. */
+  /** Lock file of the process that evicts. */
   readonly evictionLock: { readonly path: string; readonly mode: number };
-  /** Names this writer in the account. */
+  /** Identifies this writer in the ledger. */
   readonly tag: string;
-  /** Tags of writers that may live. */
+  /** Tags of writers that may be alive. */
   readonly writers: () => Promise<readonly string[]>;
-  /** Whether the writer with a tag lives; `undefined` if that is unknown. */
+  /** Whether the writer with a tag is alive; `undefined` if unknown. */
   readonly isAlive: (tag: string) => Promise<boolean | undefined>;
-  /** Bytes on disk of files that writers which are gone were writing. */
+  /** Bytes on disk of temporary files left by dead writers. */
   readonly abandonedBytes: (dead: ReadonlySet<string>, signal: AbortSignal) => Promise<number>;
-  /** Source of time. */
   readonly clock: Clock;
-  /** Whether a file must stay. */
+  /** Whether a file must not be evicted. */
   readonly isLocked: (path: string) => boolean;
-  /** Writes down the uses of objects that are still to be noted, before any are removed. */
+  /** Writes pending times of use, so that an eviction sees them. */
   readonly noteUses: () => Promise<void>;
   /** Aborts when the adapter closes. */
   readonly signal: AbortSignal;
-  /** Told about failures in the background. */
+  /** Called with failures in the background. */
   readonly onError: (cause: unknown) => void;
-  /** Told which objects are removed, if that matters. */
+  /** Callbacks for evicted objects, if needed. */
   readonly evicted?: NonNullable<EvictorOptions["evicted"]>;
 }
 
-/** What {@linkcode DiskSpace} says about itself. */
+/** Status of {@linkcode DiskSpace}. */
 export interface DiskSpaceStatus {
-  /** Bytes used by all processes, as far as this one knows; `undefined` before it knows. */
+  /** Bytes used by all processes, as last read from the ledger; `undefined` before that. */
   readonly usedBytes: number | undefined;
-  /** Most bytes that objects may take on disk now; `undefined` if nothing bounds them. */
+  /** Current max bytes of objects on disk; `undefined` if unlimited. */
   readonly capacityBytes: number | undefined;
-  /** Whether all processes of the directory share one account. */
+  /** Whether all processes of the directory share one ledger. */
   readonly isShared: boolean;
   /** Whether the directory is being counted. */
   readonly isCounting: boolean;
-  /** Objects removed to make room. */
+  /** Number of evicted objects. */
   readonly evictedObjects: number;
-  /** Bytes on disk that were freed by that. */
+  /** Bytes on disk that evictions freed. */
   readonly evictedBytes: number;
-  /** Objects that were not written for want of room. */
+  /** Number of objects refused because there was no space. */
   readonly refusedObjects: number;
-  /** Why nothing is written at the moment. */
+  /** Why stores are paused now. */
   readonly pausedBy: string | undefined;
-  /** What the last count found of each model, the one that was used longest ago first. */
+  /** Usage by model at the last count, least recently used first. */
   readonly models: readonly ModelUsage[];
 }
 
 /**
- * Room on disk for objects: asked for before a write, so that the capacity is never passed,
- * whichever processes share the directory. The least recently used objects of all of them leave
- * first.
+ * Space on disk for objects. It is reserved before a write, so that the capacity is never exceeded,
+ * whichever processes share the directory. Evicts the least recently used objects of all processes.
  */
 export class DiskSpace {
   readonly #options: DiskSpaceOptions;
   readonly #account: WriterAccount;
   readonly #removal: ObjectRemoval;
   readonly #headroom: DiskHeadroom;
-  /** What others do not know yet of what may have been replaced. */
+  /** Bytes of possibly replaced files that are not in the ledger yet. */
   #replaced = 0;
   #refilling: Promise<void> | undefined;
   #counting: Promise<void> | undefined;
   #evicting: Promise<boolean> | undefined;
-  #giving: Promise<void> | undefined;
-  #looking: Promise<void> | undefined;
-  /** Bytes used at which the eviction that goes on ends. */
+  #freeing: Promise<void> | undefined;
+  #refreshing: Promise<void> | undefined;
+  /** The running eviction stops at this many used bytes. */
   #target = Infinity;
-  /** Bytes used at which there is room for the store that waits for it, and since when it does. */
+  /** Used bytes that a waiting store needs, and since when it has waited. */
   #urgentTarget = Infinity;
-  #urgentSince = 0;
+  #urgentSinceMs = 0;
   #roomMade = Promise.withResolvers<void>();
   #pause: { readonly until: number; readonly ms: number; readonly reason: string } | undefined;
   #refusedObjects = 0;
   #refusedAt = -Infinity;
 
-  /** The room in `paths`. */
   constructor(options: DiskSpaceOptions) {
     this.#options = options;
     const { evictionLock: lock, paths: { basePath: path } } = options;
@@ -132,25 +129,27 @@ export class DiskSpace {
     });
   }
 
-  /** Whether anything bounds the directory. */
+  /** Whether the directory has any limit. */
   get isBounded(): boolean {
     const { capacityBytes, diskHighWatermark, diskMinFreeBytes } = this.#options;
     return capacityBytes < Infinity || diskHighWatermark !== undefined ||
       diskMinFreeBytes !== undefined;
   }
 
-  /** Names the account as this writer knows it: see {@linkcode credit}. */
+  /** Id of the ledger as this writer knows it: see {@linkcode credit}. */
   get account(): string | undefined {
     return this.#account.state?.id;
   }
 
-  /** How fast the directory turns over, as far as this process knows. */
+  /** How fast the directory's contents are replaced, as far as this process knows. */
   turnover(): Turnover {
     const { capacityBytes, signal } = this.#options;
     if (this.#account.storedAgeMs >= TURNOVER_MS && !signal.aborted) {
-      this.#looking ??= this.#account.look().finally(() => this.#looking = undefined);
+      this.#refreshing ??= this.#account.refreshStored().finally(() =>
+        this.#refreshing = undefined
+      );
     }
-    // Where only the disk bounds the objects, all of them are another when as much was stored.
+    // Without a capacity, the contents are replaced once as many bytes as are used were stored.
     const held = this.#account.state?.used || Infinity;
     return {
       storedBytes: this.#account.storedBytes,
@@ -159,9 +158,9 @@ export class DiskSpace {
   }
 
   /**
-   * Makes the files that removing objects needs, so that they are there when the disk is full.
+   * Creates the files that evictions need, so that they exist when the disk is full.
    *
-   * @throws If they cannot be made.
+   * @throws If they cannot be created.
    */
   async prepare(): Promise<void> {
     if (this.isBounded && this.#options.watermark !== undefined) {
@@ -169,20 +168,20 @@ export class DiskSpace {
     }
   }
 
-  /** Takes room for a file if that needs no waiting. */
-  tryTake(bytes: number): boolean {
+  /** Reserves space for a file if that needs no waiting. */
+  tryReserve(bytes: number): boolean {
     if (this.#pause !== undefined) return false;
-    return !this.isBounded || this.#account.tryTake(bytes);
+    return !this.isBounded || this.#account.tryReserve(bytes);
   }
 
   /**
-   * Takes room for a file, removing other objects if need be.
+   * Reserves space for a file, evicting other objects if needed.
    *
-   * @param soon Bytes that the caller is about to take in all: they are asked for together.
-   * @returns Whether there is room.
+   * @param soon Total bytes that the caller will reserve; they are leased together.
+   * @returns Whether the space was reserved.
    */
-  async take(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
-    const isTaken = await this.#take(bytes, soon, signal);
+  async reserve(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
+    const isTaken = await this.#reserve(bytes, soon, signal);
     if (!isTaken && !signal.aborted) {
       this.#refusedObjects++;
       this.#refusedAt = this.#options.clock.now();
@@ -190,88 +189,88 @@ export class DiskSpace {
     return isTaken;
   }
 
-  /** Gives back room for a file that was not written. */
-  give(bytes: number): void {
-    if (this.isBounded) this.#account.give(bytes);
+  /** Releases the space of a file that was not written. */
+  release(bytes: number): void {
+    if (this.isBounded) this.#account.release(bytes);
   }
 
-  /** Notes that what was taken for a file is on disk, or was given back. */
+  /** Ends a reservation: its bytes are on disk now, or were released. */
   settled(bytes: number): void {
     if (this.isBounded) this.#account.settled(bytes);
   }
 
   /**
-   * Notes that a file of so many bytes on disk may have taken the place of another, whose room is
-   * free then. To ask for each would cost every store; only a count tells.
+   * Records that a file of this many bytes on disk may have replaced another, which freed space.
+   * Checking would slow down each store; a count finds out.
    */
-  mayHaveReplaced(bytes: number): void {
+  noteReplaced(bytes: number): void {
     if (this.isBounded) this.#replaced += bytes;
   }
 
-  /** Notes that a file was written: the disk is not full. */
+  /** Records a successful write: the disk is not full. */
   succeeded(): void {
     this.#pause = undefined;
   }
 
-  /** Notes that a file could not be written: if the disk is full, nothing is for a while. */
+  /** Records a failed write. If the disk is full, stores pause and objects are evicted. */
   failed(cause: unknown, bytes: number): void {
     if (!isFull(cause)) return;
     const ms = Math.min(2 * (this.#pause?.ms ?? FIRST_PAUSE_MS / 2), LAST_PAUSE_MS);
     const reason = cause instanceof Error ? cause.message : String(cause);
     this.#pause = { until: this.#options.clock.now() + ms, ms, reason };
     this.#headroom.forget();
-    // A file that is too large for the file system needs no room.
+    // A file above the file system's size limit needs no eviction.
     if (!this.isBounded || errnoOf(cause) === "EFBIG") return;
-    // What others put on the disk may have taken the room that this cache counted on.
-    this.#giving ??= this.#giveWay(bytes).finally(() => this.#giving = undefined);
-    this.#inBackground(this.#giving);
+    // Other programs may have used the space that this cache counted on.
+    this.#freeing ??= this.#freeShare(bytes).finally(() => this.#freeing = undefined);
+    this.#inBackground(this.#freeing);
   }
 
   /**
-   * Notes that files which took so many bytes on disk are gone.
+   * Records that files with this many bytes on disk were removed.
    *
-   * @param account Its name before they were removed: one that was made since does not have them.
+   * @param account Id of the ledger before the removal; a ledger created since does not contain
+   * them.
    */
   async credit(bytes: number, account: string | undefined): Promise<void> {
     if (this.isBounded && bytes > 0) await this.#account.credit(bytes, account);
   }
 
   /**
-   * Counts what is there, unless some process has done so lately and no writer was killed since:
-   * what such a one had taken in advance is still accounted for.
+   * Counts the directory, unless a process did so recently and no writer was killed since: the
+   * lease of a killed writer still counts as used.
    */
   async recover(): Promise<void> {
     if (!this.isBounded) return;
-    const state = await this.#account.contact();
-    // A count of the future was taken by a clock that was wrong.
+    const state = await this.#account.update();
+    // A time in the future comes from a wrong clock.
     const countedAt = knownTime(state?.countedAt) ?? -Infinity;
     const isRecent = state !== undefined && Date.now() - countedAt < COUNT_MS;
     if (!isRecent || (await this.#deadWriters(state)).size > 0) await this.count();
     await this.#shrink();
   }
 
-  /** Counts what is there, and corrects the account: writers that were killed leave it too high. */
+  /** Counts the directory and corrects the ledger, which is too high after a writer was killed. */
   count(): Promise<void> {
     if (!this.isBounded) return Promise.resolve();
     return this.#counting ??= this.#count().finally(() => this.#counting = undefined);
   }
 
-  /** Gives everything back that was taken in advance. */
+  /** Returns the unused lease. */
   async close(): Promise<void> {
-    const work = [this.#refilling, this.#counting, this.#evicting, this.#giving, this.#looking];
+    const work = [this.#refilling, this.#counting, this.#evicting, this.#freeing, this.#refreshing];
     await Promise.allSettled(work);
     await this.#removal.directory.idle();
-    const hasNothing = this.#account.state === undefined && this.#account.entered === 0;
+    const hasNothing = this.#account.state === undefined && this.#account.recorded === 0;
     if (!this.isBounded || hasNothing) return;
     await this.#account.close(this.#replaced);
     this.#replaced = 0;
   }
 
-  /** State and counters. */
   reportStatus(): DiskSpaceStatus {
     const { capacityBytes, ledger } = this.#options;
     const used = this.#account.state?.used;
-    const capacity = Math.min(capacityBytes, this.#headroom.mostUsed);
+    const capacity = Math.min(capacityBytes, this.#headroom.maxUsedBytes);
     const { objects, bytes } = this.#removal.evictor.removed;
     return {
       usedBytes: used === undefined ? undefined : Math.max(0, used - this.#account.lease),
@@ -286,7 +285,7 @@ export class DiskSpace {
     };
   }
 
-  /** What does not work, in words. */
+  /** Describes what does not work. */
   problems(): string[] {
     const { ledger, evictionLock: { path } } = this.#options;
     const isFull = this.#options.clock.now() - this.#refusedAt < REFUSED_MS;
@@ -298,7 +297,7 @@ export class DiskSpace {
     ];
   }
 
-  /** Why objects were refused, and what helps. */
+  /** Explains why objects are refused, and what helps. */
   #fullness(): string {
     const reason = this.#pause?.reason ?? "the capacity or the disk is used up";
     const { watermark } = this.#options;
@@ -308,22 +307,22 @@ export class DiskSpace {
     return `objects are refused for want of room (${reason}): ${remedy}`;
   }
 
-  async #take(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
+  async #reserve(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
     const pause = this.#pause;
     if (pause !== undefined) {
       if (this.#options.clock.now() < pause.until) return false;
-      // This one finds out; the others wait for what it finds.
+      // This store tests the disk; the others wait for its result.
       this.#pause = { ...pause, until: this.#options.clock.now() + pause.ms };
     }
     if (!this.isBounded) return true;
-    while (!this.#account.tryTake(bytes)) {
+    while (!this.#account.tryReserve(bytes)) {
       if (signal.aborted) return false;
       if (this.#refilling !== undefined) {
         await this.#refilling;
       } else {
         const granted = this.#refill(bytes, soon, signal);
         this.#refilling = granted.then(() => {}).finally(() => this.#refilling = undefined);
-        // Others that wait must not see the failure of this one as theirs.
+        // Waiting stores must not fail with the error of this one.
         this.#refilling.catch(() => {});
         if (!(await granted)) return false;
       }
@@ -331,16 +330,16 @@ export class DiskSpace {
     return true;
   }
 
-  /** Fills the lease up to at least `bytes`; whether that worked. */
+  /** Extends the lease to at least `bytes`; resolves to whether that worked. */
   async #refill(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
     const { ledger, watermark } = this.#options;
-    if (this.#account.state === undefined && !ledger.isHeld) await this.#know();
+    if (this.#account.state === undefined && !ledger.isHeld) await this.#readAccount();
     while (!signal.aborted && !this.#options.signal.aborted) {
       const capacity = await this.#capacity();
       let granted: { readonly bytes: number; readonly replaced: number } | undefined;
       let state: LedgerState | undefined;
       try {
-        state = await this.#account.contact((state) => {
+        state = await this.#account.update((state) => {
           const more = [Math.max(bytes, soon, leaseBytesOf(capacity)), bytes]
             .map((lease) => lease - this.#account.lease)
             .find((more) => state.used + more <= capacity);
@@ -355,19 +354,19 @@ export class DiskSpace {
         });
       } catch (error) {
         if (!(error instanceof LedgerHeldError)) throw error;
-        return await this.#goOnAlone(error, bytes, soon, capacity, signal);
+        return await this.#reserveAlone(error, bytes, soon, capacity, signal);
       }
       if (state === undefined) {
         if (await this.#isCountedSoon()) continue;
         const isUnknown = (): boolean => this.#account.state === undefined;
-        if (await this.#trade(bytes, soon, signal, isUnknown)) return true;
+        if (await this.#evictAsMuch(bytes, soon, signal, isUnknown)) return true;
         if (isUnknown()) return false;
         continue;
       }
-      if (this.#account.isDoubtful) this.#inBackground(this.count());
+      if (this.#account.needsCount) this.#inBackground(this.count());
       const { high, low } = watermark ?? { high: Infinity, low: Infinity };
       if (granted !== undefined) {
-        // Only now the account says so.
+        // Added only once the ledger contains the grant.
         this.#account.grant(granted.bytes);
         this.#replaced -= granted.replaced;
         if (state.used > high * capacity) this.#inBackground(this.#evict(low * capacity));
@@ -375,14 +374,14 @@ export class DiskSpace {
       }
       if (bytes > capacity || signal.aborted) return false;
       if (watermark === undefined) {
-        // What was replaced may be enough, which only a count tells.
+        // Replaced files may have freed enough, which only a count shows.
         const isWorthACount = state.replaced + this.#replaced > 0;
         if (!isWorthACount || this.#options.signal.aborted) return false;
         await this.count();
         continue;
       }
       this.#urgentTarget = capacity - (bytes - this.#account.lease);
-      this.#urgentSince = this.#options.clock.now();
+      this.#urgentSinceMs = this.#options.clock.now();
       try {
         const evicted = this.#evict(Math.min(low * capacity, this.#urgentTarget));
         const isMade = this.#roomMade.promise.then(() => true);
@@ -394,8 +393,11 @@ export class DiskSpace {
     return false;
   }
 
-  /** Finds room while others hold the account: within what nobody else can be given, or by trade. */
-  async #goOnAlone(
+  /**
+   * Finds space while other processes hold the ledger: within the space reserved for that case, or
+   * by evicting as much as is stored.
+   */
+  async #reserveAlone(
     error: LedgerHeldError,
     bytes: number,
     soon: number,
@@ -405,16 +407,16 @@ export class DiskSpace {
     const { ledger, watermark } = this.#options;
     if (await this.#account.tryExtend(bytes, capacity)) return true;
     if (watermark === undefined) throw error;
-    return await this.#trade(bytes, soon, signal, () => ledger.isHeld);
+    return await this.#evictAsMuch(bytes, soon, signal, () => ledger.isHeld);
   }
 
   /**
-   * Removes as much as is about to be written: then the directory does not grow, whatever the
-   * account says.
+   * Evicts as many bytes as are about to be written, so that the directory does not grow, whatever
+   * the ledger contains.
    *
-   * @param isNeeded Whether the account still cannot be asked.
+   * @param isNeeded Whether the ledger is still unavailable.
    */
-  async #trade(
+  async #evictAsMuch(
     bytes: number,
     soon: number,
     signal: AbortSignal,
@@ -429,26 +431,26 @@ export class DiskSpace {
       removed: (removed) => Promise.resolve(void (freed += removed.bytes)),
       walk: () => this.#removal.directory.walk(),
     });
-    this.#account.owe(freed, account);
+    this.#account.deferCredit(freed, account);
     this.#account.extend(freed);
     return freed >= bytes;
   }
 
-  /** Removes a real share of the objects: the disk is full, of bytes or of files. */
-  async #giveWay(bytes: number): Promise<void> {
+  /** Evicts a share of the objects, because the disk is out of bytes or inodes. */
+  async #freeShare(bytes: number): Promise<void> {
     const { watermark } = this.#options;
     if (watermark === undefined) return;
-    await this.#removal.giveWay({
+    await this.#removal.freeShare({
       share: watermark.high - watermark.low,
       leastBytes: 2 * bytes,
       used: this.#account.state?.used,
-      // The account may need the room that is made here; until then it is too high.
+      // Evicting may be what lets the ledger be written; until then its total is too high.
       removed: (removed, account) => this.credit(removed.bytes, account).catch(() => {}),
     });
     this.#headroom.forget();
   }
 
-  /** Most bytes that objects may take now: by the capacity, and by the disk once it is known. */
+  /** Current max bytes of objects: the capacity, and the limit of the disk once it is measured. */
   async #capacity(): Promise<number> {
     const { capacityBytes } = this.#options;
     const { state, used, held } = this.#account;
@@ -456,7 +458,7 @@ export class DiskSpace {
     return Math.min(capacityBytes, await this.#headroom.measure(Math.max(0, used - held)));
   }
 
-  /** Removes objects if there are more than there should be: the bounds may have been wider. */
+  /** Evicts at start if the limits were higher before. */
   async #shrink(): Promise<void> {
     const { watermark } = this.#options;
     const { state } = this.#account;
@@ -465,7 +467,7 @@ export class DiskSpace {
     if (state.used > watermark.high * capacity) await this.#evict(watermark.low * capacity);
   }
 
-  /** Removes objects until `used` is at most `target`; whether any went. */
+  /** Evicts until at most `target` bytes are used; resolves to whether anything was evicted. */
   #evict(target: number): Promise<boolean> {
     this.#target = Math.min(this.#target, target);
     return this.#evicting ??= this.#evictToTarget().finally(() => {
@@ -482,19 +484,19 @@ export class DiskSpace {
       used <= (this.#urgentTarget < Infinity ? this.#urgentTarget : this.#target);
     using lock = await this.#removal.evictor.lock(isEnough);
     if (lock === undefined) return !signal.aborted;
-    const { used = 0 } = await account.contact() ?? {};
-    if (account.isDoubtful) this.#inBackground(this.count());
-    // What may have been replaced may be enough, which only a count tells.
+    const { used = 0 } = await account.update() ?? {};
+    if (account.needsCount) this.#inBackground(this.count());
+    // Replaced files may have freed enough, which only a count shows.
     const replaced = (): number => (account.state?.replaced ?? 0) + this.#replaced;
     const isUrgent = (): boolean => {
       const patienceMs = replaced() > 0 ? REPLACED_PATIENCE_MS : 0;
       return account.used > this.#urgentTarget &&
-        clock.now() - this.#urgentSince >= patienceMs;
+        clock.now() - this.#urgentSinceMs >= patienceMs;
     };
     let isAnyGone = false;
     await this.#removal.run({
       wanted: () => {
-        if (account.used <= this.#urgentTarget) this.#tellRoom();
+        if (account.used <= this.#urgentTarget) this.#notifyRoom();
         if (account.used <= this.#target) return undefined;
         if (isUrgent() && this.#removal.isBusy) return account.used - this.#urgentTarget;
         return account.used - replaced() - this.#target;
@@ -510,23 +512,25 @@ export class DiskSpace {
     return isAnyGone || account.used < used || account.used <= this.#target;
   }
 
-  #tellRoom(): void {
+  #notifyRoom(): void {
     this.#roomMade.resolve();
     this.#roomMade = Promise.withResolvers();
   }
 
-  /** Looks at the account, so that what the disk says can be compared with it. */
-  async #know(): Promise<void> {
-    await this.#account.contact().catch((error: unknown) => {
+  /** Reads the ledger, so that the measurement of the disk can be compared with it. */
+  async #readAccount(): Promise<void> {
+    await this.#account.update().catch((error: unknown) => {
       if (!(error instanceof LedgerHeldError)) throw error;
     });
   }
 
-  /** Waits for the count of a directory that has no account, but not long; whether it has one. */
+  /**
+   * Waits briefly for the count of a directory without a ledger; resolves to whether it has one.
+   */
   async #isCountedSoon(): Promise<boolean> {
     const { clock, watermark } = this.#options;
     const counting = this.count();
-    // Without eviction nothing can be done before.
+    // Without eviction there is no alternative to the count.
     if (watermark === undefined) await counting;
     else {
       const over = new AbortController();
@@ -538,8 +542,8 @@ export class DiskSpace {
 
   async #count(): Promise<void> {
     const account = this.#account;
-    // What is on disk by now is not promised any more.
-    const before = await account.contact((state) => account.renewed(state));
+    // Bytes that are on disk by now are no longer part of the lease.
+    const before = await account.update((state) => account.renewed(state));
     const { written } = account;
     const replaced = this.#replaced;
     const dead = await this.#deadWriters(before);
@@ -549,10 +553,10 @@ export class DiskSpace {
     const onDisk = abandoned + totals.diskBytes;
     const others = before === undefined ? await this.#livingWriters() : {};
     let isCorrected = false;
-    await account.contact(
+    await account.update(
       (state) => {
         isCorrected = before === undefined || isContinued(before, state);
-        return reconcile(state, { before, onDisk, dead, isDoubtful: account.isDoubtful });
+        return reconcile(state, { before, onDisk, dead, mayBeTooLow: account.needsCount });
       },
       () => account.created({ onDisk, written, others }),
     );
@@ -560,11 +564,11 @@ export class DiskSpace {
     if (isCorrected) account.corrected();
   }
 
-  /** Writers that live, with what each may have taken in advance from an account that is lost. */
+  /** Living writers, with an estimate of what each had leased in a lost ledger. */
   async #livingWriters(): Promise<Record<string, number>> {
     const { writers, tag, isAlive } = this.#options;
-    // Theirs are not known, but alike as a rule.
-    const lease = Math.max(leaseBytesOf(this.#options.capacityBytes), this.#account.mostEntered);
+    // The leases of other writers are unknown, but usually alike.
+    const lease = Math.max(leaseBytesOf(this.#options.capacityBytes), this.#account.maxRecorded);
     const leases: Record<string, number> = {};
     for (const other of await writers()) {
       if (other !== tag && await isAlive(other) === true) leases[other] = lease;
@@ -586,5 +590,5 @@ export class DiskSpace {
 }
 
 function leaseBytesOf(capacityBytes: number): number {
-  return Math.min(LARGEST_LEASE, Math.floor(capacityBytes * LEASE_SHARE));
+  return Math.min(MAX_LEASE, Math.floor(capacityBytes * LEASE_SHARE));
 }

@@ -6,74 +6,71 @@ import { lockOwn } from "./lock_own.ts";
 import type { OldestFiles, OldFile } from "./oldest_files.ts";
 import type { UsageLedger } from "./usage_ledger.ts";
 
-/** Time between two looks at whether another process has made room, in milliseconds. */
+/** Interval of checks whether another process has freed space, in milliseconds. */
 const LOOK_MS = 20;
-/** Time after which another process that makes no room is not waited for, in milliseconds. */
+/** Max wait for another process that frees nothing, in milliseconds. */
 const PATIENCE_MS = 2_000;
 
-/** What was removed. */
+/** Removed objects. */
 export interface Removed {
-  /** Objects. */
+  /** Number of objects. */
   readonly objects: number;
-  /** Bytes on disk that this gives back. */
+  /** Bytes on disk that were freed. */
   readonly bytes: number;
 }
 
-/** How an {@linkcode Evictor} is set up. */
+/** Options of an {@linkcode Evictor}. */
 export interface EvictorOptions {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** Candidates. */
+  /** The eviction candidates. */
   readonly oldest: OldestFiles;
-  /** Shows whether others make room. */
+  /** Shows whether other processes free space. */
   readonly ledger: UsageLedger;
-  /** File on which the process that removes objects has a lock. */
+  /** Lock file of the process that evicts. */
   readonly lock: { readonly path: string; readonly mode: number };
-  /** Whether a file must stay. */
+  /** Whether a file must not be evicted. */
   readonly isLocked: (path: string) => boolean;
-  /** Told which objects are removed, if that matters. */
+  /** Callbacks for evicted objects, if needed. */
   readonly evicted?: {
-    /** The key of a file; `null` if it has none that can be read. */
+    /** The key of a file; `null` if it has no readable key. */
     readonly keyAt: (path: string, size: number) => Promise<ObjectKey | null>;
-    /** Told which objects are gone. */
+    /** Called with the keys of evicted objects. */
     readonly onEvicted: (keys: readonly ObjectKey[]) => void;
   };
-  /** Source of time. */
   readonly clock: Clock;
   /** Aborts when the adapter closes. */
   readonly signal: AbortSignal;
-  /** Told about files that cannot be removed. */
+  /** Called when a file cannot be removed. */
   readonly onError: (cause: unknown) => void;
 }
 
-/** Removes objects of a directory, as far as possible in one process at a time. */
+/** Evicts objects of a directory, if possible in one process at a time. */
 export class Evictor {
   readonly #options: EvictorOptions;
   #objects = 0;
   #bytes = 0;
   #isHeld = false;
-  /** The last attempt to have the lock: this process must not be in its own way. */
+  /** The last lock attempt: attempts of this process must not overlap. */
   #attempt: Promise<unknown> = Promise.resolve();
 
-  /** Removes what `oldest` has. */
   constructor(options: EvictorOptions) {
     this.#options = options;
   }
 
-  /** What was removed since the start, in bytes on disk. */
+  /** Objects and bytes on disk evicted since the start. */
   get removed(): Removed {
     return { objects: this.#objects, bytes: this.#bytes };
   }
 
-  /** Whether another process has the lock and makes no room. */
+  /** Whether another process holds the lock and frees nothing. */
   get isHeld(): boolean {
     return this.#isHeld;
   }
 
   /**
-   * Makes the file that is locked, so that it is there when the disk is full.
+   * Creates the lock file, so that it exists when the disk is full.
    *
-   * @throws If it cannot be made.
+   * @throws If it cannot be created.
    */
   async prepare(): Promise<void> {
     try {
@@ -84,11 +81,11 @@ export class Evictor {
   }
 
   /**
-   * Has this process be the one that removes objects. A process that has been stopped keeps the
-   * lock: without it, objects may be removed by two, which costs some more than needed.
+   * Waits for the eviction lock. If its holder frees nothing (it may be suspended), continues
+   * without the lock: two processes may then evict somewhat more than needed.
    *
-   * @param isEnough Whether others have made the room that is wanted, by what is used now.
-   * @returns `undefined` if they have.
+   * @param isEnough Whether this many used bytes leave enough space.
+   * @returns `undefined` if other processes have freed enough.
    */
   async lock(isEnough: (used: number) => boolean): Promise<Disposable | undefined> {
     const { ledger, clock, signal } = this.#options;
@@ -110,25 +107,25 @@ export class Evictor {
     return undefined;
   }
 
-  /** Removes those files that were not used meanwhile. */
-  async remove(victims: readonly OldFile[]): Promise<Removed> {
+  /** Removes the candidates that were not used meanwhile. */
+  async remove(candidates: readonly OldFile[]): Promise<Removed> {
     const { files, oldest, isLocked, onError, evicted } = this.#options;
     const keys: ObjectKey[] = [];
     let objects = 0;
     let bytes = 0;
-    await Promise.all(victims.map(async (victim) => {
+    await Promise.all(candidates.map(async (candidate) => {
       try {
-        if (isLocked(victim.path)) return oldest.keep(victim);
-        const info = await files.lstat(victim.path);
-        if (!info.isFile || usedAtOf(info) !== victim.usedAt) return;
-        const key = await evicted?.keyAt(victim.path, victim.size);
-        if (isLocked(victim.path)) return oldest.keep(victim);
-        await files.remove(victim.path);
+        if (isLocked(candidate.path)) return oldest.keep(candidate);
+        const info = await files.lstat(candidate.path);
+        if (!info.isFile || usedAtOf(info) !== candidate.usedAt) return;
+        const key = await evicted?.keyAt(candidate.path, candidate.size);
+        if (isLocked(candidate.path)) return oldest.keep(candidate);
+        await files.remove(candidate.path);
         if (key) keys.push(key);
         objects++;
-        bytes += Math.min(victim.diskBytes, diskBytesFor(victim.size));
+        bytes += Math.min(candidate.diskBytes, diskBytesFor(candidate.size));
         this.#objects++;
-        this.#bytes += victim.diskBytes;
+        this.#bytes += candidate.diskBytes;
       } catch (error) {
         if (!(error instanceof Deno.errors.NotFound)) onError(error);
       }
@@ -143,13 +140,13 @@ export class Evictor {
     return made;
   }
 
-  /** The lock, if no other process has it. */
+  /** Takes the lock, unless another process holds it. */
   async #tryLock(): Promise<Disposable | undefined> {
     const { files, ledger, lock: { path, mode } } = this.#options;
     try {
       return await lockOwn(files, path, mode);
     } catch (error) {
-      // Where it cannot be made, removing objects is what makes room for it.
+      // On a full disk the lock file can only be created after an eviction.
       const isMissing = error instanceof Deno.errors.NotFound;
       if (isFull(error) || isMissing || !ledger.isShared) return noLock;
       throw error;

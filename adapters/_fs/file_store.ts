@@ -31,8 +31,8 @@ import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
 import { foldsNames } from "./name_folding.ts";
 import { LimitedFiles } from "./limited_files.ts";
-import { FlightLimit } from "../_shared/flight_limit.ts";
-import { IoSlots } from "../_shared/io_slots.ts";
+import { OperationLimiter } from "../_shared/flight_limit.ts";
+import { IoLimiter } from "../_shared/io_slots.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
@@ -44,95 +44,95 @@ import { TemporaryFiles } from "./temporary_files.ts";
 import { UsageLedger } from "./usage_ledger.ts";
 import { UseTimes } from "./use_times.ts";
 
-/** Keys known to be missing from the middle of a chain that are remembered. */
-const MOST_SUSPECTS = 4096;
-/** Bytes that a file may have beyond those of its object: more are not read to learn that. */
-const MOST_REST_BYTES = 65_536;
-/** Time that a close waits for calls that hang, in milliseconds. */
+/** Max keys remembered as missing from the middle of a chain. */
+const MAX_SUSPECTS = 4096;
+/** Max bytes that may follow an object in its file; a larger file is not read. */
+const MAX_TRAILING_BYTES = 65_536;
+/** Max time that closing waits for hanging calls, in milliseconds. */
 const CLOSE_MS = 5_000;
-/** Time between two rounds of keeping house, in milliseconds. */
+/** Interval of housekeeping, in milliseconds. */
 const HOUSEKEEPING_MS = 600_000;
 
-/** How a {@linkcode FileStore} is set up. */
+/** Options of a {@linkcode FileStore}. */
 export interface FileStoreOptions {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** Lets go of what they hold, when that is done or `signal` aborts. */
+  /** Closes the files; stops waiting when `signal` aborts. */
   readonly closeFiles?: (signal: AbortSignal) => Promise<void>;
-  /** Where the objects lie. */
   readonly paths: ObjectPaths;
-  /** Directory of the locks and of the account that writers share. */
+  /** Directory of the locks and the ledger. */
   readonly sharedPath: string;
-  /** Directory for files that are being written; left out, they lie beside the objects. */
+  /** Directory of temporary files; `undefined` if they lie beside the objects. */
   readonly tmpPath: string | undefined;
   /** What is synced before an object counts as stored. */
   readonly durability: Durability;
-  /** Whether the page cache is to be passed by. */
+  /** Whether to bypass the page cache. */
   readonly isDirect: boolean;
-  /** Makes the files that pass it by. @default {DirectFiles} */
+  /** Creates the files for direct I/O. @default {DirectFiles} */
   readonly directFiles?: (files: FileSystem) => DirectFileSystem;
-  /** Whether members of the group share the directory. */
+  /** Whether the members of a group share the directory. */
   readonly isGroupShared: boolean;
   /** Whether the directory may belong to another user. */
   readonly allowsForeignOwner: boolean;
-  /** Most file operations at a time. */
+  /** Max file operations at a time. */
   readonly ioConcurrency: number;
-  /** Most bytes that they move. */
+  /** Max bytes that they move at a time. */
   readonly maxBytesInFlight: number;
-  /** Bytes of an object that are read first, so that the system reads ahead; 0 reads at once. */
+  /**
+   * Size of the first read of an object, which triggers the system's read-ahead; 0 reads all at
+   * once.
+   */
   readonly readAheadBytes: number;
-  /** Whether what is there is counted at the start. */
+  /** Whether to count the directory at start. */
   readonly countsOnStart: boolean;
-  /** What bounds the objects. */
+  /** Limits of the directory. */
   readonly bounds: DiskBounds;
-  /** Whether objects come without their seal, so that others can read them. */
+  /** Whether objects have no trailer, so that other programs can read them. */
   readonly isUnsealed: boolean;
-  /** Source of time. */
   readonly clock: Clock;
-  /** Told about failures that cost a key. */
+  /** Called with each failure that affects a key. */
   readonly onError: (error: AdapterError) => void;
-  /** Told which objects were removed to make room. */
+  /** Called with the keys of evicted objects. */
   readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
-/** How many bytes may stand behind an object of so many bytes in its file: one of these numbers. */
-export type RestsOf = (byteLength: number) => readonly number[];
+/** The possible numbers of bytes that follow an object of `byteLength` bytes in its file. */
+export type TrailingBytesOf = (byteLength: number) => readonly number[];
 
-/** Options of a load from files that others write, too. */
-export interface MisfitOptions {
-  /** Told the index of an object whose file has another length. */
-  readonly onMisfit?: (index: number) => void;
+/** Options of loads from files that other programs write too. */
+export interface SizeMismatchOptions {
+  /** Called with the index of an object whose file has another length. */
+  readonly onSizeMismatch?: (index: number) => void;
 }
 
 /**
- * Objects as files. The file system is the index: whatever is remembered of them only makes it
- * faster, so that any number of processes and hosts can share the directory.
+ * Objects as files. The file system is the index; everything in memory is only a cache, so that any
+ * number of processes and hosts can share the directory.
  */
 export class FileStore implements L2Adapter {
-  /** Files outlive the process and are seen by others. */
+  /** Files are durable and shared. */
   readonly capabilities: L2Adapter["capabilities"];
   readonly #options: FileStoreOptions;
-  /** For loads and removals, and for stores, which may have to wait for room. */
-  readonly #slots: IoSlots;
-  readonly #storeSlots: IoSlots;
-  /** Lookups have their own: each costs little, and a chain may ask for many at once. */
-  readonly #lookups: FlightLimit;
-  /** The share of Deno's threads that this adapter has. */
+  /** Limits loads and removals; stores have a separate limiter, because they may wait for space. */
+  readonly #limiter: IoLimiter;
+  readonly #storeLimiter: IoLimiter;
+  /** Lookups are limited separately: each is cheap, and a chain may need many at once. */
+  readonly #lookupLimiter: OperationLimiter;
+  /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
-  /** For what goes on in the background. */
-  readonly #houseFiles: FileSystem;
+  /** File operations for background work. */
+  readonly #backgroundFiles: FileSystem;
   readonly #temporary: TemporaryFiles;
   readonly #space: DiskSpace;
   readonly #useTimes: UseTimes;
   readonly #locks: LockedObjects;
-  /** Objects that a lookup may claim although they are missing. */
-  readonly #suspects = new RecentKeys(MOST_SUSPECTS);
-  /** Directories that were there a moment ago. */
+  /** Keys that a chain search may claim although they are missing. */
+  readonly #suspects = new RecentKeys(MAX_SUSPECTS);
+  /** Directories that existed recently. */
   readonly #made = new Set<string>();
-  /** Links in the places of shards: what they lead to is not ours. */
-  readonly #strays = new Set<string>();
+  /** Links in place of shard directories; they are not followed. */
+  readonly #linkedShards = new Set<string>();
   readonly #closing = new AbortController();
-  /** Permissions that readers have in a directory of LMCache, and get for what is added to it. */
+  /** Read permissions of an LMCache directory, which new entries get too. */
   #readers = 0;
   #files: FileSystem;
   #direct: DirectFileSystem | undefined;
@@ -146,11 +146,15 @@ export class FileStore implements L2Adapter {
     const { paths, sharedPath, clock, bounds, isUnsealed, onEvicted } = options;
     this.#files = options.files;
     this.#locks = new LockedObjects(paths);
-    const files = this.#houseFiles = new LimitedFiles(options.files, this.#calls, "housekeeping");
+    const files = this.#backgroundFiles = new LimitedFiles(
+      options.files,
+      this.#calls,
+      "housekeeping",
+    );
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
-    this.#slots = new IoSlots(limits);
-    this.#storeSlots = new IoSlots(limits);
-    this.#lookups = new FlightLimit({ operations: options.ioConcurrency });
+    this.#limiter = new IoLimiter(limits);
+    this.#storeLimiter = new IoLimiter(limits);
+    this.#lookupLimiter = new OperationLimiter({ operations: options.ioConcurrency });
     const mode = this.#fileMode;
     const places = (): AsyncIterable<string> => this.#temporaryPlaces();
     const isForeign = (name: string, place: string): boolean =>
@@ -201,20 +205,20 @@ export class FileStore implements L2Adapter {
   }
 
   /**
-   * Opens a directory, creating it where that is possible. What is in it can be loaded at once;
-   * counting and cleaning up go on in the background.
+   * Opens a directory; creates it if possible. Its objects can be loaded at once; counting and
+   * cleanup run in the background.
    *
-   * @throws {ConfigError} If the path is no directory, belongs to another user, others could write
-   * to it, or Deno does not let the process use it.
+   * @throws {ConfigError} If the path is no directory, belongs to another user, is writable by
+   * others, or may not be used by this process.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
     const { paths: { basePath }, isGroupShared, allowsForeignOwner } = options;
     const store = new FileStore(options);
-    const files = store.#houseFiles;
+    const files = store.#backgroundFiles;
     try {
       await files.mkdir(basePath, store.#directoryMode);
     } catch (cause) {
-      // A disk may come back and permissions may be granted later; a file in the way is a mistake.
+      // A disk may be mounted and permissions granted later; a file in the way is a mistake.
       const there = await files.lstat(basePath).catch((error: unknown) => {
         if (!(error instanceof Deno.errors.NotCapable)) return undefined;
         const use = "a path that this process may use: below /dev, /proc and /sys only --allow-all";
@@ -232,20 +236,20 @@ export class FileStore implements L2Adapter {
         `${basePath} with mode ${((info?.mode ?? 0) & 0o7777).toString(8).padStart(4, "0")}`,
       );
     }
-    // In a directory of a group, all members but one are not its owner.
+    // In a shared group directory, most members are not the owner.
     if (info !== undefined && !allowsForeignOwner && !isGroupShared) {
       const received = await foreignOwner(basePath, info.uid);
       if (received !== undefined) throw wrongBasePath(OWN_DIRECTORY, received);
     }
     if (options.isUnsealed) store.#readers = (info?.mode ?? 0) & 0o055;
-    await store.#findStrays();
+    await store.#findLinkedShards();
     if (await store.#foldsNames()) options.paths.addDigests();
     if (options.isDirect) await store.#startDirect();
-    store.#keepHouse(options.countsOnStart);
+    store.#startHousekeeping(options.countsOnStart);
     return store;
   }
 
-  /** Publishes each object under its name, whole or not at all; replaces what is there. */
+  /** Stores each object under its name, completely or not at all; replaces existing files. */
   async store(
     objects: readonly AdapterObject[],
     { signal }: CallOptions,
@@ -253,7 +257,7 @@ export class FileStore implements L2Adapter {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
     let soon = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
-    await this.#storeSlots.forEach(objects, bytesOf, async (object, index) => {
+    await this.#storeLimiter.forEach(objects, bytesOf, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
       const diskBytes = diskBytesFor(object.byteLength);
       try {
@@ -275,8 +279,8 @@ export class FileStore implements L2Adapter {
   }
 
   /**
-   * Asks the file system for each object; of a chain, for as few as it takes to find its end. What
-   * is found is not evicted until it is unlocked.
+   * Looks up each object; of a chain, only as many as it takes to find its end. Found objects are
+   * not evicted until they are unlocked.
    */
   async lookupAndLock(
     keys: readonly ObjectKey[],
@@ -296,12 +300,12 @@ export class FileStore implements L2Adapter {
       }
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
-      this.#suspects.has(key) || this.#strays.size > 0
+      this.#suspects.has(key) || this.#linkedShards.size > 0
         ? look(key)
         : files.exists(paths.pathOf(key)).catch(() => false);
     const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
-      if (!await this.#lookups.take(0, signal)) return false;
-      return await isPresent(key).finally(() => this.#lookups.giveBack(0));
+      if (!await this.#lookupLimiter.acquire(0, signal)) return false;
+      return await isPresent(key).finally(() => this.#lookupLimiter.release(0));
     };
     let found: Bitmap;
     if (prefix) {
@@ -313,12 +317,12 @@ export class FileStore implements L2Adapter {
       found = new Bitmap(keys.length, end);
     } else {
       found = new Bitmap(keys.length);
-      await this.#lookups.forEach(keys, () => 0, signal, async (key, index) => {
+      await this.#lookupLimiter.forEach(keys, () => 0, signal, async (key, index) => {
         if (await isPresent(key)) found.set(index);
       });
     }
     const [first] = keys;
-    // What cannot be read looks as if it were not there: a look at one tells the difference.
+    // An unreadable directory looks empty; one full lookup reports the error.
     if (first !== undefined && found.popcount() === 0 && !signal.aborted) await look(first);
     if (this.#space.isBounded) {
       if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
@@ -327,26 +331,26 @@ export class FileStore implements L2Adapter {
     return found;
   }
 
-  /** Notes that objects were read from device memory. */
+  /** Records uses of objects in device memory. */
   touch(keys: readonly ObjectKey[]): void {
     if (this.#space.isBounded) this.#useTimes.used(keys);
   }
 
-  /** Lets objects be evicted again. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     for (const key of keys) this.#locks.unlock(key);
   }
 
-  /** Reads each object into its parts; a file of another length is a miss. */
+  /** Loads each object into its parts; a file of another length is a miss. */
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
-    return this.loadFollowedBy(nothingBehind, objects, options);
+    return this.loadWithTrailing(noTrailingBytes, objects, options);
   }
 
-  /** Like {@linkcode load}, with other bytes behind what is read. */
-  async loadFollowedBy(
-    restsOf: RestsOf,
+  /** Like {@linkcode load}, for files with other bytes after the object. */
+  async loadWithTrailing(
+    trailingBytesOf: TrailingBytesOf,
     objects: readonly AdapterObject[],
-    { signal, onLoaded, allowShorter = false, onMisfit }: LoadOptions & MisfitOptions,
+    { signal, onLoaded, allowShorter = false, onSizeMismatch }: LoadOptions & SizeMismatchOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const load = async ({ key, parts, byteLength }: AdapterObject, index: number) => {
@@ -354,12 +358,18 @@ export class FileStore implements L2Adapter {
         if (signal.aborted || this.#isClosed) return;
         const path = this.#placeOf(key);
         if (path === undefined) return this.#suspects.add(key);
-        const rests = restsOf(byteLength);
-        const isRead = await this.#read(path, { parts, byteLength, rests, allowShorter, signal });
+        const trailingBytes = trailingBytesOf(byteLength);
+        const isRead = await this.#read(path, {
+          parts,
+          byteLength,
+          trailingBytes,
+          allowShorter,
+          signal,
+        });
         if (!isRead) {
           this.#suspects.add(key);
-          if (onMisfit === undefined) onLoaded?.(index, "layout");
-          else onMisfit(index);
+          if (onSizeMismatch === undefined) onLoaded?.(index, "layout");
+          else onSizeMismatch(index);
           return;
         }
         loaded.set(index);
@@ -369,16 +379,16 @@ export class FileStore implements L2Adapter {
         else if (cause !== signal.reason) this.#report("load", cause, key);
       }
     };
-    await this.#slots.forEach(objects, bytesOf, load, signal);
+    await this.#limiter.forEach(objects, bytesOf, load, signal);
     return loaded;
   }
 
-  /** Whether the name of an object's file is a digest, which does not tell its key. */
+  /** Whether the name of an object's file contains a digest instead of the key. */
   isHashed(key: ObjectKey): boolean {
     return isHashedFileName(this.#options.paths.nameOf(key));
   }
 
-  /** Bytes of the files of objects; `undefined` where there is none that can be looked at. */
+  /** Sizes of the objects' files; `undefined` for a file that cannot be accessed. */
   async fileBytesOf(
     objects: readonly AdapterObject[],
     { signal }: CallOptions,
@@ -390,11 +400,11 @@ export class FileStore implements L2Adapter {
       const info = await files.lstat(this.#options.paths.pathOf(key)).catch(() => undefined);
       sizes[index] = info?.size;
     };
-    await this.#slots.forEach(objects, () => 0, look, signal);
+    await this.#limiter.forEach(objects, () => 0, look, signal);
     return sizes;
   }
 
-  /** Removes the file of an object that is damaged, whoever is about to load it. */
+  /** Removes the file of a damaged object, even if it is locked. */
   async removeDamaged(key: ObjectKey): Promise<void> {
     this.#suspects.add(key);
     try {
@@ -411,14 +421,14 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  /** Removes the files of objects; what stands in the place of one and is no file is not ours. */
+  /** Removes the files of objects; links and directories are left alone. */
   async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
     let diskBytes = 0;
     const files = this.#limited("load", signal);
     const { account } = this.#space;
-    await this.#slots.forEach(keys, () => 0, async (key, index) => {
+    await this.#limiter.forEach(keys, () => 0, async (key, index) => {
       try {
         const path = this.#placeOf(key);
         if (path === undefined || signal.aborted || this.#isClosed || this.#locks.has(key)) return;
@@ -441,7 +451,7 @@ export class FileStore implements L2Adapter {
     return { deleted, bytes };
   }
 
-  /** Enumerates the objects. */
+  /** Lists the objects. */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
     const files = this.#limited("housekeeping", signal);
     for await (const batch of walkObjects(files, this.#options.paths, signal)) {
@@ -456,7 +466,7 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  /** Counts files and their bytes by walking the directory. */
+  /** Counts files and their bytes by walking through the directory. */
   async usage({ signal }: CallOptions): Promise<AdapterUsage> {
     let usedBytes = 0;
     let objectCount = 0;
@@ -470,7 +480,7 @@ export class FileStore implements L2Adapter {
     return { usedBytes, objectCount, ...(capacityBytes === undefined ? {} : { capacityBytes }) };
   }
 
-  /** The configuration in use, and how full the directory is. */
+  /** Settings in use, and the fill level of the directory. */
   reportStatus(): Record<string, unknown> {
     const { paths: { basePath }, durability, isDirect } = this.#options;
     return {
@@ -488,8 +498,7 @@ export class FileStore implements L2Adapter {
   }
 
   /**
-   * Ends what goes on in the background, and gives back what this writer has taken in advance. What
-   * hangs is left behind after a while.
+   * Stops background work and returns the unused lease. Hanging calls are abandoned after a while.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
@@ -507,7 +516,7 @@ export class FileStore implements L2Adapter {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([this.#slots.idle(), this.#storeSlots.idle()]);
+    await Promise.all([this.#limiter.idle(), this.#storeLimiter.idle()]);
     await this.#housekeeping;
     await this.#makingShards;
     await this.#useTimes.close();
@@ -519,7 +528,7 @@ export class FileStore implements L2Adapter {
     await this.#temporary.close();
   }
 
-  /** The file operations in their turn, past the page cache where that is possible. */
+  /** File operations within this adapter's thread limits, with direct I/O if possible. */
   #limited(purpose: CallPurpose, signal?: AbortSignal): FileSystem {
     return new LimitedFiles(this.#files, this.#calls, purpose, signal);
   }
@@ -536,12 +545,12 @@ export class FileStore implements L2Adapter {
     return this.#options.isGroupShared ? 0o660 : 0o600;
   }
 
-  /** Permissions of objects. */
+  /** File mode of objects. */
   get #objectMode(): number {
     return this.#fileMode | (this.#readers & 0o044);
   }
 
-  /** Writes an object; whether there was room for it. */
+  /** Stores an object; resolves to whether there was space. */
   async #storeOne(object: AdapterObject, soon: number, signal: AbortSignal): Promise<boolean> {
     const { paths, sharedPath, tmpPath, durability } = this.#options;
     const directory = paths.directoryOf(object.key);
@@ -555,8 +564,8 @@ export class FileStore implements L2Adapter {
           await this.#makeShard(directory, files);
           this.#makingShards ??= this.#makeShards();
         }
-        if (!this.#space.tryTake(diskBytes)) {
-          if (!(await this.#space.take(diskBytes, soon, signal))) return false;
+        if (!this.#space.tryReserve(diskBytes)) {
+          if (!(await this.#space.reserve(diskBytes, soon, signal))) return false;
         }
         const ownPath = this.#temporary.next(tmpPath ?? directory);
         const mode = this.#objectMode;
@@ -567,13 +576,13 @@ export class FileStore implements L2Adapter {
         try {
           await publishFile({ files, parts, ...target, onPublished });
         } catch (error) {
-          // What has its name takes its room, although it does not count as stored.
-          if (!isPublished) this.#space.give(diskBytes);
+          // A published file takes its space even if the store counts as failed.
+          if (!isPublished) this.#space.release(diskBytes);
           throw error;
         } finally {
           this.#space.settled(diskBytes);
         }
-        if (!this.#useTimes.isKnownToLack(object.key)) this.#space.mayHaveReplaced(diskBytes);
+        if (!this.#useTimes.wasMissing(object.key)) this.#space.noteReplaced(diskBytes);
         this.#space.succeeded();
         this.#suspects.delete(object.key);
         return true;
@@ -587,8 +596,8 @@ export class FileStore implements L2Adapter {
   }
 
   /**
-   * Fills the parts from a file; whether it has their length, and one of these rests behind. If
-   * `allowShorter`, it may end before.
+   * Loads an object from a file; resolves to whether the file has the right length, including one
+   * of the `trailingBytes`. With `allowShorter`, the object may be shorter.
    */
   async #read(
     path: string,
@@ -597,11 +606,11 @@ export class FileStore implements L2Adapter {
     for (let attempt = 0;; attempt++) {
       try {
         const files = this.#limited("load", reading.signal);
-        using file = await files.open(path, reading.byteLength + MOST_REST_BYTES);
+        using file = await files.open(path, reading.byteLength + MAX_TRAILING_BYTES);
         return await readObject(file, { ...reading, readAheadBytes: this.#options.readAheadBytes });
       } catch (error) {
         if (attempt > 0 || this.#direct === undefined || !isDirectRefused(error)) throw error;
-        // A directory refuses it too, which says nothing about files.
+        // A directory also refuses direct I/O, which says nothing about files.
         if (!(await this.#limited("load", reading.signal).lstat(path)).isFile) return false;
         this.#stopDirect(error);
       }
@@ -615,7 +624,7 @@ export class FileStore implements L2Adapter {
     if (object !== "key-in-file") return object.key;
     const end = new Uint8Array(Math.min(size, MAX_TAIL_BYTES));
     try {
-      using file = await this.#houseFiles.open(path, size);
+      using file = await this.#backgroundFiles.open(path, size);
       if (await file.read(end, size - end.byteLength) < end.byteLength) return null;
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("list", cause);
@@ -631,12 +640,12 @@ export class FileStore implements L2Adapter {
     return object === null ? null : await this.#keyOf({ path, size, object });
   }
 
-  /** Where files of writers can lie, whatever their configuration. */
+  /** Directories that may contain temporary files, whatever their writers' configuration. */
   async *#temporaryPlaces(): AsyncGenerator<string, void> {
     const { paths, sharedPath, tmpPath } = this.#options;
     yield sharedPath;
     if (tmpPath !== undefined && tmpPath !== sharedPath) yield tmpPath;
-    yield* objectDirectories(this.#houseFiles, paths);
+    yield* objectDirectories(this.#backgroundFiles, paths);
   }
 
   async #makeTemporary(files: FileSystem): Promise<void> {
@@ -655,23 +664,23 @@ export class FileStore implements L2Adapter {
       for (const step of made) await files.syncDirectory(dirname(step));
     }
     this.#made.add(path);
-    this.#strays.delete(path.slice(0, this.#options.paths.basePath.length + 3));
+    this.#linkedShards.delete(path.slice(0, this.#options.paths.basePath.length + 3));
   }
 
-  /** Makes all of the directories for objects, so that later stores need not wait for theirs. */
+  /** Creates all shard directories, so that later stores do not wait for them. */
   async #makeShards(): Promise<void> {
     for (const path of this.#options.paths.shards()) {
       if (this.#isClosed) return;
       try {
-        if (!this.#made.has(path)) await this.#makeShard(path, this.#houseFiles);
+        if (!this.#made.has(path)) await this.#makeShard(path, this.#backgroundFiles);
       } catch {
-        // The store that needs it says why it cannot be made.
+        // The store that needs the directory reports the error.
         return;
       }
     }
   }
 
-  /** Makes a directory below the base directory; the steps that lead there. */
+  /** Creates a directory below the base directory; returns the directories on that path. */
   async #makeDirectory(
     path: string,
     mode: number,
@@ -683,27 +692,27 @@ export class FileStore implements L2Adapter {
     for (const step of steps) {
       await files.mkdir(step, mode);
       const info = await files.lstat(step);
-      // A link could lead anywhere.
+      // A link could point anywhere.
       if (!info.isDirectory) {
         throw new Deno.errors.NotADirectory(`${step} is a link, or no directory`);
       }
-      // What the group may do, the process may have been told to deny (umask).
+      // The umask of the process may have removed group permissions.
       if (isGroupShared) await files.chmod(step, mode).catch(() => {});
-      // It may have been shared before.
+      // The directory may have been shared before.
       else if (((info.mode ?? 0) & 0o022) !== 0) await files.chmod(step, mode);
     }
     return steps;
   }
 
-  /** Looks for links in the places of the first level of shards. */
-  async #findStrays(): Promise<void> {
+  /** Finds links in place of first-level shard directories. */
+  async #findLinkedShards(): Promise<void> {
     const { paths } = this.#options;
     if (paths.levels === 0) return;
     try {
-      for await (const { name, isSymlink } of entriesOf(this.#houseFiles, paths.basePath)) {
+      for await (const { name, isSymlink } of entriesOf(this.#backgroundFiles, paths.basePath)) {
         if (!isSymlink || !paths.isShard(0, name)) continue;
         const path = `${paths.basePath}/${name}`;
-        this.#strays.add(path);
+        this.#linkedShards.add(path);
         this.#report("open", new Error(`${path} is a link, which is not followed: remove it`));
       }
     } catch (cause) {
@@ -711,21 +720,21 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  /** Where an object is looked for; `undefined` where a link leads elsewhere. */
+  /** Path of an object; `undefined` if its shard directory is a link. */
   #placeOf(key: ObjectKey): string | undefined {
     const { paths } = this.#options;
     const path = paths.pathOf(key);
-    // Two digits and a separator stand behind the base directory.
-    const isStray = this.#strays.size > 0 &&
-      this.#strays.has(path.slice(0, paths.basePath.length + 3));
-    return isStray ? undefined : path;
+    // The base directory is followed by a separator and two digits.
+    const isLinked = this.#linkedShards.size > 0 &&
+      this.#linkedShards.has(path.slice(0, paths.basePath.length + 3));
+    return isLinked ? undefined : path;
   }
 
-  /** Whether the directory takes names for one that differ in case, or in their Unicode form. */
+  /** Whether the file system treats names as equal that differ in case or in Unicode form. */
   async #foldsNames(): Promise<boolean> {
     const { sharedPath } = this.#options;
-    const files = this.#houseFiles;
-    // Where nothing can be written, a name that is there has to do.
+    const files = this.#backgroundFiles;
+    // In a read-only directory, an existing name is used for the test.
     const shared = await files.lstat(sharedPath).catch(() => undefined);
     const other = await files.lstat(join(dirname(sharedPath), basename(sharedPath).toUpperCase()))
       .catch(() => undefined);
@@ -734,7 +743,7 @@ export class FileStore implements L2Adapter {
       await this.#makeDirectory(sharedPath, this.#directoryMode, files);
       return await foldsNames(files, (name) => `${this.#temporary.next()}${name}`, this.#fileMode);
     } catch {
-      // The stores that cannot be made say why.
+      // Stores that fail for the same reason report it.
       return false;
     }
   }
@@ -744,7 +753,7 @@ export class FileStore implements L2Adapter {
     const direct = directFiles(files);
     let refusal: unknown;
     try {
-      await this.#makeTemporary(this.#houseFiles);
+      await this.#makeTemporary(this.#backgroundFiles);
       refusal = await direct.probe(this.#temporary.next(), this.#fileMode);
     } catch (error) {
       refusal = error;
@@ -754,7 +763,7 @@ export class FileStore implements L2Adapter {
     if (refusal !== undefined) this.#stopDirect(refusal);
   }
 
-  /** Goes through the page cache from now on. */
+  /** Switches to the page cache. */
   #stopDirect(refusal: unknown): void {
     if (this.#files === this.#options.files) return;
     this.#files = this.#options.files;
@@ -763,7 +772,7 @@ export class FileStore implements L2Adapter {
     this.#report("open", new Error(message));
   }
 
-  #keepHouse(counts: boolean): void {
+  #startHousekeeping(counts: boolean): void {
     const { clock } = this.#options;
     const { signal } = this.#closing;
     const steps = [
@@ -778,7 +787,7 @@ export class FileStore implements L2Adapter {
         try {
           await step();
         } catch (cause) {
-          // What cannot be written to needs no cleaning, and what is not there no counting.
+          // A read-only directory needs no cleanup, and a missing one no count.
           const isNothingToDo = isReadOnly(cause) || cause instanceof Deno.errors.NotFound;
           if (!isNothingToDo) this.#report("recover", cause);
         }
@@ -786,9 +795,13 @@ export class FileStore implements L2Adapter {
     };
     this.#housekeeping = work().then(() => {
       if (signal.aborted) return;
-      this.#cancelHousekeeping = clock.schedule(() => this.#keepHouse(true), HOUSEKEEPING_MS, {
-        background: true,
-      });
+      this.#cancelHousekeeping = clock.schedule(
+        () => this.#startHousekeeping(true),
+        HOUSEKEEPING_MS,
+        {
+          background: true,
+        },
+      );
     });
   }
 
@@ -800,7 +813,7 @@ export class FileStore implements L2Adapter {
 
 const NOTHING = [0];
 
-function nothingBehind(): readonly number[] {
+function noTrailingBytes(): readonly number[] {
   return NOTHING;
 }
 

@@ -3,77 +3,80 @@ import { statfs } from "node:fs/promises";
 import { notAFile } from "../_shared/errno.ts";
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 
-/** A file that is being read. */
+/** A file open for reading. */
 export interface ReadableFile extends Disposable {
-  /** Reads bytes from `position` on; returns how many, maybe fewer than asked for, 0 at the end. */
+  /**
+   * Reads from `position` on; resolves to the number of bytes, possibly fewer than requested, 0 at
+   * the end.
+   */
   read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
-  /** Whether the file ends at `position`; `undefined` if only reading there would tell. */
+  /** Whether the file ends at `position`; `undefined` if only a read can tell. */
   endsAt(position: number): boolean | undefined;
 }
 
-/** A file that is being written from its beginning, by one call at a time. */
+/** A file that is written sequentially, one call at a time. */
 export interface WritableFile extends Disposable {
-  /** Appends bytes, which must stay until the next {@linkcode flush}; returns how many it took. */
+  /**
+   * Appends bytes, which must stay valid until {@linkcode flush}; resolves to the number accepted.
+   */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<number>;
-  /** Hands everything written so far to the operating system. Only now the file exists for sure. */
+  /** Passes all written bytes to the operating system. The file may not exist before. */
   flush(): Promise<void>;
   /** Makes the bytes survive a power cut. */
   syncData(): Promise<void>;
 }
 
-/** A small file that one holder at a time has open, in all processes. */
+/** A small file that only one holder in all processes has open. */
 export interface LockedFile extends Disposable {
-  /** The content; empty if it is larger than `mostBytes`: then it is not ours. */
-  read(mostBytes: number): Promise<Uint8Array>;
+  /** The content; empty if it exceeds `maxBytes`, because then another program wrote it. */
+  read(maxBytes: number): Promise<Uint8Array>;
   /** Replaces the content. */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
-/** Room on a file system, in bytes. */
+/** Space of a file system, in bytes. */
 export interface DiskRoom {
-  /** Used by anybody. */
+  /** Used by all programs. */
   readonly usedBytes: number;
-  /** Left for this user. */
+  /** Available to this user. */
   readonly availableBytes: number;
 }
 
 /**
- * The file operations that the adapter is made of; each is one call of the operating system, or a
- * few. {@linkcode errnoOf} knows the code of the operating system in their failures.
+ * File operations of the adapter; each takes one or a few system calls. {@linkcode errnoOf} returns
+ * the error code of a failure.
  */
 export interface FileSystem {
-  /** Creates a file that must not exist, for this user alone, or for the group. */
+  /** Creates a file that must not exist. */
   create(path: string, mode: number): Promise<WritableFile>;
   /**
-   * Opens a file; neither follows a link nor waits for the writer of a FIFO. One of more than
-   * `mostBytes` may look as if it were empty.
+   * Opens a file without following a link or blocking on a FIFO. A file of more than `maxBytes` may
+   * appear empty.
    */
-  open(path: string, mostBytes: number): Promise<ReadableFile>;
+  open(path: string, maxBytes: number): Promise<ReadableFile>;
   /**
-   * Opens a file for this holder alone, creating it if `create` is set.
+   * Opens a file exclusively; creates it if `create` is set.
    *
-   * @returns `undefined` if somebody else has it.
+   * @returns `undefined` if another holder has it.
    */
   lock(path: string, options: { create: boolean; mode: number }): Promise<LockedFile | undefined>;
-  /** Whether anything can be found at a path; a third of the cost of {@linkcode lstat}. */
+  /** Whether a path exists; a third of the cost of {@linkcode lstat}. */
   exists(path: string): Promise<boolean>;
-  /** What is at a path, links not followed. */
+  /** Information about a path, without following links. */
   lstat(path: string): Promise<Deno.FileInfo>;
-  /** The entries of a directory. */
   readDir(path: string): AsyncIterable<Deno.DirEntry>;
-  /** Creates a directory and those above it; does nothing if it exists. */
+  /** Creates a directory and its ancestors; does nothing if it exists. */
   mkdir(path: string, mode: number): Promise<void>;
-  /** Gives a file another name, in place of what has that name. */
+  /** Renames a file; replaces an existing one. */
   rename(from: string, to: string): Promise<void>;
-  /** Removes a file. */
   remove(path: string): Promise<void>;
-  /** Sets the time of the last use. */
+  /** Sets the modification time, which records the last use. */
   touch(path: string, time: Date): Promise<void>;
-  /** Sets who may do what. */
+  /** Sets the file mode. */
   chmod(path: string, mode: number): Promise<void>;
   /** Makes the names in a directory survive a power cut. */
   syncDirectory(path: string): Promise<void>;
-  /** How full the file system of a path is. Requires `--allow-sys=statfs`. */
+  /** Space of the file system of a path. Requires `--allow-sys=statfs`. */
   room(path: string): Promise<DiskRoom>;
 }
 
@@ -81,7 +84,7 @@ const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
 
 /**
  * The host's file system, through the page cache. Deno closes files on the thread that runs the
- * engine, which takes no time on a disk of this host; see {@linkcode CarefulFiles} for others.
+ * engine, which takes no time on a local disk; {@linkcode CarefulFiles} is for other disks.
  */
 export const hostFileSystem: FileSystem = {
   async create(path, mode) {
@@ -95,9 +98,9 @@ export const hostFileSystem: FileSystem = {
     const before = await Deno.lstat(path).catch((error: unknown) => {
       if (!create || !(error instanceof Deno.errors.NotFound)) throw error;
     });
-    // A link could lead anywhere.
+    // A link could point anywhere.
     if (before?.isFile === false) throw notAFile(path);
-    // Creating never follows a link that was put there meanwhile. Who loses a race tries again.
+    // Exclusive creation never follows a link created meanwhile. The loser of a race tries again.
     const how = before === undefined ? { createNew: true, mode } : {};
     const raced = before === undefined ? Deno.errors.AlreadyExists : Deno.errors.NotFound;
     const file = await Deno.open(path, { read: true, write: true, ...how })
@@ -106,7 +109,7 @@ export const hostFileSystem: FileSystem = {
       });
     if (file === undefined) return undefined;
     try {
-      // What the group may do, the process may have been told to deny (umask).
+      // The umask of the process may have removed group permissions.
       if (before === undefined && (mode & 0o070) !== 0) {
         await Deno.chmod(path, mode).catch(() => {});
       }
@@ -118,7 +121,7 @@ export const hostFileSystem: FileSystem = {
           }),
         ]);
         if (named?.isFile === false) throw notAFile(path);
-        // If it was removed meanwhile, others lock another file by now.
+        // If the file was removed meanwhile, other processes lock its successor.
         if (held.ino === named?.ino && held.dev === named.dev) {
           return new HostLockedFile(file, held.size);
         }
@@ -142,7 +145,7 @@ export const hostFileSystem: FileSystem = {
   remove: (path) => Deno.remove(path),
   touch(path, time) {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    // Unlike `Deno.utime()`, this leaves alone what a link leads to.
+    // Unlike Deno.utime(), this does not follow links.
     nodeFs.lutimes(path, time, time, (error) => error ? reject(error) : resolve());
     return promise;
   },
@@ -150,8 +153,8 @@ export const hostFileSystem: FileSystem = {
   async syncDirectory(path) {
     using directory = await Deno.open(path, { read: true });
     await directory.sync();
-    // On XFS this succeeds after the file system was shut down, although nothing is written then;
-    // asking for attributes does not.
+    // After a shutdown of XFS, the sync succeeds without writing anything; reading attributes
+    // fails.
     await directory.stat();
   },
   async room(path) {
@@ -174,7 +177,7 @@ class HostReadableFile implements ReadableFile {
   }
 
   endsAt(position: number): boolean {
-    // What was read a moment ago is in memory: another thread would cost ten times as much.
+    // The bytes were just read and are cached: a synchronous read costs a tenth of another thread.
     const from = Math.max(0, position - 1);
     return from + nodeFs.readSync(this.#file, twoBytes, 0, 2, from) === position;
   }
@@ -217,8 +220,8 @@ class HostLockedFile implements LockedFile {
     this.#size = size;
   }
 
-  async read(mostBytes: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(this.#size > mostBytes ? 0 : this.#size);
+  async read(maxBytes: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(this.#size > maxBytes ? 0 : this.#size);
     await this.#file.seek(0, Deno.SeekMode.Start);
     let done = 0;
     while (done < bytes.byteLength) {

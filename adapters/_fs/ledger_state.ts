@@ -1,51 +1,51 @@
 import { crc32 } from "../../src/runtime/checksum.ts";
 import { knownCount } from "../_shared/file_info.ts";
 
-/** Writers whose leases a ledger lists at most. */
-const MOST_WRITERS = 4096;
+/** Max writers that a ledger lists. */
+const MAX_WRITERS = 4096;
 
-/** The account of a directory that its writers share, in bytes on disk. */
+/** The space ledger of a directory, shared by its writers. Numbers are bytes on disk. */
 export interface LedgerState {
-  /** Names this account: what was counted in another one is void. */
+  /** Id of this ledger: figures of another one do not apply. */
   readonly id: string;
-  /** On disk, or promised to a writer. Never less than what is on disk. */
+  /** On disk or leased to a writer; never less than what is on disk. */
   readonly used: number;
-  /** Ever promised to writers. */
+  /** Total leased to writers so far. */
   readonly granted: number;
-  /** Ever reported as removed. */
+  /** Total reported as removed so far. */
   readonly credited: number;
-  /** Of what is used, what may be gone because other files took its place: only a count tells. */
+  /** Part of `used` that replaced files may have freed; only a count shows how much. */
   readonly replaced: number;
-  /** What is promised and, for all that others know, not written yet, by writer. */
+  /** Space leased by each writer and, as far as the others know, not yet written. */
   readonly leases: Readonly<Record<string, number>>;
-  /** When the directory was last counted, in milliseconds since 1970. */
+  /** Time of the last count, in milliseconds since 1970. */
   readonly countedAt: number;
 }
 
-/** What a count of a directory found. */
+/** Result of a count of the directory. */
 export interface DirectoryCounted {
-  /** The account when the count began. */
+  /** The ledger when the count began. */
   readonly before: LedgerState | undefined;
-  /** Bytes that objects and abandoned files take on disk. */
+  /** Bytes on disk of objects and abandoned files. */
   readonly onDisk: number;
-  /** Writers that are gone. */
+  /** Tags of writers that are dead. */
   readonly dead: ReadonlySet<string>;
-  /** Whether the account may be too low. */
-  readonly isDoubtful: boolean;
+  /** Whether the ledger may be too low. */
+  readonly mayBeTooLow: boolean;
 }
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** An account as bytes: a line of JSON, and a line with its checksum. */
+/** Encodes a ledger as a line of JSON and a line with its checksum. */
 export function encodeLedger(state: LedgerState): Uint8Array<ArrayBuffer> {
   const text = JSON.stringify(state);
   return encoder.encode(`${text}\n${crc32(encoder.encode(text)).toString(16)}\n`);
 }
 
 /**
- * The account in bytes; `undefined` if it is torn, or no account. One of version 0.1 has no name:
- * its `id` is empty.
+ * Decodes a ledger; `undefined` if it is torn or invalid. The `id` of a ledger of version 0.1 is
+ * empty.
  */
 export function decodeLedger(bytes: Uint8Array): LedgerState | undefined {
   const [text = "", checksum] = decoder.decode(bytes).split("\n");
@@ -59,26 +59,27 @@ export function decodeLedger(bytes: Uint8Array): LedgerState | undefined {
   }
 }
 
-/** Bytes promised to all writers together. */
+/** Total of all leases. */
 export function leasedBytes({ leases }: LedgerState): number {
   return Object.values(leases).reduce((sum, bytes) => sum + bytes, 0);
 }
 
 /**
- * Whether `now` is what became of the account `before`. It is not where the file was lost and made
- * anew, or where an older copy took its place.
+ * Whether `now` is a later state of the ledger `before`: not after the file was lost and created
+ * anew, or replaced by an older copy.
  */
 export function isContinued(before: LedgerState, now: LedgerState): boolean {
   return before.id === now.id && before.granted <= now.granted && before.credited <= now.credited;
 }
 
 /**
- * The account after a count. What was written or removed meanwhile may or may not have been seen:
- * the account is only moved as far as that is certain, or as far as can be if it was in doubt.
+ * The ledger after a count. The count may or may not have seen concurrent writes and removals, so
+ * the ledger is only corrected as far as that is certain; a ledger that may be too low gets the
+ * highest possible total.
  */
 export function reconcile(now: LedgerState, counted: DirectoryCounted): LedgerState {
-  const { before, onDisk, dead, isDoubtful } = counted;
-  // Another process has made an account of its own meanwhile.
+  const { before, onDisk, dead, mayBeTooLow } = counted;
+  // Another process has created a ledger meanwhile.
   if (before === undefined || !isContinued(before, now)) return now;
   const livingOf = (state: LedgerState): Record<string, number> =>
     Object.fromEntries(Object.entries(state.leases).filter(([tag]) => !dead.has(tag)));
@@ -87,7 +88,7 @@ export function reconcile(now: LedgerState, counted: DirectoryCounted): LedgerSt
   const credited = now.credited - before.credited;
   const most = onDisk + leasedBytes({ ...before, leases: livingOf(before) }) + granted;
   const least = onDisk - credited;
-  const used = isDoubtful || now.used < least ? most : Math.min(now.used, most);
+  const used = mayBeTooLow || now.used < least ? most : Math.min(now.used, most);
   const replaced = Math.max(0, now.replaced - before.replaced);
   return { ...now, leases, used, replaced, countedAt: Date.now() };
 }
@@ -97,7 +98,7 @@ function isLedgerState(value: unknown): value is LedgerState {
   const { id, used, granted, credited, replaced, countedAt, leases } = value;
   if (typeof id !== "string" || !isRecord(leases)) return false;
   const promised = Object.values(leases);
-  return promised.length <= MOST_WRITERS &&
+  return promised.length <= MAX_WRITERS &&
     [used, granted, credited, replaced, ...promised].every((bytes) =>
       knownCount(bytes) !== undefined
     ) && Number.isFinite(countedAt);

@@ -4,8 +4,8 @@ import type { FileSystem, LockedFile, ReadableFile, WritableFile } from "./file_
 type Run = <Value>(call: () => Promise<Value>) => Promise<Value>;
 
 /**
- * File operations that each wait for their turn in the share of an adapter. Waiting ends when
- * `signal` aborts, but for removals: they clean up.
+ * File operations within the thread limits of an adapter. Waiting ends when `signal` aborts, except
+ * for removals, which clean up.
  */
 export class LimitedFiles implements FileSystem {
   readonly #files: FileSystem;
@@ -13,7 +13,6 @@ export class LimitedFiles implements FileSystem {
   readonly #purpose: CallPurpose;
   readonly #run: Run;
 
-  /** Has `files` do what it is asked for. */
   constructor(files: FileSystem, calls: OsCalls, purpose: CallPurpose, signal?: AbortSignal) {
     this.#files = files;
     this.#calls = calls;
@@ -28,9 +27,9 @@ export class LimitedFiles implements FileSystem {
     );
   }
 
-  async open(path: string, mostBytes: number): Promise<ReadableFile> {
+  async open(path: string, maxBytes: number): Promise<ReadableFile> {
     return new LimitedReadableFile(
-      await this.#run(() => this.#files.open(path, mostBytes)),
+      await this.#run(() => this.#files.open(path, maxBytes)),
       this.#run,
     );
   }
@@ -151,8 +150,8 @@ class LimitedLockedFile implements LockedFile {
     this.#run = run;
   }
 
-  read(mostBytes: number): Promise<Uint8Array> {
-    return this.#run(() => this.#file.read(mostBytes));
+  read(maxBytes: number): Promise<Uint8Array> {
+    return this.#run(() => this.#file.read(maxBytes));
   }
 
   write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {

@@ -2,11 +2,11 @@ import { errnoOf } from "../_shared/errno.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 
 /**
- * Opens a file of this adapter for this holder alone, and makes it if it is not there. What lies in
- * its place and is no file, such as a link, is not ours: it is removed, never what it leads to.
+ * Opens a file of this adapter exclusively; creates it if needed. A link or other non-file in its
+ * place is removed, but never its target.
  *
- * @returns `undefined` if somebody else has it.
- * @throws If it cannot be made, or a directory with something in it lies in its place.
+ * @returns `undefined` if another holder has it.
+ * @throws If it cannot be created, or a non-empty directory has its name.
  */
 export async function lockOwn(
   files: FileSystem,
@@ -21,7 +21,7 @@ export async function lockOwn(
   }
   try {
     // Another process may have replaced it by now. If it does so between these two calls, its file
-    // is removed, and made once more.
+    // is removed and created again.
     if (!(await files.lstat(path)).isFile) await files.remove(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;

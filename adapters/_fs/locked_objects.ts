@@ -2,22 +2,21 @@ import type { ObjectKey } from "../../src/l2/adapter.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
 /**
- * Objects that stay until they are unlocked as often as they were locked. Lookups and loads name
- * them by their keys; an eviction knows files, whose paths cost more than the rest of a lookup: they
- * are spelled only when one asks, and as long as something is locked from then on.
+ * Counts the locks of objects. Lookups use keys, but evictions use paths, which cost more than the
+ * rest of a lookup. The paths are therefore computed when an eviction first asks, and kept as long
+ * as any object is locked.
  */
 export class LockedObjects {
   readonly #paths: ObjectPaths;
   readonly #locks = new Map<string, { readonly key: ObjectKey; count: number }>();
-  /** The paths of all locked objects, once an eviction has asked. */
+  /** Paths of all locked objects, once an eviction has asked. */
   #files: Set<string> | undefined;
 
-  /** Nothing is locked yet; files lie where `paths` says. */
   constructor(paths: ObjectPaths) {
     this.#paths = paths;
   }
 
-  /** Locks an object once more. */
+  /** Adds a lock to an object. */
   lock(key: ObjectKey): void {
     const lock = this.#locks.get(key.id);
     if (lock !== undefined) {
@@ -28,7 +27,7 @@ export class LockedObjects {
     this.#files?.add(this.#paths.pathOf(key));
   }
 
-  /** Takes one lock back; nothing happens to an object that is not locked. */
+  /** Releases one lock; does nothing if the object has none. */
   unlock(key: ObjectKey): void {
     const lock = this.#locks.get(key.id);
     if (lock === undefined || --lock.count > 0) return;
@@ -42,7 +41,7 @@ export class LockedObjects {
     return this.#locks.has(id);
   }
 
-  /** Whether the file at a path is that of a locked object. */
+  /** Whether a path is the file of a locked object. */
   hasFile(path: string): boolean {
     if (this.#locks.size === 0) return false;
     this.#files ??= new Set(

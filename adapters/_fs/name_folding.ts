@@ -1,14 +1,13 @@
 import type { FileSystem } from "./file_system.ts";
 
-/** A letter with an accent, in one code point; other forms are two, or the small letter. */
+/** An accented letter in composed form; its other forms are decomposed or lowercase. */
 const LETTER = "\u00c9";
 const SAME = [LETTER.toLowerCase(), LETTER.normalize("NFD")];
 
 /**
- * Makes a file for a moment, to see whether it can be found under names that mean the same to
- * people.
+ * Creates a temporary file to test whether names that differ in case or Unicode form are equal.
  *
- * @param pathOf The path for a name, in the directory that is asked about.
+ * @param pathOf Path for a name in the directory to test.
  */
 export async function foldsNames(
   files: FileSystem,

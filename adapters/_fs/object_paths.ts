@@ -11,36 +11,34 @@ import {
   spellName,
 } from "../../src/keys/key_codec.ts";
 
-/** How objects are named and where they lie. */
+/** Naming scheme and directory layout of objects. */
 export type FileLayout = "kvtier" | "lmcache";
 
 /**
- * What the name of a file says about it: its key, that the key stands in the file, that LMCache
- * wrote it under a key that cannot be had here (`no-key`), or nothing.
+ * What a file name tells: the key; that the key is in the file; `no-key` for an LMCache file whose
+ * key cannot be represented here; or `null` for other files.
  */
 export type NamedObject = { readonly key: ObjectKey } | "key-in-file" | "no-key" | null;
 
 const DATA = ".data";
 const encoder = new TextEncoder();
 /**
- * The names that LMCache makes of any model, rank, group, hash and salt: of hashes of 8 and 16
- * bytes, long salts, control characters and ranks of more than 32 bits, too.
+ * Names that LMCache builds from any model, rank, group, hash and salt, including hashes of 8 and
+ * 16 bytes, long salts, control characters and ranks above 32 bits.
  */
 const LMCACHE_NAME =
   /@0x[0-9a-f]{8,}@[0-9a-f]+@(?:[0-9a-f]{2})+(?:@[^]+)?\.(?:data\.(?=tmp))?(data|tmp)$/;
 
 /**
- * Where the objects of a directory lie. `shards` is the number of levels of sub-directories, each
- * named by the next two digits of the chunk hash.
+ * Maps objects of a directory to paths. `shards` is the number of levels of sub-directories; each
+ * is named by the next two digits of the chunk hash.
  */
 export class ObjectPaths {
-  /** The directory. */
   readonly basePath: string;
   readonly #layout: FileLayout;
   readonly #shards: number;
   #hasDigests = false;
 
-  /** The paths in `basePath`. */
   constructor(options: { basePath: string; layout: FileLayout; shards: number }) {
     this.basePath = options.basePath;
     this.#layout = options.layout;
@@ -48,20 +46,18 @@ export class ObjectPaths {
   }
 
   /**
-   * Has names of the kvtier layout carry a digest of their keys from now on: for file systems that
-   * take names for one that differ in case, or in the form of a letter with an accent. Other tools
-   * know LMCache's names, which stay.
+   * Adds a digest of the key to all names of the kvtier layout from now on, for file systems that
+   * treat names as equal that differ in case or Unicode form. LMCache names stay, because other
+   * tools rely on them.
    */
   addDigests(): void {
     this.#hasDigests = this.#layout === "kvtier";
   }
 
-  /** The path of an object's file. */
   pathOf(key: ObjectKey): string {
     return `${this.directoryOf(key)}/${this.nameOf(key)}`;
   }
 
-  /** The directory of an object's file. */
   directoryOf(key: ObjectKey): string {
     if (this.#shards === 0) return this.basePath;
     const hash = key.chunkHashHex;
@@ -72,18 +68,17 @@ export class ObjectPaths {
     return path;
   }
 
-  /** The name of an object's file. */
   nameOf(key: ObjectKey): string {
     if (this.#hasDigests) return digestName(key);
     if (this.#layout === "kvtier") return encodeFileName(key);
     const name = lmcacheName(key);
-    // Where their name would be too long, or would name another key too, ours is used.
+    // Falls back to a digest if LMCache's name would be too long or ambiguous.
     const isFaithful = encoder.encode(name).length <= MAX_FILE_NAME_BYTES &&
       decodeLmcacheName(name)?.equals(key) === true;
     return isFaithful ? name : hashedFileName(key);
   }
 
-  /** What the name of a file that lies in `directory` says about it. */
+  /** Parses the name of a file in `directory`. */
   objectNamed(directory: string, name: string): NamedObject {
     if (isHashedFileName(name)) return "key-in-file";
     const key = this.#layout === "kvtier"
@@ -91,14 +86,14 @@ export class ObjectPaths {
       : decodeLmcacheName(name);
     const isHere = key !== null && this.directoryOf(key) === directory;
     if (isHere && this.nameOf(key) === name) return { key };
-    // Never looked for, whether it lies in a wrong place, has no key, or has the name that it would
-    // have on another file system; but LMCache's and ours take room.
+    // Never looked up: it lies in the wrong directory, has no key, or has the name for another file
+    // system. Files of LMCache and kvtier still count.
     return isHere || this.#suffixOfLmcache(name) === "data" ? "no-key" : null;
   }
 
   /**
-   * Whether LMCache makes a file of this name before it publishes an object: with another suffix
-   * beside the objects, and under the name of the object in a directory for temporary files.
+   * Whether LMCache uses such a name for a file that it has not published yet: with another suffix
+   * beside the objects, or with the object's name in a directory for temporary files.
    */
   isForeignTemporary(name: string, isApart: boolean): boolean {
     const suffix = this.#suffixOfLmcache(name);
@@ -109,30 +104,30 @@ export class ObjectPaths {
     return this.#layout === "lmcache" ? LMCACHE_NAME.exec(name)?.[1] : undefined;
   }
 
-  /** Whether a directory at a level below the base directory can hold objects. */
+  /** Whether a directory at a level below the base directory may contain objects. */
   isShard(level: number, name: string): boolean {
     return level < this.#shards && /^[0-9a-f]{2}$/.test(name);
   }
 
-  /** The directories of one level, if there is one: more would be too many to make in advance. */
+  /** The shard directories if there is one level; more levels are too many to create in advance. */
   *shards(): Generator<string, void> {
     if (this.#shards !== 1) return;
     for (let i = 0; i < 256; i++) yield `${this.basePath}/${i.toString(16).padStart(2, "0")}`;
   }
 
-  /** Levels of sub-directories. */
+  /** Number of levels of sub-directories. */
   get levels(): number {
     return this.#shards;
   }
 }
 
-/** Stands before the digest in a name. */
+/** The digest in a name, with its separator. */
 const DIGEST = /~[0-9a-f]{16}(?=\.data$)/;
 
 function digestName(key: ObjectKey): string {
   const plain = encodeFileName(key);
   const hashed = hashedFileName(key);
-  // Both begin with their kind, `h-`, and end with `.data`.
+  // Both names end with ".data"; the hashed one begins with "h-".
   const name = `${plain.slice(0, -DATA.length)}~${hashed.slice(2, 18)}${DATA}`;
   return isHashedFileName(plain) || name.length > MAX_FILE_NAME_BYTES ? hashed : name;
 }
@@ -141,7 +136,7 @@ function plainName(name: string): string {
   return name.replace(DIGEST, "");
 }
 
-// `-SEP-` stands for every `/` of the model; nothing else is escaped of what LMCache can hold.
+// LMCache replaces each "/" of the model with "-SEP-", and escapes nothing else.
 function lmcacheName(key: ObjectKey): string {
   return spellName(key, key.model.replaceAll("/", "-SEP-"), lmcacheSalt(key.cacheSalt));
 }
@@ -152,8 +147,8 @@ function decodeLmcacheName(name: string): ObjectKey | null {
   return parseName(name, readText, lmcacheName);
 }
 
-// A salt that LMCache refuses is escaped and begins with an `@`: LMCache takes no such name for one
-// of its own, and none of its salts can look like it.
+// A salt that LMCache refuses is escaped and prefixed with "@": LMCache ignores such names, and
+// none of its own salts looks like that.
 function lmcacheSalt(salt: string): string {
   if (!/[@/\\]/.test(salt)) return salt;
   return `@${salt.replaceAll(/[%@/\\]/g, encodeURIComponent)}`;

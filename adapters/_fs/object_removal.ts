@@ -3,67 +3,67 @@ import { DirectoryCount, type DirectoryCountOptions } from "./directory_count.ts
 import { Evictor, type EvictorOptions, type Removed } from "./evictor.ts";
 import { OldestFiles } from "./oldest_files.ts";
 
-/** Time after which is looked again what is wanted, in milliseconds. */
+/** Interval at which the goal is checked again, in milliseconds. */
 const LOOK_MS = 100;
-/** Bytes that stand for an object where objects are counted. */
+/** Bytes that represent one object when a number of objects is the goal. */
 const OBJECT_BYTES = 4096;
 
-/** What is to be removed, the oldest first. */
-export interface Removal {
-  /** Bytes still to be removed, not above 0 if a count has to tell; `undefined` if it is enough. */
+/** Goal and callbacks of a removal, least recently used objects first. */
+export interface FileRemoval {
+  /**
+   * Bytes still to remove; not above 0 if a count must decide first; `undefined` if the goal is
+   * reached.
+   */
   readonly wanted: () => number | undefined;
-  /** Whether the next ones are to be removed before a walk is over that shows which are oldest. */
+  /** Whether to remove objects before a walk has shown which are the oldest. */
   readonly isUrgent: () => boolean;
-  /** Told what is gone, and the name of the account before. */
+  /** Called with the removed objects, and the id of the ledger before their removal. */
   readonly removed: (removed: Removed, account: string | undefined) => Promise<void>;
-  /** Finds out what is oldest, when that is not known. */
+  /** Walks through the directory when the oldest objects are unknown. */
   readonly walk: () => Promise<unknown>;
 }
 
-/** How an {@linkcode ObjectRemoval} is set up. */
+/** Options of an {@linkcode ObjectRemoval}. */
 export interface ObjectRemovalOptions
   extends Omit<EvictorOptions, "oldest">, Omit<DirectoryCountOptions, "oldest"> {
-  /** Writes down the uses of objects that are still to be noted. */
+  /** Writes pending times of use. */
   readonly noteUses: () => Promise<void>;
-  /** Names the account of the directory. */
+  /** Id of the directory's ledger. */
   readonly account: () => string | undefined;
-  /** The count that goes on, which has a walk. */
+  /** The running count, if any, which includes a walk. */
   readonly counting: () => Promise<void> | undefined;
 }
 
-/** Removes the objects of a directory that were used longest ago, as far as that is known. */
+/** Removes the least recently used objects of a directory, as far as they are known. */
 export class ObjectRemoval {
-  /** Finds the objects. */
   readonly directory: DirectoryCount;
-  /** Removes them. */
   readonly evictor: Evictor;
   readonly #options: ObjectRemovalOptions;
   readonly #oldest = new OldestFiles();
 
-  /** Removes objects in `paths`. */
   constructor(options: ObjectRemovalOptions) {
     this.#options = options;
     this.directory = new DirectoryCount({ ...options, oldest: this.#oldest });
     this.evictor = new Evictor({ ...options, oldest: this.#oldest });
   }
 
-  /** Whether it is about to be known which objects are the oldest, and how many there are. */
+  /** Whether a walk or count is about to show the oldest objects and their number. */
   get isBusy(): boolean {
     return this.#options.counting() !== undefined || this.directory.isWalking;
   }
 
-  /** Removes what is wanted, or all that there is. */
-  async run({ wanted, isUrgent, removed, walk }: Removal): Promise<void> {
+  /** Removes objects until the goal is reached or none is left. */
+  async run({ wanted, isUrgent, removed, walk }: FileRemoval): Promise<void> {
     const { noteUses, account, signal, onError } = this.#options;
     await noteUses();
     let hasWalked = false;
     for (let bytes = wanted(); bytes !== undefined && !signal.aborted; bytes = wanted()) {
-      const victims = !this.isBusy || isUrgent() ? this.#oldest.take(bytes) : [];
-      if (victims.length > 0) {
+      const candidates = !this.isBusy || isUrgent() ? this.#oldest.take(bytes) : [];
+      if (candidates.length > 0) {
         const name = account();
-        await removed(await this.evictor.remove(victims), name);
+        await removed(await this.evictor.remove(candidates), name);
       } else if (this.isBusy) {
-        await this.#news();
+        await this.#waitForProgress();
       } else if (!hasWalked) {
         hasWalked = true;
         walk().catch(onError);
@@ -74,8 +74,8 @@ export class ObjectRemoval {
     this.#oldest.putBack();
   }
 
-  /** Waits until more is known, or for a while: a walk may hang. */
-  async #news(): Promise<void> {
+  /** Waits for progress of a walk or count, but not long, because a walk may hang. */
+  async #waitForProgress(): Promise<void> {
     const { counting, clock } = this.#options;
     const over = new AbortController();
     const counted = counting()?.catch(() => {});
@@ -85,15 +85,15 @@ export class ObjectRemoval {
   }
 
   /**
-   * Removes a share of the bytes and of the objects: the disk is full, of one or the other.
+   * Removes a share of the bytes and of the objects, because the disk is out of bytes or inodes.
    *
-   * @param options.used Bytes that are used, if that is known.
+   * @param options.used Bytes used, if known.
    */
-  async giveWay({ share, leastBytes, used, removed }: {
+  async freeShare({ share, leastBytes, used, removed }: {
     readonly share: number;
     readonly leastBytes: number;
     readonly used: number | undefined;
-    readonly removed: Removal["removed"];
+    readonly removed: FileRemoval["removed"];
   }): Promise<void> {
     const freed = { bytes: 0, objects: 0 };
     const wantedBytes = (): number =>
@@ -106,7 +106,7 @@ export class ObjectRemoval {
         const objects = Math.ceil(wantedObjects() - freed.objects);
         const wanted = Math.max(wantedBytes() - freed.bytes, OBJECT_BYTES * objects);
         if (wanted > 0) return wanted;
-        // Only then it is known how much a share is.
+        // The size of a share is known only after the walk.
         return this.directory.isWalking ? OBJECT_BYTES : undefined;
       },
       isUrgent: () => freed.bytes < leastBytes || freed.objects < 2,

@@ -1,39 +1,39 @@
 import type { ObjectFile } from "./directory_walk.ts";
 
-/** Files that are remembered at least, however few objects there are. */
-const LEAST_KEPT = 4096;
-/** Files that are remembered at most. */
-const MOST_KEPT = 65_536;
-/** Part of all files that is remembered: the next walk comes when these are used up. */
+/** Min files to remember, however few objects there are. */
+const MIN_KEPT = 4096;
+/** Max files to remember. */
+const MAX_KEPT = 65_536;
+/** Share of all files to remember; a new walk starts when they are used up. */
 const KEPT_SHARE = 1 / 8;
-/** Files that are taken at a time. */
-const MOST_TAKEN = 8;
+/** Max files taken at a time. */
+const MAX_TAKEN = 8;
 
-/** What is remembered of a file. */
+/** A remembered file. */
 export type OldFile = Omit<ObjectFile, "object">;
 
 /**
- * The files that were used longest ago, of all that a walk through a directory offered: not all, so
- * that memory stays bounded. What was written or used since the walk is younger than any of them.
+ * The least recently used files that a walk has found; only a share of all, so that memory stays
+ * bounded. Files written or used since the walk are younger than all of these.
  *
- * While a walk goes on, the oldest of the files that were offered so far stand for all: objects lie
- * in a directory by their hashes.
+ * During a walk, the files found so far are a sample of all, because directories are ordered by
+ * hash.
  */
 export class OldestFiles {
   #files: OldFile[] = [];
-  /** Offered, and not in order among the others yet. */
+  /** Files not sorted in yet. */
   #unsorted: OldFile[] = [];
   #kept: OldFile[] = [];
   #offered = 0;
   #isWalking = false;
   #takenInWalk = 0;
 
-  /** Files that are remembered. */
+  /** Number of remembered files. */
   get size(): number {
     return this.#files.length + this.#unsorted.length;
   }
 
-  /** Forgets all: a walk begins. */
+  /** Clears the list for a new walk. */
   startWalk(): void {
     this.#files = [];
     this.#unsorted = [];
@@ -43,34 +43,34 @@ export class OldestFiles {
     this.#takenInWalk = 0;
   }
 
-  /** Takes note of a file. */
+  /** Adds a file. */
   offer({ path, size, diskBytes, usedAt }: ObjectFile): void {
-    // Without its key, a file takes a third of the memory.
+    // Without the key, a file takes a third of the memory.
     this.#unsorted.push({ path, size, diskBytes, usedAt });
     this.#offered++;
     if (this.#unsorted.length >= this.#limit) this.#sort();
   }
 
-  /** Puts the files in order: the walk is over. */
+  /** Sorts the files after a walk. */
   endWalk(): void {
     this.#sort();
     this.#isWalking = false;
   }
 
   /**
-   * Takes the oldest files that have `bytes` on disk together, or a few of them: while a walk goes
-   * on, only what is likely to be old among all.
+   * Takes the oldest files with `bytes` on disk in total, but only a few at a time. During a walk,
+   * takes only files that are likely to be among the oldest of all.
    */
   take(bytes: number): OldFile[] {
-    let most = MOST_TAKEN;
+    let max = MAX_TAKEN;
     if (this.#isWalking) {
       const share = Math.floor(KEPT_SHARE * this.#offered) - this.#takenInWalk;
-      most = Math.min(most, share);
-      // In order among most of them is enough.
+      max = Math.min(max, share);
+      // It is enough that most files are sorted.
       if (this.#unsorted.length >= KEPT_SHARE * this.#offered) this.#sort();
     }
     const taken: OldFile[] = [];
-    for (let left = bytes; left > 0 && taken.length < most;) {
+    for (let left = bytes; left > 0 && taken.length < max;) {
       const file = this.#files.pop();
       if (file === undefined) break;
       taken.push(file);
@@ -80,12 +80,12 @@ export class OldestFiles {
     return taken;
   }
 
-  /** Remembers a file that was taken and stays for now. */
+  /** Keeps a file that was taken but cannot be removed now. */
   keep(file: OldFile): void {
     this.#kept.push(file);
   }
 
-  /** Has the files that stayed tried again with the next ones. */
+  /** Returns the kept files to the list. */
   putBack(): void {
     this.#files.push(...this.#kept.toReversed());
     this.#kept = [];
@@ -94,12 +94,12 @@ export class OldestFiles {
   #sort(): void {
     const files = [...this.#files, ...this.#unsorted];
     this.#unsorted = [];
-    // The oldest last, where they are taken from.
+    // Oldest last: files are taken from the end.
     files.sort((a, b) => b.usedAt - a.usedAt);
     this.#files = files.slice(Math.max(0, files.length - this.#limit));
   }
 
   get #limit(): number {
-    return Math.min(MOST_KEPT, Math.max(LEAST_KEPT, Math.floor(KEPT_SHARE * this.#offered)));
+    return Math.min(MAX_KEPT, Math.max(MIN_KEPT, Math.floor(KEPT_SHARE * this.#offered)));
   }
 }

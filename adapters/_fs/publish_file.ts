@@ -1,31 +1,28 @@
 import { dirname } from "@std/path";
 import type { FileSystem } from "./file_system.ts";
 
-/** What is synced before a file counts as published: nothing, its data, its name too. */
+/** What is synced before a file counts as published: nothing, its data, or also its name. */
 export type Durability = "none" | "file" | "full";
 
-/** What to publish, where. */
+/** Options of {@linkcode publishFile}. */
 export interface PublishOptions {
-  /** What does it. */
   readonly files: FileSystem;
-  /** The bytes of the file. */
+  /** Content of the file. */
   readonly parts: readonly Uint8Array<ArrayBuffer>[];
-  /** A name that no other writer uses, on the same file system. */
+  /** A path on the same file system that no other writer uses. */
   readonly tmpPath: string;
-  /** The name under which readers look for it. */
+  /** The path that readers look up. */
   readonly finalPath: string;
-  /** Permissions of the file. */
+  /** File mode. */
   readonly mode: number;
-  /** What to sync. */
   readonly durability: Durability;
-  /** Told when the file has its name, even if that may not survive a power cut. */
+  /** Called once the file has its name, even if that may not survive a power cut. */
   readonly onPublished?: () => void;
 }
 
 /**
- * Makes a file appear under its name with all of its bytes, or not at all: written under a
- * temporary name that is created exclusively, then renamed. Whatever fails, the temporary file is
- * removed.
+ * Publishes a file atomically: writes it under a temporary name that is created exclusively, then
+ * renames it. On failure, the temporary file is removed.
  */
 export async function publishFile(options: PublishOptions): Promise<void> {
   const { files, parts, tmpPath, finalPath, mode, durability } = options;
@@ -36,7 +33,7 @@ export async function publishFile(options: PublishOptions): Promise<void> {
         for (let done = 0; done < part.byteLength;) {
           const rest = done === 0 ? part : part.subarray(done);
           const written = await file.write(rest);
-          // A file system that takes nothing and says nothing would be asked for ever.
+          // A file system that writes no bytes without an error would loop forever.
           if (written === 0) throw new Deno.errors.WriteZero("The file took no more bytes");
           done += written;
         }
@@ -46,7 +43,7 @@ export async function publishFile(options: PublishOptions): Promise<void> {
     } finally {
       file[Symbol.dispose]();
     }
-    // What the group may do, the process may have been told to deny (umask).
+    // The umask of the process may have removed group permissions.
     if ((mode & 0o020) !== 0) await files.chmod(tmpPath, mode);
     await files.rename(tmpPath, finalPath);
   } catch (error) {

@@ -1,20 +1,22 @@
 import type { AdapterObject } from "../../src/l2/adapter.ts";
 import type { ReadableFile } from "./file_system.ts";
 
-/** How an object is read from its file. */
+/** How to read an object from its file. */
 export interface Reading extends Pick<AdapterObject, "parts"> {
-  /** How many bytes may stand behind it: one of these numbers. */
-  readonly rests: readonly number[];
-  /** Whether the file may end before. */
+  /** The possible numbers of bytes that follow the object. */
+  readonly trailingBytes: readonly number[];
+  /** Whether the object may be shorter. */
   readonly allowShorter: boolean;
-  /** Bytes that are read first; 0 reads all at once. */
+  /** Size of the first read; 0 reads all at once. */
   readonly readAheadBytes: number;
 }
 
-/** Fills the parts of an object from the beginning of a file; whether it ends where it should. */
+/**
+ * Reads an object from the start of a file; resolves to whether the file has an expected length.
+ */
 export async function readObject(
   file: ReadableFile,
-  { parts, rests, allowShorter, readAheadBytes }: Reading,
+  { parts, trailingBytes, allowShorter, readAheadBytes }: Reading,
 ): Promise<boolean> {
   let position = 0;
   for (const part of parts) {
@@ -23,22 +25,22 @@ export async function readObject(
       const rest = done === 0 && end >= part.byteLength ? part : part.subarray(done, done + end);
       const count = await file.read(rest, position);
       if (count === 0) {
-        return allowShorter && position > 0 && await endsAtAny(file, position, rests);
+        return allowShorter && position > 0 && await endsAtAny(file, position, trailingBytes);
       }
       done += count;
       position += count;
     }
   }
-  return await endsAtAny(file, position, rests);
+  return await endsAtAny(file, position, trailingBytes);
 }
 
-/** Whether a file ends at a place, or so many bytes behind it. */
+/** Whether the file ends at `place` plus one of the `trailingBytes`. */
 async function endsAtAny(
   file: ReadableFile,
   place: number,
-  rests: readonly number[],
+  trailingBytes: readonly number[],
 ): Promise<boolean> {
-  for (const rest of rests) {
+  for (const rest of trailingBytes) {
     if (file.endsAt(place + rest) ?? await isEnd(file, place + rest)) return true;
   }
   return false;

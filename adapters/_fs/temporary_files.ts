@@ -6,75 +6,73 @@ import { diskBytesOf, knownTime } from "../_shared/file_info.ts";
 import type { FileSystem, LockedFile } from "./file_system.ts";
 import { lockOwn } from "./lock_own.ts";
 
-/** Younger files are left alone if their writer may be about to take its lock. */
+/** Younger lock files stay, because their writer may be about to lock them, in milliseconds. */
 const GRACE_MS = 60_000;
-/** Older ones have no living writer, even if it has no lock that would tell. */
+/** Older files have no living writer, even if no lock proves it, in milliseconds. */
 const ABANDONED_MS = 3_600_000;
-/** Attempts to have the lock of this writer, which others hold for a moment when they look. */
+/** Max attempts to lock the own lock file, which other processes lock briefly to test it. */
 const LOCK_ATTEMPTS = 100;
-/** Time between two attempts, in milliseconds. */
+/** Pause between two attempts, in milliseconds. */
 const LOCK_PAUSE_MS = 10;
 
 const TEMPORARY = /^([0-9]+-[0-9a-f]{16})-[0-9a-z]+\.tmp$/;
 const LOCK = /^([0-9]+-[0-9a-f]{16})\.lock$/;
 
-/** How {@linkcode TemporaryFiles} are set up. */
+/** Options of {@linkcode TemporaryFiles}. */
 export interface TemporaryFilesOptions {
-  /** What does it. */
   readonly files: FileSystem;
-  /** The directory of locks. */
+  /** Directory of the lock files. */
   readonly path: string;
-  /** Permissions of files. */
+  /** File mode. */
   readonly mode: number;
-  /** The directories in which writers have their files. */
+  /** Directories that may contain temporary files. */
   readonly places: () => AsyncIterable<string>;
-  /** Whether a file of this name in such a directory is a temporary file of LMCache. */
+  /** Whether a name in such a directory is a temporary file of LMCache. */
   readonly isForeign: (name: string, place: string) => boolean;
-  /** Source of time. */
   readonly clock: Clock;
 }
 
 /**
- * The temporary files of one writer, and what writers that are gone left behind, LMCache's too. A writer has a tag
- * of its own in the names of its files, and holds a lock on a file with that tag as long as it
- * lives: the operating system ends the lock with the process, however that ends.
+ * Temporary files of one writer, and leftovers of dead writers, including LMCache's. The names
+ * contain the writer's tag. A writer holds a lock on a file with its tag as long as it lives; the
+ * operating system releases the lock with the process, however it ends.
  */
 export class TemporaryFiles {
-  /** Names this writer. */
+  /** Identifies this writer. */
   readonly tag = `${Deno.pid}-${systemRandom.bytes(8).toHex()}`;
   readonly #options: TemporaryFilesOptions;
   #count = 0;
   #lock: LockedFile | undefined;
-  /** Whether files can be locked here. */
+  /** Whether the file system supports locks. */
   #hasLocks = true;
   #announcing: Promise<void> | undefined;
   #reclaimed = 0;
 
-  /** Nothing is done to the directories yet. */
   constructor(options: TemporaryFilesOptions) {
     this.#options = options;
   }
 
-  /** Files of other writers that were removed. */
+  /** Number of removed files of other writers. */
   get reclaimed(): number {
     return this.#reclaimed;
   }
 
-  /** A path in a directory that nobody else uses. */
+  /** A new path in a directory, unique to this writer. */
   next(directory = this.#options.path): string {
     return `${directory}/${this.tag}-${(this.#count++).toString(36)}.tmp`;
   }
 
   /**
-   * Shows others that this writer lives. Where files cannot be locked, age has to tell.
+   * Locks this writer's lock file, which shows others that it lives. Without lock support, other
+   * processes decide by age.
    *
-   * @throws If the directory does not exist or cannot be written to, or others hold the lock.
+   * @throws If the directory is missing or not writable, or another process holds the lock.
    */
   announce(): Promise<void> {
     return this.#announcing ??= this.#announce().finally(() => this.#announcing = undefined);
   }
 
-  /** Whether the writer with a tag lives, as far as its lock tells; `undefined` if it has none. */
+  /** Whether the writer with a tag lives, by its lock; `undefined` if it has none. */
   async isAlive(tag: string): Promise<boolean | undefined> {
     if (tag === this.tag) return true;
     const { files, path, mode } = this.#options;
@@ -87,7 +85,7 @@ export class TemporaryFiles {
     }
   }
 
-  /** Tags of writers that have a lock, or had one when they were killed. */
+  /** Tags of all writers with a lock file, living or killed. */
   async writers(): Promise<readonly string[]> {
     const { files, path } = this.#options;
     const tags: string[] = [];
@@ -99,8 +97,9 @@ export class TemporaryFiles {
   }
 
   /**
-   * Bytes on disk of the temporary files of LMCache, and of writers that do not live, as far as is
-   * known; `dead` are some of them.
+   * Bytes on disk of temporary files of LMCache and of writers not known to be alive.
+   *
+   * @param dead Tags of writers known to be dead.
    */
   async abandonedBytes(dead: ReadonlySet<string>, signal: AbortSignal): Promise<number> {
     const { files } = this.#options;
@@ -113,7 +112,7 @@ export class TemporaryFiles {
         if (!alive.has(tag)) alive.set(tag, !dead.has(tag) && await this.isAlive(tag) === true);
         if (alive.get(tag)) continue;
       }
-      // Another process may have removed it meanwhile.
+      // Another process may have removed the file meanwhile.
       const info = await files.lstat(path).catch(() => undefined);
       if (info !== undefined) bytes += diskBytesOf(info);
     }
@@ -121,9 +120,9 @@ export class TemporaryFiles {
   }
 
   /**
-   * Removes what writers that are gone left behind.
+   * Removes the leftovers of dead writers.
    *
-   * @returns Bytes that were freed on disk.
+   * @returns Bytes on disk that were freed.
    */
   async sweep(signal: AbortSignal): Promise<number> {
     const { files } = this.#options;
@@ -137,20 +136,20 @@ export class TemporaryFiles {
     if (found.length === 0 || signal.aborted) return freed;
     const now = await this.#serverTime();
     const alive = new Map<string, boolean | undefined>();
-    // Locks go last: without its lock, only age tells that a writer is gone.
+    // Lock files last: without one, only age shows that a writer is dead.
     found.sort((a, b) => Number(a.isLock) - Number(b.isLock));
     for (const file of found) {
       if (signal.aborted) return freed;
       try {
         const info = await files.lstat(file.path);
-        // A time that cannot be was not set lately.
+        // A file with an invalid time counts as old.
         const age = now === undefined ? 0 : now - (knownTime(info.mtime, now) ?? -Infinity);
-        // Whoever writes has taken its lock before.
+        // Between creating and locking its file, a writer has no temporary files.
         if (file.isLock && age < GRACE_MS) continue;
         const { tag } = file;
         if (tag !== undefined && !alive.has(tag)) alive.set(tag, await this.isAlive(tag));
         const isAlive = tag === undefined ? undefined : alive.get(tag);
-        // LMCache's writers have no lock: only age tells.
+        // LMCache's writers have no lock files: only age tells.
         const isGone = isAlive === false || (isAlive === undefined && age >= ABANDONED_MS);
         if (!isGone) continue;
         await files.remove(file.path);
@@ -158,14 +157,14 @@ export class TemporaryFiles {
         this.#reclaimed++;
         freed += diskBytesOf(info);
       } catch (error) {
-        // Another process sweeps too; and what somebody else must remove keeps nothing else.
+        // Another process may sweep too, and files of other users must not stop the sweep.
         if (!(error instanceof Deno.errors.NotFound) && !isReadOnly(error)) throw error;
       }
     }
     return freed;
   }
 
-  /** Gives the lock back, and removes its file. */
+  /** Releases the lock, and removes its file. */
   async close(): Promise<void> {
     await this.#announcing?.catch(() => {});
     const lock = this.#lock;
@@ -191,7 +190,7 @@ export class TemporaryFiles {
     if (this.#lock !== undefined) {
       const isThere = await files.lstat(this.#lockPath).then(() => true, () => false);
       if (isThere) return;
-      // The directory was removed, and made again.
+      // The directory was removed and created again.
       this.#lock[Symbol.dispose]();
       this.#lock = undefined;
     }
@@ -216,7 +215,7 @@ export class TemporaryFiles {
   }
 
   /**
-   * The time of the host that keeps the files: clocks of hosts that share a directory differ.
+   * Current time of the file server, because the clocks of hosts that share a directory differ;
    * `undefined` if it does not tell.
    */
   async #serverTime(): Promise<number | undefined> {
@@ -228,7 +227,7 @@ export class TemporaryFiles {
       const time = (await files.lstat(path)).mtime?.getTime();
       return Number.isFinite(time) ? time : undefined;
     } catch (error) {
-      // What is swept may be what makes room for it.
+      // A sweep may be what frees the space for this file.
       if (!isFull(error)) throw error;
       return undefined;
     } finally {

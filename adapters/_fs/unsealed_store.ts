@@ -17,28 +17,28 @@ import {
 import { crc32 } from "../../src/runtime/checksum.ts";
 import type { FileStore } from "./file_store.ts";
 
-/** The checksum: this magic, then the CRC-32 of the bytes before it, little-endian. */
+/** Checksum format: this magic, then the CRC-32 of the bytes before it, little-endian. */
 const MAGIC = new TextEncoder().encode("LMC1");
 const CHECKSUM_BYTES = 8;
-/** What LMCache's files are padded to where it writes past the page cache. */
+/** Block size that LMCache's files are padded to with direct I/O. */
 const BLOCK_BYTES = 4096;
 const padding = new Uint8Array(BLOCK_BYTES);
 
-/** How an {@linkcode UnsealedStore} is set up. */
+/** Options of an {@linkcode UnsealedStore}. */
 export interface UnsealedStoreOptions {
-  /** Whether a checksum is written, and demanded. */
+  /** Whether a checksum is written and required. */
   readonly hasChecksum: boolean;
   /** Whether files are padded to whole blocks. */
   readonly isPadded: boolean;
-  /** Told about objects that are damaged. */
+  /** Called with damaged objects. */
   readonly onError: (error: AdapterError) => void;
 }
 
 /**
- * Files as LMCache's adapters read and write them: the raw bytes of an object. Behind them there may
- * be a checksum, which only this adapter writes, and then bytes that mean nothing, up to a whole
- * block of 4,096 bytes: `fs_native` and `nixl_native` write whole blocks with direct I/O. Nothing in
- * a file says whose bytes they are.
+ * Files in LMCache's format: the raw bytes of an object. A checksum may follow, which only this
+ * adapter writes, then arbitrary padding up to a multiple of 4,096 bytes: `fs_native` and
+ * `nixl_native` write whole blocks with direct I/O. The content of a file does not identify its
+ * object.
  */
 export class UnsealedStore implements L2Adapter {
   readonly #files: FileStore;
@@ -49,23 +49,21 @@ export class UnsealedStore implements L2Adapter {
   #withoutChecksum = 0;
   #ofOtherLength = 0;
 
-  /** Objects are kept in `files`. */
   constructor(files: FileStore, options: UnsealedStoreOptions) {
     this.#files = files;
     this.#options = options;
   }
 
-  /** Those of the files. */
   get capabilities(): L2Adapter["capabilities"] {
     return this.#files.capabilities;
   }
 
-  /** Publishes each object, with its checksum and its padding if there is to be one. */
+  /** Stores each object, with the configured checksum and padding. */
   async store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult> {
     const { hasChecksum, isPadded } = this.#options;
     const files = objects.map((object) => {
       const { key, byteLength, parts } = object;
-      // LMCache does not read it, and nothing but the file can tell its key.
+      // LMCache does not read such a file, and only the file itself can contain the key.
       if (this.#files.isHashed(key)) return followedBy(object, keyTail(key, byteLength, parts));
       const checked = hasChecksum ? followedBy(object, newChecksum(object.parts)) : object;
       return isPadded ? followedBy(checked, paddingOf(checked.byteLength)) : checked;
@@ -75,24 +73,24 @@ export class UnsealedStore implements L2Adapter {
     return { stored, bytes };
   }
 
-  /** Asks for objects, as {@linkcode FileStore.lookupAndLock} does. */
+  /** See {@linkcode FileStore.lookupAndLock}. */
   lookupAndLock(keys: readonly ObjectKey[], options: LookupOptions): Promise<Bitmap> {
     return this.#files.lookupAndLock(keys, options);
   }
 
-  /** Notes that objects were read from device memory. */
+  /** Records uses of objects in device memory. */
   touch(keys: readonly ObjectKey[]): void {
     this.#files.touch(keys);
   }
 
-  /** Lets objects be evicted again. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     this.#files.unlock(keys);
   }
 
-  /** Reads each object; without a checksum, only its length can be taken for granted. */
+  /** Loads each object; without a checksum, only the length is checked. */
   async load(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<Bitmap> {
-    // Nobody is told of objects one by one: what is read may not be what was asked for yet.
+    // onLoaded is not passed on: the bytes are verified after they were read.
     const options = { signal };
     const hashed: number[] = [];
     const spelled: number[] = [];
@@ -111,15 +109,18 @@ export class UnsealedStore implements L2Adapter {
     return loaded;
   }
 
-  /** Loads objects whose key stands behind them; of those of earlier versions, none does. */
+  /** Loads objects whose key follows in the file; files of earlier versions have no key. */
   async #loadHashed(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
     const tails = objects.map(({ key }) => new Uint8Array(keyTailBytes(key)));
     const longer = objects.map((object, i) =>
       followedBy(object, tails[i] as Uint8Array<ArrayBuffer>)
     );
-    const misfits: number[] = [];
-    const onMisfit = (index: number): void => void misfits.push(index);
-    const loaded = await this.#files.loadFollowedBy(() => [0], longer, { ...options, onMisfit });
+    const mismatched: number[] = [];
+    const onSizeMismatch = (index: number): void => void mismatched.push(index);
+    const loaded = await this.#files.loadWithTrailing(() => [0], longer, {
+      ...options,
+      onSizeMismatch,
+    });
     for (const index of [...loaded.indices()]) {
       const { key, byteLength, parts } = objects[index] as AdapterObject;
       const tail = tails[index] as Uint8Array<ArrayBuffer>;
@@ -133,10 +134,10 @@ export class UnsealedStore implements L2Adapter {
         );
       }
     }
-    if (misfits.length === 0) return loaded;
-    const others = misfits.map((index) => objects[index] as AdapterObject);
+    if (mismatched.length === 0) return loaded;
+    const others = mismatched.map((index) => objects[index] as AdapterObject);
     const raw = await this.#loadSpelled(others, options);
-    for (const i of raw.indices()) loaded.set(misfits[i] as number);
+    for (const i of raw.indices()) loaded.set(mismatched[i] as number);
     return loaded;
   }
 
@@ -146,30 +147,36 @@ export class UnsealedStore implements L2Adapter {
   ): Promise<Bitmap> {
     if (objects.length === 0) return new Bitmap(0);
     if (this.#options.hasChecksum) return await this.#loadChecked(objects, { signal });
-    const misfits: number[] = [];
-    const onMisfit = (index: number): void => void misfits.push(index);
-    const loaded = await this.#files.loadFollowedBy(paddingRests, objects, { signal, onMisfit });
+    const mismatched: number[] = [];
+    const onSizeMismatch = (index: number): void => void mismatched.push(index);
+    const loaded = await this.#files.loadWithTrailing(paddingBytes, objects, {
+      signal,
+      onSizeMismatch,
+    });
     this.#unchecked += loaded.popcount();
-    if (misfits.length === 0) return loaded;
-    const others = misfits.map((index) => objects[index] as AdapterObject);
+    if (mismatched.length === 0) return loaded;
+    const others = mismatched.map((index) => objects[index] as AdapterObject);
     const checked = await this.#loadChecked(others, { signal });
-    for (const i of checked.indices()) loaded.set(misfits[i] as number);
+    for (const i of checked.indices()) loaded.set(mismatched[i] as number);
     return loaded;
   }
 
   /** Removes objects. */
   async delete(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult> {
     const { deleted, bytes } = await this.#files.delete(keys, options);
-    const rests = deleted.gather(keys).reduce((sum, key) => sum + this.#restBytesOf(key), 0);
-    return { deleted, bytes: Math.max(0, bytes - rests) };
+    const trailingBytes = deleted.gather(keys).reduce(
+      (sum, key) => sum + this.#trailingBytesOf(key),
+      0,
+    );
+    return { deleted, bytes: Math.max(0, bytes - trailingBytes) };
   }
 
-  /** Enumerates the objects whose keys stand in their names, or behind them. */
+  /** Lists the objects whose keys are in their names or files. */
   async *list(options: ListOptions): AsyncIterable<ListedObject> {
     for await (const object of this.#files.list(options)) {
       yield {
         ...object,
-        byteLength: Math.max(0, object.byteLength - this.#restBytesOf(object.key)),
+        byteLength: Math.max(0, object.byteLength - this.#trailingBytesOf(object.key)),
       };
     }
   }
@@ -181,7 +188,9 @@ export class UnsealedStore implements L2Adapter {
     return { ...usage, usedBytes: Math.max(0, usage.usedBytes - checksums) };
   }
 
-  /** What the files say, how many objects were loaded on trust, and why others were not. */
+  /**
+   * The status of the files, and how many objects were loaded unchecked, checked, or not at all.
+   */
   reportStatus(): Record<string, unknown> {
     const unsealed = {
       loadedUnchecked: this.#unchecked,
@@ -193,13 +202,12 @@ export class UnsealedStore implements L2Adapter {
     return { ...this.#files.reportStatus(), unsealed };
   }
 
-  /** Closes the files. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#files[Symbol.asyncDispose]();
   }
 
-  /** Bytes behind an object, without padding. */
-  #restBytesOf(key: ObjectKey): number {
+  /** Bytes that follow an object in its file, without padding. */
+  #trailingBytesOf(key: ObjectKey): number {
     if (this.#files.isHashed(key)) return keyTailBytes(key);
     return this.#options.hasChecksum ? CHECKSUM_BYTES : 0;
   }
@@ -211,17 +219,18 @@ export class UnsealedStore implements L2Adapter {
     await this.#files.removeDamaged(key);
   }
 
-  /** Loads objects that have a checksum; others are misses. */
+  /** Loads objects with a checksum; others are misses. */
   async #loadChecked(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
     const checksums = objects.map(() => new Uint8Array(CHECKSUM_BYTES));
     const longer = objects.map((object, i) =>
       followedBy(object, checksums[i] as Uint8Array<ArrayBuffer>)
     );
-    const misfits: AdapterObject[] = [];
-    const onMisfit = (index: number): void => void misfits.push(objects[index] as AdapterObject);
-    const loaded = await this.#files.loadFollowedBy(checksumRests, longer, {
+    const mismatched: AdapterObject[] = [];
+    const onSizeMismatch = (index: number): void =>
+      void mismatched.push(objects[index] as AdapterObject);
+    const loaded = await this.#files.loadWithTrailing(checksumAndPadding, longer, {
       ...options,
-      onMisfit,
+      onSizeMismatch,
     });
     for (const index of [...loaded.indices()]) {
       const object = objects[index] as AdapterObject;
@@ -229,7 +238,7 @@ export class UnsealedStore implements L2Adapter {
       const checksum = checksums[index] as Uint8Array<ArrayBuffer>;
       if (!MAGIC.every((byte, i) => checksum[i] === byte)) {
         loaded.clear(index);
-        misfits.push(object);
+        mismatched.push(object);
       } else if (new DataView(checksum.buffer).getUint32(4, true) !== checksumOf(parts)) {
         loaded.clear(index);
         await this.#removeDamaged(
@@ -240,31 +249,31 @@ export class UnsealedStore implements L2Adapter {
         this.#checked++;
       }
     }
-    if (misfits.length > 0) await this.#count(misfits, options);
+    if (mismatched.length > 0) await this.#count(mismatched, options);
     return loaded;
   }
 
-  /** Counts misses of objects that are there, by what their files are instead. */
-  async #count(misfits: readonly AdapterObject[], options: CallOptions): Promise<void> {
-    // Without a checksum demanded, each was tried as a raw file before.
+  /** Counts misses of existing files by reason. */
+  async #count(mismatched: readonly AdapterObject[], options: CallOptions): Promise<void> {
+    // If no checksum is required, each file was tried as a raw file before.
     const { hasChecksum } = this.#options;
-    const sizes = hasChecksum ? await this.#files.fileBytesOf(misfits, options) : [];
-    for (const [i, { byteLength }] of misfits.entries()) {
-      const isRaw = paddingRests(byteLength).some((rest) => byteLength + rest === sizes[i]);
+    const sizes = hasChecksum ? await this.#files.fileBytesOf(mismatched, options) : [];
+    for (const [i, { byteLength }] of mismatched.entries()) {
+      const isRaw = paddingBytes(byteLength).some((rest) => byteLength + rest === sizes[i]);
       if (isRaw) this.#withoutChecksum++;
       else this.#ofOtherLength++;
     }
   }
 }
 
-/** What may stand behind raw bytes. */
-function paddingRests(byteLength: number): readonly number[] {
+/** Possible bytes after a raw object. */
+function paddingBytes(byteLength: number): readonly number[] {
   return [0, paddedBytes(byteLength) - byteLength];
 }
 
-/** What may stand behind a checksum, which may have a block of its own. */
-function checksumRests(byteLength: number): readonly number[] {
-  return [...paddingRests(byteLength), BLOCK_BYTES - CHECKSUM_BYTES];
+/** Possible bytes after a checksum, which may have a block of its own. */
+function checksumAndPadding(byteLength: number): readonly number[] {
+  return [...paddingBytes(byteLength), BLOCK_BYTES - CHECKSUM_BYTES];
 }
 
 function paddedBytes(byteLength: number): number {

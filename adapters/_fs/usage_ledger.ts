@@ -4,31 +4,31 @@ import type { FileSystem } from "./file_system.ts";
 import { decodeLedger, encodeLedger, type LedgerState } from "./ledger_state.ts";
 import { lockOwn } from "./lock_own.ts";
 
-/** Time after which a ledger that others hold is given up for now, in milliseconds. */
+/** Max wait for a ledger that other processes hold, in milliseconds. */
 const LOCK_PATIENCE_MS = 2_000;
-const LONGEST_PAUSE_MS = 8;
-/** Bytes of a ledger with many thousands of writers; what is larger is not ours, and replaced. */
-const MOST_BYTES = 2 ** 20;
-/** Ledgers that are read without a lock have fewer bytes. */
+const MAX_PAUSE_MS = 8;
+/** Max bytes of a ledger, enough for thousands of writers; a larger file is replaced. */
+const MAX_BYTES = 2 ** 20;
+/** Max bytes of a ledger that is read without a lock. */
 const PEEK_BYTES = 2 ** 16;
 
-/** How a {@linkcode UsageLedger} is set up. */
+/** Options of a {@linkcode UsageLedger}. */
 export interface UsageLedgerOptions {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** The file. */
   readonly path: string;
-  /** Its permissions. */
+  /** File mode. */
   readonly mode: number;
-  /** Source of time. */
   readonly clock: Clock;
-  /** Source of randomness. */
   readonly random: RandomSource;
 }
 
-/** Others hold the ledger for longer than its changes take: one of them may have been stopped. */
+/**
+ * Other processes hold the ledger for longer than an update takes; one of them may be suspended.
+ */
 export class LedgerHeldError extends Error {
-  /** For the ledger at a path. */
+  /**
+   * @param path Path of the ledger.
+   */
   constructor(path: string) {
     super(`${path} is held by others all the time: a process that was stopped may have its lock`);
     this.name = "LedgerHeldError";
@@ -36,60 +36,58 @@ export class LedgerHeldError extends Error {
 }
 
 /**
- * The account of a directory that processes share: a small file that is changed under a lock. A
- * writer takes some room in advance and reports what it has removed afterwards, so that whatever
- * happens between, the account says too much rather than too little.
+ * The space ledger that processes share: a small file, updated under a lock. A writer leases space
+ * in advance and reports removals afterwards, so that after a crash at any time the ledger is too
+ * high rather than too low.
  */
 export class UsageLedger {
   readonly #options: UsageLedgerOptions;
   #last: Promise<unknown> = Promise.resolve();
-  /** Stands in for the file where files cannot be locked: then each process has its own account. */
+  /** Replaces the file where files cannot be locked: then each process has its own ledger. */
   #ownState: { state: LedgerState | undefined } | undefined;
   #isHeld = false;
 
-  /** The ledger in a file, which may not exist yet. */
   constructor(options: UsageLedgerOptions) {
     this.#options = options;
   }
 
-  /** The file. */
   get path(): string {
     return this.#options.path;
   }
 
-  /** Whether all processes use the same account. */
+  /** Whether all processes use the same ledger. */
   get isShared(): boolean {
     return this.#ownState === undefined;
   }
 
-  /** Whether others were found to hold the file too long, and have not let go of it yet. */
+  /** Whether other processes held the file for too long and have not released it yet. */
   get isHeld(): boolean {
     return this.#isHeld;
   }
 
-  /** A name for an account that is made anew. */
+  /** A new id for a new ledger. */
   newId(): string {
     return this.#options.random.bytes(8).toHex();
   }
 
   /**
-   * Changes the account, or leaves it alone if `change` returns what it was given; `undefined`
-   * stands for an account that does not exist or cannot be trusted.
+   * Updates the ledger, unless `change` returns its argument. `undefined` stands for a missing or
+   * invalid ledger.
    *
-   * @returns The account afterwards.
-   * @throws {LedgerHeldError} If others hold the file for too long.
+   * @returns The ledger after the update.
+   * @throws {LedgerHeldError} If other processes hold the file for too long.
    * @throws If it cannot be read or written.
    */
   update(
     change: (state: LedgerState | undefined) => LedgerState | undefined,
   ): Promise<LedgerState | undefined> {
-    // Waiting for a lock is for other processes.
+    // Updates of this process queue here; only those of other processes wait for the lock.
     const updated = this.#last.then(() => this.#update(change));
     this.#last = updated.catch(() => {});
     return updated;
   }
 
-  /** The account as it is, without waiting for a lock; `undefined` where it cannot be read so. */
+  /** Reads the ledger without locking it; `undefined` if that fails. */
   async peek(): Promise<LedgerState | undefined> {
     if (this.#ownState !== undefined) return this.#ownState.state;
     const bytes = new Uint8Array(PEEK_BYTES);
@@ -102,7 +100,7 @@ export class UsageLedger {
         length += count;
       }
     } catch {
-      // Those who change it find out why.
+      // The next update reports the error.
     }
     return undefined;
   }
@@ -112,7 +110,7 @@ export class UsageLedger {
   ): Promise<LedgerState | undefined> {
     if (this.#ownState !== undefined) return this.#ownState.state = change(this.#ownState.state);
     const { files, path, mode, clock, random } = this.#options;
-    // Others that were found to hold it too long are not waited for again until they let go.
+    // If the ledger was held for too long before, do not wait again until it is released.
     const giveUpAt = clock.now() + (this.#isHeld ? 0 : LOCK_PATIENCE_MS);
     for (;;) {
       using file = await lockOwn(files, path, mode).catch((error: unknown) => {
@@ -123,7 +121,7 @@ export class UsageLedger {
       if (this.#ownState !== undefined) return await this.#update(change);
       if (file !== undefined) {
         this.#isHeld = false;
-        const stored = decodeLedger(await file.read(MOST_BYTES));
+        const stored = decodeLedger(await file.read(MAX_BYTES));
         const after = change(stored?.id === "" ? { ...stored, id: this.newId() } : stored);
         if (after !== undefined && after !== stored) await file.write(encodeLedger(after));
         return after;
@@ -133,7 +131,7 @@ export class UsageLedger {
         throw new LedgerHeldError(path);
       }
       const [byte = 0] = random.bytes(1);
-      await wait(clock, 1 + LONGEST_PAUSE_MS * byte / 256);
+      await wait(clock, 1 + MAX_PAUSE_MS * byte / 256);
     }
   }
 }

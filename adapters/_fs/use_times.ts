@@ -3,126 +3,122 @@ import { errnoOf, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
-/** Objects used again within this time need not be noted again, in milliseconds, … */
+/** A chain used again within this time is not recorded again, in milliseconds, … */
 const FRESH_MS = 60_000;
-/** … unless this share of the capacity was stored meanwhile: then others are younger by now. */
+/** … unless this share of the capacity was stored meanwhile, which makes it relatively older. */
 const FRESH_SHARE = 1 / 16;
-/** Notes are written this many milliseconds later, so that lookups come first, … */
+/** Times are written after this delay, so that lookups come first, in milliseconds, … */
 const DELAY_MS = 1_000;
 /** … or as soon as this share of the capacity was stored. */
 const DELAY_SHARE = 1 / 64;
-/** Chains remembered as fresh, and objects whose place in a chain is known. */
-const MOST_REMEMBERED = 16_384;
-/** Notes that may wait: beyond, uses are forgotten so that memory stays bounded. */
-const MOST_WAITING = 65_536;
-/** Difference between two neighbours of a chain, in milliseconds: the tail is the older one. */
+/** Max remembered chains, and max objects with a known place in a chain. */
+const MAX_REMEMBERED = 16_384;
+/** Max objects with pending times. Above it, uses are dropped, so that memory stays bounded. */
+const MAX_WAITING = 65_536;
+/** Age difference between neighbors of a chain, in milliseconds; later objects are older. */
 const STEP_MS = 1;
-/** Refusals in a row that are taken for a read-only file system. */
-const MOST_REFUSED = 1_000;
+/** Consecutive permission errors that count as a read-only file system. */
+const MAX_REFUSED = 1_000;
 /**
- * Time for which nothing is noted on a read-only file system, in milliseconds. What was refused then
- * counts as fresh no longer, and is noted when it is used again.
+ * Pause on a read-only file system, in milliseconds. Unwritten uses are no longer fresh when it ends,
+ * so they are recorded again at the next use.
  */
 const READ_ONLY_MS = FRESH_MS;
 const CONCURRENCY = 2;
 
 /** Objects of a chain that were used together. */
-interface Use {
+interface ObjectUse {
   readonly keys: readonly ObjectKey[];
-  /** Where they stand; left out, they are the first of the chain. */
+  /** Places of the objects in the chain; if left out, they are its front. */
   readonly places?: readonly number[];
-  /** When that was, in milliseconds since 1970. */
+  /** Time of the use, in milliseconds since 1970. */
   readonly time: number;
 }
 
-/** When a chain was noted, and how much of it. */
+/** When a chain was last recorded, and how long it was. */
 interface Noted {
   readonly at: number;
   readonly storedBytes: number;
   readonly objects: number;
 }
 
-/** How fast a directory turns over. */
+/** How fast the contents of a directory are replaced. */
 export interface Turnover {
-  /** Bytes that all processes have ever stored; only differences mean anything. */
+  /** Total bytes that all processes have stored; only differences are meaningful. */
   readonly storedBytes: number;
-  /** Bytes after which everything in the directory is another object. */
+  /** Bytes stored after which the contents are completely replaced. */
   readonly capacityBytes: number;
 }
 
-/** How {@linkcode UseTimes} are set up. */
+/** Options of {@linkcode UseTimes}. */
 export interface UseTimesOptions {
-  /** The file operations. */
   readonly files: FileSystem;
-  /** Where the objects lie. */
   readonly paths: ObjectPaths;
-  /** How fast the directory turns over. */
+  /** Current turnover of the directory. */
   readonly turnover: () => Turnover;
-  /** Source of time. */
   readonly clock: Clock;
 }
 
 /**
- * Notes when objects were used, in the modification times of their files, where every process that
- * shares the directory sees them. Within a chain, an object further back counts as used earlier, so
- * that tails are evicted first. Notes are written in the background.
+ * Records uses of objects in the modification times of their files, where every process that shares
+ * the directory sees them. Objects further back in a chain count as used earlier, so that ends of
+ * chains are evicted first. Times are written in the background.
  */
 export class UseTimes {
   readonly #options: UseTimesOptions;
-  /** When the chains that end in these objects were noted. */
+  /** When chains were last recorded, by the id of their last object. */
   readonly #fresh = new Map<string, Noted>();
-  /** Places of objects that a chain was found to lack: they are likely to be stored soon. */
-  readonly #places = new Map<string, number>();
-  #waiting: Use[] = [];
+  /** Places of objects that were missing from a chain: they are likely to be stored soon. */
+  readonly #missingPlaces = new Map<string, number>();
+  #waiting: ObjectUse[] = [];
   #waitingKeys = 0;
-  /** Bytes ever stored when the oldest of the waiting notes came. */
+  /** Total bytes stored when the oldest pending use was recorded. */
   #waitingSince = 0;
   #cancelTimer: (() => void) | undefined;
   #writing: Promise<void> | undefined;
-  /** Nothing is noted before this time: the file system was found to be read-only. */
+  /** The file system was read-only; no times are recorded until then. */
   #pausedUntil = -Infinity;
-  /** Objects in a row whose times could not be set. */
+  /** Number of consecutive permission errors. */
   #refused = 0;
   #isClosed = false;
 
-  /** Notes uses of the objects in `paths`. */
   constructor(options: UseTimesOptions) {
     this.#options = options;
   }
 
-  /** Notes that those of a chain that were found are used now, and that the others are missing. */
+  /** Records a lookup of a chain: found objects are used now, the others are missing. */
   lookedUp(keys: readonly ObjectKey[], found: Bitmap): void {
     const front = found.countLeadingOnes();
     const places: number[] = [];
     for (let place = front; place < keys.length; place++) {
       if (found.test(place)) places.push(place);
-      else remember(this.#places, (keys[place] as ObjectKey).id, place);
+      else remember(this.#missingPlaces, (keys[place] as ObjectKey).id, place);
     }
     if (places.length === 0) return this.used(keys.slice(0, front));
     places.unshift(...Array(front).keys());
     this.#note({ keys: found.gather(keys), places, time: Date.now() });
   }
 
-  /** Notes that objects are used now, the first of them as the front of a chain. */
+  /** Records a use of objects that are the front of a chain. */
   used(keys: readonly ObjectKey[]): void {
     this.#note({ keys, time: Date.now() });
   }
 
-  /** Whether a chain was found to lack an object a while ago. */
-  isKnownToLack({ id }: ObjectKey): boolean {
-    return this.#places.has(id);
+  /** Whether a recent lookup found an object missing. */
+  wasMissing({ id }: ObjectKey): boolean {
+    return this.#missingPlaces.has(id);
   }
 
-  /** Notes that objects were written now; the time of writing does for those of no known chain. */
+  /** Records stores. Objects of no known chain keep the time of the write. */
   stored(keys: readonly ObjectKey[]): void {
-    const ofChains = keys.filter((key) => this.isKnownToLack(key));
+    const ofChains = keys.filter((key) => this.wasMissing(key));
     if (ofChains.length === 0) return;
-    const places = ofChains.map(({ id }) => this.#places.get(id) as number);
-    for (const { id } of ofChains) this.#places.delete(id);
+    const places = ofChains.map(({ id }) => this.#missingPlaces.get(id) as number);
+    for (const { id } of ofChains) this.#missingPlaces.delete(id);
     this.#note({ keys: ofChains, places, time: Date.now() });
   }
 
-  /** Writes down at once what is still to be noted. */
+  /** Writes all pending times now. */
   async flush(): Promise<void> {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
@@ -130,18 +126,18 @@ export class UseTimes {
     while (this.#writing !== undefined) await this.#writing;
   }
 
-  /** Writes down what is still to be noted; uses after that are not. */
+  /** Writes all pending times; later uses are ignored. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.flush();
   }
 
-  /** Costs as much for a long chain as for a short one: a lookup waits for it. */
-  #note(use: Use): void {
+  /** Takes constant time for chains of any length, because a lookup waits for it. */
+  #note(use: ObjectUse): void {
     const last = use.keys.at(-1);
     if (last === undefined || this.#isClosed) return;
     const now = this.#options.clock.now();
-    if (now < this.#pausedUntil || this.#waitingKeys > MOST_WAITING) return;
+    if (now < this.#pausedUntil || this.#waitingKeys > MAX_WAITING) return;
     const turnover = this.#options.turnover();
     const { storedBytes } = turnover;
     const objects = use.keys.length;
@@ -189,24 +185,24 @@ export class UseTimes {
       await files.touch(paths.pathOf(key), new Date(time));
       this.#refused = 0;
     } catch (error) {
-      // An object that left meanwhile has no time, and one of another user has its own; on a
-      // read-only file system none can be set until it is writable again.
+      // A removed object has no time, and files of other users keep theirs; on a read-only file
+      // system, no time can be set until it is writable again.
       if (isReadOnly(error)) this.#refused++;
-      if (errnoOf(error) !== "EROFS" && this.#refused < MOST_REFUSED) return;
+      if (errnoOf(error) !== "EROFS" && this.#refused < MAX_REFUSED) return;
       this.#pausedUntil = clock.now() + READ_ONLY_MS;
       this.#refused = 0;
     }
   }
 }
 
-/** Whether a share of the capacity was stored since `storedBytes`. */
+/** Whether at least a share of the capacity was stored since `storedBytes`. */
 function hasMoved(now: Turnover, storedBytes: number, share: number): boolean {
-  // The count begins again where an account is made anew.
+  // The total restarts at 0 in a new ledger.
   return Math.abs(now.storedBytes - storedBytes) >= share * now.capacityBytes;
 }
 
-/** Each object with the time that it is to have: its last one. */
-function timesOf(uses: readonly Use[]): Map<string, { key: ObjectKey; time: number }> {
+/** The latest time of each object. */
+function timesOf(uses: readonly ObjectUse[]): Map<string, { key: ObjectKey; time: number }> {
   const times = new Map<string, { key: ObjectKey; time: number }>();
   for (const { keys, places, time: usedAt } of uses) {
     for (const [i, key] of keys.entries()) {
@@ -218,10 +214,10 @@ function timesOf(uses: readonly Use[]): Map<string, { key: ObjectKey; time: numb
   return times;
 }
 
-/** Sets an entry, and forgets the oldest one beyond the limit. */
+/** Sets an entry; drops the oldest one above the limit. */
 function remember<Value>(entries: Map<string, Value>, id: string, value: Value): void {
   entries.delete(id);
   entries.set(id, value);
-  const [oldest] = entries.size > MOST_REMEMBERED ? entries.keys() : [];
+  const [oldest] = entries.size > MAX_REMEMBERED ? entries.keys() : [];
   if (oldest !== undefined) entries.delete(oldest);
 }

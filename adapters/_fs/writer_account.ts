@@ -2,39 +2,37 @@ import type { Clock } from "../../src/l2/adapter.ts";
 import { isContinued, type LedgerState } from "./ledger_state.ts";
 import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
 
-/** Objects that were removed, and are still to be taken from the account of that name. */
-interface Owed {
+/** Removed bytes that are still to be subtracted from the ledger with this id. */
+interface PendingCredit {
   readonly bytes: number;
   readonly account: string | undefined;
 }
 
 /**
- * What one writer has in the account of a directory: room that it took in advance, and what it
- * wrote since the account was changed last.
+ * The state of one writer in the ledger: its lease, and the bytes written since the last update.
  *
- * The account may be lost and made anew, an older copy may take its place, or others may take this
- * writer for dead: then the lease that stands there is not what was entered last, and is corrected
- * by all that may be missing.
+ * The ledger may be lost and created anew, replaced by an older copy, or other writers may take
+ * this one for dead. Then its lease in the ledger differs from the last recorded one, and the next
+ * update corrects it.
  */
 export class WriterAccount {
   readonly #ledger: UsageLedger;
   readonly #clock: Clock;
-  /** Names this writer. */
+  /** Identifies this writer. */
   readonly #tag: string;
   #state: LedgerState | undefined;
   #lease = 0;
-  /** Taken from the lease, and not on disk under its name yet. */
-  #inFlight = 0;
-  #entered = 0;
-  #mostEntered = 0;
-  #owed: Owed | undefined;
-  /** Room that may still be used while others hold the account; not known before. */
-  #reserve: number | undefined;
-  #isDoubtful = false;
-  /** Bytes ever stored by all writers, and when that was known. */
+  /** Taken from the lease, but not published yet. */
+  #reserved = 0;
+  #recorded = 0;
+  #maxRecorded = 0;
+  #pendingCredit: PendingCredit | undefined;
+  /** Space usable while other processes hold the ledger; computed when needed. */
+  #offlineBytes: number | undefined;
+  #needsCount = false;
+  /** Total bytes that all writers have stored, and when it was read. */
   #stored = { bytes: 0, at: -Infinity };
 
-  /** The account in `ledger` of the writer with a tag. */
   constructor(options: {
     readonly ledger: UsageLedger;
     readonly tag: string;
@@ -45,145 +43,147 @@ export class WriterAccount {
     this.#clock = options.clock;
   }
 
-  /** The account when it was seen last. */
+  /** The ledger at the last update. */
   get state(): LedgerState | undefined {
     return this.#state;
   }
 
-  /** Bytes used by all, as far as is known: less what is removed and not in the account yet. */
+  /** Bytes used by all writers, less removals not yet in the ledger. */
   get used(): number {
-    return Math.max(0, (this.#state?.used ?? 0) - (this.#owed?.bytes ?? 0));
+    return Math.max(0, (this.#state?.used ?? 0) - (this.#pendingCredit?.bytes ?? 0));
   }
 
-  /** Room that can be taken without asking. */
+  /** Space that can be reserved without a ledger update. */
   get lease(): number {
     return this.#lease;
   }
 
-  /** Room that is taken, and not used yet. */
+  /** Leased space that is not on disk yet. */
   get held(): number {
-    return this.#lease + this.#inFlight;
+    return this.#lease + this.#reserved;
   }
 
-  /** What the account has of this writer: what is left of it, and what was written since. */
-  get entered(): number {
-    return this.#entered;
+  /** This writer's lease in the ledger: the remaining lease and what was written since. */
+  get recorded(): number {
+    return this.#recorded;
   }
 
-  /** The most that the account ever had of this writer. */
-  get mostEntered(): number {
-    return this.#mostEntered;
+  /** The largest lease of this writer so far. */
+  get maxRecorded(): number {
+    return this.#maxRecorded;
   }
 
-  /** What was written since the account was changed last. */
+  /** Bytes written since the last update. */
   get written(): number {
-    return this.#entered - this.held;
+    return this.#recorded - this.held;
   }
 
-  /** Whether the account may be wrong, which only a count corrects. */
-  get isDoubtful(): boolean {
-    return this.#isDoubtful;
+  /** Whether the ledger may be wrong, so that the directory must be counted. */
+  get needsCount(): boolean {
+    return this.#needsCount;
   }
 
-  /** Bytes ever stored by all writers; only differences mean anything. */
+  /** Total bytes that all writers have stored; only differences are meaningful. */
   get storedBytes(): number {
     return this.#stored.bytes;
   }
 
-  /** Time since {@linkcode storedBytes} was known, in milliseconds. */
+  /** Age of {@linkcode storedBytes}, in milliseconds. */
   get storedAgeMs(): number {
     return this.#clock.now() - this.#stored.at;
   }
 
-  /** Takes room for a file; whether there is enough. */
-  tryTake(bytes: number): boolean {
+  /** Reserves space for a file; returns whether the lease is large enough. */
+  tryReserve(bytes: number): boolean {
     if (this.#lease < bytes) return false;
     this.#lease -= bytes;
-    this.#inFlight += bytes;
+    this.#reserved += bytes;
     return true;
   }
 
-  /** Gives back room for a file that was not written. */
-  give(bytes: number): void {
+  /** Releases the space of a file that was not written. */
+  release(bytes: number): void {
     this.#lease += bytes;
   }
 
-  /** Notes that what was taken for a file is on disk, or was given back. */
+  /** Ends a reservation: its bytes are on disk now, or were released. */
   settled(bytes: number): void {
-    this.#inFlight -= bytes;
+    this.#reserved -= bytes;
   }
 
-  /** Adds room that was granted by the account. */
+  /** Adds space granted by an update of the ledger. */
   grant(bytes: number): void {
     this.#lease += bytes;
   }
 
-  /** Adds room that the account does not know of yet. */
+  /** Adds space that is not in the ledger yet. */
   extend(bytes: number): void {
     this.#lease += bytes;
-    this.#entered += bytes;
+    this.#recorded += bytes;
   }
 
   /**
-   * Adds room that no other writer can be given while the account cannot be changed: each may use
-   * an equal part of half of what was left. Those that are not in the account yet have no part:
-   * nobody knows how many of them come.
+   * Adds space while the ledger cannot be updated. Each writer may use an equal share of half of
+   * the free space, which no other writer can be granted then. Writers not in the ledger get none,
+   * because their number is unknown.
    */
   async tryExtend(bytes: number, capacityBytes: number): Promise<boolean> {
-    if (this.#reserve === undefined) {
+    if (this.#offlineBytes === undefined) {
       const state = await this.#ledger.peek();
       if (state?.leases[this.#tag] === undefined) return false;
       const writers = Object.keys(state.leases).length + 1;
       const left = Math.max(0, capacityBytes - state.used);
-      this.#reserve = Math.floor(left / 2 / writers);
+      this.#offlineBytes = Math.floor(left / 2 / writers);
     }
-    if (bytes > this.#reserve) return false;
-    this.#reserve -= bytes;
+    if (bytes > this.#offlineBytes) return false;
+    this.#offlineBytes -= bytes;
     this.extend(bytes);
     return true;
   }
 
-  /** Looks how much others have stored, without waiting for the account. */
-  async look(): Promise<void> {
+  /** Reads the total bytes stored, without locking the ledger. */
+  async refreshStored(): Promise<void> {
     this.#stored = { ...this.#stored, at: this.#clock.now() };
     const state = await this.#ledger.peek();
     if (state !== undefined) this.#stored = { ...this.#stored, bytes: state.granted };
   }
 
   /**
-   * Changes the account, after all that this writer has was entered.
+   * Updates the ledger, including all pending changes of this writer.
    *
-   * @param create Makes the account if there is none.
-   * @returns The account afterwards; `undefined` if there is none.
-   * @throws {LedgerHeldError} If others hold it for too long.
+   * @param create Creates a ledger if there is none.
+   * @returns The ledger after the update; `undefined` if there is none.
+   * @throws {LedgerHeldError} If other processes hold it for too long.
    */
-  async contact(
+  async update(
     change: (state: LedgerState) => LedgerState = (state) => state,
     create: () => LedgerState | undefined = () => undefined,
   ): Promise<LedgerState | undefined> {
-    const owed = this.#owed;
-    let entered = 0;
+    const pendingCredit = this.#pendingCredit;
+    let recorded = 0;
     const state = await this.#ledger.update((stored) => {
       const before = stored ?? create();
       if (before === undefined) return undefined;
-      // What was written since may be counted twice, or not at all.
-      this.#isDoubtful ||= this.#state !== undefined && !isContinued(this.#state, before);
-      const after = change(this.#entering(this.#newest(before), owed));
-      entered = after.leases[this.#tag] ?? 0;
+      // Bytes written since may be counted twice or not at all.
+      this.#needsCount ||= this.#state !== undefined && !isContinued(this.#state, before);
+      const after = change(this.#withRecorded(this.#newest(before), pendingCredit));
+      recorded = after.leases[this.#tag] ?? 0;
       return after;
     });
     this.#state = state;
     if (state === undefined) return undefined;
-    this.#entered = entered;
-    this.#mostEntered = Math.max(this.#mostEntered, entered);
-    this.#reserve = undefined;
+    this.#recorded = recorded;
+    this.#maxRecorded = Math.max(this.#maxRecorded, recorded);
+    this.#offlineBytes = undefined;
     this.#stored = { bytes: state.granted, at: this.#clock.now() };
-    const left = (this.#owed?.bytes ?? 0) - (owed?.bytes ?? 0);
-    this.#owed = this.#owed === undefined || left <= 0 ? undefined : { ...this.#owed, bytes: left };
+    const left = (this.#pendingCredit?.bytes ?? 0) - (pendingCredit?.bytes ?? 0);
+    this.#pendingCredit = this.#pendingCredit === undefined || left <= 0
+      ? undefined
+      : { ...this.#pendingCredit, bytes: left };
     return state;
   }
 
-  /** The account with the lease of this writer as it is now: what was written is no promise. */
+  /** The ledger with the current lease of this writer, without what is on disk by now. */
   renewed(state: LedgerState, more = 0): LedgerState {
     const lease = this.held + more;
     if ((state.leases[this.#tag] ?? 0) === lease) return state;
@@ -191,19 +191,20 @@ export class WriterAccount {
   }
 
   /**
-   * An account for a directory that has none, after a count of it.
+   * A new ledger for a directory that was counted.
    *
-   * @param written What this writer had written when the count began: it was found.
+   * @param written Bytes that this writer had written when the count began; the count includes
+   * them.
    */
   created(counted: {
     readonly onDisk: number;
     readonly written: number;
     readonly others: Readonly<Record<string, number>>;
   }): LedgerState {
-    this.#entered -= counted.written;
-    // What was removed meanwhile was found before.
-    const freed = this.#owed?.account === undefined ? this.#owed?.bytes ?? 0 : 0;
-    const leases = { ...counted.others, [this.#tag]: this.#entered };
+    this.#recorded -= counted.written;
+    // The count still includes files removed meanwhile.
+    const freed = this.#pendingCredit?.account === undefined ? this.#pendingCredit?.bytes ?? 0 : 0;
+    const leases = { ...counted.others, [this.#tag]: this.#recorded };
     const promised = Object.values(leases).reduce((sum, bytes) => sum + bytes, 0);
     return {
       id: this.#ledger.newId(),
@@ -216,19 +217,20 @@ export class WriterAccount {
     };
   }
 
-  /** Notes that a count has corrected the account. */
+  /** Records that a count has corrected the ledger. */
   corrected(): void {
-    this.#isDoubtful = false;
+    this.#needsCount = false;
   }
 
   /**
-   * Notes that files which took so many bytes on disk are gone.
+   * Records that files with this many bytes on disk were removed.
    *
-   * @param account Its name before they were removed: one that was made since does not have them.
+   * @param account Id of the ledger before the removal; a ledger created since does not contain
+   * them.
    */
   async credit(bytes: number, account: string | undefined): Promise<void> {
     try {
-      await this.contact((state) =>
+      await this.update((state) =>
         account !== undefined && account !== state.id ? state : {
           ...state,
           used: Math.max(0, state.used - bytes),
@@ -236,36 +238,36 @@ export class WriterAccount {
         }
       );
     } catch (error) {
-      if (error instanceof LedgerHeldError) return this.owe(bytes, account);
-      this.#isDoubtful = true;
+      if (error instanceof LedgerHeldError) return this.deferCredit(bytes, account);
+      this.#needsCount = true;
       throw error;
     }
   }
 
-  /** Notes that files are gone, for the next time that the account can be changed. */
-  owe(bytes: number, account: string | undefined): void {
+  /** Records removed bytes for the next update. */
+  deferCredit(bytes: number, account: string | undefined): void {
     if (bytes === 0) return;
-    if (this.#owed !== undefined && this.#owed.account !== account) {
-      this.#isDoubtful = true;
-      this.#owed = undefined;
+    if (this.#pendingCredit !== undefined && this.#pendingCredit.account !== account) {
+      this.#needsCount = true;
+      this.#pendingCredit = undefined;
     }
-    this.#owed = { bytes: (this.#owed?.bytes ?? 0) + bytes, account };
+    this.#pendingCredit = { bytes: (this.#pendingCredit?.bytes ?? 0) + bytes, account };
   }
 
-  /** Gives everything back that was taken in advance, and has others count if that is needed. */
+  /** Returns the unused lease; requests a new count if the ledger may be wrong. */
   async close(replaced: number): Promise<void> {
-    await this.contact((state) => {
+    await this.update((state) => {
       const { [this.#tag]: _, ...leases } = state.leases;
       const used = Math.max(0, state.used - this.#lease);
-      const countedAt = this.#isDoubtful ? 0 : state.countedAt;
+      const countedAt = this.#needsCount ? 0 : state.countedAt;
       return { ...state, leases, used, replaced: state.replaced + replaced, countedAt };
     });
     this.#lease = 0;
   }
 
   /**
-   * Corrects an account in whose place an older copy was put. It is another one from now on, so that
-   * others find that out too: what they entered may be lost.
+   * Corrects a ledger that was replaced by an older copy, and gives it a new id, so that other
+   * writers notice: their recorded changes may be lost.
    */
   #newest(state: LedgerState): LedgerState {
     const seen = this.#state;
@@ -279,16 +281,18 @@ export class WriterAccount {
     };
   }
 
-  #entering(state: LedgerState, owed: Owed | undefined): LedgerState {
-    const missing = this.#entered - (state.leases[this.#tag] ?? 0);
-    const freed = owed !== undefined && owed.account === state.id ? owed.bytes : 0;
+  #withRecorded(state: LedgerState, pendingCredit: PendingCredit | undefined): LedgerState {
+    const missing = this.#recorded - (state.leases[this.#tag] ?? 0);
+    const freed = pendingCredit !== undefined && pendingCredit.account === state.id
+      ? pendingCredit.bytes
+      : 0;
     if (missing === 0 && freed === 0) return state;
     return {
       ...state,
       used: Math.max(0, state.used + missing - freed),
       granted: state.granted + Math.max(0, missing),
       credited: state.credited + freed,
-      leases: { ...state.leases, [this.#tag]: this.#entered },
+      leases: { ...state.leases, [this.#tag]: this.#recorded },
     };
   }
 }

@@ -1,18 +1,18 @@
 import { sha256 } from "../../src/runtime/digest.ts";
 import { ConfigError } from "../../src/l2/adapter.ts";
 
-/** What a hash looks like: that of `integrity` attributes on the Web. */
+/** Format of a hash, as in `integrity` attributes on the web. */
 export const INTEGRITY = /^sha256-[A-Za-z0-9+/]{43}=$/;
 
 /**
- * Checks that the file of a module has a hash.
+ * Verifies the hash of a module's file.
  *
- * @param adapter What errors are about.
- * @param address The address of the module.
+ * @param adapter Adapter that errors name.
+ * @param address URL of the module.
  * @param expected `sha256-` and the hash in base64.
- * @returns The address to import: another hash has another one, so that a module which was imported
- * before its file changed is not taken for the new one.
- * @throws {ConfigError} If it has another hash, or the module is no file that can be read.
+ * @returns URL to import. It contains the hash, so that a module imported before its file changed
+ * is not reused.
+ * @throws {ConfigError} If the hash differs, or the module is not a readable file.
  */
 export async function checkIntegrity(
   adapter: string,

@@ -3,26 +3,26 @@ import { untilAborted } from "../_shared/until_aborted.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
 
-/** A store that is aborted hears for so long what became of what it has sent, in milliseconds. */
+/** Time that an aborted store waits for the answers to what it has sent, in milliseconds. */
 const LAST_ANSWERS_MS = 250;
-/** A connection that owes an answer for so long is broken off when a call is aborted. */
+/** On an abort, connections that have been silent for this long are closed, in milliseconds. */
 const SILENT_MS = 1_000;
 
-/** A call that its caller may stop waiting for. */
+/** A call that may be abandoned by its caller. */
 export interface Call<Value> {
-  /** What it does, for errors. */
+  /** Operation that errors name. */
   readonly operation: string;
-  /** Aborts when nobody waits any more. */
+  /** Aborts when the caller stops waiting. */
   readonly signal: AbortSignal;
-  /** What it answers then. */
+  /** Result after an abort. */
   readonly fallback: () => Value;
 }
 
 /**
- * Does `work` with the connections of a pool until the call is aborted; a connection that says
- * nothing is not used again then.
+ * Runs `work` with the connections of a pool until the call is aborted; silent connections are
+ * closed then.
  *
- * @throws {AdapterError} If it fails.
+ * @throws {AdapterError} If `work` fails.
  */
 export async function whileWanted<Value>(
   pool: ConnectionPool,
@@ -48,7 +48,7 @@ export async function whileWanted<Value>(
   }
 }
 
-/** Does `work` with the connections of a pool. */
+/** Runs `work` with the connections of a pool. */
 export async function withConnections<Value>(
   pool: ConnectionPool,
   work: (connections: readonly Connection[]) => Promise<Value>,
@@ -62,9 +62,10 @@ export async function withConnections<Value>(
 }
 
 /**
- * The connections of a pool, to be given back; none if `signal` aborts before they are open.
+ * Takes the connections of a pool; resolves to none if `signal` aborts first. The caller releases
+ * them.
  *
- * @throws {AdapterError} If they cannot be opened.
+ * @throws {AdapterError} If no connection can be opened.
  */
 export async function takeConnections(
   pool: ConnectionPool,
@@ -72,7 +73,7 @@ export async function takeConnections(
   signal: AbortSignal,
 ): Promise<readonly Connection[]> {
   const taking = pool.take();
-  // What is opened for nobody is there for the next call.
+  // Connections opened after the abort go to the next call.
   const late = (): readonly Connection[] => {
     taking.then((connections) => pool.release(connections), () => {});
     return [];
@@ -84,7 +85,7 @@ export async function takeConnections(
   }
 }
 
-/** Breaks connections off some time after `signal` aborts; returns what ends that. */
+/** Closes connections some time after `signal` aborts; returns a function that cancels this. */
 export function breakOffLater(
   connections: readonly Connection[],
   clock: Clock,
@@ -104,7 +105,7 @@ export function breakOffLater(
   };
 }
 
-/** A failure as the cache knows them. */
+/** Converts a failure into an {@linkcode AdapterError}. */
 export function asAdapterError(operation: string, cause: unknown): AdapterError {
   if (cause instanceof AdapterError) return cause;
   return new AdapterError({ adapter: "resp", operation, cause });

@@ -4,48 +4,44 @@ import type { Clock } from "../../src/l2/adapter.ts";
 import { followSignal } from "./follow_signal.ts";
 import { ConnectionError, ReplyError } from "./resp_error.ts";
 
-/** What a server answers, an error apart. */
+/** Answer of a server other than an error. */
 export type Reply = Buffer | string | number | null | readonly Reply[];
 /** A command with its arguments. */
-export type Command = readonly (string | Buffer)[];
+export type RespCommand = readonly (string | Buffer)[];
 
-/** Where a server listens. */
+/** Address of a server. */
 export interface ServerAddress {
-  /** Name or address. */
+  /** Host name or IP address. */
   readonly host: string;
-  /** TCP port. */
   readonly port: number;
 }
 
-/** How servers are reached. */
+/** Connection settings. */
 export interface ServerSettings {
-  /** The client library. */
   readonly library: typeof Redis;
-  /** A server, or some nodes of a cluster. */
+  /** One server, or some nodes of a cluster. */
   readonly servers: readonly ServerAddress[];
-  /** Whether they are nodes of a cluster. */
+  /** Whether the servers are nodes of a cluster. */
   readonly isCluster: boolean;
-  /** Who this is; left out, the server asks nobody. */
+  /** User name; `undefined` for the default user. */
   readonly username: string | undefined;
-  /** The secret. */
   readonly password: string | undefined;
   /** Number of the database. */
   readonly database: number;
-  /** TLS, with the certificates to trust beside those of the system. */
+  /** TLS settings; `ca` replaces the certificates of the system. `undefined`: no TLS. */
   readonly tls: { readonly ca: string | undefined } | undefined;
-  /** Most milliseconds until a connection works. */
+  /** Max time to open a connection, in milliseconds. */
   readonly connectTimeoutMs: number;
-  /** Source of time. */
   readonly clock: Clock;
 }
 
 /** One server, or one master of a cluster. */
 export interface ServerNode {
-  /** Sends a command; `signal` takes it back as long as it is not written. */
-  send(command: Command, signal?: AbortSignal): Promise<Reply>;
+  /** Sends a command; `signal` cancels it if it has not been written yet. */
+  send(command: RespCommand, signal?: AbortSignal): Promise<Reply>;
 }
 
-/** A connection on which nothing happens for so long is given up, in milliseconds. */
+/** A connection without traffic for this long is closed, in milliseconds. */
 const SILENCE_MS = 60_000;
 
 interface ClientLike {
@@ -55,7 +51,7 @@ interface ClientLike {
   destroy(): void;
   ref(): void;
   unref(): void;
-  sendCommand(command: Command, options: unknown): Promise<Reply>;
+  sendCommand(command: RespCommand, options: unknown): Promise<Reply>;
 }
 
 interface MasterLike {
@@ -70,14 +66,14 @@ interface ClusterLike extends Omit<ClientLike, "sendCommand" | "ref" | "unref"> 
   sendCommand(
     key: string,
     isReadOnly: boolean,
-    command: Command,
+    command: RespCommand,
     options: unknown,
   ): Promise<Reply>;
 }
 
 /**
- * A connection to a server, or one to each master of a cluster. When it is lost, it stays lost:
- * who needs one opens another.
+ * A connection to a server, or one to each master of a cluster. A lost connection is not reopened;
+ * the pool opens another.
  */
 export class Connection {
   readonly #client: ClientLike | undefined;
@@ -92,7 +88,6 @@ export class Connection {
   #users = 0;
   #isReplaced = false;
 
-  /** Not open yet. */
   constructor(settings: ServerSettings) {
     const { library, servers, isCluster, database, connectTimeoutMs } = settings;
     this.#library = library;
@@ -116,8 +111,8 @@ export class Connection {
       ...(settings.tls === undefined ? {} : { tls: true, ...(ca === undefined ? {} : { ca }) }),
     };
     if (isCluster) {
-      // Discovery asks one node after the other, and cannot be broken off from outside: one that
-      // says nothing must leave time for the next.
+      // Discovery asks one node after the other and cannot be aborted: a silent node must leave
+      // time for the next.
       const share = Math.ceil(connectTimeoutMs / (servers.length + 1));
       const rootNodes = servers.map((server) => ({
         socket: { ...server, connectTimeout: share, socketTimeout: share },
@@ -137,26 +132,26 @@ export class Connection {
     }
   }
 
-  /** Whether it, or that to one master, failed: then another one is needed. */
+  /** Whether the connection, or one to a master, has failed and must be replaced. */
   get isLost(): boolean {
     return this.#isLost;
   }
 
-  /** For how long nothing was answered although somebody waits, in milliseconds. */
+  /** Time since the last answer while commands are pending, in milliseconds. */
   get silentMs(): number {
     return this.#waiting === 0 ? 0 : this.#clock.now() - this.#silentSince;
   }
 
-  /** The masters that it knows. */
+  /** The masters of the cluster known so far. */
   get masterAddresses(): readonly ServerAddress[] {
     return this.#cluster?.masters.map(({ host, port }) => ({ host, port })) ?? [];
   }
 
   /**
-   * Connects, and says who this is.
+   * Connects and authenticates.
    *
    * @throws {ReplyError} If the server refuses.
-   * @throws {ConnectionError} If it cannot be reached, or says nothing.
+   * @throws {ConnectionError} If the server is unreachable or does not answer.
    */
   async open(): Promise<void> {
     let isLate = false;
@@ -177,8 +172,11 @@ export class Connection {
     }
   }
 
-  /** Sends a command to the master that has `key`; `signal` takes it back while it is unwritten. */
-  async send(key: string, command: Command, signal?: AbortSignal): Promise<Reply> {
+  /**
+   * Sends a command to the master that owns `key`; `signal` cancels it if it has not been written
+   * yet.
+   */
+  async send(key: string, command: RespCommand, signal?: AbortSignal): Promise<Reply> {
     return await this.#settle(
       signal,
       (options) =>
@@ -187,7 +185,7 @@ export class Connection {
     );
   }
 
-  /** All masters, each to be asked by itself. */
+  /** The masters, to send commands to each of them. */
   async nodes(): Promise<readonly ServerNode[]> {
     const cluster = this.#cluster;
     if (cluster === undefined) {
@@ -202,40 +200,40 @@ export class Connection {
     }));
   }
 
-  /** Notes that a call uses it. */
+  /** Registers a call that uses the connection. */
   retain(): void {
     this.#users++;
   }
 
-  /** Notes that a call is done with it. */
+  /** Ends the use by a call. */
   release(): void {
     this.#users--;
     this.#destroyIfUseless();
   }
 
-  /** Notes that new calls use another one. */
+  /** Marks the connection as replaced: new calls use another one. */
   replace(): void {
     this.#isReplaced = true;
     this.#destroyIfUseless();
   }
 
-  /** Counts as lost from now on; the calls that use it may end. */
+  /** Marks the connection as lost; calls in progress may finish. */
   distrust(): void {
     this.#isLost = true;
     this.#destroyIfUseless();
   }
 
-  /** Breaks it off: what waits for an answer is rejected, what is not written never will be. */
+  /** Closes the connection. Pending commands are rejected, and unwritten ones are never sent. */
   destroy(): void {
     this.#isLost = true;
     try {
       if (this.#any.isOpen) this.#any.destroy();
     } catch {
-      // It was closed in between.
+      // Closed concurrently.
     }
   }
 
-  /** What is left of a cluster serves until it is replaced. */
+  /** A partly lost cluster connection serves the remaining masters until it is replaced. */
   #destroyIfUseless(): void {
     const isOfUse = this.#cluster !== undefined && !this.#isReplaced;
     if (this.#isLost && this.#users === 0 && !isOfUse) this.destroy();
@@ -247,7 +245,7 @@ export class Connection {
     return any;
   }
 
-  /** Whether its sockets keep the process alive: only while somebody waits for an answer. */
+  /** Whether the sockets keep the process alive: only while commands are pending. */
   #keepAlive(isKept: boolean): void {
     const clients = this.#cluster?.masters.map(({ client }) => client) ?? [this.#client];
     for (const client of clients) {
@@ -273,7 +271,7 @@ export class Connection {
     } catch (error) {
       const described = this.#describe(error);
       if (described instanceof ReplyError) this.#silentSince = this.#clock.now();
-      // Whatever it is, another connection may do better.
+      // Whatever the cause, a new connection may work.
       if (described instanceof ConnectionError) this.#isLost = true;
       throw described;
     } finally {

@@ -1,14 +1,14 @@
 const followers = new WeakMap<AbortSignal, Set<AbortController>>();
 
-/** A signal that aborts with another one, until it is ended. */
+/** A signal that follows another one until it is disposed. */
 export interface FollowingSignal extends Disposable {
-  /** For one listener. */
+  /** Meant for one listener. */
   readonly signal: AbortSignal;
 }
 
 /**
- * A signal of its own for each of many listeners: one that has them all compares each with all
- * others when it comes and when it goes.
+ * Creates a signal of its own for each listener. With many listeners on one signal, adding and
+ * removing each is linear in their number.
  */
 export function followSignal(signal: AbortSignal): FollowingSignal {
   const controller = new AbortController();

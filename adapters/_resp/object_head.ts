@@ -2,52 +2,57 @@ import { Buffer } from "node:buffer";
 import { isHashedFileName, ObjectKey } from "../../src/l2/adapter.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../src/keys/object_key.ts";
 
-/** Bytes of the fields of a head; behind them the key, if the name does not spell it, and bytes. */
-export const HEAD_BYTES = 72;
-/** Most bytes of a key behind the fields. */
+/**
+ * Bytes of the manifest's fields. An embedded key (unless the name spells it) and inline bytes
+ * follow.
+ */
+export const MANIFEST_BYTES = 72;
+/** Max bytes of an embedded key. */
 export const MAX_KEY_BYTES: number = 32 + 4 + 4 + 2 + MAX_MODEL_BYTES + 2 + MAX_SALT_BYTES;
-/** Most chunks of an object. */
+/** Max chunks of an object. */
 export const MAX_CHUNKS = 65_536;
 
 const FIELDS = /^KVR1([0-9a-f]{8})([0-9a-f]{8})([0-9a-f]{16})([0-9a-f]{4})([0-9a-f]{32})$/;
 
 /**
- * What the value under an object's name begins with. The scripts read the same fields, which is
- * why they are hexadecimal: `KVR1`, chunk count (8 digits), bytes of a chunk (8), bytes of the
- * object (16), bytes of the key (4), generation (32).
+ * Front of the value under an object's name. The scripts parse the same fields, which are therefore
+ * hexadecimal: `KVR1`, chunk count (8 digits), bytes of a chunk (8), bytes of the object (16),
+ * bytes of the key (4), generation (32).
  */
-export interface ObjectHead {
-  /** Number of chunks that have keys of their own. */
+export interface ObjectManifest {
+  /** Number of chunks, each with a server key of its own. */
   readonly chunkCount: number;
-  /** Bytes of each of them, of which the last may have fewer. */
+  /** Bytes of each chunk; the last one may be shorter. */
   readonly chunkBytes: number;
-  /** Bytes of the object; what is not in chunks stands behind the head. */
+  /** Bytes of the object. Those not in chunks follow the manifest. */
   readonly byteLength: number;
-  /** Bytes of the key behind the fields. */
+  /** Bytes of the embedded key. */
   readonly keyLength: number;
-  /** Which store wrote the chunks: 32 hexadecimal digits. */
+  /** Identifies the store that wrote the chunks: 32 hexadecimal digits. */
   readonly generation: string;
 }
 
-/** The value under an object's name: the head, the key where it has to be carried, and `rest`. */
-export function encodeHead(
-  head: Omit<ObjectHead, "keyLength">,
-  carriedKey: Uint8Array | undefined,
-  rest: { readonly byteLength: number; copyTo(target: Uint8Array): void },
+/** Encodes the value under an object's name: manifest, embedded key if any, and inline bytes. */
+export function encodeManifest(
+  manifest: Omit<ObjectManifest, "keyLength">,
+  embeddedKey: Uint8Array | undefined,
+  inline: { readonly byteLength: number; copyTo(target: Uint8Array): void },
 ): Buffer {
-  const { chunkCount, chunkBytes, byteLength, generation } = head;
-  const keyLength = carriedKey?.byteLength ?? 0;
-  const value = Buffer.allocUnsafe(HEAD_BYTES + keyLength + rest.byteLength);
+  const { chunkCount, chunkBytes, byteLength, generation } = manifest;
+  const keyLength = embeddedKey?.byteLength ?? 0;
+  const value = Buffer.allocUnsafe(MANIFEST_BYTES + keyLength + inline.byteLength);
   const fields = [hex(chunkCount, 8), hex(chunkBytes, 8), hex(byteLength, 16), hex(keyLength, 4)];
   value.write(`KVR1${fields.join("")}${generation}`, "latin1");
-  if (carriedKey !== undefined) value.set(carriedKey, HEAD_BYTES);
-  rest.copyTo(value.subarray(HEAD_BYTES + keyLength));
+  if (embeddedKey !== undefined) value.set(embeddedKey, MANIFEST_BYTES);
+  inline.copyTo(value.subarray(MANIFEST_BYTES + keyLength));
   return value;
 }
 
-/** The fields that a value begins with; `undefined` if it is no object of this adapter. */
-export function decodeHead(value: Buffer): ObjectHead | undefined {
-  const fields = FIELDS.exec(value.toString("latin1", 0, HEAD_BYTES));
+/**
+ * Decodes the manifest at the front of a value; `undefined` if the value is not of this adapter.
+ */
+export function decodeManifest(value: Buffer): ObjectManifest | undefined {
+  const fields = FIELDS.exec(value.toString("latin1", 0, MANIFEST_BYTES));
   if (fields === null) return undefined;
   const [, chunkCount = "", chunkBytes = "", byteLength = "", keyLength = "", generation = ""] =
     fields;
@@ -60,15 +65,18 @@ export function decodeHead(value: Buffer): ObjectHead | undefined {
   };
 }
 
-/** The key to carry behind the head of the object called `name`; `undefined` if that spells it. */
-export function carriedKeyOf(name: string, key: ObjectKey): Uint8Array | undefined {
+/** The key to embed in the value called `name`; `undefined` if the name spells the key. */
+export function embeddedKeyOf(name: string, key: ObjectKey): Uint8Array | undefined {
   return isHashedFileName(name) ? key.toBytes() : undefined;
 }
 
-/** The key behind a head; `undefined` if there is none. */
-export function decodeCarriedKey(value: Buffer, { keyLength }: ObjectHead): ObjectKey | undefined {
+/** The embedded key of a value; `undefined` if there is none. */
+export function decodeEmbeddedKey(
+  value: Buffer,
+  { keyLength }: ObjectManifest,
+): ObjectKey | undefined {
   try {
-    return ObjectKey.fromBytes(value.subarray(HEAD_BYTES, HEAD_BYTES + keyLength));
+    return ObjectKey.fromBytes(value.subarray(MANIFEST_BYTES, MANIFEST_BYTES + keyLength));
   } catch {
     return undefined;
   }

@@ -1,40 +1,42 @@
 import { decodeFileName, encodeFileName, type ObjectKey } from "../../src/l2/adapter.ts";
 
 /**
- * What objects are called on the server: `<prefix>{<name>}` for the head, and
- * `<prefix>{<name>}<generation>:<number>` for chunks. The braces put all keys of an object into one
- * slot of a cluster.
+ * Server keys of objects: `<prefix>{<name>}` for the manifest,
+ * `<prefix>{<name>}<generation>:<number>` for chunks. The braces put all server keys of an object
+ * into one slot of a cluster.
  */
-export class ObjectNames {
-  /** A pattern for SCAN that matches heads, and no chunks. */
-  readonly headPattern: string;
+export class RespObjectNames {
+  /** Pattern for SCAN that matches manifests but no chunks. */
+  readonly manifestPattern: string;
   readonly #prefix: string;
 
-  /** Names that begin with `prefix`, which has no braces. */
+  /**
+   * @param prefix Prefix of all server keys; without braces.
+   */
   constructor(prefix: string) {
     this.#prefix = prefix;
-    this.headPattern = `${prefix.replace(/[\\*?[\]^]/g, "\\$&")}{*}`;
+    this.manifestPattern = `${prefix.replace(/[\\*?[\]^]/g, "\\$&")}{*}`;
   }
 
-  /** The name of an object's head. */
-  headOf(key: ObjectKey): string {
+  /** Server key of an object's manifest. */
+  manifestKeyOf(key: ObjectKey): string {
     return `${this.#prefix}{${encodeFileName(key)}}`;
   }
 
-  /** What the names of all chunks of one generation begin with; the number follows. */
-  stemOf(head: string, generation: string): string {
-    return `${head}${generation}:`;
+  /** Prefix of the server keys of all chunks of one generation; the chunk number follows. */
+  chunkPrefixOf(manifestKey: string, generation: string): string {
+    return `${manifestKey}${generation}:`;
   }
 
-  /** The name within a head's name; `undefined` if it is none. */
-  nameIn(head: string): string | undefined {
-    const isHead = head.startsWith(`${this.#prefix}{`) && head.endsWith("}");
-    return isHead ? head.slice(this.#prefix.length + 1, -1) : undefined;
+  /** The name within a manifest's server key; `undefined` if it is no such key. */
+  nameIn(manifestKey: string): string | undefined {
+    const isManifestKey = manifestKey.startsWith(`${this.#prefix}{`) && manifestKey.endsWith("}");
+    return isManifestKey ? manifestKey.slice(this.#prefix.length + 1, -1) : undefined;
   }
 
-  /** The key that a name spells, or that stands behind the head; `null` if neither is right. */
-  keyOf(name: string, carried: ObjectKey | undefined): ObjectKey | null {
-    if (carried === undefined) return decodeFileName(name);
-    return encodeFileName(carried) === name ? carried : null;
+  /** The key of a name, spelled or embedded; `null` if invalid. */
+  keyOf(name: string, embedded: ObjectKey | undefined): ObjectKey | null {
+    if (embedded === undefined) return decodeFileName(name);
+    return encodeFileName(embedded) === name ? embedded : null;
   }
 }

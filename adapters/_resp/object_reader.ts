@@ -2,79 +2,79 @@ import { Buffer } from "node:buffer";
 import { type AdapterObject, fitsRoom } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
 import type { Connection } from "./connection.ts";
-import { decodeHead, HEAD_BYTES, MAX_CHUNKS, type ObjectHead } from "./object_head.ts";
-import type { ObjectNames } from "./object_names.ts";
+import { decodeManifest, MANIFEST_BYTES, MAX_CHUNKS, type ObjectManifest } from "./object_head.ts";
+import type { RespObjectNames } from "./object_names.ts";
 import { ReplyError } from "./resp_error.ts";
 import { REMOVE } from "./scripts.ts";
 
-/** What reading an object came to; `damaged` where something else lies under its name. */
-export type ReadOutcome = "filled" | "absent" | "different" | "damaged";
+/** Result of reading an object; `damaged` if its server key holds something else. */
+export type RespReadOutcome = "filled" | "absent" | "different" | "damaged";
 
-/** Reads objects into the parts that wait for them. */
-export class ObjectReader {
-  readonly #names: ObjectNames;
+/** Loads objects into their parts. */
+export class RespObjectReader {
+  readonly #names: RespObjectNames;
 
-  /** Reads objects that are called by `names`. */
-  constructor(names: ObjectNames) {
+  constructor(names: RespObjectNames) {
     this.#names = names;
   }
 
   /**
-   * Reads one object; after `signal` aborts nothing is written into its parts any more. One with a
-   * chunk that is gone is removed.
+   * Loads one object. After `signal` aborts, its parts are not written any more. An object with a
+   * missing chunk is removed.
    *
    * @throws {ReplyError} If the server refuses.
-   * @throws {ConnectionError} If it does not answer.
+   * @throws {ConnectionError} If the server does not answer.
    */
   async read(
     connection: Connection,
     object: AdapterObject,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<ReadOutcome> {
-    const head = this.#names.headOf(object.key);
+  ): Promise<RespReadOutcome> {
+    const manifestKey = this.#names.manifestKeyOf(object.key);
     const parts = new ObjectParts(object.parts);
     let incomplete: string | undefined;
     for (;;) {
-      const value = await get(connection, head, signal);
+      const value = await get(connection, manifestKey, signal);
       if (value === undefined) return "absent";
       if (value === "no string") return "damaged";
-      const fields = decodeHead(value);
-      if (fields === undefined || !isWhole(fields, value)) return "damaged";
-      if (!fitsRoom(fields.byteLength, object.byteLength, allowShorter)) return "different";
-      if (fields.generation === incomplete) {
-        await connection.send(head, ["EVAL", REMOVE, "1", head, incomplete], signal);
+      const manifest = decodeManifest(value);
+      if (manifest === undefined || !isWhole(manifest, value)) return "damaged";
+      if (!fitsRoom(manifest.byteLength, object.byteLength, allowShorter)) return "different";
+      if (manifest.generation === incomplete) {
+        await connection.send(manifestKey, ["EVAL", REMOVE, "1", manifestKey, incomplete], signal);
         return "absent";
       }
-      if (await this.#readChunks(connection, head, fields, parts, signal)) {
+      if (await this.#readChunks(connection, manifestKey, manifest, parts, signal)) {
         if (signal.aborted) return "absent";
-        const start = fields.chunkCount * fields.chunkBytes;
-        parts.fill(value.subarray(HEAD_BYTES + fields.keyLength), start);
+        const start = manifest.chunkCount * manifest.chunkBytes;
+        parts.fill(value.subarray(MANIFEST_BYTES + manifest.keyLength), start);
         return "filled";
       }
       if (signal.aborted) return "absent";
-      // Another store may have replaced it meanwhile: that shows when its head is read again.
-      incomplete = fields.generation;
+      // Another store may have replaced the object meanwhile; reading the manifest again shows
+      // that.
+      incomplete = manifest.generation;
     }
   }
 
-  /** Fills what is in chunks; resolves to whether all of them were there. */
+  /** Loads the chunks; resolves to whether all of them were present. */
   async #readChunks(
     connection: Connection,
-    head: string,
-    { chunkCount, chunkBytes, byteLength, generation }: ObjectHead,
+    manifestKey: string,
+    { chunkCount, chunkBytes, byteLength, generation }: ObjectManifest,
     parts: ObjectParts,
     signal: AbortSignal,
   ): Promise<boolean> {
-    const stem = this.#names.stemOf(head, generation);
+    const chunkPrefix = this.#names.chunkPrefixOf(manifestKey, generation);
     const reads = Array.from({ length: chunkCount }, async (_, i) => {
-      const chunk = await get(connection, `${stem}${i}`, signal);
+      const chunk = await get(connection, `${chunkPrefix}${i}`, signal);
       const end = Math.min(chunkBytes, byteLength - i * chunkBytes);
       if (!Buffer.isBuffer(chunk) || chunk.byteLength !== end) return false;
       if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
       return true;
     });
-    // One that fails must not let go of the parts while the others are still on their way there.
+    // Wait for all reads, even after a failure: they write into the caller's parts.
     const outcomes = await Promise.allSettled(reads);
     const failure = outcomes.find((outcome) => outcome.status === "rejected");
     if (failure !== undefined) throw failure.reason;
@@ -82,7 +82,9 @@ export class ObjectReader {
   }
 }
 
-/** The value under a name; `undefined` if there is none. Others may keep another type there. */
+/**
+ * The value under a server key; `undefined` if there is none. Other clients may keep other types.
+ */
 async function get(
   connection: Connection,
   name: string,
@@ -98,10 +100,10 @@ async function get(
   }
 }
 
-/** Whether a value has all bytes that its head names. */
-function isWhole(head: ObjectHead, value: Buffer): boolean {
-  const { byteLength, chunkCount, chunkBytes, keyLength } = head;
-  const rest = byteLength - chunkCount * chunkBytes;
-  if (chunkCount > MAX_CHUNKS || rest <= -chunkBytes && chunkCount > 0) return false;
-  return value.byteLength === HEAD_BYTES + keyLength + Math.max(0, rest);
+/** Whether a value has all the bytes that its manifest declares. */
+function isWhole(manifest: ObjectManifest, value: Buffer): boolean {
+  const { byteLength, chunkCount, chunkBytes, keyLength } = manifest;
+  const inlineBytes = byteLength - chunkCount * chunkBytes;
+  if (chunkCount > MAX_CHUNKS || inlineBytes <= -chunkBytes && chunkCount > 0) return false;
+  return value.byteLength === MANIFEST_BYTES + keyLength + Math.max(0, inlineBytes);
 }

@@ -1,21 +1,22 @@
 /**
- * What a server answers that cannot do its work now: mostly another one has taken its place, and the
- * connection leads to the old one.
+ * Error codes of a server that cannot do its work now. Mostly, another server has replaced it and
+ * the connection still leads to the old one.
  */
 const WRONG_SERVER = ["READONLY", "MASTERDOWN", "LOADING", "CLUSTERDOWN", "NOREPLICAS"];
-/** The same within the answer of a script, as servers before Redis 7 put it. */
+/** The same codes in the error of a script, as servers before Redis 7 format it. */
 const IN_SCRIPT = new RegExp(` -(?:${WRONG_SERVER.join("|")})\\b`);
 
-/** An error that the server answered with: the connection itself works. */
+/** An error answered by the server; the connection itself works. */
 export class ReplyError extends Error {
-  /** The name of the class. */
   override readonly name = "ReplyError";
-  /** What the server calls it: `OOM`, `LOADING`, `READONLY`, …; `ERR` where it has no name. */
+  /** Error code of the server, such as `OOM`, `LOADING` or `READONLY`; `ERR` if it has none. */
   readonly code: string;
-  /** Whether the connection may lead to the wrong server, such as the old master of a failover. */
+  /**
+   * Whether the connection may lead to the wrong server, such as the old master after a failover.
+   */
   readonly isWrongServer: boolean;
 
-  /** An error reply; what a server repeats of the command is left out: it may be a password. */
+  /** Omits the command arguments that a server may repeat: they can contain a password. */
   constructor(message: string) {
     super(message.replace(/, with args beginning with:[^]*/, ""));
     this.code = /^-?([A-Z]+)\b/.exec(message)?.[1] ?? "ERR";
@@ -23,14 +24,12 @@ export class ReplyError extends Error {
   }
 }
 
-/** The server could not be asked, or did not answer. */
+/** The server is unreachable or did not answer. */
 export class ConnectionError extends Error {
-  /** The name of the class. */
   override readonly name = "ConnectionError";
-  /** The system's name for the error, such as `ECONNREFUSED`; `ECONNRESET` where it has none. */
+  /** Error code of the operating system, such as `ECONNREFUSED`; `ECONNRESET` if there is none. */
   readonly code: string;
 
-  /** A failure of a connection. */
   constructor(cause: unknown) {
     const text = cause instanceof Error ? cause.message : String(cause);
     super(text === "" ? "The connection failed" : text);

@@ -15,7 +15,7 @@ import {
 } from "../../src/l2/adapter.ts";
 import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
-import { FlightLimit } from "../_shared/flight_limit.ts";
+import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import {
@@ -27,66 +27,66 @@ import {
 } from "./calls.ts";
 import type { Connection, ServerSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection_pool.ts";
-import { decodeHead, MAX_CHUNKS } from "./object_head.ts";
-import type { ObjectNames } from "./object_names.ts";
-import { ObjectReader } from "./object_reader.ts";
-import { ObjectWriter } from "./object_writer.ts";
+import { decodeManifest, MAX_CHUNKS } from "./object_head.ts";
+import type { RespObjectNames } from "./object_names.ts";
+import { RespObjectReader } from "./object_reader.ts";
+import { RespObjectWriter } from "./object_writer.ts";
 import { ConnectionError, ReplyError } from "./resp_error.ts";
 import { REMOVE, TOUCH } from "./scripts.ts";
 import { listServers } from "./server_listing.ts";
 
-/** What is in flight at a time. */
+/** Limits of stores in flight. */
 const WRITES = { operations: 4096, bytes: 64 * 2 ** 20 };
-/** More answers that wait are only more memory for the server to fill, which makes it slower. */
+/**
+ * Limits of loads in flight. More would only fill the server's output buffers, which slows it down.
+ */
 const READS = { operations: 4096, bytes: 8 * 2 ** 20 };
-/** Bytes of a batch that keeps a server busy. */
+/** Batch size that keeps a server busy, in bytes. */
 const PREFERRED_BYTES = 16 * 2 ** 20;
-/** Objects that are removed at a time. */
+/** Max objects per eviction call. */
 const REMOVAL_BATCH = 128;
-/** What others did is looked up again after so long, in milliseconds, if anything is stored. */
+/** Time between two counts of the objects, if anything is stored, in milliseconds. */
 const RECOUNT_MS = 60_000;
-/** Keys of a chain that are looked up before the answers decide whether more are. */
+/** Keys of a chain per lookup round. */
 const CHAIN_STEP = 512;
-/** How a {@linkcode RespStore} is set up. */
+/** Options of a {@linkcode RespStore}. */
 export interface RespStoreOptions {
-  /** The servers. */
   readonly settings: ServerSettings;
-  /** How objects are called. */
-  readonly names: ObjectNames;
-  /** Connections for stores, and as many for everything else. */
+  readonly names: RespObjectNames;
+  /** Number of connections for stores, and for everything else. */
   readonly connections: number;
-  /** Bytes of a chunk. */
   readonly chunkBytes: number;
-  /** After so many milliseconds objects expire; 0: never. */
+  /** Lifetime of objects in milliseconds; 0: unlimited. */
   readonly ttlMs: number;
-  /** What this adapter keeps within bounds by itself; left out, that is the server's work. */
+  /** Capacity that this adapter enforces; `undefined` if the server evicts. */
   readonly bounds: CapacityBounds | undefined;
-  /** Told about failures that cost a key. */
+  /** Called with each failure that affects a key. */
   readonly onError: (error: AdapterError) => void;
-  /** Told which objects were removed to make room. */
+  /** Called with the keys of evicted objects. */
   readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /** Objects on a server that speaks RESP, or on a cluster of them. */
 export class RespStore implements L2Adapter {
-  /** Others see the objects; whether they survive the server is its own affair. */
+  /**
+   * Objects are shared. Whether they survive a restart of the server depends on its persistence.
+   */
   readonly capabilities: L2Adapter["capabilities"];
-  /** What is counted; left out where the server evicts, because it would have to list all. */
+  /** Counted objects and bytes; absent if the server evicts, because that would list everything. */
   readonly usage?: NonNullable<L2Adapter["usage"]>;
   readonly #options: RespStoreOptions;
-  /** Stores have connections of their own: one that is aborted has to break them off. */
+  /** Stores have separate connections, because an aborted store may have to close its own. */
   readonly #writes: ConnectionPool;
   readonly #reads: ConnectionPool;
-  readonly #writeLimit = new FlightLimit(WRITES);
-  readonly #readLimit = new FlightLimit(READS);
-  readonly #writer: ObjectWriter;
-  readonly #reader: ObjectReader;
+  readonly #writeLimiter = new OperationLimiter(WRITES);
+  readonly #readLimiter = new OperationLimiter(READS);
+  readonly #writer: RespObjectWriter;
+  readonly #reader: RespObjectReader;
   readonly #locks = new KeyLocks();
   readonly #capacity: Capacity | undefined;
   readonly #closing = new AbortController();
   #touching: Promise<void> | undefined;
 
-  /** Connects when it is used. */
   constructor(options: RespStoreOptions) {
     const { settings, names, connections, chunkBytes, bounds, onError } = options;
     this.#options = options;
@@ -100,14 +100,14 @@ export class RespStore implements L2Adapter {
     };
     this.#writes = new ConnectionPool(settings, connections);
     this.#reads = new ConnectionPool(settings, connections);
-    this.#writer = new ObjectWriter(options);
-    this.#reader = new ObjectReader(names);
+    this.#writer = new RespObjectWriter(options);
+    this.#reader = new RespObjectReader(names);
     this.#capacity = bounds && new Capacity({
       ...bounds,
       adapter: "resp",
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
-      scan: (book, signal) => this.#scan((key) => book.get(key) !== undefined, signal, () => {}),
+      scan: (index, signal) => this.#scan((key) => index.get(key) !== undefined, signal, () => {}),
       remove: (keys, signal) => this.delete(keys, { signal }),
       isLocked: (key) => this.#locks.has(key),
       clock: settings.clock,
@@ -119,10 +119,10 @@ export class RespStore implements L2Adapter {
   }
 
   /**
-   * Asks a server something, to find out whether it can be used.
+   * Sends a command to check that a server can be used.
    *
    * @throws {ReplyError} If the server refuses.
-   * @throws {ConnectionError} If it does not answer.
+   * @throws {ConnectionError} If the server does not answer.
    */
   async ask(command: readonly string[]): Promise<unknown> {
     return await withConnections(this.#reads, async ([connection]) => {
@@ -131,14 +131,14 @@ export class RespStore implements L2Adapter {
     });
   }
 
-  /** Begins to count what is there, where that bounds it. */
+  /** Starts the first count, if there is a capacity. */
   start(): void {
-    this.#capacity?.tend();
+    this.#capacity?.maintain();
   }
 
   /**
-   * Writes objects. When it is aborted, nothing more is published; what a server does not answer
-   * soon then is broken off, so that no buffer of the caller stays in use.
+   * Stores objects. After an abort, nothing more is published, and connections that do not answer
+   * soon are closed, so that no buffer of the caller stays in use.
    */
   async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
@@ -151,7 +151,7 @@ export class RespStore implements L2Adapter {
     let hasRoom: readonly boolean[] | undefined;
     try {
       hasRoom = await this.#capacity?.reserve(objects, signal);
-      await this.#writeLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+      await this.#writeLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
         begun++;
         if (hasRoom?.[index] === false) return;
         let isStored = false;
@@ -165,7 +165,7 @@ export class RespStore implements L2Adapter {
             );
           this.#capacity?.settle(object, isStored);
         } catch (cause) {
-          // What was not refused may be there: counted too much is put right by the next count.
+          // Without a refusal the object may exist. The next count corrects it if it does not.
           this.#capacity?.settle(object, cause instanceof ConnectionError);
           if (!signal.aborted) failures.add(object.key, cause);
         }
@@ -180,20 +180,20 @@ export class RespStore implements L2Adapter {
         if (index >= begun && hasRoom?.[index]) this.#capacity?.settle(object, false);
       }
     }
-    this.#capacity?.book.touch(stored.gather(objects).map(({ key }) => key));
-    this.#capacity?.tend();
+    this.#capacity?.index.touch(stored.gather(objects).map(({ key }) => key));
+    this.#capacity?.maintain();
     this.#report(failures, connections.every(({ isLost }) => isLost) ? objects.length : Infinity);
     return { stored, bytes };
   }
 
-  /** Asks for all keys at once, or for a chain in long steps until one has a gap. */
+  /** Looks up all keys at once, or a chain in long steps until a key is missing. */
   async lookupAndLock(
     keys: readonly ObjectKey[],
     { prefix, signal }: LookupOptions,
   ): Promise<Bitmap> {
     const nothing = (): Bitmap => new Bitmap(keys.length);
     if (signal.aborted || keys.length === 0) return nothing();
-    const forget = this.#capacity?.book.forgetter(keys);
+    const removeStale = this.#capacity?.index.staleRemover(keys);
     const found = await this.#locks.lockFound(keys, prefix, () =>
       whileWanted(
         this.#reads,
@@ -205,31 +205,34 @@ export class RespStore implements L2Adapter {
             const asked = keys.slice(start, start + step);
             await this.#lookupStep(connections, asked, signal, {
               present: (i) => found.set(start + i),
-              absent: (i) => forget?.(asked[i] as ObjectKey),
+              absent: (i) => removeStale?.(asked[i] as ObjectKey),
             });
             if (prefix && found.countLeadingOnes() < start + step) break;
           }
           return found;
         },
       ));
-    this.#capacity?.book.touch(found.gather(keys));
+    this.#capacity?.index.touch(found.gather(keys));
     return found;
   }
 
-  /** Lets objects be evicted again. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     this.#locks.remove(keys);
   }
 
-  /** Notes uses of objects here and on the server, one batch at a time. */
+  /**
+   * Records uses of objects, also on the server. Drops the server part while another is in
+   * progress.
+   */
   touch(keys: readonly ObjectKey[]): void {
-    this.#capacity?.book.touch(keys);
+    this.#capacity?.index.touch(keys);
     this.#touching ??= this.#touchOnServer(keys)
       .catch(() => {})
       .finally(() => this.#touching = undefined);
   }
 
-  /** Reads objects into their parts, each as soon as its bytes arrive. */
+  /** Loads objects into their parts, each as soon as its bytes arrive. */
   async load(
     objects: readonly AdapterObject[],
     { signal, onLoaded, allowShorter = false }: LoadOptions,
@@ -241,8 +244,8 @@ export class RespStore implements L2Adapter {
       { operation: "load", signal, fallback: () => {} },
       async (connections) => {
         const failures = new Failures("resp", "load");
-        const forget = this.#capacity?.book.forgetter(objects.map(({ key }) => key));
-        await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+        const removeStale = this.#capacity?.index.staleRemover(objects.map(({ key }) => key));
+        await this.#readLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
           if (signal.aborted) return;
           try {
             const outcome = await this.#onRightServer(
@@ -252,7 +255,7 @@ export class RespStore implements L2Adapter {
               (connection) => this.#reader.read(connection, object, allowShorter, signal),
             );
             if (signal.aborted) return;
-            if (outcome === "absent") forget?.(object.key);
+            if (outcome === "absent") removeStale?.(object.key);
             if (outcome === "damaged") onLoaded?.(index, "magic");
             if (outcome === "different") onLoaded?.(index, "layout");
             if (outcome !== "filled") return;
@@ -265,12 +268,12 @@ export class RespStore implements L2Adapter {
         this.#report(failures, objects.length);
       },
     );
-    this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
-    // Nobody changes the answer after it was given.
+    this.#capacity?.index.touch(loaded.gather(objects).map(({ key }) => key));
+    // A copy: the caller's bitmap does not change after an abort.
     return loaded.and(loaded);
   }
 
-  /** Removes objects with their chunks. */
+  /** Removes objects and their chunks. */
   async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
@@ -280,22 +283,22 @@ export class RespStore implements L2Adapter {
       { operation: "delete", signal, fallback: () => {} },
       async (connections) => {
         const failures = new Failures("resp", "delete");
-        const forget = this.#capacity?.book.forgetter(keys);
+        const removeStale = this.#capacity?.index.staleRemover(keys);
         await Promise.all(keys.map(async (key, index) => {
           if (!this.#locks.startRemoval(key)) return;
-          const head = this.#options.names.headOf(key);
+          const manifestKey = this.#options.names.manifestKeyOf(key);
           try {
-            const command = ["EVAL", REMOVE, "1", head, ""];
+            const command = ["EVAL", REMOVE, "1", manifestKey, ""];
             const old = await this.#onRightServer(
               this.#reads,
               at(connections, index),
               signal,
-              (connection) => connection.send(head, command, signal),
+              (connection) => connection.send(manifestKey, command, signal),
             );
-            forget?.(key);
+            removeStale?.(key);
             if (signal.aborted || !Buffer.isBuffer(old) || old.byteLength === 0) return;
             deleted.set(index);
-            bytes += decodeHead(old)?.byteLength ?? 0;
+            bytes += decodeManifest(old)?.byteLength ?? 0;
           } catch (cause) {
             if (!signal.aborted) failures.add(key, cause);
           } finally {
@@ -309,9 +312,9 @@ export class RespStore implements L2Adapter {
   }
 
   /**
-   * Enumerates the objects of all servers.
+   * Lists the objects of all servers.
    *
-   * @throws {AdapterError} After the others, if there are objects that cannot be told.
+   * @throws {AdapterError} After the last object, if some objects could not be identified.
    */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
     let unread = 0;
@@ -327,7 +330,7 @@ export class RespStore implements L2Adapter {
     throw new AdapterError({ adapter: "resp", operation: "list", cause });
   }
 
-  /** How the servers are reached, and who evicts. */
+  /** Connection settings and counts, and the capacity figures. */
   reportStatus(): Readonly<Record<string, unknown>> {
     const { settings, chunkBytes, ttlMs } = this.#options;
     const capacity = this.#capacity;
@@ -358,8 +361,8 @@ export class RespStore implements L2Adapter {
   }
 
   /**
-   * Does `work` with a connection of a pool; once more with a new one if the answer says that the
-   * connection leads to the wrong server, as after a failover behind one name.
+   * Runs `work` with a connection of a pool. Repeats it once with a new connection if the answer
+   * shows that this one leads to the wrong server, as after a failover behind one name.
    */
   async #onRightServer<Value>(
     pool: ConnectionPool,
@@ -373,7 +376,7 @@ export class RespStore implements L2Adapter {
       if (!(error instanceof ReplyError) || !error.isWrongServer) throw error;
       this.#reads.distrust();
       this.#writes.distrust();
-      // One that is new leads where the name leads: another would not do better.
+      // A connection that was just opened already uses the current address of the server.
       if (!connection.isLost || signal.aborted) throw error;
     }
     return await withConnections(pool, async (connections) => {
@@ -389,11 +392,13 @@ export class RespStore implements L2Adapter {
   async #touchOnServer(keys: readonly ObjectKey[]): Promise<void> {
     const { signal } = this.#closing;
     await withConnections(this.#reads, async (connections) => {
-      // The server's clock is coarse: what is asked last counts as used last.
-      await this.#readLimit.forEach(keys.toReversed(), () => 0, signal, async (key) => {
-        const head = this.#options.names.headOf(key);
-        // A use that is not noted costs nothing but its place in the order.
-        await at(connections, 0).send(head, ["EVAL", TOUCH, "1", head], signal).catch(() => {});
+      // The server's clock is coarse: the last command counts as the most recent use.
+      await this.#readLimiter.forEach(keys.toReversed(), () => 0, signal, async (key) => {
+        const manifestKey = this.#options.names.manifestKeyOf(key);
+        // Without the touch, only the eviction order is less exact.
+        await at(connections, 0).send(manifestKey, ["EVAL", TOUCH, "1", manifestKey], signal).catch(
+          () => {},
+        );
       });
     });
   }
@@ -406,13 +411,13 @@ export class RespStore implements L2Adapter {
   ): Promise<void> {
     const failures = new Failures("resp", "lookup");
     await Promise.all(asked.map(async (key, i) => {
-      const head = this.#options.names.headOf(key);
+      const manifestKey = this.#options.names.manifestKeyOf(key);
       try {
         const answer = await this.#onRightServer(
           this.#reads,
           at(connections, i),
           signal,
-          (connection) => connection.send(head, ["EXISTS", head], signal),
+          (connection) => connection.send(manifestKey, ["EXISTS", manifestKey], signal),
         );
         if (answer === 1) tell.present(i);
         else tell.absent(i);
@@ -446,7 +451,7 @@ export class RespStore implements L2Adapter {
     }
   }
 
-  /** Reports what failed; throws if that is everything. */
+  /** Reports the failures; throws if all objects failed. */
   #report(failures: Failures, count: number): void {
     const errors = failures.errors();
     const [first] = errors;

@@ -1,37 +1,36 @@
 /**
- * What has to happen at once on the server. All keys of an object lie in one slot, so that a
- * script may touch its chunks, whose names follow from its head.
+ * Scripts for changes that must be atomic. All server keys of an object lie in one slot, so a
+ * script may access the chunks, whose names follow from the manifest.
  *
  * @module
  */
 import { MAX_CHUNKS } from "./object_head.ts";
 
 /**
- * Lua: the head that is there, what the chunks of a head are called, and how many there are; none of
- * what is no head, and none where the number is larger than any that is written, which would keep
- * the server busy.
+ * Lua: reads the current manifest, and defines the prefix and the number of a manifest's chunks.
+ * The number is 0 for other values, and above the maximum, which would block the server.
  */
 const CHUNKS_OF = `
-local function chunks_of(head)
-  local count = tonumber(string.match(head, '^KVR1(%x%x%x%x%x%x%x%x)') or '', 16) or 0
-  if string.len(head) < 72 or count > ${MAX_CHUNKS} then count = 0 end
-  return KEYS[1] .. string.sub(head, 41, 72) .. ':', count
+local function chunks_of(manifest)
+  local count = tonumber(string.match(manifest, '^KVR1(%x%x%x%x%x%x%x%x)') or '', 16) or 0
+  if string.len(manifest) < 72 or count > ${MAX_CHUNKS} then count = 0 end
+  return KEYS[1] .. string.sub(manifest, 41, 72) .. ':', count
 end
 local old = redis.pcall('GETRANGE', KEYS[1], 0, 71)
 if type(old) ~= 'string' then old = '' end`;
 
-/** Lua: removes the chunks that belong to a head. */
+/** Lua: removes the chunks of a manifest. */
 const UNLINK_CHUNKS = `
 ${CHUNKS_OF}
-local function unlink_chunks(head)
-  local stem, count = chunks_of(head)
-  for i = 0, count - 1 do redis.call('UNLINK', stem .. i) end
+local function unlink_chunks(manifest)
+  local prefix, count = chunks_of(manifest)
+  for i = 0, count - 1 do redis.call('UNLINK', prefix .. i) end
 end`;
 
 /**
- * Makes an object visible whose chunks are written, and removes those of the one it replaces.
- * Arguments: value, time to live of the head and of the chunks in ms (0: for ever), stem of the
- * chunks, their number. Answers 0, and does nothing, if a chunk has left already.
+ * Publishes an object whose chunks are written, and removes the chunks of the one it replaces.
+ * Arguments: value, lifetime of the manifest and of the chunks in milliseconds (0: unlimited),
+ * chunk prefix, chunk count. Returns 0 and changes nothing if a chunk is missing.
  */
 export const PUBLISH = `${UNLINK_CHUNKS}
 local last = tonumber(ARGV[5]) - 1
@@ -47,35 +46,35 @@ else redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
 unlink_chunks(old)
 return 1`;
 
-/** Lets the chunks of an object expire that is about to be replaced by one without chunks. */
+/** Sets an expiry on the chunks of an object that is about to be replaced by one without chunks. */
 export const RETIRE_CHUNKS = `${CHUNKS_OF}
-local stem, count = chunks_of(old)
-for i = 0, count - 1 do redis.call('PEXPIRE', stem .. i, ARGV[1]) end
+local prefix, count = chunks_of(old)
+for i = 0, count - 1 do redis.call('PEXPIRE', prefix .. i, ARGV[1]) end
 return count`;
 
 /**
- * Lets the chunks of an object live as long as it does, and as many ms as the argument says longer:
- * it was not replaced after all.
+ * Undoes that after a failed replacement: the chunks live as long as the object, plus the
+ * milliseconds in the argument.
  */
 export const KEEP_CHUNKS = `${CHUNKS_OF}
-local stem, count = chunks_of(old)
+local prefix, count = chunks_of(old)
 local ttl = redis.call('PTTL', KEYS[1])
 for i = 0, count - 1 do
-  if ttl < 0 then redis.call('PERSIST', stem .. i)
-  else redis.call('PEXPIRE', stem .. i, ttl + tonumber(ARGV[1])) end
+  if ttl < 0 then redis.call('PERSIST', prefix .. i)
+  else redis.call('PEXPIRE', prefix .. i, ttl + tonumber(ARGV[1])) end
 end
 return count`;
 
-/** Counts as a use of an object and of its chunks, for the order in which the server evicts. */
+/** Touches an object and its chunks, for the eviction order of the server. */
 export const TOUCH = `${CHUNKS_OF}
-local stem, count = chunks_of(old)
+local prefix, count = chunks_of(old)
 redis.call('TOUCH', KEYS[1])
-for i = 0, count - 1 do redis.call('TOUCH', stem .. i) end
+for i = 0, count - 1 do redis.call('TOUCH', prefix .. i) end
 return count`;
 
 /**
- * Removes an object with its chunks, of any generation or of that in the argument only. Answers its
- * head, empty if there was none.
+ * Removes an object and its chunks, of any generation or only of the one in the argument. Returns
+ * the manifest, or an empty string if there was none.
  */
 export const REMOVE = `${UNLINK_CHUNKS}
 if ARGV[1] ~= '' and string.sub(old, 41, 72) ~= ARGV[1] then return '' end

@@ -1,20 +1,17 @@
 import type { ServerAddress } from "./connection.ts";
 
-/** What a URL says about servers. */
+/** Contents of a server URL. */
 export interface ServerUrl {
-  /** Where they listen. */
   readonly servers: readonly ServerAddress[];
-  /** Whether they are reached by TLS. */
+  /** Whether the servers use TLS. */
   readonly isEncrypted: boolean;
-  /** Who this is. */
   readonly username?: string | undefined;
-  /** The secret. */
   readonly password?: string | undefined;
   /** Number of the database. */
   readonly database?: number | undefined;
 }
 
-/** What a URL has to look like. */
+/** Format of a URL, for help and errors. */
 export const URL_SHAPE = "redis://[user[:password]@]host[:port][/db], or rediss:// for TLS; " +
   "several for a cluster, with the same user and password, are separated by commas";
 
@@ -22,8 +19,8 @@ const ENCRYPTED = ["rediss:", "valkeys:"];
 const PROTOCOLS = ["redis:", "valkey:", ...ENCRYPTED];
 
 /**
- * Reads one or several URLs; `undefined` if one is wrong, or says what the first one does not. They
- * are never shown: they may be secret.
+ * Parses one or several URLs; `undefined` if one is invalid or differs from the first in more than
+ * host and port. URLs are never shown, because they may contain a password.
  */
 export function parseServerUrl(text: string): ServerUrl | undefined {
   const urls = text.split(",").map((part) => URL.parse(part.trim()));

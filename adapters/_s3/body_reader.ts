@@ -1,13 +1,13 @@
 import type { ObjectParts } from "../_shared/object_parts.ts";
 
-/** Bytes that are taken from a connection at a time. */
+/** Bytes read from a connection at a time. */
 const SCRATCH_BYTES = 256 * 1024;
-/** Buffers that are kept for the next body. */
-const MOST_KEPT = 16;
+/** Max buffers kept for later bodies. */
+const MAX_KEPT = 16;
 
 /**
- * Copies bodies into the parts that wait for them, through a few buffers of its own: a reader that
- * fills given memory would detach it, and the parts are the caller's.
+ * Copies response bodies into parts through a few own buffers. A BYOB reader detaches the buffer
+ * that it fills, so it cannot read directly into the caller's parts.
  */
 export class BodyReader {
   readonly #kept: Uint8Array<ArrayBuffer>[] = [];
@@ -15,8 +15,8 @@ export class BodyReader {
   /**
    * Copies a body to the bytes from `start` to `end`.
    *
-   * @returns Whether it has as many bytes as that; if it has more, the rest is not read.
-   * @throws If it breaks off.
+   * @returns Whether the body has exactly that length; of a longer one, the remainder is not read.
+   * @throws If the connection breaks.
    */
   async copy(
     body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
@@ -40,7 +40,7 @@ export class BodyReader {
     } finally {
       reader.releaseLock();
       const isUsable = scratch.byteLength === SCRATCH_BYTES;
-      if (isUsable && this.#kept.length < MOST_KEPT) this.#kept.push(scratch);
+      if (isUsable && this.#kept.length < MAX_KEPT) this.#kept.push(scratch);
     }
   }
 }

@@ -1,35 +1,33 @@
 import type { FoundObject } from "../_shared/capacity.ts";
-import { KEY_HEADER, type ObjectNames } from "./object_names.ts";
+import { KEY_HEADER, type S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";
 import { elementsIn, tagIn } from "./xml.ts";
 
-/** Objects on one page: as many as servers give. */
+/** Objects per page: the maximum that servers return. */
 const PAGE_OBJECTS = 1_000;
 
-/** What is listed, and how. */
-export interface ListingOptions {
-  /** The bucket. */
+/** Options of a listing. */
+export interface BucketListingOptions {
   readonly client: S3Client;
-  /** How objects are called. */
-  readonly names: ObjectNames;
-  /** Only objects of this model; left out, all. */
+  readonly names: S3ObjectNames;
+  /** Lists only objects of this model; all models if left out. */
   readonly model?: string | undefined;
-  /** Told that an object is there whose key cannot be told. */
+  /** Called for each object whose key cannot be determined. */
   readonly onUnread: () => void;
-  /** Aborts when nobody wants more. */
+  /** Aborts when the caller needs no more objects. */
   readonly signal: AbortSignal;
 }
 
-/** An object in a bucket. */
+/** An object found in a bucket. */
 export type ListedInBucket = FoundObject & { readonly byteLength: number };
 
 /**
- * The objects in a bucket whose keys can be told, a page at a time.
+ * Lists the objects in a bucket whose keys can be determined, page by page.
  *
  * @throws {S3Error} If the server refuses.
  */
-export async function* listBucket(options: ListingOptions): AsyncIterable<ListedInBucket[]> {
+export async function* listBucket(options: BucketListingOptions): AsyncIterable<ListedInBucket[]> {
   for (const prefix of options.names.prefixesOf(options.model)) {
     let token: string | undefined;
     do {
@@ -40,7 +38,7 @@ export async function* listBucket(options: ListingOptions): AsyncIterable<Listed
       yield objects.filter((object) => object !== undefined);
       if (tagIn(page, "IsTruncated") !== "true") break;
       const next = tagIn(page, "NextContinuationToken");
-      // What is not listed would count as removed.
+      // Objects missing from the list would count as removed.
       if (next === undefined || next === token) {
         throw new S3Error(200, "IncompleteListing", "GET");
       }
@@ -50,7 +48,7 @@ export async function* listBucket(options: ListingOptions): AsyncIterable<Listed
 }
 
 async function readPage(
-  { client, signal }: ListingOptions,
+  { client, signal }: BucketListingOptions,
   prefix: string,
   token: string | undefined,
 ): Promise<string> {
@@ -58,7 +56,7 @@ async function readPage(
     "list-type": "2",
     "max-keys": String(PAGE_OBJECTS),
     prefix,
-    // What lies deeper belongs to others: it is not even listed.
+    // Names with a further "/" belong to other prefixes.
     delimiter: "/",
     ...(token === undefined ? {} : { "continuation-token": token }),
   };
@@ -66,14 +64,14 @@ async function readPage(
     const text = await response.text();
     const code = codeIn(text);
     if (code !== undefined) throw new S3Error(response.status, code, "GET");
-    // A page that breaks off would look like the last one.
+    // A truncated page would look like the last one.
     if (!text.includes("</ListBucketResult>")) throw new S3Error(200, "IncompleteBody", "GET");
     return text;
   });
 }
 
 async function readEntry(
-  { client, names, model, onUnread, signal }: ListingOptions,
+  { client, names, model, onUnread, signal }: BucketListingOptions,
   element: string,
 ): Promise<ListedInBucket | undefined> {
   const name = tagIn(element, "Key") ?? "";
@@ -88,12 +86,12 @@ async function readEntry(
   if (key === null) return undefined;
   if (model !== undefined && key.model !== model) return undefined;
   const modified = Date.parse(tagIn(element, "LastModified") ?? "");
-  // What is there has to be listed, whatever its size is said to be.
+  // An object with an invalid size must be listed too.
   const byteLength = Number.isSafeInteger(size) && size >= 0 ? size : 0;
   return { key, byteLength, usedAt: Number.isNaN(modified) ? undefined : modified };
 }
 
-/** What an object says of its key; `undefined` if it was removed meanwhile. */
+/** The key in an object's metadata; `undefined` if the object was removed meanwhile. */
 async function readKeyHeader(
   client: S3Client,
   name: string,

@@ -1,68 +1,67 @@
-/** What says where a bucket is. */
+/** Configuration of a bucket's location. */
 export interface BucketPlace {
-  /** The server or the bucket. */
+  /** URL of the server or the bucket. */
   readonly endpoint: string;
-  /** The bucket, where the endpoint does not name it. */
+  /** Name of the bucket, unless the endpoint contains it. */
   readonly bucket: string | undefined;
-  /** The region, of which AWS has a server. */
+  /** Region, which determines the server on AWS. */
   readonly region: string;
-  /** Whether the bucket stands in the path instead of the host; left out, the host decides. */
+  /** Whether the bucket is in the path rather than in the host; if left out, the host decides. */
   readonly isPathStyle: boolean | undefined;
-  /** Whether plain HTTP is spoken where the endpoint names no protocol. */
+  /** Whether to use plain HTTP if the endpoint has no scheme. */
   readonly isPlain: boolean;
 }
 
-/** What is wrong with a {@linkcode BucketPlace}, and what to write. */
+/** A problem with a {@linkcode BucketPlace}, with the correction. */
 export interface PlaceProblem {
   /** The configuration key. */
   readonly key: "s3_endpoint" | "s3_use_path_style";
-  /** What it should be. */
+  /** What the key should be. */
   readonly expected: string;
-  /** What it is, without anything that may be secret. */
+  /** What the key is, without anything that could be secret. */
   readonly received: string;
 }
 
-/** What an endpoint looks like. */
+/** Formats of an endpoint. */
 const ENDPOINT_SHAPE = "s3://BUCKET on AWS, or [http[s]://]HOST[:PORT][/BUCKET], with bucket " +
   "beside it where it names none";
-/** Names that all kinds of servers take. */
+/** Bucket names that all servers accept. */
 const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$/;
-/** Names that can stand in a host, in a certificate too. */
+/** Bucket names that can be part of a host name, also in a certificate. */
 const HOST_NAME = /^[a-z0-9][a-z0-9-]+[a-z0-9]$/;
 
-/** AWS, with the bucket in front of it or without; private endpoints have other names there. */
+/** Hosts of AWS, with or without the bucket. Private endpoints name something else there. */
 const AWS_HOST =
   /^(?:((?:(?!\bvpce-).)+)\.)?(?:s3|s3-fips|s3express|s3-accelerate)[.-][a-z0-9.-]*amazonaws\.com(?:\.cn)?$/;
 
-/** What is wrong with the name of a bucket; `undefined` if it is fine. */
+/** What a bucket name should be instead; `undefined` if it is valid. */
 export function checkBucket(name: string): string | undefined {
   return BUCKET_NAME.test(name) ? undefined : "the name of a bucket: 3 to 63 of A-Z a-z 0-9 . _ -";
 }
 
-/** A bucket, and the addresses of what is in it. */
+/** A bucket and the URLs of its objects. */
 export class Bucket {
-  /** Protocol, host and port. */
+  /** Scheme, host and port. */
   readonly origin: string;
-  /** The bucket in the path; empty where it stands in the host. */
+  /** Path of the bucket; empty if the host contains it. */
   readonly #path: string;
 
-  /** A bucket at `origin`, in the path `path`. */
   constructor(origin: string, path: string) {
     this.origin = origin;
     this.#path = path;
   }
 
-  /** Where it is, without anything secret. */
+  /** URL of the bucket, without secrets. */
   get location(): string {
     return this.origin + this.#path;
   }
 
-  /** Whether nobody can listen. */
+  /** Whether the connection uses TLS. */
   get isEncrypted(): boolean {
     return /^https:/.test(this.origin);
   }
 
-  /** The address of an object, or of the bucket itself. */
+  /** URL of an object, or of the bucket itself. */
   urlOf(name: string | undefined, query: Readonly<Record<string, string>>): URL {
     const segments = (name ?? "").split("/").map(encodeURIComponent);
     const search = new URLSearchParams(query).toString().replaceAll("+", "%20");
@@ -72,11 +71,11 @@ export class Bucket {
   }
 }
 
-/** The bucket that is meant, or why that cannot be told. */
+/** Resolves the location of a bucket, or explains what is wrong. */
 export function bucketAt(place: BucketPlace): Bucket | PlaceProblem {
   const { endpoint, isPlain } = place;
   const [, scheme = "", rest = ""] = /^(?:(s3|https?):\/\/)?(.*)$/i.exec(endpoint) ?? [];
-  // A URL would take the name of a bucket for a host: in lower case, digits for an address.
+  // Not parsed as a URL, which would lowercase the bucket name and turn digits into an address.
   const [, authority = "", path = ""] = /^([^/?#]*)\/?([^?#]*?)\/?$/.exec(rest) ?? [];
   if (authority === "" || authority.includes("@")) {
     return { key: "s3_endpoint", expected: ENDPOINT_SHAPE, received: "something else" };
@@ -93,7 +92,7 @@ export function bucketAt(place: BucketPlace): Bucket | PlaceProblem {
   return bucketOnServer(place, url, { authority, path, isS3 });
 }
 
-/** The bucket in `s3://BUCKET`. */
+/** The bucket of `s3://BUCKET`. */
 function bucketOnAws(place: BucketPlace, name: string, path: string): Bucket | PlaceProblem {
   if (path !== "") {
     return {
@@ -111,7 +110,7 @@ function bucketOnAws(place: BucketPlace, name: string, path: string): Bucket | P
   return bucketIn(place, server, name);
 }
 
-/** The bucket on a server, or with a host of its own. */
+/** The bucket on a server, or with its own host. */
 function bucketOnServer(
   place: BucketPlace,
   url: URL,
@@ -150,7 +149,7 @@ function bucketOnServer(
     return { key: "s3_endpoint", expected: `${url.origin}/BUCKET, ${expected}`, received: name };
   }
   const hasName = aws === null && !isAddress(url.hostname) && /[^.]\.[^.]/.test(url.hostname);
-  // Only its owner knows whether the first name of such a host is a bucket.
+  // Only the configuration can tell whether the first label of such a host is a bucket.
   if (hasName && place.isPathStyle === false) return new Bucket(url.origin, "");
   const orHost = hasName
     ? "; or s3_use_path_style: false, where the first name of the host is the bucket"
@@ -166,9 +165,9 @@ function bucketOnServer(
   };
 }
 
-/** The bucket with a name on the server at `url`: in the path, or in front of the host. */
+/** The named bucket on the server at `url`: in the path, or as part of the host. */
 function bucketIn({ isPathStyle }: BucketPlace, url: URL, name: string): Bucket | PlaceProblem {
-  // Certificates hold for one name in front of the host, and hosts know no capitals.
+  // Wildcard certificates cover one label, and host names are lowercase.
   const fitsHost = HOST_NAME.test(name) && !isAddress(url.hostname);
   const isInPath = isPathStyle ?? !(isAws(url.hostname) && fitsHost);
   if (isInPath) return new Bucket(url.origin, `/${name}`);

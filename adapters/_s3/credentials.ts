@@ -2,17 +2,16 @@ import { ConfigError, type ConfigValues } from "../../src/l2/adapter.ts";
 import { readSecretVariable } from "../../src/runtime/secrets.ts";
 import type { s3Config } from "./s3_config.ts";
 
-/** What requests are signed with. */
+/** Credentials for signing requests. */
 export interface Credentials {
-  /** Names the secret; no secret itself. */
+  /** Not secret. */
   readonly accessKeyId: string;
-  /** The secret. */
   readonly secretAccessKey: string;
-  /** What belongs to credentials that expire. */
+  /** Token of temporary credentials. */
   readonly sessionToken?: string;
 }
 
-/** The configuration keys about credentials. */
+/** Configuration keys of the credentials. */
 export type CredentialsConfig = Pick<
   ConfigValues<typeof s3Config>,
   | "aws_access_key_id"
@@ -24,9 +23,9 @@ export type CredentialsConfig = Pick<
 >;
 
 /**
- * The credentials that a configuration gives, or that stand in the environment variables it names.
+ * Reads the credentials from the configuration, or from the environment variables that it names.
  *
- * @throws {ConfigError} If there are none, or only a part; it shows nothing of them.
+ * @throws {ConfigError} If they are missing or incomplete; the error shows nothing of them.
  */
 export async function readCredentials(config: CredentialsConfig): Promise<Credentials> {
   const { aws_access_key_id: id, aws_secret_access_key: secret, aws_session_token: token } = config;
@@ -46,7 +45,7 @@ export async function readCredentials(config: CredentialsConfig): Promise<Creden
   );
 }
 
-/** Fails for what cannot stand in a header: mostly a line break that came with a copy. */
+/** Rejects characters that are not allowed in a header, such as a line break from copying. */
 function checkValue(key: string, value: string | undefined, where = ""): void {
   if (value === undefined || /^[\x21-\x7e]*$/.test(value)) return;
   fail(key, `printable ASCII without blanks and line breaks${where}`, "something else");

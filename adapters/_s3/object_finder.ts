@@ -2,53 +2,50 @@ import { Bitmap, type ObjectKey } from "../../src/l2/adapter.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
 import type { Failures } from "../_shared/failures.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
-import type { ObjectNames } from "./object_names.ts";
+import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 
-/** Keys of a chain that are asked for at a time: an answer takes long, a request costs little. */
+/** Probes per round of a chain search: requests are cheap, but round trips are slow. */
 const CHAIN_WIDTH = 32;
-/** Keys that turned out to be missing and are remembered, so that no chain claims them again. */
-const MOST_SUSPECTS = 10_000;
+/** Max keys remembered as missing, so that a chain search does not claim them again. */
+const MAX_SUSPECTS = 10_000;
 
-/** How an {@linkcode ObjectFinder} is set up. */
+/** Options of an {@linkcode ObjectFinder}. */
 export interface ObjectFinderOptions {
-  /** The bucket. */
   readonly client: S3Client;
-  /** How objects are called. */
-  readonly names: ObjectNames;
+  readonly names: S3ObjectNames;
 }
 
-/** What a search came to. */
+/** Result of a search. */
 export interface FoundKeys {
-  /** Which objects are there. */
+  /** The objects that exist. */
   readonly found: Bitmap;
-  /** Keys that were asked for. */
+  /** Number of keys looked up. */
   readonly asked: number;
 }
 
-/** Asks which objects are there. */
+/** Looks up which objects exist. */
 export class ObjectFinder {
   readonly #options: ObjectFinderOptions;
-  readonly #suspects = new RecentKeys(MOST_SUSPECTS);
+  readonly #suspects = new RecentKeys(MAX_SUSPECTS);
 
-  /** Asks nothing yet. */
   constructor(options: ObjectFinderOptions) {
     this.#options = options;
   }
 
-  /** Tells that an object is not there, whatever a chain search made believe. */
+  /** Records that an object is missing, even if a chain search claimed it. */
   suspect(key: ObjectKey): void {
     this.#suspects.add(key);
   }
 
-  /** Tells that an object is there. */
+  /** Records that an object exists. */
   trust(key: ObjectKey): void {
     this.#suspects.delete(key);
   }
 
   /**
-   * Asks for all keys at a time; of a chain only for some, as many as it takes to find its end.
-   * What cannot be asked counts as missing. Those that are not there are given to `onAbsent`.
+   * Looks up all keys at once; of a chain, only as many as it takes to find its end. A key whose
+   * lookup fails counts as missing. Calls `onAbsent` for missing keys.
    */
   async find(
     keys: readonly ObjectKey[],
@@ -79,7 +76,7 @@ export class ObjectFinder {
     return { found: new Bitmap(keys.length, end), asked };
   }
 
-  /** The bytes of those objects that are there, by the ids of their keys. */
+  /** Bytes of the objects that exist, by key id. */
   async sizesOf(
     keys: readonly ObjectKey[],
     failures: Failures,
@@ -96,7 +93,7 @@ export class ObjectFinder {
     return sizes;
   }
 
-  /** Asks about all keys at a time; what cannot be asked is a failure. */
+  /** Runs `ask` for all keys at once and collects the failures. */
   async #ask(
     keys: readonly ObjectKey[],
     failures: Failures,

@@ -5,45 +5,46 @@ import {
   ObjectKey,
 } from "../../src/l2/adapter.ts";
 
-/** The header that carries the key of an object whose name does not spell it. */
+/** Metadata header with the key of an object whose name does not spell it. */
 export const KEY_HEADER = "x-amz-meta-kvtier-key";
 
 /**
- * What objects are called in a bucket: `<prefix><name>`, where the name begins with the model. The
- * prefix ends with a `/`, which no name has: what lies below `team1/` is neither below `team10/` nor
- * below `team1/b/`.
+ * Names of objects in a bucket: `<prefix><name>`, where the name begins with the model. The prefix
+ * ends with a `/`, which no name contains: objects of `team1/` are not below `team10/` or
+ * `team1/b/`.
  */
-export class ObjectNames {
-  /** What all names begin with: empty, or with a `/` at its end. */
+export class S3ObjectNames {
+  /** Prefix of all names: empty, or ending with a `/`. */
   readonly prefix: string;
 
-  /** Names that begin with `prefix`, behind which a `/` is put if it has none. */
+  /**
+   * @param prefix Prefix of all names; a `/` is appended if it is missing.
+   */
   constructor(prefix: string) {
     this.prefix = prefix === "" || prefix.endsWith("/") ? prefix : `${prefix}/`;
   }
 
-  /** The name of an object. */
   nameOf(key: ObjectKey): string {
     return this.prefix + encodeFileName(key);
   }
 
-  /** The headers that an object needs so that its key can be told. */
+  /** Headers with the key, for an object whose name does not spell it. */
   headersOf(key: ObjectKey): Readonly<Record<string, string>> {
     return isHashedFileName(encodeFileName(key)) ? { [KEY_HEADER]: key.toBytes().toBase64() } : {};
   }
 
-  /** What the names of all objects begin with, or of all that may belong to a model. */
+  /** Prefixes of the names of all objects, or of those that may belong to a model. */
   prefixesOf(model: string | undefined): string[] {
     if (model === undefined) return [this.prefix];
     const hashed = `${this.prefix}h-`;
     const name = encodeFileName(new ObjectKey({ chunkHash: new Uint8Array(32), model }));
     if (isHashedFileName(name)) return [hashed];
     const spelled = `${this.prefix}${name.slice(0, name.indexOf("@") + 1)}`;
-    // A name of the model `h-…` has both beginnings.
+    // A spelled name of a model `h-…` has both prefixes.
     return spelled.startsWith(hashed) ? [hashed] : [spelled, hashed];
   }
 
-  /** Whether a name holds a digest, so that the key stands in a header. */
+  /** Whether a name contains a digest, so that the key is in the metadata. */
   isHashed(name: string): boolean {
     return isHashedFileName(name.slice(this.prefix.length));
   }
@@ -53,7 +54,7 @@ export class ObjectNames {
     return name.startsWith(this.prefix) ? decodeFileName(name.slice(this.prefix.length)) : null;
   }
 
-  /** The key in the header of an object; `null` if it is not the one of its name. */
+  /** The key in an object's metadata; `null` if it does not match the name. */
   keyInHeader(name: string, header: string | null): ObjectKey | null {
     if (header === null) return null;
     try {

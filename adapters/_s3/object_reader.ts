@@ -1,50 +1,47 @@
 import type { AdapterObject } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
 import { BodyReader } from "./body_reader.ts";
-import type { ObjectNames } from "./object_names.ts";
+import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { absentOrFail } from "./s3_error.ts";
 import { settleAll } from "./settle_all.ts";
 
-/** What reading an object came to. */
-export type ReadOutcome = "filled" | "absent" | "different";
+/** Result of reading an object. */
+export type S3ReadOutcome = "filled" | "absent" | "different";
 
-/** What reading a range came to; `whole` where the server answers with more than that. */
+/** Result of reading a range; `whole` if the server ignored the range. */
 type RangeOutcome = { readonly etag: string } | "absent" | "different" | "whole";
 
-/** How an {@linkcode ObjectReader} is set up. */
-export interface ObjectReaderOptions {
-  /** The bucket. */
+/** Options of an {@linkcode S3ObjectReader}. */
+export interface S3ObjectReaderOptions {
   readonly client: S3Client;
-  /** How objects are called. */
-  readonly names: ObjectNames;
+  readonly names: S3ObjectNames;
   /** Bytes of a range. */
   readonly partBytes: number;
   /** Objects with more bytes are read in ranges. */
   readonly rangesAboveBytes: number;
 }
 
-/** Reads objects into the parts that wait for them; large ones in ranges, several at a time. */
-export class ObjectReader {
-  readonly #options: ObjectReaderOptions;
+/** Loads objects into their parts; large ones in several ranges at once. */
+export class S3ObjectReader {
+  readonly #options: S3ObjectReaderOptions;
   readonly #bodies = new BodyReader();
 
-  /** Reads nothing yet. */
-  constructor(options: ObjectReaderOptions) {
+  constructor(options: S3ObjectReaderOptions) {
     this.#options = options;
   }
 
   /**
-   * Reads one object. When it settles, nothing is written into its parts any more.
+   * Loads one object. After it settles, nothing is written into the parts.
    *
    * @throws {S3Error} If the server refuses.
-   * @throws If it does not answer, or `signal` aborts.
+   * @throws If the server does not answer, or `signal` aborts.
    */
   async read(
     object: AdapterObject,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<ReadOutcome> {
+  ): Promise<S3ReadOutcome> {
     const name = this.#options.names.nameOf(object.key);
     const parts = new ObjectParts(object.parts);
     const byteLength = allowShorter
@@ -64,7 +61,7 @@ export class ObjectReader {
     parts: ObjectParts,
     byteLength: number,
     signal: AbortSignal,
-  ): Promise<ReadOutcome> {
+  ): Promise<S3ReadOutcome> {
     const request = { method: "GET", name, answers: [404] } as const;
     return await this.#options.client.request(request, signal, async (response) => {
       if (response.status === 404) return absentOrFail(response);
@@ -74,13 +71,16 @@ export class ObjectReader {
     });
   }
 
-  /** Reads all ranges; what is not of one version is left to be read whole. */
+  /**
+   * Reads all ranges; `whole` if they are not of one version, so that the object must be read
+   * again.
+   */
   async #readRanges(
     name: string,
     parts: ObjectParts,
     byteLength: number,
     signal: AbortSignal,
-  ): Promise<ReadOutcome | "whole"> {
+  ): Promise<S3ReadOutcome | "whole"> {
     const { partBytes } = this.#options;
     const starts = Array.from(
       { length: Math.ceil(byteLength / partBytes) },

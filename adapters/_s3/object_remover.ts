@@ -1,38 +1,37 @@
 import { createHash } from "node:crypto";
 import type { ObjectKey } from "../../src/l2/adapter.ts";
-import type { ObjectNames } from "./object_names.ts";
+import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";
 import { elementsIn, escapeXml, tagIn } from "./xml.ts";
 
-/** Objects that one request can remove. */
+/** Max objects per removal request. */
 export const REMOVAL_BATCH = 1_000;
-/** How servers say that they cannot remove several objects at once. */
+/** HTTP statuses of servers that do not support removing several objects at once. */
 const UNSUPPORTED = [400, 404, 405, 411, 501];
 const encoder = new TextEncoder();
 
-/** Removes objects, many with one request where the server takes that. */
+/** Removes objects, many per request if the server supports it. */
 export class ObjectRemover {
   readonly #client: S3Client;
-  readonly #names: ObjectNames;
+  readonly #names: S3ObjectNames;
   #isBatched = true;
 
-  /** Removes nothing yet. */
-  constructor({ client, names }: { readonly client: S3Client; readonly names: ObjectNames }) {
+  constructor({ client, names }: { readonly client: S3Client; readonly names: S3ObjectNames }) {
     this.#client = client;
     this.#names = names;
   }
 
-  /** Whether the server has not refused to remove several objects at once. */
+  /** Whether removals are batched: true until the server refuses it. */
   get isBatched(): boolean {
     return this.#isBatched;
   }
 
   /**
-   * Removes objects; each that could not be removed is given to `onFailure`. One that is not there
+   * Removes objects, and calls `onFailure` for each that could not be removed. A missing object
    * counts as removed.
    *
-   * @returns Ids of the keys whose objects are gone.
+   * @returns Key ids of the removed objects.
    */
   async remove(
     keys: readonly ObjectKey[],
@@ -63,7 +62,7 @@ export class ObjectRemover {
     if (names.length > 1 && this.#isBatched) {
       try {
         const failures = await this.#removeTogether(names, signal);
-        // An error that names none of the objects may be about any.
+        // An error that names no object of the batch may concern any of them.
         const isAny = [...failures.keys()].some((name) => !names.includes(name));
         const [anyCode = "UnknownError"] = failures.values();
         for (const name of isAny ? names : failures.keys()) {
@@ -87,7 +86,7 @@ export class ObjectRemover {
     }));
   }
 
-  /** Resolves to the names that could not be removed, with the reasons. */
+  /** Resolves to the names that could not be removed, with the error codes. */
   async #removeTogether(
     names: readonly string[],
     signal: AbortSignal,
@@ -103,7 +102,7 @@ export class ObjectRemover {
     } as const;
     const text = await this.#client.request(request, signal, (response) => response.text());
     if (!/<\/DeleteResult>|<DeleteResult\b[^>]*\/>/.test(text)) {
-      // What breaks off may leave out what was not removed.
+      // A truncated answer may omit failures.
       throw new S3Error(200, codeIn(text) ?? "IncompleteBody", "POST");
     }
     return new Map(

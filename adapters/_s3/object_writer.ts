@@ -1,58 +1,56 @@
 import type { AdapterObject, Clock } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
 import { BodyComposer } from "./body_composer.ts";
-import type { ObjectNames } from "./object_names.ts";
+import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client, S3Request } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";
 import { settleAll } from "./settle_all.ts";
 import { escapeXml, tagIn } from "./xml.ts";
 
-/** Parts that an upload may have. */
-const MOST_PARTS = 10_000;
-/** Closing waits so long for uploads to be aborted, in milliseconds. */
+/** Max parts of an upload. */
+const MAX_PARTS = 10_000;
+/** Max time that closing waits for uploads to be aborted, in milliseconds. */
 const LAST_ABORTS_MS = 5_000;
 const encoder = new TextEncoder();
 
-/** How an {@linkcode ObjectWriter} is set up. */
-export interface ObjectWriterOptions {
-  /** The bucket. */
+/** Options of an {@linkcode S3ObjectWriter}. */
+export interface S3ObjectWriterOptions {
   readonly client: S3Client;
-  /** How objects are called. */
-  readonly names: ObjectNames;
+  readonly names: S3ObjectNames;
   /** Bytes of a part. */
   readonly partBytes: number;
   /** Objects with more bytes are uploaded in parts. */
   readonly multipartAboveBytes: number;
-  /** Whether what is there stays, if it has the right size. */
+  /** Whether an existing object of the right size is kept. */
   readonly putsIfAbsent: boolean;
-  /** Source of time. */
   readonly clock: Clock;
 }
 
-/** Writes objects: with one request, or in parts that become visible together. */
-export class ObjectWriter implements AsyncDisposable {
-  readonly #options: ObjectWriterOptions;
+/**
+ * Writes objects: in one request, or as a multipart upload that becomes visible when it completes.
+ */
+export class S3ObjectWriter implements AsyncDisposable {
+  readonly #options: S3ObjectWriterOptions;
   readonly #bodies = new BodyComposer();
-  /** Ends uploads in parts. */
+  /** Aborts multipart uploads. */
   readonly #stopping = new AbortController();
-  /** Ends everything. */
+  /** Aborts all requests. */
   readonly #closing = new AbortController();
-  /** Uploads in parts that are under way. */
+  /** Multipart uploads in progress. */
   readonly #uploads = new Set<Promise<void>>();
-  /** Uploads that are being aborted. */
+  /** Multipart uploads being aborted. */
   readonly #aborts = new Set<Promise<void>>();
 
-  /** Writes nothing yet. */
-  constructor(options: ObjectWriterOptions) {
+  constructor(options: S3ObjectWriterOptions) {
     this.#options = options;
   }
 
   /**
    * Writes one object.
    *
-   * @returns Bytes written: none if it was there, and was to stay.
+   * @returns Bytes written; 0 if an existing object was kept.
    * @throws {S3Error} If the server refuses.
-   * @throws If it does not answer, or `signal` aborts; then the object may be there, or not.
+   * @throws If the server does not answer, or `signal` aborts; the object may exist then.
    */
   async write(object: AdapterObject, signal: AbortSignal): Promise<number> {
     const { multipartAboveBytes, putsIfAbsent } = this.#options;
@@ -71,12 +69,12 @@ export class ObjectWriter implements AsyncDisposable {
       if (!(error instanceof S3Error) || error.status !== 412) throw error;
     }
     if (await this.#isWhole(object, signal)) return 0;
-    // Something else lies in the place of the object: it would be a miss for ever.
+    // Something else has the object's name, which would be a permanent miss.
     await write(object, {}, signal);
     return object.byteLength;
   }
 
-  /** Aborts uploads in parts: what is left of them would be paid for. */
+  /** Aborts multipart uploads, whose parts would be billed. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopping.abort();
     if (this.#uploads.size + this.#aborts.size === 0) return;
@@ -121,7 +119,7 @@ export class ObjectWriter implements AsyncDisposable {
     const name = names.nameOf(key);
     const headers = names.headersOf(key);
     const create = { method: "POST", name, query: { uploads: "" }, headers } as const;
-    // Without its answer nobody could abort what it began.
+    // Not aborted when closing starts: without the upload id, the upload could not be aborted.
     const uploadId = tagIn(
       await this.#send(create, AbortSignal.any([signal, this.#closing.signal])),
       "UploadId",
@@ -130,7 +128,7 @@ export class ObjectWriter implements AsyncDisposable {
     const stop = AbortSignal.any([signal, this.#stopping.signal]);
     try {
       const bytes = new ObjectParts(parts);
-      const size = Math.max(partBytes, Math.ceil(byteLength / MOST_PARTS));
+      const size = Math.max(partBytes, Math.ceil(byteLength / MAX_PARTS));
       const numbers = Array.from({ length: Math.ceil(byteLength / size) }, (_, i) => i + 1);
       const etags = await settleAll<number, string>(numbers, stop, async (number, stop) => {
         const end = Math.min(number * size, byteLength);
@@ -166,13 +164,16 @@ export class ObjectWriter implements AsyncDisposable {
     try {
       await this.#send({ method: "POST", name, query: { uploadId }, headers, body }, signal);
     } catch (error) {
-      // The answer to an attempt before this one was lost.
+      // An earlier attempt succeeded, but its answer was lost.
       const isGone = error instanceof S3Error && error.code === "NoSuchUpload";
       if (!isGone || await this.#sizeOf(name, signal) !== byteLength) throw error;
     }
   }
 
-  /** Sends a request whose success may turn out to be an error in its body; resolves to that. */
+  /**
+   * Sends a request that may answer with an error document despite a success status; resolves to
+   * the body.
+   */
   async #send(request: S3Request, signal: AbortSignal): Promise<string> {
     return await this.#options.client.request(request, signal, async (response) => {
       const text = await response.text();
@@ -190,11 +191,11 @@ export class ObjectWriter implements AsyncDisposable {
     return await this.#options.client.sizeOf(name, signal);
   }
 
-  /** Gives parts back that nobody will see, whatever has become of the call. */
+  /** Aborts a multipart upload, independently of the call that started it. */
   #abortUpload(name: string, uploadId: string): void {
     const request = { method: "DELETE", name, query: { uploadId }, answers: [404] } as const;
     const aborting = this.#options.client.request(request, this.#closing.signal, () => {})
-      // A rule of the bucket removes what cannot be removed now.
+      // A lifecycle rule of the bucket removes what cannot be removed now.
       .catch(() => {})
       .finally(() => this.#aborts.delete(aborting));
     this.#aborts.add(aborting);

@@ -1,6 +1,6 @@
 import type { AwsV4Signer } from "aws4fetch";
 import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
-import { FlightLimit } from "../_shared/flight_limit.ts";
+import { OperationLimiter } from "../_shared/flight_limit.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
 import {
@@ -11,82 +11,72 @@ import {
   S3TimeoutError,
 } from "./s3_error.ts";
 
-/** The wait before the second attempt is below this, in milliseconds; then it doubles. */
+/** Upper bound of the first random wait, in milliseconds; it doubles with each attempt. */
 const FIRST_WAIT_MS = 100;
-const LONGEST_WAIT_MS = 5_000;
-/** Servers close connections that are idle for longer, in milliseconds. */
+const MAX_WAIT_MS = 5_000;
+/** Idle connections are closed after this time, before the server does so, in milliseconds. */
 const IDLE_MS = 15_000;
 const NOTHING = new Uint8Array(0);
 
-/** How an {@linkcode S3Client} is set up. */
+/** Options of an {@linkcode S3Client}. */
 export interface S3ClientOptions {
-  /** Where the bucket is. */
   readonly bucket: Bucket;
-  /** Who asks. */
   readonly credentials: Credentials;
-  /** The region that requests are signed for. */
+  /** Region that requests are signed for. */
   readonly region: string;
   /** Computes signatures. */
   readonly signer: typeof AwsV4Signer;
-  /** Whether the signature covers the body, whose SHA-256 is computed for it. */
+  /** Whether signatures cover the body, which costs a SHA-256 of it. */
   readonly signsPayload: boolean;
-  /** Most requests at a time. */
+  /** Max requests at a time. */
   readonly maxRequests: number;
-  /** Most attempts of one request. */
+  /** Max attempts per request. */
   readonly maxAttempts: number;
-  /** One attempt is given up after so long, in milliseconds. */
+  /** Max time of one attempt, in milliseconds. */
   readonly timeoutMs: number;
-  /** Whether HTTP/2 is used where the server offers it. */
+  /** Whether to use HTTP/2 if the server supports it. */
   readonly prefersHttp2: boolean;
-  /** Certificates to trust beside those of the system. */
+  /** Certificates to trust in addition to those of the system. */
   readonly caCertificates: readonly string[];
-  /** Source of time. */
   readonly clock: Clock;
-  /** Source of chance. */
   readonly random: RandomSource;
 }
 
 /** One request to the bucket. */
 export interface S3Request {
-  /** The method. */
   readonly method: "GET" | "HEAD" | "PUT" | "POST" | "DELETE";
-  /** The name of an object; left out for the bucket itself. */
+  /** Name of an object; the bucket itself if left out. */
   readonly name?: string;
-  /** The query. */
   readonly query?: Readonly<Record<string, string>>;
-  /** Headers that are signed. */
+  /** Additional signed headers. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** `first-last` of the bytes wanted. */
+  /** Byte range, `first-last`. */
   readonly range?: string;
-  /** Makes the body when it is wanted, which may be more than once; it is copied at once. */
+  /** Returns the body. Called once per use, and the bytes are copied at once. */
   readonly body?: () => Uint8Array<ArrayBuffer>;
-  /** Statuses that are answers too, beside those of successes. */
+  /** Error statuses that are expected answers. */
   readonly answers?: readonly number[];
-  /** Most attempts, if not as many as usual. */
+  /** Max attempts, if different from the client's. */
   readonly maxAttempts?: number;
 }
 
-/**
- * Sends signed requests to a bucket, and sends them again, after waits with full jitter, when they
- * fail for reasons that pass.
- */
+/** Sends signed requests to a bucket. Retries transient failures after waits with full jitter. */
 export class S3Client implements Disposable {
   readonly #options: S3ClientOptions;
-  readonly #limit: FlightLimit;
+  readonly #limiter: OperationLimiter;
   readonly #http: Deno.HttpClient;
-  /** Keys that signatures are made with, by day; none is ever shown. */
+  /** Cache of signing keys by day; never shown. */
   readonly #signingKeys = new Map<string, ArrayBuffer>();
-  /** Whether answers to HEAD have always told the bytes. */
+  /** Whether all answers to HEAD so far contained the size. */
   #headsHaveSizes = true;
   #requests = 0;
   #retries = 0;
   #isClosed = false;
 
-  /** Connects when it is used. */
   constructor(options: S3ClientOptions) {
     const { maxRequests, prefersHttp2, caCertificates } = options;
     this.#options = options;
-    this.#limit = new FlightLimit({ operations: maxRequests });
+    this.#limiter = new OperationLimiter({ operations: maxRequests });
     this.#http = Deno.createHttpClient({
       poolMaxIdlePerHost: maxRequests,
       poolIdleTimeout: IDLE_MS,
@@ -95,22 +85,21 @@ export class S3Client implements Disposable {
     });
   }
 
-  /** Requests sent so far, those that were sent again among them. */
+  /** Number of requests sent, including retries. */
   get requests(): number {
     return this.#requests;
   }
 
-  /** Requests that were sent again. */
+  /** Number of retries. */
   get retries(): number {
     return this.#retries;
   }
 
   /**
-   * Sends a request; resolves to what `read` makes of the answer. What it leaves of the body is
-   * cancelled.
+   * Sends a request; resolves to the result of `read`. Cancels the unread remainder of the body.
    *
    * @throws {S3Error} If the server refuses.
-   * @throws If it does not answer, or `signal` aborts.
+   * @throws If the server does not answer, or `signal` aborts.
    */
   async request<Value>(
     request: S3Request,
@@ -132,17 +121,17 @@ export class S3Client implements Disposable {
     }
   }
 
-  /** Whether an object is there. */
+  /** Whether an object exists. */
   async has(name: string, signal: AbortSignal): Promise<boolean> {
     const request = { method: "HEAD", name, answers: [404] } as const;
     return await this.request(request, signal, ({ status }) => status !== 404);
   }
 
   /**
-   * Bytes of an object; `undefined` if it is not there. Some servers and proxies leave them out of
-   * answers to HEAD: there one byte is read, whose range tells them.
+   * Bytes of an object; `undefined` if it does not exist. Some servers and proxies omit the size
+   * from answers to HEAD; then one byte is read, whose range contains the size.
    *
-   * @throws {S3Error} If the server does not tell.
+   * @throws {S3Error} If the server does not return the size.
    */
   async sizeOf(name: string, signal: AbortSignal): Promise<number | undefined> {
     if (this.#headsHaveSizes) {
@@ -175,7 +164,7 @@ export class S3Client implements Disposable {
     signal: AbortSignal,
     read: (response: Response) => Promise<Value> | Value,
   ): Promise<Value> {
-    if (!await this.#limit.take(0, signal)) throw signal.reason;
+    if (!await this.#limiter.acquire(0, signal)) throw signal.reason;
     const { clock, timeoutMs } = this.#options;
     const { method, answers = [] } = request;
     const timeout = new AbortController();
@@ -195,7 +184,7 @@ export class S3Client implements Disposable {
     } finally {
       cancel();
       await response?.body?.cancel().catch(() => {});
-      this.#limit.giveBack(0);
+      this.#limiter.release(0);
     }
   }
 
@@ -212,7 +201,7 @@ export class S3Client implements Disposable {
       region,
       cache: this.#signingKeys,
     }).sign();
-    // Proxies change these two: they are not signed.
+    // Not signed, because proxies change these two headers.
     headers.set("accept-encoding", "identity");
     if (range !== undefined) headers.set("range", `bytes=${range}`);
     signal.throwIfAborted();
@@ -220,7 +209,7 @@ export class S3Client implements Disposable {
     return await fetch(url, {
       method,
       headers,
-      // Elsewhere the credentials are nobody's business.
+      // A redirect would send the credentials to another server.
       redirect: "manual",
       signal,
       client: this.#http,
@@ -228,9 +217,9 @@ export class S3Client implements Disposable {
     });
   }
 
-  /** A random time up to a limit that doubles: what failed together does not come back together. */
+  /** A random wait below a limit that doubles per attempt, so that failed requests spread out. */
   #waitMs(attempt: number): number {
-    const limit = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (attempt - 1));
+    const limit = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** (attempt - 1));
     const [a = 0, b = 0] = this.#options.random.bytes(2);
     return limit * (a * 256 + b + 1) / 65_536;
   }
@@ -240,7 +229,7 @@ async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
-/** A number of bytes in a header; `null` if it is none. */
+/** A byte count from a header; `null` if it is missing or invalid. */
 function sizeIn(header: string | null): number | null {
   const size = Number(header || NaN);
   return Number.isSafeInteger(size) && size >= 0 ? size : null;

@@ -4,10 +4,10 @@ import { checkCapacity } from "../_shared/capacity.ts";
 import { checkBucket } from "./bucket_url.ts";
 
 const MIB = 2 ** 20;
-/** Beyond it, bytes are no safe integers. */
+/** Max GiB: above it, byte counts are no safe integers. */
 const MAX_GIB = 2 ** 22;
 
-/** The configuration keys of the adapter, with LMCache's names where it has them. */
+/** Configuration keys of the adapter, named as in LMCache where LMCache has them. */
 export const s3Config = {
   s3_endpoint: {
     type: "string",

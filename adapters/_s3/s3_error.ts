@@ -1,8 +1,8 @@
 import { tagIn } from "./xml.ts";
 
-/** Bytes of an answer that are looked at to learn what is wrong. */
+/** Max bytes of an error document. */
 const MAX_ERROR_BYTES = 16_384;
-/** What passes by itself, by the server's names; the status says the same where there is none. */
+/** Error codes of transient failures; without a code, the HTTP status decides. */
 const TRANSIENT_CODES = [
   "SlowDown",
   "Throttling",
@@ -17,10 +17,10 @@ const TRANSIENT_CODES = [
   "BadDigest",
   "IncompleteBody",
 ];
-/** How far the clocks of client and server may be apart, in milliseconds. */
+/** Max clock difference that servers accept, in milliseconds. */
 const MAX_SKEW_MS = 15 * 60_000;
 const TRANSIENT_STATUSES = [429, 500, 502, 503, 504];
-/** Names for answers that have no body, such as those to HEAD. */
+/** Codes for answers without a body, such as those to HEAD. */
 const CODES: Readonly<Record<number, string>> = {
   301: "PermanentRedirect",
   307: "TemporaryRedirect",
@@ -33,25 +33,27 @@ const CODES: Readonly<Record<number, string>> = {
 };
 
 /**
- * An answer that is no success. Its message names no more than the status and the server's code:
- * what else such an answer says may hold parts of the request.
+ * An error answer. The message contains only the status and the server's code, because other parts
+ * of the answer may repeat the request.
  */
 export class S3Error extends Error {
-  /** The name of the class. */
   override readonly name = "S3Error";
-  /** The HTTP status; 200 where an error came in the body of a success. */
+  /** The HTTP status; 200 for an error document in a success. */
   readonly status: number;
-  /** The server's name for the error, such as `SlowDown`. */
+  /** The server's error code, such as `SlowDown`. */
   readonly code: string;
 
-  /** An error named `code` in an answer with `status` to a request by `method`. */
+  /**
+   * @param method HTTP method of the request.
+   * @param hint What to do, appended to the message.
+   */
   constructor(status: number, code: string, method: string, hint = "") {
     super(`the server answered ${status} ${code} to ${method}${hint}`);
     this.status = status;
     this.code = code;
   }
 
-  /** Reads what an answer with an error says; of a body that breaks off, the status is left. */
+  /** Reads an error answer; without a complete body, the code follows from the status. */
   static async from(response: Response, method: string): Promise<S3Error> {
     let code: string | undefined;
     const length = Number(response.headers.get("content-length") ?? 0);
@@ -70,8 +72,8 @@ export class S3Error extends Error {
 }
 
 /**
- * What to do about a refusal that comes from a clock that is wrong: servers take no signature that
- * is older or younger than that. Answers to HEAD do not tell the reason; their date does.
+ * A hint for a refusal caused by a wrong clock. Answers to HEAD do not contain the reason, but
+ * their date shows the difference.
  */
 function clockHint(status: number, code: string, headers: Headers): string {
   const aheadMs = Date.now() - Date.parse(headers.get("date") ?? "");
@@ -84,34 +86,30 @@ function clockHint(status: number, code: string, headers: Headers): string {
   return `: the clock of this machine is ${offset} the server's: set it`;
 }
 
-/** A connection that cannot be made, or breaks. */
+/** A connection could not be opened, or broke. */
 export class S3ConnectionError extends Error {
-  /** The name of the class. */
   override readonly name = "S3ConnectionError";
 
-  /** While a request by `method` was answered. */
   constructor(method: string, cause: unknown) {
     super(`no whole answer to ${method}: ${reasonOf(cause)}`, { cause });
   }
 }
 
-/** No answer in time. */
+/** No complete answer in time. */
 export class S3TimeoutError extends Error {
-  /** The name of the class. */
   override readonly name = "S3TimeoutError";
-  /** A code as other errors have it. */
+  /** Error code, as other errors have it. */
   readonly code = "ETIMEDOUT";
 
-  /** To a request by `method` after so many milliseconds. */
   constructor(method: string, timeoutMs: number) {
     super(`the server did not complete its answer to ${method} within ${timeoutMs} ms`);
   }
 }
 
 /**
- * `absent` for an answer that an object is not there.
+ * Resolves to `absent` for an answer that the object does not exist.
  *
- * @throws {S3Error} If it is the bucket that is not there.
+ * @throws {S3Error} If the bucket does not exist.
  */
 export async function absentOrFail(response: Response): Promise<"absent"> {
   const error = await S3Error.from(response, "GET");
@@ -119,14 +117,14 @@ export async function absentOrFail(response: Response): Promise<"absent"> {
   return "absent";
 }
 
-/** The code of an error document; `undefined` if it is none. */
+/** The code in an error document; `undefined` if the document is no error. */
 export function codeIn(text: string): string | undefined {
   if (!/<Error[\s>]/.test(text)) return undefined;
   const code = tagIn(text, "Code");
   return code !== undefined && /^[\w.-]{1,64}$/.test(code) ? code : "UnknownError";
 }
 
-/** What the innermost cause says, without the address. */
+/** Message of the innermost cause, without the URL. */
 function reasonOf(error: unknown): string {
   const inner = error instanceof Error && error.cause !== undefined ? error.cause : error;
   if (inner !== error) return reasonOf(inner);
@@ -134,9 +132,9 @@ function reasonOf(error: unknown): string {
     .replace(/^error sending request (?:for url|from) .*?\): /, "");
 }
 
-/** Whether a failed request may succeed when it is sent again. */
+/** Whether a failed request may succeed if it is retried. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof S3Error) return error.isTransient;
-  // What is not allowed will not be allowed either; all else comes from the connection.
+  // A missing permission stays missing; all other errors come from the connection.
   return !(error instanceof Deno.errors.NotCapable);
 }

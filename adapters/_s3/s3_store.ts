@@ -15,54 +15,52 @@ import {
 } from "../../src/l2/adapter.ts";
 import { Capacity, type CapacityBounds } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
-import { FlightLimit } from "../_shared/flight_limit.ts";
+import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import { listBucket, type ListedInBucket } from "./bucket_listing.ts";
 import { ObjectFinder } from "./object_finder.ts";
-import type { ObjectNames } from "./object_names.ts";
-import { ObjectReader } from "./object_reader.ts";
+import type { S3ObjectNames } from "./object_names.ts";
+import { S3ObjectReader } from "./object_reader.ts";
 import { ObjectRemover, REMOVAL_BATCH } from "./object_remover.ts";
-import { ObjectWriter } from "./object_writer.ts";
+import { S3ObjectWriter } from "./object_writer.ts";
 import type { S3Client } from "./s3_client.ts";
 import { isTransient } from "./s3_error.ts";
 
-/** What others did is looked up again after so long, in milliseconds; that costs requests. */
+/** Time between two counts of the bucket, which cost requests, in milliseconds. */
 const RECOUNT_MS = 600_000;
 const PREFERRED_BYTES = 64 * 2 ** 20;
 
-/** How an {@linkcode S3Store} is set up. */
+/** Options of an {@linkcode S3Store}. */
 export interface S3StoreOptions {
-  /** The bucket; closed with the store. */
+  /** The bucket's client; closed with the store. */
   readonly client: S3Client;
-  /** How objects are called. */
-  readonly names: ObjectNames;
-  /** Bytes of a part of an upload, and of a range. */
+  readonly names: S3ObjectNames;
+  /** Bytes of an upload part, and of a range. */
   readonly partBytes: number;
   /** Objects with more bytes are uploaded in parts. */
   readonly multipartAboveBytes: number;
   /** Objects with more bytes are read in ranges. */
   readonly rangesAboveBytes: number;
-  /** Whether what is there stays, if it has the right size. */
+  /** Whether an existing object of the right size is kept. */
   readonly putsIfAbsent: boolean;
-  /** Most requests at a time. */
+  /** Max requests at a time. */
   readonly maxRequests: number;
-  /** Most bytes of objects in flight, for stores and for loads. */
+  /** Max bytes of objects in flight, for stores and for loads. */
   readonly maxBytesInFlight: number;
-  /** What this adapter keeps within bounds by itself; left out, rules of the bucket do that. */
+  /** Capacity that this adapter enforces; `undefined` if lifecycle rules of the bucket do. */
   readonly bounds: CapacityBounds | undefined;
-  /** What there is to know that does not change. */
+  /** Static fields of the status. */
   readonly description: Readonly<Record<string, unknown>>;
-  /** Source of time. */
   readonly clock: Clock;
-  /** Told about failures that cost a key. */
+  /** Called with each failure that affects a key. */
   readonly onError: (error: AdapterError) => void;
-  /** Told which objects were removed to make room. */
+  /** Called with the keys of evicted objects. */
   readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /** Objects in a bucket. */
 export class S3Store implements L2Adapter {
-  /** Others see the objects, which outlive everybody. */
+  /** Objects are shared and durable. */
   readonly capabilities: L2Adapter["capabilities"] = {
     shared: true,
     durable: true,
@@ -70,29 +68,28 @@ export class S3Store implements L2Adapter {
     acceptsShortObjects: true,
     preferredBytesInFlight: PREFERRED_BYTES,
   };
-  /** What is counted; left out where this adapter does not count, because it would list all. */
+  /** Counted objects and bytes; absent without a capacity, because that would list everything. */
   readonly usage?: NonNullable<L2Adapter["usage"]>;
-  /** Notes uses of objects that are read elsewhere; left out where rules of the bucket evict. */
+  /** Records uses of objects in device memory; absent without a capacity. */
   readonly touch?: NonNullable<L2Adapter["touch"]>;
   readonly #options: S3StoreOptions;
-  readonly #writeLimit: FlightLimit;
-  readonly #readLimit: FlightLimit;
+  readonly #writeLimiter: OperationLimiter;
+  readonly #readLimiter: OperationLimiter;
   readonly #finder: ObjectFinder;
-  readonly #writer: ObjectWriter;
-  readonly #reader: ObjectReader;
+  readonly #writer: S3ObjectWriter;
+  readonly #reader: S3ObjectReader;
   readonly #remover: ObjectRemover;
   readonly #locks = new KeyLocks();
   readonly #capacity: Capacity | undefined;
 
-  /** Connects when it is used. */
   constructor(options: S3StoreOptions) {
     const { bounds, maxRequests: operations, maxBytesInFlight: bytes } = options;
     this.#options = options;
-    this.#writeLimit = new FlightLimit({ operations, bytes });
-    this.#readLimit = new FlightLimit({ operations, bytes });
+    this.#writeLimiter = new OperationLimiter({ operations, bytes });
+    this.#readLimiter = new OperationLimiter({ operations, bytes });
     this.#finder = new ObjectFinder(options);
-    this.#writer = new ObjectWriter(options);
-    this.#reader = new ObjectReader(options);
+    this.#writer = new S3ObjectWriter(options);
+    this.#reader = new S3ObjectReader(options);
     this.#remover = new ObjectRemover(options);
     this.#capacity = bounds && new Capacity({
       ...bounds,
@@ -109,16 +106,16 @@ export class S3Store implements L2Adapter {
     const capacity = this.#capacity;
     if (capacity !== undefined) {
       this.usage = (call) => capacity.usage(call);
-      this.touch = (keys) => capacity.book.touch(keys);
+      this.touch = (keys) => capacity.index.touch(keys);
     }
   }
 
-  /** Begins to count what is there, where that bounds it. */
+  /** Starts the first count, if there is a capacity. */
   start(): void {
-    this.#capacity?.tend();
+    this.#capacity?.maintain();
   }
 
-  /** Writes objects; each is visible as a whole, or not at all. */
+  /** Stores objects; each becomes visible completely or not at all. */
   async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
@@ -130,7 +127,7 @@ export class S3Store implements L2Adapter {
       if (hasRoom?.[index] === true) this.#capacity?.settle(object, isThere);
       settled.add(index);
     };
-    await this.#writeLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+    await this.#writeLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
       if (hasRoom?.[index] === false) return;
       try {
         const written = await this.#writer.write(object, signal);
@@ -139,7 +136,7 @@ export class S3Store implements L2Adapter {
         this.#finder.trust(object.key);
         settle(object, index, true);
       } catch (cause) {
-        // What was not refused may be there: counted too much is put right by the next count.
+        // Without a refusal the object may exist. The next count corrects it if it does not.
         settle(object, index, isTransient(cause));
         if (!signal.aborted) failures.add(object.key, cause);
       }
@@ -147,49 +144,49 @@ export class S3Store implements L2Adapter {
     for (const [index, object] of objects.entries()) {
       if (!settled.has(index)) settle(object, index, false);
     }
-    this.#capacity?.book.touch(stored.gather(objects).map(({ key }) => key));
-    this.#capacity?.tend();
+    this.#capacity?.index.touch(stored.gather(objects).map(({ key }) => key));
+    this.#capacity?.maintain();
     this.#report(failures, objects.length);
     return { stored, bytes };
   }
 
-  /** Asks for all keys at a time, or searches for the end of a chain. */
+  /** Looks up all keys at once, or searches for the end of a chain. */
   async lookupAndLock(
     keys: readonly ObjectKey[],
     { prefix, signal }: LookupOptions,
   ): Promise<Bitmap> {
     if (signal.aborted || keys.length === 0) return new Bitmap(keys.length);
     const failures = new Failures("s3", "lookup");
-    const forget = this.#forgetter(keys);
+    const removeStale = this.#staleRemover(keys);
     const found = await this.#locks.lockFound(keys, prefix, async () => {
-      const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, forget);
+      const { found, asked } = await this.#finder.find(keys, prefix, failures, signal, removeStale);
       if (signal.aborted) return new Bitmap(keys.length);
       this.#report(failures, asked);
       return found;
     });
-    this.#capacity?.book.touch(found.gather(keys));
+    this.#capacity?.index.touch(found.gather(keys));
     return found;
   }
 
-  /** Lets objects be evicted again. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     this.#locks.remove(keys);
   }
 
-  /** Reads objects into their parts. */
+  /** Loads objects into their parts. */
   async load(
     objects: readonly AdapterObject[],
     { signal, onLoaded, allowShorter = false }: LoadOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("s3", "load");
-    const forget = this.#forgetter(objects.map(({ key }) => key));
-    await this.#readLimit.forEach(objects, byteLengthOf, signal, async (object, index) => {
+    const removeStale = this.#staleRemover(objects.map(({ key }) => key));
+    await this.#readLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
       try {
         const outcome = await this.#reader.read(object, allowShorter, signal);
         if (outcome === "absent") {
           this.#finder.suspect(object.key);
-          forget(object.key);
+          removeStale(object.key);
         }
         if (outcome === "different") onLoaded?.(index, "layout");
         if (outcome !== "filled") return;
@@ -199,7 +196,7 @@ export class S3Store implements L2Adapter {
         if (!signal.aborted) failures.add(object.key, cause);
       }
     });
-    this.#capacity?.book.touch(loaded.gather(objects).map(({ key }) => key));
+    this.#capacity?.index.touch(loaded.gather(objects).map(({ key }) => key));
     this.#report(failures, objects.length);
     return loaded;
   }
@@ -208,15 +205,15 @@ export class S3Store implements L2Adapter {
   async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
     const failures = new Failures("s3", "delete");
     const asked = keys.filter((key) => !this.#locks.has(key));
-    const forget = this.#forgetter(asked);
-    const sizes = await this.#finder.sizesOf(asked, failures, signal, forget);
+    const removeStale = this.#staleRemover(asked);
+    const sizes = await this.#finder.sizesOf(asked, failures, signal, removeStale);
     return await this.#remove(keys, sizes, failures, signal);
   }
 
   /**
-   * Enumerates the objects.
+   * Lists the objects.
    *
-   * @throws {AdapterError} After the others, if there are objects whose keys cannot be told.
+   * @throws {AdapterError} After the last object, if some keys could not be determined.
    */
   async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
     let unread = 0;
@@ -229,7 +226,7 @@ export class S3Store implements L2Adapter {
     throw new AdapterError({ adapter: "s3", operation: "list", cause });
   }
 
-  /** Where the objects are, how they are moved, and who evicts. */
+  /** Bucket, settings, request counts and capacity figures. */
   reportStatus(): Readonly<Record<string, unknown>> {
     const { client, description } = this.#options;
     const capacity = this.#capacity;
@@ -264,45 +261,45 @@ export class S3Store implements L2Adapter {
     }
   }
 
-  /** Removes what is in the book, without asking for it. */
+  /** Removes indexed objects without looking them up. */
   async #evict(keys: readonly ObjectKey[], signal: AbortSignal): Promise<DeleteResult> {
     const sizes = new Map<string, number>();
     for (const key of keys) {
-      const entry = this.#capacity?.book.get(key);
+      const entry = this.#capacity?.index.get(key);
       if (entry !== undefined) sizes.set(key.id, entry.byteLength);
     }
     return await this.#remove(keys, sizes, new Failures("s3", "evict"), signal);
   }
 
-  /** Removes those objects that have a size and are not locked. */
+  /** Removes the objects that have a size and are not locked. */
   async #remove(
     keys: readonly ObjectKey[],
     sizes: ReadonlyMap<string, number>,
     failures: Failures,
     signal: AbortSignal,
   ): Promise<DeleteResult> {
-    const forget = this.#forgetter(keys);
+    const removeStale = this.#staleRemover(keys);
     const there = keys.filter((key) => sizes.has(key.id) && this.#locks.startRemoval(key));
     const gone = await this.#remover.remove(there, signal, (key, cause) => {
       if (!signal.aborted) failures.add(key, cause);
     }).finally(() => there.forEach((key) => this.#locks.endRemoval(key)));
     let bytes = 0;
     const deleted = Bitmap.from(keys, (key) => {
-      // Of a key that is given twice, one object is removed.
+      // A key given twice counts once.
       if (!gone.delete(key.id)) return false;
       bytes += sizes.get(key.id) ?? 0;
-      forget(key);
+      removeStale(key);
       return true;
     });
     this.#report(failures, keys.length);
     return { deleted, bytes };
   }
 
-  #forgetter(keys: readonly ObjectKey[]): (key: ObjectKey) => void {
-    return this.#capacity?.book.forgetter(keys) ?? (() => {});
+  #staleRemover(keys: readonly ObjectKey[]): (key: ObjectKey) => void {
+    return this.#capacity?.index.staleRemover(keys) ?? (() => {});
   }
 
-  /** Reports what failed; throws if that is everything. */
+  /** Reports the failures; throws if all objects failed. */
   #report(failures: Failures, count: number): void {
     const errors = failures.errors();
     const [first] = errors;

@@ -1,8 +1,8 @@
 /**
- * Does `work` for all items at a time. If one fails, the others are told to stop.
+ * Runs `work` for all items at once. After a failure, the signals of the others abort.
  *
- * @returns Their values, when all have settled.
- * @throws What the first that failed has thrown, when all have settled.
+ * @returns The results, once all have settled.
+ * @throws The first failure, once all have settled.
  */
 export async function settleAll<Item, Value>(
   items: readonly Item[],

@@ -6,19 +6,19 @@ const ENTITIES: Readonly<Record<string, string>> = {
   apos: "'",
 };
 
-/** The text of the first element with a name, which has no elements within. */
+/** Text of the first element with a name; the element must have no children. */
 export function tagIn(document: string, name: string): string | undefined {
   const [, text] = new RegExp(`<${name}(?:\\s[^>]*)?>([^<]*)</${name}>`).exec(document) ?? [];
   return text === undefined ? undefined : unescapeXml(text);
 }
 
-/** What stands within each element with a name; it has none of the same name within. */
+/** Content of each element with a name; they must not be nested in each other. */
 export function elementsIn(document: string, name: string): string[] {
   const pattern = new RegExp(`<${name}(?:\\s[^>]*)?>([\\s\\S]*?)</${name}>`, "g");
   return [...document.matchAll(pattern)].map(([, content = ""]) => content);
 }
 
-/** A text as it stands in an element. */
+/** Escapes a string for the content of an element. */
 export function escapeXml(text: string): string {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }

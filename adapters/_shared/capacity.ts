@@ -10,25 +10,28 @@ import {
   type ObjectKey,
   watermarksOf,
 } from "../../src/l2/adapter.ts";
-import { ObjectBook } from "./object_book.ts";
+import { ObjectIndex } from "./object_book.ts";
 import { untilAborted } from "./until_aborted.ts";
 
 const GIB = 2 ** 30;
 
-/** What is wrong with a value of `max_capacity_gb`; `undefined` if it is fine. */
+/** What a value of `max_capacity_gb` should be instead; `undefined` if it is valid. */
 export function checkCapacity(gib: number): string | undefined {
   return gib === 0 || gib * GIB >= 1 ? undefined : "0, or at least one byte";
 }
 
-/** What an adapter keeps its objects within. */
+/** Limits on the bytes that an adapter stores. */
 export interface CapacityBounds {
   /** Max bytes of objects. */
   readonly capacityBytes: number;
-  /** Shares above which objects are removed, and which are left; left out, nothing is removed. */
+  /**
+   * Shares of the capacity: eviction starts above `high` and stops at `low`. `undefined`: no
+   * eviction.
+   */
   readonly watermark: { readonly high: number; readonly low: number } | undefined;
 }
 
-/** The bounds that a configuration sets; `undefined` with a capacity of 0 GiB, or without one. */
+/** The limits that a configuration sets; `undefined` if the capacity is 0 GiB or not given. */
 export function boundsOf(
   gib: number | undefined,
   eviction: Partial<ConfigValues<typeof evictionField.fields>> | undefined,
@@ -37,46 +40,44 @@ export function boundsOf(
   return { capacityBytes: Math.floor(gib * GIB), watermark: watermarksOf(eviction) };
 }
 
-/** One object that a listing met. */
+/** One object found by a listing. */
 export interface FoundObject {
-  /** Its key. */
   readonly key: ObjectKey;
-  /** Its bytes; left out where they are known. */
+  /** Bytes of the object; `undefined` if the index already has its size. */
   readonly byteLength: number | undefined;
-  /** When it was used, in milliseconds since 1970; left out if not recorded. */
+  /** Time of the last use, in milliseconds since 1970; `undefined` if not recorded. */
   readonly usedAt: number | undefined;
 }
 
-/** How a {@linkcode Capacity} is set up. */
+/** Options of a {@linkcode Capacity}. */
 export interface CapacityOptions extends CapacityBounds {
-  /** Type of the adapter, for its errors. */
+  /** Adapter type that errors name. */
   readonly adapter: string;
-  /** What is on the server; sizes of objects that `book` has are left out. */
-  readonly scan: (book: ObjectBook, signal: AbortSignal) => AsyncIterable<FoundObject>;
-  /** Removes objects. */
+  /** Lists the objects on the server. May omit the size of an object that `index` already has. */
+  readonly scan: (index: ObjectIndex, signal: AbortSignal) => AsyncIterable<FoundObject>;
+  /** Removes objects from the server. */
   readonly remove: (keys: readonly ObjectKey[], signal: AbortSignal) => Promise<DeleteResult>;
-  /** Objects that are removed at a time. */
+  /** Max objects per call of `remove`. */
   readonly removalBatch: number;
-  /** What others did is looked up again after so long, in milliseconds, if anything is stored. */
+  /** Time after which the server is listed again, if anything is stored, in milliseconds. */
   readonly recountMs: number;
-  /** Whether somebody is about to load an object. */
+  /** Whether a lookup has locked an object that is about to be loaded. */
   readonly isLocked: (key: ObjectKey) => boolean;
-  /** Source of time. */
   readonly clock: Clock;
-  /** Told about failures. */
+  /** Called with each failure. */
   readonly onError: (error: AdapterError) => void;
-  /** Told which objects were removed to make room, or were found to have left by themselves. */
+  /** Called with the objects that were evicted, or that a listing no longer found. */
   readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /**
- * Keeps what an adapter puts on a server within bounds. It counts what is there, whoever stored it,
- * and counts again before it removes anything: what the server evicted or another process removed
- * or added is known then.
+ * Keeps the objects of an adapter on a server within its capacity. Counts all objects below the
+ * adapter's prefix, including those of other processes, and counts again before each eviction, so
+ * that it sees what the server or other processes added and removed.
  */
 export class Capacity implements AsyncDisposable {
-  /** What is there. */
-  readonly book = new ObjectBook();
+  /** The objects known to be on the server. */
+  readonly index = new ObjectIndex();
   readonly #options: CapacityOptions;
   readonly #closing = new AbortController();
   #reservedBytes = 0;
@@ -85,33 +86,34 @@ export class Capacity implements AsyncDisposable {
   #counting: Promise<boolean> | undefined;
   #evicting: Promise<void> | undefined;
 
-  /** Nothing is counted yet. */
   constructor(options: CapacityOptions) {
     this.#options = options;
   }
 
-  /** How much is there, counted first if that was not done yet. */
+  /** Bytes and number of objects; waits for the first count if it has not finished. */
   async usage({ signal }: CallOptions): Promise<AdapterUsage> {
     await this.#counted(signal);
     const { capacityBytes } = this.#options;
-    return { usedBytes: this.book.usedBytes, objectCount: this.book.size, capacityBytes };
+    return { usedBytes: this.index.usedBytes, objectCount: this.index.size, capacityBytes };
   }
 
-  /** What the status of an adapter says about its capacity. */
+  /** Capacity figures for the status of the adapter. */
   reportStatus(): Readonly<Record<string, unknown>> {
     return {
-      usedBytes: this.book.usedBytes,
+      usedBytes: this.index.usedBytes,
       capacityBytes: this.#options.capacityBytes,
-      objectCount: this.book.size,
+      objectCount: this.index.size,
       evictedObjects: this.#evictedObjects,
       isCounted: this.#countedAt !== undefined,
     };
   }
 
   /**
-   * Takes room for objects, and makes some where it is wanting: for as many of the first ones as
-   * fit into the capacity, and none for one that does not. Which have it is told by the answer; each
-   * of those is to be given back with {@linkcode settle}.
+   * Reserves room for objects, evicting others if needed. Objects are considered in order; an
+   * object that does not fit gets no room.
+   *
+   * @returns For each object, whether it has room. Each reservation must be released with
+   * {@linkcode settle}.
    */
   async reserve(objects: readonly AdapterObject[], signal: AbortSignal): Promise<boolean[]> {
     if (!await this.#counted(signal)) return objects.map(() => false);
@@ -129,36 +131,39 @@ export class Capacity implements AsyncDisposable {
     });
   }
 
-  /** Gives the room of an object back, which it uses now if it is stored. */
+  /** Releases the reservation of an object; if it was stored, its bytes count as used. */
   settle({ key, byteLength }: AdapterObject, isStored: boolean): void {
     this.#reservedBytes -= byteLength;
-    if (isStored) this.book.put(key, byteLength);
+    if (isStored) this.index.put(key, byteLength);
   }
 
-  /** Makes room in the background if little is left, or nobody has counted for long. */
-  tend(): void {
+  /**
+   * Starts an eviction above the high watermark, or a new count when the last one is too old. Runs
+   * in the background.
+   */
+  maintain(): void {
     const { watermark, capacityBytes, recountMs } = this.#options;
     if (this.#usedBytes > (watermark?.high ?? 1) * capacityBytes) this.#evict(0);
     else if (this.#ageMs > recountMs) this.#count();
   }
 
-  /** Stops, and waits until that is done. */
+  /** Aborts a running count or eviction, and waits for it to end. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await Promise.allSettled([this.#counting, this.#evicting]);
   }
 
-  /** Counts what is there, unless that was done; resolves to whether it is known. */
+  /** Waits for the first count; resolves to whether it succeeded before `signal` aborted. */
   async #counted(signal: AbortSignal): Promise<boolean> {
     if (this.#countedAt !== undefined) return true;
     return await untilAborted(signal, this.#count(), () => false);
   }
 
   get #usedBytes(): number {
-    return this.book.usedBytes + this.#reservedBytes;
+    return this.index.usedBytes + this.#reservedBytes;
   }
 
-  /** How old the last count is. */
+  /** Age of the last count, in milliseconds. */
   get #ageMs(): number {
     return this.#options.clock.now() - (this.#countedAt ?? -Infinity);
   }
@@ -177,7 +182,7 @@ export class Capacity implements AsyncDisposable {
     const { watermark, capacityBytes, isLocked, remove, removalBatch, recountMs } = this.#options;
     const { signal } = this.#closing;
     if (watermark === undefined) {
-      // Others may have removed something; that is not worth a look at each store.
+      // Other processes may have removed objects, but a listing per store would cost too much.
       if (this.#ageMs > recountMs) await this.#count();
       return;
     }
@@ -185,7 +190,7 @@ export class Capacity implements AsyncDisposable {
     const goal = Math.min(watermark.low * capacityBytes, capacityBytes - bytesWanted);
     const isOver = this.#usedBytes > watermark.high * capacityBytes || !this.#fits(bytesWanted);
     if (!isOver) return;
-    const oldest = this.book.oldestFirst().filter(({ key }) => !isLocked(key));
+    const oldest = this.index.oldestFirst().filter(({ key }) => !isLocked(key));
     let next = 0;
     while (this.#usedBytes > goal && next < oldest.length && !signal.aborted) {
       const keys: ObjectKey[] = [];
@@ -214,23 +219,23 @@ export class Capacity implements AsyncDisposable {
   async #countNow(): Promise<boolean> {
     const { scan, clock } = this.#options;
     const { signal } = this.#closing;
-    const before = this.book.now;
-    for await (const { key, byteLength, usedAt } of scan(this.book, signal)) {
-      const entry = this.book.get(key);
+    const before = this.index.now;
+    for await (const { key, byteLength, usedAt } of scan(this.index, signal)) {
+      const entry = this.index.get(key);
       const isReplaced = byteLength !== undefined && entry !== undefined &&
         entry.byteLength !== byteLength && entry.seenAt <= before;
-      if (entry !== undefined && !isReplaced) this.book.see(entry, usedAt);
-      else if (byteLength !== undefined) this.book.put(key, byteLength, usedAt);
+      if (entry !== undefined && !isReplaced) this.index.see(entry, usedAt);
+      else if (byteLength !== undefined) this.index.put(key, byteLength, usedAt);
     }
     if (signal.aborted) return false;
-    this.#tellEvicted(this.book.removeUnseenSince(before));
+    this.#tellEvicted(this.index.removeUnseenSince(before));
     this.#countedAt = clock.now();
     return true;
   }
 
-  /** Tells which objects have left; one that was stored again meanwhile has not. */
+  /** Reports evicted objects, except those that were stored again meanwhile. */
   #tellEvicted(keys: readonly ObjectKey[]): void {
-    const gone = keys.filter((key) => this.book.get(key) === undefined);
+    const gone = keys.filter((key) => this.index.get(key) === undefined);
     if (gone.length > 0) this.#options.onEvicted?.(gone);
   }
 

@@ -1,19 +1,18 @@
-/** Chains up to this length are asked for whole: that is one round, and finds every gap. */
+/** Chains up to this length are probed at every position: one round, which finds every gap. */
 const WHOLE_CHAIN = 16;
-/** Places that a round of the search asks for, where nothing else is said. */
+/** Default number of positions probed per round. */
 const PROBES = 8;
 
 /**
- * Finds the end of a chain whose objects are there up to some place, without asking for each: a
- * search in rounds of a few questions that are asked at once. Of a gap, where one that is missing
- * stands before others, it may know nothing: a chain is written from its front and evicted from its
- * back, so that gaps are rare.
+ * Finds the end of a chain without probing every object: a k-ary search whose probes run in
+ * parallel. It may miss a gap (a missing object before present ones). Gaps are rare, because a
+ * chain is written from its front and evicted from its back.
  *
- * @param length Objects in the chain.
- * @param isPresent Asks for one.
- * @param suspects Places that are asked for in any case.
- * @param width Places that a round asks for: more where an answer takes long, and rounds are dear.
- * @returns How many of the first objects are there.
+ * @param length Number of objects in the chain.
+ * @param isPresent Probes the object at a position.
+ * @param suspects Positions to probe in the first round in any case.
+ * @param width Probes per round; use more where a round trip is slow.
+ * @returns Number of leading objects that are present.
  */
 export async function findChainEnd(
   length: number,
@@ -39,7 +38,7 @@ export async function findChainEnd(
   return end;
 }
 
-/** Places from `from` to `to - 1`, the last of all among them, at even distances. */
+/** Up to `width` evenly spaced positions from `from` to `to - 1`, always including `to - 1`. */
 function probes(from: number, to: number, width: number): number[] {
   const count = Math.min(width, to - from);
   return Array.from({ length: count }, (_, i) => to - 1 - Math.floor(i * (to - from) / count));

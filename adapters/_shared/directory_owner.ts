@@ -1,20 +1,19 @@
 import { errnoOf, isFull } from "./errno.ts";
 
-/** What a directory has to be, in a message. */
+/** The requirement on the owner of a directory, for error messages. */
 export const OWN_DIRECTORY =
   "a directory of the user that this process runs as, or allow_foreign_owner: true where another " +
   "user made it (containers, NFS, a directory of LMCache)";
 
 /**
- * Compares the owner of a directory with the user that this process makes files as: the owner can
+ * Compares the owner of a directory with the user that this process creates files as. The owner can
  * read and replace everything in it.
  *
- * Uses `--allow-sys=uid` where that is granted, and makes a file in the directory for a moment
- * where it is not.
+ * Uses `--allow-sys=uid` if granted; otherwise creates and removes a file in the directory.
  *
  * @param path The directory.
- * @param uid Its owner; `null` where the operating system has none.
- * @returns What is wrong, or `undefined`.
+ * @param uid Its owner; `null` on operating systems without owners.
+ * @returns Description of the foreign owner, or `undefined` if there is none.
  */
 export async function foreignOwner(path: string, uid: number | null): Promise<string | undefined> {
   if (uid === null) return undefined;
@@ -23,7 +22,7 @@ export async function foreignOwner(path: string, uid: number | null): Promise<st
     const own = state === "granted" ? Deno.uid() : await ownerOfNewFile(path);
     return own === null || own === uid ? undefined : `${path}, which belongs to user ${uid}`;
   } catch (error) {
-    // A disk that is full or read-only now says nothing, and may be another one later.
+    // On a full or read-only disk the owner is unknown, and that may change: not an error.
     if (isFull(error) || errnoOf(error) === "EROFS") return undefined;
     return `${path} of user ${uid}, and neither --allow-sys=uid nor a directory that can be ` +
       "written to, which would tell whether this process runs as that user";

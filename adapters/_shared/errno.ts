@@ -1,16 +1,16 @@
 import { constants } from "node:os";
 
-/** Names of this operating system's error numbers. */
+/** Error names of this operating system by number. */
 const NAMES: ReadonlyMap<number, string> = new Map(
   Object.entries(constants.errno).map(([name, number]) => [number, name]),
 );
-/** How Deno ends the message of an error of the operating system. */
+/** End of the message of Deno's operating system errors. */
 const NUMBER_IN_MESSAGE = /\(os error (\d+)\)/;
 const CODE_IN_MESSAGE = /^(E[A-Z0-9]+): /;
 
 /**
- * The code of the operating system in an error, like `ENOSPC`: Deno and Node put it into `code`,
- * and many that Deno has no class for (`EDQUOT`, `ENOLCK`, …) only into the message, as a number.
+ * The operating system's error code, such as `ENOSPC`. Deno and Node set it as `code`; for errors
+ * without a class of their own (`EDQUOT`, `ENOLCK`, …), Deno only puts the number into the message.
  */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
@@ -20,29 +20,29 @@ export function errnoOf(error: unknown): string | undefined {
   return CODE_IN_MESSAGE.exec(error.message)?.[1];
 }
 
-/** There is no room, for a while or for this file. */
+/** Whether an error means that there is no space, in general or for this file. */
 export function isFull(error: unknown): boolean {
   return ["ENOSPC", "EDQUOT", "EFBIG"].includes(errnoOf(error) ?? "");
 }
 
-/** What stands in the place of an object is no file, or is gone. */
+/** Whether an error means that the object's file is missing, or is not a regular file. */
 export function isNoObject(error: unknown): boolean {
   if (error instanceof Deno.errors.NotFound) return true;
   const codes = ["ENOENT", "ENOTDIR", "EISDIR", "ELOOP", "ENXIO", "ESPIPE", "EAGAIN", "ESTALE"];
   return codes.includes(errnoOf(error) ?? "");
 }
 
-/** A link lies in the place of a file, or something else that is none. */
+/** The error for a link or special file in place of a regular file. */
 export function notAFile(path: string): Error {
   return new Deno.errors.FilesystemLoop(`ELOOP: ${path} is no file`);
 }
 
-/** The file system has no locks. */
+/** Whether an error means that the file system does not support locks. */
 export function isLockUnsupported(error: unknown): boolean {
   return ["ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP"].includes(errnoOf(error) ?? "");
 }
 
-/** The file system, or the permissions of the process, let nobody write here. */
+/** Whether an error means that the file system is read-only or write permission is missing. */
 export function isReadOnly(error: unknown): boolean {
   if (error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable) {
     return true;

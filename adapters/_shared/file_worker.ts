@@ -4,13 +4,13 @@ import type { AlignedBuffer } from "./direct_access.ts";
 import { untilAborted } from "./until_aborted.ts";
 import type { FileReply, FileRequest, NumberedRequest } from "./file_worker_program.ts";
 
-/** The module that the worker runs; a bundle has none. */
+/** The module that the worker runs; `undefined` in a bundle. */
 const MODULE = ownFile(
   import.meta.url,
   "adapters/_shared/file_worker.ts",
   "./file_worker_program.ts",
 );
-/** The program of the worker, which cannot be one of a server. */
+/** Program of the worker. Workers cannot load a remote module directly, so one is imported. */
 const PROGRAM = MODULE === undefined || MODULE.protocol === "file:"
   ? MODULE
   : new URL(`data:text/javascript,import ${encodeURIComponent(JSON.stringify(MODULE.href))}`);
@@ -18,9 +18,9 @@ const PROGRAM = MODULE === undefined || MODULE.protocol === "file:"
 type Answer = Extract<FileReply, { value: number }>;
 
 /**
- * Does with files what Deno does on the thread that runs the engine, however long that takes: closes
- * them, and writes past the page cache. A worker makes one call after the other; it runs from the
- * first request on, and keeps no process alive while it is idle.
+ * Runs file operations in a worker, one at a time. Deno closes files on the thread that runs the
+ * engine, and has no asynchronous direct write; both can block for long. The worker starts with the
+ * first request, and keeps no process alive while it is idle.
  */
 export class FileWorker {
   #worker: Worker | undefined;
@@ -31,8 +31,8 @@ export class FileWorker {
   readonly #answers = new Map<number, PromiseWithResolvers<Answer>>();
 
   /**
-   * Whether it can be asked: a bundle has no program for it, and the process needs the permission to
-   * read or import that program.
+   * Whether the worker can run: not in a bundle, and only with permission to read (or import) its
+   * program.
    */
   static async isAvailable(): Promise<boolean> {
     if (MODULE === undefined) return false;
@@ -44,12 +44,12 @@ export class FileWorker {
     return state === "granted";
   }
 
-  /** Asks the worker for something; resolves to the number that it answers with. */
+  /** Sends a request; resolves to the number in the reply. */
   async ask(request: FileRequest): Promise<number> {
     return (await this.request(request)).value;
   }
 
-  /** Like {@linkcode ask}, with the bytes of the answer. */
+  /** Like {@linkcode ask}, but resolves to the whole reply. */
   request(request: FileRequest): Promise<Answer> {
     if (this.#failure !== undefined || PROGRAM === undefined) return Promise.reject(this.#failure);
     const answer = Promise.withResolvers<Answer>();
@@ -61,7 +61,7 @@ export class FileWorker {
     return answer.promise;
   }
 
-  /** Writes the first `length` bytes of a buffer; both numbers are aligned. */
+  /** Writes the first `length` bytes of a buffer. `length` and `position` must be aligned. */
   async write(
     file: number,
     { buffer }: AlignedBuffer,
@@ -71,22 +71,22 @@ export class FileWorker {
     for (let from = 0; from < length;) {
       const place = { from, length, position: position + from };
       const written = await this.ask({ op: "write", file, buffer, ...place });
-      // A file system that takes nothing and says nothing would be asked for ever.
+      // A file system that writes no bytes without an error would loop forever.
       if (written === 0) throw new Deno.errors.WriteZero("The file took no more bytes");
       from += written;
     }
   }
 
-  /** Closes a file, in its turn. */
-  forget(file: number): void {
+  /** Closes a file after the requests made so far. */
+  closeLater(file: number): void {
     this.ask({ op: "close", file }).catch(() => {});
   }
 
-  /** Ends the worker when it has done what it was asked for, or when `signal` aborts. */
+  /** Terminates the worker after all pending requests, or when `signal` aborts. */
   async close(signal?: AbortSignal): Promise<void> {
     const done = Promise.allSettled([...this.#answers.values()].map(({ promise }) => promise));
     await (signal === undefined ? done : untilAborted(signal, done, () => []));
-    // One that is inside a call of the operating system ends with that call.
+    // A pending system call completes before the thread ends.
     await this.#worker?.terminate();
     this.#worker = undefined;
     this.#failure = unavailable("The file worker is closed");
@@ -103,7 +103,8 @@ export class FileWorker {
       else answer?.reject(Object.assign(new Error(reply.error), { code: reply.code }));
     });
     worker.on("error", (error: unknown) => {
-      // Without its worker nothing can be done this way any more, whatever the file system says.
+      // Reject with ENOTSUP: the caller must stop using the worker, whatever the file system
+      // supports.
       this.#failure = unavailable(error instanceof Error ? error.message : String(error));
       for (const answer of this.#answers.values()) answer.reject(this.#failure);
       this.#answers.clear();

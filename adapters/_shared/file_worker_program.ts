@@ -2,7 +2,7 @@ import * as nodeFs from "node:fs";
 import { parentPort } from "node:worker_threads";
 import { notAFile } from "./errno.ts";
 
-/** What the worker can be asked to do with a file. */
+/** A file operation for the worker. */
 export type FileRequest =
   | { readonly op: "open"; readonly path: string; readonly flags: number; readonly mode?: number }
   | {
@@ -22,20 +22,19 @@ export type FileRequest =
     readonly create: boolean;
     readonly mode: number;
   }
-  | { readonly op: "readLocked"; readonly lock: number; readonly mostBytes: number }
+  | { readonly op: "readLocked"; readonly lock: number; readonly maxBytes: number }
   | { readonly op: "writeLocked"; readonly lock: number; readonly bytes: Uint8Array }
   | { readonly op: "unlock"; readonly lock: number };
 
-/** What came of it: the number of a file, of a lock or of bytes, content, or what went wrong. */
+/** The result: a file, lock or byte number, content, or an error. */
 export type FileReply =
   | { readonly value: number; readonly bytes?: Uint8Array; readonly error?: undefined }
   | { readonly error: string; readonly code: string | undefined };
 
-/** A request, with the number that its reply has. */
+/** A request with the id that its reply carries. */
 export interface NumberedRequest {
-  /** Greater than that of the request before. */
+  /** Increases with each request. */
   readonly id: number;
-  /** What to do. */
   readonly request: FileRequest;
 }
 
@@ -74,7 +73,7 @@ function run(request: FileRequest): FileReply {
       return { value: lock(request.path, request.create, request.mode) };
     case "readLocked": {
       const { file, size } = lockOf(request.lock);
-      const bytes = new Uint8Array(size > request.mostBytes ? 0 : size);
+      const bytes = new Uint8Array(size > request.maxBytes ? 0 : size);
       file.seekSync(0, Deno.SeekMode.Start);
       let done = 0;
       for (let count: number | null = 1; count !== null && done < bytes.byteLength;) {
@@ -99,13 +98,13 @@ function run(request: FileRequest): FileReply {
   }
 }
 
-/** Locks a file that has its name still; 0 if another holder has it. */
+/** Locks a file that still has its name; returns 0 if another holder has the lock. */
 function lock(path: string, create: boolean, mode: number): number {
   const before = statusAt(path);
   if (before === undefined && !create) throw new Deno.errors.NotFound(`${path} (os error 2)`);
-  // A link could lead anywhere.
+  // A link could point anywhere.
   if (before?.isFile === false) throw notAFile(path);
-  // Creating never follows a link that was put there meanwhile. Who loses a race tries again.
+  // Exclusive creation never follows a link created meanwhile. The loser of a race tries again.
   const how = before === undefined ? { createNew: true, mode } : {};
   const raced = before === undefined ? Deno.errors.AlreadyExists : Deno.errors.NotFound;
   let file: Deno.FsFile;
@@ -119,7 +118,7 @@ function lock(path: string, create: boolean, mode: number): number {
     const held = file.statSync();
     const named = statusAt(path);
     if (named?.isFile === false) throw notAFile(path);
-    // If it was removed meanwhile, others lock another file by now.
+    // If the file was removed meanwhile, other processes lock its successor.
     if (held.ino === named?.ino && held.dev === named.dev && file.tryLockSync(true)) {
       locks.set(nextLock, { file, size: held.size });
       return nextLock++;

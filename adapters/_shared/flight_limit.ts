@@ -1,41 +1,40 @@
-/** What a {@linkcode FlightLimit} allows at a time. */
-export interface FlightLimitOptions {
-  /** Most operations. */
+/** Limits of an {@linkcode OperationLimiter}. */
+export interface OperationLimits {
+  /** Max operations at a time. */
   readonly operations: number;
-  /** Most bytes that they move; a larger operation runs alone. @default {Infinity} */
+  /** Max bytes in flight; a larger operation runs alone. @default {Infinity} */
   readonly bytes?: number;
 }
 
-interface Waiter {
+interface QueuedOperation {
   readonly bytes: number;
   readonly start: () => void;
 }
 
 /**
- * Bounds what is in flight over all callers together. First come, first served; who is aborted
- * while he waits leaves the queue at once.
+ * FIFO limiter of the operations and bytes in flight, over all callers. A waiting caller whose
+ * signal aborts leaves the queue at once.
  */
-export class FlightLimit {
+export class OperationLimiter {
   readonly #maxOperations: number;
   readonly #maxBytes: number;
-  readonly #waiters = new Set<Waiter>();
+  readonly #waiters = new Set<QueuedOperation>();
   #operations = 0;
   #bytes = 0;
 
-  /** Nothing is in flight. */
-  constructor({ operations, bytes = Infinity }: FlightLimitOptions) {
+  constructor({ operations, bytes = Infinity }: OperationLimits) {
     this.#maxOperations = operations;
     this.#maxBytes = bytes;
   }
 
-  /** Operations in flight. */
+  /** Number of operations in flight. */
   get operations(): number {
     return this.#operations;
   }
 
   /**
-   * Does `work` on every item, in order, each as soon as there is room for its bytes; what has not
-   * begun when `signal` aborts is left out. `work` must not reject.
+   * Runs `work` on every item in order, each as soon as the limits allow. Items not started when
+   * `signal` aborts are skipped. `work` must not reject.
    */
   async forEach<Item>(
     items: readonly Item[],
@@ -46,14 +45,14 @@ export class FlightLimit {
     const running: Promise<void>[] = [];
     for (const [index, item] of items.entries()) {
       const bytes = bytesOf(item);
-      if (!await this.take(bytes, signal)) break;
-      running.push(work(item, index).finally(() => this.giveBack(bytes)));
+      if (!await this.acquire(bytes, signal)) break;
+      running.push(work(item, index).finally(() => this.release(bytes)));
     }
     await Promise.all(running);
   }
 
-  /** Waits for room; resolves to whether it has it, which it has not once `signal` aborts. */
-  take(bytes: number, signal: AbortSignal): Promise<boolean> {
+  /** Waits for capacity; resolves to `false` if `signal` aborts first. */
+  acquire(bytes: number, signal: AbortSignal): Promise<boolean> {
     if (signal.aborted) return Promise.resolve(false);
     if (this.#waiters.size === 0 && this.#fits(bytes)) {
       this.#enter(bytes);
@@ -65,7 +64,7 @@ export class FlightLimit {
       resolve(false);
       this.#admit();
     };
-    const waiter: Waiter = {
+    const waiter: QueuedOperation = {
       bytes,
       start: () => {
         signal.removeEventListener("abort", leave);
@@ -77,8 +76,8 @@ export class FlightLimit {
     return promise;
   }
 
-  /** Gives the room of one operation back. */
-  giveBack(bytes: number): void {
+  /** Releases the capacity of one operation. */
+  release(bytes: number): void {
     this.#operations--;
     this.#bytes -= bytes;
     this.#admit();

@@ -1,34 +1,33 @@
-/** What an {@linkcode IoSlots} allows at a time. */
-export interface IoSlotsOptions {
-  /** Most operations. */
+/** Limits of an {@linkcode IoLimiter}. */
+export interface IoLimits {
+  /** Max operations at a time. */
   readonly operations: number;
-  /** Most bytes that they move; a larger operation runs alone. */
+  /** Max bytes in flight; a larger operation runs alone. */
   readonly bytes: number;
 }
 
 /**
- * Runs work on many items, bounded over all callers together: Deno has 32 threads for file
- * operations, and other work needs some. First come, first served.
+ * FIFO limiter for work on many items, over all callers. Deno has 32 threads for file operations,
+ * and other work needs some of them.
  */
-export class IoSlots {
-  readonly #options: IoSlotsOptions;
+export class IoLimiter {
+  readonly #options: IoLimits;
   readonly #waiters = new Set<{ readonly bytes: number; readonly start: () => void }>();
   readonly #idleWaiters: (() => void)[] = [];
   #callers = 0;
   #operations = 0;
   #bytes = 0;
 
-  /** All slots are free. */
-  constructor(options: IoSlotsOptions) {
+  constructor(options: IoLimits) {
     this.#options = options;
   }
 
-  /** Operations that run now. */
+  /** Number of running operations. */
   get operations(): number {
     return this.#operations;
   }
 
-  /** Resolves when all work of all callers is done. */
+  /** Resolves when the work of all callers is done. */
   idle(): Promise<void> {
     if (this.#callers === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -37,8 +36,8 @@ export class IoSlots {
   }
 
   /**
-   * Runs `work` on every item; it must not reject. What has not begun when `signal` aborts is left
-   * out.
+   * Runs `work` on every item; `work` must not reject. Items not started when `signal` aborts are
+   * skipped.
    */
   async forEach<Item>(
     items: readonly Item[],
@@ -51,11 +50,11 @@ export class IoSlots {
       for (let index = next++; index < items.length; index = next++) {
         const item = items[index] as Item;
         const bytes = bytesOf(item);
-        if (!this.#tryTake(bytes) && !await this.#take(bytes, signal)) return;
+        if (!this.#tryAcquire(bytes) && !await this.#acquire(bytes, signal)) return;
         try {
           await work(item, index);
         } finally {
-          this.#giveBack(bytes);
+          this.#release(bytes);
         }
       }
     };
@@ -68,14 +67,14 @@ export class IoSlots {
     }
   }
 
-  #tryTake(bytes: number): boolean {
+  #tryAcquire(bytes: number): boolean {
     if (this.#waiters.size > 0 || !this.#hasRoom(bytes)) return false;
     this.#operations++;
     this.#bytes += bytes;
     return true;
   }
 
-  #take(bytes: number, signal: AbortSignal | undefined): Promise<boolean> {
+  #acquire(bytes: number, signal: AbortSignal | undefined): Promise<boolean> {
     if (signal?.aborted) return Promise.resolve(false);
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const leave = (): void => {
@@ -93,7 +92,7 @@ export class IoSlots {
     return promise;
   }
 
-  #giveBack(bytes: number): void {
+  #release(bytes: number): void {
     this.#operations--;
     this.#bytes -= bytes;
     this.#admit();

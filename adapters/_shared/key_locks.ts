@@ -1,9 +1,9 @@
 import { Bitmap, type ObjectKey } from "../../src/l2/adapter.ts";
 
-/** Objects that somebody is about to load, counted, and those that are being removed. */
+/** Counts the locks that lookups hold on objects, and tracks objects that are being removed. */
 export class KeyLocks {
   readonly #counts = new Map<string, number>();
-  readonly #leaving = new Set<string>();
+  readonly #removing = new Set<string>();
 
   /** Number of locked objects. */
   get size(): number {
@@ -15,7 +15,7 @@ export class KeyLocks {
     return this.#counts.has(id);
   }
 
-  /** Takes one lock from each object that has any. */
+  /** Releases one lock of each object; objects without a lock are skipped. */
   remove(keys: readonly ObjectKey[]): void {
     for (const { id } of keys) {
       const count = this.#counts.get(id) ?? 0;
@@ -25,37 +25,40 @@ export class KeyLocks {
   }
 
   /**
-   * Locks what a lookup finds. The keys are locked before it asks, so that nobody begins to remove
-   * them meanwhile; what was being removed already counts as missing.
+   * Locks the objects that a lookup finds. Keys are locked before `ask` runs, so that no removal
+   * starts meanwhile; objects already being removed count as missing.
    *
-   * @param isChain Whether only the front counts, up to the first key that is missing.
+   * @param isChain Whether only the keys before the first missing one count.
    */
   async lockFound(
     keys: readonly ObjectKey[],
     isChain: boolean,
     ask: () => Promise<Bitmap>,
   ): Promise<Bitmap> {
-    const staying = Bitmap.from(keys, ({ id }) => !this.#leaving.has(id));
+    const removable = Bitmap.from(keys, ({ id }) => !this.#removing.has(id));
     for (const { id } of keys) this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
     let found = new Bitmap(keys.length);
     try {
-      const there = (await ask()).and(staying);
-      found = isChain ? new Bitmap(keys.length, there.countLeadingOnes()) : there;
+      const present = (await ask()).and(removable);
+      found = isChain ? new Bitmap(keys.length, present.countLeadingOnes()) : present;
       return found;
     } finally {
       this.remove(keys.filter((_, i) => !found.test(i)));
     }
   }
 
-  /** Whether an object can be removed: then it counts as missing until {@linkcode endRemoval}. */
+  /**
+   * Starts a removal unless the object is locked; it counts as missing until {@linkcode
+   * endRemoval}.
+   */
   startRemoval({ id }: ObjectKey): boolean {
-    if (this.#counts.has(id) || this.#leaving.has(id)) return false;
-    this.#leaving.add(id);
+    if (this.#counts.has(id) || this.#removing.has(id)) return false;
+    this.#removing.add(id);
     return true;
   }
 
-  /** Tells that a removal is over. */
+  /** Ends a removal. */
   endRemoval({ id }: ObjectKey): void {
-    this.#leaving.delete(id);
+    this.#removing.delete(id);
   }
 }

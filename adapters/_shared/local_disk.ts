@@ -1,6 +1,6 @@
 import { dirname, SEPARATOR } from "@std/path";
 
-/** File systems on a disk, or in the memory, of this host: closing a file there waits for nothing. */
+/** File systems on a disk or in the memory of this host, where closing a file never blocks. */
 const LOCAL = new Set(
   "ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs vfat exfat ntfs3 tmpfs ramfs overlay".split(" "),
 );
@@ -8,14 +8,14 @@ const LOCAL = new Set(
 const MOUNTS = "/proc/self/mountinfo";
 
 /**
- * Whether a directory is on a disk of this host, where closing a file returns at once. Network file
+ * Whether a directory is on a local file system, where closing a file returns at once. Network file
  * systems and FUSE ask a server, which may hang.
  *
- * Reads `/proc/self/mountinfo` where `--allow-all` is granted. Where it is not, only file systems on
- * a device of their own count as local.
+ * Reads `/proc/self/mountinfo` if `--allow-all` is granted. Otherwise only file systems with a
+ * block device count as local.
  */
 export async function isLocalDisk(path: string): Promise<boolean> {
-  // Elsewhere nothing tells, and such mounts are rare.
+  // Other systems offer no such list, and rarely have such mounts.
   if (Deno.build.os !== "linux") return true;
   const { state } = await Deno.permissions.query({ name: "read", path: MOUNTS });
   const mounts = state === "granted"
@@ -23,11 +23,11 @@ export async function isLocalDisk(path: string): Promise<boolean> {
     : undefined;
   if (mounts !== undefined) return LOCAL.has(typeOf(path, mounts) ?? "");
   const info = await existing(path);
-  // Network file systems and FUSE have no device: their number has no major part.
+  // Network file systems and FUSE have no block device: the major number is 0.
   return info !== undefined && (info.dev >>> 8 & 0xfff) !== 0;
 }
 
-/** What is at a path, or at the next one above it where there is something. */
+/** Information about a path, or about its nearest existing ancestor. */
 async function existing(path: string): Promise<Deno.FileInfo | undefined> {
   try {
     return await Deno.lstat(path);
@@ -37,7 +37,7 @@ async function existing(path: string): Promise<Deno.FileInfo | undefined> {
   }
 }
 
-/** The type of the file system that is mounted at a path or above it, the last one if many are. */
+/** Type of the file system mounted at a path or its nearest ancestor; the last mount wins. */
 function typeOf(path: string, mounts: string): string | undefined {
   let deepest = "";
   let type: string | undefined;

@@ -1,15 +1,14 @@
 import { Buffer } from "node:buffer";
 
-/** The bytes of parts that follow one another, by their place in the whole. */
+/** Reads and writes ranges of an object whose bytes lie in several parts. */
 export class ObjectParts {
   readonly #parts: readonly Uint8Array<ArrayBuffer>[];
 
-  /** Of one object. */
   constructor(parts: readonly Uint8Array<ArrayBuffer>[]) {
     this.#parts = parts;
   }
 
-  /** The bytes from `start` to `end`: a view where they lie in one part, else a copy. */
+  /** The bytes from `start` to `end`: a view if they lie in one part, otherwise a copy. */
   slice(start: number, end: number): Buffer<ArrayBuffer> {
     const view = this.view(start, end);
     if (view !== undefined) return view;
@@ -18,7 +17,7 @@ export class ObjectParts {
     return copy;
   }
 
-  /** The bytes from `start` to `end` as they lie in one part; `undefined` if they do not. */
+  /** The bytes from `start` to `end` as a view; `undefined` if they span several parts. */
   view(start: number, end: number): Buffer<ArrayBuffer> | undefined {
     let offset = 0;
     for (const part of this.#parts) {
@@ -30,12 +29,12 @@ export class ObjectParts {
     return undefined;
   }
 
-  /** Copies bytes from `start` on, as many as fit. */
+  /** Copies bytes from `start` on, up to the length of `target`. */
   copyTo(target: Uint8Array, start: number): void {
     this.#forEach(start, target.byteLength, (part, offset) => target.set(part, offset));
   }
 
-  /** Puts `bytes` at `start`. */
+  /** Writes `bytes` at `start`. */
   fill(bytes: Uint8Array, start: number): void {
     this.#forEach(start, bytes.byteLength, (part, offset) => {
       part.set(bytes.subarray(offset, offset + part.byteLength));

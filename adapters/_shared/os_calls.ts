@@ -1,11 +1,11 @@
-/** What a call of the operating system is made for. */
+/** Purpose of a system call. */
 export type CallPurpose = "lookup" | "load" | "store" | "housekeeping";
 
-/** Calls of all adapters together: Deno has 32 threads for them, and the program needs some. */
+/** Max calls of all adapters: Deno has 32 threads for them, and the program needs some. */
 const PROCESS_CALLS = 24;
-/** Calls of one adapter: two whose file systems hang leave a third adapter room. */
+/** Max calls of one adapter: if two adapters hang, a third still has threads. */
 const ADAPTER_CALLS = 10;
-/** Calls of one adapter for one purpose: none takes the share of all the others. */
+/** Max calls of one adapter by purpose: no purpose can starve the others. */
 const PURPOSE_CALLS: Readonly<Record<CallPurpose, number>> = {
   lookup: 8,
   load: 8,
@@ -13,42 +13,44 @@ const PURPOSE_CALLS: Readonly<Record<CallPurpose, number>> = {
   housekeeping: 3,
 };
 
-interface Waiter {
+interface QueuedCall {
   readonly calls: OsCalls;
   readonly purpose: CallPurpose;
   readonly start: () => void;
 }
 
-/** The calls that the adapters of one process may make at a time. */
+/** Limits the system calls that all adapters of a process make at a time. */
 export class OsCallPool {
-  readonly #waiters = new Set<Waiter>();
-  readonly #most: number;
+  readonly #waiters = new Set<QueuedCall>();
+  readonly #maxCalls: number;
   #running = 0;
 
-  /** Allows `most` calls at a time. */
-  constructor(most: number = PROCESS_CALLS) {
-    this.#most = most;
+  /**
+   * @param maxCalls Max calls at a time.
+   */
+  constructor(maxCalls: number = PROCESS_CALLS) {
+    this.#maxCalls = maxCalls;
   }
 
-  /** Calls that have not returned. */
+  /** Number of calls that have not returned. */
   get running(): number {
     return this.#running;
   }
 
-  /** Callers that wait for their turn. */
+  /** Number of callers in the queue. */
   get waiting(): number {
     return this.#waiters.size;
   }
 
-  /** Enters a call if there is room; callers wait only where there is none. */
+  /** Starts a call if the limits allow it now. */
   tryEnter(calls: OsCalls, purpose: CallPurpose): boolean {
-    if (this.#running >= this.#most || !calls.hasRoom(purpose)) return false;
+    if (this.#running >= this.#maxCalls || !calls.hasRoom(purpose)) return false;
     this.#running++;
     calls.entered(purpose);
     return true;
   }
 
-  /** Waits for room; resolves to whether there is, which is not so once `signal` aborts. */
+  /** Waits until the limits allow a call; resolves to `false` if `signal` aborts first. */
   enter(calls: OsCalls, purpose: CallPurpose, signal: AbortSignal | undefined): Promise<boolean> {
     if (signal?.aborted) return Promise.resolve(false);
     const { promise, resolve } = Promise.withResolvers<boolean>();
@@ -60,33 +62,32 @@ export class OsCallPool {
       signal?.removeEventListener("abort", giveUp);
       resolve(true);
     };
-    const waiter: Waiter = { calls, purpose, start };
+    const waiter: QueuedCall = { calls, purpose, start };
     this.#waiters.add(waiter);
     signal?.addEventListener("abort", giveUp, { once: true });
     return promise;
   }
 
-  /** Ends a call, and admits the first caller that has room now. */
+  /** Ends a call, and admits waiting callers. */
   leave(calls: OsCalls, purpose: CallPurpose): void {
     this.#running--;
     calls.left(purpose);
     for (const waiter of this.#waiters) {
-      // Those of an adapter that hangs must not keep the others waiting.
+      // Calls of a hanging adapter must not block those of the others.
       if (!this.tryEnter(waiter.calls, waiter.purpose)) continue;
       this.#waiters.delete(waiter);
       waiter.start();
-      if (this.#running >= this.#most) return;
+      if (this.#running >= this.#maxCalls) return;
     }
   }
 }
 
-/** The pool of this process. */
 const processPool = new OsCallPool();
 
 /**
- * The calls of the operating system that one adapter makes. Each takes one of Deno's few threads
- * until it returns; on a file system that hangs, that is never. So an adapter has a share, and
- * callers wait for their turn within it until they give up.
+ * The system calls of one adapter. Each occupies one of Deno's few threads until it returns, which
+ * on a hanging file system is never. Each adapter therefore has a limited share, and callers queue
+ * for it until they give up.
  */
 export class OsCalls {
   readonly #pool: OsCallPool;
@@ -98,20 +99,19 @@ export class OsCalls {
   };
   #all = 0;
 
-  /** Makes calls in the share of one adapter. */
   constructor(pool: OsCallPool = processPool) {
     this.#pool = pool;
   }
 
-  /** Calls that have not returned. */
+  /** Number of calls that have not returned. */
   get running(): number {
     return this.#all;
   }
 
   /**
-   * Makes a call in its turn.
+   * Runs a call when the limits allow it.
    *
-   * @throws The reason of `signal`, if that aborts before it is the call's turn.
+   * @throws The reason of `signal`, if it aborts before the call starts.
    */
   async run<Value>(
     purpose: CallPurpose,
@@ -128,18 +128,18 @@ export class OsCalls {
     }
   }
 
-  /** Whether the adapter may make another call. */
+  /** Whether the adapter's limits allow another call. */
   hasRoom(purpose: CallPurpose): boolean {
     return this.#all < ADAPTER_CALLS && this.#running[purpose] < PURPOSE_CALLS[purpose];
   }
 
-  /** Counts a call that begins. */
+  /** Records the start of a call. */
   entered(purpose: CallPurpose): void {
     this.#all++;
     this.#running[purpose]++;
   }
 
-  /** Counts a call that has returned. */
+  /** Records the end of a call. */
   left(purpose: CallPurpose): void {
     this.#all--;
     this.#running[purpose]--;

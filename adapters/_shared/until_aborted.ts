@@ -1,6 +1,6 @@
 /**
- * What `work` resolves to, or `fallback()` as soon as `signal` aborts; then nobody hears of the
- * work's outcome.
+ * Resolves to the result of `work`, or to `fallback()` as soon as `signal` aborts. A later
+ * rejection of `work` is ignored.
  */
 export async function untilAborted<Value>(
   signal: AbortSignal,

@@ -153,7 +153,7 @@ for (const [name, { options }] of Object.entries(kinds)) {
       processes: WRITERS + 1,
       ...figures,
       looks: use.looks,
-      mostBytes: use.most,
+      maxBytes: use.most,
       capacityBytes: CAPACITY,
       overshoot: overshootOf(use),
     });
@@ -196,7 +196,7 @@ Deno.test(`capacity: writers that are killed take nothing with them, seed ${seed
     refused: before.refused + after.refused,
     temporaries,
     usedBytes: bytes,
-    mostBytes: use.most,
+    maxBytes: use.most,
     capacityBytes: CAPACITY,
     overshoot: overshootOf(use),
   });
@@ -215,7 +215,7 @@ Deno.test("capacity: a writer that keeps to none is seen to pass it", async (t) 
   await use.watch(1_000);
   await stopAll(writers);
   assertGreater(overshootOf(use), OVERSHOOT);
-  printFigures("capacity control", { mostBytes: use.most, overshoot: overshootOf(use) });
+  printFigures("capacity control", { maxBytes: use.most, overshoot: overshootOf(use) });
 });
 
 Deno.test("capacity: what one writer uses stays while another one stores", async () => {

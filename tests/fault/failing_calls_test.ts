@@ -298,12 +298,12 @@ for (const [name, scenario] of Object.entries(scenarios)) {
   }
 }
 
-for (const mostBytes of [1, 7]) {
-  Deno.test(`reads and writes of ${mostBytes} bytes at a time move whole objects`, async () => {
+for (const maxBytes of [1, 7]) {
+  Deno.test(`reads and writes of ${maxBytes} bytes at a time move whole objects`, async () => {
     for (const readAheadBytes of [0, 5, 450]) {
       await using directory = await tempDirectory();
       const faulty = new FaultyFiles();
-      faulty.mostBytes = mostBytes;
+      faulty.maxBytes = maxBytes;
       const { files } = faulty;
       await using store = await openFileStore(directory.path, { files, readAheadBytes });
       const { stored } = await store.store(held.map((key) => testObject(key)), call);
@@ -322,11 +322,11 @@ Deno.test("a file that takes no more bytes costs its object, and leaves nothing 
   const onError = (error: Error) => void errors.push(error.message);
   await using store = await openFileStore(directory.path, { files: faulty.files, onError });
   await faulty.settled();
-  faulty.mostBytes = 0;
+  faulty.maxBytes = 0;
   const { stored } = await store.store([testObject(held[0] as ObjectKey)], call);
   assertEquals([String(stored), errors.length], ["0", 1]);
   assertEquals([await temporaryFilesIn(directory.path), faulty.open], [[], []]);
-  faulty.mostBytes = Infinity;
+  faulty.maxBytes = Infinity;
   const again = await store.store([testObject(held[0] as ObjectKey)], call);
   assertEquals(String(again.stored), "1");
   tried++;
@@ -338,9 +338,9 @@ Deno.test("a read that gives nothing is a miss", async () => {
   await using store = await openFileStore(directory.path, { files: faulty.files });
   await store.store(held.map((key) => testObject(key)), call);
   await faulty.settled();
-  faulty.mostBytes = 0;
+  faulty.maxBytes = 0;
   assertEquals(await loadAndCheck(store, held), "0000");
-  faulty.mostBytes = Infinity;
+  faulty.maxBytes = Infinity;
   assertEquals(await loadAndCheck(store, held), "1111");
   tried++;
 });
@@ -367,7 +367,7 @@ function lyingFiles(faulty: FaultyFiles): FileSystem {
 Deno.test("control: a store that believes short writes is seen to publish partial objects", async () => {
   await using directory = await tempDirectory();
   const faulty = new FaultyFiles(hostFileSystem);
-  faulty.mostBytes = 100;
+  faulty.maxBytes = 100;
   await using store = await openFileStore(directory.path, { files: lyingFiles(faulty) });
   const { stored } = await store.store(held.map((key) => testObject(key)), call);
   assertEquals(String(stored), "1111");

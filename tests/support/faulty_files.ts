@@ -32,7 +32,7 @@ export class FaultyFiles {
   /** Calls that were made to fail since then. */
   failed: FileCall[] = [];
   /** Most bytes that a read or a write moves. */
-  mostBytes = Infinity;
+  maxBytes = Infinity;
   /** Whether syncs, which are slow, are done: they only matter when the power fails. */
   syncs = false;
   /** Paths of files that are open. */
@@ -137,8 +137,7 @@ export class FaultyFiles {
     const run = this.#do.bind(this);
     this.open.push(path);
     return {
-      write: (bytes) =>
-        run("file.write", path, () => file.write(bytes.subarray(0, this.mostBytes))),
+      write: (bytes) => run("file.write", path, () => file.write(bytes.subarray(0, this.maxBytes))),
       flush: () => run("file.flush", path, () => file.flush()),
       syncData: () => run("file.syncData", path, () => this.#sync(() => file.syncData())),
       [Symbol.dispose]: () => this.#closed(this.open, path, file),
@@ -149,7 +148,7 @@ export class FaultyFiles {
     this.open.push(path);
     return {
       read: (into, position) =>
-        this.#do("file.read", path, () => file.read(into.subarray(0, this.mostBytes), position)),
+        this.#do("file.read", path, () => file.read(into.subarray(0, this.maxBytes), position)),
       endsAt: (position) => {
         this.#check("file.endsAt", path);
         return file.endsAt(position);

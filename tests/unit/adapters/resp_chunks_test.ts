@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
 import * as library from "@redis/client";
 import { Connection } from "../../../adapters/_resp/connection.ts";
-import { ObjectNames } from "../../../adapters/_resp/object_names.ts";
-import { ObjectWriter } from "../../../adapters/_resp/object_writer.ts";
+import { RespObjectNames } from "../../../adapters/_resp/object_names.ts";
+import { RespObjectWriter } from "../../../adapters/_resp/object_writer.ts";
 import { AdapterError, encodeFileName, ObjectKey } from "../../../src/l2/adapter.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
@@ -239,7 +239,11 @@ redisTest("an object that loses a value before it is published leaves nothing be
       },
     });
     for (const ttlMs of [0, 50_000]) {
-      const writer = new ObjectWriter({ names: new ObjectNames("p:"), chunkBytes: 1000, ttlMs });
+      const writer = new RespObjectWriter({
+        names: new RespObjectNames("p:"),
+        chunkBytes: 1000,
+        ttlMs,
+      });
       const { signal } = call();
       assertEquals(await writer.write(evicting, respObject(testKey(1), SIZE), signal), false);
       assertEquals(await keysOn(server), []);

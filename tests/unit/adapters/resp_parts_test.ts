@@ -2,13 +2,13 @@ import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import {
-  carriedKeyOf,
-  decodeCarriedKey,
-  decodeHead,
-  encodeHead,
+  decodeEmbeddedKey,
+  decodeManifest,
+  embeddedKeyOf,
+  encodeManifest,
 } from "../../../adapters/_resp/object_head.ts";
 import { followSignal } from "../../../adapters/_resp/follow_signal.ts";
-import { ObjectNames } from "../../../adapters/_resp/object_names.ts";
+import { RespObjectNames } from "../../../adapters/_resp/object_names.ts";
 import { ObjectParts } from "../../../adapters/_shared/object_parts.ts";
 import { parseServerUrl } from "../../../adapters/_resp/server_url.ts";
 import { anyObjectKey } from "../../support/any_key.ts";
@@ -56,19 +56,19 @@ Deno.test("pieces put into parts in any order give the whole", () => {
 });
 
 Deno.test("a head tells what was put into it, and the key where its name does not", () => {
-  const names = new ObjectNames("p:");
+  const names = new RespObjectNames("p:");
   fc.assert(
     fc.property(anyObjectKey, fc.nat(), fc.nat(2 ** 31), (key, count, byteLength) => {
-      const head = names.headOf(key);
+      const head = names.manifestKeyOf(key);
       const name = names.nameIn(head);
       assert(name !== undefined);
-      const carried = carriedKeyOf(name, key);
+      const embedded = embeddedKeyOf(name, key);
       const fields = { chunkCount: count, chunkBytes: 7, byteLength, generation: "0f".repeat(16) };
-      const value = encodeHead(fields, carried, nothing);
-      const decoded = decodeHead(value);
+      const value = encodeManifest(fields, embedded, nothing);
+      const decoded = decodeManifest(value);
       assert(decoded !== undefined);
-      assertEquals(decoded, { ...fields, keyLength: carried?.byteLength ?? 0 });
-      const found = names.keyOf(name, carried && decodeCarriedKey(value, decoded));
+      assertEquals(decoded, { ...fields, keyLength: embedded?.byteLength ?? 0 });
+      const found = names.keyOf(name, embedded && decodeEmbeddedKey(value, decoded));
       assertEquals(found?.id, key.id);
     }),
     { seed: 3 },
@@ -77,12 +77,12 @@ Deno.test("a head tells what was put into it, and the key where its name does no
 
 Deno.test("what is no head is none", () => {
   for (const text of ["", "KVR1", "KVR2" + "0".repeat(68), "KVR1" + "g".repeat(68)]) {
-    assertEquals(decodeHead(Buffer.from(text)), undefined);
+    assertEquals(decodeManifest(Buffer.from(text)), undefined);
   }
 });
 
 Deno.test("a prefix with signs of patterns matches itself only", () => {
-  assertEquals(new ObjectNames("a*[b]?\\:").headPattern, "a\\*\\[b\\]\\?\\\\:{*}");
+  assertEquals(new RespObjectNames("a*[b]?\\:").manifestPattern, "a\\*\\[b\\]\\?\\\\:{*}");
 });
 
 Deno.test("URLs say where servers are, and who asks", () => {

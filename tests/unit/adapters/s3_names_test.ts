@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import { Bucket, bucketAt } from "../../../adapters/_s3/bucket_url.ts";
-import { ObjectNames } from "../../../adapters/_s3/object_names.ts";
+import { S3ObjectNames } from "../../../adapters/_s3/object_names.ts";
 import { elementsIn, escapeXml, tagIn } from "../../../adapters/_s3/xml.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { anyObjectKey } from "../../support/any_key.ts";
@@ -95,7 +95,7 @@ Deno.test("an endpoint that names no bucket, or maybe another one, says what to 
 });
 
 Deno.test("names are told apart, and spell or carry their keys", () => {
-  const names = new ObjectNames("a/b/");
+  const names = new S3ObjectNames("a/b/");
   const bucket = new Bucket("https://host", "/bucket");
   const prefixed = (key: ObjectKey): boolean =>
     names.prefixesOf(key.model).some((prefix) => names.nameOf(key).startsWith(prefix));

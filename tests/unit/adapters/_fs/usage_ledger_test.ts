@@ -125,7 +125,7 @@ Deno.test("an account is read without its lock, unless it is torn", async () => 
 });
 
 Deno.test("a count corrects the account that it began with, and no other", () => {
-  const counted = { before: STATE, onDisk: 4, dead: new Set(["2-b"]), isDoubtful: false };
+  const counted = { before: STATE, onDisk: 4, dead: new Set(["2-b"]), mayBeTooLow: false };
   const now = { ...STATE, used: 100, granted: 17 };
   const corrected = reconcile(now, counted);
   // What is on disk, what the living have, and what was granted meanwhile.
@@ -141,8 +141,8 @@ Deno.test("an account that may be too low is as high as can be after a count", (
   const counted = { before: STATE, onDisk: 100, dead: new Set<string>() };
   // 50 bytes were removed meanwhile; the count may have seen them, or not.
   const now = { ...STATE, used: 60, credited: STATE.credited + 50 };
-  assertEquals(reconcile(now, { ...counted, isDoubtful: false }).used, 60);
-  assertEquals(reconcile(now, { ...counted, isDoubtful: true }).used, 100 + 3 + 4);
+  assertEquals(reconcile(now, { ...counted, mayBeTooLow: false }).used, 60);
+  assertEquals(reconcile(now, { ...counted, mayBeTooLow: true }).used, 100 + 3 + 4);
 });
 
 Deno.test("of changes made at once by many ledgers none is lost", async () => {

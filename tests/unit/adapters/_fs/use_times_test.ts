@@ -95,9 +95,9 @@ Deno.test("what a chain lacked gets the time of its place when it is stored", as
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   lookUp(times, keys, 0);
-  assert(keys.every((key) => times.isKnownToLack(key)));
+  assert(keys.every((key) => times.wasMissing(key)));
   times.stored(keys.slice(2).toReversed());
-  assert(!times.isKnownToLack(keys[4] as ObjectKey) && times.isKnownToLack(keys[0] as ObjectKey));
+  assert(!times.wasMissing(keys[4] as ObjectKey) && times.wasMissing(keys[0] as ObjectKey));
   times.stored(testKeys(3, 100));
   await clock.advance(1000);
   await faulty.settled();
@@ -152,7 +152,7 @@ Deno.test("what is found behind a gap is used too", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   times.lookedUp(keys, Bitmap.of(5, [0, 2, 3]));
-  assertEquals(keys.map((key) => times.isKnownToLack(key)), [false, true, false, false, true]);
+  assertEquals(keys.map((key) => times.wasMissing(key)), [false, true, false, false, true]);
   await clock.advance(1000);
   await faulty.settled();
   const [first = 0, ...others] = keys.map(usedAt);

@@ -37,13 +37,13 @@ async function open(...granted: readonly number[]) {
 
 /** Makes an account of a directory in which a count found so much, if there is none. */
 async function make(writer: WriterAccount, onDisk = 0): Promise<void> {
-  await writer.contact(undefined, () => writer.created({ onDisk, written: 0, others: {} }));
+  await writer.update(undefined, () => writer.created({ onDisk, written: 0, others: {} }));
 }
 
 /** Gives a writer room in advance. */
 async function grant(writer: WriterAccount, bytes: number): Promise<void> {
   await make(writer);
-  await writer.contact((state) => ({
+  await writer.update((state) => ({
     ...writer.renewed(state, bytes),
     used: state.used + bytes,
     granted: state.granted + bytes,
@@ -53,7 +53,7 @@ async function grant(writer: WriterAccount, bytes: number): Promise<void> {
 
 /** Has a writer write a file. */
 function write(writer: WriterAccount, bytes: number): void {
-  assert(writer.tryTake(bytes));
+  assert(writer.tryReserve(bytes));
   writer.settled(bytes);
 }
 
@@ -64,13 +64,13 @@ Deno.test("what a writer wrote and holds is entered in an account that others ma
   await make(other);
   assertEquals((await state()).used, 100);
   write(one, 60);
-  await one.contact();
+  await one.update();
   const { used, leases } = await state();
   assertEquals([used, leases["0-writer"]], [200, 100]);
-  assert(one.isDoubtful, "the count for the new account may have seen what was written");
+  assert(one.needsCount, "the count for the new account may have seen what was written");
   one.corrected();
-  await one.contact();
-  assertEquals([(await state()).used, one.isDoubtful], [200, false], "it is entered once");
+  await one.update();
+  assertEquals([(await state()).used, one.needsCount], [200, false], "it is entered once");
 });
 
 Deno.test("what was removed from one account is not taken from another", async () => {
@@ -92,10 +92,10 @@ Deno.test("what is owed while the account is held is taken from that account alo
   const { writers: [one, other], path, state } = opened;
   write(one, 100);
   const { id } = await state();
-  other.owe(40, id);
-  await other.contact();
+  other.deferCredit(40, id);
+  await other.update();
   assertEquals((await state()).used, 60);
-  other.owe(40, id);
+  other.deferCredit(40, id);
   await Deno.remove(path);
   await make(other, 60);
   assertEquals((await state()).used, 60);
@@ -107,8 +107,8 @@ Deno.test("an account has no less than nothing, whatever is taken from it", asyn
   const { id } = await state();
   await one.credit(500, id);
   assertEquals([(await state()).used, (await state()).id], [0, id]);
-  one.owe(500, id);
-  await one.contact();
+  one.deferCredit(500, id);
+  await one.update();
   assertEquals([(await state()).used, (await state()).id], [0, id]);
   await one.close(0);
   assertEquals([(await state()).used, (await state()).id], [0, id]);
@@ -124,13 +124,13 @@ Deno.test("an older copy of the account gets a name of its own, and all that was
   await grant(other, 50);
   assertEquals((await state()).used, 230);
   await Deno.writeFile(path, older);
-  await other.contact();
+  await other.update();
   const corrected = await state();
   assertNotEquals(corrected.id, id);
   assert(corrected.used >= 230, `${corrected.used}`);
   // The one that saw no older copy finds out by the name.
-  await one.contact();
-  assertEquals([one.isDoubtful, other.isDoubtful], [true, true]);
+  await one.update();
+  assertEquals([one.needsCount, other.needsCount], [true, true]);
 });
 
 Deno.test("a writer that closes in doubt has the next one count", async () => {
@@ -151,7 +151,7 @@ Deno.test("an account that is made anew has what the maker wrote once, and what 
   const { written } = one;
   assertEquals(written, 60);
   await Deno.remove(path);
-  await one.contact(
+  await one.update(
     undefined,
     () => one.created({ onDisk: 60, written, others: { "1-writer": 25 } }),
   );

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
-import { FlightLimit } from "../../../../adapters/_shared/flight_limit.ts";
+import { OperationLimiter } from "../../../../adapters/_shared/flight_limit.ts";
 import { runs } from "../../../support/runs.ts";
 
 const never = new AbortController().signal;
@@ -9,7 +9,7 @@ Deno.test("there are never more operations or bytes than allowed, and all get th
   const sizes = fc.array(fc.array(fc.nat(12), { maxLength: 12 }), { maxLength: 5 });
   await fc.assert(
     fc.asyncProperty(sizes, fc.integer({ min: 1, max: 4 }), async (batches, operations) => {
-      const limit = new FlightLimit({ operations, bytes: 10 });
+      const limit = new OperationLimiter({ operations, bytes: 10 });
       let [now, bytes, done] = [0, 0, 0];
       const work = async (size: number): Promise<void> => {
         now++;
@@ -30,15 +30,15 @@ Deno.test("there are never more operations or bytes than allowed, and all get th
 });
 
 Deno.test("who is aborted leaves the queue, and holds up nobody behind him", async () => {
-  const limit = new FlightLimit({ operations: 3, bytes: 10 });
-  assert(await limit.take(6, never));
+  const limit = new OperationLimiter({ operations: 3, bytes: 10 });
+  assert(await limit.acquire(6, never));
   const controller = new AbortController();
-  const large = limit.take(9, controller.signal);
-  const small = limit.take(2, never);
+  const large = limit.acquire(9, controller.signal);
+  const small = limit.acquire(2, never);
   controller.abort();
   assertEquals([await large, await small], [false, true]);
-  assertEquals(await limit.take(0, controller.signal), false);
-  limit.giveBack(6);
-  limit.giveBack(2);
+  assertEquals(await limit.acquire(0, controller.signal), false);
+  limit.release(6);
+  limit.release(2);
   assertEquals(limit.operations, 0);
 });

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as fc from "fast-check";
-import { IoSlots } from "../../../../adapters/_shared/io_slots.ts";
+import { IoLimiter } from "../../../../adapters/_shared/io_slots.ts";
 import { runs } from "../../../support/runs.ts";
 
 /** Work that ends when it is told to. */
@@ -40,7 +40,7 @@ Deno.test("there are never more operations or bytes than allowed, over all calle
       limits,
       delays,
       async (callers, limit, d) => {
-        const slots = new IoSlots(limit);
+        const slots = new IoLimiter(limit);
         let [operations, bytes, done] = [0, 0, 0];
         const work = async (size: number): Promise<void> => {
           operations++;
@@ -63,7 +63,7 @@ Deno.test("there are never more operations or bytes than allowed, over all calle
 });
 
 Deno.test("who asks first is served first, small or large", async () => {
-  const slots = new IoSlots({ operations: 2, bytes: 100 });
+  const slots = new IoLimiter({ operations: 2, bytes: 100 });
   const gate = new Gate();
   const all = [60, 50, 10, 41].map((bytes) => slots.forEach([bytes], self, gate.run));
   await turn();
@@ -79,7 +79,7 @@ Deno.test("who asks first is served first, small or large", async () => {
 });
 
 Deno.test("an operation of more bytes than allowed runs alone", async () => {
-  const slots = new IoSlots({ operations: 8, bytes: 100 });
+  const slots = new IoLimiter({ operations: 8, bytes: 100 });
   const gate = new Gate();
   const all = [1, 1000, 2].map((bytes) => slots.forEach([bytes], self, gate.run));
   await turn();
@@ -93,7 +93,7 @@ Deno.test("an operation of more bytes than allowed runs alone", async () => {
 });
 
 Deno.test("one caller has as many operations under way as there are slots, in order", async () => {
-  const slots = new IoSlots({ operations: 3, bytes: 1000 });
+  const slots = new IoLimiter({ operations: 3, bytes: 1000 });
   const gate = new Gate();
   const all = slots.forEach([1, 2, 3, 4, 5], self, gate.run);
   await turn();
@@ -105,7 +105,7 @@ Deno.test("one caller has as many operations under way as there are slots, in or
 });
 
 Deno.test("idle() waits for what runs and for what waits", async () => {
-  const slots = new IoSlots({ operations: 1, bytes: 1 });
+  const slots = new IoLimiter({ operations: 1, bytes: 1 });
   await slots.idle();
   const gate = new Gate();
   const all = Promise.all([[1, 2], [3]].map((each) => slots.forEach(each, self, gate.run)));
@@ -122,7 +122,7 @@ Deno.test("idle() waits for what runs and for what waits", async () => {
 });
 
 Deno.test("work that fails gives its slot back", async () => {
-  const slots = new IoSlots({ operations: 1, bytes: 1 });
+  const slots = new IoLimiter({ operations: 1, bytes: 1 });
   const fail = () => Promise.reject(new Error("no disk"));
   await assertRejects(() => slots.forEach([5], self, fail), Error, "no disk");
   assertEquals(slots.operations, 0);
@@ -130,5 +130,5 @@ Deno.test("work that fails gives its slot back", async () => {
 });
 
 Deno.test("nothing to do is done at once", async () => {
-  await new IoSlots({ operations: 1, bytes: 1 }).forEach([], self, () => Promise.reject());
+  await new IoLimiter({ operations: 1, bytes: 1 }).forEach([], self, () => Promise.reject());
 });

@@ -1,10 +1,10 @@
 import { assertEquals } from "@std/assert";
-import { ObjectBook } from "../../../../adapters/_shared/object_book.ts";
+import { ObjectIndex } from "../../../../adapters/_shared/object_book.ts";
 import type { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { testKeys } from "../../../support/objects.ts";
 
 Deno.test("a time to come is now, and what is no size has no bytes", () => {
-  const book = new ObjectBook();
+  const book = new ObjectIndex();
   const [future, past, odd] = testKeys(3) as [ObjectKey, ObjectKey, ObjectKey];
   book.put(future, 10, Date.now() + 1e12);
   book.put(past, 20, 1);
