@@ -38,30 +38,31 @@ const config = {
     type: "string",
     required: true,
     check: (name: string) => moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
-    help: `The module: ${MODULE_SPECIFIER}; a path starts at the working directory.`,
+    help: `Module to import: ${MODULE_SPECIFIER}; a relative path starts at the working directory.`,
   },
   export: {
     type: "string",
     default: "default",
-    help: "What it exports: an object that keeps bytes, or a function of params that makes one.",
+    help: "Name of the export: a key-value store, or a function of params that creates one.",
   },
   params: {
     type: "record",
     default: {},
-    help: "What the function gets.",
+    help: "Argument of that function.",
   },
   kind: {
     type: "string",
     oneOf: ["plain", "unstorage", "keyv"],
-    help: "What the object is: get, set and exists or has; unstorage; a Keyv. Left out, its " +
-      "methods tell.",
+    help:
+      "Kind of store: plain has get, set and exists or has; unstorage; keyv. Default: detected " +
+      "by its methods.",
   },
   key_prefix: {
     type: "string",
     default: "kvtier-",
     check: (prefix: string) =>
       /^[\w.-]{0,100}$/.test(prefix) ? undefined : "at most 100 letters, digits, _, . and -",
-    help: "What all keys begin with.",
+    help: "Prefix of all keys.",
   },
   max_value_bytes: {
     type: "number",
@@ -77,26 +78,27 @@ const config = {
     minimum: 1,
     maximum: 1024,
     default: 8,
-    help: "Most calls in flight, for stores and for everything else.",
+    help: "Max calls in flight, separately for stores and for everything else.",
   },
   max_bytes_in_flight: {
     type: "number",
     integer: true,
     minimum: 1,
     default: 64 * 2 ** 20,
-    help: "Most bytes that they move at a time.",
+    help: "Max bytes that these calls move at a time.",
   },
   max_capacity_gb: {
     type: "number",
     minimum: 0,
     maximum: MAX_GIB,
     check: checkCapacity,
-    help: "Most GiB of objects; 0: whatever is there bounds itself. Left out, 10 where the " +
-      "object can delete and list, else 0.",
+    help:
+      "Max GiB of objects; 0: the store limits itself. Default: 10 if the store can delete and " +
+      "list, otherwise 0.",
   },
   eviction: {
     ...evictionField,
-    help: "How room is made: beyond trigger_watermark, eviction_ratio of the capacity is removed.",
+    help: "How to evict: above trigger_watermark, eviction_ratio of the capacity is removed.",
   },
 } as const;
 
@@ -108,7 +110,7 @@ const config = {
  */
 const connector: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "connector",
-  summary: "Objects in anything that keeps bytes under texts: a module names it.",
+  summary: "Objects in any key-value store that accepts binary values, loaded from a module.",
   config,
   async create(values, { clock, onError, onEvicted }) {
     const { module: name } = values;
@@ -139,7 +141,7 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
     const canBound = backend.delete !== undefined && backend.list !== undefined;
     const capacity = values.max_capacity_gb ?? (canBound ? DEFAULT_GIB : 0);
     if (capacity > 0 && !canBound) {
-      fail("max_capacity_gb", "0: the object cannot both delete and list", capacity);
+      fail("max_capacity_gb", "0: the store cannot both delete and list", capacity);
     }
     const names = new ConnectorObjectNames(values.key_prefix);
     const check = new BackendCheck({ backend, names, clock });

@@ -29,18 +29,18 @@ const config = {
     exclusiveMinimum: 0,
     maximum: MAX_GIB,
     default: 1,
-    help: "Most GiB of objects; what was used longest ago and is not locked leaves first.",
+    help: "Max GiB of objects; the least recently used ones that are not locked are evicted first.",
   },
   eviction: {
     ...evictionField,
-    help: "How room is made: left out, only what a store needs is removed, when it needs it.",
+    help: "When to evict. Default: only when a store needs room, and only as much as it needs.",
   },
 } as const;
 
 /** Objects in host memory, which are lost when the process ends. */
 const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "dram",
-  summary: "Objects in host memory, which end with the process.",
+  summary: "Objects in host memory, which are lost when the process ends.",
   config,
   capabilities: { evicts: true },
   create({ max_capacity_gb: capacity, eviction }, { onError, onEvicted }) {

@@ -19,34 +19,35 @@ const config = {
   inner: {
     type: "record",
     required: true,
-    help: "The configuration of the adapter that is wrapped, its type included.",
+    help: "Configuration of the wrapped adapter, including its type.",
   },
   rate: {
     type: "number",
     minimum: 0,
     maximum: 1,
     default: 0,
-    help: "Share of the keys whose objects cannot be loaded; always the same ones.",
+    help: "Share of all keys with failing loads; always the same keys.",
   },
   seed: {
     type: "number",
     integer: true,
     default: 0,
-    help: "Which keys these are.",
+    help: "Chooses those keys.",
   },
   "gap_indices": {
     type: "numbers",
     integer: true,
     minimum: 0,
     default: [],
-    help: "Positions in each load, from its head, that fail.",
+    help: "Positions in each load that fail, counted from its front.",
   },
   "gap_tail_ratios": {
     type: "numbers",
     minimum: 0,
     maximum: 1,
     default: [],
-    help: "The same from its tail, as shares of its length: 0 is the last object, 1 the first.",
+    help:
+      "Positions in each load that fail, as a fraction of its length from its end: 0 is the last object, 1 the first.",
   },
 } as const;
 
@@ -56,13 +57,13 @@ const config = {
  */
 const faultInject: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "fault_inject",
-  summary: "Another adapter, of whose objects some cannot be loaded: for drills, not for work.",
+  summary: "Wraps another adapter and makes some loads fail: for fault drills, not for production.",
   config,
   async create(values, { open }) {
     const { inner } = values;
     const { type, ...rest } = inner;
     if (typeof type !== "string") {
-      fail("inner.type", "the type of an adapter", type === undefined ? "nothing" : typeof type);
+      fail("inner.type", "an adapter type", type === undefined ? "nothing" : typeof type);
     }
     if (open === undefined) return fail("inner", "a cache that opens it", "none");
     const adapter = await open({ ...rest, type });

@@ -13,7 +13,7 @@ import { MAX_FILES, MAX_SLOTS } from "./_file_pool/pool_geometry.ts";
 import { PoolStore } from "./_file_pool/pool_store.ts";
 
 /** Bytes that a slot may have beyond the largest object of device memory: room for the trailer. */
-const SEAL_ROOM_BYTES = 4096;
+const MAX_TRAILER_BYTES = 4096;
 
 /** Requirements of the backends other than POSIX. */
 const NEEDS = {
@@ -27,7 +27,7 @@ const config = {
     type: "string",
     oneOf: ["POSIX", "GDS", "GDS_MT", "HF3FS"],
     default: "POSIX",
-    help: "How files are read and written. Only POSIX works here; the others are LMCache's.",
+    help: "I/O backend. Only POSIX is supported; the others are LMCache's.",
   },
   pool_size: {
     type: "number",
@@ -35,36 +35,36 @@ const config = {
     integer: true,
     minimum: 1,
     maximum: MAX_SLOTS,
-    help: "Number of slots, each for one object; all of them take room on disk from the start.",
+    help: "Number of slots, one per object; all of them take space on disk from the start.",
   },
   backend_params: {
     type: "object",
     required: true,
-    help: "Where the pool is, and what it is like.",
+    help: "Location and layout of the pool.",
     fields: {
       file_path: {
         type: "string",
         required: true,
         check: unmetPath,
-        help: "Directory for the pool, of this cache alone; created if it does not exist.",
+        help: "Directory of the pool, used by this cache only; created if it does not exist.",
       },
       use_direct_io: {
         type: "boolean",
         default: false,
-        help: "Whether objects are read and written past the page cache, where that is possible.",
+        help: "Whether to bypass the page cache, if possible.",
       },
       allow_foreign_owner: {
         type: "boolean",
         default: false,
-        help: "Allows a directory that belongs to another user, who can read and replace " +
-          "everything in it: for containers and NFS.",
+        help: "Allows a directory of another user. The owner can read and replace everything in " +
+          "it: for containers and NFS.",
       },
       slot_bytes: {
         type: "number",
         integer: true,
         minimum: 1,
-        help: "Most bytes of an object with its seal; left out, the first one stored decides, " +
-          "rounded up to 4096.",
+        help: "Max bytes of an object with its trailer. Default: the size of the first object " +
+          "stored, rounded up to a multiple of 4096.",
       },
       files: {
         type: "number",
@@ -72,7 +72,7 @@ const config = {
         minimum: 1,
         maximum: MAX_FILES,
         default: 4,
-        help: "Number of files that the slots are dealt to.",
+        help: "Number of files over which the slots are distributed.",
       },
     },
   },
@@ -85,7 +85,7 @@ const config = {
  */
 const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "file_pool",
-  summary: "Objects in slots of a few large files that are made once, for one process.",
+  summary: "Objects in slots of a few preallocated files, for one process.",
   config,
   capabilities: { durable: true, evicts: true },
   create(
@@ -97,10 +97,10 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
     };
     if (backend !== "POSIX") fail("backend", `POSIX: ${backend} is ${NEEDS[backend]}`, backend);
     const { slot_bytes: slotBytes, files } = params;
-    const maxBytes = l1Memory.maxObjectBytes + SEAL_ROOM_BYTES;
+    const maxBytes = l1Memory.maxObjectBytes + MAX_TRAILER_BYTES;
     if (slotBytes !== undefined && slotBytes > maxBytes) {
       const expected =
-        `at most ${maxBytes}: the largest object that l1Memory can hold, and its seal`;
+        `at most ${maxBytes}: the largest object that l1Memory can hold, and its trailer`;
       fail("backend_params.slot_bytes", expected, slotBytes);
     }
     return PoolStore.open({

@@ -38,56 +38,59 @@ const config = {
     type: "string",
     required: true,
     check: unmetPath,
-    help: "Directory for the objects; created if it does not exist. Processes may share it.",
+    help: "Directory of the objects; created if it does not exist. Several processes may share it.",
   },
   relative_tmp_dir: {
     type: "string",
     nullable: true,
     check: (path: string) => path === "" ? undefined : unmetPath(path) ?? unmetInside(path),
-    help: "Directory below base_path for files that are being written; left out, null or empty, " +
-      "they lie beside the objects, which is faster.",
+    help:
+      "Directory below base_path for temporary files. Default (also null or empty): beside the " +
+      "objects, which is faster.",
   },
   durability: {
     type: "string",
     oneOf: ["none", "file", "full"],
     default: "none",
-    help: "What survives a power cut: none promises nothing (a torn file is a miss), file syncs " +
-      "the data before it is published, full syncs the directory as well.",
+    help:
+      "What survives a power cut: none guarantees nothing (a torn file is a miss), file syncs " +
+      "the data before it is published, full also syncs the directory.",
   },
   max_capacity_gb: {
     type: "number",
     minimum: 0,
     maximum: MAX_GIB,
     default: 10,
-    help: "Most GiB on disk, counted over all processes that share the directory; 0: no limit.",
+    help: "Max GiB on disk, over all processes that share the directory; 0: no limit.",
   },
   eviction: {
     ...evictionField,
-    help: "How room is made: beyond trigger_watermark, eviction_ratio of the capacity is removed.",
+    help: "How to evict: above trigger_watermark, eviction_ratio of the capacity is removed.",
   },
   disk_high_watermark: {
     type: "number",
     exclusiveMinimum: 0,
     maximum: 1,
-    help: "Share of the disk that may be used, by anybody; beyond, objects are removed. " +
-      "Needs --allow-sys=statfs.",
+    help:
+      "Share of the disk that may be used, including by other programs; above it, objects are " +
+      "evicted. Needs --allow-sys=statfs.",
   },
   disk_min_free_gb: {
     type: "number",
     minimum: 0,
     maximum: MAX_GIB,
-    help: "GiB of the disk that stay free. Needs --allow-sys=statfs. Left out, and without " +
-      "disk_high_watermark, a 32nd of the disk stays free, at most 1 GiB, if that is permitted.",
+    help: "GiB of the disk that stay free. Needs --allow-sys=statfs. Default, without " +
+      "disk_high_watermark and with that permission: 1/32 of the disk, at most 1 GiB.",
   },
   recover_on_start: {
     type: "boolean",
     default: true,
-    help: "Whether what is there is counted, in the background, when the cache opens.",
+    help: "Whether to count existing objects in the background when the cache opens.",
   },
   use_odirect: {
     type: "boolean",
     default: false,
-    help: "Whether files are read and written past the page cache, where that is possible.",
+    help: "Whether to bypass the page cache, if possible.",
   },
   io_concurrency: {
     type: "number",
@@ -96,65 +99,72 @@ const config = {
     maximum: 24,
     default: 8,
     help:
-      "Most files that are read at a time, and as many that are written; of Deno's 32 threads, one " +
-      "adapter never holds more than 10, and all together 24.",
+      "Max files being read at a time, and max files being written. Of Deno's 32 threads, one " +
+      "adapter never uses more than 10, and all adapters together 24.",
   },
   read_max_bytes_in_flight: {
     type: "number",
     integer: true,
     minimum: 0,
     default: 0,
-    help: "Most bytes that are read at a time, and as many that are written; 0: 256 MiB.",
+    help: "Max bytes being read at a time, and max bytes being written; 0: 256 MiB.",
   },
   read_ahead_size: {
     type: "number",
     nullable: true,
     integer: true,
     minimum: 1,
-    help: "Bytes that are read first, so that the system reads ahead; left out, all at once.",
+    help:
+      "Bytes of the first read of a file, which triggers read-ahead. Default: one read for all.",
   },
   shard_dirs: {
     type: "boolean",
-    help: "Whether files are spread over sub-directories by hash: one level of 256 with " +
-      "file_layout kvtier, where that is the default; two levels with lmcache, where it is not: " +
-      "that is the layout of LMCache's nixl_native. Its fs and fs_native know no sub-directories.",
+    help:
+      "Whether to distribute files over sub-directories by hash. With file_layout kvtier: one " +
+      "level of 256, on by default. With lmcache: two levels, off by default: the layout of " +
+      "LMCache's nixl_native, which its fs and fs_native do not read.",
   },
   file_layout: {
     type: "string",
     oneOf: ["kvtier", "lmcache"],
     default: "kvtier",
-    help: "kvtier: every file carries a seal. lmcache: the names and raw files of LMCache, so " +
-      "that both can use the directory; needs accept_unsealed.",
+    help:
+      "kvtier: every file has a trailer. lmcache: LMCache's names and raw files, so that both " +
+      "can use the directory; needs accept_unsealed.",
   },
   accept_unsealed: {
     type: "boolean",
     default: false,
-    help: "Allows files without a seal (file_layout lmcache): wrong bytes in them go unnoticed.",
+    help: "Allows files without a trailer (file_layout lmcache): wrong bytes in them go unnoticed.",
   },
   checksum: {
     type: "string",
     oneOf: ["none", "crc32"],
     default: "none",
-    help: "With file_layout lmcache: crc32 writes and demands a checksum behind the bytes. No " +
-      "released LMCache writes it, so that nothing is found of what LMCache stored; LMCache can " +
-      "read such files. The seal of kvtier files always has one.",
+    help:
+      "With file_layout lmcache: crc32 appends a checksum and requires it. No released LMCache " +
+      "writes one, so objects stored by LMCache are misses; LMCache can read such files. The " +
+      "trailer of kvtier files always has a checksum.",
   },
   pad_files: {
     type: "boolean",
     default: false,
-    help: "With file_layout lmcache: whether files are padded to 4096 bytes, which LMCache's " +
-      "fs_native with use_odirect demands. Padded files are always read.",
+    help:
+      "With file_layout lmcache: whether to pad files to a multiple of 4096 bytes, as LMCache's " +
+      "fs_native requires with use_odirect. Padded files can always be read.",
   },
   allow_shared_group: {
     type: "boolean",
     default: false,
-    help: "Allows a base_path that others can write to, and lets the group use what is written.",
+    help:
+      "Allows a base_path that other users can write to, and gives its group access to new files.",
   },
   allow_foreign_owner: {
     type: "boolean",
     default: false,
-    help: "Allows a base_path that belongs to another user, who can read and replace everything " +
-      "in it: for containers, NFS, and a directory that LMCache made as another user. " +
+    help:
+      "Allows a base_path of another user. The owner can read and replace everything in it: for " +
+      "containers, NFS, and a directory that LMCache created as another user. " +
       "allow_shared_group allows it too.",
   },
 } as const;
@@ -176,17 +186,17 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
       throw new ConfigError({ adapter: "fs adapter", key, expected, received });
     };
     if (layout === "lmcache" && !values.accept_unsealed) {
-      fail("accept_unsealed", "true with file_layout lmcache, whose files carry no seal", false);
+      fail("accept_unsealed", "true with file_layout lmcache: its files have no trailer", false);
     }
     if (layout === "kvtier" && values.pad_files) {
       fail(
         "pad_files",
-        "false with file_layout kvtier, whose files have an end of their own",
+        "false with file_layout kvtier: its files are not padded",
         true,
       );
     }
     if (layout === "kvtier" && values.accept_unsealed) {
-      fail("accept_unsealed", "false with file_layout kvtier, whose files carry a seal", true);
+      fail("accept_unsealed", "false with file_layout kvtier: its files have a trailer", true);
     }
     const statfs = await Deno.permissions.query({ name: "sys", kind: "statfs" });
     const canAskDisk = statfs.state === "granted";

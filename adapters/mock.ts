@@ -26,14 +26,13 @@ const config = {
     type: "number",
     required: true,
     exclusiveMinimum: 0,
-    help:
-      "Most bytes held, in GiB; objects that are not locked and were used longest ago leave first.",
+    help: "Max GiB of objects; the least recently used ones that are not locked are evicted first.",
   },
   mock_bandwidth_gb: {
     type: "number",
     required: true,
     exclusiveMinimum: 0,
-    help: "Speed of stores and loads, in GiB a second.",
+    help: "Bandwidth of stores and loads, in GiB/s.",
   },
 } as const;
 
@@ -46,7 +45,7 @@ interface MockObject {
 /** Objects in host memory, with a limited bandwidth. */
 const mock: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "mock",
-  summary: "Host memory with a bandwidth, for tests and demonstrations.",
+  summary: "Host memory with a limited bandwidth, for tests and demonstrations.",
   config,
   capabilities: { evicts: true },
   create: createMockAdapter,

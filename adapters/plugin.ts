@@ -20,17 +20,19 @@ const config = {
     type: "string",
     required: true,
     check: (name: string) => moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
-    help: `The adapter module: ${MODULE_SPECIFIER}; a path starts at the working directory.`,
+    help:
+      `Adapter module to import: ${MODULE_SPECIFIER}; a relative path starts at the working directory.`,
   },
   params: {
     type: "record",
     default: {},
-    help: "The keys of that adapter; it checks them.",
+    help: "Configuration of that adapter, which validates it.",
   },
   integrity: {
     type: "string",
     check: (hash: string) => INTEGRITY.test(hash) ? undefined : "sha256- and 44 base64 characters",
-    help: "SHA-256 that the module's file must have; not that of what it imports.",
+    help:
+      "SHA-256 of the module's file, verified at start; does not cover what the module imports.",
   },
 } as const;
 
@@ -41,7 +43,7 @@ const config = {
  */
 const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "plugin",
-  summary: "An adapter module that the configuration names.",
+  summary: "An adapter module named by the configuration.",
   config,
   async create({ module: name, params, integrity }, environment) {
     const subject = `plugin adapter (${name})`;
@@ -54,7 +56,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
       : await checkIntegrity(subject, address, integrity);
     const inner = await importNamed(pinned).then(({ default: exported }) =>
       asAdapterModule(exported)
-    ).catch((cause) => fail("module", "an adapter module that can be used", said(cause), cause));
+    ).catch((cause) => fail("module", "a usable adapter module", describeCause(cause), cause));
     try {
       // The values were validated against this module's own declaration.
       const values = parseAdapterConfig(inner, params) as Record<string, never>;
@@ -81,6 +83,6 @@ function isConfigError(cause: unknown): cause is ConfigError {
   return cause instanceof Error && cause.name === "ConfigError";
 }
 
-function said(cause: unknown): string {
+function describeCause(cause: unknown): string {
   return cause instanceof Error ? `${cause.name}: ${cause.message}` : String(cause);
 }

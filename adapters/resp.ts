@@ -31,28 +31,29 @@ const config = {
   url: {
     type: "string",
     secret: true,
-    help: `Where the server is: ${URL_SHAPE}. Instead of host, port, username, password and tls.`,
+    help: `URL of the server: ${URL_SHAPE}. Replaces host, port, username, password and tls.`,
   },
   host: {
     type: "string",
-    check: (host: string) => HOST.test(host) ? undefined : "a name or an address; a URL is for url",
-    help: "Name or address of the server, or of a node of the cluster.",
+    check: (host: string) =>
+      HOST.test(host) ? undefined : "a host name or an address; for a URL use the key url",
+    help: "Host name or address of the server, or of a node of the cluster.",
   },
   port: {
     type: "number",
     integer: true,
     minimum: 1,
     maximum: 65_535,
-    help: "TCP port of the server; left out, 6379.",
+    help: "TCP port of the server. Default: 6379.",
   },
   username: {
     type: "string",
-    help: "User name, where the server has users.",
+    help: "User name, if the server has users.",
   },
   password: {
     type: "string",
     secret: true,
-    help: "Password; better named by password_env.",
+    help: "Password; prefer password_env.",
   },
   password_env: {
     type: "string",
@@ -63,21 +64,21 @@ const config = {
     type: "number",
     integer: true,
     minimum: 0,
-    help: "Number of the database; left out, 0. A cluster has no other.",
+    help: "Number of the database. Default: 0, the only one of a cluster.",
   },
   tls: {
     type: "boolean",
-    help: "Whether the server is reached by TLS.",
+    help: "Whether to use TLS.",
   },
   tls_ca_file: {
     type: "string",
     check: unmetPath,
-    help: "File with certificates to trust instead of those of the system. Needs --allow-read.",
+    help: "File with the certificates to trust, instead of the system's. Needs --allow-read.",
   },
   cluster: {
     type: "boolean",
     default: false,
-    help: "Whether the server is a node of a cluster; the others are found through it.",
+    help: "Whether the server is a node of a cluster; the other nodes are discovered.",
   },
   num_workers: {
     type: "number",
@@ -85,14 +86,14 @@ const config = {
     minimum: 1,
     maximum: 64,
     default: 1,
-    help: "Connections to each server for stores, and as many for everything else.",
+    help: "Number of connections per server for stores, and again for everything else.",
   },
   key_prefix: {
     type: "string",
     default: "kvtier:",
     check: (prefix: string) =>
       /^[^{}\p{Cc}]{0,128}$/u.test(prefix) ? undefined : "at most 128 characters without { and }",
-    help: "What the names of all keys on the server begin with.",
+    help: "Prefix of all keys on the server.",
   },
   chunk_bytes: {
     type: "number",
@@ -101,7 +102,7 @@ const config = {
     maximum: 2 ** 28,
     default: 1_048_512,
     help:
-      "Most bytes of a value on the server: larger objects are split, so that none holds up others.",
+      "Max bytes of a value on the server; larger objects are split, so that none blocks others.",
   },
   ttl_seconds: {
     type: "number",
@@ -110,7 +111,7 @@ const config = {
     default: 0,
     check: (seconds: number) =>
       seconds === 0 || seconds >= 0.001 ? undefined : "0, or at least 0.001",
-    help: "After so many seconds an object expires, to the millisecond; 0: never.",
+    help: "Lifetime of objects in seconds, rounded to milliseconds; 0: unlimited.",
   },
   max_capacity_gb: {
     type: "number",
@@ -118,14 +119,13 @@ const config = {
     maximum: MAX_GIB,
     default: 0,
     check: checkCapacity,
-    help:
-      "Most GiB of objects below key_prefix; then the server must not evict by itself. 0: its " +
-      "maxmemory and maxmemory-policy decide.",
+    help: "Max GiB of objects below key_prefix; the server must not evict by itself then. 0: its " +
+      "maxmemory and maxmemory-policy apply.",
   },
   eviction: {
     ...evictionField,
-    help: "How room is made where max_capacity_gb is given: beyond trigger_watermark, " +
-      "eviction_ratio of the capacity is removed.",
+    help: "How to evict if max_capacity_gb is given: above trigger_watermark, eviction_ratio of " +
+      "the capacity is removed.",
   },
   connect_timeout_ms: {
     type: "number",
@@ -133,7 +133,7 @@ const config = {
     minimum: 1,
     maximum: 60_000,
     default: 1_500,
-    help: "Most milliseconds until a connection works.",
+    help: "Max time to open a connection, in milliseconds.",
   },
 } as const;
 
@@ -157,11 +157,11 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
       fail("db", "0 with cluster", values.db ?? target.database);
     }
     if (!isCluster && target.servers.length > 1) {
-      fail("cluster", "true with more than one server", false);
+      fail("cluster", "true with several servers", false);
     }
     const isEncrypted = values.tls ?? target.isEncrypted;
     if (values.tls_ca_file !== undefined && !isEncrypted) {
-      fail("tls_ca_file", "tls: true beside it", values.tls_ca_file);
+      fail("tls_ca_file", "tls: true as well", values.tls_ca_file);
     }
     const ca = await certificatesIn(values.tls_ca_file);
     const settings: ServerSettings = {
@@ -234,17 +234,19 @@ function targetOf(values: RespValues): ServerUrl {
     }
     return { servers: [{ host, port: port ?? 6379 }], isEncrypted: false };
   }
-  if (host !== undefined) fail("host", "nothing beside url", "a host");
-  if (port !== undefined) fail("port", "nothing beside url", port);
+  if (host !== undefined) fail("host", "no value together with url", "a host");
+  if (port !== undefined) fail("port", "no value together with url", port);
   const target = parseServerUrl(url) ?? fail("url", URL_SHAPE, "something else");
-  if (target.isEncrypted && values.tls === false) fail("tls", "true, or nothing beside url", false);
+  if (target.isEncrypted && values.tls === false) {
+    fail("tls", "true, or no value together with url", false);
+  }
   if (target.database !== undefined && values.db !== undefined) {
-    fail("db", "nothing beside a url that has one", values.db);
+    fail("db", "no value: the url has one", values.db);
   }
   for (const key of ["username", "password", "password_env"] as const) {
     const isInUrl = key === "username" ? target.username : target.password;
     if (isInUrl !== undefined && values[key]) {
-      fail(key, "nothing beside a url that has one", key === "password" ? "another" : values[key]);
+      fail(key, "no value: the url has one", key === "password" ? "another" : values[key]);
     }
   }
   return target;
@@ -254,7 +256,7 @@ async function passwordOf(
   { password, password_env: name }: RespValues,
 ): Promise<string | undefined> {
   if (name === undefined) return password || undefined;
-  if (password) return fail("password_env", "nothing beside password", name);
+  if (password) return fail("password_env", "no value together with password", name);
   const { value, problem } = await readSecretVariable(name);
   return problem === undefined ? value : fail("password_env", problem, name);
 }

@@ -146,7 +146,7 @@ async function probeBucket(
   if (/<ListAllMyBucketsResult\b|<html\b/i.test(answer)) {
     const { bucket, s3_endpoint: endpoint } = values;
     const key = bucket === undefined ? "s3_endpoint" : "bucket";
-    fail(key, "a bucket: what is there is none", bucket ?? endpoint);
+    fail(key, "a bucket: this is the root of a server, or a web page", bucket ?? endpoint);
   }
 }
 

@@ -53,7 +53,10 @@ export class BackendCheck {
   async #run(): Promise<BackendState> {
     const { backend, clock, names } = this.#options;
     const late = new AbortController();
-    const cancel = clock.schedule(() => late.abort(new Error("It does not answer")), CHECK_MS);
+    const cancel = clock.schedule(
+      () => late.abort(new Error("The connector does not answer")),
+      CHECK_MS,
+    );
     const { signal } = late;
     const ask = <Value>(answer: () => Value | Promise<Value>): Promise<Value> =>
       untilAborted(signal, (async () => await answer())(), () => {
@@ -81,17 +84,17 @@ export class BackendCheck {
     const start = systemRandom.bytes(1)[0] ?? 0;
     const bytes = Uint8Array.from({ length: CHECK_BYTES }, (_, i) => start + i);
     if (await ask(() => backend.set(name, bytes.slice(), signal)) === false) {
-      return { state: "unknown", cause: new Error("It did not take a value") };
+      return { state: "unknown", cause: new Error("The connector did not store a value") };
     }
     const answer = await ask(() => backend.get(name, signal));
     const read = bytesIn(answer);
     if (read?.length !== CHECK_BYTES || !bytes.every((byte, i) => byte === read[i])) {
-      const expected = "a store that gives back the bytes that it is given: one that keeps text " +
-        'or JSON has to encode them in get() and set(); a Keyv needs kind: "keyv"';
+      const expected = "a store that returns the bytes it was given: one for text or JSON must " +
+        'encode them in get() and set(); a Keyv needs kind: "keyv"';
       return { state: "unsound", expected, received: describe(answer) };
     }
     if (!await ask(() => backend.has(name, signal))) {
-      const expected = "exists() or has() that finds what was set";
+      const expected = "exists() or has() that finds a key that was set";
       return { state: "unsound", expected, received: "false" };
     }
     if (backend.sizeOf !== undefined) {
@@ -99,9 +102,10 @@ export class BackendCheck {
       this.#tellsSizes = size === CHECK_BYTES;
     }
     if (backend.list !== undefined && !await ask(() => this.#lists(name, signal))) {
-      const expected = "a list of the names as they were set: what is not listed is neither " +
-        "counted nor forgotten";
-      return { state: "unsound", expected, received: "a list without a name that was set" };
+      const expected =
+        "a list of the keys as they were set: unlisted objects are neither counted " +
+        "nor forgotten";
+      return { state: "unsound", expected, received: "a list without a key that was set" };
     }
     return { state: "sound" };
   }

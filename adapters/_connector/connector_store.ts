@@ -292,7 +292,7 @@ export class ConnectorStore implements L2Adapter {
     }
     const { state } = await untilAborted(signal, check.result(), () => ({ state: "sound" }));
     if (state === "sound") return;
-    const cause = new Error("It is not known whether the connector lists what it holds");
+    const cause = new Error("It is unknown whether the connector lists all its keys");
     throw new AdapterError({ adapter: "connector", operation: "list", cause });
   }
 

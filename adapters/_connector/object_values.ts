@@ -28,7 +28,7 @@ const PARTS_AT_A_TIME = 4;
  */
 const MIN_SIZED_BYTES = 8_192;
 
-const NOT_TAKEN = "The connector did not take the value";
+const NOT_TAKEN = "The connector did not store the value";
 
 /** Options of {@linkcode ObjectValues}. */
 export interface ObjectValuesOptions {

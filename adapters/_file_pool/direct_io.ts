@@ -41,7 +41,7 @@ export class DirectIo implements AsyncDisposable {
       await this.write(path, PAGE_BYTES, [bytes.subarray(0, 100), bytes.subarray(100)]);
       const isWhole = await this.read(path, PAGE_BYTES, [into]);
       const isSame = isWhole && into.every((byte, i) => bytes[i] === byte);
-      return isSame ? undefined : "what was read is not what was written";
+      return isSame ? undefined : "the bytes read differ from those written";
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     } finally {

@@ -189,7 +189,7 @@ async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<
   if ((mode & 0o022) !== 0) {
     const received = `${path} with mode ${(mode & 0o7777).toString(8).padStart(4, "0")}`;
     throw new UnsafeDirectoryError(
-      "a directory that nobody else can write to (chmod go-w)",
+      "a directory that no other user can write to (chmod go-w)",
       received,
     );
   }
@@ -197,8 +197,8 @@ async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<
   if (received !== undefined) throw new UnsafeDirectoryError(OWN_DIRECTORY, received);
   for await (const { name, isFile } of Deno.readDir(path)) {
     if (isFile || !/^(?:pool\.(?:lock|tmp|geometry|index)|slots-\d+\.pool)$/.test(name)) continue;
-    const received = `${name}, which is a link or no file`;
-    throw new UnsafeDirectoryError("a directory where the files of a pool are files", received);
+    const received = `${name}, which is not a regular file`;
+    throw new UnsafeDirectoryError("a directory with only regular files as pool files", received);
   }
 }
 

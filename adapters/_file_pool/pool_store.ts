@@ -108,7 +108,7 @@ export class PoolStore implements L2Adapter {
       if (cause instanceof UnsafeDirectoryError) {
         throw wrongParameter("file_path", cause.expected, cause.received);
       }
-      const expected = "a directory where files can be made and locked";
+      const expected = "a directory where files can be created and locked";
       throw wrongParameter("file_path", expected, path, cause);
     });
     if (directory === undefined) {
@@ -324,8 +324,9 @@ export class PoolStore implements L2Adapter {
       if ((await this.#opener.contentOf(there)).objects.length > 0) {
         throw new ConfigError({
           adapter: "file_pool adapter",
-          expected: `the shape of the pool in ${path} (${there}), another file_path, or that ` +
-            "the files in it are removed",
+          expected:
+            `the layout of the existing pool in ${path} (${there}), or another file_path, ` +
+            "or a pool with its files removed",
           received: String(wanted),
         });
       }

@@ -82,7 +82,7 @@ export class DirectFiles {
       const isSame = count === bytes.byteLength && bytes.every((byte, i) => read[i] === byte);
       return isSame && await file.endsAt(count)
         ? undefined
-        : "what was read is not what was written";
+        : "the bytes read differ from those written";
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     } finally {

@@ -289,7 +289,7 @@ export class DiskSpace {
   problems(): string[] {
     const { ledger, evictionLock: { path } } = this.#options;
     const isFull = this.#options.clock.now() - this.#refusedAt < REFUSED_MS;
-    const held = "cannot be locked: another process keeps its lock, and may have been stopped";
+    const held = "cannot be locked: another process keeps its lock, and may be suspended";
     return [
       ...(ledger.isHeld ? [`${ledger.path} ${held}`] : []),
       ...(this.#removal.evictor.isHeld ? [`${path} ${held}`] : []),
@@ -302,9 +302,9 @@ export class DiskSpace {
     const reason = this.#pause?.reason ?? "the capacity or the disk is used up";
     const { watermark } = this.#options;
     const remedy = watermark === undefined
-      ? "let eviction.eviction_policy be LRU, raise max_capacity_gb, or free the disk"
+      ? "set eviction.eviction_policy to LRU, raise max_capacity_gb, or free the disk"
       : "raise max_capacity_gb, or free the disk";
-    return `objects are refused for want of room (${reason}): ${remedy}`;
+    return `objects are refused because there is no room (${reason}): ${remedy}`;
   }
 
   async #reserve(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {

@@ -225,14 +225,14 @@ export class FileStore implements L2Adapter {
         throw wrongBasePath(`${use} lets it`, basePath);
       });
       if (there?.isDirectory === false) {
-        throw wrongBasePath("a directory, or a path where one can be made", basePath);
+        throw wrongBasePath("a directory, or a path where one can be created", basePath);
       }
       store.#report("open", cause);
     }
     const info = await files.lstat(basePath).catch(() => undefined);
     if (!isGroupShared && ((info?.mode ?? 0) & 0o022) !== 0) {
       throw wrongBasePath(
-        "a directory that nobody else can write to (chmod go-w), or allow_shared_group: true",
+        "a directory that no other user can write to (chmod go-w), or allow_shared_group: true",
         `${basePath} with mode ${((info?.mode ?? 0) & 0o7777).toString(8).padStart(4, "0")}`,
       );
     }
@@ -507,7 +507,7 @@ export class FileStore implements L2Adapter {
     const cancel = this.#options.clock.schedule(() => tooLate.abort(), CLOSE_MS);
     await untilAborted(tooLate.signal, this.#close(), () => {
       const count = this.#calls.running;
-      const cause = new Error(`${count} calls of the file system hang and were left behind`);
+      const cause = new Error(`${count} file system calls hang and were abandoned`);
       this.#report("close", cause);
     });
     await this.#direct?.close(tooLate.signal);

@@ -206,7 +206,7 @@ export class TemporaryFiles {
       if (this.#lock !== undefined) return;
     }
     throw new Error(
-      `${this.#lockPath} is held by others: without it they take this writer for dead`,
+      `${this.#lockPath} is locked by another process: without it others take this writer for dead`,
     );
   }
 

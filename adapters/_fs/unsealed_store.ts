@@ -130,7 +130,7 @@ export class UnsealedStore implements L2Adapter {
         loaded.clear(index);
         await this.#removeDamaged(
           key,
-          "The bytes are not those that belong to the key behind them",
+          "The bytes do not match the key that follows them in the file",
         );
       }
     }
@@ -243,7 +243,7 @@ export class UnsealedStore implements L2Adapter {
         loaded.clear(index);
         await this.#removeDamaged(
           key,
-          "The bytes do not have the checksum that stands behind them",
+          "The bytes do not match the checksum that follows them in the file",
         );
       } else {
         this.#checked++;

@@ -30,7 +30,9 @@ export class LedgerHeldError extends Error {
    * @param path Path of the ledger.
    */
   constructor(path: string) {
-    super(`${path} is held by others all the time: a process that was stopped may have its lock`);
+    super(
+      `${path} is locked by another process all the time: a suspended process may hold the lock`,
+    );
     this.name = "LedgerHeldError";
   }
 }

@@ -21,7 +21,7 @@ export async function checkIntegrity(
 ): Promise<string> {
   const key = "integrity";
   if (!address.startsWith("file:")) {
-    const instead = "nothing: only a file can be hashed, so name an exact version instead";
+    const instead = "no value: only a file can be hashed, so pin an exact version instead";
     throw new ConfigError({ adapter, key, expected: instead, received: expected });
   }
   const bytes = await Deno.readFile(new URL(address)).catch((cause) => {

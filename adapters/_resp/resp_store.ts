@@ -325,7 +325,7 @@ export class RespStore implements L2Adapter {
     }
     if (unread === 0) return;
     const cause = new Error(
-      `${unread} objects were left out: the server does not tell their keys, or moves them now`,
+      `${unread} objects were left out: the server does not return their keys, or is moving them`,
     );
     throw new AdapterError({ adapter: "resp", operation: "list", cause });
   }

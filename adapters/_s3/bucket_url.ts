@@ -23,8 +23,8 @@ export interface PlaceProblem {
 }
 
 /** Formats of an endpoint. */
-const ENDPOINT_SHAPE = "s3://BUCKET on AWS, or [http[s]://]HOST[:PORT][/BUCKET], with bucket " +
-  "beside it where it names none";
+const ENDPOINT_SHAPE = "s3://BUCKET on AWS, or [http[s]://]HOST[:PORT][/BUCKET], and the " +
+  "key bucket if it names none";
 /** Bucket names that all servers accept. */
 const BUCKET_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]$/;
 /** Bucket names that can be part of a host name, also in a certificate. */
@@ -97,8 +97,7 @@ function bucketOnAws(place: BucketPlace, name: string, path: string): Bucket | P
   if (path !== "") {
     return {
       key: "s3_endpoint",
-      expected:
-        `s3://${name}, with key_prefix: "${path}/" beside it, or http[s]://${name}/BUCKET ` +
+      expected: `s3://${name} and key_prefix: "${path}/", or http[s]://${name}/BUCKET ` +
         `where ${name} is a server`,
       received: `s3://${name}/${path}`,
     };
@@ -124,7 +123,7 @@ function bucketOnServer(
   if (prefix.length > 0) {
     return {
       key: "s3_endpoint",
-      expected: `${url.origin}/${inPath}, with key_prefix: "${prefix.join("/")}/" beside it`,
+      expected: `${url.origin}/${inPath} and key_prefix: "${prefix.join("/")}/"`,
       received: `${url.origin}/${path}`,
     };
   }
@@ -133,7 +132,7 @@ function bucketOnServer(
   if (inHost !== undefined && !authority.startsWith(inHost)) {
     return {
       key: "s3_endpoint",
-      expected: `${inHost}: hosts know no capitals`,
+      expected: `${inHost}: host names are lowercase`,
       received: "others",
     };
   }
@@ -160,7 +159,7 @@ function bucketOnServer(
     : "";
   return {
     key: "s3_endpoint",
-    expected: `${url.origin} with bucket beside it, or ${url.origin}/BUCKET${orHost}${orBucket}`,
+    expected: `${url.origin} and the key bucket, or ${url.origin}/BUCKET${orHost}${orBucket}`,
     received: "a server without a bucket",
   };
 }
@@ -176,15 +175,15 @@ function bucketIn({ isPathStyle }: BucketPlace, url: URL, name: string): Bucket 
     return new Bucket(`${url.protocol}//${name}.${url.host}`, "");
   }
   const reason = isAddress(url.hostname)
-    ? "an address has no names in front of it"
-    : `the bucket ${name} cannot stand in a host's name`;
+    ? "an IP address cannot have the bucket as a subdomain"
+    : `the bucket name ${name} is not valid in a host name`;
   return { key: "s3_use_path_style", expected: `true: ${reason}`, received: "false" };
 }
 
 function namedTwice(one: string, other: string): PlaceProblem {
   return {
     key: "s3_endpoint",
-    expected: `one bucket, named once: in s3_endpoint, or in bucket beside it`,
+    expected: `one bucket, named once: in s3_endpoint or in bucket`,
     received: `${one} and ${other}`,
   };
 }

@@ -30,14 +30,14 @@ export type CredentialsConfig = Pick<
 export async function readCredentials(config: CredentialsConfig): Promise<Credentials> {
   const { aws_access_key_id: id, aws_secret_access_key: secret, aws_session_token: token } = config;
   if (id || secret) {
-    if (!id) return fail("aws_access_key_id", "a string beside aws_secret_access_key");
-    if (!secret) return fail("aws_secret_access_key", "a string beside aws_access_key_id");
+    if (!id) return fail("aws_access_key_id", "a string together with aws_secret_access_key");
+    if (!secret) return fail("aws_secret_access_key", "a string together with aws_access_key_id");
     checkValue("aws_access_key_id", id);
     checkValue("aws_secret_access_key", secret);
     checkValue("aws_session_token", token);
     return credentials(id, secret, token);
   }
-  if (token) return fail("aws_access_key_id", "a string beside aws_session_token");
+  if (token) return fail("aws_access_key_id", "a string together with aws_session_token");
   return credentials(
     await variable("aws_access_key_id_env", config.aws_access_key_id_env),
     await variable("aws_secret_access_key_env", config.aws_secret_access_key_env),
@@ -48,7 +48,7 @@ export async function readCredentials(config: CredentialsConfig): Promise<Creden
 /** Rejects characters that are not allowed in a header, such as a line break from copying. */
 function checkValue(key: string, value: string | undefined, where = ""): void {
   if (value === undefined || /^[\x21-\x7e]*$/.test(value)) return;
-  fail(key, `printable ASCII without blanks and line breaks${where}`, "something else");
+  fail(key, `printable ASCII without spaces and line breaks${where}`, "something else");
 }
 
 function credentials(

@@ -12,48 +12,50 @@ export const s3Config = {
   s3_endpoint: {
     type: "string",
     required: true,
-    help: "Where the bucket is: s3://BUCKET on AWS, or a server, with bucket beside it or behind " +
-      "it; https unless http:// or disable_tls says otherwise.",
+    help:
+      "Location of the bucket: s3://BUCKET on AWS, or the URL of a server, with the bucket in " +
+      "its path or in the key bucket. HTTPS unless http:// or disable_tls is given.",
   },
   bucket: {
     type: "string",
     check: checkBucket,
-    help: "Name of the bucket, where s3_endpoint names a server.",
+    help: "Name of the bucket, if s3_endpoint is a server.",
   },
   s3_region: {
     type: "string",
     required: true,
     check: (region: string) => /^[\w-]{1,64}$/.test(region) ? undefined : "a region like us-east-1",
-    help: "Region that requests are signed for; other servers than AWS take us-east-1.",
+    help: "Region that requests are signed for; servers other than AWS accept us-east-1.",
   },
   s3_use_path_style: {
     type: "boolean",
-    help: "Whether the bucket stands in the path instead of the host; left out, on AWS it does " +
-      "only if its name cannot stand in a host. false without bucket: the host names it.",
+    help:
+      "Whether the bucket is in the path of the URL rather than in the host. Default: true; on " +
+      "AWS, only if the name is not valid in a host. false without bucket: the host contains it.",
   },
   disable_tls: {
     type: "boolean",
     default: false,
-    help: "Whether plain HTTP is spoken where s3_endpoint does not say.",
+    help: "Whether to use plain HTTP if s3_endpoint has no scheme.",
   },
   tls_ca_file: {
     type: "string",
     check: unmetPath,
-    help: "File with certificates to trust beside those of the system. Needs --allow-read.",
+    help: "File with certificates to trust in addition to the system's. Needs --allow-read.",
   },
   aws_access_key_id: {
     type: "string",
-    help: "Access key; left out, a variable holds it.",
+    help: "Access key. Default: from the environment.",
   },
   aws_secret_access_key: {
     type: "string",
     secret: true,
-    help: "Secret key; left out, a variable holds it.",
+    help: "Secret key. Default: from the environment.",
   },
   aws_session_token: {
     type: "string",
     secret: true,
-    help: "Session token, where the credentials expire.",
+    help: "Session token of temporary credentials.",
   },
   aws_access_key_id_env: {
     type: "string",
@@ -71,12 +73,13 @@ export const s3Config = {
     type: "string",
     default: "AWS_SESSION_TOKEN",
     check: unmetVariableName,
-    help: "Environment variable with the session token; used if it may be read and is set.",
+    help: "Environment variable with the session token; used if it is set and readable.",
   },
   sign_payload: {
     type: "boolean",
-    help: "Whether signatures cover what is stored, which costs a SHA-256; left out, only " +
-      "without TLS, where nothing else protects it on its way.",
+    help:
+      "Whether signatures cover the stored bytes, which costs a SHA-256. Default: only without " +
+      "TLS, where nothing else protects them in transit.",
   },
   key_prefix: {
     type: "string",
@@ -85,7 +88,7 @@ export const s3Config = {
       /^(?!\/)(?!.*\/\/)(?!(?:.*\/)?\.{1,2}(?:\/|$))[\w./-]{0,512}$/.test(prefix)
         ? undefined
         : "at most 512 of A-Z a-z 0-9 . _ - and / between names",
-    help: "What the names of all objects begin with; without a / at its end, one is put there.",
+    help: "Prefix of all object names; a / is appended if it is missing.",
   },
   s3_num_io_threads: {
     type: "number",
@@ -93,19 +96,19 @@ export const s3Config = {
     minimum: 1,
     maximum: 1024,
     default: 64,
-    help: "Most requests at a time.",
+    help: "Max requests at a time.",
   },
   max_bytes_in_flight: {
     type: "number",
     integer: true,
     minimum: 1,
     default: 256 * MIB,
-    help: "Most bytes of objects that are stored at a time, and as many that are loaded.",
+    help: "Max bytes of objects being stored at a time, and max bytes being loaded.",
   },
   s3_prefer_http2: {
     type: "boolean",
     default: false,
-    help: "Whether HTTP/2 is used where the server offers it: one connection, which is slower.",
+    help: "Whether to use HTTP/2 if the server supports it: one connection, which is slower.",
   },
   s3_enable_s3express: {
     type: "boolean",
@@ -120,7 +123,7 @@ export const s3Config = {
     minimum: 1,
     maximum: 5120 * MIB,
     default: 16 * MIB,
-    help: "Bytes of a part of an upload, and of a range; AWS takes 5 MiB or more.",
+    help: "Bytes of an upload part, and of a range; AWS requires at least 5 MiB.",
   },
   multipart_above_bytes: {
     type: "number",
@@ -140,8 +143,7 @@ export const s3Config = {
   put_if_absent: {
     type: "boolean",
     default: false,
-    help: "Whether an object that is there, with the same size, is left as it is " +
-      "(If-None-Match: *).",
+    help: "Whether to keep an existing object of the same size (If-None-Match: *).",
   },
   max_attempts: {
     type: "number",
@@ -149,7 +151,7 @@ export const s3Config = {
     minimum: 1,
     maximum: 20,
     default: 4,
-    help: "Most attempts of a request that fails for reasons that pass.",
+    help: "Max attempts of a request that fails for a transient reason.",
   },
   request_timeout_ms: {
     type: "number",
@@ -157,7 +159,7 @@ export const s3Config = {
     minimum: 1,
     maximum: 3_600_000,
     default: 30_000,
-    help: "Most milliseconds of one attempt.",
+    help: "Max time of one attempt, in milliseconds.",
   },
   max_capacity_gb: {
     type: "number",
@@ -165,12 +167,12 @@ export const s3Config = {
     maximum: MAX_GIB,
     check: checkCapacity,
     default: 0,
-    help: "Most GiB of objects below key_prefix, which are listed at start; 0: rules of the " +
-      "bucket decide.",
+    help: "Max GiB of objects below key_prefix, which are listed at start; 0: lifecycle rules of " +
+      "the bucket apply.",
   },
   eviction: {
     ...evictionField,
-    help: "How room is made where max_capacity_gb is given: beyond trigger_watermark, " +
-      "eviction_ratio of the capacity is removed.",
+    help: "How to evict if max_capacity_gb is given: above trigger_watermark, eviction_ratio of " +
+      "the capacity is removed.",
   },
 } as const;

@@ -91,7 +91,7 @@ export class S3ConnectionError extends Error {
   override readonly name = "S3ConnectionError";
 
   constructor(method: string, cause: unknown) {
-    super(`no whole answer to ${method}: ${reasonOf(cause)}`, { cause });
+    super(`incomplete answer to ${method}: ${reasonOf(cause)}`, { cause });
   }
 }
 

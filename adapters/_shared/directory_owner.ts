@@ -2,8 +2,8 @@ import { errnoOf, isFull } from "./errno.ts";
 
 /** The requirement on the owner of a directory, for error messages. */
 export const OWN_DIRECTORY =
-  "a directory of the user that this process runs as, or allow_foreign_owner: true where another " +
-  "user made it (containers, NFS, a directory of LMCache)";
+  "a directory owned by the user that this process runs as, or allow_foreign_owner: true if " +
+  "another user created it (containers, NFS, a directory of LMCache)";
 
 /**
  * Compares the owner of a directory with the user that this process creates files as. The owner can
@@ -24,8 +24,8 @@ export async function foreignOwner(path: string, uid: number | null): Promise<st
   } catch (error) {
     // On a full or read-only disk the owner is unknown, and that may change: not an error.
     if (isFull(error) || errnoOf(error) === "EROFS") return undefined;
-    return `${path} of user ${uid}, and neither --allow-sys=uid nor a directory that can be ` +
-      "written to, which would tell whether this process runs as that user";
+    return `${path} of user ${uid}; without --allow-sys=uid and without write access, it is ` +
+      "unknown whether this process runs as that user";
   }
 }
 

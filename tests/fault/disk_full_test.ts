@@ -25,8 +25,9 @@ Deno.test("a full disk costs stores and leaves nothing behind; room brings them 
     full: {
       isHealthy: false,
       failedStores: 3,
-      problem: "objects are refused for want of room (the capacity or the disk is used up): " +
-        "let eviction.eviction_policy be LRU, raise max_capacity_gb, or free the disk",
+      problem:
+        "objects are refused because there is no room (the capacity or the disk is used up): " +
+        "set eviction.eviction_policy to LRU, raise max_capacity_gb, or free the disk",
     },
     after: { storesAgain: true, loadsAgain: true, isHealthy: true },
   });

@@ -183,12 +183,12 @@ Deno.test("connector: a store that does not keep bytes is refused, with what to 
     keys: () => text.keys(),
   };
   const stores: Readonly<Record<string, readonly [unknown, RegExp]>> = {
-    "JSON": [json, /gives back the bytes.*kind: "keyv": received "object"/],
+    "JSON": [json, /returns the bytes.*kind: "keyv": received "object"/],
     "text": [
       { ...json, set: (name: string, value: Uint8Array) => void text.set(name, `"${value}"`) },
-      /gives back the bytes.*received "string"/,
+      /returns the bytes.*received "string"/,
     ],
-    "nothing": [{ ...json, get: () => null }, /gives back the bytes.*received "nothing"/],
+    "nothing": [{ ...json, get: () => null }, /returns the bytes.*received "nothing"/],
     "no names": [
       Object.assign(Object.create(own), {
         get: (name: string) => own.get(name),
@@ -197,7 +197,7 @@ Deno.test("connector: a store that does not keep bytes is refused, with what to 
         delete: (name: string) => own.delete(name),
         keys: () => [...own.keys()].map((name) => `other:${name}`),
       }),
-      /a list of the names/,
+      /a list of the keys/,
     ],
     "never there": [
       {
@@ -229,10 +229,10 @@ Deno.test("connector: one that cannot be asked at first is checked before it is 
     "connector: connect failed: maintenance",
   ]);
   const list = () => Array.fromAsync(lab.adapter.list?.(call()) ?? []);
-  await assertRejects(list, AdapterError, "not known whether the connector lists");
+  await assertRejects(list, AdapterError, "unknown whether the connector lists");
   await assertRejects(() => store(lab, testKeys(1)), AdapterError, "maintenance");
   isDown = false;
-  await assertRejects(() => store(lab, testKeys(1)), AdapterError, "gives back the bytes");
+  await assertRejects(() => store(lab, testKeys(1)), AdapterError, "returns the bytes");
   counted.set = set;
 });
 

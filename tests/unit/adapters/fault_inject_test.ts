@@ -119,7 +119,7 @@ Deno.test("fault_inject: the adapter inside closes with it, and its configuratio
     [{ "gap_tail_ratios": [NaN] }, "gap_tail_ratios: expected list of numbers from 0 to 1"],
     [{ inner: undefined }, 'inner: expected object: received "nothing"'],
     [{ inner: "fs" }, "inner: expected object: received a string"],
-    [{ inner: { password: "hush" } }, 'inner.type: expected the type of an adapter: received "'],
+    [{ inner: { password: "hush" } }, 'inner.type: expected an adapter type: received "'],
     [{ inner: { type: "tape" } }, "Adapter type: expected one of "],
     [{ inner: { type: "dram", size: 1 } }, "dram adapter: size: expected one of the keys "],
   ];

@@ -202,7 +202,7 @@ Deno.test("without eviction, a held account leaves each writer its part of what 
   const stored = (await drive(clock, faulty, storing)).reduce((sum, count) => sum + count);
   // Half of what the 40 objects left, for two writers and one more.
   assert(stored >= 15 && stored <= 21, `${stored}`);
-  assertMatch(String(errors[0]), /held by others/);
+  assertMatch(String(errors[0]), /locked by another process/);
 });
 
 Deno.test("writers that open while the account is held keep to the capacity", async () => {

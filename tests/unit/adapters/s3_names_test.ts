@@ -64,13 +64,13 @@ Deno.test("an endpoint that names no bucket, or maybe another one, says what to 
   type Case = readonly [string, string | undefined, boolean | undefined, string, string];
   const cases: readonly Case[] = [
     [`https://${aws}`, undefined, undefined, "s3_endpoint", `https://${aws}/BUCKET`],
-    [aws, undefined, false, "s3_endpoint", "bucket beside it"],
-    ["https://s3.amazonaws.com", undefined, undefined, "s3_endpoint", "bucket beside it"],
+    [aws, undefined, false, "s3_endpoint", "the key bucket"],
+    ["https://s3.amazonaws.com", undefined, undefined, "s3_endpoint", "the key bucket"],
     ["https://minio.example.com", undefined, undefined, "s3_endpoint", "s3_use_path_style: false"],
     ["s3://my-bucket/pre/fix", undefined, undefined, "s3_endpoint", 'key_prefix: "pre/fix/"'],
     ["http://h/my-bucket/pre/fix", undefined, undefined, "s3_endpoint", 'key_prefix: "pre/fix/"'],
     ["s3://kv.example.com", undefined, undefined, "s3_endpoint", 'bucket: "kv.example.com"'],
-    [`https://MyBucket.${aws}`, undefined, undefined, "s3_endpoint", "capitals"],
+    [`https://MyBucket.${aws}`, undefined, undefined, "s3_endpoint", "lowercase"],
     ["s3://my_bucket", undefined, false, "s3_use_path_style", "true"],
     ["s3://ab", undefined, undefined, "s3_endpoint", "3 to 63"],
     ["s3://kv-bucket", "another", undefined, "s3_endpoint", "named once"],
@@ -80,7 +80,7 @@ Deno.test("an endpoint that names no bucket, or maybe another one, says what to 
     [`https://${aws}`, "MyBucket", false, "s3_use_path_style", "true"],
     ["http://10.0.0.1:9000", "kv-bucket", false, "s3_use_path_style", "address"],
     ["http://[::1]:9000/kv-bucket", undefined, false, "s3_use_path_style", "address"],
-    ["http://10.0.0.1:9000", undefined, false, "s3_endpoint", "bucket beside it"],
+    ["http://10.0.0.1:9000", undefined, false, "s3_endpoint", "the key bucket"],
     ["https://user:secret@host/kv-bucket", undefined, undefined, "s3_endpoint", "HOST"],
     ["https://host/kv-bucket?secret", undefined, undefined, "s3_endpoint", "HOST"],
   ];

@@ -263,7 +263,7 @@ Deno.test("a writer whose lock others keep says so, and tries again", async () =
       await clock.advance(10);
       await faulty.settled();
     }
-    assertMatch(String(await failure), /held by others/);
+    assertMatch(String(await failure), /locked by another process/);
   }
   await writer.announce();
   assertEquals(await temporaryIn(path).isAlive(writer.tag), true);

@@ -204,7 +204,10 @@ Deno.test("a ledger that others hold is waited for, and given up in the end", as
       await faulty.settled();
     }
     const error = await failure;
-    assert(error instanceof Error && error.message.includes("held by others"), `${error}`);
+    assert(
+      error instanceof Error && error.message.includes("locked by another process"),
+      `${error}`,
+    );
   }
   assertEquals(clock.pendingTimers, 0);
   const again = ledger.update((state) => state && { ...state, used: 6 });
