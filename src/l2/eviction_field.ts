@@ -1,41 +1,41 @@
 import type { ConfigValues, NumberField, StringField } from "./adapter_config.ts";
 
-/** Policies of LMCache that there are not, and what to use instead. */
+/** Policies of LMCache that are not supported, and what to use instead. */
 const unsupportedPolicies: Readonly<Record<string, string>> = {
-  IsolatedLRU: "LRU or noop: what one salt may use is bounded by the quotas of the cache",
+  IsolatedLRU: "LRU or noop: the quotas of the cache limit the bytes of each salt",
   ARC: "LRU or noop: ARC is not implemented",
 };
 
 /**
- * The configuration key `eviction` of an adapter that bounds itself, with LMCache's names and
+ * The configuration key `eviction` of an adapter with a capacity, with LMCache's names and
  * defaults.
  */
 export const evictionField = {
   type: "object",
-  help: "How room is made.",
+  help: "How to evict.",
   fields: {
     eviction_policy: {
       type: "string",
       oneOf: ["LRU", "noop", "IsolatedLRU", "ARC"],
       default: "LRU",
       check: (policy: string) => unsupportedPolicies[policy],
-      help: "LRU: what was used longest ago leaves first; noop: nothing leaves. IsolatedLRU and " +
-        "ARC are LMCache's, and refused here.",
+      help: "LRU evicts the least recently used objects first; noop evicts nothing. LMCache's " +
+        "IsolatedLRU and ARC are not supported.",
     },
     trigger_watermark: {
       type: "number",
       exclusiveMinimum: 0,
       maximum: 1,
       default: 0.8,
-      help: "Share of the capacity at which objects are removed. More than 1 is never reached: " +
-        "where nothing is to be removed, use eviction_policy noop.",
+      help: "Share of the capacity above which objects are evicted. To evict nothing, use " +
+        "eviction_policy noop rather than a value above 1.",
     },
     eviction_ratio: {
       type: "number",
       exclusiveMinimum: 0,
       maximum: 1,
       default: 0.2,
-      help: "Share of the capacity that is removed then.",
+      help: "Share of the capacity that an eviction removes.",
     },
   },
 } as const satisfies {
@@ -45,9 +45,9 @@ export const evictionField = {
 };
 
 /**
- * The shares of the capacity above which objects are removed, and which are left then.
+ * The shares of the capacity at which an eviction starts and stops.
  *
- * @returns `undefined` if nothing is to be removed.
+ * @returns `undefined` if nothing is to be evicted.
  */
 export function watermarksOf(
   eviction: Partial<ConfigValues<typeof evictionField.fields>> = {},

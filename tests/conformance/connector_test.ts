@@ -4,7 +4,7 @@ import { tempDirectory } from "../support/temp_directory.ts";
 
 const module = new URL("../support/connectors.ts", import.meta.url).href;
 
-/** Configurations by what they lead to; a directory is removed afterwards. */
+/** Configurations by name; each gets a directory that is removed afterwards. */
 const variants: Readonly<Record<string, (base: string) => Readonly<Record<string, unknown>>>> = {
   "a map": () => ({ export: "map" }),
   "methods for many keys, no list": () => ({ export: "batches" }),
@@ -31,7 +31,7 @@ for (const [name, configOf] of Object.entries(variants)) {
         config: {
           ...setup.config,
           "max_capacity_gb": capacityBytes / 2 ** 30,
-          // Splitting is tested by the other cases: here an object is one value.
+          // Other cases test splitting: here an object is one value.
           "max_value_bytes": 65_536,
         },
       };

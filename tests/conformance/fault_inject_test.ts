@@ -6,7 +6,7 @@ import { tempDirectory } from "../support/temp_directory.ts";
 
 const GIB = 2 ** 30;
 
-// With its defaults it drops nothing, and is as good as what it wraps.
+// With its defaults it drops nothing, so the wrapped adapter must still conform.
 runAdapterConformance({
   module: faultInject,
   adapters: [dram, fs],

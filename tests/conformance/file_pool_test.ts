@@ -8,7 +8,7 @@ const variants: Record<string, Readonly<Record<string, unknown>>> = {
   "past the page cache": { use_direct_io: true, files: 1 },
 };
 
-/** What does not depend on how bytes are moved is tested in one way only. */
+/** Cases that depend on how bytes are transferred; all others run with one configuration only. */
 const movesBytes = /gives back|buffers|parts|concurrent|aborted|restart/;
 
 for (const [name, options] of Object.entries(variants)) {

@@ -13,7 +13,7 @@ import { sealedObject } from "../support/sealed_objects.ts";
 
 interface Variant {
   readonly module: L2AdapterModule;
-  /** The configuration for a case that has a directory of its own. */
+  /** The configuration for a case with its own directory. */
   readonly configIn: (directory: string, promise: string) => Readonly<Record<string, unknown>>;
 }
 

@@ -16,8 +16,8 @@ const variants: Record<string, Readonly<Record<string, unknown>>> = {
 };
 
 /**
- * What does not depend on how files are named and written is tested in one way here, and in all
- * ways on each file system by `file_systems_test.ts`, where file systems can be mounted.
+ * Cases that depend on how files are named and written; all others run with one configuration here.
+ * `file_systems_test.ts` runs all of them on each file system, where one can be mounted.
  */
 const movesBytes = /gives back|buffers|parts|concurrent|aborted|restart|lists?ing|usage/;
 

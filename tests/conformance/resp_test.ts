@@ -9,7 +9,7 @@ import {
 
 type Options = Readonly<Record<string, unknown>>;
 
-/** Configurations, by the servers that they are tried on, which are started once. */
+/** Configurations, each with its servers, which are started once. */
 const variants: readonly {
   readonly on: string;
   readonly nodes: number;

@@ -14,7 +14,7 @@ const pieces: Options = {
 
 let prefixes = 0;
 
-/** Each case has a prefix of its own, which is as good as a bucket. */
+/** Each case has its own prefix, which isolates it like a bucket of its own. */
 async function runCases(
   t: Deno.TestContext,
   cases: readonly AdapterConformanceCase[],
@@ -31,7 +31,7 @@ async function runCases(
 }
 
 /**
- * What s3rver cannot do: it writes over the object that is there, so that who reads meanwhile gets
+ * What s3rver does not support: it overwrites an object in place, so that a concurrent reader gets
  * bytes of both. The scripted server does not.
  */
 const isBeyondS3rver = ({ name }: AdapterConformanceCase): boolean =>

@@ -18,7 +18,7 @@ interface Variant {
   readonly config: (promise: string) => ConformanceSetup | Promise<ConformanceSetup>;
 }
 
-/** Configuration in a directory of its own. */
+/** Configuration with its own directory. */
 async function inDirectory(
   config: (path: string) => Readonly<Record<string, unknown>>,
 ): Promise<ConformanceSetup> {
@@ -74,8 +74,8 @@ const chains: Readonly<Record<string, unknown>> = {
 };
 
 /**
- * What these promise of sizes holds for the transformed objects, which
- * `tests/unit/l2/transforms/transformed_sizes_test.ts` checks.
+ * Cases about sizes, which hold for the transformed objects and are checked by
+ * `tests/unit/l2/transforms/transformed_sizes_test.ts`.
  */
 const ABOUT_SIZES: readonly string[] = [
   "reports the objects and bytes that it stored",
@@ -86,8 +86,8 @@ const ABOUT_SIZES: readonly string[] = [
   "deleting a key twice in one call frees its bytes once",
 ];
 /**
- * What does not depend on the bytes is tested with one chain in front of one adapter, and each
- * transform by itself in front of that: the transforms are the same everywhere.
+ * Cases that depend on the bytes run with each transform; all others with one chain in front of one
+ * adapter, because the transforms are the same everywhere.
  */
 const MOVES_BYTES = /gives back|buffers|parts|concurrent|aborted|restart|length|same config/;
 

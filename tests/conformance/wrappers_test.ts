@@ -7,7 +7,7 @@ import {
   withLatency,
 } from "../../src/testing/mod.ts";
 
-/** Wrappers that change nothing but the time that calls take: as good as what they wrap. */
+/** Wrappers that only add latency: the wrapped adapter must still conform. */
 const wrappers: Readonly<Record<string, (adapter: L2Adapter) => L2Adapter>> = {
   "withFaults that injects nothing": (adapter) => withFaults(adapter, { faults: [] }),
   "withFaults with rates of 0": (adapter) =>

@@ -10,7 +10,7 @@ import { testBytes, testKeys } from "../../support/objects.ts";
 const SIZE = 5000;
 const module = new URL("../../support/connectors.ts", import.meta.url).href;
 
-/** What the next adapter is made of: its module hands it over. */
+/** Passes a store to the test module of the next adapter. */
 const handOver = globalThis as { kvtierTestConnector?: unknown };
 
 interface Open extends AsyncDisposable {
@@ -43,7 +43,7 @@ function call(): { signal: AbortSignal } {
   return { signal: new AbortController().signal };
 }
 
-/** Which objects can be loaded; each must have its bytes. */
+/** Loads objects and returns the outcome as bits; checks the bytes. */
 async function loaded(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   const rooms = keys.map((key) => roomOf(key));
   const bits = await adapter.load(rooms, call());

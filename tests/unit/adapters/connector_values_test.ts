@@ -54,7 +54,7 @@ async function store(
   return (await adapter.store(objects, call())).stored.toString();
 }
 
-/** Which objects can be loaded; each must have its bytes. */
+/** Loads objects and returns the outcome as bits; checks the bytes. */
 async function load(
   { adapter }: Open,
   keys: readonly ObjectKey[],
@@ -78,7 +78,7 @@ function sizesOf(keys: readonly ObjectKey[], byteLength = SIZE): [string, number
   return keys.map(({ id }): [string, number] => [id, byteLength]).sort();
 }
 
-/** A map that counts the bytes that are read from it. */
+/** A map that counts the bytes read from it. */
 function countedMap(held = new Map<string, Uint8Array>()) {
   return {
     held,
@@ -236,7 +236,7 @@ Deno.test("connector: one that cannot be asked at first is checked before it is 
   counted.set = set;
 });
 
-/** A Keyv of either version over a map. */
+/** A Keyv of either version on top of a map. */
 const keyvs: Readonly<Record<string, (held: Map<string, string>, namespace?: string) => unknown>> =
   {
     "Keyv 5": (store, namespace) => new Keyv({ store, ...namespace && { namespace } }),
@@ -255,7 +255,7 @@ for (const namespace of [undefined, "kv", "my:kv", "a:b:c"]) {
       assertEquals(await listed(lab), sizesOf(keys));
       await using other = await open(make(held, namespace));
       assertEquals((await other.adapter.usage?.(call()))?.usedBytes, 3 * SIZE);
-      // Something that the Keyv cannot decode does not hide the rest.
+      // A value that the Keyv cannot decode must not hide the others.
       const [name = ""] = [...held.keys()].filter((name) => name.endsWith(".data"));
       held.set(name, "{");
       await using third = await open(make(held, namespace));
@@ -343,14 +343,14 @@ Deno.test("connector: sizes beside objects are only data", async () => {
     await using lab = await open(counted);
     assertEquals(await store(lab, [key]) + await store(lab, [other]), "11");
   }
-  // Another process stored it with another size; of `gone` the object has expired.
+  // Another process stored it with another size; the object of `gone` has expired.
   counted.held.set(size(key, SIZE + 1), new Uint8Array(1));
   counted.held.set(size(gone, SIZE), new Uint8Array(1));
   await using lab = await open(counted);
   assertEquals((await lab.adapter.usage?.(call()))?.usedBytes, 2 * SIZE);
   const names = [...counted.held.keys()].filter((name) => name.endsWith(".size"));
   assertEquals(names.sort(), [size(key, SIZE), size(other, SIZE)].sort());
-  // A larger object takes the place: no size is left that is not its own.
+  // After a larger object replaced it, only its own size remains.
   assertEquals(await store(lab, [key], 2 * SIZE), "1");
   assert(counted.held.has(size(key, 2 * SIZE)) && !counted.held.has(size(key, SIZE)));
   await lab.adapter.delete?.([key, other], call());
@@ -366,7 +366,7 @@ Deno.test("connector: objects of a longer prefix are not taken for own ones", as
   const { usedBytes, objectCount } = await lab.adapter.usage?.(call()) ?? {};
   assertEquals([usedBytes, objectCount], [0, 0]);
   assertEquals(await listed(lab), []);
-  // A key of this adapter whose name is that of one of their objects.
+  // A key of this adapter that maps to the name of one of their objects.
   const [{ chunkHash, model } = { chunkHash: new Uint8Array(32), model: "" }] = theirs;
   const shared = new ObjectKey({ chunkHash, model: `b-${model}` });
   assertEquals(await load(lab, [shared]), "0");
@@ -395,7 +395,7 @@ Deno.test("connector: uses in device memory count, and what leaves is told", asy
 Deno.test("connector: a storage whose sizes are not native gets them from the names", async () => {
   const storage = createStorage({ driver: memoryDriver() });
   const keys = testKeys(5);
-  // Closing it would dispose of the storage.
+  // Closing it would dispose of the storage, which is used again.
   await using first = await open(storage);
   for (const key of keys) assertEquals(await store(first, [key]), "1");
   let reads = 0;

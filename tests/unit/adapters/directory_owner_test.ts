@@ -6,7 +6,7 @@ import { openFs } from "../../support/fs_adapter.ts";
 import { type TempDirectory, tempDirectory } from "../../support/temp_directory.ts";
 import { openPool } from "./file_pool_tools.ts";
 
-/** A directory of another user, which this user could write to only as root. */
+/** A directory of another user, writable only because the test runs as root. */
 async function foreignDirectory(): Promise<TempDirectory> {
   if (Deno.uid() !== 0) {
     return { path: "/usr", [Symbol.asyncDispose]: () => Promise.resolve() };

@@ -11,7 +11,7 @@ import { testBytes, testKey, testKeys } from "../../support/objects.ts";
 const call = { signal: new AbortController().signal };
 const lookupCall = { ...call, prefix: false };
 
-/** An adapter for `objects` objects of 1000 bytes, and what it reports. */
+/** Opens an adapter for `objects` objects of 1000 bytes; collects its reports. */
 function openDram(
   objects: number,
   config: Record<string, unknown> = {},

@@ -13,7 +13,7 @@ import { sealedObject } from "../../support/sealed_objects.ts";
 const LAYOUT = testLayout(1024);
 const NOTHING = { rate: 0, seed: 0, gapIndices: [], gapTailRatios: [] };
 
-/** A cache whose only adapter is `fault_inject` around `inner`. */
+/** A cache with `fault_inject` around `inner` as its only adapter. */
 async function openCache(inner: RecordingAdapter, options: Record<string, unknown>) {
   return await TieredCache.open({
     device: new HostDevice(),

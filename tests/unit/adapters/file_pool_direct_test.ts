@@ -51,7 +51,7 @@ Deno.test("file_pool: what was written past the page cache survives a crash, and
   assertEquals(await load(pool.adapter, keys.slice(1, 2), 50_000), "1");
 });
 
-/** A way past the page cache that fails as soon as it is taken. */
+/** Direct I/O that fails at the first use. */
 class FailingIo extends DirectIo {
   readonly #code: string;
 

@@ -42,7 +42,7 @@ Deno.test("file_pool: what a load gave up on can be evicted", async () => {
   const [old, young] = [testKeys(20), testKeys(20, 100)];
   await store(pool.adapter, old);
   const giveUp = new AbortController();
-  // Each twice, so that one of the two may have begun.
+  // Each key twice, so that one of the two loads may have started.
   const rooms = [...old, ...old].map((key) => {
     return { key, parts: [new Uint8Array(OBJECT_BYTES)], byteLength: OBJECT_BYTES };
   });
@@ -59,7 +59,7 @@ Deno.test("file_pool: what is used in device memory stays", async () => {
   pool.adapter.touch?.([a, testKey(99), b]);
   assertEquals(await store(pool.adapter, [d]), "1");
   assertEquals(await held(pool.adapter, [a, b, c, d]), "1101");
-  // Of a chain, the end leaves first.
+  // The end of a chain is evicted first.
   assertEquals(await store(pool.adapter, [e]), "1");
   assertEquals(await held(pool.adapter, [a, b, d, e]), "1011");
 });
@@ -75,7 +75,7 @@ Deno.test("file_pool: the cache is told what made room for others", async () => 
   assertEquals(evicted, [], "neither a removal nor a free slot evicts");
   await store(pool.adapter, [d, e]);
   assertEquals(evicted, [[b.id, a.id]]);
-  // What gives way and is stored anew by the same call is there.
+  // An object that is evicted and stored by the same call exists.
   const [last, ...others] = (await Array.fromAsync(pool.adapter.list?.(call) ?? []))
     .map(({ key }) => key);
   assert(last !== undefined);

@@ -1,22 +1,22 @@
 import { sha256 } from "../../../src/runtime/digest.ts";
 import type { AdapterObject, ObjectKey } from "../../../src/l2/adapter.ts";
 
-/** How many objects the killed process stores. */
+/** Number of objects that the killed process stores. */
 export const OBJECTS = 10;
-/** How many of them it stores only once. */
+/** Number of them that it stores only once. */
 export const STEADY_OBJECTS = 3;
 /** Bytes of an object. */
 export const KILLED_BYTES = 2 ** 20 + 64;
-/** Versions that differ. */
+/** Number of distinct versions. */
 export const VERSIONS = 7;
-/** The pool: fewer slots than objects. */
+/** The pool, with fewer slots than objects. */
 export const KILLED_POOL = { slots: 8, params: { "slot_bytes": KILLED_BYTES, files: 2 } };
 
 const PIECE = 32;
 
 /**
- * A version of an object: everywhere in it stands which object and version it is, so that a mixture
- * shows.
+ * One version of an object: its id and version are repeated throughout, so that mixed bytes are
+ * detected.
  */
 export function killedObject(key: ObjectKey, version: number): AdapterObject {
   const name = new TextEncoder().encode(`${key.id} version ${version % VERSIONS}`);

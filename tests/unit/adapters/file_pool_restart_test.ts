@@ -31,7 +31,7 @@ import {
   tempPool,
 } from "./file_pool_tools.ts";
 
-/** What is in front of an object in its slot, and what is between two slots. */
+/** Bytes in front of an object in its slot, and between two slots. */
 const PAGE = 4096;
 const STRIDE = 3 * PAGE;
 const oneFile = { "slot_bytes": 4096, files: 1 };
@@ -41,7 +41,7 @@ async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, () => false);
 }
 
-/** Changes bytes of a file in place. */
+/** Overwrites bytes of a file in place. */
 async function patch(path: string, offset: number, bytes: Uint8Array): Promise<void> {
   using file = await Deno.open(path, { write: true });
   await file.seek(offset, Deno.SeekMode.Start);
@@ -53,7 +53,7 @@ async function flipByte(path: string, offset: number): Promise<void> {
   await patch(path, offset, Uint8Array.of((bytes[offset] ?? 0) ^ 0x40));
 }
 
-/** A directory that a pool of one file left behind when it stopped cleanly. */
+/** The directory of a pool with one file after a clean stop. */
 async function leftBehind(count: number): ReturnType<typeof tempDirectory> {
   const directory = await tempDirectory();
   await using adapter = await openPool(directory.path, { params: oneFile });
@@ -119,7 +119,7 @@ Deno.test("file_pool: of two complete slots with one key the newer counts, the o
     await using adapter = await openPool(directory.path, { params: oneFile });
     await store(adapter, [testKey(0)], 700);
   }
-  // The older object has not been cleared when the process was killed.
+  // The process was killed before it cleared the older object.
   await patch(slots, 0, older);
   await Deno.remove(join(directory.path, "pool.index"));
   await using adapter = await openPool(directory.path, { params: oneFile });
@@ -174,7 +174,7 @@ Deno.test("file_pool: a store that was cut anywhere leaves a free slot", async (
     await Deno.remove(join(directory.path, "pool.index"));
     await using adapter = await openPool(directory.path, { params: oneFile });
     const bits = await load(adapter, keys.slice(0, 2));
-    // What the headers begin with is the same in both.
+    // Both headers begin with the same bytes.
     const isUnchanged = torn.every((byte, i) => byte === before[i]);
     assertEquals(bits, isUnchanged ? "10" : cut === end ? "01" : "00", `cut at ${cut}`);
   }
@@ -309,7 +309,7 @@ Deno.test("file_pool: a sequence number that is used again after a crash complet
   assert(again !== undefined && !isFooterOf(footer, again));
 });
 
-/** The most memory that this process has had, in bytes, where that is known. */
+/** Peak memory of this process in bytes, if known. */
 async function mostMemory(): Promise<number> {
   const status = await Deno.readTextFile("/proc/self/status").catch(() => "");
   return 1024 * Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0);

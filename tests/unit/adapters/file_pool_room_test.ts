@@ -11,7 +11,7 @@ import { call, load, openPool, statusOf, store, tempPool } from "./file_pool_too
 
 const program = new URL("./file_pool_try.ts", import.meta.url);
 
-/** Bytes on disk of the slots in a directory. */
+/** Bytes on disk of the slot files in a directory. */
 async function diskBytes(path: string): Promise<number> {
   let bytes = 0;
   for await (const { name } of Deno.readDir(path)) {
@@ -108,7 +108,7 @@ Deno.test("file_pool: a pool that could not be laid out is tried again after a w
     failures.push(`${operation} ${code}`);
   };
   const adapter = await openPool(path, { params: {} }, { clock, onError });
-  // A directory in the place of a file of the pool.
+  // A directory with the name of a pool file.
   await Deno.mkdir(`${path}/slots-2.pool`);
   assertEquals(await store(adapter, testKeys(2)), "00");
   assertEquals(failures, ["store EISDIR", "store EISDIR"]);

@@ -28,7 +28,7 @@ const versions = keys.map((key) => {
   return Array.from({ length: VERSIONS }, (_, v) => concatParts(killedObject(key, v).parts));
 });
 
-/** Lets a child store into a pool, and kills it `lifeMs` after it began. */
+/** Starts a child that stores into a pool, and kills it after `lifeMs`. */
 async function storeAndKill(
   path: string,
   version: number,
@@ -45,7 +45,10 @@ async function storeAndKill(
   await output.cancel();
 }
 
-/** How many slots have a header; with those that are whole, it tells how many stores were cut. */
+/**
+ * Counts slots with a header; the difference to the complete ones is the number of interrupted
+ * stores.
+ */
 async function countHeaders(path: string): Promise<number> {
   const { slots, params: { slot_bytes: slotBytes, files } } = KILLED_POOL;
   const geometry = new PoolGeometry({ slots, slotBytes, files });
@@ -91,9 +94,9 @@ Deno.test(`file_pool: ${KILLS} kills at random moments tear no object and cost o
       assert(isWhole, `object ${index} is torn`);
     }
     await adapter[Symbol.asyncDispose]();
-    // The next life begins after a crash, too.
+    // The next opening must rebuild the index, too.
     await Deno.remove(join(path, "pool.index"));
   }
-  // Otherwise no kill ever hit a write.
+  // Otherwise no kill interrupted a write.
   assert(cut > 0, "no store was cut");
 });

@@ -1,5 +1,5 @@
-// Stores versions of a few objects into a small pool, over and over, with evictions, replacements
-// and deletions, until it is killed. Prints a line when it begins, and one after each batch.
+// Stores versions of a few objects into a small pool, with evictions, replacements and deletions,
+// until it is killed. Prints a line at the start, and one after each batch.
 import { testKeys } from "../../support/objects.ts";
 import { call, openPool } from "./file_pool_tools.ts";
 import { KILLED_POOL, killedObject, OBJECTS, STEADY_OBJECTS } from "./file_pool_killed.ts";
@@ -8,7 +8,7 @@ const [path = "", first = "0", direct = ""] = Deno.args;
 const keys = testKeys(OBJECTS);
 const params = { ...KILLED_POOL.params, "use_direct_io": direct === "direct" };
 const adapter = await openPool(path, { ...KILLED_POOL, params });
-// These are never stored again: whatever happens to others, they stay.
+// These are never stored again, and must survive everything else.
 const steady = keys.slice(0, STEADY_OBJECTS);
 const found = await adapter.lookupAndLock(steady, { ...call, prefix: false });
 const missing = steady.filter((_, i) => !found.test(i));

@@ -16,16 +16,16 @@ import { tempDirectory } from "../../support/temp_directory.ts";
 /** Bytes of the objects in most tests. */
 export const OBJECT_BYTES = 1000;
 
-/** A call that nobody aborts. */
+/** A call that is never aborted. */
 export const call = { signal: new AbortController().signal };
 
-/** What a test says about a pool. */
+/** Options of a test pool. */
 export interface PoolOptions {
   readonly slots?: number;
   readonly params?: Readonly<Record<string, unknown>>;
 }
 
-/** Opens a pool in a directory; its errors fail the test unless `environment` takes them. */
+/** Opens a pool in a directory; reported errors fail the test unless `environment` handles them. */
 export async function openPool(
   path: string,
   { slots = 8, params = { "slot_bytes": 4096 } }: PoolOptions = {},
@@ -41,9 +41,12 @@ export interface TempPool extends AsyncDisposable {
   readonly adapter: L2Adapter;
   readonly path: string;
   readonly errors: AdapterError[];
-  /** Stops cleanly and opens again. */
+  /** Stops cleanly and reopens the pool. */
   restart(): Promise<void>;
-  /** Opens the directory as it is now, as after a crash; the first pool is closed after that. */
+  /**
+   * Reopens a copy of the directory as it is now, as after a crash; the first pool is closed
+   * afterwards.
+   */
   crash(): Promise<void>;
 }
 
@@ -87,7 +90,7 @@ export async function tempPool(
   };
 }
 
-/** Stores the objects of keys in one batch; the outcome as bits. */
+/** Stores the objects of keys in one batch; returns the outcome as bits. */
 export async function store(
   adapter: L2Adapter,
   keys: readonly ObjectKey[],
@@ -97,7 +100,7 @@ export async function store(
   return String((await adapter.store(objects, call)).stored);
 }
 
-/** The outcome of a load as bits; what is loaded must be what belongs under the key. */
+/** Loads objects and returns the outcome as bits; checks the bytes. */
 export async function load(
   adapter: L2Adapter,
   keys: readonly ObjectKey[],
@@ -111,24 +114,24 @@ export async function load(
   return String(loaded);
 }
 
-/** Locks what is there of the keys; the outcome as bits. */
+/** Locks the existing objects of keys; returns the outcome as bits. */
 export async function lock(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   return String(await adapter.lookupAndLock(keys, { ...call, prefix: false }));
 }
 
-/** Which keys are listed, as bits: unlike a lookup, that does not count as a use. */
+/** Which keys are listed, as bits. Unlike a lookup, listing is no use. */
 export async function held(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   const listed = await Array.fromAsync(adapter.list?.(call) ?? []);
   const ids = new Set(listed.map(({ key }) => key.id));
   return keys.map(({ id }) => ids.has(id) ? "1" : "0").join("");
 }
 
-/** Deletes the objects of keys; the outcome as bits. */
+/** Deletes the objects of keys; returns the outcome as bits. */
 export async function remove(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   return String((await adapter.delete?.(keys, call))?.deleted);
 }
 
-/** What the adapter says about itself. */
+/** Status of the adapter. */
 export function statusOf(adapter: L2Adapter): Readonly<Record<string, unknown>> {
   return adapter.reportStatus?.() ?? {};
 }

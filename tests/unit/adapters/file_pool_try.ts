@@ -1,5 +1,5 @@
-// Opens a pool of the adapter, stores objects, loads them and stops; prints what happened. The
-// arguments: the directory, and as JSON the number of slots and backend_params.
+// Opens a file_pool adapter, stores objects, loads them and stops; prints the outcome. Arguments:
+// the directory, and the number of slots and backend_params as JSON.
 import { join } from "@std/path";
 import type { AdapterError } from "../../../src/l2/adapter.ts";
 import { testKeys } from "../../support/objects.ts";

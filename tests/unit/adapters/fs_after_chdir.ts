@@ -1,5 +1,5 @@
 // Opens the fs adapter with a relative path that does not exist, changes the working directory and
-// stores an object; prints whether that lies below the first directory and below the second.
+// stores an object; prints whether the object is below the first directory, and below the second.
 import { join } from "@std/path";
 import { objectFilesIn, openFs, testObject } from "../../support/fs_adapter.ts";
 import { testKey } from "../../support/objects.ts";

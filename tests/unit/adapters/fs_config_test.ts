@@ -6,7 +6,7 @@ import { runChild } from "../../support/child.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
-/** Values that are right at the edge, for each option. */
+/** Valid edge cases for each option. */
 const GOOD: Record<string, readonly unknown[]> = {
   "base_path": ["x", "a b", "/abs", "./x", "..", "./~x", "C:/kv"],
   "relative_tmp_dir": ["tmp", "a/b", "./a", "a/../b", "", ".", "./", null],
@@ -29,7 +29,7 @@ const GOOD: Record<string, readonly unknown[]> = {
   "allow_foreign_owner": [true, false],
 };
 
-/** Values that are wrong, and for each the key that the error must name. */
+/** Invalid values, each with the key that the error must name. */
 const WRONG: Record<string, readonly unknown[]> = {
   "base_path": ["", "  ", 1, null, true, ["x"], "~", "~/kv", "$HOME/kv", "${HOME}/kv", "file:///x"],
   "relative_tmp_dir": [" ", "..", "/abs", "../x", "a/../..", "~/x", "$X", 1],

@@ -50,7 +50,7 @@ function pathOf(basePath: string, key: ObjectKey): string {
   return new ObjectPaths({ basePath, layout: "kvtier", shards: 0 }).pathOf(key);
 }
 
-/** Files past the page cache whose calls can be made to fail. */
+/** Direct files whose calls can be made to fail. */
 function faultyDirect(faulty: { current?: FaultyFiles }): (files: FileSystem) => DirectFileSystem {
   return (host) => {
     const direct = new DirectFiles(host);
@@ -137,7 +137,7 @@ Deno.test("what is no file in the place of an object is a miss past the page cac
 Deno.test("where the probe is refused, the page cache is used, which is said once", async () => {
   await using directory = await tempDirectory();
   const errors: AdapterError[] = [];
-  // The locks' directory cannot be made: neither can the file of the probe.
+  // The directory of locks cannot be created, so the test file cannot either.
   await Deno.writeTextFile(`${directory.path}/tmp`, "in the way");
   await using store = await openFileStore(directory.path, {
     isDirect: true,
@@ -189,7 +189,7 @@ for (
     const again = await Promise.all(objects.map(({ key }) => load(store, key, 5000)));
     assertEquals(again.join(""), "111111");
     assertMatch(String(store.reportStatus()["io"]), new RegExp(`^buffered: .* refused: ${code}`));
-    // The reason is told once, however many calls were refused.
+    // The reason is reported once, however many calls were refused.
     assertEquals(errors.map(({ operation }) => operation), ["open"]);
     assertMatch(errors[0]?.message ?? "", new RegExp(code));
     assertEquals([await temporaryFilesIn(path), faulty.current?.open], [[], []]);

@@ -28,7 +28,7 @@ async function fill(basePath: string, keys: readonly ObjectKey[]): Promise<void>
   }
 }
 
-/** Files of which only the first ones can be looked at until that is allowed for all. */
+/** Files of which only the first `count` can be inspected until `open` is called. */
 function gated(count: number): { files: FileSystem; open: () => void } {
   const gate = Promise.withResolvers<void>();
   const seen = new Set<string>();
@@ -64,7 +64,7 @@ for (const isKnown of [true, false]) {
         await new Promise((resolve) => setTimeout(resolve, 1));
       }
     }
-    // Enough to tell what is old.
+    // Enough files to know which are old.
     const { files, open } = gated(OBJECTS / 4);
     await using store = await openFileStore(path, { bounds, shards: 1, files });
     for (let n = 0; n < 5; n++) assertEquals(await put(store, 10_000 + n), 1);
@@ -75,7 +75,7 @@ for (const isKnown of [true, false]) {
     assertGreater(isThere.filter((is) => !is).length, 4);
     assert(isThere.slice(OBJECTS / 4).every((is) => is), "what left is old");
     open();
-    // The rest is known then.
+    // The remaining files are known then.
     for (let n = 0; n < 5; n++) assertEquals(await put(store, 20_000 + n), 1);
     await store[Symbol.asyncDispose]();
     await using last = await openFileStore(path, { bounds, shards: 1 });

@@ -21,7 +21,7 @@ import { waitUntil } from "../../support/wait_until.ts";
 const call = { signal: new AbortController().signal };
 const objects = testKeys(4).map((key) => testObject(key));
 
-/** What may lie in the place of a file, which `elsewhere` must not notice. */
+/** What may have the name of a file; nothing may change in `elsewhere`. */
 const inPlace: Readonly<Record<string, (path: string, elsewhere: string) => Promise<void>>> = {
   "a link to a file": async (path, elsewhere) => {
     await Deno.writeTextFile(join(elsewhere, "file"), "theirs");
@@ -137,7 +137,7 @@ Deno.test("what a link in the place of a shard leads to is neither read nor remo
   assertEquals(String((await adapter.delete?.([object.key], call))?.deleted), "0");
   assertEquals(String((await adapter.store([object], call)).stored), "0");
   assertEquals((await objectFilesIn(elsewhere.path)).length, 1);
-  // When it is gone, the next store makes a directory.
+  // Once the link is gone, the next store creates a directory.
   await Deno.remove(link);
   assertEquals(String((await adapter.store([object], call)).stored), "1");
   assertEquals(String(await adapter.load([object], call)), "1");
@@ -197,7 +197,7 @@ Deno.test("a close ends although stores hang, and says so", async () => {
   const storing = store.store(objects, call);
   await waitUntil(() => calls >= objects.length);
   const closing = store[Symbol.asyncDispose]();
-  // The close has begun to wait, and the time comes.
+  // Closing has started to wait, and the time passes.
   await clock.advance(60_000);
   await closing;
   assertStringIncludes(
@@ -206,7 +206,7 @@ Deno.test("a close ends although stores hang, and says so", async () => {
   );
   hung.reject(new Error("The file system is gone"));
   await storing;
-  // What was left behind ends now.
+  // Abandoned calls end now.
   await waitUntil(() => files.locked.length === 0);
   await files.settled();
 });

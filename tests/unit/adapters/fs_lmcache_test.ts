@@ -20,7 +20,7 @@ const PAYLOAD = Uint8Array.from({ length: 1000 }, (_, i) => i * 7);
 /** `LMC1`, and the CRC-32 of the payload as zlib computes it, little-endian. */
 const CHECKSUM = Uint8Array.fromHex("4c4d4331" + "ffd54a11");
 
-/** Keys, and where LMCache keeps their objects. */
+/** Keys, and the paths of their objects in LMCache. */
 const FILES: readonly (readonly [string, ObjectKey])[] = [
   [`llama@0x0000002a@0@${HASH}.data`, keyOf({ model: "llama", kvRank: 42 })],
   [
@@ -53,7 +53,7 @@ async function open(config: Record<string, unknown> = {}): Promise<Opened> {
   return { adapter, path, errors, [Symbol.asyncDispose]: dispose };
 }
 
-/** The bits of a load; what is loaded must be the payload. */
+/** Loads objects and returns the outcome as bits; checks the payload. */
 async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   const rooms: AdapterObject[] = keys.map((key) => {
     const parts = [new Uint8Array(300), new Uint8Array(700)];
@@ -76,7 +76,7 @@ function unsealedOf(adapter: L2Adapter): unknown {
   return adapter.reportStatus?.()["unsealed"];
 }
 
-/** What the status counts before anything is loaded. */
+/** Status counters before anything is loaded. */
 const NOTHING = {
   loadedUnchecked: 0,
   loadedWithChecksum: 0,
@@ -90,7 +90,7 @@ function bytesOf(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
 }
 
 const withChecksum = bytesOf(PAYLOAD, CHECKSUM);
-/** Where LMCache writes past the page cache, the checksum has a block of its own. */
+/** // With direct I/O of LMCache, the checksum has a block of its own. */
 const inBlocks = bytesOf(withChecksum, new Uint8Array(4088));
 
 for (
@@ -164,7 +164,7 @@ for (
         const [[name, key], [other, good]] = FILES as [(typeof FILES)[0], (typeof FILES)[0]];
         await Deno.writeFile(join(path, name), Uint8Array.from(damage(whole)));
         await Deno.writeFile(join(path, other), whole);
-        // As before every load: what is about to be loaded is locked.
+        // As before every load, the objects are locked.
         await adapter.lookupAndLock([key, good], { ...call, prefix: false });
         assertEquals(await load(adapter, [key, good]), "01");
         adapter.unlock?.([key, good]);
@@ -213,7 +213,7 @@ Deno.test("a file of another length is a miss that is counted, and stays", async
   }
 });
 
-/** Objects of these sizes, and the files of whole blocks that LMCache writes of them. */
+/** Object sizes, and the sizes of LMCache's padded files. */
 const PADDED = [[1, 4096], [1000, 4096], [4096, 4096], [4097, 8192], [12_287, 12_288]] as const;
 
 for (const isDirect of [false, true]) {
@@ -302,7 +302,7 @@ for (const checksum of ["none", "crc32"]) {
     const listed = await Array.fromAsync(adapter.list?.(call) ?? []);
     assertEquals(listed.map(({ key }) => key.id).sort(), keys.map(({ id }) => id).sort());
     assertEquals(listed.map(({ byteLength }) => byteLength), keys.map(() => PAYLOAD.byteLength));
-    // A bit of the first one's bytes.
+    // Flips a bit of the first object.
     const [name = ""] = (await objectFilesIn(path)).filter((name) => name.startsWith("h-"));
     const bytes = await Deno.readFile(join(path, name));
     await Deno.writeFile(join(path, name), bytes.with(7, (bytes[7] as number) ^ 1));
@@ -341,7 +341,7 @@ Deno.test("what LMCache stores under keys that cannot be had here is counted and
   assertEquals((await adapter.usage?.(call))?.objectCount, names.length);
   assertEquals(await Array.fromAsync(adapter.list?.(call) ?? []), []);
   for (const key of testKeys(30)) assertEquals(await store(adapter, [key]), "1");
-  // What another program has put there is known when it was counted, which goes on beside the stores.
+  // Files of other programs are known after a count, which runs in parallel to the stores.
   await waitUntil(async () => (await objectFilesIn(path)).length <= 12);
   const left = await objectFilesIn(path);
   assertEquals(left.filter((name) => names.includes(name)), []);
@@ -369,7 +369,7 @@ Deno.test("what LMCache was writing long ago is counted and removed, and nothing
   });
   const status = () => adapter.reportStatus?.() as { space: { usedBytes?: number } };
   await waitUntil(() => status().space.usedBytes !== undefined);
-  // What may still be written takes room, too.
+  // Temporary files take space too.
   assertEquals(status().space.usedBytes, 4096);
   const left = await temporaryFilesIn(path);
   assertEquals(left, [...others, young].sort());

@@ -28,7 +28,7 @@ const EVICTS = { high: 0.8, low: 0.6 };
 const call = { signal: new AbortController().signal };
 const DEAD = "77-0123456789abcdef";
 
-/** A store with room for `objects` files, and what belongs to it. */
+/** A store with space for `objects` files, and its helpers. */
 interface Opened extends AsyncDisposable {
   readonly store: FileStore;
   readonly path: string;
@@ -46,7 +46,7 @@ async function open(
   { path, files = {}, waits = false }: {
     path?: string;
     files?: Partial<FileSystem>;
-    /** Whether others have locks at the same time, so that it has to wait for them. */
+    /** Whether other holders lock files at the same time, so that the store has to wait. */
     waits?: boolean;
   } = {},
 ): Promise<Opened> {
@@ -78,13 +78,13 @@ async function put(store: FileStore, keys: readonly ObjectKey[], bytes = 1000): 
   return String((await store.store(keys.map((key) => testObject(key, bytes)), call)).stored);
 }
 
-/** Stores objects that a lookup has missed, as a cache does: they replace nothing. */
+/** Looks up objects in vain, then stores them, as a cache does: they replace nothing. */
 async function putMissed(store: FileStore, keys: readonly ObjectKey[]): Promise<void> {
   const found = await store.lookupAndLock(keys, { ...call, prefix: true });
   assertEquals([found.popcount(), await put(store, keys)], [0, "1".repeat(keys.length)]);
 }
 
-/** Which objects are there, as bits. */
+/** Which objects exist, as bits. */
 function present(basePath: string, keys: readonly ObjectKey[]): string {
   return keys.map((key) => {
     try {
@@ -95,7 +95,7 @@ function present(basePath: string, keys: readonly ObjectKey[]): string {
   }).join("");
 }
 
-/** Writes the file of an object that was used so many minutes ago. */
+/** Writes the file of an object last used `minutes` ago. */
 async function putFile(basePath: string, key: ObjectKey, minutesAgo: number): Promise<void> {
   const path = pathOf(basePath, key);
   await Deno.mkdir(dirname(path), { recursive: true });
@@ -171,7 +171,7 @@ Deno.test("two stores in one directory keep to the capacity together, and use ea
   const count = [...stored.join("")].filter((bit) => bit === "1").length;
   assertEquals((await objectFilesIn(one.path)).length, count);
   assertLessOrEqual(count, 20);
-  // What one writer has taken in advance, the other cannot use before it is given back.
+  // Space leased by one writer is not available to the other until it is returned.
   assertGreater(count, 10);
   await other.store.delete([...testKeys(30), ...testKeys(30, 100)], call);
   assertEquals(await put(one.store, testKeys(8, 200)), "1".repeat(8));
@@ -184,7 +184,7 @@ Deno.test("the objects that were used longest ago leave first, whoever wrote the
   const keys = testKeys(ages.length);
   for (const [i, key] of keys.entries()) await putFile(path, key, ages[i] as number);
   await using opened = await open(bounds(10), { path });
-  // At eight of ten, one more makes room for it and down to six.
+  // At eight of ten objects, one more starts an eviction down to six.
   await putMissed(opened.store, [testKey(50)]);
   await opened.faulty.settled();
   const left = keys.filter((_, i) => (ages[i] as number) < 60);
@@ -224,7 +224,7 @@ for (
       assertLessOrEqual(await diskBytesIn(path), 20 * DISK_BYTES);
     }
     await store[Symbol.asyncDispose]();
-    // What was there before is counted by the same measure.
+    // Existing files are counted in the same way.
     await ledgerOf(path).update((state) => state && { ...state, countedAt: 0 });
     await using again = await open(bounds(20), { path, files: { lstat } });
     const usedBytes = spaceOf(again.store).usedBytes ?? 0;
@@ -252,7 +252,7 @@ Deno.test("of a chain the tail leaves first, and what is used again stays", asyn
   await using opened = await open(bounds(20));
   const { store, path, clock, faulty } = opened;
   const [chain, other] = [testKeys(6), testKeys(6, 100)];
-  // What a lookup misses is stored as a chain.
+  // Objects that a lookup missed are stored as a chain.
   for (const keys of [chain, other]) {
     const found = await store.lookupAndLock(keys, { ...call, prefix: true });
     assertEquals(found.popcount(), 0);
@@ -416,7 +416,7 @@ for (
   ] as const
 ) {
   Deno.test(`${name}: objects leave when others fill the disk, and are refused before it is too full`, async () => {
-    // A disk of 100 files, of which somebody else has some.
+    // A disk of 100 files, of which other programs have some.
     let others = 30;
     const opening: { path?: string } = {};
     const room = async () => {
@@ -441,7 +441,7 @@ for (
     assertLessOrEqual(count, 20);
     assertGreater(count, 10);
     assertEquals(present(path, [testKey(0), testKey(39)]), "01");
-    // All that was left is taken by others: everything of ours goes, as far as that helps.
+    // Other programs take all free space: all objects are evicted, as far as that helps.
     others = 49;
     await clock.advance(1001);
     await put(store, [testKey(100)]);
@@ -493,7 +493,7 @@ Deno.test("what a killed writer was writing counts until it is swept", async () 
     await using opened = await open(bounds(20), { path });
     await put(opened.store, testKeys(3));
   }
-  // Its lock is gone and its file is young: only age will tell.
+  // The lock file is gone and the temporary file is young: only age will tell.
   await Deno.writeFile(join(path, `${DEAD}-0.tmp`), new Uint8Array(5 * DISK_BYTES));
   await ledgerOf(path).update((state) =>
     state && { ...state, used: state.used + 9 * DISK_BYTES, leases: { [DEAD]: 9 * DISK_BYTES } }
@@ -524,7 +524,7 @@ Deno.test("counting while others store and delete never leaves the account too l
   const { path } = one;
   await put(one.store, testKeys(60));
   for (let round = 0; round < 8; round++) {
-    // Without an account, opening counts.
+    // Without a ledger, opening counts the directory.
     const stale = ledgerOf(path).update((state) => state && { ...state, countedAt: 0 });
     await stale;
     const work = [
@@ -608,7 +608,7 @@ Deno.test("loads go on while stores wait for the account", async () => {
   let storing: Promise<unknown>;
   {
     using _held = await hostFileSystem.lock(ledger, { create: false, mode: 0o600 });
-    // More than there are operations at a time, and than this writer has room for.
+    // More objects than operations at a time, and than this writer's lease covers.
     const objects = testKeys(16, 10).map((key) => testObject(key, 40_000));
     let isOver = false;
     storing = store.store(objects, call).then(() => isOver = true);
@@ -639,7 +639,7 @@ Deno.test("lookups ask for no more at a time than is allowed, of a chain too", a
   await using store = await openFileStore(directory.path, { files, ioConcurrency: 4 });
   const keys = testKeys(200);
   const rooms = keys.map((key) => ({ key, parts: [new Uint8Array(1)], byteLength: 1 }));
-  // What a load has missed is asked for by every lookup.
+  // After a failed load, every lookup checks the object.
   assertEquals((await store.load(rooms, call)).popcount(), 0);
   for (const prefix of [true, false]) {
     for (const count of [16, 200]) {

@@ -28,7 +28,7 @@ async function store(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<st
   return String((await adapter.store(keys.map((key) => testObject(key)), call)).stored);
 }
 
-/** The outcome of a load as bits; what is loaded must be what belongs under the key. */
+/** Loads objects and returns the outcome as bits; checks the bytes. */
 async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   const rooms = keys.map((key) => ({ key, parts: [new Uint8Array(1000)], byteLength: 1000 }));
   const loaded = await adapter.load(rooms, call);
@@ -38,14 +38,14 @@ async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<str
   return String(loaded);
 }
 
-/** Resolves when the directories for objects are there, which are made in the background. */
+/** Resolves when all shard directories exist; they are created in the background. */
 async function allShardsIn(path: string): Promise<void> {
   for (let count = 0; count < 256 + 1;) {
     count = (await Array.fromAsync(Deno.readDir(path))).length;
   }
 }
 
-/** Removes a directory in which others are still making directories. */
+/** Removes a directory tree in which directories are still being created. */
 async function removeTree(path: string): Promise<void> {
   for (;;) {
     try {
@@ -158,7 +158,7 @@ Deno.test("objects with hashed names are listed, by the key that stands in them"
   );
   const ofModel = { ...call, model: "m".repeat(250) };
   assertEquals((await Array.fromAsync(opened.adapter.list?.(ofModel) ?? [])).length, 3);
-  // A file that does not have the key that its name is a digest of is nobody's.
+  // A file without the key that belongs to the digest in its name is not listed.
   const paths = long.map((key) => fileOf(opened.path, key));
   await Deno.writeFile(paths[0] ?? "", new Uint8Array(5000));
   await Deno.copyFile(fileOf(opened.path, longKey), paths[1] ?? "");
@@ -275,7 +275,7 @@ for (
       assertEquals(opened.errors, []);
     };
     await deadline(check(), 10_000).catch(async (error) => {
-      // Whoever waits for the other end of a FIFO could not be ended otherwise.
+      // A reader that waits for the other end of the FIFO could not be stopped otherwise.
       const { isFifo } = await Deno.lstat(path);
       using _ = isFifo ? await Deno.open(path, { read: true, write: true }) : null;
       throw error;
@@ -341,7 +341,7 @@ Deno.test("what others put into the directory is neither listed, counted nor rem
     join(dirname(own), "notes.txt"),
     join(dirname(own), `${basename(own)}.bak`),
     join(dirname(own), basename(own).toUpperCase()),
-    // An object's name, in a directory where nobody looks for it.
+    // The name of an object, in a directory where it is not looked up.
     join(dirname(fileOf(opened.path, testKey(50))), basename(own)),
   ];
   for (const path of foreign) {

@@ -1,5 +1,5 @@
-// Opens and closes an fs adapter in each directory of its arguments; prints which key of the
-// configuration is refused, or "open".
+// Opens and closes an fs adapter in each directory of its arguments; prints the refused
+// configuration key, or "open".
 import { ConfigError } from "../../../src/l2/adapter.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 

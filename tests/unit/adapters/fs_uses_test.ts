@@ -10,7 +10,7 @@ import { testKeys, testLayout } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const CAPACITY_GB = 2 ** 20 / 2 ** 30;
-/** Refuses every object, and answers lookups all the same. */
+/** Refuses every object, but answers lookups. */
 const NO_ROOM = { type: "dram", "max_capacity_gb": 1e-9 };
 const { signal } = new AbortController();
 

@@ -1,5 +1,4 @@
-// Opens fs adapters whose limits need a permission that this program does not have; prints the
-// errors.
+// Opens fs adapters with limits that need a missing permission; prints the errors.
 import { ConfigError } from "../../../src/l2/adapter.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 

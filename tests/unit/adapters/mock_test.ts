@@ -12,7 +12,7 @@ const GIB = 2 ** 30;
 const call = { signal: new AbortController().signal };
 const lookupCall = { ...call, prefix: false };
 
-/** A mock adapter for `objects` objects of 1000 bytes, which moves one in a millisecond. */
+/** A mock adapter for `objects` objects of 1000 bytes, one per millisecond. */
 function openMock(objects: number): { adapter: L2Adapter; clock: ManualClock } {
   const clock = new ManualClock();
   const values = parseAdapterConfig(mock, {

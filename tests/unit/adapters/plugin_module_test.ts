@@ -19,7 +19,7 @@ import { testKey, testKeys } from "../../support/objects.ts";
 const call = { signal: new AbortController().signal };
 const contract = new URL("../../../src/l2/adapter.ts", import.meta.url).href;
 
-/** A user's adapter: a Map that reports what it was given; `extra` is put into its create(). */
+/** A custom adapter: a Map that reports its arguments; `extra` is inserted into its create(). */
 function shelf(extra = "", optional = ""): string {
   return `import { Bitmap, concatParts, ConfigError, defineL2Adapter, fillParts } from "${contract}";
 export default defineL2Adapter({

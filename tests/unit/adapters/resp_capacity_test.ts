@@ -13,7 +13,7 @@ import {
 
 const SIZE = 100_000;
 const GIB = 2 ** 30;
-/** Room for 20 objects; above 16 some leave, until 10 are there. */
+/** Space for 20 objects; above 16, an eviction leaves 10. */
 const bounded = {
   "max_capacity_gb": 20 * SIZE / GIB + 1e-9,
   "chunk_bytes": 30_000,
@@ -33,7 +33,7 @@ redisTest("what was used longest ago leaves first, and nothing that is locked", 
   const keys = testKeys(16);
   for (const key of keys) {
     assertEquals(await storeBits(adapter, [key], SIZE), "1");
-    // Every other object is used later than this one.
+    // All other objects are used later than this one.
     if (key === keys[0]) await adapter.lookupAndLock([key], { ...call(), prefix: false });
   }
   assertEquals(await loadBits(adapter, keys.slice(2, 4), SIZE), "11");
@@ -41,7 +41,7 @@ redisTest("what was used longest ago leaves first, and nothing that is locked", 
   await waitUntil(async () => (await usage(adapter)).objects === 10);
   assertEquals(await lookupBits(adapter, keys), "1011" + "0".repeat(6) + "1".repeat(6));
   assertEquals(await loadBits(adapter, keys.slice(10), SIZE), "111111");
-  // Nothing but the values of what is left.
+  // Only the values of the remaining objects.
   assertEquals(await server.command("DBSIZE"), String(10 * 5));
   assertEquals(adapter.reportStatus?.().evictedObjects, 7);
 });
@@ -121,7 +121,7 @@ redisTest("the account follows what others remove, and what the server evicts", 
   await other.delete?.(keys.slice(4, 6), call());
   assertEquals((await adapter.delete?.(keys.slice(4, 6), call()))?.bytes, 0);
   assertEquals(await usage(adapter), { bytes: 6 * SIZE, objects: 6 });
-  // Nobody asks for these: they are missed when room is needed, before anything is removed.
+  // These are not looked up; they are found missing by the count before an eviction.
   await server.command("FLUSHALL");
   assertEquals(await storeBits(adapter, testKeys(15, 100), SIZE), "1".repeat(15));
   await waitUntil(async () => (await usage(adapter)).objects === 15);
@@ -136,7 +136,7 @@ redisTest("the account follows what others store", async () => {
   assertEquals(await usage(adapter), { bytes: 0, objects: 0 });
   assertEquals(await storeBits(other, testKeys(15), SIZE), "1".repeat(15));
   assertEquals(await storeBits(adapter, testKeys(17, 100), SIZE), "1".repeat(17));
-  // Together they have stored more than the capacity; that lasts until it is counted.
+  // Together they have stored more than the capacity, until it is counted.
   await waitUntil(async () => (await adapter.usage?.(call()))?.objectCount === 10);
   const names = (await server.command("KEYS", "*}")).split("\n").length;
   assertEquals(names, 10);

@@ -20,7 +20,7 @@ import {
 const SIZE = 10_500;
 const config = { "chunk_bytes": 1000 };
 
-/** Names of all keys on a server that match, sorted. */
+/** Names of all matching keys on a server, sorted. */
 async function keysOn(server: RedisServer, pattern = "*"): Promise<string[]> {
   const text = await server.command("KEYS", pattern);
   return text === "" ? [] : text.split("\n").sort();
@@ -126,7 +126,7 @@ redisTest("values of another length, or that are no objects, are misses", async 
   assertEquals(await loadBits(adapter, testKeys(2), SIZE), "00");
   assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
   assertEquals(await loadBits(adapter, testKeys(2), SIZE), "11");
-  // A number of chunks that would keep the server and the reader busy for ever.
+  // A chunk count that would block the server and the reader.
   const head = (await keysOn(server)).find((name) => name.endsWith("}")) ?? "";
   const fields = `ffffffff00000000${SIZE.toString(16).padStart(16, "0")}0000`;
   await server.command("SET", head, `KVR1${fields}${"0".repeat(32)}${"x".repeat(SIZE)}`);
@@ -145,7 +145,7 @@ redisTest("values of another length, or that are no objects, are misses", async 
 redisTest("what cannot be published is removed, or expires where that fails too", async () => {
   await using server = await startRedis();
   for (const [forbidden, left] of [["-eval", 0], ["-del", 10]] as const) {
-    // The script that publishes is the only one that writes a head.
+    // Only the publishing script writes a manifest.
     await server.command("ACL", "SETUSER", "default", forbidden);
     const errors: AdapterError[] = [];
     await using writer = await openResp(server.port, config, {
@@ -192,7 +192,7 @@ redisTest("parts that are borrowed are not joined", async () => {
   const { stored } = await adapter.store([{ parts, ...rest }], call());
   assertEquals(stored.toString(), "1");
   assertEquals(await loadBits(adapter, testKeys(1), 5_000_000), "1");
-  // Chunks are as large as memory blocks, less what a server adds: nothing is wasted.
+  // Chunks fill memory blocks exactly, with the server's overhead: nothing is wasted.
   const [chunk = ""] = (await keysOn(server)).filter((name) => name.endsWith(":0"));
   const usage = Number(await server.command("MEMORY", "USAGE", chunk));
   assert(usage < 1.01 * 2 ** 20, `a chunk takes ${usage} bytes`);
@@ -228,7 +228,7 @@ redisTest("an object that loses a value before it is published leaves nothing be
   });
   await connection.open();
   try {
-    // As a server that is full does: what expires may leave.
+    // A full server may evict keys with an expiry.
     const evicting = Object.assign(Object.create(connection), {
       async send(...[key, command, signal]: Parameters<Connection["send"]>) {
         if (command[0] === "EVAL") {

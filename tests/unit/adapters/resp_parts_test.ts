@@ -13,7 +13,7 @@ import { ObjectParts } from "../../../adapters/_shared/object_parts.ts";
 import { parseServerUrl } from "../../../adapters/_resp/server_url.ts";
 import { anyObjectKey } from "../../support/any_key.ts";
 
-/** Bytes in parts of any size, empty ones among them. */
+/** Bytes in parts of any size, including empty ones. */
 const anyParts = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 8 }).map((parts) =>
   parts.map((part) => new Uint8Array([9, ...part, 9]).subarray(1, part.length + 1))
 );

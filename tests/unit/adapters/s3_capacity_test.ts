@@ -18,7 +18,7 @@ import { error, ScriptedS3 } from "../../support/scripted_s3.ts";
 import { waitUntil } from "../../support/wait_until.ts";
 
 const SIZE = 10_000;
-/** Room for 20 objects; above 16 some leave, until 10 are there. */
+/** Space for 20 objects; above 16, an eviction leaves 10. */
 const bounded = {
   "max_capacity_gb": 20 * SIZE / 2 ** 30 + 1e-9,
   eviction: { "trigger_watermark": 0.8, "eviction_ratio": 0.3 },
@@ -37,7 +37,7 @@ Deno.test("what was used longest ago leaves first, and nothing that is locked", 
   const { server, adapter } = lab;
   const keys = testKeys(16);
   assertEquals(await storeBits(lab, keys.slice(0, 1), SIZE), "1");
-  // Nothing but the lock protects it: all others are used later.
+  // Only its lock protects it: all others are used later.
   await adapter.lookupAndLock(keys.slice(0, 1), { ...call(), prefix: false });
   await delay(2);
   for (const key of keys.slice(1)) assertEquals(await storeBits(lab, [key], SIZE), "1");

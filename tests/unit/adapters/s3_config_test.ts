@@ -15,7 +15,7 @@ const base: Config = {
   "aws_secret_access_key": SECRETS[0],
 };
 
-/** The key that a configuration fails with; what it says must hold no secret. */
+/** The key that a configuration error names; checks that the error contains no secret. */
 async function failingKey(config: Config): Promise<string | undefined> {
   const failure = await assertRejects(() => openS3({ ...base, ...config }), ConfigError);
   for (const secret of SECRETS) assert(!Deno.inspect(failure).includes(secret), failure.message);

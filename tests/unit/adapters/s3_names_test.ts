@@ -109,7 +109,7 @@ Deno.test("names are told apart, and spell or carry their keys", () => {
       assertEquals(told?.id, key.id);
       if (key.id !== other.id) assertEquals(names.keyInHeader(names.nameOf(other), header), null);
       assert(prefixed(key));
-      // The address gives the name back, and no segment is taken for a step.
+      // The URL decodes to the name, and no segment is taken for a relative one.
       const { pathname } = bucket.urlOf(name, {});
       assertEquals(decodeURIComponent(pathname), `/bucket/${name}`);
     }),

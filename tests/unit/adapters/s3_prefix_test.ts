@@ -24,7 +24,8 @@ Deno.test("what belongs to another prefix is neither listed, counted, evicted no
   await using server = await startS3();
   const open = (prefix: string, config = {}) =>
     openS3({ ...server.config, "key_prefix": prefix, ...config });
-  // Names of one could be read as names of the other: `team1` + `0/…`, `a` + `/b…`, `` + `a/…`.
+  // Names of one prefix could be read as names of the other: `team1` + `0/…`, `a` + `/b…`, `` +
+  // `a/…`.
   for (const [prefix, longer] of [["team1", "team10"], ["a", "a/b"], ["", "a"], ["c/", "c/-"]]) {
     await using other = await open(longer ?? "");
     const theirs = testKeys(6, 100);

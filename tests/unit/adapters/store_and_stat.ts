@@ -1,5 +1,5 @@
-// Stores one object with the fs adapter into the directory of its argument, a new one; prints the
-// modes of all that this made.
+// Stores one object with the fs adapter into the new directory of its argument; prints the modes of
+// everything created.
 import { walk } from "@std/fs";
 import { relative } from "@std/path";
 import { testKey } from "../../support/objects.ts";

@@ -5,7 +5,7 @@ import { startS3 } from "../../support/s3_server.ts";
 
 const program = new URL("../../support/unclosed.ts", import.meta.url);
 
-/** A program that never closes its cache has to end by itself. */
+/** A program that never closes its cache must end by itself. */
 async function assertEnds(config: Readonly<Record<string, unknown>>): Promise<void> {
   const shell = ["timeout", "-s", "KILL", "20"] as const;
   const args = [JSON.stringify(config)];

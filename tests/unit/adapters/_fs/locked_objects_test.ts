@@ -4,7 +4,7 @@ import { ObjectPaths } from "../../../../adapters/_fs/object_paths.ts";
 import { testKey } from "../../../support/objects.ts";
 import { seededRandom } from "../../../support/random.ts";
 
-/** Paths that count how many were spelled. */
+/** Paths that count their computations. */
 class CountingPaths extends ObjectPaths {
   spelled = 0;
 

@@ -75,7 +75,7 @@ for (const { layout, shards } of LAYOUTS) {
     const key = testKey(1);
     const other = testKey(2);
     const file = paths.nameOf(key);
-    // One of LMCache takes room wherever it lies.
+    // An LMCache file takes space wherever it is.
     const expected = layout === "lmcache" ? "no-key" : null;
     assertEquals(paths.objectNamed("/elsewhere", file), expected);
     if (shards > 0) assertEquals(paths.objectNamed(paths.directoryOf(other), file), expected);
@@ -89,12 +89,12 @@ for (const { layout, shards } of LAYOUTS) {
       fc.constantFrom("..", ".", "", "x.data", ".data", "@@@.data", `h-${HASH}.data.tmp`),
       fc.string().map((text) => `${text}@0x00000000@0@${HASH}.data`),
     );
-    // No file can have a name with these.
+    // File names cannot contain these.
     const text = name.map((file) => file.replaceAll(/[/\0]/g, ""));
     fc.assert(
       fc.property(text, (file) => {
         const named = paths.objectNamed("/base", file);
-        // Whatever is taken for an object is where the key would be looked for.
+        // An object is only recognized under the path at which its key is looked up.
         if (named === null || typeof named === "string") return;
         assertEquals(paths.pathOf(named.key), `/base/${file}`);
       }),
@@ -129,7 +129,7 @@ Deno.test("a salt that LMCache refuses has a name that is none of LMCache's, and
     ] as const
   ) {
     const name = lmcacheName({ cacheSalt });
-    // LMCache takes names of four or five fields for its own.
+    // LMCache treats names of four or five fields as its own.
     assertEquals(name, `m@0x00000000@0@${HASH}@@${encoded}.data`);
     const named = lmcache.objectNamed("/base", name);
     assertEquals(typeof named === "string" ? named : named?.key.cacheSalt, cacheSalt);

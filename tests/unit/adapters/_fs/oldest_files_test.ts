@@ -20,7 +20,7 @@ function takeAll(oldest: OldestFiles): number[] {
   }
 }
 
-/** Every number below `count` in another place. */
+/** A permutation of the numbers below `count`. */
 function scatter(i: number, count: number): number {
   return (i * 7919) % count;
 }

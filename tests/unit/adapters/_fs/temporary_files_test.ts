@@ -28,7 +28,7 @@ function temporaryIn(
   return new TemporaryFiles({ files, path, mode: 0o600, places: all, isForeign, clock });
 }
 
-/** A file that was last written some time ago. */
+/** Writes a file with a modification time in the past. */
 async function put(path: string, ageMs: number, bytes = 5000): Promise<void> {
   await Deno.writeFile(path, new Uint8Array(bytes));
   const time = new Date(Date.now() - ageMs);
@@ -73,7 +73,7 @@ Deno.test("files of a writer that is gone go at once, its lock after a grace", a
   await put(join(path, `${DEAD}.lock`), 0, 0);
   await put(join(path, `${DEAD}-0.tmp`), 0);
   assertEquals(await temporaryIn(path).isAlive(DEAD), false);
-  // Somebody may be between making the lock file and locking it: only its age tells.
+  // A writer may be between creating and locking its lock file: only the age tells.
   assertEquals((await sweep(path)).left, [`${DEAD}.lock`]);
   await put(join(path, `${DEAD}.lock`), MINUTE - 5000, 0);
   assertEquals((await sweep(path)).left, [`${DEAD}.lock`]);
@@ -235,7 +235,7 @@ Deno.test("a writer whose lock others hold for a moment waits until it has it", 
   const lockPath = join(path, `${writer.tag}.lock`);
   let announcing: Promise<void>;
   {
-    // As others do that look whether it lives.
+    // Locked like by other writers that check whether this one lives.
     using held = await hostFileSystem.lock(lockPath, { create: true, mode: 0o600 });
     assert(held !== undefined);
     announcing = writer.announce();

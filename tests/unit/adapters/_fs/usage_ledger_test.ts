@@ -58,7 +58,7 @@ Deno.test("an account that is torn, damaged or foreign is unknown, and can be op
   const ledger = ledgerAt(path);
   await ledger.update(() => STATE);
   const whole = await Deno.readFile(path);
-  // The last line feed may be missing: everything else is there.
+  // The last line feed may be missing, because all content is present then.
   const torn = Array.from({ length: whole.length - 1 }, (_, length) => whole.slice(0, length));
   const flipped = Array.from(whole.slice(0, -1), (byte, i) => whole.with(i, byte ^ 1));
   const texts = ["", "\n", "\n\n", "\n0\n", "0", "{}", "null\n", "hello\nworld\n", "\0".repeat(9)];
@@ -128,7 +128,7 @@ Deno.test("a count corrects the account that it began with, and no other", () =>
   const counted = { before: STATE, onDisk: 4, dead: new Set(["2-b"]), mayBeTooLow: false };
   const now = { ...STATE, used: 100, granted: 17 };
   const corrected = reconcile(now, counted);
-  // What is on disk, what the living have, and what was granted meanwhile.
+  // Bytes on disk, leases of living writers, and what was granted meanwhile.
   assertEquals([corrected.used, corrected.leases], [4 + 3 + 10, { "1-a": 3 }]);
   for (const other of [{ id: "fedcba9876543210" }, { granted: 6 }, { credited: 1 }]) {
     const another = { ...now, ...other };

@@ -15,14 +15,14 @@ interface Opened extends AsyncDisposable {
   readonly times: UseTimes;
   readonly clock: ManualClock;
   readonly faulty: FaultyFiles;
-  /** How fast the directory turns over, which a test may change. */
+  /** Turnover of the directory, which a test may change. */
   readonly turnover: { -readonly [Name in keyof Turnover]: Turnover[Name] };
   readonly pathOf: (key: ObjectKey) => string;
-  /** When an object was used last, or `undefined` if that was long ago. */
+  /** Time of the last use of an object; `undefined` if it is long ago. */
   readonly usedAt: (key: ObjectKey) => number | undefined;
 }
 
-/** Notes that the first of some objects were found. */
+/** Records a lookup that found the first objects. */
 function lookUp(times: UseTimes, keys: readonly ObjectKey[], found: number): void {
   times.lookedUp(keys, new Bitmap(keys.length, found));
 }
@@ -141,7 +141,7 @@ Deno.test("in a directory that turns over fast a chain is noted again sooner, an
   turnover.storedBytes += 1;
   lookUp(times, keys, 3);
   assertEquals([faulty.calls.length, clock.pendingTimers], [0, 1]);
-  // A 64th later, the next use of anything has it written down.
+  // After 1/64 of the capacity was stored, the next use starts a write.
   turnover.storedBytes += 250;
   lookUp(times, keys, 3);
   await faulty.settled();
@@ -170,7 +170,7 @@ Deno.test("where nothing can be written, nothing is noted for a while after the 
   faulty.disarm();
   lookUp(times, testKeys(5, 50), 5);
   assertEquals(clock.pendingTimers, 0);
-  // It may be writable again.
+  // After the pause, the file system may be writable again.
   await clock.advance(60_000);
   lookUp(times, keys, 5);
   await clock.advance(1000);
@@ -218,7 +218,7 @@ Deno.test("what waits is bounded", async () => {
     const part = many.slice(2500 * i, 2500 * (i + 1));
     for (let repeat = 0; repeat < 20; repeat++) {
       lookUp(times, part, part.length);
-      // Others make room among what counts as fresh.
+      // Objects stored meanwhile make a fresh chain due again.
       lookUp(times, [part[repeat] as ObjectKey], 1);
     }
   }

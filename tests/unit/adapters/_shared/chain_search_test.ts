@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { findChainEnd } from "../../../../adapters/_shared/chain_search.ts";
 import { runs } from "../../../support/runs.ts";
 
-/** Searches a chain; what it asked for, and in how many rounds of questions asked at once. */
+/** Searches a chain; returns the probed positions and the number of rounds. */
 async function search(
   length: number,
   isPresent: (place: number) => boolean,
@@ -91,7 +91,7 @@ Deno.test("of a gap that nobody suspects, an end before or behind it is given, n
   await fc.assert(
     fc.asyncProperty(chain, async (there) => {
       const { end } = await search(there.length, (place) => there[place] === true);
-      // Whatever it is, the place before it was seen, and it was not.
+      // In any case, the position before the end was probed and present, and the end was not.
       assert(end === 0 || there[end - 1] === true);
       assert(end === there.length || there[end] === false);
     }),

@@ -18,7 +18,7 @@ Deno.test({
   name: "an error that Deno gives no code is known by its number",
   ignore: Deno.build.os !== "linux",
   fn() {
-    // As Deno 2.9.6 throws them, with a path behind the number or without.
+    // As Deno 2.9.6 formats them, with or without a path after the number.
     assert(isFull(new Error("Disk quota exceeded (os error 122)")));
     assert(isFull(new Error("File too large (os error 27), writefile '/x'")));
     assert(isLockUnsupported(new Error("No locks available (os error 37)")));

@@ -35,7 +35,7 @@ Deno.test("a time is known if it is a date between 1970 and soon", () => {
 
 Deno.test("a file takes the bytes on disk that the file system reports, or those of its size", () => {
   assertEquals([0, 1, 4096, 4097].map(diskBytesFor), [0, 4096, 4096, 8192]);
-  // Allocated in whole, compressed, and with room behind for more.
+  // Fully allocated, compressed, and preallocated.
   for (const blocks of [24, 1, 2000]) {
     assertEquals(diskBytesOf({ size: 10_000, blocks }), blocks * 512);
   }

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { IoLimiter } from "../../../../adapters/_shared/io_slots.ts";
 import { runs } from "../../../support/runs.ts";
 
-/** Work that ends when it is told to. */
+/** Work that ends on command. */
 class Gate {
   readonly started: number[] = [];
   readonly #ends = new Map<number, () => void>();
@@ -67,7 +67,7 @@ Deno.test("who asks first is served first, small or large", async () => {
   const gate = new Gate();
   const all = [60, 50, 10, 41].map((bytes) => slots.forEach([bytes], self, gate.run));
   await turn();
-  // 10 would fit beside 60, but 50 was there before.
+  // 10 would fit next to 60, but 50 is first in the queue.
   assertEquals(gate.started, [60]);
   await gate.end(60);
   assertEquals(gate.started, [60, 50, 10]);

@@ -3,7 +3,7 @@ import { type CallPurpose, OsCallPool, OsCalls } from "../../../../adapters/_sha
 
 const PURPOSES: readonly CallPurpose[] = ["lookup", "load", "store", "housekeeping"];
 
-/** Begins many calls that never return, for all purposes. */
+/** Starts many calls that never return, for all purposes. */
 function hang(calls: OsCalls, signal: AbortSignal): Promise<void>[] {
   const forEver = new Promise<void>(() => {});
   return PURPOSES.flatMap((purpose) =>
