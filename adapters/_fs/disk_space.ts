@@ -124,7 +124,7 @@ export class DiskSpace {
     this.#removal = new ObjectRemoval({
       ...options,
       lock,
-      account: () => this.account,
+      ledgerId: () => this.ledgerId,
       counting: () => this.#counting,
     });
   }
@@ -137,7 +137,7 @@ export class DiskSpace {
   }
 
   /** Id of the ledger as this writer knows it: see {@linkcode credit}. */
-  get account(): string | undefined {
+  get ledgerId(): string | undefined {
     return this.#account.state?.id;
   }
 
@@ -229,11 +229,11 @@ export class DiskSpace {
   /**
    * Records that files with this many bytes on disk were removed.
    *
-   * @param account Id of the ledger before the removal; a ledger created since does not contain
+   * @param ledgerId Id of the ledger before the removal; a ledger created since does not contain
    * them.
    */
-  async credit(bytes: number, account: string | undefined): Promise<void> {
-    if (this.isBounded && bytes > 0) await this.#account.credit(bytes, account);
+  async credit(bytes: number, ledgerId: string | undefined): Promise<void> {
+    if (this.isBounded && bytes > 0) await this.#account.credit(bytes, ledgerId);
   }
 
   /**
@@ -422,7 +422,7 @@ export class DiskSpace {
     signal: AbortSignal,
     isNeeded: () => boolean,
   ): Promise<boolean> {
-    const { account } = this;
+    const { ledgerId } = this;
     const all = Math.max(bytes, soon);
     let freed = 0;
     await this.#removal.run({
@@ -431,7 +431,7 @@ export class DiskSpace {
       removed: (removed) => Promise.resolve(void (freed += removed.bytes)),
       walk: () => this.#removal.directory.walk(),
     });
-    this.#account.deferCredit(freed, account);
+    this.#account.deferCredit(freed, ledgerId);
     this.#account.extend(freed);
     return freed >= bytes;
   }
@@ -445,7 +445,7 @@ export class DiskSpace {
       leastBytes: 2 * bytes,
       used: this.#account.state?.used,
       // Evicting may be what lets the ledger be written; until then its total is too high.
-      removed: (removed, account) => this.credit(removed.bytes, account).catch(() => {}),
+      removed: (removed, ledgerId) => this.credit(removed.bytes, ledgerId).catch(() => {}),
     });
     this.#headroom.forget();
   }
@@ -502,9 +502,9 @@ export class DiskSpace {
         return account.used - replaced() - this.#target;
       },
       isUrgent,
-      removed: async ({ bytes }, name) => {
+      removed: async ({ bytes }, ledgerId) => {
         isAnyGone ||= bytes > 0;
-        await this.credit(bytes, name);
+        await this.credit(bytes, ledgerId);
       },
       walk: () => this.count(),
     });

@@ -413,9 +413,9 @@ export class FileStore implements L2Adapter {
       const files = this.#limited("load");
       const info = await files.lstat(path);
       if (!info.isFile) return;
-      const { account } = this.#space;
+      const { ledgerId } = this.#space;
       await files.remove(path);
-      await this.#space.credit(freedBytesOf(info), account);
+      await this.#space.credit(freedBytesOf(info), ledgerId);
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("delete", cause, key);
     }
@@ -427,7 +427,7 @@ export class FileStore implements L2Adapter {
     let bytes = 0;
     let diskBytes = 0;
     const files = this.#limited("load", signal);
-    const { account } = this.#space;
+    const { ledgerId } = this.#space;
     await this.#limiter.forEach(keys, () => 0, async (key, index) => {
       try {
         const path = this.#placeOf(key);
@@ -444,7 +444,7 @@ export class FileStore implements L2Adapter {
       }
     }, signal);
     try {
-      await this.#space.credit(diskBytes, account);
+      await this.#space.credit(diskBytes, ledgerId);
     } catch (cause) {
       if (!isNoObject(cause)) this.#report("delete", cause);
     }
@@ -777,8 +777,8 @@ export class FileStore implements L2Adapter {
     const { signal } = this.#closing;
     const steps = [
       async () => {
-        const { account } = this.#space;
-        await this.#space.credit(await this.#temporary.sweep(signal), account);
+        const { ledgerId } = this.#space;
+        await this.#space.credit(await this.#temporary.sweep(signal), ledgerId);
       },
       ...(counts ? [() => this.#space.recover()] : []),
     ];

@@ -18,7 +18,7 @@ export interface FileRemoval {
   /** Whether to remove objects before a walk has shown which are the oldest. */
   readonly isUrgent: () => boolean;
   /** Called with the removed objects, and the id of the ledger before their removal. */
-  readonly removed: (removed: Removed, account: string | undefined) => Promise<void>;
+  readonly removed: (removed: Removed, ledgerId: string | undefined) => Promise<void>;
   /** Walks through the directory when the oldest objects are unknown. */
   readonly walk: () => Promise<unknown>;
 }
@@ -29,7 +29,7 @@ export interface ObjectRemovalOptions
   /** Writes pending times of use. */
   readonly noteUses: () => Promise<void>;
   /** Id of the directory's ledger. */
-  readonly account: () => string | undefined;
+  readonly ledgerId: () => string | undefined;
   /** The running count, if any, which includes a walk. */
   readonly counting: () => Promise<void> | undefined;
 }
@@ -54,14 +54,14 @@ export class ObjectRemoval {
 
   /** Removes objects until the goal is reached or none is left. */
   async run({ wanted, isUrgent, removed, walk }: FileRemoval): Promise<void> {
-    const { noteUses, account, signal, onError } = this.#options;
+    const { noteUses, ledgerId, signal, onError } = this.#options;
     await noteUses();
     let hasWalked = false;
     for (let bytes = wanted(); bytes !== undefined && !signal.aborted; bytes = wanted()) {
       const candidates = !this.isBusy || isUrgent() ? this.#oldest.take(bytes) : [];
       if (candidates.length > 0) {
-        const name = account();
-        await removed(await this.evictor.remove(candidates), name);
+        const id = ledgerId();
+        await removed(await this.evictor.remove(candidates), id);
       } else if (this.isBusy) {
         await this.#waitForProgress();
       } else if (!hasWalked) {
@@ -110,10 +110,10 @@ export class ObjectRemoval {
         return this.directory.isWalking ? OBJECT_BYTES : undefined;
       },
       isUrgent: () => freed.bytes < leastBytes || freed.objects < 2,
-      removed: async (gone, account) => {
+      removed: async (gone, ledgerId) => {
         freed.bytes += gone.bytes;
         freed.objects += gone.objects;
-        await removed(gone, account);
+        await removed(gone, ledgerId);
       },
       walk: () => this.directory.walk(),
     });

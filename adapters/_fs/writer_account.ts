@@ -5,7 +5,7 @@ import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
 /** Removed bytes that are still to be subtracted from the ledger with this id. */
 interface PendingCredit {
   readonly bytes: number;
-  readonly account: string | undefined;
+  readonly ledgerId: string | undefined;
 }
 
 /**
@@ -203,7 +203,7 @@ export class WriterAccount {
   }): LedgerState {
     this.#recorded -= counted.written;
     // The count still includes files removed meanwhile.
-    const freed = this.#pendingCredit?.account === undefined ? this.#pendingCredit?.bytes ?? 0 : 0;
+    const freed = this.#pendingCredit?.ledgerId === undefined ? this.#pendingCredit?.bytes ?? 0 : 0;
     const leases = { ...counted.others, [this.#tag]: this.#recorded };
     const promised = Object.values(leases).reduce((sum, bytes) => sum + bytes, 0);
     return {
@@ -225,33 +225,33 @@ export class WriterAccount {
   /**
    * Records that files with this many bytes on disk were removed.
    *
-   * @param account Id of the ledger before the removal; a ledger created since does not contain
+   * @param ledgerId Id of the ledger before the removal; a ledger created since does not contain
    * them.
    */
-  async credit(bytes: number, account: string | undefined): Promise<void> {
+  async credit(bytes: number, ledgerId: string | undefined): Promise<void> {
     try {
       await this.update((state) =>
-        account !== undefined && account !== state.id ? state : {
+        ledgerId !== undefined && ledgerId !== state.id ? state : {
           ...state,
           used: Math.max(0, state.used - bytes),
           credited: state.credited + bytes,
         }
       );
     } catch (error) {
-      if (error instanceof LedgerHeldError) return this.deferCredit(bytes, account);
+      if (error instanceof LedgerHeldError) return this.deferCredit(bytes, ledgerId);
       this.#needsCount = true;
       throw error;
     }
   }
 
   /** Records removed bytes for the next update. */
-  deferCredit(bytes: number, account: string | undefined): void {
+  deferCredit(bytes: number, ledgerId: string | undefined): void {
     if (bytes === 0) return;
-    if (this.#pendingCredit !== undefined && this.#pendingCredit.account !== account) {
+    if (this.#pendingCredit !== undefined && this.#pendingCredit.ledgerId !== ledgerId) {
       this.#needsCount = true;
       this.#pendingCredit = undefined;
     }
-    this.#pendingCredit = { bytes: (this.#pendingCredit?.bytes ?? 0) + bytes, account };
+    this.#pendingCredit = { bytes: (this.#pendingCredit?.bytes ?? 0) + bytes, ledgerId };
   }
 
   /** Returns the unused lease; requests a new count if the ledger may be wrong. */
@@ -283,7 +283,7 @@ export class WriterAccount {
 
   #withRecorded(state: LedgerState, pendingCredit: PendingCredit | undefined): LedgerState {
     const missing = this.#recorded - (state.leases[this.#tag] ?? 0);
-    const freed = pendingCredit !== undefined && pendingCredit.account === state.id
+    const freed = pendingCredit !== undefined && pendingCredit.ledgerId === state.id
       ? pendingCredit.bytes
       : 0;
     if (missing === 0 && freed === 0) return state;

@@ -91,7 +91,7 @@ const ABOUT_SIZES: readonly string[] = [
  */
 const MOVES_BYTES = /gives back|buffers|parts|concurrent|aborted|restart|length|same config/;
 
-Deno.test("transforms: the promises that are about sizes are there", () => {
+Deno.test("transforms: the listed cases about sizes exist", () => {
   const names = adapterConformanceCases.map(({ name }) => name);
   for (const name of ABOUT_SIZES) if (!names.includes(name)) throw new Error(`No case "${name}"`);
 });

@@ -28,7 +28,7 @@ for (const [name, wrap] of Object.entries(wrappers)) {
     config: { "max_capacity_gb": capacityBytes / 2 ** 30 },
   });
   const options = { module, config: () => ({ config: {} }), boundedConfig };
-  Deno.test(`an adapter behind ${name} keeps the contract`, async (t) => {
+  Deno.test(`an adapter behind ${name} conforms`, async (t) => {
     for (const { name, run } of adapterConformanceCases) await t.step(name, () => run(options));
   });
 }

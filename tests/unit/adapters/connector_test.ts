@@ -53,7 +53,7 @@ async function loaded(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<s
   return bits.toString();
 }
 
-Deno.test("connector: an object above max_value_bytes lies in several values", async () => {
+Deno.test("connector: an object above max_value_bytes is split", async () => {
   const held = map();
   await using lab = await open(held, { "max_value_bytes": 1024 });
   const keys = testKeys(2);
@@ -68,7 +68,7 @@ Deno.test("connector: an object above max_value_bytes lies in several values", a
   assertEquals([deleted?.toString(), held.size], ["11", 0]);
 });
 
-Deno.test("connector: an object of which a value is missing or cut is not there", async () => {
+Deno.test("connector: an object with a missing or truncated part is a miss", async () => {
   const held = map();
   await using lab = await open(held, { "max_value_bytes": 1024 });
   const keys = testKeys(3);
@@ -80,7 +80,7 @@ Deno.test("connector: an object of which a value is missing or cut is not there"
   assertEquals(await loaded(lab.adapter, keys), "001");
 });
 
-Deno.test("connector: a store that fails in the middle shows and leaves nothing", async () => {
+Deno.test("connector: a store that fails half-way publishes and leaves nothing", async () => {
   const held = map();
   let countdown = 3;
   const failing = {
@@ -102,7 +102,7 @@ Deno.test("connector: a store that fails in the middle shows and leaves nothing"
   assertEquals(held.size, 0);
 });
 
-Deno.test("connector: one that throws costs its key, not the batch", async () => {
+Deno.test("connector: an error affects only its key, not the batch", async () => {
   const held = map();
   const keys = testKeys(4);
   const bad = keys[2]?.chunkHashHex ?? "";
@@ -124,7 +124,7 @@ Deno.test("connector: one that throws costs its key, not the batch", async () =>
   assertEquals(lab.errors.map(({ operation }) => operation), ["store", "load"]);
 });
 
-Deno.test("connector: answers that are no bytes, or too few, are no objects", async () => {
+Deno.test("connector: answers that are no bytes, or too short, are misses", async () => {
   for (const answer of [new Uint8Array(3), "text", 7, [1, 2], null]) {
     const held = map();
     await using lab = await open({
@@ -139,7 +139,7 @@ Deno.test("connector: answers that are no bytes, or too few, are no objects", as
   }
 });
 
-Deno.test("connector: one that changes what it was given hurts nobody", async () => {
+Deno.test("connector: one that modifies its arguments has no effect on the cache", async () => {
   const held = map();
   const cruel = {
     get: (name: string) => held.get(name)?.slice(),
@@ -159,7 +159,7 @@ Deno.test("connector: one that changes what it was given hurts nobody", async ()
   assertEquals(await loaded(lab.adapter, keys), "11");
 });
 
-Deno.test("connector: nobody waits for one that hangs when the call is aborted", async () => {
+Deno.test("connector: an aborted call does not wait for a hanging connector", async () => {
   const held = map();
   const never = () => new Promise(() => {});
   const hanging = {
@@ -188,7 +188,7 @@ Deno.test("connector: nobody waits for one that hangs when the call is aborted",
   for (const bits of [found, read]) assert(bits !== undefined && "popcount" in bits);
 });
 
-Deno.test("connector: what it holds stays within its capacity, the oldest leaves first", async () => {
+Deno.test("connector: objects stay within the capacity, the oldest are evicted first", async () => {
   const held = map();
   const capacity = 10.5 * SIZE / 2 ** 30;
   await using lab = await open(held, {
@@ -205,18 +205,18 @@ Deno.test("connector: what it holds stays within its capacity, the oldest leaves
   assert(held.size * SIZE <= capacity * 2 ** 30);
 });
 
-Deno.test("connector: what a store that was cut left behind is removed after an hour", async () => {
+Deno.test("connector: leftovers of an interrupted store are removed after an hour", async () => {
   const held = map();
   const id = (begunAt: number) => begunAt.toString(16).padStart(12, "0") + "ab".repeat(10);
   const old = `kvtier-p-${id(Date.now() - 3_700_000)}-0.part`;
   const young = `kvtier-p-${id(Date.now() - 60_000)}-0.part`;
-  for (const name of [old, young, "somebody else's"]) held.set(name, new Uint8Array(9));
+  for (const name of [old, young, "another program's"]) held.set(name, new Uint8Array(9));
   await using lab = await open(held);
   await lab.adapter.usage?.(call());
-  assertEquals([...held.keys()], [young, "somebody else's"]);
+  assertEquals([...held.keys()], [young, "another program's"]);
 });
 
-Deno.test("connector: old values that an object needs stay", async () => {
+Deno.test("connector: old parts that an object needs stay", async () => {
   const held = map();
   const keys = testKeys(1);
   const { now } = Date;
@@ -234,7 +234,7 @@ Deno.test("connector: old values that an object needs stay", async () => {
   assertEquals(await loaded(lab.adapter, keys), "1");
 });
 
-Deno.test("connector: what stands under the name of another object is not that object", async () => {
+Deno.test("connector: a value under the name of another object is not that object", async () => {
   const held = map();
   await using lab = await open(held);
   const keys = testKeys(2);
@@ -251,10 +251,14 @@ const mistakes: readonly (readonly [string, Readonly<Record<string, unknown>>, R
   ["an export that is not there", { export: "nowhere" }, /export: expected one of .*map/],
   ["an object without the methods", { export: "nothing" }, /set, exists or has/],
   ["a wrong kind", { export: "map", kind: "unstorage" }, /getItemRaw/],
-  ["bounds that nobody can keep", { export: "batches", "max_capacity_gb": 1 }, /max_capacity_gb/],
+  [
+    "a capacity that cannot be kept",
+    { export: "batches", "max_capacity_gb": 1 },
+    /max_capacity_gb/,
+  ],
 ];
 for (const [what, config, message] of mistakes) {
-  Deno.test(`connector: ${what} is refused with a sentence`, async () => {
+  Deno.test(`connector: ${what} is refused`, async () => {
     const create = async () => {
       const values = parseAdapterConfig(connector, { module, ...config });
       return await connector.create(values, testEnvironment());
@@ -263,7 +267,7 @@ for (const [what, config, message] of mistakes) {
   });
 }
 
-Deno.test("connector: a factory that fails is told as what it said", async () => {
+Deno.test("connector: an error of the factory is passed on", async () => {
   const values = parseAdapterConfig(connector, { module, export: "broken" });
   await assertRejects(
     async () => await connector.create(values, testEnvironment()),

@@ -95,8 +95,8 @@ function countedMap(held = new Map<string, Uint8Array>()) {
   };
 }
 
-Deno.test("connector: what others keep under an object's name is a counted miss", async (t) => {
-  const values: readonly unknown[] = ["a text", "", { a: 1 }, NaN, 7, true, new Uint8Array(3)];
+Deno.test("connector: a foreign value under an object's name is a counted miss", async (t) => {
+  const values: readonly unknown[] = ["a string", "", { a: 1 }, NaN, 7, true, new Uint8Array(3)];
   for (const value of values) {
     await t.step(Deno.inspect(value), async () => {
       const held = new Map<string, unknown>();
@@ -172,7 +172,7 @@ Deno.test("connector: a value that cannot be read blocks neither stores nor its 
   assertEquals(counted.held.size, 0);
 });
 
-Deno.test("connector: a store that does not keep bytes is refused, with what to do", async (t) => {
+Deno.test("connector: a store that does not keep bytes is refused with the correction", async (t) => {
   const text = new Map<string, string>();
   const own = new Map<string, Uint8Array>();
   const json = {
@@ -216,7 +216,7 @@ Deno.test("connector: a store that does not keep bytes is refused, with what to 
   assertEquals([...text.keys()], [], "nothing is left of the attempts");
 });
 
-Deno.test("connector: one that cannot be asked at first is checked before it is used", async () => {
+Deno.test("connector: one that fails at first is checked before it is used", async () => {
   const counted = countedMap();
   let isDown = true;
   const { set } = counted;
@@ -314,7 +314,7 @@ Deno.test("connector: sizes are known without reading the values", async (t) => 
   });
 });
 
-Deno.test("connector: what was stored without sizes is read once", async () => {
+Deno.test("connector: objects stored without sizes are read once", async () => {
   const counted = countedMap();
   const keys = testKeys(20);
   {
@@ -335,7 +335,7 @@ Deno.test("connector: what was stored without sizes is read once", async () => {
   );
 });
 
-Deno.test("connector: sizes beside objects are only data", async () => {
+Deno.test("connector: sizes in side values are validated", async () => {
   const counted = countedMap();
   const [key, other, gone] = testKeys(3) as [ObjectKey, ObjectKey, ObjectKey];
   const size = ({ digest }: ObjectKey, bytes: number) => `kvtier-s-${digest.toHex()}-${bytes}.size`;
@@ -357,7 +357,7 @@ Deno.test("connector: sizes beside objects are only data", async () => {
   assertEquals(counted.held.size, 0);
 });
 
-Deno.test("connector: objects of a longer prefix are not taken for own ones", async () => {
+Deno.test("connector: objects of a longer prefix are not taken for its own", async () => {
   const counted = countedMap();
   const theirs = testKeys(5);
   await using other = await open(counted, { "key_prefix": "kvtier-b-" });
@@ -375,7 +375,7 @@ Deno.test("connector: objects of a longer prefix are not taken for own ones", as
   assertEquals(await listed(other), sizesOf(theirs));
 });
 
-Deno.test("connector: uses in device memory count, and what leaves is told", async () => {
+Deno.test("connector: uses in device memory count, and evictions are reported", async () => {
   const evicted: string[] = [];
   await using lab = await open(countedMap(), {
     "max_capacity_gb": 10.5 * SIZE / 2 ** 30,

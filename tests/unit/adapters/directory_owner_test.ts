@@ -38,7 +38,7 @@ for (const [type, open, key] of openers) {
   });
 }
 
-Deno.test("without permission to ask who this is, a file tells", async () => {
+Deno.test("without permission to read the uid, a new file shows the owner", async () => {
   await using foreign = await foreignDirectory();
   await using own = await tempDirectory();
   const said = await runChild(new URL("./fs_try.ts", import.meta.url), {
@@ -50,7 +50,7 @@ Deno.test("without permission to ask who this is, a file tells", async () => {
   assertEquals(left.filter((name) => name !== "tmp"), ["new"]);
 });
 
-Deno.test("a directory that Deno keeps from the process is a wrong base_path, not a crash", async () => {
+Deno.test("a directory that Deno does not let the process use is a ConfigError", async () => {
   const path = `/dev/shm/kvtier-${crypto.randomUUID()}`;
   const said = await runChild(new URL("./fs_try.ts", import.meta.url), {
     permissions: ["--no-prompt", "--allow-read", "--allow-write", "--allow-env"],

@@ -37,7 +37,7 @@ async function held(adapter: L2Adapter, count: number): Promise<string> {
   return testKeys(count).map(({ id }) => listed.includes(id) ? "1" : "0").join("");
 }
 
-Deno.test("dram: what was used longest ago leaves first; a lookup and a load are uses", async () => {
+Deno.test("dram: the least recently used object is evicted first; lookups and loads are uses", async () => {
   const { adapter } = openDram(3);
   for (const n of [0, 1, 2]) await store(adapter, [n]);
   adapter.unlock?.((await adapter.lookupAndLock([testKey(0)], lookupCall)).gather([testKey(0)]));
@@ -48,14 +48,14 @@ Deno.test("dram: what was used longest ago leaves first; a lookup and a load are
   assertEquals(await held(adapter, 5), "00111");
 });
 
-Deno.test("dram: of a chain its tail leaves first", async () => {
+Deno.test("dram: the end of a chain is evicted first", async () => {
   const { adapter } = openDram(4);
   await store(adapter, [0, 1, 2, 3]);
   await store(adapter, [4]);
   assertEquals(await held(adapter, 5), "11101");
 });
 
-Deno.test("dram: a batch that is too large keeps its front, and says which keys had no room", async () => {
+Deno.test("dram: a batch that is too large keeps its front, and reports the other keys", async () => {
   const { adapter, errors } = openDram(3);
   await store(adapter, [9]);
   assertEquals(await store(adapter, [0, 1, 2, 3, 4]), "11100");
@@ -78,7 +78,7 @@ Deno.test("dram: locked objects are neither evicted nor removed, however often t
   assertEquals(await held(adapter, 3), "101");
 });
 
-Deno.test("dram: what can never fit evicts nothing and leaves an older object of its key", async () => {
+Deno.test("dram: an object that cannot fit evicts nothing and leaves an older object of its key", async () => {
   const { adapter, errors } = openDram(3);
   await store(adapter, [0, 1]);
   assertEquals(await store(adapter, [0], 3001), "0");
@@ -91,7 +91,7 @@ Deno.test("dram: what can never fit evicts nothing and leaves an older object of
   assertEquals(String(await adapter.load([room], call)), "1");
 });
 
-Deno.test("dram: without eviction a full adapter refuses, and takes again after a removal", async () => {
+Deno.test("dram: without eviction a full adapter refuses stores until a removal", async () => {
   const { adapter } = openDram(2, { eviction: { "eviction_policy": "noop" } });
   assertEquals(await store(adapter, [0, 1, 2]), "110");
   assertEquals(await store(adapter, [0]), "1");
@@ -100,7 +100,7 @@ Deno.test("dram: without eviction a full adapter refuses, and takes again after 
   assertEquals(await held(adapter, 3), "011");
 });
 
-Deno.test("dram: beyond the watermark a share is removed, down to what is left then", async () => {
+Deno.test("dram: above the high watermark, objects are evicted down to the low one", async () => {
   const { adapter } = openDram(10, { eviction: {} });
   for (let n = 0; n < 8; n++) await store(adapter, [n]);
   assertEquals(await held(adapter, 8), "11111111");
@@ -108,7 +108,7 @@ Deno.test("dram: beyond the watermark a share is removed, down to what is left t
   assertEquals(await held(adapter, 9), "000111111");
 });
 
-Deno.test("dram: memory that was used before never shows in another object", async () => {
+Deno.test("dram: reused memory never shows in another object", async () => {
   const { adapter } = openDram(1);
   await store(adapter, [0]);
   const kept = testObject(testKey(0));
@@ -126,7 +126,7 @@ Deno.test("dram: nothing is kept after it is closed", async () => {
   assertEquals((await adapter.usage?.(call))?.usedBytes, 0);
 });
 
-Deno.test("dram: any sequence gives what was stored last, or a miss, within the capacity", async () => {
+Deno.test("dram: any sequence returns the last stored bytes or a miss, within the capacity", async () => {
   const capacity = 5000;
   const step = fc.record({
     action: fc.constantFrom("store", "lock", "unlock", "delete", "load"),
@@ -186,7 +186,7 @@ Deno.test("dram: any sequence gives what was stored last, or a miss, within the 
   );
 });
 
-Deno.test("dram: only what can be a capacity is taken; it is bounded by default", async () => {
+Deno.test("dram: invalid capacities are refused, and there is a default", async () => {
   const adapter = dram.create(parseAdapterConfig(dram, {}), testEnvironment()) as L2Adapter;
   assertEquals((await adapter.usage?.(call))?.capacityBytes, 2 ** 30);
   assertEquals(adapter.capabilities.evicts, true);

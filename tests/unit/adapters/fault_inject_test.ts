@@ -28,7 +28,7 @@ function dropped(rules: Partial<Parameters<typeof drops>[0]>, count: number): nu
   return testKeys(count).flatMap((key, i) => isDropped(key, i, count) ? [i] : []);
 }
 
-Deno.test("fault_inject: positions are counted from the head, and from the tail as shares", () => {
+Deno.test("fault_inject: positions are counted from the front, and from the end as fractions", () => {
   assertEquals(dropped({}, 5), []);
   assertEquals(dropped({ gapIndices: [0, 3, 9] }, 5), [0, 3]);
   assertEquals(dropped({ gapTailRatios: [0] }, 5), [4]);
@@ -38,7 +38,7 @@ Deno.test("fault_inject: positions are counted from the head, and from the tail 
   assertEquals(dropped({ gapTailRatios: [0, 0.5, 1], gapIndices: [0] }, 1), [0]);
 });
 
-Deno.test("fault_inject: a rate is the share of the keys, always the same ones", () => {
+Deno.test("fault_inject: a rate is a share of the keys, always the same ones", () => {
   const keys = testKeys(2000);
   fc.assert(
     fc.property(fc.integer(), fc.double({ min: 0, max: 1, noNaN: true }), (seed, rate) => {
@@ -54,7 +54,7 @@ Deno.test("fault_inject: a rate is the share of the keys, always the same ones",
   assertEquals(dropped({ rate: 1 }, 5), [0, 1, 2, 3, 4]);
 });
 
-Deno.test("fault_inject: what lookups find cannot be loaded: the prefix ends there", async () => {
+Deno.test("fault_inject: lookups find objects that cannot be loaded, and the prefix ends there", async () => {
   const inner = new RecordingAdapter();
   const keys = testKeys(8);
   inner.seed(keys, LAYOUT);
@@ -68,7 +68,7 @@ Deno.test("fault_inject: what lookups find cannot be loaded: the prefix ends the
   assertEquals([adapter?.type, adapter?.isHealthy], ["fault_inject", true]);
 });
 
-Deno.test("fault_inject: nobody is told of an object that it drops", async () => {
+Deno.test("fault_inject: dropped objects are not reported as loaded", async () => {
   const inner = new RecordingAdapter();
   const load = inner.load.bind(inner);
   inner.load = async (objects, options: LoadOptions) => {
@@ -88,7 +88,7 @@ Deno.test("fault_inject: nobody is told of an object that it drops", async () =>
   assertEquals([loaded.test(0), loaded.test(1), loaded.test(2), told], [true, false, true, [0, 2]]);
 });
 
-Deno.test("fault_inject: adapters of this package and wrapped ones can be wrapped", async () => {
+Deno.test("fault_inject: built-in and wrapped adapters can be wrapped", async () => {
   const inner = { type: "fault_inject", rate: 0, inner: { type: "dram" } };
   await using cache = await TieredCache.open({
     device: new HostDevice(),
@@ -105,7 +105,7 @@ Deno.test("fault_inject: adapters of this package and wrapped ones can be wrappe
   });
 });
 
-Deno.test("fault_inject: the adapter inside closes with it, and its configuration is checked", async () => {
+Deno.test("fault_inject: the inner adapter closes with it, and its configuration is validated", async () => {
   const inner = new RecordingAdapter();
   await (await openCache(inner, {}))[Symbol.asyncDispose]();
   assert(inner.isDisposed);
@@ -129,7 +129,7 @@ Deno.test("fault_inject: the adapter inside closes with it, and its configuratio
   }
 });
 
-Deno.test("fault_inject says that it needs a cache that opens the adapter inside", async () => {
+Deno.test("fault_inject reports that it needs a cache that opens the inner adapter", async () => {
   const config = parseAdapterConfig(faultInject, { inner: { type: "dram" } });
   const made = async () => await faultInject.create(config, testEnvironment());
   await assertRejects(made, ConfigError, "inner: expected a cache that opens it");

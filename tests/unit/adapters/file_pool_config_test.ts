@@ -19,7 +19,7 @@ for (
     ["HF3FS", "3FS"],
   ] as const
 ) {
-  Deno.test(`file_pool: backend ${backend} is refused and says what it would need`, () => {
+  Deno.test(`file_pool: backend ${backend} is refused with what it would need`, () => {
     const given = { backend, "pool_size": 1, "backend_params": params };
     const values = parseAdapterConfig(filePool, given);
     const error = assertThrows(
@@ -65,7 +65,7 @@ for (const [what, config, key] of wrong) {
   });
 }
 
-Deno.test("file_pool: slots larger than what device memory can hold are refused", async () => {
+Deno.test("file_pool: slots larger than any object of device memory are refused", async () => {
   await using directory = await tempDirectory();
   const l1Memory = { type: "host", maxObjectBytes: 10_000, alignmentBytes: 256 } as const;
   const open = (bytes: number) => {
@@ -103,7 +103,7 @@ const shapes = [
   { params: { "slot_bytes": 4096, files: 3 } },
 ];
 
-Deno.test("file_pool: a pool of another shape with objects in it is refused and left as it is", async () => {
+Deno.test("file_pool: a non-empty pool of another shape is refused and not changed", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -123,7 +123,7 @@ Deno.test("file_pool: a pool of another shape with objects in it is refused and 
   }
 });
 
-Deno.test("file_pool: a pool of another shape with nothing in it is laid out anew", async () => {
+Deno.test("file_pool: an empty pool of another shape is laid out anew", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -150,7 +150,7 @@ for (const umask of ["000", "022", "077"]) {
   });
 }
 
-Deno.test("file_pool: a directory that others can write to is refused, and says so", async () => {
+Deno.test("file_pool: a directory that others can write to is refused with the reason", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   for (const mode of [0o777, 0o770, 0o1777]) {
@@ -164,7 +164,7 @@ Deno.test("file_pool: a directory that others can write to is refused, and says 
 
 for (const name of ["pool.lock", "pool.tmp", "pool.geometry", "pool.index", "slots-0.pool"]) {
   for (const kind of ["link", "FIFO", "directory"]) {
-    Deno.test(`file_pool: a ${kind} in the place of ${name} is refused, and left alone`, async () => {
+    Deno.test(`file_pool: a ${kind} in place of ${name} is refused and not touched`, async () => {
       await using directory = await tempDirectory();
       await using other = await tempDirectory();
       const victim = join(other.path, "victim");

@@ -12,7 +12,7 @@ import { call, load, remove, statusOf, store, tempPool } from "./file_pool_tools
 
 const program = new URL("./file_pool_try.ts", import.meta.url);
 
-Deno.test("file_pool: objects of any size are read and written past the page cache", async () => {
+Deno.test("file_pool: objects of any size are read and written with direct I/O", async () => {
   const largest = 9 * 2 ** 20 + 17;
   const params = { "use_direct_io": true, "slot_bytes": largest, files: 1 };
   await using pool = await tempPool({ slots: 2, params });
@@ -33,7 +33,7 @@ Deno.test("file_pool: objects of any size are read and written past the page cac
   assertEquals(pool.errors, []);
 });
 
-Deno.test("file_pool: what was written past the page cache survives a crash, and is cleared", async () => {
+Deno.test("file_pool: objects written with direct I/O survive a crash, and are cleared", async () => {
   const params = { "use_direct_io": true, "slot_bytes": 2 ** 16, files: 1 };
   await using pool = await tempPool({ slots: 3, params });
   const keys = testKeys(4);
@@ -103,7 +103,7 @@ for (const code of ["EINVAL", "EOPNOTSUPP", "EIO"]) {
   });
 }
 
-Deno.test("file_pool: a file system that refuses O_DIRECT is used through the cache, and says so once", async (t) => {
+Deno.test("file_pool: the page cache is used if O_DIRECT is refused, and that is reported once", async (t) => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const shell = await inNewNamespace(`mount -t ramfs ramfs "${path}" && exec "$@"`);

@@ -37,7 +37,7 @@ Deno.test("file_pool: a full pool evicts what was used least recently", async ()
   assertEquals(pool.errors, []);
 });
 
-Deno.test("file_pool: what a load gave up on can be evicted", async () => {
+Deno.test("file_pool: an object of an aborted load can be evicted", async () => {
   await using pool = await tempPool({ slots: 20 });
   const [old, young] = [testKeys(20), testKeys(20, 100)];
   await store(pool.adapter, old);
@@ -53,7 +53,7 @@ Deno.test("file_pool: what a load gave up on can be evicted", async () => {
   assertEquals(pool.errors, []);
 });
 
-Deno.test("file_pool: what is used in device memory stays", async () => {
+Deno.test("file_pool: objects used in device memory stay", async () => {
   await using pool = await tempPool({ slots: 3 });
   for (const key of [a, b, c]) await store(pool.adapter, [key]);
   pool.adapter.touch?.([a, testKey(99), b]);
@@ -64,7 +64,7 @@ Deno.test("file_pool: what is used in device memory stays", async () => {
   assertEquals(await held(pool.adapter, [a, b, d, e]), "1011");
 });
 
-Deno.test("file_pool: the cache is told what made room for others", async () => {
+Deno.test("file_pool: the cache is told which objects were evicted", async () => {
   const evicted: string[][] = [];
   const onEvicted = (keys: readonly ObjectKey[]) => void evicted.push(keys.map(({ id }) => id));
   await using pool = await tempPool({ slots: 3 }, { onEvicted });
@@ -94,7 +94,7 @@ for (
     ["loaded", async (adapter, chain) => void await load(adapter, chain)],
   ] satisfies [string, (adapter: Parameters<typeof lock>[0], chain: typeof keys) => Promise<void>][]
 ) {
-  Deno.test(`file_pool: of a chain that was ${what}, the end leaves first`, async () => {
+  Deno.test(`file_pool: the end of a chain that was ${what} is evicted first`, async () => {
     await using pool = await tempPool({ slots: 4 });
     const chain = keys.slice(0, 4);
     await store(pool.adapter, what === "stored" ? chain : chain.toReversed());
@@ -106,7 +106,7 @@ for (
   });
 }
 
-Deno.test("file_pool: a batch larger than the pool keeps its front, and says what is missing", async () => {
+Deno.test("file_pool: a batch larger than the pool keeps its front, and reports the rest", async () => {
   await using pool = await tempPool({ slots: 10 });
   await store(pool.adapter, testKeys(10, 100));
   const batch = testKeys(30);
@@ -117,7 +117,7 @@ Deno.test("file_pool: a batch larger than the pool keeps its front, and says wha
   assertEquals(await store(pool.adapter, batch.slice(20, 21)), "1");
 });
 
-Deno.test("file_pool: a lookup protects from eviction and deletion until as many unlocks", async () => {
+Deno.test("file_pool: a lookup prevents eviction and deletion until it is unlocked as often", async () => {
   await using pool = await tempPool({ slots: 2 });
   await store(pool.adapter, [a, b]);
   assertEquals(await lock(pool.adapter, [a, b]), "11");
@@ -144,7 +144,7 @@ Deno.test("file_pool: a locked object that is stored again stays locked", async 
   assertEquals(await held(pool.adapter, [a, b, c]), "101");
 });
 
-Deno.test("file_pool: what is being loaded keeps its slot, whatever is stored and deleted", async () => {
+Deno.test("file_pool: an object being loaded keeps its slot, whatever is stored and deleted", async () => {
   const slots = 24;
   const bytes = 2 ** 17;
   await using pool = await tempPool({ slots, params: { "slot_bytes": bytes, files: 2 } });
@@ -175,7 +175,7 @@ const command = fc.oneof(
   }),
 );
 
-Deno.test("file_pool: random commands never give wrong bytes, lose what is locked or leak a slot", async () => {
+Deno.test("file_pool: random commands never return wrong bytes, lose locked objects or leak a slot", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(command, { minLength: 5, maxLength: 25 }), async (commands) => {
       await using pool = await tempPool({ slots: 4, params: { "slot_bytes": 4096, files: 2 } });
@@ -229,7 +229,7 @@ Deno.test("file_pool: random commands never give wrong bytes, lose what is locke
   );
 });
 
-Deno.test("file_pool: a store of the same keys by several callers leaves one object a key", async () => {
+Deno.test("file_pool: concurrent stores of the same keys leave one object per key", async () => {
   await using pool = await tempPool({ slots: 6 });
   const batch = [testKey(0), testKey(1), testKey(0)];
   for (let round = 0; round < 5; round++) {
@@ -242,7 +242,7 @@ Deno.test("file_pool: a store of the same keys by several callers leaves one obj
   assertEquals(statusOf(pool.adapter).freeSlots, 4);
 });
 
-Deno.test("file_pool: of stores that overtake one another, the one that began last counts", async () => {
+Deno.test("file_pool: of concurrent stores of a key, the one that began last counts", async () => {
   const slotBytes = 2 ** 22;
   await using pool = await tempPool({ slots: 4, params: { "slot_bytes": slotBytes, files: 2 } });
   for (let round = 0; round < 5; round++) {

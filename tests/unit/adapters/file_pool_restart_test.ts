@@ -73,7 +73,7 @@ Deno.test("file_pool: a clean stop keeps objects and their order", async () => {
   assertEquals(await load(pool.adapter, keys), "101110");
 });
 
-Deno.test("file_pool: an index serves once, so that it cannot be out of date", async () => {
+Deno.test("file_pool: an index is used once, so that it cannot be outdated", async () => {
   await using pool = await tempPool();
   await store(pool.adapter, keys.slice(0, 2));
   await pool.restart();
@@ -86,7 +86,7 @@ Deno.test("file_pool: an index serves once, so that it cannot be out of date", a
   assertEquals(await load(pool.adapter, keys), "011000");
 });
 
-Deno.test("file_pool: a crash keeps objects, and the order in which they were stored", async () => {
+Deno.test("file_pool: objects and the order of their stores survive a crash", async () => {
   await using pool = await tempPool({ slots: 4 });
   for (const key of [3, 1, 0, 2].map((n) => testKey(n))) await store(pool.adapter, [key]);
   await pool.crash();
@@ -96,7 +96,7 @@ Deno.test("file_pool: a crash keeps objects, and the order in which they were st
   assertEquals(await load(pool.adapter, keys), "101011");
 });
 
-Deno.test("file_pool: after a crash the newest object of a key counts, and no older one comes back", async () => {
+Deno.test("file_pool: after a crash the newest object of a key counts, and no older one reappears", async () => {
   await using pool = await tempPool();
   const [key] = [testKey(0)];
   await store(pool.adapter, [key], 500);
@@ -154,7 +154,7 @@ for (
   });
 }
 
-Deno.test("file_pool: a store that was cut anywhere leaves a free slot", async () => {
+Deno.test("file_pool: a store interrupted anywhere leaves a free slot", async () => {
   await using directory = await leftBehind(1);
   const slots = join(directory.path, "slots-0.pool");
   const before = (await Deno.readFile(slots)).slice(0, STRIDE);
@@ -180,7 +180,7 @@ Deno.test("file_pool: a store that was cut anywhere leaves a free slot", async (
   }
 });
 
-Deno.test("file_pool: a slot that was copied to another place is free", async () => {
+Deno.test("file_pool: a slot copied elsewhere is free", async () => {
   await using directory = await leftBehind(1);
   const slots = join(directory.path, "slots-0.pool");
   await patch(slots, 2 * STRIDE, (await Deno.readFile(slots)).subarray(0, STRIDE));
@@ -190,7 +190,7 @@ Deno.test("file_pool: a slot that was copied to another place is free", async ()
   assertEquals(statusOf(adapter).usedSlots, 0);
 });
 
-Deno.test("file_pool: an index with a wrong byte, cut or of another pool is not believed", async () => {
+Deno.test("file_pool: a damaged, truncated or foreign index is not used", async () => {
   await using directory = await leftBehind(3);
   const index = join(directory.path, "pool.index");
   const good = await Deno.readFile(index);
@@ -230,7 +230,7 @@ Deno.test("file_pool: a pool whose geometry was lost is recovered from its slots
   assertEquals(await load(adapter, keys), "111000");
 });
 
-Deno.test("file_pool: a file that was cut short or removed costs what was in it", async () => {
+Deno.test("file_pool: a truncated or removed file only loses its own objects", async () => {
   for (const cut of [true, false]) {
     await using directory = await leftBehind(3);
     const slots = join(directory.path, "slots-0.pool");
@@ -244,7 +244,7 @@ Deno.test("file_pool: a file that was cut short or removed costs what was in it"
   }
 });
 
-Deno.test("file_pool: an object whose file ends too early is a miss once, and never claimed again", async () => {
+Deno.test("file_pool: an object in a truncated file is a miss once, and not claimed again", async () => {
   await using pool = await tempPool({ params: oneFile });
   await store(pool.adapter, keys.slice(0, 2));
   await Deno.truncate(join(pool.path, "slots-0.pool"), PAGE + 500);
@@ -255,7 +255,7 @@ Deno.test("file_pool: an object whose file ends too early is a miss once, and ne
   assertEquals(await load(pool.adapter, keys.slice(0, 1)), "1");
 });
 
-Deno.test("file_pool: closing waits for what is under way, and the index knows of it", async () => {
+Deno.test("file_pool: closing waits for running calls, and the index contains their objects", async () => {
   await using directory = await tempDirectory();
   const params = { "slot_bytes": 2 ** 20 };
   const adapter = await openPool(directory.path, { params });
@@ -284,7 +284,7 @@ Deno.test("file_pool: closing waits for what is under way, and the index knows o
   assertEquals(await load(next, keys, 2 ** 20), stored);
 });
 
-Deno.test("file_pool: a sequence number that is used again after a crash completes no other store", () => {
+Deno.test("file_pool: a reused sequence number after a crash completes no other store", () => {
   const header = {
     slot: 1,
     slotBytes: 4096,
@@ -353,7 +353,7 @@ for (
   });
 }
 
-Deno.test("file_pool: a place in the order of stores that none can exceed is not believed", () => {
+Deno.test("file_pool: an implausible sequence number is rejected", () => {
   const page = new Uint8Array(PAGE);
   const key = testKey(1);
   const run = new Uint8Array(RUN_BYTES);
@@ -385,7 +385,7 @@ Deno.test("file_pool: an index may have as many bytes as the longest keys need",
   assertEquals(maxIndexBytes(bytes.slice(0, 40), geometry), 0);
 });
 
-Deno.test("file_pool: links that are planted while a pool is open are not followed", async () => {
+Deno.test("file_pool: links created while a pool is open are not followed", async () => {
   await using directory = await leftBehind(3);
   await using other = await tempDirectory();
   const victim = join(other.path, "victim");

@@ -22,7 +22,7 @@ async function diskBytes(path: string): Promise<number> {
   return bytes;
 }
 
-Deno.test("file_pool: the room for all slots is taken from the start, and no more later", async () => {
+Deno.test("file_pool: all slots take their space from the start, and never more", async () => {
   await using pool = await tempPool({ slots: 50, params: { "slot_bytes": 8192, files: 3 } });
   const bytes = await diskBytes(pool.path);
   assertGreaterOrEqual(bytes, 50 * 8192);
@@ -31,7 +31,7 @@ Deno.test("file_pool: the room for all slots is taken from the start, and no mor
   assertEquals((await pool.adapter.usage?.(call))?.capacityBytes, 50 * 8192);
 });
 
-Deno.test("file_pool: slots are dealt to the files, of which there are no more than slots", async () => {
+Deno.test("file_pool: slots are distributed over the files, at most one file per slot", async () => {
   for (const [slots, files, names] of [[7, 3, 3], [2, 4, 2], [1, 1, 1]] as const) {
     await using pool = await tempPool({ slots, params: { "slot_bytes": 4096, files } });
     const entries = await Array.fromAsync(Deno.readDir(pool.path));
@@ -43,7 +43,7 @@ Deno.test("file_pool: slots are dealt to the files, of which there are no more t
   }
 });
 
-Deno.test("file_pool: without slot_bytes the first object decides, for good", async () => {
+Deno.test("file_pool: without slot_bytes the first object decides permanently", async () => {
   await using pool = await tempPool({ params: {} });
   assertEquals(pool.adapter.capabilities.maxObjectBytes, undefined);
   assertEquals(await pool.adapter.usage?.(call), { usedBytes: 0, objectCount: 0 });
@@ -60,7 +60,7 @@ Deno.test("file_pool: without slot_bytes the first object decides, for good", as
   assertEquals(await load(pool.adapter, testKeys(2), 5000), "11");
 });
 
-Deno.test("file_pool: an object that fills its slot comes back, also after a crash", async () => {
+Deno.test("file_pool: an object that fills its slot can be loaded, also after a crash", async () => {
   for (const bytes of [4064, 4065, 4096, 5000, 8160, 8192]) {
     await using pool = await tempPool({ params: { "slot_bytes": bytes, files: 1 } });
     assertEquals(await store(pool.adapter, testKeys(8), bytes), "1".repeat(8));
@@ -70,7 +70,7 @@ Deno.test("file_pool: an object that fills its slot comes back, also after a cra
   }
 });
 
-Deno.test("file_pool: a disk without room for the pool is an error that says what was needed", async (t) => {
+Deno.test("file_pool: a disk without room for the pool is an error with the bytes needed", async (t) => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const shell = await inNewNamespace(
@@ -124,7 +124,7 @@ Deno.test("file_pool: a pool that could not be laid out is tried again after a w
   await adapter[Symbol.asyncDispose]();
 });
 
-Deno.test("file_pool: parts that lie together, apart, and in no order come back", async () => {
+Deno.test("file_pool: adjacent, separate and unordered parts can be loaded", async () => {
   await using pool = await tempPool({ params: { "slot_bytes": 70_000 } });
   const buffer = crypto.getRandomValues(new Uint8Array(65_536));
   const other = crypto.getRandomValues(new Uint8Array(100));
@@ -151,7 +151,7 @@ Deno.test("file_pool: parts that lie together, apart, and in no order come back"
   assertEquals(pool.errors, []);
 });
 
-Deno.test("file_pool: parts that fail half-way cost their key, and the slot is free again", async () => {
+Deno.test("file_pool: parts that fail half-way fail their key, and free the slot", async () => {
   await using pool = await tempPool({ slots: 2, params: { "slot_bytes": 2 ** 16 } });
   const text = "text" as unknown as Uint8Array<ArrayBuffer>;
   const parts = [new Uint8Array(10_000), Object.assign(Object(text), { byteLength: 5000 })];

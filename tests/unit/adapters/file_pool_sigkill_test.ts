@@ -66,7 +66,7 @@ async function countHeaders(path: string): Promise<number> {
 
 const seed = Number(Deno.env.get("KVTIER_TEST_SEED") ?? Math.floor(Math.random() * 2 ** 31));
 
-Deno.test(`file_pool: ${KILLS} kills at random moments tear no object and cost only what was written, seed ${seed}`, async () => {
+Deno.test(`file_pool: ${KILLS} kills at random moments tear no object and lose only what was being written, seed ${seed}`, async () => {
   const random = seededRandom(seed);
   await using directory = await tempDirectory();
   const { path } = directory;

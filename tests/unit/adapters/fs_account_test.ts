@@ -145,7 +145,7 @@ Deno.test("a count is void for an account that others made anew meanwhile", asyn
   assertLessOrEqual(used, CAPACITY);
 });
 
-Deno.test("stores go on while a stopped process holds the account, within bounds", async () => {
+Deno.test("stores continue within the capacity while a suspended process holds the ledger", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
@@ -181,7 +181,7 @@ Deno.test("stores go on while a stopped process holds the account, within bounds
   void counted;
 });
 
-Deno.test("without eviction, a held account leaves each writer its part of what was left", async () => {
+Deno.test("without eviction, a held ledger leaves each writer its share of the free space", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
@@ -205,7 +205,7 @@ Deno.test("without eviction, a held account leaves each writer its part of what 
   assertMatch(String(errors[0]), /locked by another process/);
 });
 
-Deno.test("writers that open while the account is held keep to the capacity", async () => {
+Deno.test("writers that open while the ledger is held stay within the capacity", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
@@ -226,7 +226,7 @@ Deno.test("writers that open while the account is held keep to the capacity", as
   }
 });
 
-Deno.test("stores go on while a stopped process holds the lock of evictions", async () => {
+Deno.test("stores continue while a suspended process holds the eviction lock", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [clock, faulty] = [new ManualClock(), new FaultyFiles()];

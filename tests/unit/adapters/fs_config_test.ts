@@ -76,7 +76,7 @@ Deno.test("every option is tried here", () => {
 });
 
 for (const [key, values] of Object.entries(GOOD)) {
-  Deno.test(`${key} takes what it says`, () => {
+  Deno.test(`${key} accepts valid values`, () => {
     for (const value of values) {
       const parsed: Record<string, unknown> = parseAdapterConfig(fs, {
         base_path: "x",
@@ -88,7 +88,7 @@ for (const [key, values] of Object.entries(GOOD)) {
 }
 
 for (const [key, values] of Object.entries(WRONG)) {
-  Deno.test(`${key} refuses anything else, and the error names it`, () => {
+  Deno.test(`${key} refuses invalid values, and the error names it`, () => {
     for (const value of values) {
       const error = errorOf({ base_path: "x", [key]: value });
       assertEquals([error.adapter, error.key], ["fs adapter", key], `${value}`);
@@ -97,20 +97,20 @@ for (const [key, values] of Object.entries(WRONG)) {
   });
 }
 
-Deno.test("eviction refuses what is wrong in it, and the error names that", () => {
+Deno.test("eviction refuses invalid values, and the error names the key", () => {
   for (const [eviction, key] of WRONG_EVICTION) {
     assertEquals(errorOf({ base_path: "x", eviction }).key, key);
   }
 });
 
-Deno.test("unknown options, and LMCache's that stand elsewhere here, are refused", () => {
+Deno.test("unknown options, and LMCache's with another place here, are refused", () => {
   for (const key of ["basePath", "base_dir", "max_capacity", "eviction.eviction_policy"]) {
     assertEquals(errorOf({ base_path: "x", [key]: 1 }).key, key);
   }
   assertEquals(errorOf({}).key, "base_path");
 });
 
-Deno.test("the defaults bound the directory, and promise no more than is kept", () => {
+Deno.test("the defaults limit the directory, and the capabilities are true", () => {
   assertEquals<unknown>(parseAdapterConfig(fs, { base_path: "x" }), {
     base_path: "x",
     durability: "none",
@@ -128,7 +128,7 @@ Deno.test("the defaults bound the directory, and promise no more than is kept", 
   });
 });
 
-Deno.test("the options bound what the status and the usage say", async () => {
+Deno.test("status and usage show the configured limits", async () => {
   await using directory = await tempDirectory();
   const call = { signal: new AbortController().signal };
   for (
@@ -145,7 +145,7 @@ Deno.test("the options bound what the status and the usage say", async () => {
   }
 });
 
-Deno.test("limits by the disk need a permission, and the error says which", async () => {
+Deno.test("disk limits need a permission, and the error names it", async () => {
   await using directory = await tempDirectory();
   const errors = await runChild(new URL("./fs_without_statfs.ts", import.meta.url), {
     permissions: ["--no-prompt", "--allow-read", "--allow-write", "--allow-env"],
@@ -157,7 +157,7 @@ Deno.test("limits by the disk need a permission, and the error says which", asyn
   ]);
 });
 
-Deno.test("limits by the disk work with the real disk", async () => {
+Deno.test("disk limits work on a real disk", async () => {
   await using directory = await tempDirectory();
   const config = { "base_path": directory.path, "disk_high_watermark": 1, "disk_min_free_gb": 0 };
   await using adapter = await openFs({ ...config, max_capacity_gb: 0 });
@@ -178,7 +178,7 @@ Deno.test({
   },
 });
 
-Deno.test("a base_path that does not exist yet stays where it was meant after a change of directory", async () => {
+Deno.test("a missing base_path stays the same after a change of directory", async () => {
   await using directory = await tempDirectory();
   const program = new URL("./fs_after_chdir.ts", import.meta.url);
   const found = await runChild(program, { args: [directory.path] });

@@ -82,7 +82,7 @@ async function open(options: Partial<FileStoreOptions> = {}): Promise<Opened> {
   return { store, path, errors, [Symbol.asyncDispose]: dispose };
 }
 
-Deno.test("files of all sizes are written past the page cache, and look like any others", async () => {
+Deno.test("files of all sizes are written with direct I/O, and look like any others", async () => {
   await using opened = await open();
   const { store, path, errors } = opened;
   assertEquals(store.reportStatus()["io"], "direct");
@@ -95,7 +95,7 @@ Deno.test("files of all sizes are written past the page cache, and look like any
   assertEquals([await temporaryFilesIn(path), errors], [[], []]);
 });
 
-Deno.test("files of all sizes are read past the page cache, and only at their length", async () => {
+Deno.test("files of all sizes are read with direct I/O, and only at their length", async () => {
   for (const readAheadBytes of [0, 100, BLOCK + 1]) {
     await using opened = await open({ readAheadBytes });
     const { store, path, errors } = opened;
@@ -113,7 +113,7 @@ Deno.test("files of all sizes are read past the page cache, and only at their le
   }
 });
 
-Deno.test("many objects at once go past the page cache, with few buffers", async () => {
+Deno.test("many concurrent objects use direct I/O with few buffers", async () => {
   await using opened = await open({ ioConcurrency: 4, durability: "full" });
   const keys = testKeys(40);
   const objects = keys.map((key, i) => objectOf(key, 5000 + i, 7));
@@ -122,7 +122,7 @@ Deno.test("many objects at once go past the page cache, with few buffers", async
   assertEquals(bits.join(""), "1".repeat(40));
 });
 
-Deno.test("what is no file in the place of an object is a miss past the page cache too", async () => {
+Deno.test("a non-file in place of an object is a miss with direct I/O, too", async () => {
   await using opened = await open();
   const { store, path, errors } = opened;
   const target = `${path}/target`;
@@ -134,7 +134,7 @@ Deno.test("what is no file in the place of an object is a miss past the page cac
   assertEquals([store.reportStatus()["io"], errors], ["direct", []]);
 });
 
-Deno.test("where the probe is refused, the page cache is used, which is said once", async () => {
+Deno.test("if the probe is refused, the page cache is used, and that is reported once", async () => {
   await using directory = await tempDirectory();
   const errors: AdapterError[] = [];
   // The directory of locks cannot be created, so the test file cannot either.
@@ -154,7 +154,7 @@ Deno.test("where the probe is refused, the page cache is used, which is said onc
   assertEquals(opening().length, 1);
 });
 
-Deno.test("the probe says why a file system refuses", async () => {
+Deno.test("the probe returns why a file system refuses", async () => {
   const files = new DirectFiles(hostFileSystem);
   const refusal = await files.probe("/proc/self/none.tmp", 0o600);
   await files.close();
@@ -173,7 +173,7 @@ for (
     ["file.read", "ENOTSUP"],
   ] as const
 ) {
-  Deno.test(`when ${failing} fails with ${code} past the page cache, that is used, and nothing fails`, async () => {
+  Deno.test(`when direct ${failing} fails with ${code}, the page cache is used, and nothing fails`, async () => {
     const faulty: { current?: FaultyFiles } = {};
     await using opened = await open({ directFiles: faultyDirect(faulty), durability: "file" });
     const { store, path, errors } = opened;
@@ -196,7 +196,7 @@ for (
   });
 }
 
-Deno.test("other failures past the page cache are failures, and it stays in use", async () => {
+Deno.test("other failures of direct I/O are reported, and it stays in use", async () => {
   const faulty: { current?: FaultyFiles } = {};
   await using opened = await open({ directFiles: faultyDirect(faulty) });
   const { store, errors } = opened;
@@ -210,7 +210,7 @@ Deno.test("other failures past the page cache are failures, and it stays in use"
   assertEquals(store.reportStatus()["io"], "direct");
 });
 
-Deno.test("the adapter says how it reads and writes", async () => {
+Deno.test("the status shows how the adapter reads and writes", async () => {
   await using directory = await tempDirectory();
   await using direct = await openFs({ base_path: directory.path, use_odirect: true });
   assertEquals(direct.reportStatus?.()["io"], "direct");

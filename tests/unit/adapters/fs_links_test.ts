@@ -48,7 +48,7 @@ for (const name of ["usage.ledger", "eviction.lock"]) {
   for (const [what, put] of Object.entries(inPlace)) {
     for (const isCareful of [false, true]) {
       const how = isCareful ? ", where calls may wait" : "";
-      Deno.test(`${what} in the place of ${name} is replaced, not followed${how}`, async () => {
+      Deno.test(`${what} in place of ${name} is replaced, not followed${how}`, async () => {
         await using directory = await tempDirectory();
         await using elsewhere = await tempDirectory();
         const errors: AdapterError[] = [];
@@ -75,7 +75,7 @@ for (const name of ["usage.ledger", "eviction.lock"]) {
     }
   }
 
-  Deno.test(`a directory with files in the place of ${name} stays, and is reported`, async () => {
+  Deno.test(`a non-empty directory in place of ${name} stays, and is reported`, async () => {
     await using directory = await tempDirectory();
     const errors: AdapterError[] = [];
     const path = join(directory.path, "tmp", name);
@@ -92,7 +92,7 @@ for (const name of ["usage.ledger", "eviction.lock"]) {
   });
 }
 
-Deno.test("a link in the place of usage.ledger is replaced although several writers find it", async () => {
+Deno.test("a link in place of usage.ledger is replaced although several writers find it", async () => {
   await using directory = await tempDirectory();
   await using elsewhere = await tempDirectory();
   const path = join(directory.path, "tmp", "usage.ledger");
@@ -114,7 +114,7 @@ Deno.test("a link in the place of usage.ledger is replaced although several writ
   assertEquals(await filesIn(elsewhere.path), []);
 });
 
-Deno.test("what a link in the place of a shard leads to is neither read nor removed", async () => {
+Deno.test("the target of a link in place of a shard is neither read nor removed", async () => {
   await using directory = await tempDirectory();
   await using elsewhere = await tempDirectory();
   const object = testObject(testKey(1));
@@ -174,7 +174,7 @@ Deno.test("a ledger that is too large to be one is replaced", async () => {
   assert(largest < 10_000, `${largest} bytes were read`);
 });
 
-Deno.test("a close ends although stores hang, and says so", async () => {
+Deno.test("closing ends although stores hang, and reports that", async () => {
   await using directory = await tempDirectory();
   const clock = new ManualClock();
   const errors: AdapterError[] = [];
@@ -202,7 +202,7 @@ Deno.test("a close ends although stores hang, and says so", async () => {
   await closing;
   assertStringIncludes(
     errors.map(({ message }) => message).join(),
-    "calls of the file system hang",
+    "file system calls hang",
   );
   hung.reject(new Error("The file system is gone"));
   await storing;

@@ -122,7 +122,7 @@ for (
 }
 
 for (const [checksum, bytes] of [["none", PAYLOAD], ["crc32", withChecksum]] as const) {
-  Deno.test(`with checksum ${checksum}, a file that is written is LMCache's, byte by byte`, async () => {
+  Deno.test(`with checksum ${checksum}, written files equal LMCache's byte by byte`, async () => {
     await using opened = await open({ checksum });
     const { adapter, path } = opened;
     assertEquals(await store(adapter, FILES.map(([, key]) => key)), "111");
@@ -140,7 +140,7 @@ for (const [checksum, bytes] of [["none", PAYLOAD], ["crc32", withChecksum]] as 
   });
 }
 
-Deno.test("with shard_dirs, objects lie two levels deep, as nixl_native of LMCache has them", async () => {
+Deno.test("with shard_dirs, objects lie two levels deep, as in LMCache's nixl_native", async () => {
   await using opened = await open({ shard_dirs: true });
   const [[name, key]] = FILES as [readonly [string, ObjectKey]];
   assertEquals(await store(opened.adapter, [key]), "1");
@@ -158,7 +158,7 @@ for (
   for (const checksum of ["none", "crc32"]) {
     for (const whole of [withChecksum, inBlocks]) {
       const name = `${whole.length} bytes, checksum ${checksum}`;
-      Deno.test(`${what} is damaged: a miss, told, and the file is removed (${name})`, async () => {
+      Deno.test(`${what} is damaged: a reported miss, and the file is removed (${name})`, async () => {
         await using opened = await open({ checksum });
         const { adapter, path, errors } = opened;
         const [[name, key], [other, good]] = FILES as [(typeof FILES)[0], (typeof FILES)[0]];
@@ -179,7 +179,7 @@ for (
   }
 }
 
-Deno.test("a file without the checksum that is demanded is a miss, and stays", async () => {
+Deno.test("a file without the required checksum is a miss, and stays", async () => {
   await using opened = await open({ checksum: "crc32" });
   const { adapter, path, errors } = opened;
   const [[name, key]] = FILES as [(typeof FILES)[0]];
@@ -195,7 +195,7 @@ Deno.test("a file without the checksum that is demanded is a miss, and stays", a
   assertEquals(errors, []);
 });
 
-Deno.test("a file of another length is a miss that is counted, and stays", async () => {
+Deno.test("a file of another length is a counted miss, and stays", async () => {
   for (const checksum of ["none", "crc32"]) {
     await using opened = await open({ checksum });
     const { adapter, path, errors } = opened;
@@ -273,7 +273,7 @@ Deno.test("an object whose name LMCache could not spell is stored under its dige
   assertEquals(await load(adapter, keys), "111");
 });
 
-Deno.test("a load tells of no object that it has not loaded", async () => {
+Deno.test("a load reports no object that it has not loaded", async () => {
   await using opened = await open();
   const { adapter } = opened;
   const [missing, stored] = [keyOf({ model: "a/b" }), keyOf({ model: "a-SEP-b" })];
@@ -325,7 +325,7 @@ Deno.test("an object of an earlier version under its digest is still found", asy
   assertEquals(await load(adapter, [key]), "1");
 });
 
-Deno.test("what LMCache stores under keys that cannot be had here is counted and evicted", async () => {
+Deno.test("LMCache files with keys that cannot be represented are counted and evicted", async () => {
   await using opened = await open({ max_capacity_gb: 12 * 4096 / 2 ** 30 });
   const { adapter, path } = opened;
   const names = [
@@ -348,7 +348,7 @@ Deno.test("what LMCache stores under keys that cannot be had here is counted and
   assert(left.length > 0);
 });
 
-Deno.test("what LMCache was writing long ago is counted and removed, and nothing else", async () => {
+Deno.test("only old temporary files of LMCache are counted and removed", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [[name]] = FILES as [(typeof FILES)[0]];
@@ -400,7 +400,7 @@ for (
   });
 }
 
-Deno.test("a directory that is made for LMCache's files is private", async () => {
+Deno.test("a directory created for LMCache's files is private", async () => {
   await using directory = await tempDirectory();
   const base = join(directory.path, "base");
   const config = { "file_layout": "lmcache", "accept_unsealed": true };
@@ -411,7 +411,7 @@ Deno.test("a directory that is made for LMCache's files is private", async () =>
   assertEquals([modes[""], modes.object], ["700", "600"]);
 });
 
-Deno.test("what LMCache has in the directory for itself is neither counted nor removed", async () => {
+Deno.test("other files of LMCache are neither counted nor removed", async () => {
   await using opened = await open();
   const { adapter, path } = opened;
   const [[name, key]] = FILES as [(typeof FILES)[0]];
@@ -426,7 +426,7 @@ Deno.test("what LMCache has in the directory for itself is neither counted nor r
   for (const file of foreign) assert((await Deno.stat(join(path, file))).isFile);
 });
 
-Deno.test("files without a seal need consent, and files with one need none", async () => {
+Deno.test("files without a trailer need accept_unsealed, files with one must not have it", async () => {
   await using directory = await tempDirectory();
   const base = { "base_path": directory.path };
   for (
@@ -446,7 +446,7 @@ Deno.test("files without a seal need consent, and files with one need none", asy
   assertEquals(sealed.capabilities.unsealed, undefined);
 });
 
-Deno.test("what was stored for LMCache is bounded too", async () => {
+Deno.test("LMCache's layout has a capacity, too", async () => {
   const capacity = 20 * 4096 / 2 ** 30;
   await using opened = await open({ checksum: "crc32", max_capacity_gb: capacity });
   const { adapter, path } = opened;

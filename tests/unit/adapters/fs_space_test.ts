@@ -122,7 +122,7 @@ async function usedIn(basePath: string): Promise<number> {
   return (await ledgerOf(basePath).update((state) => state))?.used ?? -1;
 }
 
-Deno.test("with noop, what fits is stored, and the rest refused without failure", async () => {
+Deno.test("with noop, objects that fit are stored, and others refused without failure", async () => {
   await using opened = await open({ capacityBytes: 10 * DISK_BYTES + 100 });
   const { store, path, errors } = opened;
   const stored = await put(store, testKeys(15));
@@ -136,7 +136,7 @@ Deno.test("with noop, what fits is stored, and the rest refused without failure"
   assertEquals(await put(store, testKeys(3, 50)), "111");
 });
 
-Deno.test("the capacity is never passed, whatever is stored at once", async () => {
+Deno.test("the capacity is never exceeded by concurrent stores", async () => {
   for (const watermark of [EVICTS, { high: 1, low: 0 }, { high: 0.1, low: 0.05 }, null]) {
     await using opened = await open(bounds(20, watermark));
     const { store, path } = opened;
@@ -160,7 +160,7 @@ Deno.test("the capacity is never passed, whatever is stored at once", async () =
   }
 });
 
-Deno.test("two stores in one directory keep to the capacity together, and use each other's room", async () => {
+Deno.test("two stores in one directory share the capacity, and use each other's space", async () => {
   const noop = bounds(20, null);
   await using one = await open(noop, { waits: true });
   await using other = await open(noop, { path: one.path, waits: true });
@@ -177,7 +177,7 @@ Deno.test("two stores in one directory keep to the capacity together, and use ea
   assertEquals(await put(one.store, testKeys(8, 200)), "1".repeat(8));
 });
 
-Deno.test("the objects that were used longest ago leave first, whoever wrote them", async () => {
+Deno.test("the least recently used objects are evicted first, whichever process wrote them", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const ages = [30, 90, 10, 70, 50, 20, 80, 40];
@@ -214,7 +214,7 @@ for (
     ["more blocks than there are", { blocks: 2 ** 60 }],
   ] as const
 ) {
-  Deno.test(`a file system that reports ${what} is kept to the capacity`, async () => {
+  Deno.test(`a file system that reports ${what} stays within the capacity`, async () => {
     const lstat = async (path: string) => ({ ...await hostFileSystem.lstat(path), ...strange });
     await using opened = await open(bounds(20), { files: { lstat } });
     const { store, path, faulty, errors } = opened;
@@ -233,7 +233,7 @@ for (
   });
 }
 
-Deno.test("a count that was taken while the clock was ahead is not believed", async () => {
+Deno.test("a count with a time in the future is not trusted", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -248,7 +248,7 @@ Deno.test("a count that was taken while the clock was ahead is not believed", as
   assertEquals(await usedIn(path), 3 * DISK_BYTES);
 });
 
-Deno.test("of a chain the tail leaves first, and what is used again stays", async () => {
+Deno.test("the end of a chain is evicted first, and objects used again stay", async () => {
   await using opened = await open(bounds(20));
   const { store, path, clock, faulty } = opened;
   const [chain, other] = [testKeys(6), testKeys(6, 100)];
@@ -283,7 +283,7 @@ Deno.test("of a chain the tail leaves first, and what is used again stays", asyn
   assertEquals(present(path, other), "100000");
 });
 
-Deno.test("what a lookup has found stays until it is unlocked", async () => {
+Deno.test("objects found by a lookup stay until they are unlocked", async () => {
   await using opened = await open(bounds(8, { high: 1, low: 0.5 }));
   const { store, path, faulty } = opened;
   const held = testKeys(4);
@@ -316,7 +316,7 @@ Deno.test("an object with a hashed name stays while it is locked", async () => {
   store.unlock([long]);
 });
 
-Deno.test("objects with hashed names make room while others are locked", async () => {
+Deno.test("objects with hashed names are evicted while others are locked", async () => {
   await using opened = await open(bounds(8, { high: 1, low: 0.5 }));
   const { store, path, faulty, errors } = opened;
   const long = (n: number) => testKey(n, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
@@ -331,7 +331,7 @@ Deno.test("objects with hashed names make room while others are locked", async (
   store.unlock(held);
 });
 
-Deno.test("what was evicted is told, by the keys in the names or in the files", async () => {
+Deno.test("evictions are reported by the keys in the names or in the files", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const gone: ObjectKey[] = [];
@@ -350,7 +350,7 @@ Deno.test("what was evicted is told, by the keys in the names or in the files", 
   assertGreater(gone.length, 30);
 });
 
-Deno.test("an object that is larger than the capacity is refused, and costs no other", async () => {
+Deno.test("an object larger than the capacity is refused, and evicts no other", async () => {
   await using opened = await open(bounds(8));
   const { store, path } = opened;
   assertEquals(await put(store, testKeys(4)), "1111");
@@ -359,7 +359,7 @@ Deno.test("an object that is larger than the capacity is refused, and costs no o
   assertEquals([spaceOf(store).refusedObjects, opened.errors], [1, []]);
 });
 
-Deno.test("an object that is stored again and again does not use up the capacity", async () => {
+Deno.test("storing an object repeatedly does not use up the capacity", async () => {
   for (const [objects, watermark] of [[20, EVICTS], [6, null]] as const) {
     await using opened = await open(bounds(objects, watermark));
     const { store, path, faulty } = opened;
@@ -374,7 +374,7 @@ Deno.test("an object that is stored again and again does not use up the capacity
   }
 });
 
-Deno.test("a full disk is left alone for a while, longer each time, and used again afterwards", async () => {
+Deno.test("stores pause on a full disk, longer each time, and resume afterwards", async () => {
   await using opened = await open(bounds(100));
   const { store, path, faulty, clock, errors } = opened;
   assertEquals(await put(store, testKeys(2)), "11");
@@ -399,7 +399,7 @@ Deno.test("a full disk is left alone for a while, longer each time, and used aga
   assertEquals([spaceOf(store).pausedBy, await put(store, testKeys(3, 20))], [undefined, "111"]);
 });
 
-Deno.test("a full disk makes the cache give some of its own room", async () => {
+Deno.test("on a full disk the cache evicts some of its objects", async () => {
   await using opened = await open(bounds(100));
   const { store, path, faulty } = opened;
   await put(store, testKeys(10));
@@ -415,7 +415,7 @@ for (
     ["bytes that stay free", { diskMinFreeBytes: 50 * DISK_BYTES }],
   ] as const
 ) {
-  Deno.test(`${name}: objects leave when others fill the disk, and are refused before it is too full`, async () => {
+  Deno.test(`${name}: objects are evicted when others fill the disk, and refused before it is too full`, async () => {
     // A disk of 100 files, of which other programs have some.
     let others = 30;
     const opening: { path?: string } = {};
@@ -457,7 +457,7 @@ for (
   });
 }
 
-Deno.test("a restart with less capacity removes what is too much, in the background", async () => {
+Deno.test("a restart with less capacity evicts the excess in the background", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -470,7 +470,7 @@ Deno.test("a restart with less capacity removes what is too much, in the backgro
   assertEquals(spaceOf(opened.store).usedBytes, 12 * DISK_BYTES);
 });
 
-Deno.test("what a killed writer had taken in advance comes back when the directory is counted", async () => {
+Deno.test("the lease of a killed writer is returned when the directory is counted", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -486,7 +486,7 @@ Deno.test("what a killed writer had taken in advance comes back when the directo
   assertEquals(await put(opened.store, testKeys(17, 100)), "1".repeat(17));
 });
 
-Deno.test("what a killed writer was writing counts until it is swept", async () => {
+Deno.test("temporary files of a killed writer count until they are swept", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -502,7 +502,7 @@ Deno.test("what a killed writer was writing counts until it is swept", async () 
   assertEquals(await usedIn(path), 8 * DISK_BYTES);
 });
 
-Deno.test("an account that is lost is made anew from what is there", async () => {
+Deno.test("a lost ledger is recreated from the directory", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -519,7 +519,7 @@ Deno.test("an account that is lost is made anew from what is there", async () =>
   }
 });
 
-Deno.test("counting while others store and delete never leaves the account too low", async () => {
+Deno.test("counting during stores and deletions never leaves the ledger too low", async () => {
   await using one = await open(bounds(200), { waits: true });
   const { path } = one;
   await put(one.store, testKeys(60));
@@ -546,7 +546,7 @@ Deno.test("counting while others store and delete never leaves the account too l
   assertEquals(await usedIn(path), await diskBytesIn(path));
 });
 
-Deno.test("closing gives back what was taken in advance", async () => {
+Deno.test("closing returns the unused lease", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   for (const bytes of [2 ** 30, 2 ** 40]) {
@@ -562,7 +562,7 @@ Deno.test("closing gives back what was taken in advance", async () => {
   }
 });
 
-Deno.test("an account that cannot be written costs stores, and never lets them pass unseen", async () => {
+Deno.test("with an unwritable ledger stores fail, and never go unaccounted", async () => {
   await using opened = await open(bounds(50));
   const { store, path, faulty, errors } = opened;
   faulty.arm(({ operation }) => operation === "lock.write" ? systemError("EIO") : undefined);
@@ -573,7 +573,7 @@ Deno.test("an account that cannot be written costs stores, and never lets them p
   assert(await usedIn(path) >= await diskBytesIn(path));
 });
 
-Deno.test("where files cannot be locked, a process keeps to the capacity alone", async () => {
+Deno.test("without lock support, each process stays within the capacity", async () => {
   const lock = () => Promise.reject(systemError("ENOLCK"));
   await using opened = await open(bounds(20), { files: { lock } });
   const { store, path, faulty } = opened;
@@ -585,7 +585,7 @@ Deno.test("where files cannot be locked, a process keeps to the capacity alone",
   assertEquals([spaceOf(store).isShared, opened.errors], [false, []]);
 });
 
-Deno.test("without bounds nothing is counted, locked or written but objects", async () => {
+Deno.test("without limits nothing is counted, locked or written but objects", async () => {
   await using opened = await open({ capacityBytes: Infinity });
   const { store, path } = opened;
   assertEquals(await put(store, testKeys(3)), "111");
@@ -598,7 +598,7 @@ Deno.test("without bounds nothing is counted, locked or written but objects", as
   assertEquals(spaceOf(store).usedBytes, undefined);
 });
 
-Deno.test("loads go on while stores wait for the account", async () => {
+Deno.test("loads continue while stores wait for the ledger", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   await using store = await openFileStore(path, { bounds: { capacityBytes: 2 ** 20 } });
@@ -620,7 +620,7 @@ Deno.test("loads go on while stores wait for the account", async () => {
   await storing;
 });
 
-Deno.test("lookups ask for no more at a time than is allowed, of a chain too", async () => {
+Deno.test("concurrent lookups are limited, also of a chain", async () => {
   await using directory = await tempDirectory();
   let now = 0;
   let most = 0;
@@ -653,7 +653,7 @@ Deno.test("lookups ask for no more at a time than is allowed, of a chain too", a
   }
 });
 
-Deno.test("directories that were shared with a group are not, where that is not wanted", async () => {
+Deno.test("directories shared with a group before become private without allow_shared_group", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {

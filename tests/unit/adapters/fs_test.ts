@@ -87,7 +87,7 @@ Deno.test("an object is a file with its bytes, under its name, in the directory 
   assertEquals(await Deno.readFile(join(opened.path, name)), testBytes(key, 1000));
 });
 
-Deno.test("objects are spread over 256 directories", async () => {
+Deno.test("objects are distributed over 256 directories", async () => {
   await using opened = await openInTemp();
   const keys = Array.from({ length: 256 }, (_, i) => {
     return testKey(0).withChunkHash(new Uint8Array(32).fill(i));
@@ -124,7 +124,7 @@ for (const umask of ["000", "022", "077"]) {
 for (const umask of ["000", "022", "077"]) {
   for (const layout of [{}, { file_layout: "lmcache", accept_unsealed: true, shard_dirs: true }]) {
     const name = "file_layout" in layout ? "LMCache's layout" : "the usual layout";
-    Deno.test(`the group shares what is stored where that is wanted, under umask ${umask}, ${name}`, async () => {
+    Deno.test(`with allow_shared_group the group can use objects, under umask ${umask}, ${name}`, async () => {
       await using directory = await tempDirectory();
       const base = join(directory.path, "base");
       await Deno.mkdir(base);
@@ -143,7 +143,7 @@ for (const umask of ["000", "022", "077"]) {
   }
 }
 
-Deno.test("objects with hashed names are listed, by the key that stands in them", async () => {
+Deno.test("objects with hashed names are listed by the keys in their files", async () => {
   await using opened = await openInTemp();
   const layout = testLayout(5000);
   const long = [1, 2, 3].map((n) => testKey(n, { model: "m".repeat(250), cacheSalt: `${n}` }));
@@ -227,7 +227,7 @@ Deno.test("a base_path that is a file is refused", async () => {
   assertEquals([error.key, error.received], ["base_path", file]);
 });
 
-Deno.test("a base_path that cannot be made now is no reason to fail: it may come", async () => {
+Deno.test("a base_path that cannot be created now is no error: it may be available later", async () => {
   await using directory = await tempDirectory();
   const parent = join(directory.path, "disk");
   await Deno.writeTextFile(parent, "not mounted");
@@ -259,7 +259,7 @@ for (
     ["a device", (path) => Deno.symlink("/dev/zero", path)],
   ] satisfies [string, (path: string) => Promise<void>][]
 ) {
-  Deno.test(`${what} in the place of an object is a miss, and gives way to the next store`, async () => {
+  Deno.test(`${what} in place of an object is a miss, and is replaced by the next store`, async () => {
     await using opened = await openInTemp();
     const key = testKey(1);
     const path = fileOf(opened.path, key);
@@ -283,7 +283,7 @@ for (
   });
 }
 
-Deno.test("a directory in the place of an object is a miss, and costs only that object", async () => {
+Deno.test("a directory in place of an object is a miss, and affects only that object", async () => {
   await using opened = await openInTemp();
   const [key, other] = [testKey(1), testKey(2)];
   await Deno.mkdir(join(fileOf(opened.path, key), "full"), { recursive: true });
@@ -294,7 +294,7 @@ Deno.test("a directory in the place of an object is a miss, and costs only that 
   assertEquals(String((await opened.adapter.delete?.([key], call))?.deleted), "0");
 });
 
-Deno.test("a base directory that is removed while running is made again", async () => {
+Deno.test("a base directory removed at runtime is created again", async () => {
   await using opened = await openInTemp();
   const keys = testKeys(20);
   for (let i = 0; i < 3; i++) {
@@ -312,7 +312,7 @@ Deno.test("a base directory that is removed while running is made again", async 
   assertEquals(opened.errors, []);
 });
 
-Deno.test("a base directory that a file replaces costs stores, and recovers", async () => {
+Deno.test("a base directory replaced by a file fails stores, and recovers", async () => {
   await using opened = await openInTemp();
   assertEquals(await store(opened.adapter, [testKey(1)]), "1");
   await allShardsIn(opened.path);
@@ -326,7 +326,7 @@ Deno.test("a base directory that a file replaces costs stores, and recovers", as
   assertEquals(await load(opened.adapter, [testKey(1), testKey(2)]), "11");
 });
 
-Deno.test("what others put into the directory is neither listed, counted nor removed", async () => {
+Deno.test("foreign files in the directory are neither listed, counted nor removed", async () => {
   await using opened = await openInTemp();
   const keys = testKeys(3);
   await store(opened.adapter, [...keys, longKey]);
@@ -368,7 +368,7 @@ Deno.test("delete frees the bytes of the files that it removes, whatever their l
   assertEquals([await objectFilesIn(opened.path), opened.errors], [[], []]);
 });
 
-Deno.test("delete leaves what is no file in the place of an object", async () => {
+Deno.test("delete leaves a non-file in place of an object", async () => {
   await using opened = await openInTemp();
   const [linked, directory] = [testKey(1), testKey(2)];
   const target = join(opened.path, "target");
@@ -419,7 +419,7 @@ Deno.test("two adapters on one directory write the same objects without failures
   assertEquals(left, others);
 });
 
-Deno.test("the status tells the configuration in use, and how full the directory is", async () => {
+Deno.test("the status shows the settings in use, and the fill level of the directory", async () => {
   await using opened = await openInTemp({ durability: "file", max_capacity_gb: 1 });
   await store(opened.adapter, testKeys(3));
   await opened.adapter[Symbol.asyncDispose]();

@@ -36,7 +36,7 @@ function evictedIn(cache: TieredCache): number {
 }
 
 for (const [name, others] of [["alone", []], ["beside another adapter", [NO_ROOM]]] as const) {
-  Deno.test(`fs ${name} keeps a prompt that is matched before each of many others is put`, async () => {
+  Deno.test(`fs ${name} keeps a prompt that is matched before each of many puts`, async () => {
     await using stack = new AsyncDisposableStack();
     const cache = await openCache(stack, others);
     const layout = testLayout(2 ** 14);
@@ -51,7 +51,7 @@ for (const [name, others] of [["alone", []], ["beside another adapter", [NO_ROOM
   });
 }
 
-Deno.test("fs keeps what a group with a window uses", async () => {
+Deno.test("fs keeps the objects that a window group uses", async () => {
   await using stack = new AsyncDisposableStack();
   const cache = await openCache(stack);
   const shape = { kvHeads: 2, headDim: 32, dtype: "f16", chunkTokens: 16 } as const;
@@ -79,7 +79,7 @@ Deno.test("fs keeps what a group with a window uses", async () => {
   assertGreater(evictedIn(cache), 100, "the directory turned over");
 });
 
-Deno.test("fs keeps what is read from device memory", async () => {
+Deno.test("fs keeps objects that are read from device memory", async () => {
   await using directory = await tempDirectory();
   await using adapter = await openFs({
     base_path: directory.path,

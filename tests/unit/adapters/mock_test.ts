@@ -40,7 +40,7 @@ async function held({ adapter }: { adapter: L2Adapter }, count: number): Promise
   return String(found);
 }
 
-Deno.test("the oldest objects leave first", async () => {
+Deno.test("the oldest objects are evicted first", async () => {
   const opened = openMock(3);
   assertEquals(await store(opened, [0, 1, 2]), "111");
   assertEquals(await store(opened, [3]), "1");
@@ -49,7 +49,7 @@ Deno.test("the oldest objects leave first", async () => {
   assertEquals(await held(opened, 6), "000111");
 });
 
-Deno.test("objects that are locked stay, and leave when all locks are given up", async () => {
+Deno.test("locked objects stay until all locks are released", async () => {
   const opened = openMock(2);
   await store(opened, [0, 1]);
   const key = testKey(0);
@@ -65,7 +65,7 @@ Deno.test("objects that are locked stay, and leave when all locks are given up",
   assertEquals([String(deletion?.deleted), deletion?.bytes], ["10", 1000]);
 });
 
-Deno.test("what does not fit is not stored, and costs nothing else", async () => {
+Deno.test("an object that does not fit is not stored, and evicts nothing", async () => {
   const opened = openMock(2);
   await store(opened, [0, 1]);
   assertEquals(await store(opened, [2], 2001), "0");
@@ -75,7 +75,7 @@ Deno.test("what does not fit is not stored, and costs nothing else", async () =>
   assertEquals(await held(opened, 4), "1100");
 });
 
-Deno.test("a transfer takes as long as its bandwidth says, and no longer when aborted", async () => {
+Deno.test("a transfer takes as long as the bandwidth requires, and ends when aborted", async () => {
   const { adapter, clock } = openMock(10);
   const controller = new AbortController();
   let answer: string | undefined;

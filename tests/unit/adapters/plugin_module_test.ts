@@ -76,7 +76,7 @@ Deno.test("plugin: a module is named by a path, relative or not, or by a file: U
   }
 });
 
-Deno.test("plugin: only the methods that the module's adapter has are there", async () => {
+Deno.test("plugin: exactly the methods of the module's adapter exist", async () => {
   await using directory = await directoryOf({
     "few.ts": shelf(),
     "more.ts": shelf("", "usage: () => Promise.resolve({ usedBytes: 1, objectCount: 2 }),"),
@@ -127,7 +127,7 @@ for (const [what, [text, said]] of Object.entries(broken)) {
   });
 }
 
-Deno.test("plugin: what create() throws names the module; a ConfigError stays one", async () => {
+Deno.test("plugin: an error of create() names the module; a ConfigError stays one", async () => {
   await using directory = await directoryOf({
     "plain.ts": shelf("throw new Error('the shelf fell down');"),
     "config.ts": shelf(
@@ -156,7 +156,7 @@ for (const module of ["", " ", "https://host.invalid/a.ts", "data:text/javascrip
   });
 }
 
-Deno.test("plugin: params that are no object are refused", () => {
+Deno.test("plugin: params other than an object are refused", () => {
   for (const params of [1, "a", null, []]) {
     const error = assertThrows(
       () => parseAdapterConfig(plugin, { module: "a", params }),
@@ -166,7 +166,7 @@ Deno.test("plugin: params that are no object are refused", () => {
   }
 });
 
-Deno.test("plugin: a file with the hash that is expected is used, another is not even run", async () => {
+Deno.test("plugin: a file with the expected hash is used, another one does not run", async () => {
   await using directory = await directoryOf({
     "shelf.ts": shelf(),
     "evil.ts": "Reflect.set(globalThis, 'evilRan', true);\n" + shelf(),
@@ -198,7 +198,7 @@ Deno.test("plugin: a file that changed since it was imported is imported anew", 
   assertEquals(adapter.reportStatus?.().plugin, { module, type: "rack" });
 });
 
-Deno.test("plugin: a hash for what cannot be hashed, or is none, is refused", async () => {
+Deno.test("plugin: an invalid hash, or one for a package, is refused", async () => {
   const integrity = `sha256-${new Uint8Array(32).toBase64()}`;
   for (const module of ["npm:keyv@^5", "jsr:@std/assert@1"]) {
     const error = await assertRejects(() => open({ module, integrity }), ConfigError);
@@ -214,7 +214,7 @@ Deno.test("plugin: a hash for what cannot be hashed, or is none, is refused", as
   }
 });
 
-Deno.test("plugin: a cache uses a module that its configuration names", async () => {
+Deno.test("plugin: a cache uses the configured module", async () => {
   await using directory = await directoryOf({ "shelf.ts": shelf() });
   const module = join(directory.path, "shelf.ts");
   const l2 = [{ type: "plugin", module, params: { boards: 3 } }];

@@ -27,7 +27,7 @@ async function usage(adapter: L2Adapter): Promise<{ bytes: number; objects: numb
   return { bytes: usage.usedBytes, objects: usage.objectCount };
 }
 
-redisTest("what was used longest ago leaves first, and nothing that is locked", async () => {
+redisTest("the least recently used objects are evicted first, but no locked ones", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, bounded);
   const keys = testKeys(16);
@@ -46,7 +46,7 @@ redisTest("what was used longest ago leaves first, and nothing that is locked", 
   assertEquals(adapter.reportStatus?.().evictedObjects, 7);
 });
 
-redisTest("of a chain the tail leaves first", async () => {
+redisTest("the end of a chain is evicted first", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, bounded);
   const chain = testKeys(17);
@@ -59,7 +59,7 @@ redisTest("of a chain the tail leaves first", async () => {
   assert(found.countLeadingOnes() >= 8, `the front stays: ${found}`);
 });
 
-redisTest("the capacity is never passed, whatever is stored at a time", async () => {
+redisTest("the capacity is never exceeded by concurrent stores", async () => {
   await using server = await startRedis();
   const errors: string[] = [];
   await using adapter = await openResp(server.port, bounded, {
@@ -82,7 +82,7 @@ redisTest("the capacity is never passed, whatever is stored at a time", async ()
   assertStringIncludes(errors[0] ?? "", "larger than max_capacity_gb");
 });
 
-redisTest("with noop nothing leaves, and stores stop at the capacity", async () => {
+redisTest("with noop nothing is evicted, and stores stop at the capacity", async () => {
   await using server = await startRedis();
   const eviction = { "eviction_policy": "noop" };
   await using adapter = await openResp(server.port, { ...bounded, eviction });
@@ -93,7 +93,7 @@ redisTest("with noop nothing leaves, and stores stop at the capacity", async () 
   assertEquals(await storeBits(adapter, testKeys(3, 100), SIZE), "110");
 });
 
-redisTest("what was there before is counted, with the times of its use", async () => {
+redisTest("existing objects are counted, with their times of use", async () => {
   await using server = await startRedis();
   {
     await using before = await openResp(server.port, { "chunk_bytes": 30_000 });
@@ -106,7 +106,7 @@ redisTest("what was there before is counted, with the times of its use", async (
   for (const { usedAt = 0 } of listed) assert(Math.abs(Date.now() - usedAt) < 60_000);
 });
 
-redisTest("the account follows what others remove, and what the server evicts", async () => {
+redisTest("the count follows removals by others and evictions by the server", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, bounded);
   await using other = await openResp(server.port, { "chunk_bytes": 30_000 });
@@ -129,7 +129,7 @@ redisTest("the account follows what others remove, and what the server evicts", 
   assertEquals(adapter.reportStatus?.().evictedObjects, 0);
 });
 
-redisTest("the account follows what others store", async () => {
+redisTest("the count follows stores by others", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, bounded);
   await using other = await openResp(server.port, { "chunk_bytes": 30_000 });
@@ -142,7 +142,7 @@ redisTest("the account follows what others store", async () => {
   assertEquals(names, 10);
 });
 
-redisTest("room that stores have given up is there for others", async () => {
+redisTest("room of abandoned stores is available to others", async () => {
   await using server = await startRedis();
   const count = 5000;
   await using adapter = await openResp(server.port, {
@@ -163,7 +163,7 @@ redisTest("room that stores have given up is there for others", async () => {
   assertEquals(await storeBits(adapter, testKeys(1, count), 100), "0");
 });
 
-redisTest("uses in device memory count, here and on the server", async () => {
+redisTest("uses in device memory count, in the index and on the server", async () => {
   await using server = await startRedis([
     "maxmemory 100mb",
     "maxmemory-policy allkeys-lfu",
@@ -184,7 +184,7 @@ redisTest("uses in device memory count, here and on the server", async () => {
   assertEquals(await lookupBits(adapter, keys), "111" + "0".repeat(7) + "1".repeat(6));
 });
 
-redisTest("what leaves is told, whoever removed it", async () => {
+redisTest("removed objects are reported, whichever process removed them", async () => {
   await using server = await startRedis();
   const evicted: string[] = [];
   await using adapter = await openResp(server.port, bounded, {

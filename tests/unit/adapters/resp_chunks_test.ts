@@ -26,7 +26,7 @@ async function keysOn(server: RedisServer, pattern = "*"): Promise<string[]> {
   return text === "" ? [] : text.split("\n").sort();
 }
 
-redisTest("an object is as many values as its size asks for", async (t) => {
+redisTest("an object has as many values as its size requires", async (t) => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, { "chunk_bytes": 1000, "key_prefix": "p*:" });
   for (const [size, values] of [[0, 1], [1, 1], [1000, 1], [1001, 2], [2000, 3], [10_500, 11]]) {
@@ -66,7 +66,7 @@ redisTest(
   },
 );
 
-redisTest("an object that replaces another takes its values away", async () => {
+redisTest("replacing an object removes its values", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, config);
   for (const size of [SIZE, SIZE, 3000, SIZE]) {
@@ -96,24 +96,28 @@ redisTest("concurrent stores of a key by several processes leave the values of o
   assert([22, 23, 24].includes((await keysOn(server)).length), "values of one store an object");
 });
 
-redisTest("an object that lost a value is a miss, is removed, and heals", async () => {
-  await using server = await startRedis();
-  await using adapter = await openResp(server.port, config);
-  const keys = testKeys(3);
-  assertEquals(await storeBits(adapter, keys, SIZE), "111");
-  const chunks = (await keysOn(server)).filter((name) => name.endsWith("}") === false);
-  const hash = (key: ObjectKey) => key.chunkHashHex;
-  const lost = chunks.find((name) => name.includes(hash(testKey(1))) && name.endsWith(":7")) ?? "";
-  assertEquals(await server.command("DEL", lost), "1");
-  assertEquals(await lookupBits(adapter, keys), "111", "nobody has looked");
-  assertEquals(await loadBits(adapter, keys, SIZE), "101");
-  assertEquals(await lookupBits(adapter, keys), "101");
-  assertEquals((await keysOn(server)).length, 22, "nothing is left of it");
-  assertEquals(await storeBits(adapter, [testKey(1)], SIZE), "1");
-  assertEquals(await loadBits(adapter, keys, SIZE), "111");
-});
+redisTest(
+  "an object with a missing value is a miss, is removed, and can be stored again",
+  async () => {
+    await using server = await startRedis();
+    await using adapter = await openResp(server.port, config);
+    const keys = testKeys(3);
+    assertEquals(await storeBits(adapter, keys, SIZE), "111");
+    const chunks = (await keysOn(server)).filter((name) => name.endsWith("}") === false);
+    const hash = (key: ObjectKey) => key.chunkHashHex;
+    const lost = chunks.find((name) => name.includes(hash(testKey(1))) && name.endsWith(":7")) ??
+      "";
+    assertEquals(await server.command("DEL", lost), "1");
+    assertEquals(await lookupBits(adapter, keys), "111", "no lookup before");
+    assertEquals(await loadBits(adapter, keys, SIZE), "101");
+    assertEquals(await lookupBits(adapter, keys), "101");
+    assertEquals((await keysOn(server)).length, 22, "nothing is left of it");
+    assertEquals(await storeBits(adapter, [testKey(1)], SIZE), "1");
+    assertEquals(await loadBits(adapter, keys, SIZE), "111");
+  },
+);
 
-redisTest("values of another length, or that are no objects, are misses", async () => {
+redisTest("values of another length, and foreign values, are misses", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, config);
   assertEquals(await storeBits(adapter, testKeys(2), SIZE), "11");
@@ -142,7 +146,7 @@ redisTest("values of another length, or that are no objects, are misses", async 
   assertEquals(await loadBits(adapter, testKeys(2), SIZE), "11");
 });
 
-redisTest("what cannot be published is removed, or expires where that fails too", async () => {
+redisTest("unpublished chunks are removed, or expire if that fails too", async () => {
   await using server = await startRedis();
   for (const [forbidden, left] of [["-eval", 0], ["-del", 10]] as const) {
     // Only the publishing script writes a manifest.
@@ -160,7 +164,7 @@ redisTest("what cannot be published is removed, or expires where that fails too"
   }
 });
 
-redisTest("a store that lost a value before it is published is not published", async () => {
+redisTest("an object that lost a chunk is not published", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, config);
   assertEquals(await storeBits(adapter, testKeys(1), SIZE), "1");
@@ -173,7 +177,7 @@ redisTest("a store that lost a value before it is published is not published", a
   assertEquals(await loadBits(adapter, testKeys(1), SIZE), "1");
 });
 
-redisTest("objects expire, and never before their values", async () => {
+redisTest("objects expire before their chunks", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, { ...config, "ttl_seconds": 100 });
   assertEquals(await storeBits(adapter, [testKey(0)], SIZE), "1");
@@ -185,7 +189,7 @@ redisTest("objects expire, and never before their values", async () => {
   }
 });
 
-redisTest("parts that are borrowed are not joined", async () => {
+redisTest("parts of the caller are not joined", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port);
   const { parts, ...rest } = respObject(testKey(0), 5_000_000);
@@ -198,7 +202,7 @@ redisTest("parts that are borrowed are not joined", async () => {
   assert(usage < 1.01 * 2 ** 20, `a chunk takes ${usage} bytes`);
 });
 
-redisTest("10,000 keys that differ in their salt only find nothing", async () => {
+redisTest("lookups of 10,000 keys that differ only in their salt find nothing", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port, config);
   const stored = Array.from({ length: 20 }, (_, n) => testKey(n, { cacheSalt: "tenant" }));
@@ -213,7 +217,7 @@ redisTest("10,000 keys that differ in their salt only find nothing", async () =>
   assertEquals(await loadBits(adapter, stored, 2000), "1".repeat(20));
 });
 
-redisTest("an object that loses a value before it is published leaves nothing behind", async () => {
+redisTest("an object that loses a chunk before it is published leaves nothing", async () => {
   await using server = await startRedis();
   const connection = new Connection({
     library,
@@ -253,7 +257,7 @@ redisTest("an object that loses a value before it is published leaves nothing be
   }
 });
 
-redisTest("an object whose replacement is refused stays, for as long as it was to", async (t) => {
+redisTest("an object stays, with its expiry, if its replacement is refused", async (t) => {
   for (const ttl of [0, 1000]) {
     await t.step(`time to live ${ttl}`, async () => {
       await using server = await startRedis();
@@ -287,7 +291,7 @@ redisTest(
     const [list = "", set = "", text = ""] = keys.map((key) => `kvtier:{${encodeFileName(key)}}`);
     await server.command("RPUSH", list, "a");
     await server.command("SADD", set, "a");
-    await server.command("SET", text, "a text");
+    await server.command("SET", text, "a string");
     assertEquals(await storeBits(adapter, keys.slice(3), SIZE), "1");
     const listed = await Array.fromAsync(adapter.list?.(call()) ?? []);
     assertEquals(listed.map(({ key }) => key.id).sort(), keys.map(({ id }) => id).sort());
@@ -303,7 +307,7 @@ redisTest(
   },
 );
 
-redisTest("a list says when it leaves objects out whose keys are damaged", async () => {
+redisTest("a list reports that it left out objects with damaged keys", async () => {
   await using server = await startRedis();
   await using adapter = await openResp(server.port);
   const long = new ObjectKey({ chunkHash: new Uint8Array(32), model: "m".repeat(250) });

@@ -23,7 +23,7 @@ async function refusal(config: Readonly<Record<string, unknown>>): Promise<Confi
   return error;
 }
 
-Deno.test("a configuration that cannot work is refused by its key", async () => {
+Deno.test("an unusable configuration is refused with its key", async () => {
   const host = "127.0.0.1";
   const url = "redis://127.0.0.1";
   const wrong: readonly (readonly [string, Readonly<Record<string, unknown>>])[] = [
@@ -100,7 +100,7 @@ redisTest("a password is taken from the configuration, a variable or a URL", asy
   }
 });
 
-redisTest("a user of the server's own needs no more than the keys of the prefix", async () => {
+redisTest("a server user with access to the prefix only is enough", async () => {
   const rules = "~kvtier:* resetchannels -@all +get +getrange +set +del +unlink +exists +eval " +
     "+persist +pexpire +touch +scan +object";
   await using server = await startRedis([`user cache on >${SECRET} ${rules}`]);

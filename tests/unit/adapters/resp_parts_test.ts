@@ -19,7 +19,7 @@ const anyParts = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 8 }).ma
 );
 const nothing = { byteLength: 0, copyTo: () => {} };
 
-Deno.test("bytes of parts are cut as those of the whole", () => {
+Deno.test("slices of parts equal slices of the whole", () => {
   fc.assert(
     fc.property(anyParts, fc.nat(200), fc.nat(200), (parts, a, b) => {
       const whole = Buffer.concat(parts);
@@ -40,7 +40,7 @@ Deno.test("bytes within one part are not copied", () => {
   assertEquals(slice.byteOffset, 10);
 });
 
-Deno.test("pieces put into parts in any order give the whole", () => {
+Deno.test("chunks written to parts in any order give the whole", () => {
   fc.assert(
     fc.property(anyParts, fc.integer({ min: 1, max: 50 }), (parts, size) => {
       const whole = Buffer.concat(parts);
@@ -55,7 +55,7 @@ Deno.test("pieces put into parts in any order give the whole", () => {
   );
 });
 
-Deno.test("a head tells what was put into it, and the key where its name does not", () => {
+Deno.test("a manifest round-trips, with the key if the name does not spell it", () => {
   const names = new RespObjectNames("p:");
   fc.assert(
     fc.property(anyObjectKey, fc.nat(), fc.nat(2 ** 31), (key, count, byteLength) => {
@@ -75,17 +75,17 @@ Deno.test("a head tells what was put into it, and the key where its name does no
   );
 });
 
-Deno.test("what is no head is none", () => {
+Deno.test("invalid values are no manifests", () => {
   for (const text of ["", "KVR1", "KVR2" + "0".repeat(68), "KVR1" + "g".repeat(68)]) {
     assertEquals(decodeManifest(Buffer.from(text)), undefined);
   }
 });
 
-Deno.test("a prefix with signs of patterns matches itself only", () => {
+Deno.test("a prefix with pattern characters matches only itself", () => {
   assertEquals(new RespObjectNames("a*[b]?\\:").manifestPattern, "a\\*\\[b\\]\\?\\\\:{*}");
 });
 
-Deno.test("URLs say where servers are, and who asks", () => {
+Deno.test("URLs contain servers and credentials", () => {
   assertEquals(parseServerUrl("redis://h"), {
     servers: [{ host: "h", port: 6379 }],
     isEncrypted: false,
@@ -106,7 +106,7 @@ Deno.test("URLs say where servers are, and who asks", () => {
   ]);
 });
 
-Deno.test("wrong URLs are wrong", () => {
+Deno.test("invalid URLs are refused", () => {
   for (
     const url of [
       "",
@@ -127,7 +127,7 @@ Deno.test("wrong URLs are wrong", () => {
   }
 });
 
-Deno.test("signals abort with the one that they follow, until they are ended", () => {
+Deno.test("a signal follows another one until it is disposed", () => {
   const controller = new AbortController();
   using one = followSignal(controller.signal);
   using two = followSignal(controller.signal);

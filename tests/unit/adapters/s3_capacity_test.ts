@@ -32,7 +32,7 @@ async function objectCount({ adapter }: OpenS3): Promise<number> {
   return usage.objectCount;
 }
 
-Deno.test("what was used longest ago leaves first, and nothing that is locked", async () => {
+Deno.test("the least recently used objects are evicted first, but no locked ones", async () => {
   await using lab = await openS3Lab(bounded);
   const { server, adapter } = lab;
   const keys = testKeys(16);
@@ -56,7 +56,7 @@ Deno.test("what was used longest ago leaves first, and nothing that is locked", 
   assertEquals(adapter.reportStatus?.().evictedObjects, 7);
 });
 
-Deno.test("the capacity is never passed, whatever is stored at a time", async () => {
+Deno.test("the capacity is never exceeded by concurrent stores", async () => {
   await using lab = await openS3Lab(bounded);
   const { server } = lab;
   let most = 0;
@@ -80,7 +80,7 @@ Deno.test("the capacity is never passed, whatever is stored at a time", async ()
   assertStringIncludes(lab.errors[0]?.message ?? "", "larger than max_capacity_gb");
 });
 
-Deno.test("with noop nothing leaves, and stores stop at the capacity", async () => {
+Deno.test("with noop nothing is evicted, and stores stop at the capacity", async () => {
   await using lab = await openS3Lab({ ...bounded, eviction: { "eviction_policy": "noop" } });
   assertEquals(await storeBits(lab, testKeys(25), SIZE), "1".repeat(20) + "0".repeat(5));
   assertEquals(await loadBits(lab, testKeys(20), SIZE), "1".repeat(20));
@@ -88,7 +88,7 @@ Deno.test("with noop nothing leaves, and stores stop at the capacity", async () 
   assertEquals(await storeBits(lab, testKeys(3, 100), SIZE), "110");
 });
 
-Deno.test("what was there before is counted, in the background", async () => {
+Deno.test("existing objects are counted in the background", async () => {
   await using server = new ScriptedS3();
   {
     await using before = await openS3(server.config);
@@ -102,7 +102,7 @@ Deno.test("what was there before is counted, in the background", async () => {
   assert(server.objects.size <= 20);
 });
 
-Deno.test("what others removed is not counted for long", async () => {
+Deno.test("objects removed by others are noticed", async () => {
   await using lab = await openS3Lab(bounded);
   const { server } = lab;
   assertEquals(await storeBits(lab, testKeys(15), SIZE), "1".repeat(15));
@@ -112,7 +112,7 @@ Deno.test("what others removed is not counted for long", async () => {
   assertEquals(lab.adapter.reportStatus?.().evictedObjects, 0);
 });
 
-Deno.test("what may be there after a failure is counted", async () => {
+Deno.test("objects that may exist after a failure are counted", async () => {
   await using lab = await openS3Lab({ ...bounded, eviction: { "eviction_policy": "noop" } });
   const { server } = lab;
   server.script = async ({ method }, proceed) => {
@@ -126,14 +126,14 @@ Deno.test("what may be there after a failure is counted", async () => {
   assertEquals(await storeBits(lab, testKeys(1, 100), SIZE), "0");
 });
 
-Deno.test("without a capacity nothing is listed and nothing leaves", async () => {
+Deno.test("without a capacity nothing is listed or evicted", async () => {
   await using lab = await openS3Lab({ eviction: bounded.eviction });
   assertEquals(await storeBits(lab, testKeys(40), SIZE), "1".repeat(40));
   assert(lab.server.takeLog().every((line) => line.startsWith("PUT ")));
   assertEquals(lab.adapter.reportStatus?.().evictedBy, "bucket");
 });
 
-Deno.test("of a batch that is larger than the capacity the front is stored", async () => {
+Deno.test("of a batch larger than the capacity, the front is stored", async () => {
   await using lab = await openS3Lab(bounded);
   assertEquals(await storeBits(lab, testKeys(8), SIZE), "1".repeat(8));
   const sizes = [...Array(15).fill(SIZE), 21 * SIZE, ...Array(15).fill(SIZE)];
@@ -143,7 +143,7 @@ Deno.test("of a batch that is larger than the capacity the front is stored", asy
   assertEquals(stored.toString(), "1".repeat(15) + "0" + "1".repeat(5) + "0".repeat(10));
 });
 
-Deno.test("an answer that was on its way while an object was stored does not forget it", async (t) => {
+Deno.test("an answer older than a store does not remove the object from the index", async (t) => {
   const asks: Record<string, (lab: S3Lab, keys: ReturnType<typeof testKeys>) => Promise<unknown>> =
     {
       lookup: (lab, keys) => lookupBits(lab, keys),
@@ -173,7 +173,7 @@ Deno.test("an answer that was on its way while an object was stored does not for
   }
 });
 
-Deno.test("uses in device memory count, and what leaves is told", async () => {
+Deno.test("uses in device memory count, and evictions are reported", async () => {
   const evicted: string[] = [];
   await using lab = await openS3Lab(bounded, {
     onEvicted: (gone) => void evicted.push(...gone.map(({ id }) => id)),
@@ -189,7 +189,7 @@ Deno.test("uses in device memory count, and what leaves is told", async () => {
   assertEquals(evicted.sort(), keys.slice(3, 10).map(({ id }) => id).sort());
 });
 
-Deno.test("times and sizes in a listing are only data", async () => {
+Deno.test("times and sizes in a listing are validated", async () => {
   await using server = new ScriptedS3();
   {
     await using before = await openS3(server.config);

@@ -22,7 +22,7 @@ async function failingKey(config: Config): Promise<string | undefined> {
   return failure.key;
 }
 
-Deno.test("what cannot work is refused, by its key", async () => {
+Deno.test("an unusable configuration is refused with its key", async () => {
   const wrong: readonly (readonly [Config, string])[] = [
     [{ "s3_endpoint": "" }, "s3_endpoint"],
     [{ "s3_endpoint": "ftp://host/bucket" }, "s3_endpoint"],
@@ -57,7 +57,7 @@ Deno.test("what cannot work is refused, by its key", async () => {
   }
 });
 
-Deno.test("what cannot stand in a header is refused at once, and never shown", async () => {
+Deno.test("values that are invalid in a header are refused at once, and never shown", async () => {
   for (const bad of ["\n", "\r\n", " ", "\u0000", "\u00e9"]) {
     for (const key of ["aws_access_key_id", "aws_secret_access_key", "aws_session_token"]) {
       const value = `${SECRETS[1]}${bad}`;
@@ -81,7 +81,7 @@ Deno.test("what cannot stand in a header is refused at once, and never shown", a
 });
 
 Deno.test({
-  name: "a server that may not be asked is refused, because that does not pass",
+  name: "a server without --allow-net is refused, because the permission stays missing",
   permissions: { net: false, env: true, read: true },
   async fn() {
     const config = { "s3_endpoint": "http://127.0.0.1:9000/kv-bucket" };
@@ -89,7 +89,7 @@ Deno.test({
   },
 });
 
-Deno.test("credentials may stand in variables, of any name", async () => {
+Deno.test("credentials can come from variables of any name", async () => {
   await using server = new ScriptedS3();
   const {
     aws_access_key_id: id,
@@ -116,7 +116,7 @@ Deno.test("credentials may stand in variables, of any name", async () => {
   }
 });
 
-Deno.test("a bucket that answers and cannot be used is refused, one that says nothing is not", async () => {
+Deno.test("an unusable bucket is refused, a silent one is not", async () => {
   await using server = new ScriptedS3();
   const answers: readonly (readonly [number, string, string, Config])[] = [
     [403, "InvalidAccessKeyId", "aws_access_key_id", {}],
@@ -152,7 +152,7 @@ Deno.test("a bucket that answers and cannot be used is refused, one that says no
   }
 });
 
-Deno.test("what is stored is signed without TLS, unless that is switched off", async () => {
+Deno.test("stored bytes are signed without TLS, unless disabled", async () => {
   for (const [config, isSigned] of [[{}, true], [{ "sign_payload": false }, false]] as const) {
     await using lab = await openS3Lab(config);
     const hashes = new Set<string>();
@@ -167,7 +167,7 @@ Deno.test("what is stored is signed without TLS, unless that is switched off", a
   }
 });
 
-Deno.test("over TLS the payload needs no signature, and a certificate has to be trusted", async (t) => {
+Deno.test("with TLS the payload needs no signature, and the certificate must be trusted", async (t) => {
   await using directory = await tempDirectory();
   const [cert, key] = ["cert.pem", "key.pem"].map((name) => join(directory.path, name));
   assert(cert !== undefined && key !== undefined);

@@ -59,7 +59,7 @@ Deno.test("an endpoint names a bucket", () => {
   assertEquals(found.location, "http://minio.local/kvb");
 });
 
-Deno.test("an endpoint that names no bucket, or maybe another one, says what to write", () => {
+Deno.test("an endpoint without a clear bucket is refused with the correction", () => {
   const aws = "s3.eu-west-1.amazonaws.com";
   type Case = readonly [string, string | undefined, boolean | undefined, string, string];
   const cases: readonly Case[] = [
@@ -94,7 +94,7 @@ Deno.test("an endpoint that names no bucket, or maybe another one, says what to 
   }
 });
 
-Deno.test("names are told apart, and spell or carry their keys", () => {
+Deno.test("names are distinct, and spell or carry their keys", () => {
   const names = new S3ObjectNames("a/b/");
   const bucket = new Bucket("https://host", "/bucket");
   const prefixed = (key: ObjectKey): boolean =>
@@ -117,7 +117,7 @@ Deno.test("names are told apart, and spell or carry their keys", () => {
   );
 });
 
-Deno.test("texts come through XML as they were", () => {
+Deno.test("strings survive escaping in XML", () => {
   fc.assert(
     fc.property(fc.string(), (text) => {
       const document = `<A><Key>${escapeXml(text)}</Key><Key x="1">b</Key></A>`;
@@ -130,7 +130,7 @@ Deno.test("texts come through XML as they were", () => {
   assertEquals(tagIn("<Key>", "Key"), undefined);
 });
 
-Deno.test("a listing goes on over its pages, and finds what has a long name", async () => {
+Deno.test("a listing reads all pages, and finds objects with long names", async () => {
   await using lab = await openS3Lab();
   const { server, adapter } = lab;
   server.pageSize = 3;

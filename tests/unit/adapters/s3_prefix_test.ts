@@ -20,7 +20,7 @@ async function listed({ adapter }: OpenS3): Promise<string[]> {
   return found.map(({ key }) => key.id).sort();
 }
 
-Deno.test("what belongs to another prefix is neither listed, counted, evicted nor forgotten", async () => {
+Deno.test("objects of another prefix are neither listed, counted, evicted nor forgotten", async () => {
   await using server = await startS3();
   const open = (prefix: string, config = {}) =>
     openS3({ ...server.config, "key_prefix": prefix, ...config });
@@ -46,7 +46,7 @@ Deno.test("what belongs to another prefix is neither listed, counted, evicted no
   }
 });
 
-Deno.test("names below a prefix with a slash are those that they were", async () => {
+Deno.test("names below a prefix with a slash are unchanged", async () => {
   await using lab = await openS3Lab({ "key_prefix": "a/b/" });
   const [key] = testKeys(1) as [ObjectKey];
   assertEquals(await storeBits(lab, [key], SIZE), "1");
@@ -56,7 +56,7 @@ Deno.test("names below a prefix with a slash are those that they were", async ()
   assertEquals(without.adapter.reportStatus?.().prefix, "a/b/");
 });
 
-Deno.test("a listing says when it leaves out what has a digest for a name and no key", async () => {
+Deno.test("a listing reports that it left out hashed names without a key", async () => {
   await using lab = await openS3Lab();
   const long = new ObjectKey({ chunkHash: new Uint8Array(32), model: "m".repeat(250) });
   assertEquals(await storeBits(lab, [long, ...testKeys(1)], SIZE), "11");
@@ -67,7 +67,7 @@ Deno.test("a listing says when it leaves out what has a digest for a name and no
   await assertRejects(() => listed(lab), AdapterError, "1 objects were left out");
 });
 
-Deno.test("an answer to a removal that breaks off, or names nothing, removes nothing for sure", async () => {
+Deno.test("a truncated or ambiguous answer to a removal counts as a failure", async () => {
   const answers = [
     "<DeleteResult>",
     "<DeleteResult><Error><Code>AccessDenied</Code></Error></DeleteResult>",

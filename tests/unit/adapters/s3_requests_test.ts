@@ -13,7 +13,7 @@ import { error, ScriptedS3 } from "../../support/scripted_s3.ts";
 
 const SIZE = 1_000;
 
-Deno.test("waits between attempts are random below limits that double", async () => {
+Deno.test("waits between attempts are random, below a limit that doubles", async () => {
   await using server = new ScriptedS3();
   server.script = () => error(503, "SlowDown");
   const waits: number[] = [];
@@ -52,7 +52,7 @@ Deno.test("waits between attempts are random below limits that double", async ()
   assertEquals(client.retries, 180, "once it is closed nothing is tried again");
 });
 
-Deno.test("no more requests at a time than there may be", async () => {
+Deno.test("the number of concurrent requests is limited", async () => {
   await using lab = await openS3Lab({
     "s3_num_io_threads": 3,
     "part_bytes": 100,
@@ -71,7 +71,7 @@ Deno.test("no more requests at a time than there may be", async () => {
   assertEquals(server.concurrent.most, 3);
 });
 
-Deno.test("no more bytes at a time than there may be, but one object however large", async () => {
+Deno.test("the bytes in flight are limited, but one object of any size may run", async () => {
   await using lab = await openS3Lab({ "max_bytes_in_flight": 2 * SIZE });
   const { server } = lab;
   const keys = testKeys(6);
@@ -85,7 +85,7 @@ Deno.test("no more bytes at a time than there may be, but one object however lar
   assertEquals(await storeBits(lab, keys.slice(0, 1), 5 * SIZE), "1");
 });
 
-Deno.test("the end of a chain of 1,000 is found with a tenth of the questions", async () => {
+Deno.test("the end of a chain of 1,000 is found with a tenth of the requests", async () => {
   await using lab = await openS3Lab();
   const { server } = lab;
   const chain = testKeys(1_000);
@@ -100,7 +100,7 @@ Deno.test("the end of a chain of 1,000 is found with a tenth of the questions", 
   }
 });
 
-Deno.test("a key of a chain that turned out to be missing is not claimed again", async () => {
+Deno.test("a key found missing is not claimed again by a chain search", async () => {
   await using lab = await openS3Lab();
   const chain = testKeys(500);
   await storeBits(lab, chain, 16);
@@ -114,7 +114,7 @@ Deno.test("a key of a chain that turned out to be missing is not claimed again",
   assertEquals(await lookupBits(lab, chain, true), "1".repeat(500));
 });
 
-Deno.test("a chain of which a question fails ends there, and the failure is counted", async () => {
+Deno.test("a chain ends where a lookup fails, and the failure is counted", async () => {
   await using lab = await openS3Lab();
   const chain = testKeys(10);
   await storeBits(lab, chain, 16);

@@ -16,7 +16,7 @@ class CountingPaths extends ObjectPaths {
 
 const options = { basePath: "/kv", layout: "kvtier", shards: 1 } as const;
 
-Deno.test("LockedObjects: a file is locked as long as its object is, hashed names too", () => {
+Deno.test("LockedObjects: a file is locked as long as its object, also with a hashed name", () => {
   const paths = new ObjectPaths(options);
   const locks = new LockedObjects(paths);
   const keys = Array.from(
@@ -43,7 +43,7 @@ Deno.test("LockedObjects: a file is locked as long as its object is, hashed name
   }
 });
 
-Deno.test("LockedObjects: no path is spelled before an eviction asks", () => {
+Deno.test("LockedObjects: no path is computed before an eviction asks", () => {
   const paths = new CountingPaths(options);
   const locks = new LockedObjects(paths);
   const keys = Array.from({ length: 100 }, (_, n) => testKey(n));

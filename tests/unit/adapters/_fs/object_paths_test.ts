@@ -71,7 +71,7 @@ for (const { layout, shards } of LAYOUTS) {
     );
   });
 
-  Deno.test(`${name}: a file in another directory than its own is no object`, () => {
+  Deno.test(`${name}: a file in the wrong directory is no object`, () => {
     const key = testKey(1);
     const other = testKey(2);
     const file = paths.nameOf(key);
@@ -83,7 +83,7 @@ for (const { layout, shards } of LAYOUTS) {
     assertEquals(typeof paths.objectNamed(paths.directoryOf(key), file), "object");
   });
 
-  Deno.test(`${name}: what names nothing is no object, whatever it is`, () => {
+  Deno.test(`${name}: an invalid name is no object`, () => {
     const name = fc.oneof(
       fc.string({ unit: "binary" }),
       fc.constantFrom("..", ".", "", "x.data", ".data", "@@@.data", `h-${HASH}.data.tmp`),
@@ -119,7 +119,7 @@ Deno.test("the names of LMCache, byte by byte", () => {
   );
 });
 
-Deno.test("a salt that LMCache refuses has a name that is none of LMCache's, and spells it", () => {
+Deno.test("a salt that LMCache refuses is spelled in a name that LMCache ignores", () => {
   for (
     const [cacheSalt, encoded] of [
       ["alice@example.com", "alice%40example.com"],
@@ -140,7 +140,7 @@ Deno.test("a salt that LMCache refuses has a name that is none of LMCache's, and
   }
 });
 
-Deno.test("a name of LMCache that would stand for another key gives way to the digest", () => {
+Deno.test("an ambiguous LMCache name is replaced by a digest", () => {
   const spelled = new ObjectKey({ chunkHash: Uint8Array.fromHex(HASH), model: "a/b" });
   const literal = new ObjectKey({ chunkHash: Uint8Array.fromHex(HASH), model: "a-SEP-b" });
   assertEquals(lmcache.nameOf(spelled), `a-SEP-b@0x00000000@0@${HASH}.data`);
@@ -149,7 +149,7 @@ Deno.test("a name of LMCache that would stand for another key gives way to the d
   assertEquals(typeof named === "string" ? named : named?.key.model, "a/b");
 });
 
-Deno.test("a name of LMCache that is too long gives way to the digest, counted in bytes", () => {
+Deno.test("an LMCache name with too many bytes is replaced by a digest", () => {
   const fixed = `@0x00000000@0@${HASH}.data`.length;
   const free = 255 - fixed;
   const longest = "m".repeat(free % 2) + "é".repeat(Math.floor(free / 2));
@@ -193,14 +193,14 @@ for (
     ["a control character in the salt", `m@0x00000000@0@${HASH}@s\n.data`],
   ] as const
 ) {
-  Deno.test(`a file of LMCache with ${what} has no key, and takes room`, () => {
+  Deno.test(`an LMCache file with ${what} has no key, but takes space`, () => {
     assertEquals(lmcache.objectNamed("/base", file), "no-key");
     const kvtier = new ObjectPaths({ basePath: "/base", layout: "kvtier", shards: 0 });
     assertEquals(kvtier.objectNamed("/base", file), null);
   });
 }
 
-Deno.test("LMCache's temporary files are told by their names", () => {
+Deno.test("LMCache's temporary files are recognized by their names", () => {
   const kvtier = new ObjectPaths({ basePath: "/base", layout: "kvtier", shards: 0 });
   const plain = `a-SEP-b@0x01000100@0@${HASH}`;
   for (
@@ -232,7 +232,7 @@ Deno.test("only directories of two digits at the right level hold objects", () =
   }
 });
 
-Deno.test("the directories of one level can be made in advance, those of others not", () => {
+Deno.test("only a single level of directories can be created in advance", () => {
   const shardsOf = (shards: number) => [
     ...new ObjectPaths({ basePath: "/base", layout: "kvtier", shards }).shards(),
   ];

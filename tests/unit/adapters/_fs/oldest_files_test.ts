@@ -25,7 +25,7 @@ function scatter(i: number, count: number): number {
   return (i * 7919) % count;
 }
 
-Deno.test("files are taken from the oldest on", () => {
+Deno.test("files are taken oldest first", () => {
   fc.assert(
     fc.property(fc.array(fc.nat(1000), { maxLength: 200 }), (times) => {
       const oldest = new OldestFiles();
@@ -36,7 +36,7 @@ Deno.test("files are taken from the oldest on", () => {
   );
 });
 
-Deno.test("of many files the oldest are remembered, however they are offered", () => {
+Deno.test("of many files the oldest are remembered, whatever their order", () => {
   const orders = [(i: number) => i, (i: number, n: number) => n - 1 - i, scatter];
   for (
     const [count, order] of [4097, 10_000, 50_000].flatMap((n) =>
@@ -54,7 +54,7 @@ Deno.test("of many files the oldest are remembered, however they are offered", (
   }
 });
 
-Deno.test("as many are taken as have the bytes, and a few at most", () => {
+Deno.test("take() returns enough files for the bytes, but only a few", () => {
   const oldest = new OldestFiles();
   offer(oldest, [5, 3, 1, 4, 2]);
   assertEquals(oldest.take(0), []);
@@ -66,7 +66,7 @@ Deno.test("as many are taken as have the bytes, and a few at most", () => {
   assertEquals(oldest.take(10 ** 9).length, 8);
 });
 
-Deno.test("while a walk goes on, the oldest eighth of what it has seen can be taken", () => {
+Deno.test("during a walk, the oldest eighth of the files seen can be taken", () => {
   const oldest = new OldestFiles();
   oldest.startWalk();
   assertEquals(oldest.take(10 ** 9), []);
@@ -87,7 +87,7 @@ Deno.test("while a walk goes on, the oldest eighth of what it has seen can be ta
   assertEquals(takeAll(oldest).length, 42);
 });
 
-Deno.test("what is kept comes back, first, when the others are done", () => {
+Deno.test("kept files are returned first by the next removal", () => {
   const oldest = new OldestFiles();
   offer(oldest, [1, 2, 3]);
   for (const file of oldest.take(2 * 4096)) oldest.keep(file);

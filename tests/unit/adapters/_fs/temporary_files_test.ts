@@ -41,7 +41,7 @@ async function sweep(path: string, places?: string[]): Promise<{ freed: number; 
   return { freed, left: await filesIn(path) };
 }
 
-Deno.test("names are used once, and say whose they are", async () => {
+Deno.test("names are unique, and contain the tag of their writer", async () => {
   await using directory = await tempDirectory();
   const [a, b] = [temporaryIn(directory.path), temporaryIn(directory.path)];
   const names = Array.from({ length: 100 }, () => [a.next(), b.next(), a.next("/else")]).flat();
@@ -67,7 +67,7 @@ Deno.test("files of a living writer stay, however old they are", async () => {
   assertEquals(await temporaryIn(directory.path).isAlive(writer.tag), undefined);
 });
 
-Deno.test("files of a writer that is gone go at once, its lock after a grace", async () => {
+Deno.test("files of a dead writer are removed at once, its lock file after a grace period", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   await put(join(path, `${DEAD}.lock`), 0, 0);
@@ -81,7 +81,7 @@ Deno.test("files of a writer that is gone go at once, its lock after a grace", a
   assertEquals(await sweep(path), { freed: 0, left: [] });
 });
 
-Deno.test("without a lock, files go after an hour", async () => {
+Deno.test("without a lock file, files are removed after an hour", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   await put(join(path, `${DEAD}-0.tmp`), HOUR - MINUTE);
@@ -91,7 +91,7 @@ Deno.test("without a lock, files go after an hour", async () => {
   assertEquals([await filesIn(path), temporary.reclaimed], [[`${DEAD}-0.tmp`], 1]);
 });
 
-Deno.test("files whose time cannot be are as old as can be, unless no file has one", async () => {
+Deno.test("files with an invalid time count as old, unless the file system has no times", async () => {
   for (
     const [mtime, isKnown] of [[new Date(NaN), true], [new Date(8e15), true], [
       null,
@@ -112,7 +112,7 @@ Deno.test("files whose time cannot be are as old as can be, unless no file has o
   }
 });
 
-Deno.test("what others put there stays, whatever its name and age", async () => {
+Deno.test("foreign files stay, whatever their name and age", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const names = [
@@ -138,7 +138,7 @@ Deno.test("what others put there stays, whatever its name and age", async () => 
   assertEquals(left, [...names, `${DEAD}-1.tmp`, `${DEAD}-2.tmp`].sort());
 });
 
-Deno.test("all places are swept, those that do not exist passed over", async () => {
+Deno.test("all directories are swept, missing ones skipped", async () => {
   await using directory = await tempDirectory();
   const [a, b, c] = ["a", "b", "c"].map((name) => join(directory.path, name));
   assert(a !== undefined && b !== undefined && c !== undefined);
@@ -150,7 +150,7 @@ Deno.test("all places are swept, those that do not exist passed over", async () 
   assertEquals(await filesIn(directory.path), []);
 });
 
-Deno.test("thousands of files that were left behind go, those of the living among them stay", async () => {
+Deno.test("thousands of abandoned files are removed, those of living writers stay", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const writer = temporaryIn(path);
@@ -169,7 +169,7 @@ Deno.test("thousands of files that were left behind go, those of the living amon
   await writer.close();
 });
 
-Deno.test("two that sweep at once do not get in each other's way", async () => {
+Deno.test("two concurrent sweeps do not disturb each other", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   for (let i = 0; i < 200; i++) await put(join(path, `${DEAD}-${i}.tmp`), 2 * HOUR, 1);
@@ -179,7 +179,7 @@ Deno.test("two that sweep at once do not get in each other's way", async () => {
   assertEquals(sweepers.reduce((sum, { reclaimed }) => sum + reclaimed, 0), 200);
 });
 
-Deno.test("a file that may not be removed does not keep the others", async () => {
+Deno.test("a file that cannot be removed does not stop the sweep", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   for (let i = 0; i < 5; i++) await put(join(path, `${DEAD}-${i}.tmp`), 2 * HOUR);
@@ -191,7 +191,7 @@ Deno.test("a file that may not be removed does not keep the others", async () =>
   assertEquals(await filesIn(path), [`${DEAD}-2.tmp`]);
 });
 
-Deno.test("a sweep stops when it is told to", async () => {
+Deno.test("a sweep stops when its signal aborts", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   await put(join(path, `${DEAD}-0.tmp`), 2 * HOUR);
@@ -214,7 +214,7 @@ Deno.test("a writer whose directory vanished announces itself anew", async () =>
   assertEquals(await filesIn(path), []);
 });
 
-Deno.test("a writer whose lock cannot be made says so, and tries again", async () => {
+Deno.test("a writer reports that its lock file cannot be created, and tries again", async () => {
   await using directory = await tempDirectory();
   const faulty = new FaultyFiles();
   const writer = temporaryIn(directory.path, faulty.files);
@@ -227,7 +227,7 @@ Deno.test("a writer whose lock cannot be made says so, and tries again", async (
   assertEquals([await filesIn(directory.path), faulty.locked], [[], []]);
 });
 
-Deno.test("a writer whose lock others hold for a moment waits until it has it", async () => {
+Deno.test("a writer waits for its lock while others test it", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
@@ -248,7 +248,7 @@ Deno.test("a writer whose lock others hold for a moment waits until it has it", 
   await writer.close();
 });
 
-Deno.test("a writer whose lock others keep says so, and tries again", async () => {
+Deno.test("a writer reports that others keep its lock, and tries again", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const [clock, faulty] = [new ManualClock(), new FaultyFiles()];
@@ -270,7 +270,7 @@ Deno.test("a writer whose lock others keep says so, and tries again", async () =
   await writer.close();
 });
 
-Deno.test("where files cannot be locked, age alone tells", async () => {
+Deno.test("without lock support, only age decides", async () => {
   for (const code of ["ENOLCK", "EOPNOTSUPP", "ENOSYS"]) {
     await using directory = await tempDirectory();
     const { path } = directory;
@@ -289,7 +289,7 @@ Deno.test("where files cannot be locked, age alone tells", async () => {
   }
 });
 
-Deno.test("abandoned bytes are those of writers that are gone, or are said to be", async () => {
+Deno.test("abandoned bytes are those of writers that are dead, or given as dead", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const writer = temporaryIn(path);

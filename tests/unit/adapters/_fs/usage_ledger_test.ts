@@ -26,7 +26,7 @@ function ledgerAt(path: string, files = hostFileSystem, clock = systemClock): Us
 
 const read = (ledger: UsageLedger) => ledger.update((state) => state);
 
-Deno.test("an account that nobody opened is unknown; what is written is read by others", async () => {
+Deno.test("a missing ledger is unknown; an update is visible to other processes", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const [one, other] = [ledgerAt(path), ledgerAt(path)];
@@ -39,7 +39,7 @@ Deno.test("an account that nobody opened is unknown; what is written is read by 
   assertEquals([one.isShared, leasedBytes(STATE)], [true, 7]);
 });
 
-Deno.test("an account that is left alone is not written", async () => {
+Deno.test("an unchanged ledger is not written", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const faulty = new FaultyFiles();
@@ -52,7 +52,7 @@ Deno.test("an account that is left alone is not written", async () => {
   assertEquals(await read(ledger), STATE);
 });
 
-Deno.test("an account that is torn, damaged or foreign is unknown, and can be opened anew", async () => {
+Deno.test("a torn, damaged or foreign ledger is unknown, and can be created anew", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const ledger = ledgerAt(path);
@@ -61,8 +61,21 @@ Deno.test("an account that is torn, damaged or foreign is unknown, and can be op
   // The last line feed may be missing, because all content is present then.
   const torn = Array.from({ length: whole.length - 1 }, (_, length) => whole.slice(0, length));
   const flipped = Array.from(whole.slice(0, -1), (byte, i) => whole.with(i, byte ^ 1));
-  const texts = ["", "\n", "\n\n", "\n0\n", "0", "{}", "null\n", "hello\nworld\n", "\0".repeat(9)];
-  const foreign = [...texts.map((text) => new TextEncoder().encode(text)), new Uint8Array(5000)];
+  const contents = [
+    "",
+    "\n",
+    "\n\n",
+    "\n0\n",
+    "0",
+    "{}",
+    "null\n",
+    "hello\nworld\n",
+    "\0".repeat(9),
+  ];
+  const foreign = [
+    ...contents.map((content) => new TextEncoder().encode(content)),
+    new Uint8Array(5000),
+  ];
   for (const bytes of [...torn, ...flipped, ...foreign]) {
     await Deno.writeFile(path, bytes);
     assertEquals(await read(ledger), undefined, new TextDecoder().decode(bytes));
@@ -71,7 +84,7 @@ Deno.test("an account that is torn, damaged or foreign is unknown, and can be op
   assertEquals(await read(ledger), STATE);
 });
 
-Deno.test("what is said with the right checksum, but is no account, is unknown", async () => {
+Deno.test("invalid content with a valid checksum is unknown", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   for (const text of ["null", "{", "[]", '{"used":"5"}', '{"used":1}', "7", '"x"']) {
@@ -81,7 +94,7 @@ Deno.test("what is said with the right checksum, but is no account, is unknown",
   }
 });
 
-Deno.test("an account of version 0.1 gets a name, and numbers that cannot be are not believed", async () => {
+Deno.test("a ledger of version 0.1 gets an id, and invalid numbers are rejected", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const write = async (state: unknown): Promise<void> => {
@@ -111,7 +124,7 @@ Deno.test("an account of version 0.1 gets a name, and numbers that cannot be are
   assertEquals(await read(one), undefined);
 });
 
-Deno.test("an account is read without its lock, unless it is torn", async () => {
+Deno.test("a ledger is read without its lock, unless it is torn", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const ledger = ledgerAt(path);
@@ -124,7 +137,7 @@ Deno.test("an account is read without its lock, unless it is torn", async () => 
   assertEquals(await ledger.peek(), undefined);
 });
 
-Deno.test("a count corrects the account that it began with, and no other", () => {
+Deno.test("a count corrects only the ledger that it began with", () => {
   const counted = { before: STATE, onDisk: 4, dead: new Set(["2-b"]), mayBeTooLow: false };
   const now = { ...STATE, used: 100, granted: 17 };
   const corrected = reconcile(now, counted);
@@ -145,7 +158,7 @@ Deno.test("an account that may be too low is as high as can be after a count", (
   assertEquals(reconcile(now, { ...counted, mayBeTooLow: true }).used, 100 + 3 + 4);
 });
 
-Deno.test("of changes made at once by many ledgers none is lost", async () => {
+Deno.test("concurrent updates of many processes are not lost", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const ledgers = Array.from({ length: 4 }, () => ledgerAt(path));
@@ -157,7 +170,7 @@ Deno.test("of changes made at once by many ledgers none is lost", async () => {
   assertEquals((await read(ledgerAt(path)))?.used, 200);
 });
 
-Deno.test("changes of one ledger are made in their order", async () => {
+Deno.test("updates of one process run in order", async () => {
   await using directory = await tempDirectory();
   const ledger = ledgerAt(join(directory.path, "usage.ledger"));
   const seen: number[] = [];
@@ -169,7 +182,7 @@ Deno.test("changes of one ledger are made in their order", async () => {
   assertEquals(seen, Array.from({ length: 20 }, (_, i) => i));
 });
 
-Deno.test("a change that fails costs itself alone, and leaves nothing locked", async () => {
+Deno.test("a failed update has no effect, and leaves nothing locked", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const faulty = new FaultyFiles();
@@ -185,7 +198,7 @@ Deno.test("a change that fails costs itself alone, and leaves nothing locked", a
   assertEquals([await read(ledger), faulty.locked], [STATE, []]);
 });
 
-Deno.test("a ledger that others hold is waited for, and given up in the end", async () => {
+Deno.test("an update waits for a held ledger, and finally gives up", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
   const clock = new ManualClock();
@@ -214,7 +227,7 @@ Deno.test("a ledger that others hold is waited for, and given up in the end", as
   assertEquals((await again)?.used, 6);
 });
 
-Deno.test("where files cannot be locked, each ledger has an account of its own", async () => {
+Deno.test("without lock support, each process has its own ledger", async () => {
   for (const code of ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"]) {
     await using directory = await tempDirectory();
     const path = join(directory.path, "usage.ledger");

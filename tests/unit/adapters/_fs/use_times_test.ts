@@ -51,7 +51,7 @@ async function open(present: readonly ObjectKey[] = keys): Promise<Opened> {
   return { times, clock, faulty, turnover, pathOf, usedAt, [Symbol.asyncDispose]: dispose };
 }
 
-Deno.test("a use is noted later, the front of a chain as the youngest", async () => {
+Deno.test("uses are recorded after a delay, with the front of a chain as the youngest", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   const start = Date.now();
@@ -69,7 +69,7 @@ Deno.test("a use is noted later, the front of a chain as the youngest", async ()
   assertEquals(opened.usedAt(keys[4] as ObjectKey), undefined);
 });
 
-Deno.test("a chain that was used a moment ago is not noted again, unless it got longer", async () => {
+Deno.test("a recently used chain is not recorded again, unless it is longer", async () => {
   await using opened = await open();
   const { times, clock, faulty } = opened;
   lookUp(times, keys, 3);
@@ -91,7 +91,7 @@ Deno.test("a chain that was used a moment ago is not noted again, unless it got 
   assertEquals(faulty.calls.length, 8);
 });
 
-Deno.test("what a chain lacked gets the time of its place when it is stored", async () => {
+Deno.test("a missing object of a chain gets the time of its place when it is stored", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   lookUp(times, keys, 0);
@@ -107,7 +107,7 @@ Deno.test("what a chain lacked gets the time of its place when it is stored", as
   assertEquals(faulty.calls.length, 3);
 });
 
-Deno.test("an object that left meanwhile costs nothing", async () => {
+Deno.test("an object removed meanwhile is no problem", async () => {
   await using opened = await open(keys.slice(0, 2));
   const { times, clock, faulty, usedAt } = opened;
   lookUp(times, [...keys.slice(2), ...keys.slice(0, 2)], 5);
@@ -116,7 +116,7 @@ Deno.test("an object that left meanwhile costs nothing", async () => {
   assert(keys.slice(0, 2).every((key) => usedAt(key) !== undefined));
 });
 
-Deno.test("what a link in the place of an object leads to keeps its time", async () => {
+Deno.test("the target of a link in place of an object keeps its time", async () => {
   await using opened = await open([]);
   const { times, pathOf } = opened;
   const target = `${pathOf(keys[0] as ObjectKey)}.target`;
@@ -128,7 +128,7 @@ Deno.test("what a link in the place of an object leads to keeps its time", async
   assertEquals((await Deno.stat(target)).mtime, OLD);
 });
 
-Deno.test("in a directory that turns over fast a chain is noted again sooner, and at once", async () => {
+Deno.test("with a fast turnover a chain is recorded again sooner, and without a delay", async () => {
   await using opened = await open();
   const { times, clock, faulty, turnover } = opened;
   lookUp(times, keys, 3);
@@ -148,7 +148,7 @@ Deno.test("in a directory that turns over fast a chain is noted again sooner, an
   assertEquals([faulty.calls.length, clock.pendingTimers], [3, 0]);
 });
 
-Deno.test("what is found behind a gap is used too", async () => {
+Deno.test("objects found after a gap count as used", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   times.lookedUp(keys, Bitmap.of(5, [0, 2, 3]));
@@ -159,7 +159,7 @@ Deno.test("what is found behind a gap is used too", async () => {
   assertEquals(others, [undefined, first - 2, first - 3, undefined]);
 });
 
-Deno.test("where nothing can be written, nothing is noted for a while after the first refusal", async () => {
+Deno.test("on a read-only file system, recording pauses after the first error", async () => {
   await using opened = await open();
   const { times, clock, faulty, usedAt } = opened;
   faulty.arm(() => systemError("EROFS"));
@@ -178,7 +178,7 @@ Deno.test("where nothing can be written, nothing is noted for a while after the 
   assert(keys.every((key) => usedAt(key) !== undefined));
 });
 
-Deno.test("another user's object costs its own time only, unless there are many", async () => {
+Deno.test("another user's object only loses its own time, unless there are many", async () => {
   for (const code of ["EACCES", "EPERM"]) {
     await using opened = await open();
     const { times, clock, faulty, usedAt } = opened;
@@ -198,7 +198,7 @@ Deno.test("another user's object costs its own time only, unless there are many"
   }
 });
 
-Deno.test("close() writes down at once what waits, and nothing is noted after it", async () => {
+Deno.test("close() writes pending times, and later uses are ignored", async () => {
   await using opened = await open();
   const { times, clock, usedAt } = opened;
   lookUp(times, keys, 5);
@@ -210,7 +210,7 @@ Deno.test("close() writes down at once what waits, and nothing is noted after it
   assertEquals(clock.pendingTimers, 0);
 });
 
-Deno.test("what waits is bounded", async () => {
+Deno.test("the number of pending times is bounded", async () => {
   await using opened = await open([]);
   const { times, faulty } = opened;
   const many = testKeys(20_000);

@@ -33,7 +33,7 @@ Deno.test("the end of a chain is found wherever it is, at every length up to 300
   }
 });
 
-Deno.test("the end of a chain is found with few questions, none asked twice", async () => {
+Deno.test("the end of a chain is found with few probes, none of them repeated", async () => {
   const chain = fc.nat(5000).chain((length) => fc.tuple(fc.constant(length), fc.nat(length)));
   await fc.assert(
     fc.asyncProperty(chain, async ([length, present]) => {
@@ -48,7 +48,7 @@ Deno.test("the end of a chain is found with few questions, none asked twice", as
   );
 });
 
-Deno.test("a chain that is all there, or not at all, costs one round", async () => {
+Deno.test("a complete or entirely missing chain takes one round", async () => {
   for (const length of [1, 16, 17, 1000, 100_000]) {
     for (const present of [0, length]) {
       const { end, asked, rounds } = await search(length, () => present > 0);
@@ -58,7 +58,7 @@ Deno.test("a chain that is all there, or not at all, costs one round", async () 
   }
 });
 
-Deno.test("of a short chain every place is asked for, at once, so that each gap is found", async () => {
+Deno.test("a short chain is probed completely in one round, so each gap is found", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.boolean(), { maxLength: 16 }), async (there) => {
       const { end, asked, rounds } = await search(there.length, (place) => there[place] === true);
@@ -86,7 +86,7 @@ Deno.test("a gap at a suspect place is always found", async () => {
   );
 });
 
-Deno.test("of a gap that nobody suspects, an end before or behind it is given, never beyond the chain", async () => {
+Deno.test("with an unsuspected gap, the end found is before or after it, never beyond the chain", async () => {
   const chain = fc.array(fc.boolean(), { minLength: 17, maxLength: 300 });
   await fc.assert(
     fc.asyncProperty(chain, async (there) => {

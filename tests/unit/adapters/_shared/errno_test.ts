@@ -6,7 +6,7 @@ import {
   isNoObject,
 } from "../../../../adapters/_shared/errno.ts";
 
-Deno.test("errnoOf() reads the code wherever it stands", () => {
+Deno.test("errnoOf() finds the code in all forms of errors", () => {
   const withCode = Object.assign(new Error("x"), { code: "EDQUOT" });
   assertEquals(errnoOf(withCode), "EDQUOT");
   assertEquals(errnoOf(new Error("ENFILE: file table overflow, open '/x'")), "ENFILE");
@@ -15,7 +15,7 @@ Deno.test("errnoOf() reads the code wherever it stands", () => {
 });
 
 Deno.test({
-  name: "an error that Deno gives no code is known by its number",
+  name: "an error without a code is recognized by its number",
   ignore: Deno.build.os !== "linux",
   fn() {
     // As Deno 2.9.6 formats them, with or without a path after the number.

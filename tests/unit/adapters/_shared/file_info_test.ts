@@ -11,7 +11,7 @@ import {
 const NOW = Date.UTC(2026, 0, 1);
 const HOUR = 3_600_000;
 
-Deno.test("a time is known if it is a date between 1970 and soon", () => {
+Deno.test("a time is valid if it is a date between 1970 and the near future", () => {
   for (const time of [0, 1, NOW - 1, NOW, NOW + HOUR]) {
     assertEquals(knownTime(new Date(time), NOW), time);
     assertEquals(knownTime(time, NOW), time);

@@ -5,7 +5,7 @@ import { runs } from "../../../support/runs.ts";
 
 const never = new AbortController().signal;
 
-Deno.test("there are never more operations or bytes than allowed, and all get their turn", async () => {
+Deno.test("operations and bytes are limited, and all callers get their turn", async () => {
   const sizes = fc.array(fc.array(fc.nat(12), { maxLength: 12 }), { maxLength: 5 });
   await fc.assert(
     fc.asyncProperty(sizes, fc.integer({ min: 1, max: 4 }), async (batches, operations) => {
@@ -29,7 +29,7 @@ Deno.test("there are never more operations or bytes than allowed, and all get th
   );
 });
 
-Deno.test("who is aborted leaves the queue, and holds up nobody behind him", async () => {
+Deno.test("an aborted caller leaves the queue without blocking later ones", async () => {
   const limit = new OperationLimiter({ operations: 3, bytes: 10 });
   assert(await limit.acquire(6, never));
   const controller = new AbortController();

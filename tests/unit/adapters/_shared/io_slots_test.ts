@@ -27,7 +27,7 @@ async function turn(): Promise<void> {
   for (let i = 0; i < 10; i++) await Promise.resolve();
 }
 
-Deno.test("there are never more operations or bytes than allowed, over all callers together", async () => {
+Deno.test("operations and bytes are limited over all callers together", async () => {
   const caller = fc.array(fc.nat(120), { maxLength: 12 });
   const limits = fc.record({
     operations: fc.integer({ min: 1, max: 5 }),
@@ -62,7 +62,7 @@ Deno.test("there are never more operations or bytes than allowed, over all calle
   );
 });
 
-Deno.test("who asks first is served first, small or large", async () => {
+Deno.test("callers are served in order, whatever their size", async () => {
   const slots = new IoLimiter({ operations: 2, bytes: 100 });
   const gate = new Gate();
   const all = [60, 50, 10, 41].map((bytes) => slots.forEach([bytes], self, gate.run));
@@ -92,7 +92,7 @@ Deno.test("an operation of more bytes than allowed runs alone", async () => {
   await Promise.all(all);
 });
 
-Deno.test("one caller has as many operations under way as there are slots, in order", async () => {
+Deno.test("one caller runs as many operations as allowed, in order", async () => {
   const slots = new IoLimiter({ operations: 3, bytes: 1000 });
   const gate = new Gate();
   const all = slots.forEach([1, 2, 3, 4, 5], self, gate.run);
@@ -104,7 +104,7 @@ Deno.test("one caller has as many operations under way as there are slots, in or
   await all;
 });
 
-Deno.test("idle() waits for what runs and for what waits", async () => {
+Deno.test("idle() waits for running and queued operations", async () => {
   const slots = new IoLimiter({ operations: 1, bytes: 1 });
   await slots.idle();
   const gate = new Gate();
@@ -121,7 +121,7 @@ Deno.test("idle() waits for what runs and for what waits", async () => {
   assert(isIdle);
 });
 
-Deno.test("work that fails gives its slot back", async () => {
+Deno.test("failed work releases its capacity", async () => {
   const slots = new IoLimiter({ operations: 1, bytes: 1 });
   const fail = () => Promise.reject(new Error("no disk"));
   await assertRejects(() => slots.forEach([5], self, fail), Error, "no disk");
@@ -129,6 +129,6 @@ Deno.test("work that fails gives its slot back", async () => {
   await slots.forEach([5], self, () => Promise.resolve());
 });
 
-Deno.test("nothing to do is done at once", async () => {
+Deno.test("an empty list completes at once", async () => {
   await new IoLimiter({ operations: 1, bytes: 1 }).forEach([], self, () => Promise.reject());
 });

@@ -3,7 +3,7 @@ import { ObjectIndex } from "../../../../adapters/_shared/object_book.ts";
 import type { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { testKeys } from "../../../support/objects.ts";
 
-Deno.test("a time to come is now, and what is no size has no bytes", () => {
+Deno.test("a future time counts as now, and an invalid size as 0 bytes", () => {
   const book = new ObjectIndex();
   const [future, past, odd] = testKeys(3) as [ObjectKey, ObjectKey, ObjectKey];
   book.put(future, 10, Date.now() + 1e12);

@@ -11,7 +11,7 @@ function hang(calls: OsCalls, signal: AbortSignal): Promise<void>[] {
   );
 }
 
-Deno.test("adapters whose calls hang leave room for others, and their callers give up", async () => {
+Deno.test("adapters with hanging calls leave threads for others, and their callers give up", async () => {
   const pool = new OsCallPool();
   const [one, two, healthy] = [new OsCalls(pool), new OsCalls(pool), new OsCalls(pool)];
   const giveUp = new AbortController();
@@ -32,7 +32,7 @@ Deno.test("adapters whose calls hang leave room for others, and their callers gi
   assertEquals([pool.waiting, pool.running, healthy.running], [0, 20, 0]);
 });
 
-Deno.test("one purpose leaves the others room, and a call that fails gives its turn back", async () => {
+Deno.test("one purpose leaves threads for others, and a failed call releases its thread", async () => {
   const pool = new OsCallPool();
   const calls = new OsCalls(pool);
   const forEver = new Promise<void>(() => {});
