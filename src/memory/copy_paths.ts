@@ -52,7 +52,7 @@ export class CopyPaths implements Disposable {
 
   /**
    * Measures what has become due, if anything: for callers that wait for an idle device anyway,
-   * since that is where it begins. Takes some 20 to 200 ms once for each size; never rejects.
+   * since that is where it begins. Takes some 0.1 to 0.3 s once for each size; never rejects.
    */
   async measureDue(): Promise<void> {
     if (this.#due.size === 0 || this.#state !== "open") return;
