@@ -130,7 +130,8 @@ export interface MemoryDevice extends Disposable {
    */
   upload(range: MemoryRange, pieces: readonly Uint8Array<ArrayBuffer>[]): void;
   /**
-   * Copies within device memory, all operations in one submission.
+   * Copies within device memory, all operations in one submission. Those that depend on each other
+   * take effect in their order.
    *
    * @returns Whether the device takes them: some devices say later that a buffer is not their own or
    * was destroyed, and then copy nothing.
