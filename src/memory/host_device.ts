@@ -16,13 +16,13 @@ import {
 
 /** Device memory in ArrayBuffers, for hosts without WebGPU and for fast tests. */
 export class HostDevice implements MemoryDevice {
-  /** The kind of memory. */
+  /** Kind of memory. */
   readonly type = "host";
-  /** The device in words. */
+  /** Description of the device. */
   readonly description = "host memory";
-  /** Host memory stands in for a GPU. */
+  /** Always `true`: host memory replaces a GPU. */
   readonly isFallback = true;
-  /** Largest slab. */
+  /** Maximum size of a slab, in bytes. */
   readonly maxSlabBytes: number = 2 ** 31;
   /** Host memory is never lost. */
   readonly isLost: boolean = false;
@@ -35,7 +35,7 @@ export class HostDevice implements MemoryDevice {
     try {
       return { buffer: new Uint8Array(byteLength), byteLength, valid: true };
     } catch {
-      // The host refuses the memory.
+      // Out of memory.
       return { buffer: new Uint8Array(0), byteLength, valid: false };
     }
   }
@@ -44,17 +44,17 @@ export class HostDevice implements MemoryDevice {
   destroySlab(_slab: Slab): void {}
 
   /** Copies bytes into a range. */
-  upload(range: MemoryRange, pieces: readonly Uint8Array<ArrayBuffer>[]): void {
-    checkUpload(range, pieces);
+  upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
+    checkUpload(range, parts);
     const bytes = hostBytes(range.buffer);
     let offset = range.byteOffset;
-    for (const piece of pieces) {
-      bytes.set(piece, offset);
-      offset += piece.byteLength;
+    for (const part of parts) {
+      bytes.set(part, offset);
+      offset += part.byteLength;
     }
   }
 
-  /** Copies between buffers, at once. */
+  /** Copies between buffers synchronously. */
   copy(operations: readonly CopyOperation[]): DeviceAnswer {
     for (const operation of operations) checkCopy(operation);
     for (const { source, sourceOffset, destination, destinationOffset, byteLength } of operations) {
@@ -64,12 +64,12 @@ export class HostDevice implements MemoryDevice {
     return true;
   }
 
-  /** All of them: there are no read-back buffers to fill. */
+  /** Returns the number of all objects: there is no limit on read-back buffers. */
   countReadable(sizes: readonly number[]): number {
     return sizes.length;
   }
 
-  /** Copies the objects: whoever gets them cannot change what lies in device memory. */
+  /** Returns copies of the objects, so that changes to them do not affect device memory. */
   readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
     return Promise.try(() => {
       const objects = requests.map(({ range, tailBytes }) => {
@@ -83,11 +83,11 @@ export class HostDevice implements MemoryDevice {
     });
   }
 
-  /** Nothing to release. */
+  /** Does nothing: the garbage collector frees host memory. */
   [Symbol.dispose](): void {}
 }
 
 function hostBytes(buffer: DeviceBuffer): Uint8Array<ArrayBuffer> {
   if (buffer instanceof Uint8Array) return buffer;
-  throw new TypeError("Host memory takes Uint8Array buffers: received a GPUBuffer");
+  throw new TypeError("Host memory requires Uint8Array buffers: received a GPUBuffer");
 }

@@ -3,43 +3,43 @@
 /** Alignment of every range in device memory, in bytes. */
 export const RANGE_ALIGNMENT = 256;
 
-/** Memory that a device addresses: a WebGPU buffer, or bytes of the host. */
+/** Memory of a device: a WebGPU buffer, or bytes in host memory. */
 export type DeviceBuffer = GPUBuffer | Uint8Array<ArrayBuffer>;
 
-/** A part of a buffer, in bytes. */
+/** A range of a buffer. */
 export interface MemoryRange {
-  /** The buffer it lies in. */
+  /** The buffer. */
   readonly buffer: DeviceBuffer;
-  /** Where it starts. */
+  /** Offset in bytes. */
   readonly byteOffset: number;
-  /** How long it is. */
+  /** Size in bytes. */
   readonly byteLength: number;
 }
 
-/** Whether a device did something: said at once, or soon. The promise never rejects. */
+/** Whether a device accepted an operation, known immediately or later. Never rejects. */
 export type DeviceAnswer = boolean | Promise<boolean>;
 
 /** A large buffer that the device owns and an allocator divides. */
 export interface Slab {
   /** The buffer. */
   readonly buffer: DeviceBuffer;
-  /** Its size. */
+  /** Size in bytes. */
   readonly byteLength: number;
-  /** Whether the device really has the memory. */
+  /** Whether the device has allocated the memory. */
   readonly valid: DeviceAnswer;
 }
 
-/** One copy within device memory. */
+/** A copy within device memory. */
 export interface CopyOperation {
-  /** Where the bytes are. */
+  /** Source buffer. */
   readonly source: DeviceBuffer;
   /** Offset in `source`, a multiple of 4. */
   readonly sourceOffset: number;
-  /** Where they go; not the same buffer as `source`. */
+  /** Destination buffer; must not be `source`. */
   readonly destination: DeviceBuffer;
   /** Offset in `destination`, a multiple of 4. */
   readonly destinationOffset: number;
-  /** How many, a multiple of 4. */
+  /** Number of bytes, a multiple of 4. */
   readonly byteLength: number;
 }
 
@@ -58,64 +58,64 @@ export interface MeasuredCopyPath {
   readonly copiesMs?: number;
 }
 
-/** One object to bring to the host. */
+/** An object to copy to the host. */
 export interface ReadBackRequest {
-  /** Where it lies. */
+  /** Device memory of the object. */
   readonly range: MemoryRange;
-  /** How many bytes of room the caller wants behind it, for a trailer. */
+  /** Bytes to reserve after the object, for a trailer. */
   readonly tailBytes: number;
 }
 
-/** Objects on the host, until disposed. */
+/** Objects copied to the host; valid until disposed. */
 export interface ReadBack extends Disposable {
   /**
-   * For each request the pieces of its bytes; what they hold together is `byteLength` bytes of the
-   * object and `tailBytes` bytes that the caller may write.
+   * The parts of each object. Together they have the `byteLength` bytes of the object, followed by
+   * `tailBytes` bytes for the caller to write.
    */
   readonly objects: readonly (readonly Uint8Array<ArrayBuffer>[])[];
   /**
-   * Says that nobody knows when it will be disposed: its buffers no longer count against the bound
-   * of read-backs, so that others need not wait for them.
+   * Stops counting the buffers against the limit of read-backs, so that other read-backs do not wait
+   * for them. For a caller that cannot tell when it will dispose of the objects.
    */
   abandon(): void;
 }
 
-/** Why a device was lost. */
+/** The loss of a device. */
 export interface DeviceLoss {
-  /** What the device said. */
+  /** Reason reported by the device. */
   readonly message: string;
 }
 
-/** Use of a device, or of what lay in its memory, after the device was lost. */
+/** Thrown when a device, or data in its memory, is used after the device was lost. */
 export class DeviceLostError extends Error {
   /** The name of the class. */
   override readonly name = "DeviceLostError";
 }
 
 /**
- * Bytes on a device. Knows nothing of keys or tiers.
+ * Allocates and copies bytes on a device. Independent of keys and tiers.
  *
- * All lengths and offsets are in bytes and multiples of 4. {@linkcode upload} and
- * {@linkcode copy} return at once and take effect in the order of the calls, before any work that
- * is submitted to the device's queue later.
+ * All sizes and offsets are in bytes and multiples of 4. {@linkcode upload} and {@linkcode copy}
+ * return immediately and take effect in the order of the calls, before any work submitted to the
+ * device's queue later.
  */
 export interface MemoryDevice extends Disposable {
-  /** What kind of memory it is. */
+  /** Kind of memory. */
   readonly type: "webgpu" | "host";
-  /** The device in words. */
+  /** Description of the device. */
   readonly description: string;
-  /** Whether software stands in for a device. */
+  /** Whether the device is implemented in software. */
   readonly isFallback: boolean;
-  /** Largest slab that can be created. */
+  /** Maximum size of a slab, in bytes. */
   readonly maxSlabBytes: number;
-  /** Whether the device is lost: nothing in its memory can be trusted any more. */
+  /** Whether the device is lost, and with it the contents of its memory. */
   readonly isLost: boolean;
   /** Resolves when the device is lost; never rejects. */
   readonly lost: Promise<DeviceLoss>;
   /** How the device carries out copies, where there is a choice: what was measured so far. */
   readonly copyPaths?: readonly MeasuredCopyPath[];
   /**
-   * Creates a slab. One for which there is no memory is not `valid`.
+   * Creates a slab. If the device is out of memory, the slab is not `valid`.
    *
    * @throws {RangeError} If the size is not a positive multiple of 4 up to `maxSlabBytes`.
    */
@@ -123,26 +123,26 @@ export interface MemoryDevice extends Disposable {
   /** Releases a slab. */
   destroySlab(slab: Slab): void;
   /**
-   * Copies `pieces`, one after the other, into `range`, which they fill exactly. They may be
-   * reused when it returns.
+   * Copies `parts` in sequence into `range`, which they must fill exactly. The parts may be reused
+   * when the call returns.
    *
-   * @throws {RangeError} If the lengths do not fit or are not multiples of 4.
+   * @throws {RangeError} If the sizes do not fit or are not multiples of 4.
    */
-  upload(range: MemoryRange, pieces: readonly Uint8Array<ArrayBuffer>[]): void;
+  upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void;
   /**
    * Copies within device memory, all operations in one submission. Those that depend on each other
    * take effect in their order.
    *
-   * @returns Whether the device takes them: some devices say later that a buffer is not their own or
-   * was destroyed, and then copy nothing.
+   * @returns Whether the device accepts the copies. Some devices report later that a buffer belongs
+   * to another device or was destroyed, and then copy nothing.
    * @throws {RangeError} If an operation is empty, misaligned or out of range.
-   * @throws {TypeError} If a buffer is of another kind, mapped, or not made to be copied from or to.
+   * @throws {TypeError} If a buffer is of another kind, is mapped, or lacks the usage for copies.
    */
   copy(operations: readonly CopyOperation[]): DeviceAnswer;
-  /** How many of the first objects of these sizes, tails included, fit into one read-back. */
+  /** Number of leading objects of the given sizes, including tails, that fit into one read-back. */
   countReadable(sizes: readonly number[]): number;
   /**
-   * Brings objects to the host, with a single wait for the device.
+   * Copies objects to the host, with a single wait for the device.
    *
    * @throws {RangeError} If they do not fit into the read-back buffers.
    * @throws {DeviceLostError} If the device is lost.
@@ -155,7 +155,7 @@ export function bufferBytes(buffer: DeviceBuffer): number {
   return buffer instanceof Uint8Array ? buffer.byteLength : buffer.size;
 }
 
-/** Throws unless the range lies in its buffer, is aligned to 4 and is not empty. */
+/** Throws unless the range lies within its buffer, is aligned to 4 bytes and is not empty. */
 export function checkRange(what: string, range: MemoryRange): void {
   const { buffer, byteOffset, byteLength } = range;
   const fits = isWords(byteOffset, 0) && isWords(byteLength, 4) &&
@@ -183,18 +183,18 @@ export function checkCopy(operation: CopyOperation): void {
   }
 }
 
-/** Throws unless `pieces` are words that fill `range` exactly. */
-export function checkUpload(range: MemoryRange, pieces: readonly Uint8Array[]): void {
+/** Throws unless `parts` are multiples of 4 bytes that fill `range` exactly. */
+export function checkUpload(range: MemoryRange, parts: readonly Uint8Array[]): void {
   checkRange("Upload range", range);
   let total = 0;
-  for (const piece of pieces) {
-    // An empty or odd-sized view makes WebGPU implementations fail late, or end the process.
-    if (!isWords(piece.byteLength, 4)) {
+  for (const part of parts) {
+    // WebGPU implementations report an empty or odd-sized view late, or abort the process.
+    if (!isWords(part.byteLength, 4)) {
       throw new RangeError(
-        `Upload pieces must be a positive multiple of 4 bytes: received ${piece.byteLength}`,
+        `Upload parts must be a positive multiple of 4 bytes: received ${part.byteLength}`,
       );
     }
-    total += piece.byteLength;
+    total += part.byteLength;
   }
   if (total !== range.byteLength) {
     throw new RangeError(
@@ -203,7 +203,7 @@ export function checkUpload(range: MemoryRange, pieces: readonly Uint8Array[]): 
   }
 }
 
-/** Throws unless a device with slabs of at most `maxSlabBytes` can create one of `byteLength`. */
+/** Throws unless `byteLength` is a valid slab size for a device with the given maximum. */
 export function checkSlab(byteLength: number, maxSlabBytes: number): void {
   if (!isWords(byteLength, 4) || byteLength > maxSlabBytes) {
     throw new RangeError(
@@ -212,6 +212,6 @@ export function checkSlab(byteLength: number, maxSlabBytes: number): void {
   }
 }
 
-function isWords(value: number, least: number): boolean {
-  return Number.isSafeInteger(value) && value >= least && value % 4 === 0;
+function isWords(value: number, minimum: number): boolean {
+  return Number.isSafeInteger(value) && value >= minimum && value % 4 === 0;
 }

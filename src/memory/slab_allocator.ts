@@ -7,76 +7,76 @@ import {
 
 const MIB = 2 ** 20;
 const DEFAULT_SLAB_BYTES = 256 * MIB;
-/** After a slab that the device does not have, smaller ones are tried down to this size. */
-const LEAST_SLAB_BYTES = 16 * MIB;
-/** Sizes between two powers of two fall into 16 classes, so at most 1/16 is searched in vain. */
+/** When the device cannot allocate a slab, smaller slabs are tried down to this size. */
+const MIN_SLAB_BYTES = 16 * MIB;
+/** Sizes between two powers of two form 16 classes, so at most 1/16 of a block is wasted. */
 const SUBCLASS_BITS = 4;
 const SUBCLASSES = 1 << SUBCLASS_BITS;
 const CLASSES = 32;
-/** How many blocks of a request's own class are tried before the next class, where all fit. */
+/** Number of blocks tried in a request's own class before taking one of the next, where all fit. */
 const EXACT_TRIES = 8;
 const NONE = -1;
 
-/** A range that an allocator has given out. */
+/** An allocated range. */
 export interface Allocation extends MemoryRange {
-  /** The slab it lies in. */
+  /** The slab of the range. */
   readonly slab: Slab;
   /** Bytes taken from the slab: `byteLength` rounded up to the alignment. */
   readonly reservedBytes: number;
-  /** The allocator's own number of the block. */
+  /** Internal number of the block. */
   readonly block: number;
 }
 
-/** Bounds of a {@linkcode SlabAllocator}. */
+/** Options of a {@linkcode SlabAllocator}. */
 export interface SlabAllocatorOptions {
-  /** Most bytes in slabs, a multiple of 256. */
+  /** Maximum total size of slabs in bytes, a multiple of 256. */
   readonly capacityBytes: number;
-  /** Size of a slab, unless an object needs a larger one. @default {256 MiB} */
+  /** Size of a slab in bytes, unless an object needs a larger one. @default {256 MiB} */
   readonly slabBytes?: number;
-  /** Called when the device turns out not to have a slab's memory; frees what lies in it. */
+  /** Called when the device fails to allocate a slab; must free the ranges in it. */
   readonly onSlabFailed?: (slab: Slab) => void;
 }
 
 /** Counters of a {@linkcode SlabAllocator}, in bytes. */
 export interface SlabAllocatorStats {
-  /** Bytes given out. */
+  /** Allocated bytes. */
   readonly usedBytes: number;
-  /** Bytes in slabs. */
+  /** Total size of slabs. */
   readonly slabBytes: number;
-  /** Most bytes that slabs may have. */
+  /** Maximum total size of slabs. */
   readonly capacityBytes: number;
-  /** Largest single range free in a slab. */
+  /** Size of the largest free range. */
   readonly largestFreeBytes: number;
   /** Number of slabs. */
   readonly slabs: number;
-  /** Share of the free bytes that lie outside the largest free range, 0 to 1. */
+  /** Share of the free bytes outside the largest free range, from 0 to 1. */
   readonly fragmentation: number;
 }
 
 /**
- * Divides slabs of device memory into ranges aligned to 256 bytes. Allocating and freeing take
- * constant time and neighbours that are both free are joined at once: two-level segregated fit
- * (Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic memory allocator for real-time systems",
- * ECRTS 2004), with block records outside the memory they describe.
+ * Allocates ranges of slabs of device memory, aligned to 256 bytes. Allocation and freeing take
+ * constant time, and adjacent free blocks are merged immediately. The algorithm is two-level
+ * segregated fit (Masmano, Ripoll, Crespo, Real: "TLSF: a new dynamic memory allocator for real-time
+ * systems", ECRTS 2004), with block records outside the memory they describe.
  */
 export class SlabAllocator implements Disposable {
-  /** Most bytes in slabs. */
+  /** Maximum total size of slabs, in bytes. */
   readonly capacityBytes: number;
   readonly #device: MemoryDevice;
   #defaultSlabBytes: number;
   readonly #onSlabFailed: (slab: Slab) => void;
-  // Each slab with its first block, whose number never changes: it has no neighbour to join.
+  // The first block of each slab. Its number never changes: it is never merged into a predecessor.
   readonly #slabs = new Map<Slab, number>();
   readonly #failedSlabs = new WeakSet<Slab>();
-  /** Slabs of which the device has not said yet whether it has them; resolves when it has. */
+  /** Slabs whose allocation the device has not confirmed, with promises for the confirmation. */
   readonly #unsettled = new Map<Slab, Promise<void>>();
   #growthLimitBytes: number;
-  /** The device has no memory for a slab of so many bytes. */
+  /** Smallest slab size that the device has failed to allocate. */
   #impossibleBytes = Infinity;
   #slabBytes = 0;
   #usedBytes = 0;
 
-  // One record a block, in units of the alignment; a slab's blocks are linked in address order.
+  // One record per block, in units of the alignment. Blocks of a slab are linked in address order.
   readonly #slabOf: (Slab | undefined)[] = [];
   readonly #allocationOf: (Allocation | undefined)[] = [];
   readonly #offset: number[] = [];
@@ -87,11 +87,11 @@ export class SlabAllocator implements Disposable {
   readonly #previousFree: number[] = [];
   readonly #nextFree: number[] = [];
   readonly #unusedRecords: number[] = [];
-  // Which classes have a free block, and the first block of each.
+  // Bit maps of the classes that have a free block, and the first free block of each.
   #classMap = 0;
   readonly #subclassMaps = new Int32Array(CLASSES);
   readonly #firstFree = new Int32Array(CLASSES * SUBCLASSES).fill(NONE);
-  // The largest size of each class and how many blocks have it; no block: the size is to be found.
+  // Largest size in each class and number of blocks of that size; if 0, the size must be recomputed.
   readonly #largest = new Int32Array(CLASSES * SUBCLASSES);
   readonly #largestCount = new Int32Array(CLASSES * SUBCLASSES);
 
@@ -112,12 +112,12 @@ export class SlabAllocator implements Disposable {
     this.#defaultSlabBytes = Math.min(slabBytes, device.maxSlabBytes, capacityBytes);
   }
 
-  /** Bytes given out. */
+  /** Allocated bytes. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
 
-  /** Bytes that could still be given out, were they in one piece. */
+  /** Bytes that could still be allocated if there were no fragmentation. */
   get unusedBytes(): number {
     return this.#growthLimitBytes - this.#usedBytes;
   }
@@ -128,22 +128,22 @@ export class SlabAllocator implements Disposable {
   }
 
   /**
-   * Resolves when the device has said whether it has the memory of a slab, and what lies in it is
-   * freed if not; `undefined` if it has said so already.
+   * Resolves when the device has confirmed or failed the allocation of a slab; after a failure its
+   * ranges have been freed. `undefined` if that has already happened.
    */
   settled(slab: Slab): Promise<void> | undefined {
     return this.#unsettled.get(slab);
   }
 
-  /** Whether there is a slab of which the device has not said yet whether it has the memory. */
+  /** Whether the allocation of a slab has not been confirmed. */
   get isUnsettled(): boolean {
     return this.#unsettled.size > 0;
   }
 
   /**
-   * Takes a range of `byteLength` bytes, growing by a slab if none is free.
+   * Allocates a range of `byteLength` bytes, adding a slab if no free block fits.
    *
-   * @returns `null` if it does not fit now.
+   * @returns `null` if there is not enough space.
    * @throws {RangeError} If the length is not a positive integer.
    */
   allocate(byteLength: number): Allocation | null {
@@ -168,25 +168,26 @@ export class SlabAllocator implements Disposable {
   }
 
   /**
-   * Gives a range back; a slab that holds nothing any more is released, unless it is the last
-   * good one.
+   * Frees a range. An empty slab is released, unless it is the last working one.
    *
-   * @throws {Error} If the range is not given out by this allocator now.
+   * @throws {Error} If the range is not currently allocated by this allocator.
    */
   free(allocation: Allocation): void {
     const { slab, block } = allocation;
-    // Compared as a whole: its block may have been given out again since.
+    // Compared by identity: the block may have been allocated again.
     if (this.#allocationOf[block] !== allocation) {
-      throw new Error("Range is not allocated: it was freed before, or by another owner");
+      throw new Error(
+        "Range is not allocated: it was freed before, or belongs to another allocator",
+      );
     }
     this.#allocationOf[block] = undefined;
     this.#usedBytes -= allocation.reservedBytes;
-    const joined = this.#joinNeighbours(block);
-    this.#insertFree(joined);
+    const merged = this.#mergeNeighbours(block);
+    this.#insertFree(merged);
     if (this.#slabs.size > 1 || this.#failedSlabs.has(slab)) this.#releaseIfEmpty(slab);
   }
 
-  /** Counters now. */
+  /** Current counters. */
   stats(): SlabAllocatorStats {
     const largestFreeBytes = this.#largestFree * RANGE_ALIGNMENT;
     const freeBytes = this.#slabBytes - this.#usedBytes;
@@ -200,7 +201,7 @@ export class SlabAllocator implements Disposable {
     };
   }
 
-  /** Releases all slabs; nothing can be allocated afterwards that was given out before. */
+  /** Releases all slabs and invalidates all ranges. */
   [Symbol.dispose](): void {
     for (const slab of this.#slabs.keys()) this.#device.destroySlab(slab);
     this.#slabs.clear();
@@ -249,10 +250,10 @@ export class SlabAllocator implements Disposable {
     return this.#firstOfClass(own + 1);
   }
 
-  /** A free block of the smallest class from `least` up that has one. */
-  #firstOfClass(least: number): number {
-    let list = least >>> SUBCLASS_BITS;
-    let subclasses = (this.#subclassMaps[list] ?? 0) & (-1 << (least & (SUBCLASSES - 1)));
+  /** A free block of the smallest nonempty class from `minClass` up. */
+  #firstOfClass(minClass: number): number {
+    let list = minClass >>> SUBCLASS_BITS;
+    let subclasses = (this.#subclassMaps[list] ?? 0) & (-1 << (minClass & (SUBCLASSES - 1)));
     if (subclasses === 0) {
       const lists = list + 1 < CLASSES ? this.#classMap & (-1 << (list + 1)) : 0;
       if (lists === 0) return NONE;
@@ -265,13 +266,13 @@ export class SlabAllocator implements Disposable {
   #grow(size: number): number {
     const needed = size * RANGE_ALIGNMENT;
     if (needed > this.#growthLimitBytes - this.#slabBytes) {
-      // An empty slab that was kept, but is too small, makes room for one that is not.
+      // An empty slab that was kept but is too small is replaced.
       for (const slab of this.#slabs.keys()) this.#releaseIfEmpty(slab);
     }
     for (;;) {
-      const room = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
-      if (needed > room || needed >= this.#impossibleBytes) return NONE;
-      const byteLength = Math.min(room, Math.max(needed, this.#defaultSlabBytes));
+      const limit = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
+      if (needed > limit || needed >= this.#impossibleBytes) return NONE;
+      const byteLength = Math.min(limit, Math.max(needed, this.#defaultSlabBytes));
       const slab = this.#device.createSlab(byteLength - byteLength % RANGE_ALIGNMENT);
       if (slab.valid !== false) return this.#add(slab);
       this.#device.destroySlab(slab);
@@ -302,11 +303,11 @@ export class SlabAllocator implements Disposable {
     this.#releaseIfEmpty(slab);
   }
 
-  /** Learns from a slab that the device does not have. */
+  /** Adjusts the limits after the device failed to allocate a slab. */
   #limitGrowth(byteLength: number, bytesInOthers: number): void {
     const half = Math.floor(byteLength / 2);
-    // There may be room for less; below that each attempt would cost more than it could give.
-    if (half >= LEAST_SLAB_BYTES) {
+    // Smaller slabs may fit; below the minimum an attempt costs more than it could gain.
+    if (half >= MIN_SLAB_BYTES) {
       this.#impossibleBytes = Math.min(this.#impossibleBytes, byteLength);
       this.#defaultSlabBytes = Math.min(this.#defaultSlabBytes, half - half % RANGE_ALIGNMENT);
     } else this.#growthLimitBytes = bytesInOthers;
@@ -326,13 +327,13 @@ export class SlabAllocator implements Disposable {
   }
 
   #splitTail(block: number, size: number): void {
-    const rest = at(this.#size, block) - size;
-    if (rest === 0) return;
+    const remainder = at(this.#size, block) - size;
+    if (remainder === 0) return;
     const next = at(this.#next, block);
     const tail = this.#newRecord(
       this.#slabOf[block],
       at(this.#offset, block) + size,
-      rest,
+      remainder,
       block,
       next,
     );
@@ -342,7 +343,7 @@ export class SlabAllocator implements Disposable {
     this.#insertFree(tail);
   }
 
-  #joinNeighbours(block: number): number {
+  #mergeNeighbours(block: number): number {
     const next = at(this.#next, block);
     if (next !== NONE && this.#isFree[next] === true) {
       this.#removeFree(next);
@@ -423,12 +424,12 @@ export class SlabAllocator implements Disposable {
   }
 }
 
-/** Bytes that an object of `byteLength` takes: rounded up to the alignment. */
+/** Bytes that an object of `byteLength` bytes occupies: rounded up to the alignment. */
 export function bytesTaken(byteLength: number): number {
   return Math.ceil(byteLength / RANGE_ALIGNMENT) * RANGE_ALIGNMENT;
 }
 
-/** Index of the class of a size: 16 classes between two powers of two. */
+/** Index of the size class, with 16 classes between two powers of two. */
 function classOf(size: number): number {
   if (size < SUBCLASSES) return size;
   const log = 31 - Math.clz32(size);

@@ -1,40 +1,40 @@
 /**
- * Size of the blocks that bytes move through: small reused ones are several times faster. Objects
- * whose size is a power of two fill one together with what stands behind each of them.
+ * Size of staging blocks in bytes. Small reused blocks are several times faster than large ones. The
+ * extra 64 KiB hold the trailers of objects whose sizes are powers of two.
  */
 export const STAGING_BLOCK_BYTES: number = 4 * 2 ** 20 + 64 * 2 ** 10;
 
-/** Where a piece of an object lies in a sequence of equal blocks. */
-export interface Piece {
+/** Location of a part of an object in a sequence of equal blocks. */
+export interface StagedPart {
   /** Index of the block. */
   readonly block: number;
-  /** Byte offset in the block. */
+  /** Offset in the block, in bytes. */
   readonly byteOffset: number;
-  /** Bytes in this piece. */
+  /** Size of the part, in bytes. */
   readonly byteLength: number;
 }
 
-/** How objects share blocks; see {@linkcode packPieces}. */
+/** Placement of objects in blocks; see {@linkcode packObjects}. */
 export interface Packing {
-  /** For each object its pieces, in order. */
-  readonly objects: readonly (readonly Piece[])[];
-  /** For each block, how many of its bytes are used. */
+  /** The parts of each object, in order. */
+  readonly objects: readonly (readonly StagedPart[])[];
+  /** Number of used bytes of each block. */
   readonly usedBytes: readonly number[];
 }
 
-/** Alignment of objects in a block: what mapping needs (8), rounded to a cache line. */
-const PIECE_ALIGNMENT = 64;
+/** Alignment of objects in a block: 8 bytes for mapping, rounded up to a cache line. */
+const PART_ALIGNMENT = 64;
 
 /**
- * Lays objects of the given sizes into blocks. One that fits into a block is never divided; a
- * larger one fills blocks of its own, and what remains of its last block serves others.
+ * Places objects of the given sizes in blocks. An object that fits into one block is never split. A
+ * larger object starts in a new block, and later objects share its last block.
  */
-export function packPieces(sizes: readonly number[], blockBytes: number): Packing {
+export function packObjects(sizes: readonly number[], blockBytes: number): Packing {
   const usedBytes: number[] = [];
   const objects = sizes.map((size) => {
-    const pieces: Piece[] = [];
+    const parts: StagedPart[] = [];
     const used = usedBytes.at(-1) ?? blockBytes;
-    let offset = Math.ceil(used / PIECE_ALIGNMENT) * PIECE_ALIGNMENT;
+    let offset = Math.ceil(used / PART_ALIGNMENT) * PART_ALIGNMENT;
     if (offset + size > blockBytes) offset = blockBytes;
     for (let left = size; left > 0;) {
       if (offset === blockBytes) {
@@ -42,18 +42,18 @@ export function packPieces(sizes: readonly number[], blockBytes: number): Packin
         offset = 0;
       }
       const byteLength = Math.min(left, blockBytes - offset);
-      pieces.push({ block: usedBytes.length - 1, byteOffset: offset, byteLength });
+      parts.push({ block: usedBytes.length - 1, byteOffset: offset, byteLength });
       offset += byteLength;
       usedBytes[usedBytes.length - 1] = offset;
       left -= byteLength;
     }
-    return pieces;
+    return parts;
   });
   return { objects, usedBytes };
 }
 
 /**
- * How many of the first objects fit into `capacityBytes` of blocks together.
+ * Number of leading objects that fit into `capacityBytes` of blocks together.
  *
  * @returns At least 1 if the first object fits alone, else 0.
  */
@@ -66,7 +66,7 @@ export function countThatFit(
   let blocks = 0;
   let used = blockBytes;
   for (const [count, size] of sizes.entries()) {
-    const offset = Math.ceil(used / PIECE_ALIGNMENT) * PIECE_ALIGNMENT;
+    const offset = Math.ceil(used / PART_ALIGNMENT) * PART_ALIGNMENT;
     if (offset + size <= blockBytes) {
       used = offset + size;
     } else {
@@ -79,42 +79,42 @@ export function countThatFit(
   return sizes.length;
 }
 
-/** How a {@linkcode StagingPool} makes and bounds its blocks. */
+/** Options of a {@linkcode StagingPool}. */
 export interface StagingPoolOptions<Block> {
-  /** Size of a block. */
+  /** Size of a block, in bytes. */
   readonly blockBytes: number;
-  /** Most bytes in blocks at a time, lent or idle. */
+  /** Maximum total size of blocks in bytes, both lent and idle. */
   readonly capacityBytes: number;
-  /** Makes a block. */
+  /** Creates a block. */
   readonly create: () => Block;
   /** Releases a block. */
   readonly destroy: (block: Block) => void;
 }
 
-interface Waiter<Block> {
+interface PendingRequest<Block> {
   readonly count: number;
   readonly resolve: (blocks: Block[]) => void;
   readonly reject: (reason: unknown) => void;
 }
 
 /**
- * Reusable equal blocks, bounded in bytes. Who finds too few waits, first come first served, so
- * that one large request is not passed by small ones for ever.
+ * A bounded pool of reusable blocks of equal size. Requests that exceed the free blocks wait in FIFO
+ * order, so small requests cannot starve a large one.
  */
 export class StagingPool<Block> implements Disposable {
-  /** Size of a block. */
+  /** Size of a block, in bytes. */
   readonly blockBytes: number;
-  /** Most bytes in blocks at a time. */
+  /** Maximum total size of blocks, in bytes. */
   readonly capacityBytes: number;
   readonly #create: () => Block;
   readonly #destroy: (block: Block) => void;
   readonly #idle: Block[] = [];
-  readonly #waiters: Waiter<Block>[] = [];
+  readonly #requests: PendingRequest<Block>[] = [];
   #lent = 0;
   #peak = 0;
   #closedBy: Error | undefined;
 
-  /** @throws {RangeError} If not even one block fits into the capacity. */
+  /** @throws {RangeError} If the capacity is smaller than one block. */
   constructor(options: StagingPoolOptions<Block>) {
     if (!(options.capacityBytes >= options.blockBytes)) {
       throw new RangeError(
@@ -127,27 +127,27 @@ export class StagingPool<Block> implements Disposable {
     this.#destroy = options.destroy;
   }
 
-  /** Bytes in blocks that are lent out. */
+  /** Total size of lent blocks, in bytes. */
   get lentBytes(): number {
     return this.#lent * this.blockBytes;
   }
 
-  /** Most bytes that were ever lent out at a time. */
+  /** Maximum of {@linkcode lentBytes} so far. */
   get peakBytes(): number {
     return this.#peak * this.blockBytes;
   }
 
-  /** Bytes in all blocks that exist. */
+  /** Total size of all blocks, in bytes. */
   get totalBytes(): number {
     return (this.#lent + this.#idle.length) * this.blockBytes;
   }
 
   /**
-   * Lends `count` blocks, as soon as that many are free.
+   * Lends `count` blocks as soon as that many are free.
    *
-   * @throws {RangeError} If the pool can never have that many.
-   * @throws {Error} If the pool is or gets closed: what it was closed with.
-   * @throws What creating a block throws.
+   * @throws {RangeError} If that exceeds the capacity of the pool.
+   * @throws {Error} The reason with which the pool is closed.
+   * @throws Errors from creating a block.
    */
   acquire(count: number): Promise<Block[]> {
     if (this.#closedBy !== undefined) return Promise.reject(this.#closedBy);
@@ -159,12 +159,12 @@ export class StagingPool<Block> implements Disposable {
       );
     }
     const { promise, resolve, reject } = Promise.withResolvers<Block[]>();
-    this.#waiters.push({ count, resolve, reject });
+    this.#requests.push({ count, resolve, reject });
     this.#serve();
     return promise;
   }
 
-  /** Takes blocks back for reuse. */
+  /** Returns blocks to the pool. */
   release(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;
     if (this.#closedBy !== undefined) {
@@ -175,23 +175,23 @@ export class StagingPool<Block> implements Disposable {
     }
   }
 
-  /** Takes blocks back that must not be used again. */
+  /** Destroys lent blocks instead of returning them. */
   discard(blocks: readonly Block[]): void {
     this.abandon(blocks);
     for (const block of blocks) this.#destroy(block);
   }
 
-  /** Leaves blocks to who has them, for ever: they count no more. */
+  /** Transfers ownership of blocks to the borrower: they no longer count against the capacity. */
   abandon(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;
     if (this.#closedBy === undefined) this.#serve();
   }
 
-  /** Rejects who waits or asks, releases idle blocks now and lent ones when they come back. */
+  /** Rejects all requests, and destroys idle blocks now and lent blocks when they are returned. */
   close(reason: Error): void {
     this.#closedBy ??= reason;
     for (const block of this.#idle.splice(0)) this.#destroy(block);
-    for (const waiter of this.#waiters.splice(0)) waiter.reject(reason);
+    for (const request of this.#requests.splice(0)) request.reject(reason);
   }
 
   /** Closes the pool. */
@@ -205,14 +205,14 @@ export class StagingPool<Block> implements Disposable {
 
   #serve(): void {
     for (;;) {
-      const next = this.#waiters[0];
+      const next = this.#requests[0];
       if (next === undefined || next.count > this.#maxBlocks - this.#lent) return;
-      this.#waiters.shift();
+      this.#requests.shift();
       const blocks = this.#idle.splice(-next.count, next.count);
       try {
         while (blocks.length < next.count) blocks.push(this.#create());
       } catch (error) {
-        // The host refuses the memory: that costs this caller its blocks, and the pool nothing.
+        // Out of memory: only this request fails; its blocks remain in the pool.
         this.#idle.push(...blocks);
         next.reject(error);
         continue;

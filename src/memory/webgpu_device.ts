@@ -21,12 +21,14 @@ import {
 } from "./memory_device.ts";
 import { CopyPaths } from "./copy_paths.ts";
 import { catchGpuErrors } from "./gpu_errors.ts";
-import { countThatFit, packPieces, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
+import { countThatFit, packObjects, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
 const logger = getLogger(["kvtier", "memory"]);
 const MIB = 2 ** 20;
-/** Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory. */
-const UPLOAD_PIECE_BYTES = 16 * MIB;
+/**
+ * Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory.
+ */
+const UPLOAD_PART_BYTES = 16 * MIB;
 /** A read-back of so many bytes takes so long that a measurement before it matters little. */
 const LONG_READ_BACK_BYTES = MIB;
 
@@ -153,19 +155,19 @@ export class WebGpuDevice implements MemoryDevice {
     if (this.#slabs.delete(slab)) gpuBuffer(slab.buffer).destroy();
   }
 
-  /** Writes through the queue, in pieces that keep little in host memory. */
-  upload(range: MemoryRange, pieces: readonly Uint8Array<ArrayBuffer>[]): void {
-    checkUpload(range, pieces);
+  /** Writes through the queue, in parts that keep little in host memory. */
+  upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
+    checkUpload(range, parts);
     const buffer = gpuBuffer(range.buffer);
     const { queue } = this.gpuDevice;
     let offset = range.byteOffset;
-    for (const piece of pieces) {
-      for (let start = 0; start < piece.byteLength; start += UPLOAD_PIECE_BYTES) {
-        const length = Math.min(UPLOAD_PIECE_BYTES, piece.byteLength - start);
-        queue.writeBuffer(buffer, offset, piece, start, length);
+    for (const part of parts) {
+      for (let start = 0; start < part.byteLength; start += UPLOAD_PART_BYTES) {
+        const length = Math.min(UPLOAD_PART_BYTES, part.byteLength - start);
+        queue.writeBuffer(buffer, offset, part, start, length);
         offset += length;
         this.#unsubmittedBytes += length;
-        if (this.#unsubmittedBytes >= UPLOAD_PIECE_BYTES) this.#submit([]);
+        if (this.#unsubmittedBytes >= UPLOAD_PART_BYTES) this.#submit([]);
       }
     }
   }
@@ -203,7 +205,7 @@ export class WebGpuDevice implements MemoryDevice {
   async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
     for (const { range } of requests) checkRange("Read-back range", range);
     const sizes = requests.map(({ range, tailBytes }) => range.byteLength + tailBytes);
-    const packing = packPieces(sizes, STAGING_BLOCK_BYTES);
+    const packing = packObjects(sizes, STAGING_BLOCK_BYTES);
     // A short one may be what an engine waits for; a long one is the store's.
     if (sizes.reduce((sum, size) => sum + size, 0) >= LONG_READ_BACK_BYTES) {
       await this.#copyPaths.measureDue();
@@ -222,8 +224,8 @@ export class WebGpuDevice implements MemoryDevice {
       const views = blocks.map((block, i) =>
         new Uint8Array(block.getMappedRange(0, mapBytes(packing.usedBytes[i])))
       );
-      const objects = packing.objects.map((pieces) =>
-        pieces.map(({ block, byteOffset, byteLength }) =>
+      const objects = packing.objects.map((parts) =>
+        parts.map(({ block, byteOffset, byteLength }) =>
           (views[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
         )
       );
@@ -268,7 +270,7 @@ export class WebGpuDevice implements MemoryDevice {
 
   #recordReadBack(
     requests: readonly ReadBackRequest[],
-    objects: ReturnType<typeof packPieces>["objects"],
+    objects: ReturnType<typeof packObjects>["objects"],
     blocks: readonly GPUBuffer[],
   ): void {
     const encoder = this.gpuDevice.createCommandEncoder({ label: "kvtier read-back" });

@@ -2,7 +2,7 @@ import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterObject, ListedObject } from "../l2/adapter.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import { countThatFit, packPieces, type StagingPool } from "../memory/staging_pool.ts";
+import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 
 /** Bytes that are copied as one batch. */
 const BATCH_BYTES = 8 * 2 ** 20;
@@ -122,7 +122,7 @@ async function copyLacking(
     takes(to[t], objects[i]) && present[t]?.test(i) === false;
   const lacking = [...objects.keys()].filter((i) => to.some((_, t) => lacks(i, t)));
   const sizes = lacking.map((i) => objects[i]?.byteLength ?? 0);
-  const packing = packPieces(sizes, scratch.blockBytes);
+  const packing = packObjects(sizes, scratch.blockBytes);
   const count = packing.usedBytes.length;
   if (count === 0 || count * scratch.blockBytes > scratch.capacityBytes) return { copied, gone };
 

@@ -4,7 +4,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { payloadParts } from "../l2/object_trailer.ts";
-import { countThatFit, packPieces, type StagingPool } from "../memory/staging_pool.ts";
+import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
 import { ByteLimiter } from "./byte_budget.ts";
@@ -339,7 +339,7 @@ export class ObjectLoader {
     const { adapter } = source;
     const hedged = attempt.hedged.signal;
     using cleanup = new DisposableStack();
-    const packing = packPieces(batch.map((slot) => request.bytes(slot)), scratch.blockBytes);
+    const packing = packObjects(batch.map((slot) => request.bytes(slot)), scratch.blockBytes);
     const bytes = packing.usedBytes.length * scratch.blockBytes;
     // An adapter that hangs keeps the buffers that it has, but never those of the others.
     const limiter = this.#limiterOf(adapter);

@@ -119,7 +119,7 @@ Deno.test("demo: a user's mistake is a sentence, not a stack trace", async () =>
     await Deno.writeTextFile(join(full, "something"), "x");
     const text = await writeText(directory, 500);
     const cases: [args: string[], message: string][] = [
-      [[join(directory, "absent")], "FILE must be a text file that can be read"],
+      [[join(directory, "absent")], "FILE must be a readable text file"],
       [[binary], "FILE must be UTF-8 text"],
       [[short], "FILE must have at least 128 bytes"],
       [[text, "--generate=0"], "--generate must be an integer from 1 to 256: received 0"],

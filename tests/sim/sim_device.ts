@@ -9,7 +9,7 @@ import {
 } from "../../src/memory/memory_device.ts";
 import {
   countThatFit,
-  packPieces,
+  packObjects,
   STAGING_BLOCK_BYTES,
   StagingPool,
 } from "../../src/memory/staging_pool.ts";
@@ -87,7 +87,7 @@ export class SimDevice extends HostDevice {
   override async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
     const sizes = requests.map(({ range, tailBytes }) => range.byteLength + tailBytes);
     const blocks = await this.#staging.acquire(
-      packPieces(sizes, STAGING_BLOCK_BYTES).usedBytes.length,
+      packObjects(sizes, STAGING_BLOCK_BYTES).usedBytes.length,
     );
     if (this.isLost) throw lostError();
     // The order of the queue: what is written later is not read.

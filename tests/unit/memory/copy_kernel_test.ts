@@ -61,9 +61,9 @@ class Twins implements Disposable {
     );
     for (const [i, { host }] of this.#buffers.entries()) {
       let offset = 0;
-      for (const piece of readBack.objects[i] ?? []) {
-        const expected = host.subarray(offset, offset += piece.byteLength);
-        assertSameBytes(piece, expected, `${what}: buffer ${i} at ${offset - piece.byteLength}`);
+      for (const part of readBack.objects[i] ?? []) {
+        const expected = host.subarray(offset, offset += part.byteLength);
+        assertSameBytes(part, expected, `${what}: buffer ${i} at ${offset - part.byteLength}`);
       }
       assertEquals(offset, host.byteLength);
     }

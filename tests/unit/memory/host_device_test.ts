@@ -18,9 +18,9 @@ Deno.test("HostDevice.readBack() hands out a copy: nobody can change the object 
   assert(buffer instanceof Uint8Array);
   const range = { buffer, byteOffset: 256, byteLength: 512 };
   using readBack = await device.readBack([{ range, tailBytes: 64 }]);
-  const [piece, ...rest] = readBack.objects[0] ?? [];
-  assertEquals([piece?.byteLength, rest.length], [512 + 64, 0]);
-  piece?.fill(1);
+  const [part, ...rest] = readBack.objects[0] ?? [];
+  assertEquals([part?.byteLength, rest.length], [512 + 64, 0]);
+  part?.fill(1);
   assertEquals(buffer, new Uint8Array(1024));
 });
 

@@ -63,21 +63,21 @@ for (const byteLength of [4, 1000, BLOCK - 4, BLOCK, BLOCK + 4, 9 * MIB, 17 * MI
 }
 
 deviceTest(
-  "upload() joins pieces in order and changes no byte beside its range",
+  "upload() joins parts in order and changes no byte beside its range",
   async (device) => {
     using slab = slabOf(device, 4096);
     const around = bytesOf(1, 4096);
     const inside = bytesOf(2, 1000);
     device.upload(slab.whole, [around]);
-    const pieces = [inside.subarray(0, 4), inside.subarray(4, 600), inside.subarray(600)];
-    device.upload({ buffer: slab.buffer, byteOffset: 512, byteLength: 1000 }, pieces);
+    const parts = [inside.subarray(0, 4), inside.subarray(4, 600), inside.subarray(600)];
+    device.upload({ buffer: slab.buffer, byteOffset: 512, byteLength: 1000 }, parts);
     const expected = around.slice();
     expected.set(inside, 512);
     assertSameBytes(await readRange(device, slab.whole), expected);
   },
 );
 
-deviceTest("upload() is done with its pieces when it returns", async (device) => {
+deviceTest("upload() is done with its parts when it returns", async (device) => {
   using slab = slabOf(device, 1024);
   const scratch = bytesOf(1, 512);
   device.upload({ ...slab.whole, byteLength: 512 }, [scratch]);
@@ -154,14 +154,14 @@ deviceTest(
     });
     using readBack = await device.readBack(requests);
     const objects = requests.map(({ range, tailBytes }, i) => {
-      const pieces = readBack.objects[i] ?? [];
-      const total = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+      const parts = readBack.objects[i] ?? [];
+      const total = parts.reduce((sum, part) => sum + part.byteLength, 0);
       assertEquals(total, range.byteLength + tailBytes, `object ${i}`);
-      writeTail(pieces, range.byteLength, i);
-      return { pieces, range, tailBytes };
+      writeTail(parts, range.byteLength, i);
+      return { parts, range, tailBytes };
     });
-    for (const [i, { pieces, range, tailBytes }] of objects.entries()) {
-      const whole = concatParts(pieces);
+    for (const [i, { parts, range, tailBytes }] of objects.entries()) {
+      const whole = concatParts(parts);
       assertSameBytes(
         whole.subarray(0, range.byteLength),
         bytesOf(i, range.byteLength),
@@ -178,11 +178,11 @@ deviceTest(
 );
 
 /** Fills what stands behind the first `byteLength` bytes. */
-function writeTail(pieces: readonly Uint8Array[], byteLength: number, value: number): void {
+function writeTail(parts: readonly Uint8Array[], byteLength: number, value: number): void {
   let offset = 0;
-  for (const piece of pieces) {
-    piece.subarray(Math.min(piece.byteLength, Math.max(0, byteLength - offset))).fill(value);
-    offset += piece.byteLength;
+  for (const part of parts) {
+    part.subarray(Math.min(part.byteLength, Math.max(0, byteLength - offset))).fill(value);
+    offset += part.byteLength;
   }
 }
 
@@ -268,8 +268,8 @@ for (const [byteOffset, byteLength] of BAD_RANGES) {
       device.upload(slab.whole, [bytes]);
       const { buffer } = slab;
       const range = { buffer, byteOffset, byteLength };
-      const pieces = [new Uint8Array(Math.min(4096, Math.max(0, Math.floor(byteLength) || 0)))];
-      assertThrows(() => device.upload(range, pieces), RangeError, "Upload range");
+      const parts = [new Uint8Array(Math.min(4096, Math.max(0, Math.floor(byteLength) || 0)))];
+      assertThrows(() => device.upload(range, parts), RangeError, "Upload range");
       const good = { source: other.buffer, sourceOffset: 0, destinationOffset: 0 };
       const into = { ...good, destination: buffer, destinationOffset: byteOffset, byteLength };
       assertThrows(() => device.copy([into]), RangeError, "Copy");
@@ -285,16 +285,16 @@ for (const [byteOffset, byteLength] of BAD_RANGES) {
   );
 }
 
-deviceTest("upload() refuses pieces that do not fill the range", async (device) => {
+deviceTest("upload() refuses parts that do not fill the range", async (device) => {
   using slab = slabOf(device, 1024);
   const cases: readonly (readonly number[])[] = [[], [0], [4], [12], [4, 0, 4], [8, 4], [6, 2], [
     3,
     5,
   ]];
   for (const sizes of cases) {
-    const pieces = sizes.map((size) => new Uint8Array(size).fill(1));
+    const parts = sizes.map((size) => new Uint8Array(size).fill(1));
     const range = { ...slab.whole, byteLength: 8 };
-    assertThrows(() => device.upload(range, pieces), RangeError, "Upload", `${sizes}`);
+    assertThrows(() => device.upload(range, parts), RangeError, "Upload", `${sizes}`);
   }
   assertSameBytes(await readRange(device, slab.whole), new Uint8Array(1024), "nothing was written");
 });

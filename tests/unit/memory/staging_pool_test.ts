@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as fc from "fast-check";
-import { countThatFit, packPieces, StagingPool } from "../../../src/memory/staging_pool.ts";
+import { countThatFit, packObjects, StagingPool } from "../../../src/memory/staging_pool.ts";
 import { runs } from "../../support/runs.ts";
 
 const blockSizes = fc.constantFrom(64, 256, 1024, 1000, 4096);
@@ -47,11 +47,11 @@ async function settle(): Promise<void> {
   for (let turn = 0; turn < 10; turn++) await Promise.resolve();
 }
 
-Deno.test("packPieces() covers every object exactly, and no byte of a block twice", () => {
+Deno.test("packObjects() covers every object exactly, and no byte of a block twice", () => {
   fc.assert(
     fc.property(objectSizes, blockSizes, (sizes, blockBytes) => {
-      const { objects, usedBytes } = packPieces(sizes, blockBytes);
-      assertEquals(objects.map((pieces) => pieces.reduce((n, p) => n + p.byteLength, 0)), sizes);
+      const { objects, usedBytes } = packObjects(sizes, blockBytes);
+      assertEquals(objects.map((parts) => parts.reduce((n, p) => n + p.byteLength, 0)), sizes);
       const ends = usedBytes.map(() => 0);
       for (const { block, byteOffset, byteLength } of objects.flat()) {
         // In order of the blocks' addresses: nothing overlaps what came before.
@@ -66,14 +66,14 @@ Deno.test("packPieces() covers every object exactly, and no byte of a block twic
   );
 });
 
-Deno.test("packPieces() aligns objects and divides none that fits into a block", () => {
+Deno.test("packObjects() aligns objects and divides none that fits into a block", () => {
   fc.assert(
     fc.property(objectSizes, blockSizes, (sizes, blockBytes) => {
-      for (const [i, pieces] of packPieces(sizes, blockBytes).objects.entries()) {
+      for (const [i, parts] of packObjects(sizes, blockBytes).objects.entries()) {
         const size = sizes[i] ?? 0;
-        assertEquals(pieces.length, Math.ceil(size / blockBytes));
-        assertEquals(pieces.every(({ byteOffset }) => byteOffset % 64 === 0), true, "alignment");
-        const whole = pieces.slice(0, -1);
+        assertEquals(parts.length, Math.ceil(size / blockBytes));
+        assertEquals(parts.every(({ byteOffset }) => byteOffset % 64 === 0), true, "alignment");
+        const whole = parts.slice(0, -1);
         assert(whole.every(({ byteLength }) => byteLength === blockBytes), "full blocks first");
       }
     }),
@@ -81,8 +81,8 @@ Deno.test("packPieces() aligns objects and divides none that fits into a block",
   );
 });
 
-Deno.test("packPieces() puts small objects together, behind the rest of a large one too", () => {
-  const { objects, usedBytes } = packPieces([100, 28, 2100, 100, 900], 1024);
+Deno.test("packObjects() puts small objects together, behind the rest of a large one too", () => {
+  const { objects, usedBytes } = packObjects([100, 28, 2100, 100, 900], 1024);
   assertEquals(objects, [
     [{ block: 0, byteOffset: 0, byteLength: 100 }],
     [{ block: 0, byteOffset: 128, byteLength: 28 }],
@@ -97,8 +97,8 @@ Deno.test("packPieces() puts small objects together, behind the rest of a large 
   assertEquals(usedBytes, [156, 1024, 1024, 164, 900]);
 });
 
-Deno.test("packPieces() of nothing needs no block", () => {
-  assertEquals(packPieces([], 1024), { objects: [], usedBytes: [] });
+Deno.test("packObjects() of nothing needs no block", () => {
+  assertEquals(packObjects([], 1024), { objects: [], usedBytes: [] });
 });
 
 Deno.test("countThatFit() is the largest number of objects whose blocks fit", () => {
@@ -106,7 +106,7 @@ Deno.test("countThatFit() is the largest number of objects whose blocks fit", ()
     fc.property(objectSizes, blockSizes, fc.nat(20), fc.nat(63), (sizes, blockBytes, n, more) => {
       const capacityBytes = n * blockBytes + more;
       const bytes = (count: number): number =>
-        packPieces(sizes.slice(0, count), blockBytes).usedBytes.length * blockBytes;
+        packObjects(sizes.slice(0, count), blockBytes).usedBytes.length * blockBytes;
       const count = countThatFit(sizes, blockBytes, capacityBytes);
       assert(bytes(count) <= capacityBytes, "they fit");
       if (count < sizes.length) assert(bytes(count + 1) > capacityBytes, "one more does not");
