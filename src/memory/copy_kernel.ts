@@ -2,11 +2,11 @@ import { type CopyDispatch, type CopyPlan, ENTRY_BYTES } from "./copy_plan.ts";
 import { catchGpuErrors } from "./gpu_errors.ts";
 import type { MemoryRange } from "./memory_device.ts";
 
-/** Threads of a workgroup: what every device has unless it was requested with less. */
+/** Threads per workgroup: the default limit of devices. */
 const WORKGROUP_SIZE = 256;
-const LEAST_TABLE_BYTES = 64 * 1024;
+const MIN_TABLE_BYTES = 64 * 1024;
 
-/** Copies tiles: one workgroup a tile, whose place is in a table. */
+/** Shader that copies tiles, one per workgroup, whose locations are in a table. */
 function shaderOf(unit: "u32" | "vec4<u32>"): string {
   return `
 @group(0) @binding(0) var<storage, read> table: array<vec4<u32>>;
@@ -30,14 +30,14 @@ fn main(
 }`;
 }
 
-/** Carries out many copies between two buffers with one dispatch, on one device. */
+/** Runs many copies between two buffers in one dispatch. */
 export class CopyKernel implements Disposable {
   readonly #gpuDevice: GPUDevice;
   readonly #layout: GPUBindGroupLayout;
   readonly #pipelines: Readonly<Record<CopyDispatch["unitBytes"], GPUComputePipeline>>;
   /**
-   * One is enough: the queue writes it behind the dispatches of earlier calls. It is as large as
-   * the largest plan was, and plans are bounded.
+   * One table suffices, because the queue writes it after the dispatches of earlier calls. It grows
+   * to the size of the largest plan, which is bounded.
    */
   #table: GPUBuffer | undefined;
 
@@ -51,10 +51,10 @@ export class CopyKernel implements Disposable {
     this.#pipelines = pipelines;
   }
 
-  /** Compiles the shaders; `null` if the device does not take them. */
+  /** Compiles the shaders; returns `null` if the device rejects them. */
   static async create(gpuDevice: GPUDevice): Promise<CopyKernel | null> {
     try {
-      // The pipelines reject if anything of it is refused.
+      // The promises of the pipelines reject if any part is invalid.
       const { result } = catchGpuErrors(gpuDevice, () => {
         const layout = gpuDevice.createBindGroupLayout({
           label: "kvtier copy",
@@ -82,15 +82,15 @@ export class CopyKernel implements Disposable {
   }
 
   /**
-   * Records the dispatches of a plan, all in one pass. The encoder must be submitted before the
-   * next plan is recorded.
+   * Records the dispatches of a plan in one pass. The encoder must be submitted before the next plan
+   * is recorded.
    */
   record(encoder: GPUCommandEncoder, { dispatches, table }: CopyPlan): void {
     if (dispatches.length === 0) return;
     const tableBuffer = this.#tableOf(table.byteLength);
     this.#gpuDevice.queue.writeBuffer(tableBuffer, 0, table);
     const pass = encoder.beginComputePass({ label: "kvtier copy" });
-    const mostWorkgroups = this.#gpuDevice.limits.maxComputeWorkgroupsPerDimension;
+    const maxWorkgroups = this.#gpuDevice.limits.maxComputeWorkgroupsPerDimension;
     for (const { source, destination, unitBytes, tableOffset, tiles } of dispatches) {
       const size = tiles * ENTRY_BYTES;
       const bindings = [
@@ -106,7 +106,7 @@ export class CopyKernel implements Disposable {
           entries: bindings.map((resource, binding) => ({ binding, resource })),
         }),
       );
-      const columns = Math.min(tiles, mostWorkgroups);
+      const columns = Math.min(tiles, maxWorkgroups);
       pass.dispatchWorkgroups(columns, Math.ceil(tiles / columns));
     }
     pass.end();
@@ -126,13 +126,13 @@ export class CopyKernel implements Disposable {
       () =>
         this.#gpuDevice.createBuffer({
           label: "kvtier copy table",
-          size: Math.max(LEAST_TABLE_BYTES, 2 ** Math.ceil(Math.log2(byteLength))),
+          size: Math.max(MIN_TABLE_BYTES, 2 ** Math.ceil(Math.log2(byteLength))),
           usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
         }),
     );
     this.#table = table;
     error.then((found) => {
-      // Without memory for it this call fails; the next one tries anew.
+      // If the device is out of memory, this call fails and the next one tries again.
       if (found !== null && this.#table === table) this[Symbol.dispose]();
     });
     return table;

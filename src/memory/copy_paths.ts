@@ -7,16 +7,16 @@ import type { CopyOperation, CopyPath, DeviceBuffer, MeasuredCopyPath } from "./
 
 const logger = getLogger(["kvtier", "memory"]);
 
-/** Fewer operations, or larger ones, are copied: their cost is that of the bytes. */
-const LEAST_OPERATIONS = 64;
+/** Fewer or larger operations are always copied one by one: the bytes dominate their cost. */
+const MIN_OPERATIONS = 64;
 const MAX_BYTES_PER_COPY = 256 * 1024;
-const LEAST_BYTES_PER_COPY = 1024;
-/** A call with fewer bytes is no reason to measure. */
-const LEAST_BYTES_TO_MEASURE = 2 ** 20;
+const MIN_BYTES_PER_COPY = 1024;
+/** Calls with fewer bytes do not trigger a measurement. */
+const MIN_BYTES_TO_MEASURE = 2 ** 20;
 
 /**
- * Records copies by whichever path is faster on a device for their size. Copies one by one are
- * used until that was measured, once for each size.
+ * Records copies by the path that is faster on a device for their size. Uses individual copies until
+ * the device has been measured, once per size.
  */
 export class CopyPaths implements Disposable {
   readonly #gpuDevice: GPUDevice;
@@ -25,7 +25,7 @@ export class CopyPaths implements Disposable {
   readonly #due = new Set<number>();
   readonly #measured = new Map<number, MeasuredCopyPath>();
   #state: "open" | "measuring" | "closed" = "open";
-  /** Absent until it is needed; `null` where the device does not take it. */
+  /** Created on demand; `null` if the device rejects it. */
   #kernel: CopyKernel | null | undefined;
   #forced: CopyPath | undefined;
   #trial: TrialBuffers | undefined;
@@ -40,7 +40,7 @@ export class CopyPaths implements Disposable {
     };
   }
 
-  /** What was measured, in the order in which it was needed. */
+  /** The measured sizes, in the order of their measurement. */
   get measured(): readonly MeasuredCopyPath[] {
     return [...this.#measured.values()];
   }
@@ -51,8 +51,9 @@ export class CopyPaths implements Disposable {
   }
 
   /**
-   * Measures what has become due, if anything: for callers that wait for an idle device anyway,
-   * since that is where it begins. Takes some 0.1 to 0.3 s once for each size; never rejects.
+   * Measures the sizes that are due, if any. A measurement starts when the device is idle, so
+   * callers should be about to wait for that anyway. Takes 0.1 to 0.3 s once per size; never
+   * rejects.
    */
   async measureDue(): Promise<void> {
     if (this.#due.size === 0 || this.#state !== "open") return;
@@ -71,19 +72,20 @@ export class CopyPaths implements Disposable {
   }
 
   /**
-   * Takes one path for all that it can do, measured or not; for tests and benchmarks.
+   * Uses one path for all copies that it supports, regardless of measurements; for tests and
+   * benchmarks.
    *
-   * @param path `undefined` goes back to what was measured.
-   * @throws {Error} If the device does not take the kernel.
+   * @param path `undefined` restores the choice by measurement.
+   * @throws {Error} If the device rejects the kernel.
    */
   async force(path: CopyPath | undefined): Promise<void> {
     if (path === "kernel" && await this.#kernelOfDevice() === null) {
-      throw new Error("The device does not take the copy kernel");
+      throw new Error("The device rejects the copy kernel");
     }
     this.#forced = path;
   }
 
-  /** Destroys the kernel's buffers; copies remain. */
+  /** Destroys the kernel's buffers. Individual copies keep working. */
   [Symbol.dispose](): void {
     this.#state = "closed";
     this.#due.clear();
@@ -92,21 +94,21 @@ export class CopyPaths implements Disposable {
     this.#trial?.[Symbol.dispose]();
   }
 
-  // What awaits sees what has happened meanwhile.
+  // A getter, because control flow analysis ignores changes of the state during an await.
   get #isClosed(): boolean {
     return this.#state === "closed";
   }
 
   #pathOf(operations: readonly CopyOperation[]): CopyPath {
     if (this.#forced !== undefined) return this.#forced;
-    if (operations.length < LEAST_OPERATIONS) return "copies";
+    if (operations.length < MIN_OPERATIONS) return "copies";
     const bytes = operations.reduce((sum, { byteLength }) => sum + byteLength, 0);
     const bytesPerCopy = sizeClassOf(bytes / operations.length);
     if (bytesPerCopy > MAX_BYTES_PER_COPY) return "copies";
     const measured = this.#measured.get(bytesPerCopy);
     if (measured !== undefined) return measured.path;
     const { source, destination } = operations[0] as CopyOperation;
-    const isReason = bytes >= LEAST_BYTES_TO_MEASURE && isBindable(source) &&
+    const isReason = bytes >= MIN_BYTES_TO_MEASURE && isBindable(source) &&
       isBindable(destination);
     if (isReason && !this.#isClosed) this.#due.add(bytesPerCopy);
     return "copies";
@@ -150,7 +152,8 @@ export class CopyPaths implements Disposable {
     );
     this.#trial = trial;
     try {
-      // A driver compiles at the first use; buffers for which there is no memory are refused here.
+      // Warms up, because drivers compile at the first use, and detects missing memory for the
+      // trial.
       if (!await this.#repeat("kernel", 1)) return copies;
       const speeds = await compareCopyPaths(async (path, repeats) => {
         const start = this.#now();
@@ -158,7 +161,7 @@ export class CopyPaths implements Disposable {
       });
       return speeds ?? copies;
     } catch {
-      // The device was lost, or does not say when it is done.
+      // The device was lost, or cannot report completion.
       return copies;
     } finally {
       trial[Symbol.dispose]();
@@ -166,7 +169,7 @@ export class CopyPaths implements Disposable {
     }
   }
 
-  /** Copies as often as it is told and waits for the end; `false` if the device does not take it. */
+  /** Runs the trial's copies and waits for their completion; returns `false` if they fail. */
   async #repeat(path: CopyPath, repeats: number): Promise<boolean> {
     if (this.#trial === undefined || this.#isClosed) return false;
     const { operations } = this.#trial;
@@ -182,12 +185,12 @@ export class CopyPaths implements Disposable {
   }
 }
 
-/** Smallest power of 4 that holds so many bytes, of at least 1 KiB. */
+/** Rounds up to a power of 4 of at least 1 KiB. */
 function sizeClassOf(bytes: number): number {
-  return 4 ** Math.ceil(Math.log2(Math.max(LEAST_BYTES_PER_COPY, bytes)) / 2);
+  return 4 ** Math.ceil(Math.log2(Math.max(MIN_BYTES_PER_COPY, bytes)) / 2);
 }
 
-/** Whether shaders can use a buffer. */
+/** Whether shaders can access a buffer. */
 function isBindable(buffer: DeviceBuffer): boolean {
   return !(buffer instanceof Uint8Array) && (buffer.usage & GPUBufferUsage.STORAGE) !== 0;
 }

@@ -1,47 +1,47 @@
 import type { CopyOperation, DeviceBuffer, MemoryRange } from "./memory_device.ts";
 
-/** Bytes that one workgroup copies at most. */
+/** Maximum number of bytes that one workgroup copies. */
 export const TILE_BYTES = 16 * 1024;
-/** Bytes of a tile's entry in the table. */
+/** Size of a table entry in bytes. */
 export const ENTRY_BYTES = 16;
-/** Tiles of one plan, whose table then has at most 4 MiB. */
+/** Maximum number of tiles of a plan, which bounds its table to 4 MiB. */
 const MAX_TILES = 2 ** 18;
-/** A pair of buffers with fewer operations is copied: a dispatch costs about as much. */
-const LEAST_OPERATIONS = 4;
+/** Fewer operations per pair of buffers are copied individually: a dispatch costs about as much. */
+const MIN_OPERATIONS = 4;
 const ENTRY_WORDS = ENTRY_BYTES / Uint32Array.BYTES_PER_ELEMENT;
 
-/** What a device allows in the bindings of a shader. */
+/** Limits of a device for shader bindings. */
 export interface BindingLimits {
-  /** Alignment of where a binding begins, in bytes: a power of two of at least 32. */
+  /** Alignment of the offset of a binding, in bytes: a power of two of at least 32. */
   readonly offsetAlignment: number;
-  /** Most bytes of a binding. */
+  /** Maximum size of a binding, in bytes. */
   readonly maxBindingBytes: number;
 }
 
-/** Operations that one dispatch carries out: all between the same two buffers. */
+/** One dispatch of operations between the same two buffers. */
 export interface CopyDispatch {
-  /** The part of the source buffer that they read. */
+  /** The range of the source buffer that it reads. */
   readonly source: MemoryRange;
-  /** The part of the destination buffer that they write. */
+  /** The range of the destination buffer that it writes. */
   readonly destination: MemoryRange;
-  /** Bytes that the shader moves at a time, of which all offsets and lengths are multiples. */
+  /** Unit of the shader's accesses in bytes; all offsets and sizes are multiples of it. */
   readonly unitBytes: 4 | 16;
-  /** Where its tiles are in the table, in bytes; a multiple of the offset alignment. */
+  /** Offset of its tiles in the table in bytes, a multiple of the offset alignment. */
   readonly tableOffset: number;
-  /** How many tiles it has: workgroups. */
+  /** Number of tiles, each copied by one workgroup. */
   readonly tiles: number;
 }
 
-/** How the operations of one call are carried out. */
+/** Assigns the operations of one call to dispatches and individual copies. */
 export interface CopyPlan {
-  /** What shaders copy. */
+  /** The dispatches. */
   readonly dispatches: readonly CopyDispatch[];
   /**
-   * For each tile where it lies in the source, where in the destination, and its length, all three
-   * in units of its dispatch and relative to the ranges; the fourth number is unused.
+   * Per tile, its offset in the source, its offset in the destination, and its size, in units of its
+   * dispatch and relative to the ranges. The fourth number is unused.
    */
   readonly table: Uint32Array<ArrayBuffer>;
-  /** What does not fit, to be copied one by one. */
+  /** Operations to copy individually. */
   readonly copies: readonly CopyOperation[];
 }
 
@@ -57,7 +57,8 @@ export function planCopies(
   isBindable: (buffer: DeviceBuffer) => boolean,
 ): CopyPlan {
   if (!areIndependent(operations)) return onlyCopies(operations);
-  // Whatever begins in the same cell of a buffer and is no longer than a cell fits into a binding.
+  // Operations that start in the same cell of a buffer and are no longer than a cell fit into one
+  // binding.
   const cellBytes = Math.floor(maxBindingBytes / 2 / offsetAlignment) * offsetAlignment;
   const copies: CopyOperation[] = [];
   const groups = new Groups(cellBytes);
@@ -76,7 +77,7 @@ export function planCopies(
   const dispatched: (readonly CopyOperation[])[] = [];
   let tableBytes = 0;
   for (const group of groups.all) {
-    if (group.length < LEAST_OPERATIONS) {
+    if (group.length < MIN_OPERATIONS) {
       copies.push(...group);
       continue;
     }
@@ -92,17 +93,17 @@ export function planCopies(
   return { dispatches, table, copies };
 }
 
-/** A plan that dispatches nothing. */
+/** A plan without dispatches. */
 function onlyCopies(copies: readonly CopyOperation[]): CopyPlan {
   return { dispatches: [], table: new Uint32Array(), copies };
 }
 
-/** Whether the result is the same in whatever order the operations run. */
+/** Whether the result is independent of the order of the operations. */
 function areIndependent(operations: readonly CopyOperation[]): boolean {
   const sources = new Set(operations.map(({ source }) => source));
   const writes = Map.groupBy(operations, ({ destination }) => destination);
   for (const [destination, writesOfOne] of writes) {
-    // An engine does not copy in circles: ranges need not be compared.
+    // Engines do not copy in both directions in one call, so comparing buffers suffices.
     if (sources.has(destination)) return false;
     writesOfOne.sort((a, b) => a.destinationOffset - b.destinationOffset);
     let end = 0;
@@ -114,9 +115,9 @@ function areIndependent(operations: readonly CopyOperation[]): boolean {
   return true;
 }
 
-/** Operations by what one dispatch can bind: a cell of a source and one of a destination. */
+/** Groups operations that one dispatch can bind: by cell of the source and of the destination. */
 class Groups {
-  /** The groups, in the order of their first operations. */
+  /** The groups, ordered by their first operations. */
   readonly all: CopyOperation[][] = [];
   readonly #cellBytes: number;
   readonly #bySource = new Map<DeviceBuffer, Map<DeviceBuffer, Map<string, CopyOperation[]>>>();

@@ -1,33 +1,33 @@
 import type { CopyOperation, CopyPath } from "./memory_device.ts";
 
-/** What a trial found. */
+/** Result of a trial. */
 export interface CopySpeeds {
   /** The faster path. */
   readonly path: CopyPath;
-  /** Milliseconds of the trial's copies by the kernel. */
+  /** Time of the trial's copies by the kernel, in milliseconds. */
   readonly kernelMs: number;
-  /** Milliseconds of the same copies one by one. */
+  /** Time of the same copies made individually, in milliseconds. */
   readonly copiesMs: number;
 }
 
-/** A trial copies up to so many bytes, in up to so many operations. */
+/** Maximum number of bytes and operations of a trial. */
 const TRIAL_BYTES = 4 * 2 ** 20;
 const TRIAL_OPERATIONS = 1024;
-/** Differences below are noise: some hosts wait by timers of 1 ms. */
-const LEAST_MS = 4;
+/** Shorter times are noise: some hosts poll with timers of 1 ms. */
+const MIN_MS = 4;
 const GROWTH = 8;
 const MAX_REPEATS = 64;
-/** The path that is faster in two rounds of three is taken. */
+/** The path that is faster in two of three rounds wins. */
 const ROUNDS_TO_WIN = 2;
-/** The kernel wins a round by at least this much. */
+/** The kernel wins a round if it takes less than this share of the time of individual copies. */
 const CLEAR_SHARE = 0.8;
 
 /**
- * Finds out which path is faster, from short copies up to ones that can be told apart. Where they
- * cannot, copies are taken.
+ * Determines the faster path, increasing the number of repeats until the times differ clearly. If
+ * they never do, chooses individual copies.
  *
- * @param time Milliseconds that so many repeats take with the wait for their end, which is all that
- * none take; `null` ends the trial.
+ * @param time Returns the milliseconds that the given number of repeats takes, including the wait
+ * for completion; with 0 repeats, only that wait. `null` ends the trial.
  * @returns `null` if the trial was ended.
  */
 export async function compareCopyPaths(
@@ -43,7 +43,7 @@ export async function compareCopyPaths(
       copiesMs: Math.max(0, copiesMs - idleMs) / repeats,
       kernelMs: Math.max(0, kernelMs - idleMs) / repeats,
     };
-    const isClear = Math.max(copiesMs, kernelMs) - idleMs >= LEAST_MS;
+    const isClear = Math.max(copiesMs, kernelMs) - idleMs >= MIN_MS;
     if (!isClear && repeats < MAX_REPEATS) {
       repeats *= GROWTH;
       continue;
@@ -54,9 +54,9 @@ export async function compareCopyPaths(
   }
 }
 
-/** Buffers between which a trial copies. */
+/** The buffers of a trial. */
 export class TrialBuffers implements Disposable {
-  /** Copies of one size, from ranges that do not follow one another. */
+  /** Copies of equal size between non-consecutive ranges. */
   readonly operations: readonly CopyOperation[];
   readonly #buffers: readonly [GPUBuffer, GPUBuffer];
 
@@ -78,7 +78,7 @@ export class TrialBuffers implements Disposable {
     }));
   }
 
-  /** Destroys them. */
+  /** Destroys the buffers. */
   [Symbol.dispose](): void {
     for (const buffer of this.#buffers) buffer.destroy();
   }

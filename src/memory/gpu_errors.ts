@@ -1,9 +1,9 @@
 /**
- * Runs work on a device and catches what the device says about it later, so that it disturbs no
- * error scope of the engine's.
+ * Runs work on a device and catches the GPU errors that it causes, which would otherwise reach error
+ * scopes of the engine.
  *
- * @param work Calls that do not wait: scopes are a stack that all users of a device share.
- * @returns What it returned, and the first error, or `null`; that promise never rejects.
+ * @param work Must be synchronous, because all users of a device share one stack of error scopes.
+ * @returns The result of `work`, and a promise of the first error or `null`, which never rejects.
  */
 export function catchGpuErrors<T>(
   gpuDevice: GPUDevice,

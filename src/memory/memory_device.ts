@@ -43,14 +43,16 @@ export interface CopyOperation {
   readonly byteLength: number;
 }
 
-/** How copies within device memory are carried out: by a compute shader, or one by one. */
+/**
+ * The way to copy within device memory: in a compute shader (`kernel`) or individually (`copies`).
+ */
 export type CopyPath = "kernel" | "copies";
 
-/** By which path a device carries out copies of one size, and why. */
+/** The path chosen for copies of one size on a device, with the measured times. */
 export interface MeasuredCopyPath {
-  /** Mean bytes of a copy, rounded up to a power of 4, from 1 KiB to 256 KiB. */
+  /** Mean size of a copy in bytes, rounded up to a power of 4, from 1 KiB to 256 KiB. */
   readonly bytesPerCopy: number;
-  /** The path; on a device that does not take the kernel it is `copies`, without times. */
+  /** The chosen path. If the device rejects the kernel, it is `copies`, without times. */
   readonly path: CopyPath;
   /** Milliseconds of the copies of the trial by the kernel. */
   readonly kernelMs?: number;
@@ -112,7 +114,7 @@ export interface MemoryDevice extends Disposable {
   readonly isLost: boolean;
   /** Resolves when the device is lost; never rejects. */
   readonly lost: Promise<DeviceLoss>;
-  /** How the device carries out copies, where there is a choice: what was measured so far. */
+  /** The paths chosen so far, for devices that have a choice. */
   readonly copyPaths?: readonly MeasuredCopyPath[];
   /**
    * Creates a slab. If the device is out of memory, the slab is not `valid`.
@@ -130,8 +132,8 @@ export interface MemoryDevice extends Disposable {
    */
   upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void;
   /**
-   * Copies within device memory, all operations in one submission. Those that depend on each other
-   * take effect in their order.
+   * Copies within device memory, all operations in one submission. Dependent operations take effect
+   * in order.
    *
    * @returns Whether the device accepts the copies. Some devices report later that a buffer belongs
    * to another device or was destroyed, and then copy nothing.

@@ -26,40 +26,41 @@ import { countThatFit, packObjects, STAGING_BLOCK_BYTES, StagingPool } from "./s
 const logger = getLogger(["kvtier", "memory"]);
 const MIB = 2 ** 20;
 /**
- * Bytes of one `writeBuffer` call, and between two submits: what is written waits in host memory.
+ * Maximum size of a `writeBuffer` call, and of the writes between two submits: written data occupies
+ * host memory until it is submitted.
  */
 const UPLOAD_PART_BYTES = 16 * MIB;
-/** A read-back of so many bytes takes so long that a measurement before it matters little. */
+/** Read-backs of this size and above take long enough to hide a measurement before them. */
 const LONG_READ_BACK_BYTES = MIB;
 
-/** Bounds of a {@linkcode WebGpuDevice}. */
+/** Options of a {@linkcode WebGpuDevice}. */
 export interface WebGpuDeviceOptions {
-  /** Most bytes in read-back buffers. @default {128 MiB} */
+  /** Maximum total size of read-back buffers, in bytes. @default {128 MiB} */
   readonly stagingBytes?: number;
 }
 
-/** Features that engines use where an adapter has them. */
+/** Features that engines use if the WebGPU adapter has them. */
 const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "subgroups"];
 
 /**
- * Makes a device copy by one path, measured or not; `undefined` goes back to what was measured. For
- * tests and benchmarks.
+ * Forces a device to copy by one path, regardless of measurements; `undefined` restores the choice
+ * by measurement. For tests and benchmarks.
  *
- * @throws {Error} If the device does not take the kernel.
+ * @throws {Error} If the device rejects the kernel.
  */
 export let forceCopyPath: (device: WebGpuDevice, path: CopyPath | undefined) => Promise<void>;
 
-/** Device memory in WebGPU buffers, on a caller's device or on one of its own. */
+/** Device memory in WebGPU buffers, on the caller's device or an own one. */
 export class WebGpuDevice implements MemoryDevice {
-  /** The kind of memory. */
+  /** Kind of memory. */
   readonly type = "webgpu";
   /** The WebGPU device. */
   readonly gpuDevice: GPUDevice;
-  /** The adapter in words. */
+  /** Description of the WebGPU adapter. */
   readonly description: string;
-  /** Whether the adapter is a software implementation. */
+  /** Whether the WebGPU adapter is a software implementation. */
   readonly isFallback: boolean;
-  /** Largest buffer of the device, rounded down to the alignment of ranges. */
+  /** Maximum buffer size of the device in bytes, rounded down to the alignment of ranges. */
   readonly maxSlabBytes: number;
   /** Resolves when the device is lost. */
   readonly lost: Promise<DeviceLoss>;
@@ -94,20 +95,20 @@ export class WebGpuDevice implements MemoryDevice {
     this.lost = gpuDevice.lost.then(({ message, reason }) => {
       this.#isLost = true;
       this.#copyPaths[Symbol.dispose]();
-      // Who has read-back buffers may never give them back.
+      // Borrowers may never return their read-back buffers.
       this.#staging.close(lostError());
       return { message: message || reason };
     });
   }
 
-  /** Uses a caller's device, and leaves it alive when disposed. */
+  /** Uses the caller's device and does not destroy it on disposal. */
   static adopt(gpuDevice: GPUDevice, options: WebGpuDeviceOptions = {}): WebGpuDevice {
     return new WebGpuDevice(gpuDevice, false, options);
   }
 
   /**
-   * Requests a device of its own, with all that the adapter offers and engines need: its limits,
-   * and the features `shader-f16` and `subgroups`.
+   * Requests a device with the limits of the WebGPU adapter and, if available, the features
+   * `shader-f16` and `subgroups`, which engines need.
    *
    * @returns `null` if the host has no WebGPU adapter.
    */
@@ -127,12 +128,12 @@ export class WebGpuDevice implements MemoryDevice {
     return this.#isLost;
   }
 
-  /** Which way of copying was faster on the device, for each size of copies that was measured. */
+  /** The faster way to copy on this device, for each measured size of copies. */
   get copyPaths(): readonly MeasuredCopyPath[] {
     return this.#copyPaths.measured;
   }
 
-  /** Creates a buffer that can be copied from and to, and bound as storage. */
+  /** Creates a buffer with the usages `STORAGE`, `COPY_SRC` and `COPY_DST`. */
   createSlab(byteLength: number): Slab {
     checkSlab(byteLength, this.maxSlabBytes);
     const { result: buffer, error } = catchGpuErrors(
@@ -155,7 +156,7 @@ export class WebGpuDevice implements MemoryDevice {
     if (this.#slabs.delete(slab)) gpuBuffer(slab.buffer).destroy();
   }
 
-  /** Writes through the queue, in parts that keep little in host memory. */
+  /** Writes through the queue, in limited steps to save host memory. */
   upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
     checkUpload(range, parts);
     const buffer = gpuBuffer(range.buffer);
@@ -172,7 +173,7 @@ export class WebGpuDevice implements MemoryDevice {
     }
   }
 
-  /** Records all copies in one encoder and submits it. */
+  /** Records all copies in one command encoder and submits them. */
   copy(operations: readonly CopyOperation[]): DeviceAnswer {
     for (const operation of operations) {
       checkCopy(operation);
@@ -188,25 +189,25 @@ export class WebGpuDevice implements MemoryDevice {
     return error.then((found) => {
       if (found === null) return true;
       logger.error(
-        "The device refused to copy: {message}. The buffers of an engine must be made by the " +
-          "device of the cache, and not be destroyed",
+        "The device rejected copies: {message}. The engine's buffers must be created by the " +
+          "device of the cache and must not have been destroyed",
         { message: found.message },
       );
       return false;
     });
   }
 
-  /** As many as the staging buffers hold together. */
+  /** Number of leading objects that fit into the staging buffers. */
   countReadable(sizes: readonly number[]): number {
     return countThatFit(sizes, STAGING_BLOCK_BYTES, this.#staging.capacityBytes);
   }
 
-  /** Copies into pooled staging buffers, maps them all with one wait, and hands out views. */
+  /** Copies into pooled staging buffers, maps them with a single wait, and returns views of them. */
   async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
     for (const { range } of requests) checkRange("Read-back range", range);
     const sizes = requests.map(({ range, tailBytes }) => range.byteLength + tailBytes);
     const packing = packObjects(sizes, STAGING_BLOCK_BYTES);
-    // A short one may be what an engine waits for; a long one is the store's.
+    // An engine may be waiting for a short read-back; long ones come from the store.
     if (sizes.reduce((sum, size) => sum + size, 0) >= LONG_READ_BACK_BYTES) {
       await this.#copyPaths.measureDue();
     }
@@ -219,7 +220,7 @@ export class WebGpuDevice implements MemoryDevice {
           block.mapAsync(GPUMapMode.READ, 0, mapBytes(packing.usedBytes[i]))
         ),
       );
-      // Some implementations let a map succeed on a device that was lost meanwhile.
+      // Some implementations report success for a mapping on a device lost in the meantime.
       this.#throwIfLost();
       const views = blocks.map((block, i) =>
         new Uint8Array(block.getMappedRange(0, mapBytes(packing.usedBytes[i])))
@@ -248,14 +249,14 @@ export class WebGpuDevice implements MemoryDevice {
       };
     } catch (cause) {
       this.#staging.discard(blocks);
-      // Some implementations fail the map of a lost device before they tell that it is lost.
+      // Some implementations fail a mapping before they report that the device is lost.
       await this.gpuDevice.queue.onSubmittedWorkDone().catch(() => {});
       this.#throwIfLost();
       throw cause;
     }
   }
 
-  /** Destroys all slabs and staging buffers, and the device if it is not a caller's. */
+  /** Destroys all slabs and staging buffers, and the device unless it belongs to the caller. */
   [Symbol.dispose](): void {
     for (const slab of this.#slabs) gpuBuffer(slab.buffer).destroy();
     this.#slabs.clear();
@@ -278,7 +279,7 @@ export class WebGpuDevice implements MemoryDevice {
       const source = gpuBuffer(range.buffer);
       let done = 0;
       for (const { block, byteOffset, byteLength } of objects[i] ?? []) {
-        // The tail is the caller's: only the object's own bytes are copied.
+        // Only the object's own bytes are copied; the caller writes the tail.
         const length = Math.min(byteLength, range.byteLength - done);
         if (length <= 0) break;
         const staging = blocks[block] as GPUBuffer;
@@ -313,14 +314,14 @@ function checkCopyable(buffer: DeviceBuffer, what: "source" | "destination", usa
   const { usage: usages, mapState } = gpuBuffer(buffer);
   const name = what === "source" ? "COPY_SRC" : "COPY_DST";
   if ((usages & usage) === 0) {
-    throw new TypeError(`Copy ${what} must be a buffer made with GPUBufferUsage.${name}`);
+    throw new TypeError(`Copy ${what} must be a buffer with GPUBufferUsage.${name}`);
   }
   if (mapState !== "unmapped") {
     throw new TypeError(`Copy ${what} must be an unmapped buffer: received a ${mapState} one`);
   }
 }
 
-/** Whether the buffers can be used again: some implementations refuse to unmap on a lost device. */
+/** Returns whether the buffers can be reused: some implementations cannot unmap on a lost device. */
 function unmapAll(buffers: readonly GPUBuffer[]): boolean {
   try {
     for (const buffer of buffers) buffer.unmap();
@@ -337,6 +338,6 @@ function mapBytes(usedBytes: number | undefined): number {
 function gpuBuffer(buffer: DeviceBuffer): GPUBuffer {
   if (!(buffer instanceof Uint8Array)) return buffer;
   throw new TypeError(
-    `WebGPU memory takes GPUBuffers: received a Uint8Array of ${bufferBytes(buffer)} bytes`,
+    `WebGPU memory requires GPUBuffers: received a Uint8Array of ${bufferBytes(buffer)} bytes`,
   );
 }

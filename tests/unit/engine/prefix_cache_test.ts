@@ -527,7 +527,7 @@ for (const [what, makeBuffer] of Object.entries(refusals)) {
       assertEquals(t.adapter.held.size, 0, "in the adapter");
       const { unfilledCount, usedBytes } = t.cache.reportStatus().l1;
       assertEquals([unfilledCount, usedBytes], [2, 0]);
-      assert(messages.some((message) => message.includes("refused to copy")), messages.join("\n"));
+      assert(messages.some((message) => message.includes("rejected copies")), messages.join("\n"));
 
       t.prefixes.put(tokens, good.kv, { salt: "bob", computedTokens: 8 });
       using hit = await t.prefixes.match([...tokens, NEXT], { salt: "bob" });
