@@ -9,7 +9,7 @@ import {
 } from "../../src/l2/adapter.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 
-/** The smallest adapter that keeps the contract: objects in a Map, no optional methods. */
+/** A minimal conforming adapter: objects in a Map, no optional methods. */
 export function mapAdapter(held = new Map<string, Uint8Array<ArrayBuffer>>()): L2Adapter {
   return {
     capabilities: {},
@@ -27,7 +27,7 @@ export function mapAdapter(held = new Map<string, Uint8Array<ArrayBuffer>>()): L
   };
 }
 
-/** A module without configuration whose adapters come from `create`. */
+/** A module without configuration that creates adapters with `create`. */
 export function moduleOf(
   create: (environment: AdapterEnvironment) => L2Adapter,
   type = "hand_made",
@@ -40,7 +40,7 @@ export function moduleOf(
   });
 }
 
-/** What an adapter gets that a test opens by itself. */
+/** The environment of an adapter that a test opens directly. */
 export function testEnvironment(
   overrides: Partial<AdapterEnvironment> = {},
 ): AdapterEnvironment {

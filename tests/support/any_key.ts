@@ -34,11 +34,11 @@ const HASH = fc.oneof(
 );
 const NUMBER = fc.oneof(fc.constantFrom(0, 1, 10, 2 ** 32 - 1), fc.nat(2 ** 32 - 1));
 
-/** Any key, those with odd and with long names among them. */
+/** An arbitrary key, including odd and long names. */
 export const anyObjectKey: fc.Arbitrary<ObjectKey> = fc
   .record({ chunkHash: HASH, model: MODEL, kvRank: NUMBER, objectGroup: NUMBER, cacheSalt: SALT })
   .map((fields) => {
-    // What a text may not have is left out of it.
+    // Forbidden characters are removed.
     const model = fields.model.replaceAll(/[@\p{Cc}\p{Cs}]/gu, "");
     const cacheSalt = fields.cacheSalt.replaceAll(/[\p{Cc}\p{Cs}]/gu, "");
     const shorten = (text: string, most: number): string => {

@@ -10,7 +10,7 @@ import type { TieredCache } from "../../src/tiered_cache.ts";
 import { moduleOf } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 
-/** Options of a cache of 1 MiB in host memory, with one adapter for each type, in that order. */
+/** Options of a cache of 1 MiB in host memory, with one adapter per type, in that order. */
 export function optionsOf(
   adapters: Readonly<Record<string, L2Adapter>>,
   options: TieredCacheOptions = {},
@@ -24,7 +24,7 @@ export function optionsOf(
   };
 }
 
-/** Writes objects as an engine does, as far as there is room; returns those that are written. */
+/** Writes objects like an engine and returns those that fit. */
 export function put(
   cache: TieredCache,
   keys: readonly ObjectKey[],
@@ -40,7 +40,7 @@ export function put(
   return written.map(({ key }) => key);
 }
 
-/** Asserts that a cache holds no lock and lends no buffer. */
+/** Asserts that a cache has no leases and no lent buffers. */
 export function assertIdle(cache: TieredCache): void {
   const { l1, store, prefetch, lifecycle, adapters } = cache.reportStatus();
   assertEquals(
@@ -73,7 +73,7 @@ export function assertIdle(cache: TieredCache): void {
   );
 }
 
-/** What is heard of some types of events from now on. */
+/** Records events of the given types. */
 export function listen<Type extends CacheEventType>(
   events: CacheEvents,
   ...types: readonly Type[]
@@ -85,7 +85,7 @@ export function listen<Type extends CacheEventType>(
   return heard;
 }
 
-/** Host memory that can be lost, as a GPU's is. */
+/** Host memory that can be lost like that of a GPU. */
 export class LosableDevice extends HostDevice {
   override isLost = false;
   override readonly lost: Promise<DeviceLoss>;
@@ -96,11 +96,11 @@ export class LosableDevice extends HostDevice {
     this.lost = this.#loss.promise;
   }
 
-  /** Loses it; who waits for `lost` hears of it. */
+  /** Loses the device and resolves `lost`. */
   async lose(message = "gone"): Promise<void> {
     this.isLost = true;
     this.#loss.resolve({ message });
-    // The cache heard of it first: it listens since it was opened.
+    // The cache was notified first: it has been listening since it was opened.
     await this.lost;
   }
 }

@@ -2,15 +2,15 @@ import { fromFileUrl } from "@std/path";
 
 const project = fromFileUrl(new URL("../../", import.meta.url));
 
-/** How a program beside a test is run. */
+/** Options of a child program. */
 export interface ChildOptions {
   /** Permissions. @default {["-A"]} */
   readonly permissions?: readonly string[];
   /** The program's arguments. */
   readonly args?: readonly string[];
-  /** What it reads. @default {"null"} */
+  /** Its standard input. @default {"null"} */
   readonly stdin?: "null" | "piped";
-  /** A shell that runs the command given to it as `"$@"`. */
+  /** A shell script that runs the command as `"$@"`. */
   readonly shell?: readonly [command: string, ...args: string[]];
 }
 
@@ -24,7 +24,7 @@ export function childCommand(program: URL, options: ChildOptions = {}): Deno.Com
   return new Deno.Command(command, { args: rest, cwd, stdin, stdout: "piped" });
 }
 
-/** Runs a Deno program of this project to its end; returns what it printed, as JSON. */
+/** Runs a Deno program of this project to completion and parses its output as JSON. */
 export async function runChild(program: URL, options: ChildOptions = {}): Promise<unknown> {
   const { success, stdout, stderr } = await childCommand(program, options).output();
   const [text, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));

@@ -3,10 +3,10 @@ import { createStorage } from "unstorage";
 import fsDriver from "unstorage/drivers/fs-lite";
 import memoryDriver from "unstorage/drivers/memory";
 
-/** A map: the shortest connector. */
+/** A minimal connector on a Map. */
 export const map = (): Map<string, Uint8Array> => new Map();
 
-/** One with methods for many keys, and none to enumerate. */
+/** A connector with batch methods and without enumeration. */
 export function batches() {
   const held = new Map<string, Uint8Array>();
   return {
@@ -22,19 +22,19 @@ export function batches() {
   };
 }
 
-/** A storage of unstorage in memory. */
+/** An in-memory unstorage. */
 export const memory = () => createStorage({ driver: memoryDriver() });
 
-/** One on files. */
+/** An unstorage on files. */
 export const files = ({ base }: { base: string }) => createStorage({ driver: fsDriver({ base }) });
 
-/** A Keyv. */
+/** A Keyv store. */
 export const keyv = () => new Keyv();
 
-/** An object that is shared by all that import it. */
+/** A store shared by all importers. */
 export const shared = new Map<string, Uint8Array>();
 
-/** No connector. */
+/** Not a connector. */
 export const nothing = { get: () => undefined };
 
 /** A factory that fails. */
@@ -42,5 +42,5 @@ export function broken(): never {
   throw new Error("no such database");
 }
 
-/** What a test hands over. */
+/** A store set by a test. */
 export const handedOver = (): unknown => Reflect.get(globalThis, "kvtierTestConnector");

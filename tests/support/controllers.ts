@@ -10,14 +10,14 @@ import {
 } from "../../src/tiering/store_controller.ts";
 import { guardAll } from "./recording_adapter.ts";
 
-/** Adapters as the controllers see them, with the deadlines that are the default. */
+/** Guarded adapters with default deadlines. */
 export function adapterSet(adapters: readonly L2Adapter[], clock: Clock): AdapterSet {
   const set = new AdapterSet();
   for (const guard of guardAll(adapters, clock)) set.add(guard);
   return set;
 }
 
-/** Host memory for loads. */
+/** Host buffers for loads. */
 export function scratchPool(
   blockBytes: number,
   blocks: number,
@@ -30,7 +30,7 @@ export function scratchPool(
   });
 }
 
-/** A store controller that writes everything to all adapters, with retries that do not vary. */
+/** A store controller that writes everything to all adapters, with deterministic retries. */
 export function storeController(
   options:
     & { l1: L1Cache; adapters: AdapterSet; clock: Clock }

@@ -3,7 +3,7 @@ import { HostDevice } from "../../src/memory/host_device.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import { WebGpuDevice, type WebGpuDeviceOptions } from "../../src/memory/webgpu_device.ts";
 
-/** Registers a test that runs on host memory and, as another test, on WebGPU. */
+/** Registers a test for host memory and a second one for WebGPU. */
 export function deviceTest(
   name: string,
   run: (device: MemoryDevice) => void | Promise<void>,
@@ -17,9 +17,9 @@ export function deviceTest(
 }
 
 /**
- * Registers a test that needs WebGPU. It gets a device of its own, must leave no buffer alive and
- * cause no validation error. Without an adapter it fails if `KVTIER_REQUIRE_GPU` is 1, else it says
- * that it did not run.
+ * Registers a test that needs WebGPU. It gets its own device, must destroy all buffers and must not
+ * cause validation errors. Without a WebGPU adapter it fails if `KVTIER_REQUIRE_GPU` is 1, and
+ * otherwise reports that it did not run.
  */
 export function gpuTest(name: string, run: (gpuDevice: GPUDevice) => void | Promise<void>): void {
   Deno.test(name, async (t) => {
@@ -42,14 +42,14 @@ export function gpuTest(name: string, run: (gpuDevice: GPUDevice) => void | Prom
       assertEquals(live.bytes, 0, "bytes of GPU buffers that were not destroyed");
       assertEquals(errors, [], "GPU errors");
     } finally {
-      // A software driver's threads must be idle before its device, or the process, goes away.
+      // The threads of a software driver must be idle before its device, or the process, ends.
       await gpuDevice.queue.onSubmittedWorkDone();
       gpuDevice.destroy();
     }
   });
 }
 
-/** Counts the bytes of the buffers that a device creates and nobody has destroyed. */
+/** Counts the bytes of a device's live buffers. */
 function watchBuffers(gpuDevice: GPUDevice): { bytes: number } {
   const live = { bytes: 0 };
   const create = gpuDevice.createBuffer.bind(gpuDevice);
@@ -68,7 +68,7 @@ function watchBuffers(gpuDevice: GPUDevice): { bytes: number } {
   return live;
 }
 
-/** The bytes of a range of device memory. */
+/** Reads a range of device memory. */
 export async function readRange(device: MemoryDevice, range: MemoryRange): Promise<Uint8Array> {
   using readBack = await device.readBack([{ range, tailBytes: 0 }]);
   const bytes = new Uint8Array(range.byteLength);

@@ -1,13 +1,13 @@
 import { adapterConformanceCases, type AdapterConformanceOptions } from "../../src/testing/mod.ts";
 import { mapAdapter, moduleOf } from "./adapters.ts";
 
-/** What a conformance suite is told of an adapter that a test has broken. */
+/** Conformance options of a deliberately broken adapter. */
 export type BrokenOptions = Partial<AdapterConformanceOptions>;
 
-/** What is wrong, the promises that this breaks, and the adapter. */
+/** Description of the defect, the cases that must fail, and the adapter. */
 export type Broken = readonly [what: string, promises: readonly string[], options: BrokenOptions];
 
-/** The cases that an adapter fails, sorted. */
+/** The names of the failed cases, sorted. */
 export async function failedCases(
   options: BrokenOptions,
   isAsked: (name: string) => boolean = () => true,

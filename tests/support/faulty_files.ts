@@ -7,59 +7,58 @@ import type {
 } from "../../adapters/_fs/file_system.ts";
 import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
 
-/** A file operation that is about to be done. */
+/** A pending file operation. */
 export interface FileCall {
-  /** The method, those of files after a full stop: `create`, `file.write`, `lock.read`, … */
+  /** The method, with a prefix for methods of files: `create`, `file.write`, `lock.read`, … */
   readonly operation: string;
   /** The path. */
   readonly path: string;
-  /** How many were done before, since the last {@linkcode FaultyFiles.arm}. */
+  /** Number of operations since the last {@linkcode FaultyFiles.arm}. */
   readonly index: number;
 }
 
-/** Says what goes wrong with a call; `undefined` if nothing does. */
+/** Returns the error of a call, or `undefined` if it succeeds. */
 export type Fault = (call: FileCall) => Error | undefined;
 
 /**
- * The host's file system, where calls can be made to fail or to move few bytes at a time, and which
- * knows what is open.
+ * The host's file system with injected errors and short reads and writes. Tracks open files.
  */
 export class FaultyFiles {
   /** The file system. */
   readonly files: FileSystem;
   /** Operations since the last {@linkcode arm}. */
   calls: FileCall[] = [];
-  /** Calls that were made to fail since then. */
+  /** Number of injected errors since then. */
   failed: FileCall[] = [];
-  /** Most bytes that a read or a write moves. */
+  /** Maximum number of bytes per read or write. */
   maxBytes = Infinity;
-  /** Whether syncs, which are slow, are done: they only matter when the power fails. */
+  /** Whether to perform syncs, which are slow and only matter for power failures. */
   syncs = false;
-  /** Paths of files that are open. */
+  /** Paths of open files. */
   readonly open: string[] = [];
-  /** Paths of files that are locked. */
+  /** Paths of locked files. */
   readonly locked: string[] = [];
   #fault: Fault = () => undefined;
   #inFlight = 0;
 
-  /** Nothing fails yet. */
+  /** Initially no call fails. */
   constructor(files: FileSystem = hostFileSystem) {
     this.files = this.#around(files);
   }
 
-  /** Has calls fail from now on. */
+  /** Starts injecting errors. */
   arm(fault: Fault): void {
     this.#fault = fault;
     this.calls = [];
     this.failed = [];
   }
 
-  /** Has no call fail any more. */
+  /** Stops injecting errors. */
   disarm(): void {
     this.#fault = () => undefined;
   }
 
-  /** Resolves when no call is under way and none follows. */
+  /** Resolves when no call is in progress and none follows. */
   async settled(): Promise<void> {
     let seen = -1;
     for (let quiet = 0; quiet < 3;) {

@@ -1,6 +1,6 @@
 /**
- * A configuration of `file_pool` for a case of the conformance suite: slots large enough for its
- * largest object, and enough for all of its objects.
+ * A `file_pool` configuration for a case of the conformance suite: slots that fit its largest
+ * object, and enough of them for all of its objects.
  */
 export function filePoolConfig(
   directory: string,

@@ -2,19 +2,19 @@ import { assert } from "@std/assert";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import type { Slab } from "../../src/memory/memory_device.ts";
 
-/** How a {@linkcode FragileDevice} is set up. */
+/** Options of a {@linkcode FragileDevice}. */
 export interface FragileDeviceOptions {
-  /** Largest slab. */
+  /** Maximum size of a slab, in bytes. */
   readonly maxSlabBytes?: number;
-  /** Whether it says only when it is told to whether it has the memory of a slab. */
+  /** Whether slabs are confirmed only when the test says so. */
   readonly answersLate?: boolean;
 }
 
-/** Host memory that knows its slabs, can be lost, and may lack the memory of a slab. */
+/** Host memory that tracks its slabs, can be lost, and can fail to allocate slabs. */
 export class FragileDevice extends HostDevice {
   override isLost = false;
   override readonly maxSlabBytes: number;
-  /** Slabs that were created and not destroyed. */
+  /** Live slabs. */
   readonly slabs = new Set<Slab>();
   readonly #answersLate: boolean;
   readonly #answers = new WeakMap<Slab, (valid: boolean) => void>();
@@ -38,12 +38,12 @@ export class FragileDevice extends HostDevice {
     assert(this.slabs.delete(slab), "a slab is destroyed once");
   }
 
-  /** Says whether there is memory behind a slab. */
+  /** Confirms or fails the allocation of a slab. */
   answer(slab: Slab, isValid: boolean): void {
     this.#answers.get(slab)?.(isValid);
   }
 
-  /** Bytes in live slabs. */
+  /** Total size of live slabs, in bytes. */
   get slabBytes(): number {
     let bytes = 0;
     for (const { byteLength } of this.slabs) bytes += byteLength;
@@ -51,7 +51,7 @@ export class FragileDevice extends HostDevice {
   }
 }
 
-/** Lets promises run that wait for nothing else. */
+/** Runs pending promise reactions. */
 export async function microtasks(): Promise<void> {
   for (let i = 0; i < 12; i++) await null;
 }

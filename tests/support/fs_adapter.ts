@@ -20,12 +20,12 @@ export async function openFs(
   return await fs.create(parseAdapterConfig(fs, config), testEnvironment(environment));
 }
 
-/** Where the fs adapter keeps an object. */
+/** Path at which the fs adapter stores an object. */
 export function fileOf(basePath: string, key: ObjectKey): string {
   return join(basePath, key.chunkHashHex.slice(0, 2), encodeFileName(key));
 }
 
-/** The bytes that belong under a key, as an object of two parts. */
+/** The expected bytes of a key, as an object of two parts. */
 export function testObject(key: ObjectKey, byteLength = 1000): AdapterObject {
   const bytes = testBytes(key, byteLength);
   return { key, parts: [bytes.slice(0, 7), bytes.slice(7)], byteLength };
@@ -37,22 +37,22 @@ export async function filesIn(directory: string): Promise<string[]> {
   return entries.map(({ path }) => relative(directory, path)).sort();
 }
 
-/** Paths of the files below a directory that hold objects, sorted, relative to it. */
+/** Paths of the object files below a directory, sorted, relative to it. */
 export async function objectFilesIn(directory: string): Promise<string[]> {
   return (await filesIn(directory)).filter((path) => path.endsWith(".data"));
 }
 
-/** Paths of the files below a directory that are being written or were abandoned, sorted. */
+/** Paths of the temporary files below a directory, sorted. */
 export async function temporaryFilesIn(directory: string): Promise<string[]> {
   return (await filesIn(directory)).filter((path) => path.endsWith(".tmp"));
 }
 
-/** How a test opens a {@linkcode FileStore}: what is left out has the simplest value. */
+/** Options for opening a {@linkcode FileStore} in a test, with simple defaults. */
 export type TestStoreOptions =
   & Partial<Omit<FileStoreOptions, "paths" | "sharedPath">>
   & { readonly layout?: FileLayout; readonly shards?: number };
 
-/** Opens the store behind the fs adapter, so that a test can replace its parts. */
+/** Opens the store of the fs adapter directly, so that a test can replace its parts. */
 export async function openFileStore(
   basePath: string,
   { layout = "kvtier", shards = 0, ...options }: TestStoreOptions = {},
@@ -80,12 +80,12 @@ export async function openFileStore(
   });
 }
 
-/** Bytes that the objects below a directory take on disk. */
+/** Disk usage of the objects below a directory, in bytes. */
 export async function diskBytesIn(directory: string): Promise<number> {
   let bytes = 0;
   for (const path of await objectFilesIn(directory)) {
     const info = await Deno.lstat(join(directory, path)).catch((error: unknown) => {
-      // It may be evicted meanwhile.
+      // It may have been evicted in the meantime.
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
     if (info) bytes += info.blocks === null ? info.size : info.blocks * 512;

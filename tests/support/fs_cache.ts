@@ -8,9 +8,9 @@ import { assertRanges, stagedOf } from "./l1.ts";
 import { testBytes } from "./objects.ts";
 
 /**
- * Opens a cache of host memory and one directory, which is tried once, and always.
+ * Opens a cache on host memory and one directory, with a single attempt per store and no breaker.
  *
- * @param config More of the adapter's configuration.
+ * @param config Additional adapter configuration.
  */
 export function openFsCache(
   basePath: string,
@@ -28,7 +28,7 @@ export function openFsCache(
   });
 }
 
-/** Puts objects with the bytes that belong under their keys, and waits until they are written. */
+/** Stores objects with the expected bytes of their keys and waits until they are written. */
 export async function putObjects(
   cache: TieredCache,
   keys: readonly ObjectKey[],
@@ -42,7 +42,7 @@ export async function putObjects(
   await cache.flush();
 }
 
-/** How many of the first objects the cache has; each must have the bytes that belong to its key. */
+/** Number of leading objects in the cache; each must have the expected bytes of its key. */
 export async function countHits(
   cache: TieredCache,
   keys: readonly ObjectKey[],

@@ -4,14 +4,14 @@ import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { readRange } from "./devices.ts";
 import { testBytes, testKey } from "./objects.ts";
 
-/** An engine's K and V on a device, which stay until disposed. */
+/** An engine's K and V on a device, until disposed. */
 export class EngineTensors implements Disposable {
-  /** The tensors, as an engine hands them over. */
+  /** The tensors, as an engine passes them. */
   readonly kv: readonly { readonly key: DeviceBuffer; readonly value: DeviceBuffer }[];
   readonly #device: MemoryDevice;
   readonly #bytes: number;
 
-  /** Makes tensors for `tokens` tokens, filled with zeros. */
+  /** Creates tensors of zeros for `tokens` tokens. */
   constructor(device: MemoryDevice, layout: KvLayout, tokens: number) {
     this.#device = device;
     this.#bytes = tokens * layout.tokenBytes;
@@ -21,7 +21,7 @@ export class EngineTensors implements Disposable {
     }));
   }
 
-  /** Fills all of the tensors with bytes that differ from place to place, and from seed to seed. */
+  /** Fills all tensors with bytes that depend on position and seed. */
   fill(seed: number): this {
     for (const [i, bytes] of this.expected(seed).entries()) {
       const range = { buffer: this.#buffers[i] as DeviceBuffer, byteOffset: 0 };
@@ -30,12 +30,12 @@ export class EngineTensors implements Disposable {
     return this;
   }
 
-  /** What {@linkcode fill} writes, tensor by tensor: for each layer K, then V. */
+  /** The bytes that {@linkcode fill} writes, per tensor: for each layer K, then V. */
   expected(seed: number): Uint8Array<ArrayBuffer>[] {
     return this.#buffers.map((_, i) => testBytes(testKey(seed * 1000 + i), this.#bytes));
   }
 
-  /** What is in the tensors. */
+  /** Reads the tensors. */
   async read(): Promise<Uint8Array[]> {
     const contents: Uint8Array[] = [];
     for (const buffer of this.#buffers) {
@@ -56,7 +56,7 @@ export class EngineTensors implements Disposable {
   }
 }
 
-/** A buffer that an engine could have made. */
+/** Creates a buffer like an engine. */
 export function createBuffer(device: MemoryDevice, size: number): DeviceBuffer {
   if (!(device instanceof WebGpuDevice)) return new Uint8Array(size);
   const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;

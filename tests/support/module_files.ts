@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { type TempDirectory, tempDirectory } from "./temp_directory.ts";
 
-/** The source of an adapter module of a type, which needs nothing to be imported. */
+/** Source of an adapter module of the given type, without imports. */
 export function moduleSource(type: string): string {
   return `export default {
   type: ${JSON.stringify(type)},
@@ -11,7 +11,7 @@ export function moduleSource(type: string): string {
 };\n`;
 }
 
-/** A directory with files of these names and texts. */
+/** Creates a directory with the given files, by name. */
 export async function directoryOf(files: Readonly<Record<string, string>>): Promise<TempDirectory> {
   const directory = await tempDirectory();
   for (const [name, text] of Object.entries(files)) {

@@ -2,7 +2,7 @@ import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 import { sha256 } from "../../src/runtime/digest.ts";
 
-/** The key of chunk `n` of a made-up prefix; `fields` replace the model or salt. */
+/** The key of chunk `n` of an artificial prefix; `fields` replace model or salt. */
 export function testKey(n: number, fields: { model?: string; cacheSalt?: string } = {}): ObjectKey {
   const chunkHash = sha256(new TextEncoder().encode(`chunk ${n}`));
   return new ObjectKey({ chunkHash, model: "test/model", ...fields });
@@ -18,7 +18,7 @@ export function testLayout(byteLength: number): ObjectLayout {
   return { byteLength, fingerprint: new Uint8Array(8).fill(byteLength & 0xff) };
 }
 
-/** The bytes that belong under a key: a function of the key alone, so that any mix-up shows. */
+/** The expected bytes of a key: a function of the key alone, so that any mix-up is detected. */
 export function testBytes(key: ObjectKey, byteLength: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(byteLength);
   const seed = new DataView(key.digest.slice().buffer).getUint32(0) | 1;

@@ -18,35 +18,35 @@ import { assertNoLocks, lruL1 } from "./l1.ts";
 import { testLayout } from "./objects.ts";
 import { RecordingAdapter } from "./recording_adapter.ts";
 
-/** Layout of the objects of most tests. */
+/** Layout used by most tests. */
 export const LAYOUT = testLayout(1024);
 /** Size of a block of scratch. */
 export const BLOCK_BYTES = 4096;
 
-/** What a request for one group of keys gets. */
+/** Result of a request for one group of keys. */
 export interface Hit {
   readonly leases: readonly L1Lease[];
   readonly l1Objects: number;
 }
 
-/** A prefetch controller with all it needs; at the end nothing may be left behind. */
+/** A prefetch controller with its environment. On disposal nothing may be leaked. */
 export interface SetUp extends Disposable {
   readonly clock: ManualClock;
   readonly l1: L1Cache;
   readonly adapters: AdapterSet;
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
   readonly prefetch: PrefetchController;
-  /** Moves the clock, and lets everything run that does not wait for time before and after. */
+  /** Advances the clock, running all work that does not wait for time before and after. */
   pass(ms: number): Promise<void>;
-  /** Prefetches and gives the leases back: how many objects were served, and how many from L1. */
+  /** Prefetches, releases the leases, and returns the numbers of objects served and from L1. */
   count(keys: readonly ObjectKey[], options?: PrefetchOptions): Promise<[number, number]>;
   /** Prefetches one group of keys. */
   match(keys: readonly ObjectKey[], layout: ObjectLayout, options?: PrefetchOptions): Promise<Hit>;
-  /** Gives the leases of a hit back. */
+  /** Releases the leases of a hit. */
   release(hit: Hit): void;
 }
 
-/** Sets a prefetch controller up. */
+/** Creates a prefetch controller. */
 export function setUp(
   device: MemoryDevice,
   l2: readonly L2Adapter[],
@@ -121,17 +121,17 @@ export function setUp(
   };
 }
 
-/** Lets everything run that does not wait for time. */
+/** Runs all work that does not wait for time. */
 export async function settle(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve));
 }
 
-/** Where the objects of a hit lie. */
+/** Device memory of the objects of a hit. */
 export function ranges({ leases }: { leases: readonly L1Lease[] }): L1Lease["range"][] {
   return leases.map(({ range }) => range);
 }
 
-/** Which objects are in L1. */
+/** The objects in L1. */
 export function residents(l1: L1Cache, keys: readonly ObjectKey[]): boolean[] {
   return keys.map((key) => l1.has(key));
 }

@@ -1,12 +1,12 @@
-/** Numbers that look random and follow from a seed. */
+/** Pseudo-random numbers from a seed. */
 export interface SeededRandom {
   /** An integer from 0 to `limit - 1`. */
   below(limit: number): number;
   /** One of the items. */
   pick<T>(items: readonly T[]): T;
-  /** Whether something happens whose probability is `share`. */
+  /** Returns `true` with probability `share`. */
   chance(share: number): boolean;
-  /** Bytes, for what takes a `RandomSource`. */
+  /** Random bytes, as in a `RandomSource`. */
   bytes(length: number): Uint8Array;
 }
 

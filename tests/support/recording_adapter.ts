@@ -18,7 +18,7 @@ import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import type { Clock } from "../../src/runtime/clock.ts";
 import { sealedObject } from "./sealed_objects.ts";
 
-/** What a call waits for, or throws, before it does its work. */
+/** Runs before a call; may wait or throw. */
 export type Before<Item> = (items: readonly Item[], signal: AbortSignal) => void | Promise<void>;
 
 /**
@@ -27,7 +27,7 @@ export type Before<Item> = (items: readonly Item[], signal: AbortSignal) => void
  */
 export class RecordingAdapter implements L2Adapter {
   readonly capabilities = {};
-  /** What is stored, by key id. */
+  /** The stored objects by key id. */
   readonly held = new Map<string, Uint8Array<ArrayBuffer>>();
   /** The key ids of each call. */
   readonly stores: string[][] = [];
@@ -42,12 +42,12 @@ export class RecordingAdapter implements L2Adapter {
   readonly #locks = new Map<string, number>();
   readonly #keys = new Map<string, ObjectKey>();
 
-  /** Locks that nobody has given back. */
+  /** Locks that have not been released. */
   get lockCount(): number {
     return [...this.#locks.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** Puts objects there as if they had been stored. */
+  /** Adds objects as if they had been stored. */
   seed(keys: readonly ObjectKey[], layout: ObjectLayout): void {
     for (const key of keys) {
       this.#keys.set(key.id, key);
@@ -55,7 +55,7 @@ export class RecordingAdapter implements L2Adapter {
     }
   }
 
-  /** How many of the objects are there. */
+  /** Number of the given objects that exist. */
   count(keys: readonly ObjectKey[]): number {
     return keys.filter(({ id }) => this.held.has(id)).length;
   }
@@ -124,7 +124,7 @@ export class RecordingAdapter implements L2Adapter {
   }
 }
 
-/** Adapters as the cache sees them, with the deadlines that are the default. */
+/** Guarded adapters with default deadlines. */
 export function guardAll(adapters: readonly L2Adapter[], clock: Clock): AdapterGuard[] {
   const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
   return adapters.map((adapter, index) =>

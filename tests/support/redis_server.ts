@@ -2,10 +2,10 @@ import { delay } from "@std/async";
 import { join } from "@std/path";
 import { tempDirectory } from "./temp_directory.ts";
 
-/** Ports below those that the system gives to connections; a cluster uses the one 10,000 above. */
+/** Ports below the ephemeral range. A cluster node also uses the port 10,000 above its own. */
 const FIRST_PORT = 14_000;
 const PORT_COUNT = 8_000;
-/** A server that has not answered after so long will not, in milliseconds. */
+/** Timeout for the start of a server, in milliseconds. */
 const START_MS = 10_000;
 const STOP_MS = 3_000;
 
@@ -13,19 +13,19 @@ let nextPort = FIRST_PORT + Math.floor(Math.random() * PORT_COUNT);
 
 /** A server process of one test. */
 export interface RedisServer extends AsyncDisposable {
-  /** Where it listens, on the loopback address. */
+  /** Port on the loopback address. */
   readonly port: number;
-  /** What the server prints for a command, as `redis-cli` shows it. */
+  /** Runs a command and returns its output as `redis-cli` prints it. */
   command(...args: string[]): Promise<string>;
   /** Sends a signal to the process. */
   signal(name: Deno.Signal): void;
-  /** Kills the process and waits for its end. */
+  /** Kills the process and waits until it has ended. */
   kill(): Promise<void>;
-  /** Starts the process again, on the same port. */
+  /** Starts the process again on the same port. */
   start(): Promise<void>;
 }
 
-/** Why there is no server here; `undefined` if there is. */
+/** Reason why no server is available; `undefined` if there is one. */
 export async function redisObstacle(): Promise<string | undefined> {
   try {
     await new Deno.Command("redis-server", { args: ["--version"], stdout: "null" }).output();
@@ -36,7 +36,7 @@ export async function redisObstacle(): Promise<string | undefined> {
   }
 }
 
-/** Declares a test that needs a server; where there is none, its output says so. */
+/** Registers a test that needs a server; without one, it reports that it did not run. */
 export function redisTest(
   name: string,
   run: (t: Deno.TestContext) => void | Promise<void>,
@@ -91,7 +91,7 @@ export async function startRedis(options: readonly string[] = []): Promise<Redis
     const ending = process;
     process = undefined;
     if (ending !== undefined) {
-      // A stopped process hears SIGTERM only when it goes on.
+      // A stopped process handles SIGTERM only after SIGCONT.
       const timer = setTimeout(() => void end(ending, "SIGKILL"), STOP_MS);
       await end(ending, "SIGCONT", "SIGTERM");
       clearTimeout(timer);
@@ -109,13 +109,13 @@ export async function startRedis(options: readonly string[] = []): Promise<Redis
   return { port, command, signal, kill, start, [Symbol.asyncDispose]: dispose };
 }
 
-/** A cluster of masters, each with its share of the slots. */
+/** A cluster of masters that share the slots. */
 export interface RedisCluster extends AsyncDisposable {
   /** Its nodes. */
   readonly nodes: readonly RedisServer[];
 }
 
-/** Starts servers and makes a cluster of them. */
+/** Starts servers and forms a cluster. */
 export async function startRedisCluster(count = 3): Promise<RedisCluster> {
   await using stack = new AsyncDisposableStack();
   const options = ["cluster-enabled yes", "cluster-node-timeout 2000"];
@@ -139,7 +139,7 @@ export async function startRedisCluster(count = 3): Promise<RedisCluster> {
   return { nodes, [Symbol.asyncDispose]: () => moved.disposeAsync() };
 }
 
-/** Waits until something holds that another process brings about. */
+/** Waits for a condition that another process fulfils. */
 export async function waitUntil(
   isTrue: () => boolean | Promise<boolean>,
   limitMs = START_MS,
@@ -151,7 +151,7 @@ export async function waitUntil(
   }
 }
 
-/** Sends signals to a process, unless it has ended by itself, and waits for its end. */
+/** Sends signals to a process unless it has ended, and waits until it has ended. */
 async function end(process: Deno.ChildProcess, ...signals: readonly Deno.Signal[]): Promise<void> {
   try {
     for (const signal of signals) process.kill(signal);
@@ -169,7 +169,7 @@ function freePort(): number {
       Deno.listen({ hostname: "127.0.0.1", port: port + 10_000 }).close();
       return port;
     } catch {
-      // Somebody else has it.
+      // The port is taken.
     }
   }
   throw new Error("There is no free port");

@@ -15,25 +15,25 @@ export async function openResp(
   return await resp.create(values, testEnvironment(environment));
 }
 
-/** The bytes that belong under a key, as an object of two parts. */
+/** The expected bytes of a key, as an object of two parts. */
 export function respObject(key: ObjectKey, byteLength: number): AdapterObject {
   const bytes = testBytes(key, byteLength);
   return { key, parts: [bytes.slice(0, -7), bytes.slice(-7)], byteLength };
 }
 
-/** Room to load an object into. */
+/** An object to load into. */
 export function respRoom(key: ObjectKey, byteLength: number): AdapterObject {
   return { key, parts: [new Uint8Array(byteLength)], byteLength };
 }
 
-/** Options of a call that nobody aborts. */
+/** Options of a call that is never aborted. */
 export function call(): { signal: AbortSignal } {
   return { signal: new AbortController().signal };
 }
 
 /**
- * Which objects can be loaded, as a string of bits; each of them must have the bytes that belong to
- * its key.
+ * Loads objects and returns the result as a string of bits. Loaded objects must have the expected
+ * bytes of their keys.
  */
 export async function loadBits(
   adapter: L2Adapter,
@@ -51,7 +51,7 @@ export async function loadBits(
   return loaded.toString();
 }
 
-/** Stores the objects of keys; which are stored, as a string of bits. */
+/** Stores the objects of keys and returns the result as a string of bits. */
 export async function storeBits(
   adapter: L2Adapter,
   keys: readonly ObjectKey[],
@@ -61,7 +61,7 @@ export async function storeBits(
   return stored.toString();
 }
 
-/** Which keys a lookup finds, as a string of bits; they are unlocked again. */
+/** Looks up keys, unlocks those found, and returns the result as a string of bits. */
 export async function lookupBits(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   const found = await adapter.lookupAndLock(keys, { ...call(), prefix: false });
   adapter.unlock?.(found.gather(keys));

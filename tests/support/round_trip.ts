@@ -1,4 +1,4 @@
-/** A program: stores objects in a directory and finds them again; prints how that went. */
+/** A program that stores objects in a directory, finds them again and prints the result. */
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { countHits, putObjects } from "./fs_cache.ts";
 import { testKeys, testLayout } from "./objects.ts";

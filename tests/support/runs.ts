@@ -1,16 +1,16 @@
-/** How a property is tried: what `fc.assert()` takes. */
+/** Parameters of a property test for `fc.assert()`. */
 export interface RunParameters {
-  /** How often. */
+  /** Number of runs. */
   readonly numRuns: number;
-  /** Where the random numbers start; left out, somewhere else each time. */
+  /** Random seed; different each time if left out. */
   readonly seed?: number;
 }
 
 /**
- * How often a property is tried, and from which seed: `--runs N` and `--seed S` among the arguments
- * of the program, else `KVTIER_RUNS` and `KVTIER_SEED`, else `usual` times from a random seed.
+ * Number of runs and seed of a property test: from `--runs N` and `--seed S` among the arguments
+ * of the program, from `KVTIER_RUNS` and `KVTIER_SEED`, or `usual` runs with a random seed.
  *
- * @throws {RangeError} If a number is none, or there are to be no runs.
+ * @throws {RangeError} If a value is not a number, or the number of runs is 0.
  */
 export function runs(usual: number): RunParameters {
   const seed = parameter("seed");

@@ -12,17 +12,17 @@ import { testEnvironment } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 import { ScriptedS3 } from "./scripted_s3.ts";
 
-/** A clock for which the short waits between attempts are over at once. */
+/** A clock on which the short waits between attempts end immediately. */
 export const hurriedClock: Clock = {
   now: () => systemClock.now(),
   schedule: (callback, delayMs) => systemClock.schedule(callback, delayMs < 5_000 ? 0 : delayMs),
 };
 
-/** An open adapter, and the failures that it reported. */
+/** An open adapter and the errors that it reported. */
 export interface OpenS3 extends AsyncDisposable {
   /** The adapter. */
   readonly adapter: L2Adapter;
-  /** What cost a key but not the call. */
+  /** Errors that affected a key but not the call. */
   readonly errors: AdapterError[];
 }
 
@@ -32,10 +32,10 @@ export interface S3Lab extends OpenS3 {
   readonly server: ScriptedS3;
 }
 
-/** Attempts of a request to a scripted server. */
+/** Number of attempts per request to a scripted server. */
 export const ATTEMPTS = 3;
 
-/** A scripted server, and an adapter that has said hello to it. */
+/** A scripted server and an adapter connected to it. */
 export async function openS3Lab(
   config: Readonly<Record<string, unknown>> = {},
   environment: Partial<AdapterEnvironment> = {},
@@ -67,20 +67,20 @@ export async function openS3(
   return { adapter, errors, [Symbol.asyncDispose]: () => adapter[Symbol.asyncDispose]() };
 }
 
-/** The bytes that belong under a key, as an object of two parts. */
+/** The expected bytes of a key, as an object of two parts. */
 export function s3Object(key: ObjectKey, byteLength: number): AdapterObject {
   const bytes = testBytes(key, byteLength);
   return { key, parts: [bytes.slice(0, -7), bytes.slice(-7)], byteLength };
 }
 
-/** Options of a call that nobody aborts. */
+/** Options of a call that is never aborted. */
 export function call(): { signal: AbortSignal } {
   return { signal: new AbortController().signal };
 }
 
 /**
- * Which objects can be loaded, as a string of bits; each of them must have the bytes that belong to
- * its key.
+ * Loads objects and returns the result as a string of bits. Loaded objects must have the expected
+ * bytes of their keys.
  */
 export async function loadBits(
   { adapter }: OpenS3,
@@ -99,7 +99,7 @@ export async function loadBits(
   return loaded.toString();
 }
 
-/** Stores the objects of keys; which are stored, as a string of bits. */
+/** Stores the objects of keys and returns the result as a string of bits. */
 export async function storeBits(
   { adapter }: OpenS3,
   keys: readonly ObjectKey[],
@@ -110,7 +110,7 @@ export async function storeBits(
   return (await adapter.store(objects, options)).stored.toString();
 }
 
-/** Which keys a lookup finds, as a string of bits; they are unlocked again. */
+/** Looks up keys, unlocks those found, and returns the result as a string of bits. */
 export async function lookupBits(
   { adapter }: OpenS3,
   keys: readonly ObjectKey[],

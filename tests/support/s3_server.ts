@@ -3,11 +3,11 @@ import { tempDirectory } from "./temp_directory.ts";
 
 /** A server process with an empty bucket. */
 export interface S3Server extends AsyncDisposable {
-  /** What reaches the bucket. */
+  /** Configuration for the bucket. */
   readonly config: Readonly<Record<string, unknown>>;
   /** The server's address and the bucket. */
   readonly url: string;
-  /** Kills the process and waits for its end. */
+  /** Kills the process and waits until it has ended. */
   kill(): Promise<void>;
 }
 
@@ -16,7 +16,7 @@ export const BUCKET = "kv-bucket";
 const KEYS = { "aws_access_key_id": "S3RVER", "aws_secret_access_key": "S3RVER" };
 const program = new URL("s3rver_program.ts", import.meta.url);
 
-/** Starts an s3rver, a server for tests that keeps objects as files and checks signatures. */
+/** Starts s3rver, a test server that stores objects as files and checks signatures. */
 export async function startS3(): Promise<S3Server> {
   const directory = await tempDirectory();
   const process = childCommand(program, { args: [directory.path, BUCKET] }).spawn();

@@ -1,6 +1,6 @@
 import S3rver from "s3rver";
 
-/** Runs an s3rver in a directory, with a bucket for each further argument; prints its port. */
+/** Runs s3rver in a directory, with a bucket for each further argument, and prints its port. */
 const [directory = "", ...buckets] = Deno.args;
 const server = new S3rver({
   directory,

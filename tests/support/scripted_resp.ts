@@ -1,24 +1,24 @@
 const CRLF = "\r\n";
 
 /**
- * What a scripted server does about a command: bytes or text to send as they are, `hang` to say
- * nothing, or text to send before it hangs up.
+ * Response of a scripted server to a command: bytes or a string to send verbatim, `hang` to send
+ * nothing, or a string to send before closing the connection.
  */
 export type ScriptedReply = string | Uint8Array | "hang" | { readonly lastWords: string };
 
-/** A server that says what a test wants. */
+/** A server with responses scripted by a test. */
 export interface ScriptedServer extends AsyncDisposable {
-  /** Where it listens, on the loopback address. */
+  /** Port on the loopback address. */
   readonly port: number;
-  /** Answers a command; clients ask for what they want to know first, too. */
+  /** Responds to a command, including those of the handshake. */
   answer: (command: readonly string[]) => ScriptedReply;
-  /** Sends something that nobody has asked for just now, to all clients. */
+  /** Sends unsolicited data to all clients. */
   say(words: string): void;
-  /** Commands that were asked so far. */
+  /** Commands received so far. */
   readonly commands: readonly (readonly string[])[];
 }
 
-/** Starts a server that reads commands as RESP has them and answers what `answer` says. */
+/** Starts a server that parses RESP commands and responds with `answer`. */
 export function startScripted(answer: ScriptedServer["answer"]): ScriptedServer {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const connections = new Set<Deno.Conn>();
@@ -36,7 +36,7 @@ export function startScripted(answer: ScriptedServer["answer"]): ScriptedServer 
         if (isLast) break;
       }
     } catch {
-      // The other side hung up.
+      // The client closed the connection.
     }
     if (connections.delete(connection)) connection.close();
   };
@@ -62,12 +62,12 @@ export function startScripted(answer: ScriptedServer["answer"]): ScriptedServer 
   return server;
 }
 
-/** A value as a reply. */
+/** Encodes a value as a reply. */
 export function bulk(bytes: Uint8Array): string {
   return `$${bytes.byteLength}${CRLF}${text(bytes)}${CRLF}`;
 }
 
-/** The replies that a client needs before it can be used. */
+/** The replies to a client's handshake. */
 export function greeting([name = ""]: readonly string[]): string | undefined {
   if (name === "INFO") return bulk(latin1("cluster_enabled:0"));
   return ["CLIENT", "HELLO", "AUTH", "SELECT"].includes(name) ? `+OK${CRLF}` : undefined;
@@ -87,7 +87,7 @@ async function* commandsOf(connection: Deno.Conn): AsyncIterable<string[]> {
   }
 }
 
-/** The first command of a text, and its length; `undefined` if it is not whole. */
+/** Parses the first command and its length; returns `undefined` if it is incomplete. */
 function parse(input: string): { command: string[]; length: number } | undefined {
   const [, size] = /^\*(\d+)\r\n/.exec(input) ?? [];
   if (size === undefined) return undefined;
@@ -112,7 +112,7 @@ function latin1(input: string): Uint8Array {
   return Uint8Array.from(input, (character) => character.charCodeAt(0));
 }
 
-/** One character a byte, which is not what decoders take Latin-1 for. */
+/** Decodes one character per byte; decoders map "latin1" to windows-1252. */
 function text(bytes: Uint8Array): string {
   return Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 }

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 
-/** What a request asks for. */
+/** A parsed request. */
 export interface ScriptedRequest {
   /** The method. */
   readonly method: string;
@@ -13,7 +13,7 @@ export interface ScriptedRequest {
   readonly headers: Headers;
 }
 
-/** Answers in place of the server, or lets it answer, or changes what it answers. */
+/** Replaces, passes on or modifies the server's response. */
 export type Script = (
   request: ScriptedRequest,
   proceed: () => Promise<Response>,
@@ -23,7 +23,7 @@ export type Script = (
 export interface HeldObject {
   /** Its bytes. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** Its headers for readers. */
+  /** The headers returned to readers. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -37,7 +37,7 @@ const ACCESS_KEY = "SCRIPTED-ACCESS-KEY";
 /** Secrets that must not appear anywhere. */
 export const SECRETS = ["scripted-secret-key", "scripted-session-token"] as const;
 
-/** An object store in memory that does what a test says instead of what it should. */
+/** An in-memory object store whose behaviour a test can override. */
 export class ScriptedS3 implements AsyncDisposable {
   /** The objects. */
   readonly objects = new Map<string, HeldObject>();
@@ -45,11 +45,11 @@ export class ScriptedS3 implements AsyncDisposable {
   readonly uploads = new Map<string, Upload>();
   /** `METHOD name?query`, of every request since the start or the last {@linkcode takeLog}. */
   readonly log: string[] = [];
-  /** What happens to requests; left out, nothing. */
+  /** Overrides the handling of requests, if set. */
   script: Script | undefined;
-  /** Objects on one page of a listing. */
+  /** Objects per page of a listing. */
   pageSize = 1_000;
-  /** Requests that are answered at a time, and the most there were. */
+  /** Current and maximum number of requests in progress. */
   readonly concurrent = { now: 0, most: 0 };
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
   readonly #closing = new AbortController();
@@ -67,7 +67,7 @@ export class ScriptedS3 implements AsyncDisposable {
     }, (request) => this.#handle(request));
   }
 
-  /** Where it listens. */
+  /** Port on the loopback address. */
   get port(): number {
     return this.#server.addr.port;
   }
@@ -77,7 +77,7 @@ export class ScriptedS3 implements AsyncDisposable {
     return this.configAt(this.port);
   }
 
-  /** A configuration that reaches the server by another port. */
+  /** A configuration that connects through another port. */
   configAt(port: number): Readonly<Record<string, unknown>> {
     return {
       "s3_endpoint": `http://127.0.0.1:${port}`,
@@ -89,12 +89,12 @@ export class ScriptedS3 implements AsyncDisposable {
     };
   }
 
-  /** What was asked since the last time. */
+  /** The requests since the last call. */
   takeLog(): string[] {
     return this.log.splice(0);
   }
 
-  /** An answer that does not come until the server stops. */
+  /** A response that is not sent until the server stops. */
   hang(): Promise<Response> {
     const { promise, resolve } = Promise.withResolvers<Response>();
     const stop = (): void => resolve(error(503, "ServiceUnavailable"));
@@ -102,7 +102,7 @@ export class ScriptedS3 implements AsyncDisposable {
     return promise;
   }
 
-  /** Stops, whoever still waits for an answer. */
+  /** Stops, even while clients wait for responses. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     await this.#server.finished;
@@ -259,13 +259,13 @@ export class ScriptedS3 implements AsyncDisposable {
   }
 }
 
-/** An answer with an error. */
+/** An error response. */
 export function error(status: number, code: string): Response {
   const secret = `<StringToSign>${ACCESS_KEY}</StringToSign>`;
   return xml(`<Error><Code>${code}</Code>${secret}</Error>`, status);
 }
 
-/** An answer with a document. */
+/** A response with an XML document. */
 export function xml(text: string, status = 200): Response {
   const headers = { "content-type": "application/xml" };
   return new Response(`<?xml version="1.0" encoding="UTF-8"?>\n${text}`, { status, headers });
@@ -275,7 +275,7 @@ function isHeld(objects: ReadonlyMap<string, HeldObject>, name: string, headers:
   return headers.get("if-none-match") === "*" && objects.has(name);
 }
 
-/** The headers that are given back to readers. */
+/** The headers that are stored with an object. */
 function kept(headers: Headers): Record<string, string> {
   return Object.fromEntries([...headers].filter(([name]) => name.startsWith("x-amz-meta-")));
 }
@@ -284,7 +284,7 @@ function etagOf(bytes: Uint8Array): string {
   return `"${createHash("md5").update(bytes).digest("hex")}"`;
 }
 
-/** Whether a request names its sender, and its body is the one that was signed. */
+/** Whether a request is authenticated and its body has the signed digest. */
 function isSigned(headers: Headers, body: Uint8Array): boolean {
   const authorization = headers.get("authorization") ?? "";
   if (!authorization.includes(`Credential=${ACCESS_KEY}/`)) return false;

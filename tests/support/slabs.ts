@@ -2,22 +2,22 @@ import { assert, assertEquals, assertExists } from "@std/assert";
 import type { Slab } from "../../src/memory/memory_device.ts";
 import type { Allocation, SlabAllocator } from "../../src/memory/slab_allocator.ts";
 
-/** A device that knows its live slabs. */
+/** A device that tracks its live slabs. */
 export interface SlabWatcher {
-  /** Slabs that were created and not destroyed. */
+  /** Live slabs. */
   readonly slabs: ReadonlySet<Slab>;
-  /** Their bytes. */
+  /** Their total size in bytes. */
   readonly slabBytes: number;
 }
 
-/** A range of which there must be room. */
+/** Allocates a range, which must succeed. */
 export function mustAllocate(allocator: SlabAllocator, byteLength: number): Allocation {
   const allocation = allocator.allocate(byteLength);
   assertExists(allocation, `no room for ${byteLength} bytes`);
   return allocation;
 }
 
-/** As many objects of one size as fit. */
+/** Allocates objects of one size until none fits. */
 export function fill(allocator: SlabAllocator, byteLength: number): Allocation[] {
   const allocations: Allocation[] = [];
   for (;;) {
@@ -27,12 +27,12 @@ export function fill(allocator: SlabAllocator, byteLength: number): Allocation[]
   }
 }
 
-/** Bytes that an object takes. */
+/** Bytes that an object occupies. */
 export function roundUp(byteLength: number): number {
   return Math.ceil(byteLength / 256) * 256;
 }
 
-/** Sizes of the gaps between allocations, over all slabs. */
+/** Sizes of the gaps between allocations in all slabs. */
 export function gapsIn(slabs: Iterable<Slab>, live: readonly Allocation[]): number[] {
   const gaps: number[] = [];
   for (const slab of slabs) {
@@ -50,7 +50,7 @@ export function gapsIn(slabs: Iterable<Slab>, live: readonly Allocation[]): numb
   return gaps;
 }
 
-/** What must hold after every call. */
+/** Checks the invariants that hold after every call. */
 export function assertConsistent(
   allocator: SlabAllocator,
   device: SlabWatcher,

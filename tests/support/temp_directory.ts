@@ -1,10 +1,10 @@
-/** A new directory that is removed when it is disposed, with all that is in it. */
+/** A temporary directory, removed with its contents on disposal. */
 export interface TempDirectory extends AsyncDisposable {
-  /** Where it is. */
+  /** Its path. */
   readonly path: string;
 }
 
-/** Makes a directory for one test. */
+/** Creates a temporary directory. */
 export async function tempDirectory(): Promise<TempDirectory> {
   const path = await Deno.makeTempDir({ prefix: "kvtier-test-" });
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };

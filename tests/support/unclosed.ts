@@ -1,4 +1,4 @@
-/** A program: stores objects by an adapter, and ends without closing the cache. */
+/** A program that stores objects in an adapter and ends without closing the cache. */
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { putObjects } from "./fs_cache.ts";
 import { testKeys, testLayout } from "./objects.ts";

@@ -1,34 +1,34 @@
-/** A way to a server on the loopback address that can be broken. */
+/** A proxy to a server on the loopback address that can break connections. */
 export class UnsteadyProxy implements AsyncDisposable {
-  /** Connections that are closed when their first bytes arrive, instead of being served. */
+  /** Number of future connections to close when their first bytes arrive. */
   resets = 0;
-  /** Connections that were closed so. */
+  /** Number of connections closed that way. */
   resetCount = 0;
-  /** Where new connections lead. */
+  /** Target port of new connections. */
   target: number;
   readonly #listener: Deno.TcpListener;
   readonly #connections = new Set<Deno.TcpConn>();
   readonly #work: Promise<void>[] = [];
 
-  /** Leads to `port`. */
+  /** Forwards connections to `port`. */
   constructor(port: number) {
     this.target = port;
     this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     this.#work.push(this.#accept());
   }
 
-  /** Where it listens. */
+  /** Port on the loopback address. */
   get port(): number {
     return this.#listener.addr.port;
   }
 
-  /** Breaks all connections off. */
+  /** Closes all connections. */
   breakAll(): void {
     for (const connection of this.#connections) close(connection);
     this.#connections.clear();
   }
 
-  /** Stops. */
+  /** Stops the proxy. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listener.close();
     this.breakAll();
@@ -66,6 +66,6 @@ function close(connection: Deno.TcpConn): void {
   try {
     connection.close();
   } catch {
-    // It is closed.
+    // Already closed.
   }
 }

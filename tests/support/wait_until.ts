@@ -1,6 +1,6 @@
 import { delay } from "@std/async";
 
-/** Waits until something holds that happens in the background. */
+/** Waits for a condition that background work fulfils. */
 export async function waitUntil(
   isTrue: () => boolean | Promise<boolean>,
   limitMs = 10_000,
