@@ -112,7 +112,7 @@ Deno.test("a plan's result is that of the copies one after another, whatever the
     }),
     runs(200),
   );
-  assert(dispatched > 100, `only ${dispatched} dispatches were tried`);
+  assert(dispatched > 0, "no dispatch was tried");
 });
 
 /** Asserts that operations are the same ones; does not print their buffers. */
