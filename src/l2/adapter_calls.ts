@@ -23,7 +23,7 @@ export interface CallOutcome<T> {
 
 /** A call to be made. */
 export interface AdapterCall<T> {
-  /** When the caller stops waiting, in milliseconds. */
+  /** When the caller stops waiting, in milliseconds in which the event loop turns. */
   readonly timeoutMs: number;
   /** Aborts when the caller stops waiting before that. */
   readonly signal?: AbortSignal | undefined;
@@ -32,6 +32,12 @@ export interface AdapterCall<T> {
   /** Told what it came to, once, before the caller is; must not throw. */
   readonly ended: (end: CallEnd<T>) => void;
 }
+
+/**
+ * A deadline is counted in steps of this length. An engine that computes on this thread keeps the
+ * event loop from turning, and the adapter's answers with it: a step that ends late counts once.
+ */
+const DEADLINE_STEP_MS = 1_000;
 
 /** Calls of one adapter: each has an answer within its deadline, and none is forgotten. */
 export class AdapterCalls {
@@ -81,13 +87,21 @@ export class AdapterCalls {
     };
     // The call stays in flight: whether the adapter hangs matters also after the caller has left.
     const onAbort = (): void => leave(new DOMException("The caller stopped waiting", "AbortError"));
-    const cancelDeadline = this.#clock.schedule(() => {
+    const expire = (): void => {
       isHung = true;
       this.#hung++;
       const cause = new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError");
       end({ status: "failed", cause, ms: timeoutMs, isTimeout: true });
       leave(cause);
-    }, timeoutMs);
+    };
+    let cancelDeadline = (): void => {};
+    const countDown = (leftMs: number): void => {
+      const restMs = leftMs - DEADLINE_STEP_MS;
+      cancelDeadline = restMs > 0
+        ? this.#clock.schedule(() => countDown(restMs), DEADLINE_STEP_MS)
+        : this.#clock.schedule(expire, leftMs);
+    };
+    countDown(timeoutMs);
     const settle = (result: { readonly value: T } | undefined, how: CallEnd<T>): void => {
       if (isHung) this.#hung--;
       // What an adapter says after it was told to stop is no news.

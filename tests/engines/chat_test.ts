@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { fromFileUrl } from "@std/path";
+import { ChatProcess } from "../../docs/examples/chat/chat_process.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 
-const ROOT = fromFileUrl(new URL("../../", import.meta.url));
+const RESTART = fromFileUrl(new URL("../../docs/examples/chat/restart.ts", import.meta.url));
 
 /** What of a completion is looked at. */
 interface Completion {
@@ -28,69 +29,20 @@ interface Message {
   readonly content: string;
 }
 
-/** A chat server in a process of its own, which SIGINT ends. */
-class Chat implements AsyncDisposable {
-  readonly port: number;
-  readonly #process: Deno.ChildProcess;
-  readonly #said: Promise<void>;
+/** Starts a server whose cache is in a directory. */
+function startChat(directory: string, env: Record<string, string> = {}): Promise<ChatProcess> {
+  return ChatProcess.start([`--cache=${directory}`], env);
+}
 
-  private constructor(process: Deno.ChildProcess, port: number, said: Promise<void>) {
-    this.#process = process;
-    this.port = port;
-    this.#said = said;
-  }
-
-  static async start(directory: string, env: Record<string, string> = {}): Promise<Chat> {
-    const process = new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "-RWN",
-        "--allow-env",
-        "docs/examples/chat/main.ts",
-        "--port=0",
-        `--cache=${directory}`,
-      ],
-      cwd: ROOT,
-      env: { ...env, NO_COLOR: "1" },
-      stdin: "null",
-      stdout: "null",
-      stderr: "piped",
-    }).spawn();
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const said = (async () => {
-      let text = "";
-      for await (const part of process.stderr.pipeThrough(new TextDecoderStream())) {
-        text += part;
-        const port = /answers at http:\/\/localhost:(\d+)/.exec(text)?.[1];
-        if (port !== undefined) resolve(Number(port));
-      }
-      reject(new Error(text));
-    })();
-    return new Chat(process, await promise, said);
-  }
-
-  fetch(path: string, init: RequestInit = {}): Promise<Response> {
-    return fetch(`http://localhost:${this.port}${path}`, init);
-  }
-
-  post(body: unknown, init: RequestInit = {}): Promise<Response> {
-    const method = "POST";
-    return this.fetch("/v1/chat/completions", { method, body: JSON.stringify(body), ...init });
-  }
-
-  async ask(messages: readonly Message[], options: object = {}): Promise<Completion> {
-    const response = await this.post({ messages, "max_tokens": 20, ...options });
-    const text = await response.text();
-    assertEquals(response.status, 200, text);
-    return completionOf(JSON.parse(text));
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#process.kill("SIGINT");
-    const { success } = await this.#process.status;
-    await this.#said;
-    assert(success);
-  }
+async function ask(
+  chat: ChatProcess,
+  messages: readonly Message[],
+  options: object = {},
+): Promise<Completion> {
+  const response = await chat.post({ messages, "max_tokens": 20, ...options });
+  const text = await response.text();
+  assertEquals(response.status, 200, text);
+  return completionOf(JSON.parse(text));
 }
 
 /** A message of so many bytes, which are as many tokens of the tiny model. */
@@ -103,19 +55,19 @@ Deno.test("chat: a conversation goes on after a restart, and so does its cache",
   const question = message(1000);
   let conversation: Message[] = [question];
   {
-    await using chat = await Chat.start(directory.path);
-    const first = await chat.ask(conversation);
+    await using chat = await startChat(directory.path);
+    const first = await ask(chat, conversation);
     assertEquals(first.cachedTokens, 0);
     assertEquals(first.reason, "length");
     conversation = [question, first.answer, { role: "user", content: "And then?" }];
   }
-  await using chat = await Chat.start(directory.path);
-  const { cachedTokens } = await chat.ask(conversation);
+  await using chat = await startChat(directory.path);
+  const { cachedTokens } = await ask(chat, conversation);
   // All complete chunks of what was read and written before: the answer ends behind the fourth.
   assertEquals(cachedTokens, 1024);
   const [again, other] = await Promise.all([
-    chat.ask(conversation),
-    chat.ask([message(900)]),
+    ask(chat, conversation),
+    ask(chat, [message(900)]),
   ]);
   assertEquals(again.cachedTokens, 1024);
   assertEquals(other.cachedTokens, 768);
@@ -123,9 +75,9 @@ Deno.test("chat: a conversation goes on after a restart, and so does its cache",
 
 Deno.test("chat: a stream has the words of the whole answer, and its usage", async () => {
   await using directory = await tempDirectory();
-  await using chat = await Chat.start(directory.path);
+  await using chat = await startChat(directory.path);
   const messages = [message(300)];
-  const whole = await chat.ask(messages);
+  const whole = await ask(chat, messages);
   const response = await chat.post({
     messages,
     "max_tokens": 20,
@@ -144,18 +96,18 @@ Deno.test("chat: a stream has the words of the whole answer, and its usage", asy
 
 Deno.test("chat: a client that goes away costs nobody else anything", async () => {
   await using directory = await tempDirectory();
-  await using chat = await Chat.start(directory.path);
+  await using chat = await startChat(directory.path);
   const response = await chat.post({ messages: [message(600)], stream: true, "max_tokens": 3000 });
   const reader = response.body?.getReader();
   await reader?.read();
   await reader?.cancel();
-  const { cachedTokens } = await chat.ask([message(600)]);
+  const { cachedTokens } = await ask(chat, [message(600)]);
   assertEquals(cachedTokens, 512);
 });
 
 Deno.test("chat: keys are tenants, and are asked for if there are any", async () => {
   await using directory = await tempDirectory();
-  await using chat = await Chat.start(directory.path, { KVTIER_CHAT_API_KEYS: "alice,bob" });
+  await using chat = await startChat(directory.path, { KVTIER_CHAT_API_KEYS: "alice,bob" });
   const body = { messages: [message(600)], "max_tokens": 2 };
   const cachedBy = async (key: string): Promise<number> => {
     const response = await chat.post(body, { headers: { authorization: `Bearer ${key}` } });
@@ -173,7 +125,7 @@ Deno.test("chat: keys are tenants, and are asked for if there are any", async ()
 
 Deno.test("chat: other sites and wrong requests are told so", async () => {
   await using directory = await tempDirectory();
-  await using chat = await Chat.start(directory.path);
+  await using chat = await startChat(directory.path);
   const expectError = async (response: Promise<Response>, status: number, text: RegExp) => {
     const answer = await response;
     assertEquals(answer.status, status);
@@ -198,7 +150,7 @@ Deno.test("chat: other sites and wrong requests are told so", async () => {
   const page = await (await chat.fetch("/")).text();
   assertMatch(page, /<title>kvtier chat<\/title>/);
   const parts = [{ type: "text", text: "a" }, { type: "text", text: "b" }];
-  const joined = await chat.ask([{ role: "user", content: "ab" }]);
+  const joined = await ask(chat, [{ role: "user", content: "ab" }]);
   const response = await chat.post({
     messages: [{ role: "user", content: parts }],
     "max_tokens": 20,
@@ -221,3 +173,22 @@ async function rawRequest(port: number, host: string): Promise<Response> {
   const status = Number(/^HTTP\/1\.1 (\d+)/.exec(text)?.[1]);
   return new Response(text.slice(text.indexOf("{"), text.lastIndexOf("}") + 1), { status });
 }
+
+Deno.test("chat: two questions about one document, with a restart between them", async () => {
+  const command = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-RWN", "--allow-run", "--allow-env", RESTART],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    stderr: "piped",
+  });
+  const { success, stdout, stderr } = await command.output();
+  const [said, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assert(success, `${said}${errors}`);
+  const counts = [...said?.matchAll(/^\[(\d+) of (\d+) tokens from the cache/gm) ?? []]
+    .map(([, cached, tokens]) => [Number(cached), Number(tokens)] as const);
+  assertEquals(counts.map(([cached]) => cached > 0), [false, true, false], said);
+  const [cached = 0, tokens = 0] = counts[1] ?? [];
+  const complete = Math.floor((tokens - 1) / 256) * 256;
+  assert(cached >= 0.95 * complete, said);
+  assertMatch(said ?? "", /^The same answer, cached or not\.$/m);
+});

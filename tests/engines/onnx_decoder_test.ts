@@ -180,6 +180,24 @@ Deno.test("OnnxDecoder: what an interrupted prefill has finished stays cached", 
   assertEquals((await decoder.prefill(prompt)).reusedTokens, 2 * CHUNK);
 });
 
+Deno.test("OnnxDecoder: on wasm too, the event loop turns between chunks and between tokens", async () => {
+  await using cache = await openCache("wasm");
+  await using decoder = await openDecoder(cache);
+  const stop = new AbortController();
+  setTimeout(() => stop.abort(new Error("client is gone")), 0);
+  const prompt = promptOf(8, 12 * CHUNK + 1);
+  await assertRejects(
+    () => decoder.prefill(prompt, { signal: stop.signal }),
+    Error,
+    "client is gone",
+  );
+  await decoder.prefill(prompt.slice(0, CHUNK + 1));
+  let hasTurned = false;
+  setTimeout(() => hasTurned = true, 0);
+  for (let i = 0; i < 10; i++) await decoder.step(1);
+  assert(hasTurned);
+});
+
 Deno.test("OnnxDecoder: a runtime that fails costs the call, not the sequence or the cache", async () => {
   await using cache = await openCache("wasm");
   const failing = ortThat((run) => {

@@ -22,7 +22,7 @@ import {
 import { type LoadedModel, loadModel, type ModelSource } from "./model_source.ts";
 import { type Ort, type OrtSession, type OrtTensor, OrtTensorFactory } from "./ort.ts";
 import { revisionOf } from "./revision.ts";
-import { runInTurn } from "./run_in_turn.ts";
+import { runInTurn, turnEventLoop } from "./run_in_turn.ts";
 
 /** How an {@linkcode OnnxDecoder} is set up. */
 export interface OnnxDecoderOptions {
@@ -365,6 +365,7 @@ export class OnnxDecoder implements AsyncDisposable {
       const present = kv.flatMap(({ key, value }) => [key.present, value.present]);
       const fetches = wantsLogits ? [...present, "logits"] : present;
       const outputs = await this.#session.run(this.#feeds(tokens, past), fetches);
+      if (this.provider === "wasm") await turnEventLoop();
       const total = past.tokens + tokens.length;
       const output = (name: string): OrtTensor => outputs[name] as OrtTensor;
       const layers = kv.map(({ key, value }) => ({

@@ -12,3 +12,11 @@ export function runInTurn<Result>(
   lastRuns.set(runtime, run.catch(() => {}));
   return run;
 }
+
+/**
+ * Lets the event loop turn. A run on the CPU does not: without it no timer, signal, file or
+ * connection of the process gets on between the steps of a prompt or the tokens of an answer.
+ */
+export function turnEventLoop(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}

@@ -26,7 +26,7 @@ import {
   type OrtTensors,
 } from "./ort.ts";
 import { revisionOf } from "./revision.ts";
-import { runInTurn } from "./run_in_turn.ts";
+import { runInTurn, turnEventLoop } from "./run_in_turn.ts";
 
 /** A model of transformers.js, as far as it is used here. */
 export interface TransformersModel {
@@ -185,6 +185,7 @@ class SharedSession implements OrtSession {
   run(feeds: OrtTensors, fetches = this.outputNames): Promise<OrtTensors> {
     return runInTurn(this.#ort, async () => {
       const outputs = await this.#session.run(feeds, fetches);
+      if (!this.#isOnGpu) await turnEventLoop();
       const named = Object.entries(outputs).map(async ([name, tensor]) => {
         if (!this.#isOnGpu || name.startsWith("present.")) return [name, tensor] as const;
         const data = await tensor.getData(true) as ArrayBufferView;

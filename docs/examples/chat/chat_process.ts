@@ -1,0 +1,86 @@
+import { fromFileUrl } from "@std/path";
+
+const ROOT = fromFileUrl(new URL("../../../", import.meta.url));
+
+/** A chat server in a process of its own. */
+export class ChatProcess implements AsyncDisposable {
+  /** What answers: the model, and where it computes. */
+  readonly title: string;
+  readonly port: number;
+  readonly #process: Deno.ChildProcess;
+  readonly #said: Promise<void>;
+
+  private constructor(
+    process: Deno.ChildProcess,
+    said: Promise<void>,
+    { title, port }: { title: string; port: number },
+  ) {
+    this.#process = process;
+    this.#said = said;
+    this.title = title;
+    this.port = port;
+  }
+
+  /**
+   * Starts it on a free port, and waits until it answers.
+   *
+   * @param args As on the command line of `main.ts`.
+   * @throws {Error} With what it said, if it ends instead.
+   */
+  static async start(
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ): Promise<ChatProcess> {
+    const process = new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "-RWN",
+        "--allow-env",
+        "--allow-sys=uid",
+        "--unstable-no-legacy-abort",
+        "docs/examples/chat/main.ts",
+        ...args,
+        "--port=0",
+      ],
+      cwd: ROOT,
+      env: { ...env, NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    const { promise, resolve, reject } = Promise.withResolvers<{ title: string; port: number }>();
+    const said = (async () => {
+      let text = "";
+      for await (const part of process.stderr.pipeThrough(new TextDecoderStream())) {
+        text += part;
+        const found = /^(.+) answers at http:\/\/localhost:(\d+)$/m.exec(text);
+        if (found !== null) resolve({ title: found[1] ?? "", port: Number(found[2]) });
+      }
+      reject(new Error(text));
+    })();
+    return new ChatProcess(process, said, await promise);
+  }
+
+  /** Asks it for a path. */
+  fetch(path: string, init: RequestInit = {}): Promise<Response> {
+    return fetch(`http://localhost:${this.port}${path}`, init);
+  }
+
+  /** Asks it to go on with a conversation. */
+  post(body: unknown, init: RequestInit = {}): Promise<Response> {
+    const method = "POST";
+    return this.fetch("/v1/chat/completions", { method, body: JSON.stringify(body), ...init });
+  }
+
+  /**
+   * Ends it as Ctrl+C does.
+   *
+   * @throws {Error} If it fails meanwhile.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill("SIGINT");
+    const { code } = await this.#process.status;
+    await this.#said;
+    if (code !== 0) throw new Error(`The chat server must end with 0: received ${code}`);
+  }
+}
