@@ -6,19 +6,19 @@ import { systemRandom } from "../../../src/l2/adapter.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 
-/** Files of a directory that the fs adapter keeps objects in. */
+/** The files in a directory of the fs adapter. */
 export interface Allocation {
   /** Objects. */
   readonly objects: number;
-  /** Bytes that they take on disk, as `du` counts. */
+  /** Their disk usage in bytes, as reported by `du`. */
   readonly bytes: number;
   /** Temporary files. */
   readonly temporaries: number;
-  /** Files by which writers show that they live. */
+  /** Files locked by living writers. */
   readonly locks: number;
 }
 
-/** What lies in a directory. */
+/** Counts the files of a directory. */
 export function allocationIn(basePath: string): Allocation {
   const found = { objects: 0, bytes: 0, temporaries: 0, locks: 0 };
   const add = (directory: string): void => {
@@ -37,12 +37,12 @@ export function allocationIn(basePath: string): Allocation {
   return found;
 }
 
-/** The account of a directory. */
+/** Reads the ledger of a directory. */
 export async function accountOf(basePath: string): Promise<LedgerState | undefined> {
   return await ledgerOf(basePath).update((state) => state);
 }
 
-/** Has a directory counted again, as it is every hour; returns the account. */
+/** Triggers the hourly count of a directory and returns the ledger. */
 export async function recount(
   basePath: string,
   config: Readonly<Record<string, unknown>>,

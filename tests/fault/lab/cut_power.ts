@@ -1,4 +1,4 @@
-/** What is still written when the power goes: the journal, or nothing. */
+/** Whether the journal is still written at the power failure, or nothing. */
 export type LastWrites = "journal" | "nothing";
 
 /** Shuts down ext4, xfs and f2fs: `_IOR('X', 125, __u32)`. */
@@ -12,10 +12,10 @@ const SYMBOLS = {
 } as const;
 
 /**
- * Makes a mounted file system behave as if the power went: from now on nothing reaches the disk,
- * and what did not yet reach it is gone once it is mounted again.
+ * Makes a mounted file system behave as after a power failure: nothing reaches the disk any more, and
+ * data that had not reached it is lost when the file system is mounted again.
  *
- * @throws {Error} If that file system cannot be shut down, or not by us.
+ * @throws {Error} If the file system cannot be shut down, or permission is missing.
  */
 export function cutPower(mountPoint: string, last: LastWrites): void {
   const libc = Deno.dlopen("libc.so.6", SYMBOLS);

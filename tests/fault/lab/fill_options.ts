@@ -1,33 +1,33 @@
-/** What `fill_directory.ts` does. */
+/** Options of `fill_directory.ts`. */
 export interface FillOptions {
   /** The directory. */
   readonly basePath: string;
-  /** Its capacity, in GiB; 0 if this writer does not keep to any. */
+  /** Its capacity in GiB; 0 if this writer ignores the capacity. */
   readonly capacityGb: number;
-  /** Bytes of the payload of each object. */
+  /** Payload size of each object in bytes. */
   readonly payloadBytes: number;
-  /** Objects that it stores in turn. */
+  /** Number of distinct objects. */
   readonly count: number;
   /** Number of its first object. */
   readonly first: number;
   /** Objects in a batch. */
   readonly batch: number;
-  /** How room is made. */
+  /** Eviction policy. */
   readonly eviction?: Readonly<Record<string, unknown>>;
-  /** Whether it deletes some of what it stores. */
+  /** Whether it deletes some of its objects. */
   readonly deletes?: boolean;
-  /** Batches that it stores at most: then it does nothing until it is told to stop. */
+  /** Maximum number of batches; afterwards it idles until it is stopped. */
   readonly batches?: number;
 }
 
-/** What `fill_directory.ts` says after each batch. */
+/** Output of `fill_directory.ts` after each batch. */
 export interface FillReport {
   /** Objects stored. */
   stored: number;
-  /** Objects that were refused for want of room. */
+  /** Objects rejected for lack of space. */
   refused: number;
   /** Objects deleted. */
   deleted: number;
-  /** What the adapter reported as failures. */
+  /** Errors that the adapter reported. */
   readonly failures: string[];
 }

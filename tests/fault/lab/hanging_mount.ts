@@ -1,31 +1,31 @@
 import { fromFileUrl, join } from "@std/path";
 import { waitUntil } from "../../support/wait_until.ts";
 
-/** How a {@linkcode hangingMount} is. */
+/** Options of a {@linkcode hangingMount}. */
 export interface HangingMountOptions {
-  /** Whether names that differ in case are the same. */
+  /** Whether names are case-insensitive. */
   readonly foldsCase?: boolean;
 }
 
-/** A file system by FUSE that hangs and fails when it is told to. */
+/** A FUSE file system that hangs and fails on command. */
 export interface HangingMount extends AsyncDisposable {
-  /** Where it is mounted. */
+  /** Its mount point. */
   readonly path: string;
-  /** Where its files are, which never hangs. */
+  /** The directory with its files, which never hangs. */
   readonly backing: string;
-  /** Has calls of these names not return; none has all return. */
+  /** Makes calls with these names hang; without names, all calls return. */
   hang(...calls: readonly string[]): Promise<void>;
-  /** The calls that have hung, a line with name and path each. */
+  /** The calls that have hung, with name and path on one line each. */
   hung(): Promise<string[]>;
-  /** Has calls fail: the name of a call, and that of the error. */
+  /** Makes a call fail with an error, both given by name. */
   fail(errors: Readonly<Record<string, string>>): Promise<void>;
-  /** Has writes fail with an error that lead beyond so many bytes in all files together. */
+  /** Makes writes fail that exceed a total number of bytes in all files. */
   limit(bytes: number, error: string): Promise<void>;
 }
 
 const PROGRAM = fromFileUrl(new URL("./hanging_fs.py", import.meta.url));
 
-/** Mounts one over an empty directory. Needs root, `/dev/fuse`, and Debian's `python3-fusepy`. */
+/** Mounts one on an empty directory. Needs root, `/dev/fuse`, and Debian's `python3-fusepy`. */
 export async function hangingMount(options: HangingMountOptions = {}): Promise<HangingMount> {
   await using stack = new AsyncDisposableStack();
   const parent = await Deno.makeTempDir({ prefix: "kvtier-fuse-" });
@@ -40,7 +40,7 @@ export async function hangingMount(options: HangingMountOptions = {}): Promise<H
   stack.defer(async () => {
     await Deno.remove(join(control, "hang")).catch(() => {});
     await new Deno.Command("umount", { args: ["-l", path] }).output();
-    // Its calls end with it, whoever waits for them.
+    // Its hung calls end with the process.
     await waitUntil(() => program.kill("SIGKILL") === undefined).catch(() => {});
     await program.status;
   });
@@ -66,7 +66,7 @@ export async function hangingMount(options: HangingMountOptions = {}): Promise<H
   };
 }
 
-/** Why none can be mounted here; `undefined` if it can. */
+/** Reason why it cannot be mounted on this host; `undefined` if it can. */
 export async function hangingObstacle(): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return "this is not Linux";
   if (Deno.uid() !== 0) return "only root mounts file systems";

@@ -1,24 +1,24 @@
 import { join } from "@std/path";
 
-/** File systems that live in an image, on a loop device. */
+/** File systems that are created in an image on a loop device. */
 export type LoopFileSystem = "ext4" | "xfs";
 
-/** A file system of a test's own; disposing of it unmounts it and leaves nothing. */
+/** A file system for one test, unmounted and removed on disposal. */
 export interface Mount extends AsyncDisposable {
-  /** Where it is mounted. */
+  /** Its mount point. */
   readonly path: string;
-  /** Unmounts it and mounts it again, as a restart of the machine does. Nothing may be open. */
+  /** Unmounts and mounts it again, like a reboot. No file may be open. */
   remount(): Promise<void>;
 }
 
-/** Smallest sizes that hold some megabytes of objects. */
+/** Minimal sizes that can hold some megabytes of objects. */
 const IMAGE_BYTES: Readonly<Record<LoopFileSystem, number>> = {
   ext4: 64 * 2 ** 20,
   xfs: 300 * 2 ** 20,
 };
 
 /**
- * Makes and mounts an empty file system in a file. Only root can do that.
+ * Creates and mounts an empty file system in a file. Requires root.
  *
  * @throws {Error} If this host cannot; see {@linkcode mountObstacle}.
  */
@@ -33,7 +33,7 @@ export async function loopMount(type: LoopFileSystem): Promise<Mount> {
     await run(`mkfs.${type}`, "-q", image);
     device = await run("losetup", "--find", "--show", image);
   } finally {
-    // The loop device holds on to what it needs.
+    // The loop device keeps the image open.
     await Deno.remove(image);
   }
   stack.defer(async () => void await run("losetup", "--detach", device));
@@ -41,15 +41,15 @@ export async function loopMount(type: LoopFileSystem): Promise<Mount> {
 }
 
 /**
- * Mounts an empty file system in memory. Only root can do that. It forgets its files when it is
- * mounted again.
+ * Mounts an empty file system in memory. Requires root. Its files are lost when it is mounted
+ * again.
  *
  * @throws {Error} If this host cannot; see {@linkcode mountObstacle}.
  */
 export async function tmpfsMount(
   bytes = 64 * 2 ** 20,
   { files }: {
-    /** Most files and directories. */
+    /** Maximum number of files and directories. */
     readonly files?: number;
   } = {},
 ): Promise<Mount> {
@@ -59,7 +59,7 @@ export async function tmpfsMount(
   return await mounted(stack, path, ["-t", "tmpfs", "-o", limits, "tmpfs"]);
 }
 
-/** Why file systems of a type cannot be mounted here; `undefined` if they can. */
+/** Reason why a type of file system cannot be mounted on this host; `undefined` if it can. */
 export async function mountObstacle(type: LoopFileSystem | "tmpfs"): Promise<string | undefined> {
   if (Deno.build.os !== "linux") return "this is not Linux";
   if (Deno.uid() !== 0) return "only root mounts file systems";
@@ -79,7 +79,7 @@ async function mountPoint(stack: AsyncDisposableStack): Promise<string> {
   return path;
 }
 
-/** Mounts; the mount takes over what is on the stack. */
+/** Mounts; the mount takes ownership of the stack. */
 async function mounted(
   stack: AsyncDisposableStack,
   path: string,
@@ -105,7 +105,7 @@ async function mounted(
   };
 }
 
-/** Runs a command; returns what it printed. */
+/** Runs a command and returns its output. */
 async function run(command: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(command, { args }).output();
   const [text, errors] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes).trim());

@@ -2,7 +2,7 @@ import { crc32 } from "../../../src/runtime/checksum.ts";
 import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
 import type { SeededRandom } from "../../support/random.ts";
 
-/** What becomes of the bytes of an object; `other` are those of another key's, as many. */
+/** Damages the bytes of an object; `other` are the bytes of another object of the same size. */
 type Mutation = (
   bytes: Uint8Array<ArrayBuffer>,
   random: SeededRandom,
@@ -13,13 +13,13 @@ const PAGE_BYTES = 4096;
 const SECTOR_BYTES = 512;
 const MAGIC = new TextEncoder().encode("KVT1");
 
-/** Ways to damage an object that is one file; what they return may, rarely, be undamaged. */
+/** Ways to damage an object in a single file. Rarely, the result is undamaged. */
 export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   truncated: (bytes, random) => bytes.subarray(0, random.below(bytes.length)),
   extended: (bytes, random) => {
     const more = new Uint8Array(bytes.length + 1 + random.below(PAGE_BYTES));
     more.set(bytes);
-    // Zeros, as a file system would, or the trailer once more.
+    // Zeros, as file systems append, or a second trailer.
     if (random.chance(0.5)) more.set(bytes.subarray(-TRAILER_BYTES), more.length - TRAILER_BYTES);
     return more;
   },
@@ -69,7 +69,7 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   forgedTrailer: (bytes, random) => {
     const trailer = bytes.subarray(-TRAILER_BYTES);
-    // A field of it, or all but the magic.
+    // One field of the trailer, or everything but the magic number.
     const start = random.pick([4, 5, 6, 8, 16, 48, 56]);
     const end = random.chance(0.5) ? start + 1 : TRAILER_BYTES;
     trailer.set(random.bytes(end - start), start);

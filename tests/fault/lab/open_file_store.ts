@@ -4,7 +4,7 @@ import type { FileSystem } from "../../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
 
-/** Opens a directory as the adapter does, with file operations of the caller's. */
+/** Opens a directory like the adapter, with file operations of the caller. */
 export function openFileStore(
   basePath: string,
   capacityBytes: number,

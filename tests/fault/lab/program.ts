@@ -2,7 +2,7 @@ import { fromFileUrl } from "@std/path";
 
 const project = fromFileUrl(new URL("../../../", import.meta.url));
 
-/** A program of the lab that works until its input ends, and then says what came of it. */
+/** A lab program that works until its stdin ends, and then prints its result. */
 export class LabProgram implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
@@ -16,7 +16,7 @@ export class LabProgram implements AsyncDisposable {
     this.#read = this.#readLines();
   }
 
-  /** Starts one with its options as JSON, and waits for its first line: it is ready. */
+  /** Starts a program with its options as JSON and waits for its first line: it is ready. */
   static async start(
     program: URL,
     options: unknown,
@@ -31,30 +31,30 @@ export class LabProgram implements AsyncDisposable {
     return started;
   }
 
-  /** Its last line so far, as JSON. */
+  /** Parses its last line so far as JSON. */
   get lastLine(): unknown {
     return JSON.parse(this.#last);
   }
 
-  /** Tells it to stop; returns its last line, as JSON. */
+  /** Stops it and parses its last line as JSON. */
   async stop(): Promise<unknown> {
     await this.#input.close().catch(() => {});
     return await this.result();
   }
 
-  /** Waits until it ends; returns its last line, as JSON. */
+  /** Waits until it has ended and parses its last line as JSON. */
   async result(): Promise<unknown> {
     const [{ success, code }] = await Promise.all([this.#child.status, this.#read]);
     if (!success) throw new Error(`The program failed with ${code}`);
     return this.lastLine;
   }
 
-  /** Stops it, as Ctrl-Z does: it does nothing, and keeps what it has. */
+  /** Suspends it like Ctrl-Z: it keeps its locks and files. */
   suspend(): void {
     this.#child.kill("SIGSTOP");
   }
 
-  /** Kills it, if it has not ended. */
+  /** Kills it unless it has ended. */
   async kill(): Promise<void> {
     try {
       this.#child.kill("SIGKILL");
@@ -66,7 +66,7 @@ export class LabProgram implements AsyncDisposable {
     await this.#input.abort().catch(() => {});
   }
 
-  /** Kills it, if it has not ended. */
+  /** Kills it unless it has ended. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.kill();
   }
@@ -84,12 +84,12 @@ export class LabProgram implements AsyncDisposable {
   }
 }
 
-/** Says something to the one who started this program. */
+/** Prints a line of JSON for the parent process. */
 export async function say(line: unknown): Promise<void> {
   await Deno.stdout.write(new TextEncoder().encode(`${JSON.stringify(line)}\n`));
 }
 
-/** Aborts when this program is told to stop. */
+/** Aborts when the parent process stops this program. */
 export function stopSignal(): AbortSignal {
   const stop = new AbortController();
   const wait = async (): Promise<void> => {

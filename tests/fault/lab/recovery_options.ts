@@ -1,31 +1,31 @@
-/** What `recover_directory.ts` does. */
+/** Options of `recover_directory.ts`. */
 export interface RecoveryOptions {
   /** A directory full of objects. */
   readonly basePath: string;
   /** The number of an object in it. */
   readonly wanted: number;
-  /** Bytes of its payload. */
+  /** Its payload size in bytes. */
   readonly payloadBytes: number;
 }
 
-/** What `recover_directory.ts` says. */
+/** Output of `recover_directory.ts`. */
 export interface RecoveryReport {
-  /** Whether the object was loaded, and verified. */
+  /** Whether the object was loaded and verified. */
   readonly isHit: boolean;
-  /** Time from opening the directory until then, in milliseconds. */
+  /** Time from opening the directory to that load, in milliseconds. */
   readonly firstHitMs: number;
-  /** Whether the directory was still being counted then. */
+  /** Whether the directory was still being counted at that time. */
   readonly isCountingAtHit: boolean;
-  /** Time from opening the directory until it was counted, in milliseconds. */
+  /** Time from opening the directory to the end of the count, in milliseconds. */
   readonly countedMs: number;
-  /** What the adapter says that objects take on disk. */
+  /** Disk usage of objects reported by the adapter. */
   readonly usedBytes: number;
   /** Temporary files that it removed. */
   readonly reclaimed: number;
-  /** What the heap of the process grew by, in bytes. */
+  /** Growth of the JavaScript heap, in bytes. */
   readonly heapBytes: number;
-  /** What the process grew by, in bytes. */
+  /** Growth of the process, in bytes. */
   readonly rssBytes: number;
-  /** What the adapter reported as failures. */
+  /** Errors that the adapter reported. */
   readonly failures: readonly string[];
 }

@@ -3,7 +3,7 @@ import { HostDevice } from "../../../src/memory/host_device.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
 import type { Found, StoredSet } from "./stored_set.ts";
 
-/** Asks a new cache on a directory for each object of a set, as after a restart. */
+/** Requests each object of a set from a new cache on a directory, as after a restart. */
 export async function servedObjects(basePath: string, set: StoredSet): Promise<Found> {
   await using cache = await TieredCache.open({
     device: new HostDevice(),

@@ -1,42 +1,42 @@
-/** What `share_directory.ts` does. */
+/** Options of `share_directory.ts`. */
 export interface ShareOptions {
   /** The directory. */
   readonly basePath: string;
   /** Its capacity, in GiB. */
   readonly capacityGb: number;
-  /** Operations on objects. */
+  /** Number of operations on objects. */
   readonly operations: number;
-  /** Keys that everybody uses. */
+  /** Number of keys, shared by all processes. */
   readonly keyCount: number;
-  /** Where its random numbers start. */
+  /** Random seed. */
   readonly seed: number;
-  /** As a control: every writer uses the same temporary name. */
+  /** For the control: all writers use the same temporary name. */
   readonly hasOneTemporaryName?: boolean;
 }
 
-/** What `share_directory.ts` says. */
+/** Output of `share_directory.ts`. */
 export interface ShareReport {
-  /** Objects that were operated on. */
+  /** Objects operated on. */
   operations: number;
   /** Objects stored. */
   stores: number;
-  /** Objects that were refused for want of room. */
+  /** Objects rejected for lack of space. */
   refused: number;
   /** Objects loaded. */
   loads: number;
-  /** Objects that were not there. */
+  /** Missing objects. */
   misses: number;
-  /** Loaded objects with other bytes than belong to their keys. */
+  /** Loaded objects with wrong bytes. */
   wrong: number;
   /** Objects deleted. */
   deletes: number;
-  /** Objects that it evicted. */
+  /** Objects evicted. */
   evicted: number;
-  /** What the adapter reported as failures. */
+  /** Errors that the adapter reported. */
   failures: string[];
 }
 
-/** Bytes of the payload of an object: a block, or several. */
+/** Payload size of an object in bytes: one block or several. */
 export function payloadBytesOf(n: number): number {
   return 1024 + 4096 * (n % 8);
 }

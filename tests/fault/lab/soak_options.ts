@@ -1,18 +1,18 @@
-/** What `soak_directory.ts` does. */
+/** Options of `soak_directory.ts`. */
 export interface SoakOptions {
   /** The directory. */
   readonly basePath: string;
-  /** How long, in seconds. */
+  /** Duration in seconds. */
   readonly seconds: number;
-  /** Where its random numbers start. */
+  /** Random seed. */
   readonly seed: number;
-  /** As a control: it leaves files open, and keeps memory. */
+  /** For the control: leaks files and memory. */
   readonly leaks?: boolean;
 }
 
-/** What the process had at a moment. */
+/** Resources of the process at one time. */
 export interface Sample {
-  /** Since the start, in minutes. */
+  /** Time since the start, in minutes. */
   readonly minutes: number;
   /** Memory of the process, in MiB. */
   readonly rssMib: number;
@@ -20,15 +20,15 @@ export interface Sample {
   readonly openFiles: number;
 }
 
-/** What `soak_directory.ts` says. */
+/** Output of `soak_directory.ts`. */
 export interface SoakReport {
   /** Rounds of work. */
   readonly rounds: number;
   /** Objects put into the cache. */
   readonly puts: number;
-  /** Objects that the cache had, in memory or on disk. */
+  /** Objects found, in memory or on disk. */
   readonly hits: number;
-  /** Objects whose bytes were wrong. */
+  /** Objects with wrong bytes. */
   readonly wrong: number;
   /** Objects deleted from the directory. */
   readonly deleted: number;
@@ -36,10 +36,10 @@ export interface SoakReport {
   readonly evicted: number;
   /** Problems that the cache reported at the end. */
   readonly problems: readonly string[];
-  /** Bytes that the cache still holds when everything is removed from it. */
+  /** Bytes left in the cache after everything was removed. */
   readonly bytesHeld: number;
-  /** Open files before the cache was opened, and after it was closed. */
+  /** Open files before the cache was opened and after it was closed. */
   readonly openFiles: readonly [before: number, after: number];
-  /** What was seen meanwhile. */
+  /** Samples during the run. */
   readonly samples: readonly Sample[];
 }

@@ -7,28 +7,28 @@ import { fileOf } from "../../support/fs_adapter.ts";
 import { testKeys, testLayout } from "../../support/objects.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
 
-/** Pieces that a payload is written in: each is a write of its own, and a place to be killed. */
+/** Number of parts of a payload: each is a separate write, at which the process can be killed. */
 const PIECES = 4;
 
-/** What is found in the place of the objects of a set, by their numbers. */
+/** Result of a check of a set, with objects by number. */
 export interface Found {
-  /** Exactly the objects. */
+  /** Objects with the right bytes. */
   readonly whole: readonly number[];
-  /** Other bytes. */
+  /** Objects with other bytes. */
   readonly torn: readonly number[];
 }
 
-/** Objects that a program stores and another one checks: both know them by number. */
+/** Objects, identified by number, that one program stores and another one checks. */
 export class StoredSet {
-  /** Their keys. */
+  /** The keys. */
   readonly keys: readonly ObjectKey[];
-  /** The layout of all. */
+  /** The common layout. */
   readonly layout: ObjectLayout;
-  /** The objects, sealed. */
+  /** The objects with their trailers. */
   readonly objects: readonly GuardedObject[];
   readonly #bytes: readonly Uint8Array[];
 
-  /** Makes the objects of so many keys. */
+  /** Creates the objects of `count` keys. */
   constructor(count: number, payloadBytes: number) {
     this.keys = testKeys(count);
     this.layout = testLayout(payloadBytes);
@@ -47,7 +47,7 @@ export class StoredSet {
     this.#bytes = this.objects.map(({ parts }) => concatParts(parts));
   }
 
-  /** Compares the files of the objects with what belongs into them, as a plain reader would. */
+  /** Compares the files of the objects with the expected bytes, like a plain reader. */
   async inspect(basePath: string): Promise<Found> {
     const found = { whole: [] as number[], torn: [] as number[] };
     for (const [n, key] of this.keys.entries()) {

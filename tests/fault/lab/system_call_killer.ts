@@ -1,29 +1,29 @@
 import type { WriterOptions } from "./writer_options.ts";
 import { WriterProcess } from "./writer_process.ts";
 
-/** What became of a writer whose system calls were watched. */
+/** Result of a traced writer. */
 export interface WatchedWriter {
-  /** It did its work and ended. */
+  /** Whether it finished its work. */
   readonly hasSurvived: boolean;
-  /** Objects of which it had said that they are stored. */
+  /** Objects that it had reported as stored. */
   readonly acknowledged: ReadonlySet<number>;
-  /** Its calls, in order of their beginning: name and arguments, file descriptors with paths. */
+  /** Its calls in order of their start: name and arguments, file descriptors with paths. */
   readonly calls: readonly string[];
-  /** The one at which it was killed; left out if it survived. */
+  /** The call at which it was killed, unless it survived. */
   readonly killedAt?: string;
 }
 
-/** How a writer is watched. */
+/** Options of a traced writer. */
 export interface WatchOptions {
-  /** Names of the system calls. */
+  /** Names of the system calls to trace. */
   readonly systemCalls: readonly string[];
-  /** The call of a thread, counted from 1 since the writer was let go, at which it is killed. */
+  /** The call of a thread at which it is killed, counted from 1 after the start signal. */
   readonly killAt?: number;
-  /** A file for the trace. */
+  /** Path of the trace. */
   readonly tracePath: string;
 }
 
-/** Whether system calls of processes can be tampered with here: strace is there and may trace. */
+/** Whether strace is installed and has permission to trace. */
 export async function canInject(): Promise<boolean> {
   try {
     const args = ["-o", "/dev/null", "true"];
@@ -34,7 +34,7 @@ export async function canInject(): Promise<boolean> {
   }
 }
 
-/** Runs a writer under strace, which kills it where a thread enters a call, before that is made. */
+/** Runs a writer under strace, which kills it when a thread enters a call, before it executes. */
 export async function watchWriter(
   options: WriterOptions,
   { systemCalls, killAt, tracePath }: WatchOptions,
@@ -49,7 +49,7 @@ export async function watchWriter(
     stderr: "piped",
   }).spawn();
   const messages = tracer.stderr.getReader();
-  // It says that it has attached: from now on calls count.
+  // strace has attached: calls are counted from here.
   await messages.read();
   await writer.go();
   const hasSurvived = await writer.ended();

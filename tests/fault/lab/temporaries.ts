@@ -3,19 +3,19 @@ import { delay } from "@std/async";
 import { basename, join } from "@std/path";
 import { filesIn, openFs } from "../../support/fs_adapter.ts";
 
-/** Longer than any writer may take to show that it lives. */
+/** Longer than any writer takes to create its lock. */
 const HOURS_MS = 2 * 3_600_000;
-/** Looks at the directory, 10 ms apart, before a sweep counts as one that never ends. */
+/** Maximum number of checks of the directory, 10 ms apart, until a cleanup must have ended. */
 const LOOKS = 1_000;
 
-/** Paths of the temporary files of a directory that the fs adapter keeps objects in. */
+/** Paths of the temporary files in a directory of the fs adapter. */
 export async function temporaries(basePath: string): Promise<string[]> {
   return await leftovers(basePath, ".tmp");
 }
 
 /**
- * Asserts that an adapter that is opened when enough time has passed removes what dead writers left
- * behind: temporary files and locks. No writer may live.
+ * Asserts that an adapter that is opened when enough time has passed removes the temporary files and
+ * locks of killed writers. No writer may be alive.
  */
 export async function assertReclaimed(basePath: string): Promise<void> {
   const left = await temporaries(basePath);
@@ -32,7 +32,7 @@ export async function assertReclaimed(basePath: string): Promise<void> {
   assertEquals((await leftovers(basePath, ".lock")).filter((path) => writers.has(path)), []);
 }
 
-/** Files that writers with a tag of their own made; what all of them share has another name. */
+/** Files created by tagged writers, without shared files. */
 async function leftovers(basePath: string, suffix: string): Promise<string[]> {
   const paths: string[] = [];
   for (const path of await filesIn(basePath)) {

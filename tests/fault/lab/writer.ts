@@ -1,6 +1,6 @@
-// Says that it is ready, waits for a byte, and stores a set of objects into a directory, over and
-// over: with the fs adapter, or, as a control, by writing each file in place. Prints the numbers of
-// the objects that are stored. A store that fails ends it, unless that is to be expected.
+// Reports that it is ready, waits for a byte, and repeatedly stores a set of objects into a
+// directory: with the fs adapter, or, for the control, by writing each file in place. Prints the
+// numbers of the stored objects. A failed store ends it unless failures are expected.
 import { dirname } from "@std/path";
 import type { GuardedObject } from "../../../src/l2/adapter_guard.ts";
 import { fileOf, openFs } from "../../support/fs_adapter.ts";

@@ -1,23 +1,23 @@
-/** What `writer.ts` does. */
+/** Options of `writer.ts`. */
 export interface WriterOptions {
   /** The directory to store into. */
   readonly basePath: string;
-  /** Objects in its set. */
+  /** Number of objects. */
   readonly count: number;
-  /** Bytes of the payload of each. */
+  /** Payload size of each object in bytes. */
   readonly payloadBytes: number;
-  /** What the adapter syncs. */
+  /** The `durability` of the adapter. */
   readonly durability: "none" | "file" | "full";
-  /** Objects in a batch. */
+  /** Objects per batch. */
   readonly batch: number;
-  /** The number of the object that it stores first. @default {0} */
+  /** Number of the first object. @default {0} */
   readonly first?: number;
-  /** How often it stores the set; left out, until it is killed. */
+  /** Number of times to store the set; until it is killed, if left out. */
   readonly rounds?: number;
-  /** Without the adapter, by writing each file in place. */
+  /** Whether to write each file in place, without the adapter. */
   readonly inPlace?: boolean;
-  /** A store that fails does not end it. */
+  /** Whether to continue after failed stores. */
   readonly mayFail?: boolean;
-  /** It says which objects are stored. */
+  /** Whether to print the stored objects. */
   readonly acknowledges?: boolean;
 }

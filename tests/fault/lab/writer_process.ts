@@ -19,7 +19,7 @@ export class WriterProcess implements AsyncDisposable {
     this.#read = this.#readLines();
   }
 
-  /** Starts one; it waits for {@linkcode go}. */
+  /** Starts a process, which waits for {@linkcode go}. */
   static async start(options: WriterOptions): Promise<WriterProcess> {
     const command = new Deno.Command(Deno.execPath(), {
       args: ["run", "-q", "-A", program, JSON.stringify(options)],
@@ -32,28 +32,28 @@ export class WriterProcess implements AsyncDisposable {
     return writer;
   }
 
-  /** Its number. */
+  /** Its process id. */
   get pid(): number {
     return this.#child.pid;
   }
 
-  /** Numbers of the objects that it said are stored; complete when it has ended. */
+  /** Numbers of the objects reported as stored; complete when it has ended. */
   get acknowledged(): ReadonlySet<number> {
     return new Set(this.#lines.slice(1).flatMap((line) => line.split(" ").map(Number)));
   }
 
-  /** Lets it store. */
+  /** Starts its stores. */
   async go(): Promise<void> {
     await this.#input.write(new Uint8Array(1));
     await this.#input.close();
   }
 
-  /** Waits until it has said that an object is stored, or has ended. */
+  /** Waits until it has reported a stored object, or has ended. */
   async hasAcknowledged(): Promise<void> {
     await Promise.race([this.#acknowledged.promise, this.#read]);
   }
 
-  /** Waits until it has ended; whether it did so by itself, and well. */
+  /** Waits until it has ended; returns whether it exited successfully. */
   async ended(): Promise<boolean> {
     const { success, signal, code } = await this.#child.status;
     await this.#read;
@@ -61,18 +61,18 @@ export class WriterProcess implements AsyncDisposable {
     return success;
   }
 
-  /** Kills it; an error if it failed before. */
+  /** Kills it; throws if it failed before. */
   async kill(): Promise<void> {
     this.#kill();
     await this.ended();
   }
 
-  /** Kills it if it has not ended. */
+  /** Kills it unless it has ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#kill();
     await this.#child.status;
     await this.#read;
-    // One that was let go has closed it.
+    // Already closed by `go`.
     await this.#input.abort().catch(() => {});
   }
 
@@ -80,7 +80,7 @@ export class WriterProcess implements AsyncDisposable {
     try {
       this.#child.kill("SIGKILL");
     } catch (error) {
-      // It has ended.
+      // Already ended.
       if (!(error instanceof TypeError)) throw error;
     }
   }

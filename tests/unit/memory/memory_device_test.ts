@@ -330,8 +330,8 @@ deviceTest("copy() does nothing if one of its operations is refused", async (dev
 deviceTest("a buffer of another kind of device is refused", async (device) => {
   using slab = slabOf(device, 1024);
   const range = { buffer: foreignBuffer(device), byteOffset: 0, byteLength: 256 };
-  assertThrows(() => device.upload(range, [new Uint8Array(256)]), TypeError, "takes");
-  await assertRejects(() => device.readBack([{ range, tailBytes: 0 }]), TypeError, "takes");
+  assertThrows(() => device.upload(range, [new Uint8Array(256)]), TypeError, "requires");
+  await assertRejects(() => device.readBack([{ range, tailBytes: 0 }]), TypeError, "requires");
   const offsets = { sourceOffset: 0, destinationOffset: 0, byteLength: 256 };
   for (const [source, destination] of [[slab.buffer, range.buffer], [range.buffer, slab.buffer]]) {
     assert(source !== undefined && destination !== undefined);
