@@ -151,7 +151,7 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
       names,
       known,
       maxValueBytes: values.max_value_bytes,
-      tellsSizes: () => check.tellsSizes,
+      reportsSizes: () => check.reportsSizes,
     });
     const checked = await check.result();
     if (checked.state === "unsound") {

@@ -93,10 +93,10 @@ function injectFaults(
     async load(objects, options) {
       const dropped = Bitmap.from(objects, ({ key }, i) => isDropped(key, i, objects.length));
       const { onLoaded } = options;
-      const tell: typeof onLoaded = onLoaded && ((...told) => {
-        if (!dropped.test(told[0])) onLoaded(...told);
+      const report: typeof onLoaded = onLoaded && ((...args) => {
+        if (!dropped.test(args[0])) onLoaded(...args);
       });
-      const loaded = await inner.load(objects, tell ? { ...options, onLoaded: tell } : options);
+      const loaded = await inner.load(objects, report ? { ...options, onLoaded: report } : options);
       return Bitmap.from(objects, (_, i) => {
         if (!loaded.test(i) || !dropped.test(i)) return loaded.test(i);
         droppedLoads++;

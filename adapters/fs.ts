@@ -15,7 +15,7 @@ import {
 } from "../src/l2/adapter.ts";
 import { isLocalDisk } from "./_shared/local_disk.ts";
 import { FileWorker } from "./_shared/file_worker.ts";
-import { CarefulFiles } from "./_fs/careful_files.ts";
+import { OffThreadFiles } from "./_fs/careful_files.ts";
 import { DirectFiles } from "./_fs/direct_files.ts";
 import type { DiskBounds } from "./_fs/disk_space.ts";
 import { FileStore } from "./_fs/file_store.ts";
@@ -45,7 +45,7 @@ const config = {
     nullable: true,
     check: (path: string) => path === "" ? undefined : unmetPath(path) ?? unmetInside(path),
     help:
-      "Directory below base_path for temporary files. Default (also null or empty): beside the " +
+      "Directory below base_path for temporary files. Default (also null or empty): next to the " +
       "objects, which is faster.",
   },
   durability: {
@@ -211,10 +211,10 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     const shards = !isSharded ? 0 : layout === "kvtier" ? 1 : 2;
     // Without a worker, files can only be closed in place.
     const closesInPlace = !await FileWorker.isAvailable() || await isLocalDisk(basePath);
-    const careful = closesInPlace ? undefined : new CarefulFiles();
+    const offThread = closesInPlace ? undefined : new OffThreadFiles();
     const store = await FileStore.open({
-      files: careful?.files ?? hostFileSystem,
-      ...(careful && { closeFiles: (signal) => careful.close(signal) }),
+      files: offThread?.files ?? hostFileSystem,
+      ...(offThread && { closeFiles: (signal) => offThread.close(signal) }),
       directFiles: (files) => new DirectFiles(files, closesInPlace),
       paths: new ObjectPaths({ basePath, layout, shards }),
       sharedPath: join(basePath, SHARED_DIRECTORY),
@@ -256,7 +256,7 @@ function unmetInside(path: string): string | undefined {
   return leaves ? "a relative path below base_path" : undefined;
 }
 
-/** Directory of temporary files; `undefined` if they lie beside the objects. */
+/** Directory of temporary files; `undefined` if they lie next to the objects. */
 function tmpPathOf(basePath: string, relative: string | undefined): string | undefined {
   const path = join(basePath, relative ?? "");
   return path === join(basePath) ? undefined : path;

@@ -32,15 +32,15 @@ export class BackendCheck {
   readonly #options: BackendCheckOptions;
   #result: BackendState = { state: "unknown" };
   #running: Promise<BackendState> | undefined;
-  #tellsSizes = false;
+  #reportsSizes = false;
 
   constructor(options: BackendCheckOptions) {
     this.#options = options;
   }
 
   /** Whether `sizeOf` of the connector returns the size of a value. */
-  get tellsSizes(): boolean {
-    return this.#tellsSizes;
+  get reportsSizes(): boolean {
+    return this.#reportsSizes;
   }
 
   /** The result of the check; repeats the check while it is unknown. */
@@ -99,7 +99,7 @@ export class BackendCheck {
     }
     if (backend.sizeOf !== undefined) {
       const size = await ask(() => backend.sizeOf?.(name, signal));
-      this.#tellsSizes = size === CHECK_BYTES;
+      this.#reportsSizes = size === CHECK_BYTES;
     }
     if (backend.list !== undefined && !await ask(() => this.#lists(name, signal))) {
       const expected =

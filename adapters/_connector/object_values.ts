@@ -40,7 +40,7 @@ export interface ObjectValuesOptions {
   /**
    * Whether the connector reports sizes. If it does not but lists names, side values are written.
    */
-  readonly tellsSizes: () => boolean;
+  readonly reportsSizes: () => boolean;
 }
 
 /** Result of reading an object; a {@linkcode TrailerFault} if the value is not that object. */
@@ -165,7 +165,7 @@ export class ObjectValues {
   }
 
   get #writesSizes(): boolean {
-    return this.#options.backend.list !== undefined && !this.#options.tellsSizes();
+    return this.#options.backend.list !== undefined && !this.#options.reportsSizes();
   }
 
   /** The side value of an object that is not split; `undefined` if it needs none. */
@@ -250,8 +250,8 @@ export class ObjectValues {
     key: ObjectKey | undefined,
     signal: AbortSignal,
   ): Promise<ObjectFacts | undefined> {
-    const { known, tellsSizes } = this.#options;
-    if (key !== undefined && tellsSizes()) {
+    const { known, reportsSizes } = this.#options;
+    if (key !== undefined && reportsSizes()) {
       const size = await this.#ask(signal, ({ sizeOf }) => sizeOf?.(name, signal));
       // A shorter value may be a manifest.
       if (Number.isSafeInteger(size) && Number(size) > MAX_MANIFEST_BYTES) {

@@ -129,7 +129,7 @@ export class PoolStore implements L2Adapter {
   /** Files are durable, but not shared. */
   get capabilities(): L2Adapter["capabilities"] {
     const slotBytes = this.#slotBytes;
-    // Without `slot_bytes` the first object decides, and larger ones would be refused.
+    // Without `slot_bytes`, a short first object would make the slots too small for others.
     const limit = slotBytes === undefined
       ? {}
       : { maxObjectBytes: slotBytes, acceptsShortObjects: true };

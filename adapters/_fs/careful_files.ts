@@ -17,7 +17,7 @@ const SMALL_PART_BYTES = 16_384;
  * files on the thread that runs the engine. Here, one call on another thread opens, reads and
  * closes a file, or a worker holds it open.
  */
-export class CarefulFiles {
+export class OffThreadFiles {
   readonly files: FileSystem;
   /** Holds the locks, and syncs. */
   readonly #worker = new FileWorker();
@@ -29,7 +29,7 @@ export class CarefulFiles {
       ...hostFileSystem,
       create: (path, mode) =>
         Promise.resolve(
-          new CarefulWritableFile(path, mode, async () => {
+          new OffThreadWritableFile(path, mode, async () => {
             await worker.ask({ op: "syncPath", path });
           }),
         ),
@@ -79,7 +79,7 @@ const nothing = new WholeFile(new Uint8Array(0));
  * A file that is open only while a call writes to it: only `Deno.writeFile()` closes a file on
  * another thread.
  */
-class CarefulWritableFile implements WritableFile {
+class OffThreadWritableFile implements WritableFile {
   readonly #path: string;
   readonly #mode: number;
   readonly #sync: () => Promise<void>;

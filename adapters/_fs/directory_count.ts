@@ -66,7 +66,7 @@ export class DirectoryCount {
     this.#walks++;
     const walked = this.#last.then(() => this.#walk()).finally(() => {
       this.#walks--;
-      this.#tell();
+      this.#notifyProgress();
     });
     this.#last = walked.catch(() => {});
     return walked;
@@ -91,7 +91,7 @@ export class DirectoryCount {
           oldest.offer(file);
           if (typeof file.object !== "string") models.add(file.object.key.model, file);
         }
-        this.#tell();
+        this.#notifyProgress();
       }
     } finally {
       oldest.endWalk();
@@ -100,7 +100,7 @@ export class DirectoryCount {
     return this.#totals = { objects, diskBytes, models: models.usages() };
   }
 
-  #tell(): void {
+  #notifyProgress(): void {
     this.#progress.resolve();
     this.#progress = Promise.withResolvers();
   }

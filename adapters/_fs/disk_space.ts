@@ -59,7 +59,7 @@ export interface DiskSpaceOptions extends DiskBounds {
   /** Whether a file must not be evicted. */
   readonly isLocked: (path: string) => boolean;
   /** Writes pending times of use, so that an eviction sees them. */
-  readonly noteUses: () => Promise<void>;
+  readonly flushUseTimes: () => Promise<void>;
   /** Aborts when the adapter closes. */
   readonly signal: AbortSignal;
   /** Called with failures in the background. */

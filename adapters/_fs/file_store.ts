@@ -61,7 +61,7 @@ export interface FileStoreOptions {
   readonly paths: ObjectPaths;
   /** Directory of the locks and the ledger. */
   readonly sharedPath: string;
-  /** Directory of temporary files; `undefined` if they lie beside the objects. */
+  /** Directory of temporary files; `undefined` if they lie next to the objects. */
   readonly tmpPath: string | undefined;
   /** What is synced before an object counts as stored. */
   readonly durability: Durability;
@@ -128,12 +128,12 @@ export class FileStore implements L2Adapter {
   /** Keys that a chain search may claim although they are missing. */
   readonly #suspects = new RecentKeys(MAX_SUSPECTS);
   /** Directories that existed recently. */
-  readonly #made = new Set<string>();
+  readonly #knownDirectories = new Set<string>();
   /** Links in place of shard directories; they are not followed. */
   readonly #linkedShards = new Set<string>();
   readonly #closing = new AbortController();
   /** Read permissions of an LMCache directory, which new entries get too. */
-  #readers = 0;
+  #readerMode = 0;
   #files: FileSystem;
   #direct: DirectFileSystem | undefined;
   #directRefusal: string | undefined;
@@ -191,7 +191,7 @@ export class FileStore implements L2Adapter {
       abandonedBytes: (dead, signal) => this.#temporary.abandonedBytes(dead, signal),
       clock,
       isLocked: (path) => this.#locks.hasFile(path),
-      noteUses: () => this.#useTimes.flush(),
+      flushUseTimes: () => this.#useTimes.flush(),
       signal: this.#closing.signal,
       onError: (cause) => this.#report("evict", cause),
       ...(onEvicted && { evicted: { keyAt: (path, size) => this.#keyAt(path, size), onEvicted } }),
@@ -241,7 +241,7 @@ export class FileStore implements L2Adapter {
       const received = await foreignOwner(basePath, info.uid);
       if (received !== undefined) throw wrongBasePath(OWN_DIRECTORY, received);
     }
-    if (options.isUnsealed) store.#readers = (info?.mode ?? 0) & 0o055;
+    if (options.isUnsealed) store.#readerMode = (info?.mode ?? 0) & 0o055;
     await store.#findLinkedShards();
     if (await store.#foldsNames()) options.paths.addDigests();
     if (options.isDirect) await store.#startDirect();
@@ -547,7 +547,7 @@ export class FileStore implements L2Adapter {
 
   /** File mode of objects. */
   get #objectMode(): number {
-    return this.#fileMode | (this.#readers & 0o044);
+    return this.#fileMode | (this.#readerMode & 0o044);
   }
 
   /** Stores an object; resolves to whether there was space. */
@@ -559,8 +559,8 @@ export class FileStore implements L2Adapter {
     for (let attempt = 0;; attempt++) {
       const files = this.#limited("store", signal);
       try {
-        if (!this.#made.has(sharedPath)) await this.#makeTemporary(files);
-        if (!this.#made.has(directory)) {
+        if (!this.#knownDirectories.has(sharedPath)) await this.#makeTemporary(files);
+        if (!this.#knownDirectories.has(directory)) {
           await this.#makeShard(directory, files);
           this.#makingShards ??= this.#makeShards();
         }
@@ -588,7 +588,7 @@ export class FileStore implements L2Adapter {
         return true;
       } catch (error) {
         if (attempt > 0) throw error;
-        if (error instanceof Deno.errors.NotFound) this.#made.clear();
+        if (error instanceof Deno.errors.NotFound) this.#knownDirectories.clear();
         else if (this.#direct !== undefined && isDirectRefused(error)) this.#stopDirect(error);
         else throw error;
       }
@@ -654,16 +654,16 @@ export class FileStore implements L2Adapter {
     if (tmpPath !== undefined) await this.#makeDirectory(tmpPath, this.#directoryMode, files);
     await this.#temporary.announce();
     await this.#space.prepare();
-    this.#made.add(sharedPath);
+    this.#knownDirectories.add(sharedPath);
   }
 
   async #makeShard(path: string, files: FileSystem): Promise<void> {
     const { durability } = this.#options;
-    const made = await this.#makeDirectory(path, this.#directoryMode | this.#readers, files);
+    const made = await this.#makeDirectory(path, this.#directoryMode | this.#readerMode, files);
     if (durability === "full") {
       for (const step of made) await files.syncDirectory(dirname(step));
     }
-    this.#made.add(path);
+    this.#knownDirectories.add(path);
     this.#linkedShards.delete(path.slice(0, this.#options.paths.basePath.length + 3));
   }
 
@@ -672,7 +672,7 @@ export class FileStore implements L2Adapter {
     for (const path of this.#options.paths.shards()) {
       if (this.#isClosed) return;
       try {
-        if (!this.#made.has(path)) await this.#makeShard(path, this.#backgroundFiles);
+        if (!this.#knownDirectories.has(path)) await this.#makeShard(path, this.#backgroundFiles);
       } catch {
         // The store that needs the directory reports the error.
         return;

@@ -84,7 +84,7 @@ const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
 
 /**
  * The host's file system, through the page cache. Deno closes files on the thread that runs the
- * engine, which takes no time on a local disk; {@linkcode CarefulFiles} is for other disks.
+ * engine, which takes no time on a local disk; {@linkcode OffThreadFiles} is for other disks.
  */
 export const hostFileSystem: FileSystem = {
   async create(path, mode) {

@@ -93,7 +93,7 @@ export class ObjectPaths {
 
   /**
    * Whether LMCache uses such a name for a file that it has not published yet: with another suffix
-   * beside the objects, or with the object's name in a directory for temporary files.
+   * next to the objects, or with the object's name in a directory for temporary files.
    */
   isForeignTemporary(name: string, isApart: boolean): boolean {
     const suffix = this.#suffixOfLmcache(name);

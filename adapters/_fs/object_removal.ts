@@ -27,7 +27,7 @@ export interface FileRemoval {
 export interface ObjectRemovalOptions
   extends Omit<EvictorOptions, "oldest">, Omit<DirectoryCountOptions, "oldest"> {
   /** Writes pending times of use. */
-  readonly noteUses: () => Promise<void>;
+  readonly flushUseTimes: () => Promise<void>;
   /** Id of the directory's ledger. */
   readonly ledgerId: () => string | undefined;
   /** The running count, if any, which includes a walk. */
@@ -54,8 +54,8 @@ export class ObjectRemoval {
 
   /** Removes objects until the goal is reached or none is left. */
   async run({ wanted, isUrgent, removed, walk }: FileRemoval): Promise<void> {
-    const { noteUses, ledgerId, signal, onError } = this.#options;
-    await noteUses();
+    const { flushUseTimes, ledgerId, signal, onError } = this.#options;
+    await flushUseTimes();
     let hasWalked = false;
     for (let bytes = wanted(); bytes !== undefined && !signal.aborted; bytes = wanted()) {
       const candidates = !this.isBusy || isUrgent() ? this.#oldest.take(bytes) : [];

@@ -24,7 +24,7 @@ export interface Call<Value> {
  *
  * @throws {AdapterError} If `work` fails.
  */
-export async function whileWanted<Value>(
+export async function runAbortable<Value>(
   pool: ConnectionPool,
   { operation, signal, fallback }: Call<Value>,
   work: (connections: readonly Connection[]) => Promise<Value>,
@@ -86,7 +86,7 @@ export async function takeConnections(
 }
 
 /** Closes connections some time after `signal` aborts; returns a function that cancels this. */
-export function breakOffLater(
+export function closeAfterAbort(
   connections: readonly Connection[],
   clock: Clock,
   signal: AbortSignal,

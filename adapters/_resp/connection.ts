@@ -125,7 +125,7 @@ export class Connection {
       this.#client = library.createClient(options as never) as unknown as ClientLike;
     }
     for (const event of ["error", "node-error"]) {
-      this.#any.on(event, (error) => {
+      this.#anyClient.on(event, (error) => {
         this.#lastError = error;
         this.#isLost = true;
       });
@@ -160,7 +160,7 @@ export class Connection {
       this.destroy();
     }, this.#connectTimeoutMs);
     try {
-      await this.#any.connect();
+      await this.#anyClient.connect();
       if (isLate) throw new Error("late");
       if (this.#waiting === 0) this.#keepAlive(false);
     } catch (error) {
@@ -218,7 +218,7 @@ export class Connection {
   }
 
   /** Marks the connection as lost; calls in progress may finish. */
-  distrust(): void {
+  markLost(): void {
     this.#isLost = true;
     this.#destroyIfUseless();
   }
@@ -227,7 +227,7 @@ export class Connection {
   destroy(): void {
     this.#isLost = true;
     try {
-      if (this.#any.isOpen) this.#any.destroy();
+      if (this.#anyClient.isOpen) this.#anyClient.destroy();
     } catch {
       // Closed concurrently.
     }
@@ -239,7 +239,7 @@ export class Connection {
     if (this.#isLost && this.#users === 0 && !isOfUse) this.destroy();
   }
 
-  get #any(): Pick<ClientLike, "isOpen" | "on" | "connect" | "destroy"> {
+  get #anyClient(): Pick<ClientLike, "isOpen" | "on" | "connect" | "destroy"> {
     const any = this.#client ?? this.#cluster;
     if (any === undefined) throw new TypeError("A connection has a client");
     return any;

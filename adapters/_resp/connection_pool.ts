@@ -20,7 +20,7 @@ export class ConnectionPool implements AsyncDisposable {
   /** Masters seen so far; the configured nodes may be gone. */
   #known: readonly ServerAddress[] = [];
   #opened = 0;
-  #distrustedAt = -Infinity;
+  #replacedAt = -Infinity;
   #isClosed = false;
 
   /**
@@ -67,12 +67,12 @@ export class ConnectionPool implements AsyncDisposable {
    * Replaces all connections before their next use, because they lead to a wrong server; its name
    * is resolved again. Rate-limited: does nothing shortly after the last time.
    */
-  distrust(): void {
+  replaceAll(): void {
     const now = this.#settings.clock.now();
-    if (now - this.#distrustedAt < RENEWAL_MS) return;
-    this.#distrustedAt = now;
+    if (now - this.#replacedAt < RENEWAL_MS) return;
+    this.#replacedAt = now;
     for (const slot of this.#slots) {
-      slot.connection?.distrust();
+      slot.connection?.markLost();
       slot.openedAt = -Infinity;
     }
   }

@@ -20,9 +20,9 @@ import { KeyLocks } from "../_shared/key_locks.ts";
 import { untilAborted } from "../_shared/until_aborted.ts";
 import {
   asAdapterError,
-  breakOffLater,
+  closeAfterAbort,
+  runAbortable,
   takeConnections,
-  whileWanted,
   withConnections,
 } from "./calls.ts";
 import type { Connection, ServerSettings } from "./connection.ts";
@@ -145,7 +145,7 @@ export class RespStore implements L2Adapter {
     if (signal.aborted || objects.length === 0) return { stored, bytes: 0 };
     const failures = new Failures("resp", "store");
     const connections = await takeConnections(this.#writes, "store", signal);
-    const stopWaiting = breakOffLater(connections, this.#options.settings.clock, signal);
+    const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
     let bytes = 0;
     let begun = 0;
     let hasRoom: readonly boolean[] | undefined;
@@ -195,7 +195,7 @@ export class RespStore implements L2Adapter {
     if (signal.aborted || keys.length === 0) return nothing();
     const removeStale = this.#capacity?.index.staleRemover(keys);
     const found = await this.#locks.lockFound(keys, prefix, () =>
-      whileWanted(
+      runAbortable(
         this.#reads,
         { operation: "lookup", signal, fallback: nothing },
         async (connections) => {
@@ -239,7 +239,7 @@ export class RespStore implements L2Adapter {
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     if (signal.aborted || objects.length === 0) return loaded;
-    await whileWanted(
+    await runAbortable(
       this.#reads,
       { operation: "load", signal, fallback: () => {} },
       async (connections) => {
@@ -278,7 +278,7 @@ export class RespStore implements L2Adapter {
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
     if (signal.aborted || keys.length === 0) return { deleted, bytes };
-    await whileWanted(
+    await runAbortable(
       this.#reads,
       { operation: "delete", signal, fallback: () => {} },
       async (connections) => {
@@ -374,13 +374,13 @@ export class RespStore implements L2Adapter {
       return await work(connection);
     } catch (error) {
       if (!(error instanceof ReplyError) || !error.isWrongServer) throw error;
-      this.#reads.distrust();
-      this.#writes.distrust();
+      this.#reads.replaceAll();
+      this.#writes.replaceAll();
       // A connection that was just opened already uses the current address of the server.
       if (!connection.isLost || signal.aborted) throw error;
     }
     return await withConnections(pool, async (connections) => {
-      const stopWaiting = breakOffLater(connections, this.#options.settings.clock, signal);
+      const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
       try {
         return await work(at(connections, 0));
       } finally {
@@ -407,7 +407,7 @@ export class RespStore implements L2Adapter {
     connections: readonly Connection[],
     asked: readonly ObjectKey[],
     signal: AbortSignal,
-    tell: { readonly present: (i: number) => void; readonly absent: (i: number) => void },
+    report: { readonly present: (i: number) => void; readonly absent: (i: number) => void },
   ): Promise<void> {
     const failures = new Failures("resp", "lookup");
     await Promise.all(asked.map(async (key, i) => {
@@ -419,8 +419,8 @@ export class RespStore implements L2Adapter {
           signal,
           (connection) => connection.send(manifestKey, ["EXISTS", manifestKey], signal),
         );
-        if (answer === 1) tell.present(i);
-        else tell.absent(i);
+        if (answer === 1) report.present(i);
+        else report.absent(i);
       } catch (cause) {
         if (!signal.aborted) failures.add(key, cause);
       }

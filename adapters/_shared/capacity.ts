@@ -203,7 +203,7 @@ export class Capacity implements AsyncDisposable {
       }
       const { deleted } = await remove(keys, signal);
       this.#evictedObjects += deleted.popcount();
-      this.#tellEvicted(deleted.gather(keys));
+      this.#reportEvicted(deleted.gather(keys));
     }
   }
 
@@ -228,13 +228,13 @@ export class Capacity implements AsyncDisposable {
       else if (byteLength !== undefined) this.index.put(key, byteLength, usedAt);
     }
     if (signal.aborted) return false;
-    this.#tellEvicted(this.index.removeUnseenSince(before));
+    this.#reportEvicted(this.index.removeUnseenSince(before));
     this.#countedAt = clock.now();
     return true;
   }
 
   /** Reports evicted objects, except those that were stored again meanwhile. */
-  #tellEvicted(keys: readonly ObjectKey[]): void {
+  #reportEvicted(keys: readonly ObjectKey[]): void {
     const gone = keys.filter((key) => this.index.get(key) === undefined);
     if (gone.length > 0) this.#options.onEvicted?.(gone);
   }

@@ -392,7 +392,7 @@ Deno.test("connector: uses in device memory count, and evictions are reported", 
   assertEquals(evicted.sort(), keys.slice(2, 2 + evicted.length).map(({ id }) => id).sort());
 });
 
-Deno.test("connector: a storage whose sizes are not native gets them from the names", async () => {
+Deno.test("connector: a storage without native sizes gets them from the names", async () => {
   const storage = createStorage({ driver: memoryDriver() });
   const keys = testKeys(5);
   // Closing it would dispose of the storage, which is used again.

@@ -118,7 +118,7 @@ Deno.test("dram: reused memory never shows in another object", async () => {
   assertSameBytes(kept.parts[1] ?? new Uint8Array(), testBytes(testKey(0), 1000).slice(7));
 });
 
-Deno.test("dram: nothing is kept after it is closed", async () => {
+Deno.test("dram: closing releases all objects", async () => {
   const { adapter } = openDram(3);
   await store(adapter, [0]);
   await adapter[Symbol.asyncDispose]();

@@ -138,7 +138,7 @@ Deno.test("file_pool: an empty pool of another shape is laid out anew", async ()
 });
 
 for (const umask of ["000", "022", "077"]) {
-  Deno.test(`file_pool: only the owner can read what is stored, under umask ${umask}`, async () => {
+  Deno.test(`file_pool: only the owner can read objects, under umask ${umask}`, async () => {
     await using directory = await tempDirectory();
     const path = join(directory.path, "parent", "pool");
     const { modes } = await runChild(program, {

@@ -70,7 +70,7 @@ class FailingIo extends DirectIo {
 }
 
 for (const code of ["EINVAL", "EOPNOTSUPP", "EIO"]) {
-  Deno.test(`file_pool: ${code} on the way past the page cache ${code === "EIO" ? "is a failure" : "ends it, and fails nothing"}`, async () => {
+  Deno.test(`file_pool: ${code} with direct I/O ${code === "EIO" ? "is a failure" : "switches to the page cache"}`, async () => {
     await using directory = await tempDirectory();
     const { path } = directory;
     const geometry = new PoolGeometry({ slots: 4, slotBytes: 5000, files: 2 });

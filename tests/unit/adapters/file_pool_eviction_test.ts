@@ -22,7 +22,7 @@ const c = testKey(2);
 const d = testKey(3);
 const e = testKey(4);
 
-Deno.test("file_pool: a full pool evicts what was used least recently", async () => {
+Deno.test("file_pool: a full pool evicts the least recently used objects", async () => {
   await using pool = await tempPool({ slots: 3 });
   for (const key of [a, b, c]) await store(pool.adapter, [key]);
   await load(pool.adapter, [a]);

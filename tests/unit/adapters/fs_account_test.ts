@@ -31,7 +31,7 @@ function ledgerOf(basePath: string): UsageLedger {
 }
 
 async function stateIn(basePath: string): Promise<LedgerState | undefined> {
-  // With its lock: what others are writing at this moment cannot be read.
+  // With the lock: an update in progress cannot be read.
   return await ledgerOf(basePath).update((state) => state);
 }
 
@@ -48,7 +48,7 @@ function spaceOf(store: FileStore): DiskSpaceStatus {
   return store.reportStatus()["space"] as DiskSpaceStatus;
 }
 
-/** Moves a clock on until some work is done. */
+/** Advances a clock until some work is done. */
 async function drive<Value>(
   clock: ManualClock,
   faulty: FaultyFiles,
@@ -63,7 +63,7 @@ async function drive<Value>(
   return await work;
 }
 
-/** Removes all in a directory but what writers add meanwhile. */
+/** Empties a directory, except for what writers add meanwhile. */
 async function empty(path: string): Promise<void> {
   await Deno.remove(path, { recursive: true }).catch((error: unknown) => {
     if (!/os error 39/.test(String(error))) throw error;
@@ -71,26 +71,26 @@ async function empty(path: string): Promise<void> {
 }
 
 const replacements: Record<string, (path: string) => Promise<void>> = {
-  "its account": (path) => Deno.remove(join(path, "tmp", "usage.ledger")),
+  "its ledger": (path) => Deno.remove(join(path, "tmp", "usage.ledger")),
   "its tmp": (path) => empty(join(path, "tmp")),
   "the whole directory": empty,
-  "its account to an older copy": (path) =>
+  "its ledger to an older copy": (path) =>
     Deno.rename(join(path, "tmp", "older"), join(path, "tmp", "usage.ledger")),
 };
 
 for (const [what, replace] of Object.entries(replacements)) {
-  Deno.test(`writers of a directory that loses ${what} in use keep to the capacity`, async () => {
+  Deno.test(`writers stay within the capacity of a directory that loses ${what} at runtime`, async () => {
     await using directory = await tempDirectory();
     const path = join(directory.path, "base");
     await using stack = new AsyncDisposableStack();
-    // A store may fail when its directory is gone: the next one works.
+    // A store may fail after its directory was removed; the next one works.
     const options = { bounds, onError: () => {} };
     const stores: FileStore[] = [];
     for (let i = 0; i < 3; i++) stores.push(stack.use(await openFileStore(path, options)));
     await waitUntil(async () => ((await stateIn(path))?.countedAt ?? 0) > 0);
     const ledger = join(path, "tmp", "usage.ledger");
-    // What was granted after a copy was made, those know that it was granted to; what others remove
-    // while one counts may be taken off twice.
+    // Grants since the copy was made are known to their writers; removals during a count may be
+    // subtracted twice.
     const most = (what.includes("copy") ? 1.2 : 1.1) * CAPACITY;
     for (let round = 0; round < 4; round++) {
       if (what.includes("copy")) await Deno.copyFile(ledger, join(path, "tmp", "older"));
@@ -104,7 +104,7 @@ for (const [what, replace] of Object.entries(replacements)) {
       }
     }
     await stack.disposeAsync();
-    // What is left is known, or found out now.
+    // The new writer knows the used bytes, or counts them.
     await using _last = await openFileStore(path, { bounds });
     await waitUntil(async () => ((await stateIn(path))?.countedAt ?? 0) > 0);
     const { used = 0 } = await stateIn(path) ?? {};
@@ -113,7 +113,7 @@ for (const [what, replace] of Object.entries(replacements)) {
   });
 }
 
-Deno.test("a count is void for an account that others made anew meanwhile", async () => {
+Deno.test("a count does not apply to a ledger that others recreated meanwhile", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   {
@@ -200,7 +200,7 @@ Deno.test("without eviction, a held ledger leaves each writer its share of the f
   assert(held !== undefined);
   const storing = Promise.all([put(one, 200, 60), put(other, 300, 60)]);
   const stored = (await drive(clock, faulty, storing)).reduce((sum, count) => sum + count);
-  // Half of what the 40 objects left, for two writers and one more.
+  // Half of the space that the 40 objects left, divided among two writers and one more.
   assert(stored >= 15 && stored <= 21, `${stored}`);
   assertMatch(String(errors[0]), /locked by another process/);
 });
@@ -218,7 +218,7 @@ Deno.test("writers that open while the ledger is held stay within the capacity",
   });
   assert(held !== undefined);
   for (let i = 1; i <= 12; i++) {
-    // Closing one waits for the account.
+    // Closing a writer waits for the ledger.
     const writer = await openFileStore(path, { ...options, onError: () => {} });
     assertEquals(await drive(clock, faulty, put(writer, 1000 * i, 10)), 10);
     await drive(clock, faulty, writer[Symbol.asyncDispose]());

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { walk } from "@std/fs";
 import { join } from "@std/path";
-import { CarefulFiles } from "../../../adapters/_fs/careful_files.ts";
+import { OffThreadFiles } from "../../../adapters/_fs/careful_files.ts";
 import { hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import type { AdapterError } from "../../../src/l2/adapter.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
@@ -57,7 +57,7 @@ for (const name of ["usage.ledger", "eviction.lock"]) {
         await put(path, elsewhere.path);
         const before = await shapeOf(elsewhere.path);
         await using stack = new AsyncDisposableStack();
-        const careful = stack.adopt(new CarefulFiles(), (files) => files.close());
+        const careful = stack.adopt(new OffThreadFiles(), (files) => files.close());
         {
           await using store = await openFileStore(directory.path, {
             ...(isCareful ? { files: careful.files } : {}),

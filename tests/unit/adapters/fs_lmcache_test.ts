@@ -218,7 +218,7 @@ const PADDED = [[1, 4096], [1000, 4096], [4096, 4096], [4097, 8192], [12_287, 12
 
 for (const isDirect of [false, true]) {
   const how = isDirect ? ", past the page cache" : "";
-  Deno.test(`a file that LMCache padded to whole blocks is read${how}`, async () => {
+  Deno.test(`a file padded by LMCache can be read${how}`, async () => {
     await using opened = await open({ use_odirect: isDirect });
     const { adapter, path } = opened;
     for (const [size, fileSize] of PADDED) {
@@ -259,7 +259,7 @@ for (const isDirect of [false, true]) {
   }
 }
 
-Deno.test("an object whose name LMCache could not spell is stored under its digest", async () => {
+Deno.test("an object with a name that LMCache cannot spell is stored under a digest", async () => {
   await using opened = await open();
   const { adapter, path } = opened;
   const keys = [

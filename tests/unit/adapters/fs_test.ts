@@ -109,7 +109,7 @@ Deno.test("an object whose name would be too long is stored under a digest", asy
 });
 
 for (const umask of ["000", "022", "077"]) {
-  Deno.test(`only the owner can read what is stored, under umask ${umask}`, async () => {
+  Deno.test(`only the owner can read objects, under umask ${umask}`, async () => {
     await using directory = await tempDirectory();
     const modes = await runChild(new URL("./store_and_stat.ts", import.meta.url), {
       args: [join(directory.path, "parent", "base")],

@@ -199,7 +199,7 @@ Deno.test("a sweep stops when its signal aborts", async () => {
   assertEquals((await filesIn(path)).length, 1);
 });
 
-Deno.test("a writer whose directory vanished announces itself anew", async () => {
+Deno.test("a writer locks a new file after its directory was removed", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "tmp");
   await Deno.mkdir(path);

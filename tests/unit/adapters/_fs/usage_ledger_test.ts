@@ -150,9 +150,9 @@ Deno.test("a count corrects only the ledger that it began with", () => {
   assertEquals(reconcile(now, { ...counted, before: undefined }), now);
 });
 
-Deno.test("an account that may be too low is as high as can be after a count", () => {
+Deno.test("a ledger that may be too low has the highest possible total after a count", () => {
   const counted = { before: STATE, onDisk: 100, dead: new Set<string>() };
-  // 50 bytes were removed meanwhile; the count may have seen them, or not.
+  // 50 bytes were removed meanwhile; the count may have included them or not.
   const now = { ...STATE, used: 60, credited: STATE.credited + 50 };
   assertEquals(reconcile(now, { ...counted, mayBeTooLow: false }).used, 60);
   assertEquals(reconcile(now, { ...counted, mayBeTooLow: true }).used, 100 + 3 + 4);

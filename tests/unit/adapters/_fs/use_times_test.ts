@@ -218,7 +218,7 @@ Deno.test("the number of pending times is bounded", async () => {
     const part = many.slice(2500 * i, 2500 * (i + 1));
     for (let repeat = 0; repeat < 20; repeat++) {
       lookUp(times, part, part.length);
-      // Objects stored meanwhile make a fresh chain due again.
+      // Other chains displace this one among the remembered chains.
       lookUp(times, [part[repeat] as ObjectKey], 1);
     }
   }

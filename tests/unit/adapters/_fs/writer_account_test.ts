@@ -8,7 +8,7 @@ import { systemClock } from "../../../../src/runtime/clock.ts";
 import { systemRandom } from "../../../../src/runtime/random.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
 
-/** Writers of one directory, which hold `used` bytes of an account that was made for none. */
+/** Writers of one directory with their leases, in a new ledger. */
 async function open(...granted: readonly number[]) {
   const directory = await tempDirectory();
   const path = join(directory.path, "usage.ledger");
@@ -35,12 +35,12 @@ async function open(...granted: readonly number[]) {
   };
 }
 
-/** Makes an account of a directory in which a count found so much, if there is none. */
+/** Creates a ledger for a directory with `onDisk` bytes, if there is none. */
 async function make(writer: WriterAccount, onDisk = 0): Promise<void> {
   await writer.update(undefined, () => writer.created({ onDisk, written: 0, others: {} }));
 }
 
-/** Gives a writer room in advance. */
+/** Leases space to a writer. */
 async function grant(writer: WriterAccount, bytes: number): Promise<void> {
   await make(writer);
   await writer.update((state) => ({
@@ -51,13 +51,13 @@ async function grant(writer: WriterAccount, bytes: number): Promise<void> {
   writer.grant(bytes);
 }
 
-/** Has a writer write a file. */
+/** Makes a writer reserve and write a file. */
 function write(writer: WriterAccount, bytes: number): void {
   assert(writer.tryReserve(bytes));
   writer.settled(bytes);
 }
 
-Deno.test("what a writer wrote and holds is entered in an account that others made anew", async () => {
+Deno.test("a writer's lease and writes are recorded in a ledger recreated by others", async () => {
   await using opened = await open(100, 100);
   const { writers: [one, other], path, state } = opened;
   await Deno.remove(path);
@@ -67,13 +67,13 @@ Deno.test("what a writer wrote and holds is entered in an account that others ma
   await one.update();
   const { used, leases } = await state();
   assertEquals([used, leases["0-writer"]], [200, 100]);
-  assert(one.needsCount, "the count for the new account may have seen what was written");
+  assert(one.needsCount, "the count of the new ledger may include what was written");
   one.corrected();
   await one.update();
-  assertEquals([(await state()).used, one.needsCount], [200, false], "it is entered once");
+  assertEquals([(await state()).used, one.needsCount], [200, false], "it is recorded once");
 });
 
-Deno.test("what was removed from one account is not taken from another", async () => {
+Deno.test("a removal is not subtracted from another ledger", async () => {
   await using opened = await open(100, 0);
   const { writers: [one, other], path, state } = opened;
   write(one, 100);
@@ -87,7 +87,7 @@ Deno.test("what was removed from one account is not taken from another", async (
   assertEquals((await state()).used, before - 30);
 });
 
-Deno.test("what is owed while the account is held is taken from that account alone", async () => {
+Deno.test("a removal deferred while the ledger is held is subtracted only from that ledger", async () => {
   await using opened = await open(100, 0);
   const { writers: [one, other], path, state } = opened;
   write(one, 100);
@@ -101,7 +101,7 @@ Deno.test("what is owed while the account is held is taken from that account alo
   assertEquals((await state()).used, 60);
 });
 
-Deno.test("an account has no less than nothing, whatever is taken from it", async () => {
+Deno.test("the used bytes of a ledger never fall below 0", async () => {
   await using opened = await open(100, 0);
   const { writers: [one], state } = opened;
   const { id } = await state();
@@ -114,7 +114,7 @@ Deno.test("an account has no less than nothing, whatever is taken from it", asyn
   assertEquals([(await state()).used, (await state()).id], [0, id]);
 });
 
-Deno.test("an older copy of the account gets a name of its own, and all that was granted since", async () => {
+Deno.test("an older copy of the ledger gets a new id, and all grants since", async () => {
   await using opened = await open(100, 10);
   const { writers: [one, other], path, state } = opened;
   const older = await Deno.readFile(path);
@@ -128,12 +128,12 @@ Deno.test("an older copy of the account gets a name of its own, and all that was
   const corrected = await state();
   assertNotEquals(corrected.id, id);
   assert(corrected.used >= 230, `${corrected.used}`);
-  // The one that saw no older copy finds out by the name.
+  // A writer that did not see the older copy notices the new id.
   await one.update();
   assertEquals([one.needsCount, other.needsCount], [true, true]);
 });
 
-Deno.test("a writer that closes in doubt has the next one count", async () => {
+Deno.test("a writer that closes with an uncertain ledger requests a count", async () => {
   await using opened = await open(100, 100);
   const { writers: [one, other], path, state } = opened;
   await other.close(0);
@@ -144,7 +144,7 @@ Deno.test("a writer that closes in doubt has the next one count", async () => {
   assertEquals((await state()).countedAt, 0);
 });
 
-Deno.test("an account that is made anew has what the maker wrote once, and what others hold", async () => {
+Deno.test("a new ledger contains its creator's writes once, and the leases of others", async () => {
   await using opened = await open(100, 0);
   const { writers: [one], path, state } = opened;
   write(one, 60);
@@ -156,6 +156,6 @@ Deno.test("an account that is made anew has what the maker wrote once, and what 
     () => one.created({ onDisk: 60, written, others: { "1-writer": 25 } }),
   );
   const { used, leases } = await state();
-  // On disk, what is left of the room, and that of the other.
+  // On disk, the remaining lease, and the lease of the other writer.
   assertEquals([used, leases], [60 + 40 + 25, { "0-writer": 40, "1-writer": 25 }]);
 });
