@@ -92,11 +92,11 @@ for (const type of ["fs", "dram", "file_pool", "zstd"]) {
     const path = `${directory.path}.ts`;
     await Deno.writeTextFile(path, program);
     try {
-      const { stdout } = await childCommand(new URL(`file://${path}`), {
+      const { stdout, code } = await childCommand(new URL(`file://${path}`), {
         permissions: ["-A", "--config", "deno.json"],
         shell: ["timeout", "20"],
       }).output();
-      assertEquals(new TextDecoder().decode(stdout), "1\n");
+      assertEquals([new TextDecoder().decode(stdout), code], ["1\n", 0], "it ends by itself");
     } finally {
       await Deno.remove(path);
     }

@@ -96,7 +96,8 @@ async function outputOf(statements: string): Promise<string> {
   const signal = AbortSignal.timeout(20_000);
   const args = ["eval", program];
   const command = new Deno.Command(Deno.execPath(), { args, stdin: "null", signal });
-  const { stdout, stderr } = await command.output();
+  const { stdout, stderr, code } = await command.output();
+  assertEquals(code, 0, "it ends by itself");
   return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
 }
 
