@@ -1,4 +1,6 @@
-import { type OptionRules, readOptions } from "./runtime/options.ts";
+import type { ObjectLayout } from "./keys/kv_layout.ts";
+import type { ObjectKey } from "./keys/object_key.ts";
+import { type OptionRules, readOptions, typeInWords } from "./runtime/options.ts";
 import type { PrefetchOptions } from "./tiering/prefetch_controller.ts";
 
 /** Longest delay that timers of JavaScript hosts know. */
@@ -40,4 +42,23 @@ export function readDeadline(call: string, options: FlushOptions): number | unde
 export function readPrefetchOptions(options: PrefetchOptions): PrefetchOptions {
   const { deadlineMs = Infinity, ...others } = readOptions("match options", options, prefetchRules);
   return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };
+}
+
+/** Throws if what stands in the place of an array is none. */
+export function checkList(what: string, list: readonly unknown[] | undefined): void {
+  if (Array.isArray(list)) return;
+  throw new TypeError(`${what} must be an array: received ${typeInWords(list)}`);
+}
+
+/** Throws if what stands in the place of the keys of a call is no array. */
+export function checkKeys(call: string, keys: readonly ObjectKey[] | undefined): void {
+  checkList(`keys of ${call}${call.includes(" ") ? "" : "()"}`, keys);
+}
+
+/** Throws if what stands in the place of a layout is no object. */
+export function checkIsLayout(layout: ObjectLayout | undefined): void {
+  if (typeof layout === "object" && layout !== null) return;
+  throw new TypeError(
+    `layout must be an object, as kvLayout() returns it: received ${typeInWords(layout)}`,
+  );
 }

@@ -3,6 +3,9 @@ import { CacheHit } from "./cache_hit.ts";
 import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from "./cache_options.ts";
 import type { CacheStatus } from "./cache_status.ts";
 import {
+  checkIsLayout,
+  checkKeys,
+  checkList,
   type CloseOptions,
   type FlushOptions,
   readDeadline,
@@ -238,6 +241,7 @@ export class TieredCache implements AsyncDisposable {
     layout: ObjectLayout,
     countSkipped: (reason: SkipReason) => number = () => keys.length,
   ): WriteReservation[] {
+    checkKeys("reserveWrite", keys);
     this.#checkObjects(keys, layout);
     const reservations = this.#l1.reserveWrite(keys, layout);
     const status = reservations[0]?.status;
@@ -273,6 +277,7 @@ export class TieredCache implements AsyncDisposable {
    * ends the leases.
    */
   leaseResident(keys: readonly ObjectKey[]): Disposable {
+    checkKeys("leaseResident", keys);
     const reservations = this.#l1.reserveRead(keys);
     const leases = reservations.flatMap((r) => r.status === "success" ? [r.lease] : []);
     return { [Symbol.dispose]: () => void this.#l1.finishRead(leases) };
@@ -283,9 +288,14 @@ export class TieredCache implements AsyncDisposable {
     return this.leaseResident(keys);
   }
 
-  /** Counts as a use of those of the objects that are in device memory; keys in prefix order. */
+  /**
+   * Counts as a use of those of the objects that are in device memory; keys in prefix order. The
+   * adapters are told of those at the front that they have.
+   */
   touch(keys: readonly ObjectKey[]): void {
-    this.#l1.touch(keys);
+    checkKeys("touch", keys);
+    const length = this.#l1.touch(keys);
+    this.#uses.note([{ keys }], { length, l1Objects: length });
   }
 
   /**
@@ -302,6 +312,7 @@ export class TieredCache implements AsyncDisposable {
     layout: ObjectLayout,
     options: PrefetchOptions = {},
   ): Promise<CacheHit> {
+    checkKeys("match", keys);
     return this.matchGroups([{ keys, layout }], options);
   }
 
@@ -434,11 +445,13 @@ export class TieredCache implements AsyncDisposable {
    */
   pin(keys: readonly ObjectKey[]): void {
     this.#throwIfClosed();
+    checkKeys("pin", keys);
     this.#lifecycle.pin(keys);
   }
 
   /** Takes {@linkcode pin} back, however often it was called. */
   unpin(keys: readonly ObjectKey[]): void {
+    checkKeys("unpin", keys);
     this.#lifecycle.unpin(keys);
   }
 
@@ -450,6 +463,7 @@ export class TieredCache implements AsyncDisposable {
    */
   ttl(keys: readonly ObjectKey[], ms: number | null): void {
     this.#throwIfClosed();
+    checkKeys("ttl", keys);
     this.#lifecycle.ttl(keys, ms);
   }
 
@@ -596,6 +610,8 @@ export class TieredCache implements AsyncDisposable {
   }
 
   #checkGroups(groups: readonly KeyGroup[]): void {
+    checkList("groups of keys", groups);
+    for (const group of groups) checkKeys("a group", group?.keys);
     const length = groups[0]?.keys.length;
     if (length === undefined) throw new RangeError("At least one group is required: received none");
     for (const { keys, layout, windowChunks } of groups) {
@@ -613,6 +629,7 @@ export class TieredCache implements AsyncDisposable {
 
   #checkObjects(keys: readonly ObjectKey[], layout: ObjectLayout): void {
     this.#throwIfClosed();
+    checkIsLayout(layout);
     if (!this.#knownLayouts.has(layout)) {
       checkLayout(layout, this.maxObjectBytes);
       this.#knownLayouts.add(layout);

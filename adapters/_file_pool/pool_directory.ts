@@ -198,7 +198,9 @@ async function checkPrivate(path: string, allowsForeignOwner: boolean): Promise<
   for await (const { name, isFile } of Deno.readDir(path)) {
     if (isFile || !/^(?:pool\.(?:lock|tmp|geometry|index)|slots-\d+\.pool)$/.test(name)) continue;
     const received = `${name}, which is not a regular file`;
-    throw new UnsafeDirectoryError("a directory with only regular files as pool files", received);
+    const expected = "a directory with only regular files as pool files: move away what lies in " +
+      "their place, or name another directory";
+    throw new UnsafeDirectoryError(expected, received);
   }
 }
 

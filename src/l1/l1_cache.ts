@@ -192,14 +192,22 @@ export class L1Cache implements Disposable {
     return this.#reads.renew(leases);
   }
 
-  /** Counts as a use of objects that are resident or filling, in prefix order. */
-  touch(keys: readonly ObjectKey[]): void {
+  /**
+   * Counts as a use of objects that are resident or filling, in prefix order.
+   *
+   * @returns How many of the first keys are resident and in the adapters that were to get them.
+   */
+  touch(keys: readonly ObjectKey[]): number {
     const { policy } = this.#options;
+    let front = keys.length;
     for (let i = keys.length - 1; i >= 0; i--) {
       const { id } = keys[i] as ObjectKey;
-      const entry = this.#table.get(id) ?? this.#table.filling(id);
+      const resident = this.#table.get(id);
+      const entry = resident ?? this.#table.filling(id);
       if (entry !== undefined) entry.rank = policy.rank(entry.rank);
+      if (resident === undefined || resident.dirtyMarks > 0) front = i;
     }
+    return front;
   }
 
   /** Removes resident objects, unless they are leased, held or being written. */

@@ -1,12 +1,14 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import type { Clock } from "../runtime/clock.ts";
+import { type Clock, wait } from "../runtime/clock.ts";
 import { EvictionIndex, type TrackedObject } from "./order_book.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
 import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
 /** Objects that cannot be removed before a sweep is given up until the next occasion. */
 const MAX_SKIPPED = 1024;
+/** Pinned objects that are passed over at once; the engine has a turn before the next ones. */
+const MAX_PINNED = 1024;
 /** Most objects that are tracked of one adapter; of more, those used longest ago are dropped. */
 const MAX_TRACKED = 2 ** 20;
 /** So many objects more are tracked before the adapter is asked how many it holds. */
@@ -187,13 +189,23 @@ export class AdapterEvictor implements Disposable {
   }
 
   async #evict(index: EvictionIndex): Promise<void> {
-    const { guard } = this.#options;
+    const { guard, clock } = this.#options;
     const skipped = new Map<string, ObjectKey>();
+    let passed = 0;
     this.#isRunning = true;
     try {
       while (skipped.size < MAX_SKIPPED) {
-        const picked = this.#pick(index, skipped);
-        if (picked.size === 0) break;
+        const { picked, pinned } = this.#pick(index, skipped);
+        if (picked.size === 0) {
+          if (pinned < MAX_PINNED) break;
+          passed += pinned;
+          // All may be pinned: then it is looked again after a while.
+          if (passed >= index.size) return this.#evictAgain.later();
+          await wait(clock, 0, this.#stopping.signal);
+          if (this.#index !== index) return;
+          continue;
+        }
+        passed = 0;
         this.#inRemoval = picked;
         const keys = [...picked.values()].map(({ key }) => key);
         const removal = await removeObjects(guard, keys);
@@ -223,7 +235,10 @@ export class AdapterEvictor implements Disposable {
   }
 
   /** What leaves next, none of what could not leave just now; nothing if all is within bounds. */
-  #pick(index: EvictionIndex, skipped: ReadonlyMap<string, ObjectKey>): Map<string, TrackedObject> {
+  #pick(
+    index: EvictionIndex,
+    skipped: ReadonlyMap<string, ObjectKey>,
+  ): { picked: Map<string, TrackedObject>; pinned: number } {
     const { quotas, bounds, isPinned } = this.#options;
     const picked = new Map<string, TrackedObject>();
     const pinned: ObjectKey[] = [];
@@ -231,7 +246,7 @@ export class AdapterEvictor implements Disposable {
     const pick = (objects: Iterable<TrackedObject>, excess: number): void => {
       let left = excess;
       for (const object of objects) {
-        if (left <= 0 || picked.size === REMOVAL_BATCH) break;
+        if (left <= 0 || picked.size === REMOVAL_BATCH || pinned.length === MAX_PINNED) break;
         const { key, bytes } = object;
         if (skipped.has(key.id) || picked.has(key.id)) continue;
         if (isPinned(key)) {
@@ -244,7 +259,7 @@ export class AdapterEvictor implements Disposable {
       }
     };
     for (const salt of this.#overSalts) {
-      if (picked.size === REMOVAL_BATCH) break;
+      if (picked.size === REMOVAL_BATCH || pinned.length === MAX_PINNED) break;
       const before = picked.size;
       const limit = quotas.effective(salt).l2Bytes ?? Infinity;
       pick(index.oldest(salt), index.bytesOf(salt) - limit);
@@ -255,7 +270,7 @@ export class AdapterEvictor implements Disposable {
     }
     // The next ones need not pass them again.
     index.used(pinned);
-    return picked;
+    return { picked, pinned: pinned.length };
   }
 
   #seed(): void {

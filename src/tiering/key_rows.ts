@@ -21,7 +21,10 @@ export interface KeyGroup {
 export type KeyRow = KeyGroup;
 
 /** The first chunk of a group that is needed for a prefix of `length` chunks. */
-export function firstNeeded({ windowChunks = Infinity }: KeyGroup, length: number): number {
+export function firstNeeded(
+  { windowChunks = Infinity }: Pick<KeyGroup, "windowChunks">,
+  length: number,
+): number {
   return Math.max(0, length - windowChunks);
 }
 

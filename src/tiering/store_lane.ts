@@ -35,9 +35,11 @@ export interface WaitingObjects {
 /** Batches that one adapter stores at a time: one is written while the next is read back. */
 const BATCHES_IN_FLIGHT = 2;
 
+/** Objects that failed together, and rest until a timer is due. */
 interface BackOff {
   readonly attempts: number;
-  readonly until: number;
+  readonly objects: Set<DirtyObject>;
+  readonly cancelTimer: () => void;
 }
 
 /** How a {@linkcode StoreLane} is set up. */
@@ -71,7 +73,6 @@ export class StoreLane {
   #objectsInFlight = 0;
   #bytesInFlight = 0;
   #isDue = false;
-  #cancelTimer = (): void => {};
 
   /** An empty lane. */
   constructor({ guard, clock, waiting, onRetryDue }: StoreLaneOptions) {
@@ -144,13 +145,18 @@ export class StoreLane {
 
   /** Lets objects rest for some milliseconds; then they are queued, and to be written at once. */
   backOff(objects: Iterable<DirtyObject>, attempts: number, delayMs: number): void {
-    const until = this.#clock.now() + delayMs;
-    for (const dirty of objects) {
-      this.#backingOff.set(dirty, { attempts, until });
+    const resting = new Set(objects);
+    if (resting.size === 0) return;
+    const backOff: BackOff = {
+      attempts,
+      objects: resting,
+      cancelTimer: this.#clock.schedule(() => this.#requeue(backOff), delayMs),
+    };
+    for (const dirty of resting) {
+      this.#backingOff.set(dirty, backOff);
       this.#backOffBytes += bytesOf(dirty);
       this.#count(dirty, 1);
     }
-    this.#setTimer();
   }
 
   /** Has everything written that is queued now. */
@@ -183,10 +189,13 @@ export class StoreLane {
   /** Takes an object out; returns whether it waited. */
   remove(dirty: DirtyObject): boolean {
     if (this.#unqueue(dirty)) return true;
-    if (!this.#backingOff.delete(dirty)) return false;
+    const backOff = this.#backingOff.get(dirty);
+    if (backOff === undefined) return false;
+    this.#backingOff.delete(dirty);
     this.#backOffBytes -= bytesOf(dirty);
     this.#count(dirty, -1);
-    if (this.#backingOff.size === 0) this.#cancelTimer();
+    backOff.objects.delete(dirty);
+    if (backOff.objects.size === 0) backOff.cancelTimer();
     return true;
   }
 
@@ -206,22 +215,11 @@ export class StoreLane {
     this.#allWaiting.bytes += sign * bytesOf(dirty);
   }
 
-  #setTimer(): void {
-    this.#cancelTimer();
-    let until = Infinity;
-    for (const backOff of this.#backingOff.values()) until = Math.min(until, backOff.until);
-    if (until === Infinity) return;
-    this.#cancelTimer = this.#clock.schedule(() => this.#requeueDue(), until - this.#clock.now());
-  }
-
-  #requeueDue(): void {
-    const now = this.#clock.now();
-    for (const [dirty, { attempts, until }] of this.#backingOff) {
-      if (until > now) continue;
+  #requeue({ attempts, objects }: BackOff): void {
+    for (const dirty of [...objects]) {
       this.remove(dirty);
       this.queue(dirty, attempts);
     }
-    this.#setTimer();
     this.makeDue();
     this.#onRetryDue();
   }

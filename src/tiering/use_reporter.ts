@@ -13,9 +13,12 @@ const MAX_TOLD = 4_096;
 /** Keys that wait to be told; beyond it hits are left out. */
 const MAX_KEYS = 16_384;
 
+/** The keys of one group, and what of them a prefix needs. */
+type UsedKeys = Pick<KeyGroup, "keys" | "windowChunks">;
+
 /** A prefix that was served. */
 interface Use {
-  readonly groups: readonly KeyGroup[];
+  readonly groups: readonly UsedKeys[];
   readonly length: number;
 }
 
@@ -42,8 +45,11 @@ export class UseReporter implements Disposable {
     this.#toldSince = clock.now();
   }
 
-  /** Notes what a match served. */
-  note(groups: readonly KeyGroup[], { length, l1Objects }: PrefetchResult): void {
+  /** Notes what a match served, or a put found in device memory. */
+  note(
+    groups: readonly UsedKeys[],
+    { length, l1Objects }: Pick<PrefetchResult, "length" | "l1Objects">,
+  ): void {
     const { all } = this.#adapters;
     // An adapter that served all of it knows.
     if (length === 0 || (l1Objects === 0 && all.length < 2)) return;

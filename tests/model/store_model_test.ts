@@ -369,7 +369,7 @@ class World {
       case "finishReads":
         return void l1.finishRead(this.#leases.splice(0));
       case "touch":
-        return l1.touch(keys);
+        return void l1.touch(keys);
       case "delete":
         return void l1.delete(keys);
       case "evictTo":

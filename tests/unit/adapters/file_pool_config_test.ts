@@ -1,4 +1,10 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { join } from "@std/path";
 import filePool from "../../../adapters/file_pool.ts";
 import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
@@ -173,7 +179,8 @@ for (const name of ["pool.lock", "pool.tmp", "pool.geometry", "pool.index", "slo
       if (kind === "link") await Deno.symlink(victim, place);
       else if (kind === "directory") await Deno.mkdir(place);
       else await new Deno.Command("mkfifo", { args: [place] }).output();
-      await assertRejects(() => openPool(directory.path), ConfigError, name);
+      const error = await assertRejects(() => openPool(directory.path), ConfigError, name);
+      assertStringIncludes(error.message, "move away what lies in their place");
       assertEquals(await Deno.readTextFile(victim), "precious");
     });
   }

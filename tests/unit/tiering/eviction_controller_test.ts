@@ -4,7 +4,7 @@ import mock from "../../../adapters/mock.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../../src/l1/lru.ts";
-import type { L2Adapter } from "../../../src/l2/adapter.ts";
+import { Bitmap, type L2Adapter } from "../../../src/l2/adapter.ts";
 import { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { bytesWithTrailer } from "../../../src/l2/object_trailer.ts";
@@ -16,6 +16,7 @@ import {
 } from "../../../src/tiering/eviction_controller.ts";
 import type { AdapterEvictionStatus } from "../../../src/tiering/adapter_evictor.ts";
 import { QuotaRegistry } from "../../../src/tiering/quota_registry.ts";
+import { mapAdapter } from "../../support/adapters.ts";
 import { writeObjects } from "../../support/l1.ts";
 import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
@@ -833,3 +834,58 @@ Deno.test("EvictionController removes what the plainest model removes", async ()
     runs(200),
   );
 });
+
+Deno.test("EvictionController passes over so many pinned objects at a time", async () => {
+  const many = 5_000;
+  const held = new Map<string, Uint8Array<ArrayBuffer>>();
+  const clock = new ManualClock();
+  let looks = 0;
+  let areAllPinned = true;
+  const quotas = new QuotaRegistry();
+  const l1 = new L1Cache({
+    device: new HostDevice(),
+    clock,
+    capacityBytes: SIZE,
+    policy: new LruPolicy(),
+    quotaOf: () => undefined,
+  });
+  const last = testKey(many - 1);
+  using eviction = new EvictionController({
+    l1,
+    quotas,
+    clock,
+    isPinned: ({ id }) => {
+      looks++;
+      return areAllPinned || id !== last.id;
+    },
+  });
+  const adapter: L2Adapter = {
+    ...mapAdapter(held),
+    async *list() {
+      for (const key of testKeys(many)) yield { key, byteLength: SEALED };
+    },
+    delete: (keys) =>
+      Promise.resolve({ deleted: new Bitmap(keys.length, keys.length), bytes: SEALED }),
+  };
+  eviction.attach(guardOf(adapter, clock), room(10, 5));
+  await turns();
+  assertEquals(looks, 1024, "the engine has a turn before the next ones");
+  // All of them are looked at in their turn, and then none for a while.
+  for (let i = 0; i < 10; i++) {
+    await clock.advance(1);
+    await turns();
+  }
+  assert(looks <= many + 1024, `${looks}`);
+  assertEquals(eviction.reportStatus().adapters[0]?.evictedObjects, 0);
+  areAllPinned = false;
+  for (let i = 0; i < 10; i++) {
+    await clock.advance(1_000);
+    await turns();
+  }
+  assertEquals(eviction.reportStatus().adapters[0]?.evictedObjects, 1);
+  l1[Symbol.dispose]();
+});
+
+async function turns(): Promise<void> {
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+}

@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { Bitmap, type L2Adapter } from "../../../src/l2/adapter.ts";
+import { PrefixCache } from "../../../src/engine/prefix_cache.ts";
+import { kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
@@ -187,4 +189,63 @@ Deno.test("nor one that the cache bounds", async () => {
   });
   assertEquals(await useWhileOthersCome(cache, clock), 4);
   assert(held.size <= 10);
+});
+
+const layout = kvLayout({ layers: 1, kvHeads: 1, headDim: 16, dtype: "f32", chunkTokens: 16 });
+
+/** Puts a hot prompt before each of many others, and matches none. */
+async function putWhileOthersCome(cache: TieredCache, clock: ManualClock): Promise<number> {
+  const prefixes = new PrefixCache(cache, { model: { name: "example" }, layout });
+  const tokens = (chunks: number, first: number) =>
+    Array.from({ length: 16 * chunks + 1 }, (_, i) => first + i);
+  const kv = [{ key: new Uint8Array(64 * 65), value: new Uint8Array(64 * 65) }];
+  const hot = tokens(3, 0);
+  prefixes.put(hot, kv);
+  await cache.flush();
+  for (let n = 0; n < 20; n++) {
+    await clock.advance(11_000);
+    prefixes.put(hot, kv);
+    prefixes.put(tokens(2, 1000 * (n + 1)), kv);
+    await cache.flush();
+  }
+  await clock.advance(11_000);
+  assertEquals(cache.reportStatus().prefetch.l2Objects, 0);
+  cache.clearL1();
+  using hit = await prefixes.match(hot);
+  return hit.tokens / layout.chunkTokens;
+}
+
+Deno.test("what is put again while it is in device memory does not leave an adapter", async () => {
+  const clock = new ManualClock();
+  await using cache = await TieredCache.open({
+    device: new HostDevice(),
+    clock,
+    l1: { capacityBytes: 2 ** 20 },
+    l2: [{ type: "dram", max_capacity_gb: 12 * (layout.byteLength + 64) / GIB }],
+  });
+  assertEquals(await putWhileOthersCome(cache, clock), 3);
+});
+
+Deno.test("adapters are told of what they have at the front of what is put, and of nothing new", async () => {
+  const clock = new ManualClock();
+  const told: string[] = [];
+  const adapter: L2Adapter = {
+    ...mapAdapter(),
+    touch: (keys) => void told.push(...keys.map(({ id }) => id)),
+  };
+  await using cache = await TieredCache.open({
+    device: new HostDevice(),
+    clock,
+    l1: { capacityBytes: 2 ** 20 },
+    adapters: [moduleOf(() => adapter)],
+    l2: [{ type: "hand_made" }],
+  });
+  const keys = testKeys(4);
+  put(cache, keys.slice(0, 2), LAYOUT);
+  await cache.flush();
+  put(cache, keys.slice(2), LAYOUT);
+  cache.touch(keys);
+  await clock.advance(2_000);
+  assertEquals(told, keys.slice(0, 2).map(({ id }) => id));
+  await cache.flush();
 });
