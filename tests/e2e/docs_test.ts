@@ -14,7 +14,7 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["bash .ci/run", "it is what runs this test"],
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
   ["deno add jsr:@kvtier/kvtier npm:onnxruntime-web@1.30.0", "needs the published package"],
-  ["deno task test:engines", ".ci/run runs this very command"],
+  ["deno task test:long", ".ci/run runs this very command"],
   [
     `deno task kvtier models --l2-adapter '{"type":"fs","base_path":"./kv-cache"}' --remove llama-2`,
     "exit code 1 without that model: tests/unit/cli/models_test.ts removes one",
@@ -23,7 +23,7 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);
 
-/** The tests of the fault lab, which the test command runs in their short form. */
+/** The tests of the fault lab, which `deno task test:long` runs in their short form. */
 const FAULT_TEST = /^deno task test:fault (tests\/fault\/\w+_test\.ts)( -- --runs \d+)?$/;
 
 /** What the README leaves to its reader: an engine's device, prompt and KV. */
