@@ -3,22 +3,22 @@ import type { L1Entry } from "./l1_entry.ts";
 import type { ObjectTable } from "./object_table.ts";
 import { SaltUsage } from "./salt_usage.ts";
 
-/** Objects to make room for. */
+/** Space to be made for a batch. */
 export interface SpaceRequest {
-  /** Their keys. */
+  /** Keys of the batch. */
   readonly keys: readonly ObjectKey[];
-  /** Bytes that each of them takes. */
+  /** Bytes that each object occupies. */
   readonly bytes: number;
-  /** Ids of objects that must not leave for them. */
+  /** Ids of objects that must not be evicted for the batch. */
   readonly excluded: ReadonlySet<string>;
 }
 
-/** Says what could leave, in the policy's order, before anything does. */
+/** Selects eviction candidates in the policy's order, before anything is evicted. */
 export class EvictionPlanner {
   readonly #table: ObjectTable;
   readonly #quotaOf: (salt: string) => number | undefined;
 
-  /** Plans for the objects of a table. */
+  /** Plans evictions from `table`. */
   constructor(
     table: ObjectTable,
     quotaOf: (salt: string) => number | undefined = () => undefined,
@@ -27,7 +27,10 @@ export class EvictionPlanner {
     this.#quotaOf = quotaOf;
   }
 
-  /** What must leave so that salts stay within their quotas; `null` if that is not enough. */
+  /**
+   * Candidates whose eviction keeps every salt within its quota; `null` if evicting them would not
+   * be enough.
+   */
   candidatesForQuotas({ keys, bytes, excluded }: SpaceRequest, now: number): L1Entry[] | null {
     const candidates: L1Entry[] = [];
     if (keys.every(({ cacheSalt }) => this.#quotaOf(cacheSalt) === undefined)) return candidates;
@@ -52,7 +55,7 @@ export class EvictionPlanner {
     return candidates;
   }
 
-  /** Whether all that may leave would make room, were the free ranges in one piece. */
+  /** Whether evicting every candidate frees enough bytes, ignoring fragmentation. */
   canHold({ keys, bytes, excluded }: SpaceRequest, now: number): boolean {
     const table = this.#table;
     const missing = (): number => keys.length * bytes - table.allocator.unusedBytes;

@@ -1,16 +1,16 @@
 /**
- * Decides which object leaves first, by ranks: of the objects that may leave, the one with the
- * lowest rank goes. Whether one may leave is decided by the cache.
+ * Defines the order of eviction by ranks: of the evictable objects, the one with the lowest rank is
+ * evicted first. The cache decides which objects are evictable.
  */
 export interface EvictionPolicy {
-  /** Name of the policy, for status. */
+  /** Name of the policy, shown in the status. */
   readonly name: string;
   /**
-   * The rank of an object that is used now, its first use included; never lower than the one that
-   * it had. Objects that are used together are ranked from the tail of their prefix to its head,
-   * because the tail should leave first.
+   * Rank of an object that is used now, possibly for the first time; never lower than its previous
+   * rank. Objects used together are ranked from the tail of their prefix to its head, because the
+   * tail should be evicted first.
    *
-   * @param before The rank that it had; `undefined` if it is new.
+   * @param before Previous rank; `undefined` for a new object.
    */
   rank(before: number | undefined): number;
 }

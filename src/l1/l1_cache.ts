@@ -41,12 +41,12 @@ export type {
 const logger = getLogger(["kvtier", "l1"]);
 
 /**
- * Objects in device memory. An object is *staged* while its writer fills it, and *filling* until
- * the device has said that it takes the work that fills it; no reader finds it before. Then it is
- * *resident*, and *leased* while it is read. What nobody leases, holds or protects may be evicted, at
- * once, when a reservation needs the room. Locks expire, so that a caller that vanished cannot hold
- * memory for ever. Expected outcomes are returned, not thrown. No call looks at more objects than
- * those that it names or removes.
+ * Cache of objects in device memory. An object is *staged* while its writer fills it, and *filling*
+ * until the device has confirmed the work that fills it; readers cannot find it before it is
+ * *resident*. Readers hold *leases* on resident objects. An object that is not leased, dirty or
+ * pinned can be evicted as soon as a reservation needs its space. Locks and leases expire, so that
+ * a caller that disappears cannot hold memory forever. Expected outcomes are return values, not
+ * exceptions. The cost of a call depends only on the objects that it names or removes.
  */
 export class L1Cache implements Disposable {
   readonly #options: L1CacheOptions;
@@ -79,22 +79,22 @@ export class L1Cache implements Disposable {
     });
   }
 
-  /** Where the bytes lie: the device that was attached last. */
+  /** Device whose memory holds the objects: the one attached last. */
   get device(): MemoryDevice {
     return this.#device;
   }
 
-  /** Most bytes of device memory. */
+  /** Maximum bytes of device memory. */
   get capacityBytes(): number {
     return this.#options.capacityBytes;
   }
 
-  /** Bytes of device memory that objects take, staged and leaving ones too. */
+  /** Bytes of device memory in use, including those of staged and doomed objects. */
   get usedBytes(): number {
     return this.#table.allocator.usedBytes;
   }
 
-  /** Largest object that fits into an empty cache, in bytes. */
+  /** Size in bytes of the largest object that fits into an empty cache. */
   get maxObjectBytes(): number {
     return this.#table.allocator.maxObjectBytes;
   }
@@ -110,10 +110,10 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Allocates room for objects and locks it for writing, evicting what is least worth keeping. All
-   * keys that can be written get their room, or none does (`out-of-memory`, `quota-exceeded`).
-   * Nothing is evicted for a batch for which all that may leave would not make room, unless it would
-   * only not be in one piece, nor any object that the batch names. A key that it names twice gets one range.
+   * Reserves memory for objects and locks it for writing, evicting other objects as needed. Either
+   * every writable key gets a range or none does (`out-of-memory`, `quota-exceeded`). Nothing is
+   * evicted for a batch that would not fit even if every candidate were evicted, fragmentation
+   * aside, and no object named by the batch is evicted. A key named twice gets one range.
    */
   reserveWrite(
     keys: readonly ObjectKey[],
@@ -124,23 +124,23 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Ends the writing of staged objects, in prefix order. When the device is known to have their
-   * memory, and to have taken the work that fills them, they become resident and are reported to be
-   * written through; that happens before the call returns where all of it is known. If it turns out
-   * that nothing has filled them, they are given up: they were never visible. Where another writer
-   * was faster, the staged copy is dropped: the bytes are the same.
+   * Finishes the writing of staged objects, given in prefix order. They become resident, and
+   * listeners are told to store them, when the device has confirmed their memory and the work that
+   * fills them; if both are known already, before the call returns. If the device did not execute
+   * that work, they are discarded without ever having been visible. Where another writer was
+   * faster, the staged copy is dropped, since the bytes are the same.
    *
-   * @param isFilled Whether the device takes the work that fills them.
+   * @param isFilled Whether the device executes the work that fills them.
    */
   finishWrite(objects: readonly StagedObject[], isFilled: DeviceAnswer = true): L1Status[] {
     return this.#writes.finish(objects, isFilled);
   }
 
   /**
-   * As {@linkcode finishWrite}, and leases the objects in the same step. They came from a storage
-   * adapter and are uploaded: nobody is told to write them through again.
+   * Like {@linkcode finishWrite}, but also leases the objects in the same step. They came from an
+   * adapter, so listeners are not told to store them.
    *
-   * @returns At once where it is known that the device has their memory.
+   * @returns Synchronously where the device is known to have their memory.
    */
   finishWriteAndReserveRead(
     objects: readonly StagedObject[],
@@ -148,46 +148,50 @@ export class L1Cache implements Disposable {
     return this.#writes.finishAndReserveRead(objects);
   }
 
-  /** Gives up staged objects; they were never visible. */
+  /** Discards staged objects, which were never visible. */
   finishWriteAndDelete(objects: readonly StagedObject[]): L1Status[] {
     return this.#writes.finishAndDelete(objects);
   }
 
   /**
-   * Resolves when an object whose writer has finished is resident, or was given up; `undefined` if
-   * there is none.
+   * Resolves when an object that is filling becomes resident or is discarded; `undefined` if no
+   * object under this key is filling.
    */
   whenFilled(key: ObjectKey): Promise<void> | undefined {
     return this.#table.filling(key.id)?.filled;
   }
 
-  /** As {@linkcode whenFilled}, for all objects that are filling now. */
+  /** Like {@linkcode whenFilled}, for every object that is filling now. */
   filled(): Promise<void> | undefined {
     return this.#writes.filled();
   }
 
-  /** Leases resident objects; that alone is no use of them, see {@linkcode touch}. */
+  /** Leases resident objects. A lease does not count as a use; see {@linkcode touch}. */
   reserveRead(keys: readonly ObjectKey[]): ReadReservation[] {
     const now = this.#options.clock.now();
     return keys.map((key) => this.#reads.reserve(key, now));
   }
 
-  /** Gives up leases. A lease that expired, or is given up twice, changes nothing. */
+  /** Ends leases. Ending a lease that expired or has already ended changes nothing. */
   finishRead(leases: readonly L1Lease[]): L1Status[] {
     return this.#reads.finish(leases);
   }
 
-  /** Whether a lease still protects its object; if not, the bytes in its range may be others. */
+  /** Whether a lease is still valid; if not, its range may hold the bytes of another object. */
   isLeased(lease: L1Lease): boolean {
     return this.#reads.areLeased([lease]);
   }
 
-  /** Whether all of these leases still protect their objects; faster than one by one. */
+  /** Whether every lease is still valid; faster than checking them one by one. */
   areLeased(leases: readonly L1Lease[]): boolean {
     return this.#reads.areLeased(leases);
   }
 
-  /** Lets leases live for the whole time again; whether all of them protect their objects still. */
+  /**
+   * Extends leases by their full lifetime.
+   *
+   * @returns Whether every lease is still valid; if not, none is extended.
+   */
   renew(leases: readonly L1Lease[]): boolean {
     return this.#reads.renew(leases);
   }
@@ -210,7 +214,7 @@ export class L1Cache implements Disposable {
     return front;
   }
 
-  /** Removes resident objects, unless they are leased, held or being written. */
+  /** Removes resident objects that are neither leased, dirty nor being written. */
   delete(keys: readonly ObjectKey[]): L1Status[] {
     const now = this.#options.clock.now();
     const statuses = keys.map((key): L1Status => {
@@ -229,7 +233,7 @@ export class L1Cache implements Disposable {
     return statuses;
   }
 
-  /** Removes all objects that nobody leases, holds or protects. */
+  /** Removes every object that is neither leased, dirty, pinned nor being written. */
   clear(): void {
     this.#table.reclaimExpired(this.#options.clock.now());
     for (const entry of this.#table.idle()) this.#objects.remove(entry, "deleted");
@@ -237,11 +241,11 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Removes every object whose key passes a test, so that nobody finds it any more, whatever locks
-   * it. What is read is freed with its last reader, whose lease stays valid; a staged object is freed
-   * when its writer finishes, who is told `key-not-exist`, or when its lock has expired.
+   * Makes every object whose key passes `test` invisible, whatever locks it. The memory of a leased
+   * object is freed when its last lease ends, which stays valid until then. A staged object is
+   * freed when its writer finishes, with the status `key-not-exist`, or when its lock expires.
    *
-   * @param keys The only keys that pass, if they are known: then nothing else is looked at.
+   * @param keys The only keys that can pass the test, if known; no other object is examined then.
    */
   forget(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): ForgottenObjects {
     const now = this.#options.clock.now();
@@ -249,7 +253,8 @@ export class L1Cache implements Disposable {
       .filter(({ key }) => test(key));
     for (const entry of forgotten) {
       const isInUse = entry.isLocked(now);
-      // Later work on the device comes after the work that was to fill it: its room can be reused.
+      // The device executes later work after the work that fills this object, so its memory can be
+      // reused.
       if (entry.state === "filling") this.#table.discard(entry);
       else if (entry.state === "staged") {
         if (isInUse) this.#table.doom(entry);
@@ -263,8 +268,8 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Says that objects need not stay: what nobody leases, holds or protects leaves now, and what is
-   * only leased leaves with its last reader.
+   * Removes objects that need not stay in L1: immediately, or when the last lease ends. Dirty and
+   * pinned objects stay.
    */
   release(keys: readonly ObjectKey[]): void {
     const now = this.#options.clock.now();
@@ -278,11 +283,11 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Keeps resident objects from being evicted, deleted, cleared and released, until
-   * {@linkcode markClean} was called as often. Only {@linkcode forget} and the loss of the device
-   * remove them.
+   * Marks resident objects as dirty: they are not evicted, deleted, cleared or released until
+   * {@linkcode markClean} has been called as often. Only {@linkcode forget} and the loss of the
+   * device remove them.
    *
-   * @returns Which were resident, and are held now.
+   * @returns Which objects are resident, and therefore marked.
    */
   markDirty(keys: readonly ObjectKey[]): Bitmap {
     return Bitmap.from(keys, (key) => {
@@ -293,7 +298,7 @@ export class L1Cache implements Disposable {
     });
   }
 
-  /** Takes holds back; what is not held stays so. */
+  /** Removes one dirty mark from each object that has any. */
   markClean(keys: readonly ObjectKey[]): void {
     for (const key of keys) {
       const entry = this.#table.get(key.id);
@@ -302,42 +307,42 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Keeps what is or comes under these keys from being evicted, cleared and released, until
-   * {@linkcode unpin}.
+   * Keeps objects under these keys, present and future, from being evicted, cleared and released,
+   * until {@linkcode unpin}.
    */
   pin(keys: readonly ObjectKey[]): void {
     for (const key of keys) this.#table.setPinned(key, true);
   }
 
-  /** Takes protection back; what is not protected stays so. */
+  /** Reverses {@linkcode pin}; keys that are not pinned are ignored. */
   unpin(keys: readonly ObjectKey[]): void {
     for (const key of keys) this.#table.setPinned(key, false);
   }
 
-  /** Whether a key is protected. */
+  /** Whether a key is pinned. */
   isPinned(key: ObjectKey): boolean {
     return this.#table.isPinned(key);
   }
 
   /**
-   * Evicts what may leave until at most `bytes` are in use.
+   * Evicts candidates until at most `bytes` are in use, or none is left.
    *
-   * @returns The bytes that became free.
+   * @returns The bytes that were freed.
    */
   evictTo(bytes: number): number {
     return this.#evictWhile(() => this.usedBytes, bytes);
   }
 
   /**
-   * Evicts what may leave of a salt until it has at most `bytes`.
+   * Evicts candidates of a salt until it occupies at most `bytes`, or none is left.
    *
-   * @returns The bytes of the salt that became free.
+   * @returns The bytes of the salt that were freed.
    */
   evictSalt(salt: string, bytes: number): number {
     return this.#evictWhile(() => this.#table.usageOf(salt), bytes, salt);
   }
 
-  /** The objects that would leave next for `bytes` of room, were none held; changes nothing. */
+  /** Objects that would be evicted next to free `bytes`, if none were dirty. Nothing is evicted. */
   evictionCandidates(bytes: number): WrittenObject[] {
     const found: WrittenObject[] = [];
     if (!(bytes > 0)) return found;
@@ -351,19 +356,19 @@ export class L1Cache implements Disposable {
     return found;
   }
 
-  /** Bytes that the objects of a salt take, on their way in or resident. */
+  /** Bytes of the staged, filling and resident objects of a salt. */
   usedBytesOf(salt: string): number {
     return this.#table.usageOf(salt);
   }
 
-  /** Bytes that objects take, on their way in or resident, by salt. */
+  /** Bytes of staged, filling and resident objects, by salt. */
   usageBySalt(): Map<string, number> {
     return this.#table.usageBySalt();
   }
 
   /**
-   * Whether a staged object can still be finished; if not, its room may be another object's, and
-   * must not be written to.
+   * Whether a staged object can still be finished. If not, its range may belong to another object
+   * and must not be written to.
    */
   isReserved(object: StagedObject): boolean {
     return this.#writes.isReserved(object);
@@ -374,7 +379,7 @@ export class L1Cache implements Disposable {
     return this.#table.get(key.id) !== undefined;
   }
 
-  /** Counters now. */
+  /** Current status and counters. */
   reportStatus(): L1StatusReport {
     const stats = this.#table.allocator.stats();
     return {
@@ -392,10 +397,10 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Drops every object at once and voids every lease for ever, as when the device is lost; the memory
-   * is released. Until {@linkcode attach}, calls answer `device-lost`. What is protected stays so.
+   * Removes every object, invalidates every lease and releases the memory, as when the device is
+   * lost. Until {@linkcode attach}, calls return `device-lost`. Pinned keys stay pinned.
    *
-   * @param reason What the device said, for the log.
+   * @param reason Message of the device, for the log.
    */
   detach(reason?: string): void {
     if (this.#isDetached) return;
@@ -410,7 +415,7 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Works again, empty, on another device; if the last one is lost, it is detached.
+   * Continues, empty, on another device; detaches from the last one if that is lost.
    *
    * @throws {Error} If the cache is closed, or attached to a device that is not lost.
    * @throws {RangeError} If a size is not a positive multiple of 256 bytes.
@@ -426,7 +431,7 @@ export class L1Cache implements Disposable {
     this.#isDetached = false;
   }
 
-  /** Drops every object at once and voids every lease, for ever. */
+  /** Removes every object and invalidates every lease. The cache cannot be used afterwards. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
     this.detach();
@@ -473,7 +478,9 @@ export class L1Cache implements Disposable {
     }
   }
 
-  /** The device turned out not to have a slab: what was to lie there has never been visible. */
+  /**
+   * Discards the objects of a slab that the device could not allocate; none of them was visible.
+   */
   #dropSlab(slab: Slab): void {
     this.#failedSlabCount++;
     const isInSlab = ({ allocation }: L1Entry): boolean => allocation.slab === slab;

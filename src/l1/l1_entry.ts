@@ -6,14 +6,14 @@ import type { L1Lease, StagedObject } from "./l1_types.ts";
 import type { Queued, RankQueue } from "./rank_queue.ts";
 
 /**
- * Where an object is on its way through L1:
+ * State of an object in L1:
  *
- * - `staged`: its writer fills it; only the writer knows it.
- * - `filling`: its writer has finished, but the device has not said yet that it takes the work that
- *   fills it. Nobody can read it; a match may wait for it.
- * - `resident`: it can be found.
- * - `condemned`: it was forgotten while it was staged; its range is in use until its writer ends.
- * - `leaving`: it was forgotten while it was read; its range is in use until its readers end.
+ * - `staged`: its writer is filling it; it is visible only to the writer.
+ * - `filling`: its writer has finished, but the device has not confirmed the work that fills it. It
+ *   cannot be read yet; a match may wait for it.
+ * - `resident`: it can be found and leased.
+ * - `doomed-staged`: forgotten while staged; its range is freed when its writer finishes.
+ * - `doomed-resident`: forgotten while leased; its range is freed when its last lease ends.
  * - `gone`: its range is free.
  */
 export type EntryState =
@@ -24,7 +24,7 @@ export type EntryState =
   | "doomed-resident"
   | "gone";
 
-/** The states that may follow each state. */
+/** Allowed transitions. */
 const NEXT_STATES: Readonly<Record<EntryState, readonly EntryState[]>> = {
   staged: ["filling", "resident", "doomed-staged", "gone"],
   filling: ["resident", "gone"],
@@ -34,51 +34,57 @@ const NEXT_STATES: Readonly<Record<EntryState, readonly EntryState[]>> = {
   gone: [],
 };
 
-/** What the objects under one cache salt take, and which of them may leave. */
+/** Objects under one cache salt: the bytes they occupy and those that can be evicted. */
 export interface SaltShare {
-  /** Bytes of objects that are staged, filling and resident. */
+  /** Bytes of its staged, filling and resident objects. */
   bytes: number;
-  /** Those that may leave. */
+  /** Evictable objects, in eviction order. */
   readonly idle: RankQueue<L1Entry>;
 }
 
-/** One object in device memory, and what keeps it there. */
+/** One object in device memory, with its state, locks and marks. */
 export class L1Entry implements StagedObject, Queued {
-  /** Its key. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Its layout. */
+  /** Layout of the object. */
   readonly layout: ObjectLayout;
-  /** Its room. */
+  /** Memory that it occupies. */
   readonly allocation: Allocation;
-  /** Who writes it. */
+  /** Tag of its writer. */
   readonly writer: string;
-  /** What the objects of its salt take. */
+  /** Accounting of its salt. */
   readonly share: SaltShare;
-  /** Whether it leaves with its last reader. */
+  /** Whether it leaves L1 when its last lease ends. */
   isTransient: boolean;
-  /** The writer's lock until it is resident, then those of its readers. */
+  /** Number of locks: the writer's until it is resident, then one for each lease. */
   locks = 1;
-  /** When all of its locks expire. */
+  /** Time at which all of its locks expire, in milliseconds of the clock. */
   lockExpiresAt: number;
-  /** Whether its locks have expired, so that its room may be taken; never of a resident one. */
+  /**
+   * Whether its write lock expired, so that its memory may be reclaimed. Never set while it is
+   * resident.
+   */
   isExpired = false;
-  /** Grows when expired locks are discarded, so that a late release cannot take another's lock. */
+  /**
+   * Incremented when expired locks are discarded, so that releasing an old lease cannot release a
+   * newer one.
+   */
   lockEpoch = 0;
-  /** How often it is held. */
+  /** Number of dirty marks; it cannot be evicted while there are any. */
   dirtyMarks = 0;
-  /** Whether its key is protected; known while it is resident. */
+  /** Whether its key is pinned; maintained only while it is resident. */
   isPinned = false;
-  /** Whether it is counted as one that may leave. */
+  /** Whether it is in the queue of evictable objects. */
   isIdle = false;
-  /** Of objects that may leave, the lowest rank leaves first. */
+  /** Eviction rank: the evictable object with the lowest rank is evicted first. */
   rank = 0;
-  /** Resolves when it is not `filling` any more; set while it is. */
+  /** Resolves when it leaves the `filling` state; set only in that state. */
   filled: Promise<void> | undefined;
-  /** The queues that it is in. */
+  /** Bit set of the queues that contain it. */
   queues = 0;
   #state: EntryState = "staged";
 
-  /** An object that is being staged. */
+  /** Creates a staged object. */
   constructor(
     key: ObjectKey,
     layout: ObjectLayout,
@@ -95,15 +101,15 @@ export class L1Entry implements StagedObject, Queued {
     this.lockExpiresAt = options.lockExpiresAt;
   }
 
-  /** Where it is on its way. */
+  /** Current state. */
   get state(): EntryState {
     return this.#state;
   }
 
   /**
-   * Goes on to another state; only its table calls this.
+   * Moves to another state. Called only by its table.
    *
-   * @throws {Error} If that state does not follow.
+   * @throws {Error} If the transition is not allowed.
    */
   proceedTo(state: EntryState): void {
     if (!NEXT_STATES[this.#state].includes(state)) {
@@ -112,64 +118,64 @@ export class L1Entry implements StagedObject, Queued {
     this.#state = state;
   }
 
-  /** Where its bytes lie. */
+  /** Location of its bytes. */
   get range(): MemoryRange {
     return this.allocation;
   }
 
-  /** Bytes that it takes from the memory. */
+  /** Bytes that it reserves in device memory. */
   get bytes(): number {
     return this.allocation.reservedBytes;
   }
 
-  /** Whether a writer or a reader has a live lock. */
+  /** Whether a writer or a reader has a valid lock. */
   isLocked(now: number): boolean {
     return this.locks > 0 && now < this.lockExpiresAt;
   }
 
-  /** Voids locks that have expired. */
+  /** Discards expired locks. */
   discardLocks(): void {
     this.locks = 0;
     this.lockEpoch++;
   }
 
-  /** Whether it may be evicted. */
+  /** Whether it can be evicted. */
   isEvictable(now: number): boolean {
     return this.dirtyMarks === 0 && !this.isPinned && !this.isLocked(now);
   }
 }
 
-/** A reader's lock of an object. */
+/** A lease on an entry. */
 export class EntryLease implements L1Lease {
-  /** The object. */
+  /** The leased object. */
   readonly entry: L1Entry;
-  /** The epoch of its locks that this one belongs to. */
+  /** Lock epoch of the entry in which the lease was taken. */
   readonly epoch: number;
-  /** Whether it was given up. */
+  /** Whether the lease was released. */
   isReleased = false;
 
-  /** Belongs to the locks that the object has now. */
+  /** Takes the lease in the entry's current lock epoch. */
   constructor(entry: L1Entry) {
     this.entry = entry;
     this.epoch = entry.lockEpoch;
   }
 
-  /** Its key. */
+  /** Key of the object. */
   get key(): ObjectKey {
     return this.entry.key;
   }
 
-  /** Its layout. */
+  /** Layout of the object. */
   get layout(): ObjectLayout {
     return this.entry.layout;
   }
 
-  /** Where its bytes lie. */
+  /** Location of its bytes. */
   get range(): MemoryRange {
     return this.entry.range;
   }
 
-  /** Whether it protects its object. */
+  /** Whether the lease still protects its object. */
   isLive(now: number): boolean {
     const { entry } = this;
     return !this.isReleased && entry.state !== "gone" && this.epoch === entry.lockEpoch &&

@@ -8,23 +8,23 @@ import type { ObjectTable } from "./object_table.ts";
 
 const logger = getLogger(["kvtier", "l1"]);
 
-/** The objects of an L1 and those who are told of them: what its writers and readers share. */
+/** State shared by the readers and writers of an L1: its objects and its listeners. */
 export class L1Objects {
-  /** The objects. */
+  /** Table of all objects. */
   readonly table: ObjectTable;
-  /** Source of time. */
+  /** Clock by which locks expire. */
   readonly clock: Clock;
-  /** Which object leaves first. */
+  /** Order of eviction. */
   readonly policy: EvictionPolicy;
-  /** Whether the device is lost. */
+  /** Whether the device is lost or the cache is closed. */
   readonly isLost: () => boolean;
-  /** Told what happens. */
+  /** Listeners of the cache. */
   readonly listeners = new Set<L1Listener>();
   /** Objects evicted so far. */
   evictedCount = 0;
   readonly #left: { readonly key: ObjectKey; readonly reason: L1RemovalReason }[] = [];
 
-  /** The objects of a table. */
+  /** Shares a table, a clock and a policy. */
   constructor(
     options: Pick<L1Objects, "table" | "clock" | "policy" | "isLost">,
   ) {
@@ -34,32 +34,32 @@ export class L1Objects {
     this.isLost = options.isLost;
   }
 
-  /** Removes a resident object for which another one needs the room. */
+  /** Removes a resident object to make room for another one. */
   evict(entry: L1Entry): void {
     this.remove(entry, "evicted");
     this.evictedCount++;
   }
 
-  /** Removes a resident object; {@linkcode notifyRemoved} is to be called when the work is done. */
+  /** Removes a resident object. Listeners are notified by the next {@linkcode notifyRemoved}. */
   remove(entry: L1Entry, reason: L1RemovalReason): void {
     this.#left.push({ key: entry.key, reason });
     this.table.discard(entry);
   }
 
-  /** As {@linkcode remove}, but the room stays in use by its readers. */
+  /** Like {@linkcode remove}, but its memory is freed only when its last lease ends. */
   doom(entry: L1Entry, reason: L1RemovalReason): void {
     this.#left.push({ key: entry.key, reason });
     this.table.doom(entry);
   }
 
-  /** Tells the listeners of all objects that were removed since. */
+  /** Notifies the listeners of every object removed since the last call. */
   notifyRemoved(): void {
     if (this.#left.length === 0) return;
     const left = this.#left.splice(0);
     for (const { key, reason } of left) this.tell((listener) => listener.removed?.(key, reason));
   }
 
-  /** Tells all listeners something. */
+  /** Calls every listener; logs what they throw. */
   tell(call: (listener: L1Listener) => void): void {
     for (const listener of this.listeners) {
       try {
@@ -71,5 +71,5 @@ export class L1Objects {
   }
 }
 
-/** How a call fails. */
+/** A status other than success. */
 export type L1Failure = Exclude<L1Status, "success">;

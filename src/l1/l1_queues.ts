@@ -1,18 +1,21 @@
 import type { EntryState, L1Entry } from "./l1_entry.ts";
 import { RankQueue } from "./rank_queue.ts";
 
-/** The bits of the queues that objects of L1 are in. */
+/** Bit of each queue in `L1Entry.queues`. */
 export const QUEUES = { idle: 1, idleOfSalt: 2, dirty: 4, readLocks: 8, writeLocks: 16 } as const;
 
 const WRITTEN: ReadonlySet<EntryState> = new Set(["staged", "filling", "doomed-staged"]);
 const READ: ReadonlySet<EntryState> = new Set(["resident", "doomed-resident"]);
 
-/** Objects that may leave, the first to leave first. */
+/** Evictable objects, in eviction order. */
 export function idleQueue(bit: number): RankQueue<L1Entry> {
   return new RankQueue({ bit, rankOf: ({ rank }) => rank, belongs: ({ isIdle }) => isIdle });
 }
 
-/** Objects that only holds keep, in the order in which they would leave without them. */
+/**
+ * Objects that only their dirty mark protects, in the order in which they would be evicted without
+ * it.
+ */
 export function dirtyQueue(): RankQueue<L1Entry> {
   return new RankQueue({
     bit: QUEUES.dirty,
@@ -22,12 +25,12 @@ export function dirtyQueue(): RankQueue<L1Entry> {
   });
 }
 
-/** Objects with readers, by the time when the locks of those expire. */
+/** Leased objects, by expiry of their leases. */
 export function readLockQueue(): RankQueue<L1Entry> {
   return lockQueue(QUEUES.readLocks, READ);
 }
 
-/** Objects with a writer, by the time when its lock expires. */
+/** Objects with a write lock, by its expiry. */
 export function writeLockQueue(): RankQueue<L1Entry> {
   return lockQueue(QUEUES.writeLocks, WRITTEN);
 }

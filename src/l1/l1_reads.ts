@@ -3,12 +3,12 @@ import { EntryLease } from "./l1_entry.ts";
 import type { L1Objects } from "./l1_objects.ts";
 import type { L1Lease, L1Status, ReadReservation } from "./l1_types.ts";
 
-/** The readers of the objects of an L1, which lease them. */
+/** Read path of an L1: leases on resident objects. */
 export class L1Reads {
   readonly #objects: L1Objects;
   readonly #ttlMs: number;
 
-  /** @param ttlMs After this time a lease may be void. */
+  /** Leases objects for `ttlMs` milliseconds. */
   constructor(objects: L1Objects, ttlMs: number) {
     this.#objects = objects;
     this.#ttlMs = ttlMs;
@@ -24,7 +24,7 @@ export class L1Reads {
     return { status: "success", lease: new EntryLease(entry) };
   }
 
-  /** Gives up leases. A lease that expired, or is given up twice, changes nothing. */
+  /** Ends leases. Ending a lease that expired or has already ended changes nothing. */
   finish(leases: readonly L1Lease[]): L1Status[] {
     const { table, clock } = this.#objects;
     const now = clock.now();
@@ -45,14 +45,18 @@ export class L1Reads {
     return statuses;
   }
 
-  /** Whether all of these leases still protect their objects. */
+  /** Whether every lease is still valid. */
   areLeased(leases: readonly L1Lease[]): boolean {
     const now = this.#objects.clock.now();
     return !this.#objects.isLost() &&
       leases.every((lease) => lease instanceof EntryLease && lease.isLive(now));
   }
 
-  /** Lets leases live for the whole time again; whether all of them protect their objects still. */
+  /**
+   * Extends leases by their full lifetime.
+   *
+   * @returns Whether every lease is still valid; if not, none is extended.
+   */
   renew(leases: readonly L1Lease[]): boolean {
     if (!this.areLeased(leases)) return false;
     const expiresAt = this.#objects.clock.now() + this.#ttlMs;

@@ -5,59 +5,64 @@ import type { SlabAllocatorStats } from "../memory/slab_allocator.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { EvictionPolicy } from "./eviction_policy.ts";
 
-/** How a call ended for one key. */
+/** Outcome of a call for one key. */
 export type L1Status =
   | "success"
-  /** No such object, or nothing that is staged. */
+  /** No such object, or nothing staged under that key. */
   | "key-not-exist"
-  /** The object is resident or filling, or the same writer has it staged. */
+  /** The object is resident or filling, or the same writer has already staged it. */
   | "already-present"
-  /** The lock expired: what it protected may be gone. */
+  /** The lock expired, so the object may be gone. */
   | "key-in-wrong-state"
-  /** The object is leased, held, or being written. */
+  /** The object is leased, dirty or being written. */
   | "key-is-locked"
-  /** The batch does not fit beside what may not leave. */
+  /** The batch does not fit, even if every evictable object is evicted. */
   | "out-of-memory"
-  /** The batch does not fit into its salt's quota beside what may not leave. */
+  /**
+   * The batch exceeds the quota of its salt, even if every evictable object of that salt is
+   * evicted.
+   */
   | "quota-exceeded"
   /** The device is lost, or the cache is closed. */
   | "device-lost";
 
-/** Why an object left. */
+/** Why an object left L1. */
 export type L1RemovalReason =
-  /** Another object needed the room, or a bound was lowered. */
+  /** Evicted to make room for another object, or because a limit was lowered. */
   | "evicted"
-  /** By {@linkcode L1Cache.delete} or {@linkcode L1Cache.clear}. */
+  /** Removed by {@linkcode L1Cache.delete} or {@linkcode L1Cache.clear}. */
   | "deleted"
-  /** It was transient, and its last reader has finished. */
+  /** A transient object whose last lease ended. */
   | "temporary"
-  /** The device lost its memory, or the cache was closed. */
+  /** The device was lost, or the cache was closed. */
   | "device-lost"
-  /** By {@linkcode L1Cache.forget}. */
+  /** Removed by {@linkcode L1Cache.forget}. */
   | "forgotten"
-  /** By {@linkcode L1Cache.release}. */
+  /** Removed by {@linkcode L1Cache.release}. */
   | "released";
 
-/** A resident object, protected from eviction until `finishRead` or until its lock expires. */
+/**
+ * A lease on a resident object: prevents eviction until `finishRead` or until the lease expires.
+ */
 export interface L1Lease {
-  /** Its key. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Its layout. */
+  /** Layout of the object. */
   readonly layout: ObjectLayout;
-  /** Where its bytes lie, as long as the lease is valid. */
+  /** Location of the bytes; valid for as long as the lease is. */
   readonly range: MemoryRange;
 }
 
 /**
- * An object that is being written and that nobody finds yet. Its room is its own until it is
- * finished or given up, or until its lock expires.
+ * An object that is being written and is not visible yet. Its memory stays reserved until the write
+ * is finished or cancelled, or until its lock expires.
  */
 export interface StagedObject {
-  /** Its key. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Its layout. */
+  /** Layout of the object. */
   readonly layout: ObjectLayout;
-  /** Where its bytes belong. */
+  /** Where the bytes have to be written. */
   readonly range: MemoryRange;
 }
 
@@ -66,111 +71,126 @@ export type WriteReservation =
   | { readonly status: "success"; readonly staged: StagedObject }
   | { readonly status: Exclude<L1Status, "success"> };
 
-/** Outcome of a call that leases, for one key. */
+/** Outcome of a call that takes leases, for one key. */
 export type ReadReservation =
   | { readonly status: "success"; readonly lease: L1Lease }
   | { readonly status: Exclude<L1Status, "success"> };
 
 /** Options of {@linkcode L1Cache.reserveWrite}. */
 export interface ReserveWriteOptions {
-  /** Writers with different tags can stage the same key at a time. @default {"store"} */
+  /**
+   * Tag of the writer. Writers with different tags can stage the same key at the same time.
+   * @default {"store"}
+   */
   readonly writer?: string;
-  /** Frees the object when its last reader has finished. @default {false} */
+  /** Removes the object when its last lease ends. @default {false} */
   readonly transient?: boolean;
 }
 
-/** An object that an engine has written. */
+/** An object that an engine wrote. */
 export interface WrittenObject {
-  /** Its key. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Its layout. */
+  /** Layout of the object. */
   readonly layout: ObjectLayout;
 }
 
-/** How much {@linkcode L1Cache.forget} removed. */
+/** What {@linkcode L1Cache.forget} removed. */
 export interface ForgottenObjects {
-  /** Resident objects, and those on their way in. */
+  /** Objects that were resident, staged or filling. */
   readonly objects: number;
   /** Bytes of their layouts. */
   readonly bytes: number;
 }
 
-/** Told after a call has done its work, so it may call the cache; what it throws is logged. */
+/**
+ * Callbacks, invoked after the call that caused them has finished, so they may call the cache.
+ * Errors that they throw are logged.
+ */
 export interface L1Listener {
-  /** An engine's objects became resident, to be written through. */
+  /** Objects written by an engine became resident and have to be stored in the adapters. */
   written?(objects: readonly WrittenObject[]): void;
-  /** Objects became resident, whoever wrote them: L1 may be fuller than it should be. */
+  /**
+   * Objects became resident, whether an engine or a prefetch wrote them: L1 may be above its
+   * watermark.
+   */
   admitted?(): void;
-  /** A resident object left. */
+  /** A resident object left L1. */
   removed?(key: ObjectKey, reason: L1RemovalReason): void;
 }
 
-/** How an {@linkcode L1Cache} is set up. */
+/** Options of {@linkcode L1Cache}. */
 export interface L1CacheOptions {
-  /** Where the bytes lie. */
+  /** Device whose memory holds the objects. */
   readonly device: MemoryDevice;
-  /** Most bytes of device memory, a multiple of 256. */
+  /** Maximum bytes of device memory, a multiple of 256. */
   readonly capacityBytes: number;
-  /** Size of a slab. */
+  /** Size of a slab in bytes. */
   readonly slabBytes?: number;
-  /** Source of time for locks. */
+  /** Clock by which locks and leases expire. */
   readonly clock: Clock;
-  /** Who leaves first. */
+  /** Order of eviction. */
   readonly policy: EvictionPolicy;
-  /** Most bytes of the objects under a cache salt; `undefined` for no limit. */
+  /** Maximum bytes of the objects under a cache salt; `undefined` for no limit. */
   readonly quotaOf?: (salt: string) => number | undefined;
-  /** After this time a reservation for writing may be reclaimed. @default {600000} */
+  /**
+   * Lifetime of a write reservation in milliseconds; afterwards its memory may be reclaimed.
+   * @default {600000}
+   */
   readonly writeTtlMs?: number;
-  /** After this time a lease may be void. @default {300000} */
+  /** Lifetime of a lease in milliseconds. @default {300000} */
   readonly readTtlMs?: number;
 }
 
-/** Counters of an {@linkcode L1Cache}. */
+/** Status and counters of an {@linkcode L1Cache}. */
 export interface L1StatusReport extends SlabAllocatorStats {
   /** Whether objects can be stored. */
   readonly isHealthy: boolean;
-  /** Resident objects, and those on their way in. */
+  /** Objects that were resident, staged or filling. */
   readonly totalObjectCount: number;
-  /** Objects staged under a live lock. */
+  /** Staged objects whose write lock is valid. */
   readonly writeLockedCount: number;
-  /** Pinned resident objects. */
+  /** Resident objects with a valid lease. */
   readonly readLockedCount: number;
-  /** Objects that leave with their last reader. */
+  /** Transient objects: each leaves L1 when its last lease ends. */
   readonly temporaryCount: number;
   /** Staged objects. */
   readonly stagingObjectCount: number;
-  /** Bytes of staged objects, part of `usedBytes`. */
+  /** Bytes of staged objects; included in `usedBytes`. */
   readonly stagingBytes: number;
-  /** Objects that are written, and of which the device has not said yet that it takes them. */
+  /** Objects that are written but that the device has not confirmed yet. */
   readonly fillingObjectCount: number;
-  /** Their bytes, part of `usedBytes`. */
+  /** Bytes of filling objects; included in `usedBytes`. */
   readonly fillingBytes: number;
-  /** Resident objects that are held. */
+  /** Dirty objects: resident, and not yet in every chosen adapter. */
   readonly heldCount: number;
-  /** Bytes of held objects, part of `usedBytes`. */
+  /** Bytes of dirty objects; included in `usedBytes`. */
   readonly heldBytes: number;
-  /** Keys that are protected, resident or not. */
+  /** Pinned keys, whether resident or not. */
   readonly protectedCount: number;
-  /** Forgotten objects that nobody can find, whose readers or writers have not finished. */
+  /**
+   * Doomed objects: forgotten, no longer visible, and freed when their last reader or writer
+   * finishes.
+   */
   readonly leavingCount: number;
-  /** Bytes of leaving objects, part of `usedBytes`. */
+  /** Bytes of doomed objects; included in `usedBytes`. */
   readonly leavingBytes: number;
   /** `usedBytes / capacityBytes`. */
   readonly usageRatio: number;
   /** Objects evicted so far. */
   readonly evictedCount: number;
-  /** Reservations that failed for want of memory. */
+  /** Reservations that failed because device memory was full. */
   readonly outOfMemoryCount: number;
   /** Reservations that failed because of a quota. */
   readonly quotaExceededCount: number;
-  /** Slabs that the device could not provide. */
+  /** Slabs that the device could not allocate. */
   readonly failedSlabCount: number;
-  /** Objects that were given up because the device did not do the work that was to fill them. */
+  /** Objects discarded because the device did not execute the work that fills them. */
   readonly unfilledCount: number;
   /** Name of the eviction policy. */
   readonly evictionPolicy: string;
-  /** Life of a write lock. */
+  /** Lifetime of a write lock in milliseconds. */
   readonly writeTtlMs: number;
-  /** Life of a read lock. */
+  /** Lifetime of a lease in milliseconds. */
   readonly readTtlMs: number;
 }

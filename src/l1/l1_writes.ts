@@ -16,47 +16,47 @@ import type {
   WrittenObject,
 } from "./l1_types.ts";
 
-/** How an {@linkcode L1Writes} is set up. */
+/** Options of {@linkcode L1Writes}. */
 export interface L1WritesOptions extends Pick<L1CacheOptions, "quotaOf"> {
-  /** Who leases what was written. */
+  /** Takes the leases on written objects. */
   readonly reads: L1Reads;
-  /** After this time the room of a writer may be reclaimed. */
+  /** Lifetime of a write lock in milliseconds. */
   readonly ttlMs: number;
 }
 
-/** Objects whose writers have finished, and that become resident together. */
+/** Objects whose writers have finished and that become resident together. */
 interface Finished {
   readonly objects: readonly StagedObject[];
   readonly statuses: readonly L1Status[];
   readonly entries: readonly L1Entry[];
-  /** Whether they are reported to be written through. */
+  /** Whether listeners are told to store them in the adapters. */
   readonly isNew: boolean;
-  /** Called when they are resident, before the listeners are told. */
+  /** Called when they are resident, before listeners are notified. */
   readonly onAdmitted?: (statuses: readonly L1Status[]) => void;
 }
 
 /**
- * The writers of the objects of an L1. What a writer has finished becomes resident when the device
- * is known to have the memory and to have taken the work that fills it: at once where the device
- * says so at once. That holds for every way in.
+ * Write path of an L1. A finished object becomes resident only when the device has confirmed both
+ * its memory and the work that fills it: immediately where the device answers immediately. This
+ * holds for every way into L1.
  */
 export class L1Writes {
   readonly #objects: L1Objects;
   readonly #options: L1WritesOptions;
   readonly #planner: EvictionPlanner;
-  /** What waits for the device. */
+  /** Fills that the device has not confirmed yet. */
   readonly #fillings = new Set<PromiseWithResolvers<void>>();
   /** Counters. */
   readonly counters = { outOfMemoryCount: 0, quotaExceededCount: 0, unfilledCount: 0 };
 
-  /** Nothing is being written. */
+  /** Writes into the table of `objects`. */
   constructor(objects: L1Objects, options: L1WritesOptions) {
     this.#objects = objects;
     this.#options = options;
     this.#planner = new EvictionPlanner(objects.table, options.quotaOf);
   }
 
-  /** As {@linkcode L1Cache.reserveWrite}. */
+  /** See {@linkcode L1Cache.reserveWrite}. */
   reserve(
     keys: readonly ObjectKey[],
     layout: ObjectLayout,
@@ -104,12 +104,12 @@ export class L1Writes {
     return failure === null ? reservations : keys.map(() => ({ status: failure }));
   }
 
-  /** As {@linkcode L1Cache.finishWrite}. */
+  /** See {@linkcode L1Cache.finishWrite}. */
   finish(objects: readonly StagedObject[], isFilled: DeviceAnswer): L1Status[] {
     return this.#finish(objects, isFilled, { isNew: true }).statuses;
   }
 
-  /** As {@linkcode L1Cache.finishWriteAndReserveRead}. */
+  /** See {@linkcode L1Cache.finishWriteAndReserveRead}. */
   finishAndReserveRead(
     objects: readonly StagedObject[],
   ): ReadReservation[] | Promise<ReadReservation[]> {
@@ -127,7 +127,7 @@ export class L1Writes {
     return filled === undefined ? outcome() : filled.then(outcome);
   }
 
-  /** As {@linkcode L1Cache.finishWriteAndDelete}. */
+  /** See {@linkcode L1Cache.finishWriteAndDelete}. */
   finishAndDelete(objects: readonly StagedObject[]): L1Status[] {
     return objects.map((object) => {
       const entry = this.#stagedBy(object);
@@ -137,20 +137,20 @@ export class L1Writes {
     });
   }
 
-  /** As {@linkcode L1Cache.isReserved}. */
+  /** See {@linkcode L1Cache.isReserved}. */
   isReserved(object: StagedObject): boolean {
     const { table, clock } = this.#objects;
     const entry = table.ownedByWriter(object);
     return entry?.state === "staged" && !this.#objects.isLost() && entry.isLocked(clock.now());
   }
 
-  /** As {@linkcode L1Cache.filled}. */
+  /** See {@linkcode L1Cache.filled}. */
   filled(): Promise<void> | undefined {
     if (this.#fillings.size === 0) return undefined;
     return Promise.all([...this.#fillings].map(({ promise }) => promise)).then(() => {});
   }
 
-  /** Lets nobody wait any more for the device, which is lost. */
+  /** Ends every wait for the device, which is lost. */
   abandon(): void {
     for (const filling of this.#fillings) filling.resolve();
     this.#fillings.clear();
@@ -171,13 +171,14 @@ export class L1Writes {
       if (this.#objects.isLost()) return "device-lost";
       const entry = this.#stagedBy(object);
       if (entry === undefined) return "key-not-exist";
-      // An expired writer may have lost its room to another: what lies there is not its object.
+      // The range of an expired writer may already belong to another object.
       if (!entry.isLocked(now)) return "key-in-wrong-state";
       if (answer === true && table.get(entry.key.id) === undefined) table.admit(entry);
       else if (filling !== undefined && this.#isAbsent(entry.key)) {
         table.startFilling(entry, filling.promise);
       } else {
-        // Another writer was faster, and the bytes are the same; or the device has refused them.
+        // Either another writer was faster and the bytes are the same, or the device refused the
+        // work.
         table.discard(entry);
         if (answer === false) this.counters.unfilledCount++;
         return "success";
@@ -200,12 +201,12 @@ export class L1Writes {
     return { statuses, filled: filling.promise };
   }
 
-  /** The device has said whether it takes the work that fills objects. */
+  /** Handles the device's answer about the work that fills objects. */
   #settle(finished: Finished, isFilled: boolean): void {
     const { table, isLost } = this.#objects;
     const admitted: L1Entry[] = [];
     for (const entry of finished.entries) {
-      // It was forgotten meanwhile, or lay in a slab that the device lacks, or expired.
+      // The entry was forgotten, lost with its slab, or expired in the meantime.
       if (entry.state !== "filling") continue;
       if (!isFilled) this.counters.unfilledCount++;
       if (!isFilled || isLost() || table.get(entry.key.id) !== undefined) {
@@ -229,7 +230,7 @@ export class L1Writes {
     this.#objects.tell((listener) => listener.admitted?.());
   }
 
-  /** Whether objects are filled: their slabs must be there, too. */
+  /** Whether the objects are filled, which also requires that the device allocated their slabs. */
   #answerFor(objects: readonly StagedObject[], isFilled: DeviceAnswer): DeviceAnswer {
     const { allocator } = this.#objects.table;
     if (!allocator.isUnsettled) return isFilled;
@@ -240,11 +241,11 @@ export class L1Writes {
       if (settled !== undefined) slabs.add(settled);
     }
     if (slabs.size === 0) return isFilled;
-    // What lies in a slab that the device lacks is gone by then.
+    // Objects in a slab that the device could not allocate are gone by then.
     return Promise.all([isFilled, ...slabs]).then(([isTrue]) => isTrue);
   }
 
-  /** Counts as a use, before anything can leave for lack of one. */
+  /** Ranks the objects as used now, before a lack of rank could get them evicted. */
   #rank(objects: readonly StagedObject[]): void {
     const { policy } = this.#objects;
     for (let i = objects.length - 1; i >= 0; i--) {
@@ -269,7 +270,10 @@ export class L1Writes {
     return true;
   }
 
-  /** Evicts for quotas, if that and what may leave besides makes room; else says why not. */
+  /**
+   * Makes room for a batch by evicting for quotas, if evicting further candidates can free the
+   * rest; otherwise returns the reason for the failure.
+   */
   #makeRoom(
     keys: readonly ObjectKey[],
     layout: ObjectLayout,
@@ -287,7 +291,7 @@ export class L1Writes {
     return null;
   }
 
-  /** Frees more room at each step: first what expired, then what may leave. */
+  /** Frees more space with each step: expired objects first, then eviction candidates. */
   *#evictions(excluded: ReadonlySet<string>, now: number): Generator<void, void> {
     const { table } = this.#objects;
     if (table.reclaimExpired(now)) yield;
@@ -298,7 +302,7 @@ export class L1Writes {
     }
   }
 
-  /** Takes a range, once there is room for it. */
+  /** Allocates a range as soon as an eviction step has freed enough space. */
   #allocate(byteLength: number, evictions: Generator<void, void>): Allocation | null {
     const { allocator } = this.#objects.table;
     let allocation: Allocation | null = null;
@@ -308,7 +312,7 @@ export class L1Writes {
     return allocation;
   }
 
-  /** What a writer that has ended had staged; what was forgotten meanwhile is freed. */
+  /** The staged entry of a writer that has finished. An entry doomed in the meantime is freed. */
   #stagedBy(object: StagedObject): L1Entry | undefined {
     const { table } = this.#objects;
     const entry = table.ownedByWriter(object);

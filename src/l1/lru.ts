@@ -1,12 +1,15 @@
 import type { EvictionPolicy } from "./eviction_policy.ts";
 
-/** Least recently used first; of objects used together, the tail of the prefix first. */
+/**
+ * Evicts the least recently used objects first; of objects used together, the tail of the prefix
+ * first.
+ */
 export class LruPolicy implements EvictionPolicy {
   /** Name of the policy. */
   readonly name = "lru";
   #uses = 0;
 
-  /** The number of the use. */
+  /** Counts uses: each use gets the next higher rank. */
   rank(): number {
     return ++this.#uses;
   }

@@ -5,7 +5,7 @@ import { type EntryState, L1Entry, type SaltShare } from "./l1_entry.ts";
 import { dirtyQueue, idleQueue, QUEUES, readLockQueue, writeLockQueue } from "./l1_queues.ts";
 import type { L1StatusReport, StagedObject } from "./l1_types.ts";
 
-/** Numbers of objects in an {@linkcode ObjectTable}, and their bytes. */
+/** Numbers of objects in an {@linkcode ObjectTable} and their bytes. */
 export type ObjectCounts = Pick<
   L1StatusReport,
   | "totalObjectCount"
@@ -23,30 +23,29 @@ export type ObjectCounts = Pick<
   | "leavingBytes"
 >;
 
-/** How many objects are in a state, and what they take. */
+/** Number and bytes of the objects in one state. */
 interface StateCount {
   objects: number;
   bytes: number;
   transient: number;
 }
 
-/** States in which an object counts for its salt. */
+/** States in which an object counts towards the quota of its salt. */
 const COUNTED: ReadonlySet<EntryState> = new Set(["staged", "filling", "resident"]);
 
 /**
- * All objects that take room, by who can find them, and what they take. Every way into and out of
- * a state is a method here, so that the sums are exact; none of them looks at more objects than it
- * is about.
+ * All objects that occupy device memory, by state. Every transition is a method of this class, so
+ * that the totals stay exact. The cost of a method depends only on the objects that it concerns.
  */
 export class ObjectTable {
-  /** Who is freed with an object. */
+  /** Allocator that owns the ranges. */
   allocator: SlabAllocator;
   readonly #resident = new Map<string, L1Entry>();
   readonly #filling = new Map<string, L1Entry>();
   readonly #staged = new Map<string, Map<string, L1Entry>>();
-  /** What was forgotten while it was read or written. */
+  /** Doomed entries, whatever their state was before. */
   readonly #doomed = new Set<L1Entry>();
-  /** What is not resident and has locks that have expired. */
+  /** Entries that are not resident and whose locks have expired. */
   readonly #expired = new Set<L1Entry>();
   readonly #pinned = new Set<string>();
   readonly #shares = new Map<string, SaltShare>();
@@ -67,43 +66,43 @@ export class ObjectTable {
   #dirtyBytes = 0;
   #idleBytes = 0;
 
-  /** An empty table. */
+  /** Creates an empty table. */
   constructor(allocator: SlabAllocator) {
     this.allocator = allocator;
   }
 
   /**
-   * Bytes of resident objects that may leave. Those whose locks have expired count only after
+   * Bytes of evictable objects. Objects whose leases expired are included only after
    * {@linkcode expireLocks}.
    */
   get idleBytes(): number {
     return this.#idleBytes;
   }
 
-  /** How many objects are filling. */
+  /** Number of filling objects. */
   get fillingCount(): number {
     return this.#filling.size;
   }
 
-  /** The resident object of an id. */
+  /** Resident entry of an id. */
   get(id: string): L1Entry | undefined {
     return this.#resident.get(id);
   }
 
-  /** The object of an id that is not known to be filled yet. */
+  /** Filling entry of an id. */
   filling(id: string): L1Entry | undefined {
     return this.#filling.get(id);
   }
 
-  /** The object that a writer has staged. */
+  /** Entry that a writer has staged under an id. */
   staged(id: string, writer: string): L1Entry | undefined {
     return this.#staged.get(id)?.get(writer);
   }
 
   /**
-   * What a writer holds: staged, or condemned meanwhile.
+   * Entry that a writer still owns: staged, or doomed since.
    *
-   * @returns `undefined` if the writer has finished, or has lost it.
+   * @returns `undefined` if the writer has finished or lost it.
    */
   ownedByWriter(object: StagedObject): L1Entry | undefined {
     if (!(object instanceof L1Entry)) return undefined;
@@ -113,36 +112,36 @@ export class ObjectTable {
     return isOwned ? object : undefined;
   }
 
-  /** The objects under an id that are on their way in; removing meanwhile is allowed. */
+  /** Staged and filling entries under an id. Entries may be removed during the iteration. */
   *incomingUnder(id: string): Generator<L1Entry> {
     yield* this.#staged.get(id)?.values() ?? [];
     const filling = this.#filling.get(id);
     if (filling !== undefined) yield filling;
   }
 
-  /** All resident objects; removing meanwhile is allowed. */
+  /** All resident entries. Entries may be removed during the iteration. */
   residents(): MapIterator<L1Entry> {
     return this.#resident.values();
   }
 
-  /** All objects that are on their way in. */
+  /** All staged and filling entries. */
   allIncoming(): L1Entry[] {
     const staged = this.#staged.values().flatMap((writers) => writers.values());
     return [...staged, ...this.#filling.values()];
   }
 
-  /** All objects that nobody finds, and whose readers or writers have not finished. */
+  /** All doomed entries. */
   allDoomed(): L1Entry[] {
     return [...this.#doomed];
   }
 
-  /** Objects that may leave, those of one salt or all, the first to leave first. */
+  /** Evictable entries, of one salt or of all, in eviction order. */
   idle(salt?: string): Iterable<L1Entry> {
     if (salt === undefined) return this.#idle.inOrder();
     return this.#shares.get(salt)?.idle.inOrder() ?? [];
   }
 
-  /** Objects that may leave or could, were they not held; the first to leave first. */
+  /** Entries that are evictable, or would be if they were not dirty, in eviction order. */
   *idleOrDirty(): Generator<L1Entry> {
     const [idle, held] = [this.#idle.inOrder(), this.#dirty.inOrder()];
     try {
@@ -162,17 +161,17 @@ export class ObjectTable {
     }
   }
 
-  /** Bytes of the objects of a salt that are staged, filling and resident. */
+  /** Bytes of the staged, filling and resident entries of a salt. */
   usageOf(salt: string): number {
     return this.#shares.get(salt)?.bytes ?? 0;
   }
 
-  /** Bytes of the objects of all salts that have any; a copy. */
+  /** A copy of the bytes of each salt that has any. */
   usageBySalt(): Map<string, number> {
     return new Map(this.#shares.entries().map(([salt, { bytes }]) => [salt, bytes]));
   }
 
-  /** Takes an object in that is being written. */
+  /** Adds an entry that is being written. */
   stage(
     key: ObjectKey,
     layout: ObjectLayout,
@@ -188,14 +187,14 @@ export class ObjectTable {
     return entry;
   }
 
-  /** Keeps a staged object whose writer has finished until it is known whether it was filled. */
+  /** Keeps a staged entry whose writer has finished until the device confirms that it is filled. */
   startFilling(entry: L1Entry, filled: Promise<void>): void {
     this.#move(entry, "filling");
     this.#filling.set(entry.key.id, entry);
     entry.filled = filled;
   }
 
-  /** Makes an object resident that the device has filled, without locks. */
+  /** Makes a confirmed entry resident, without locks. */
   admit(entry: L1Entry): void {
     this.#move(entry, "resident");
     entry.locks = 0;
@@ -204,19 +203,19 @@ export class ObjectTable {
     this.recount(entry);
   }
 
-  /** Lets nobody find an object any more whose writer or readers are not done with its room. */
+  /** Makes an entry invisible while its writer or readers still use its memory. */
   doom(entry: L1Entry): void {
     this.#move(entry, entry.state === "staged" ? "doomed-staged" : "doomed-resident");
     this.#doomed.add(entry);
   }
 
-  /** Frees an object, in whatever state it is. */
+  /** Removes an entry in any state and frees its memory. */
   discard(entry: L1Entry): void {
     this.#move(entry, "gone");
     this.allocator.free(entry.allocation);
   }
 
-  /** Adds a lock of a reader to a resident object. */
+  /** Adds a lease to a resident entry. */
   lock(entry: L1Entry, now: number, expiresAt: number): void {
     if (entry.locks > 0 && now >= entry.lockExpiresAt) this.#discardLocks(entry);
     if (entry.locks === 0) this.#lockedResidents++;
@@ -226,7 +225,7 @@ export class ObjectTable {
     if (entry.isIdle) this.recount(entry);
   }
 
-  /** Takes a lock of a reader back, from an object that is resident or leaving. */
+  /** Ends one lease on a resident or doomed entry. */
   unlock(entry: L1Entry): void {
     entry.locks--;
     if (entry.locks > 0 || entry.state !== "resident") return;
@@ -234,7 +233,7 @@ export class ObjectTable {
     this.recount(entry);
   }
 
-  /** Adds holds to a resident object, or takes them back. */
+  /** Adds a dirty mark to a resident entry, or removes one. */
   markDirty(entry: L1Entry, count: 1 | -1): void {
     const wasDirty = entry.dirtyMarks > 0;
     entry.dirtyMarks += count;
@@ -243,14 +242,14 @@ export class ObjectTable {
     this.recount(entry);
   }
 
-  /** Lets an object leave with its last reader. */
+  /** Marks an entry to be removed when its last lease ends. */
   setTransient(entry: L1Entry): void {
     if (entry.isTransient || entry.state === "gone") return;
     entry.isTransient = true;
     this.#counts[entry.state].transient++;
   }
 
-  /** Protects the object of a key, resident or not, or takes that back. */
+  /** Pins or unpins a key, whether its object is resident or not. */
   setPinned({ id }: ObjectKey, isPinned: boolean): void {
     if (isPinned) this.#pinned.add(id);
     else this.#pinned.delete(id);
@@ -260,12 +259,12 @@ export class ObjectTable {
     this.recount(entry);
   }
 
-  /** Whether a key is protected. */
+  /** Whether a key is pinned. */
   isPinned({ id }: ObjectKey): boolean {
     return this.#pinned.has(id);
   }
 
-  /** Counts a resident object among those that may leave, or no longer. */
+  /** Updates whether an entry counts as evictable. */
   recount(entry: L1Entry): void {
     const isFree = entry.state === "resident" && entry.locks === 0 && !entry.isPinned;
     const isIdle = isFree && entry.dirtyMarks === 0;
@@ -278,7 +277,7 @@ export class ObjectTable {
     entry.share.idle.add(entry);
   }
 
-  /** Voids the locks that have expired: what is resident may leave, the rest may be reclaimed. */
+  /** Discards expired locks: resident entries become evictable, others reclaimable. */
   expireLocks(now: number): void {
     for (const locks of [this.#readLocks, this.#writeLocks]) {
       for (;;) {
@@ -290,7 +289,11 @@ export class ObjectTable {
     }
   }
 
-  /** Frees what is not resident and has locks that have expired. Returns whether there was any. */
+  /**
+   * Frees entries that are not resident and whose locks have expired.
+   *
+   * @returns Whether there were any.
+   */
   reclaimExpired(now: number): boolean {
     this.expireLocks(now);
     const isAny = this.#expired.size > 0;
@@ -298,7 +301,7 @@ export class ObjectTable {
     return isAny;
   }
 
-  /** Numbers now. */
+  /** Current counts. */
   counts(now: number): ObjectCounts {
     this.expireLocks(now);
     const { resident, staged, filling } = this.#counts;
@@ -321,7 +324,7 @@ export class ObjectTable {
     };
   }
 
-  /** Takes an object out of the state that it is in, and counts it in another one. */
+  /** Moves an entry from its state to another one and updates the counts. */
   #move(entry: L1Entry, state: EntryState): void {
     const { key } = entry;
     this.#count(entry, -1);

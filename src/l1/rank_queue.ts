@@ -1,50 +1,50 @@
-/** Queues that may hold the same item need different bits. */
+/** An item that can be in several queues, each with a bit of its own. */
 export interface Queued {
-  /** The bits of the queues that it is in; theirs alone to change. */
+  /** Bits of the queues that contain the item; written only by the queues. */
   queues: number;
 }
 
-/** How a {@linkcode RankQueue} is set up. */
+/** Options of {@linkcode RankQueue}. */
 export interface RankQueueOptions<T> {
-  /** The bit that marks its items. */
+  /** Bit that marks the items of this queue. */
   readonly bit: number;
-  /** Rank of an item; it may grow while the item is in the queue, and never shrinks. */
+  /** Rank of an item. It may grow while the item is queued; it never shrinks. */
   readonly rankOf: (item: T) => number;
-  /** Whether an item still belongs; the queue drops one that does not. */
+  /** Whether an item still belongs to the queue; items that do not are dropped. */
   readonly belongs: (item: T) => boolean;
 }
 
-/** Below this size a queue is never tidied up. */
-const MIN_TIDY_SIZE = 64;
+/** Below this size the queue is never compacted. */
+const MIN_COMPACT_SIZE = 64;
 
 /**
- * Items by rank, the lowest first: a binary heap that looks at changes as late as it can. Where an
- * item's rank grows, or the item belongs no more, nothing is done until it comes to the front, so
- * that a use or a lease of an object costs nothing here.
+ * Priority queue of items, lowest rank first: a binary heap with lazy updates. An item whose rank
+ * grew, or that no longer belongs, is handled when it reaches the front, so using or leasing an
+ * object costs nothing here.
  */
 export class RankQueue<T extends Queued> {
   readonly #options: RankQueueOptions<T>;
   readonly #items: T[] = [];
-  /** The rank that each item had when it was put in its place. */
+  /** Rank of each item when it was last placed. */
   readonly #ranks: number[] = [];
-  #sizeOnceTidy = 0;
+  #compactSize = 0;
 
-  /** Without items. */
+  /** Creates an empty queue. */
   constructor(options: RankQueueOptions<T>) {
     this.#options = options;
   }
 
-  /** Adds an item; nothing happens if it is in the queue already. */
+  /** Adds an item, unless the queue already contains it. */
   add(item: T): void {
     const { bit } = this.#options;
     if ((item.queues & bit) !== 0) return;
     item.queues |= bit;
     const size = this.#items.length;
-    if (size >= MIN_TIDY_SIZE && size > 2 * this.#sizeOnceTidy) this.#tidy();
+    if (size >= MIN_COMPACT_SIZE && size > 2 * this.#compactSize) this.#compact();
     this.#insert(item);
   }
 
-  /** The item with the lowest rank. */
+  /** Item with the lowest rank. */
   first(): T | undefined {
     const { rankOf, belongs } = this.#options;
     for (;;) {
@@ -63,8 +63,8 @@ export class RankQueue<T extends Queued> {
   }
 
   /**
-   * Items from the lowest rank on. Meanwhile items may be removed, and others added, which may not
-   * come any more.
+   * Iterates in rank order. Items may be removed during the iteration; items added during it may
+   * not be visited.
    */
   *inOrder(): Generator<T> {
     const passed: T[] = [];
@@ -86,15 +86,15 @@ export class RankQueue<T extends Queued> {
     item.queues &= ~this.#options.bit;
   }
 
-  /** Drops what belongs no more, so that the queue is at most twice as long as it need be. */
-  #tidy(): void {
+  /** Drops items that no longer belong, so that the queue is at most twice as long as necessary. */
+  #compact(): void {
     const items = this.#items.splice(0);
     this.#ranks.length = 0;
     for (const item of items) {
       if (this.#options.belongs(item)) this.#insert(item);
       else this.#forget(item);
     }
-    this.#sizeOnceTidy = this.#items.length;
+    this.#compactSize = this.#items.length;
   }
 
   #insert(item: T): void {

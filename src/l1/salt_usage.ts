@@ -1,20 +1,20 @@
-/** Bytes in use under each cache salt; a salt without bytes takes no memory. */
+/** Bytes in use by cache salt. A salt without bytes takes no memory. */
 export class SaltUsage {
   readonly #bytes = new Map<string, number>();
 
-  /** Counts bytes that a salt took, or gave back if negative. */
+  /** Adds bytes to a salt; a negative number subtracts them. */
   add(salt: string, bytes: number): void {
     const sum = this.of(salt) + bytes;
     if (sum === 0) this.#bytes.delete(salt);
     else this.#bytes.set(salt, sum);
   }
 
-  /** Bytes of a salt now. */
+  /** Current bytes of a salt. */
   of(salt: string): number {
     return this.#bytes.get(salt) ?? 0;
   }
 
-  /** Bytes of all salts that have any; a copy. */
+  /** A copy of the bytes of each salt that has any. */
   all(): Map<string, number> {
     return new Map(this.#bytes);
   }
