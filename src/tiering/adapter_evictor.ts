@@ -5,49 +5,52 @@ import { EvictionIndex, type TrackedObject } from "./order_book.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
 import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
-/** Objects that cannot be removed before a sweep is given up until the next occasion. */
+/** Number of objects that could not be removed after which a sweep ends. */
 const MAX_SKIPPED = 1024;
 /** Pinned objects that are passed over at once; the engine has a turn before the next ones. */
 const MAX_PINNED = 1024;
 /** Most objects that are tracked of one adapter; of more, those used longest ago are dropped. */
 const MAX_TRACKED = 2 ** 20;
-/** So many objects more are tracked before the adapter is asked how many it holds. */
+/** Growth of the index, in objects, after which the adapter is asked for its object count. */
 const REVIEW_STEP = 1_024;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 60_000;
 
-/** What an {@linkcode EvictionController} knows of one adapter. */
+/** Eviction status of one adapter. */
 export interface AdapterEvictionStatus {
-  /** Number of the adapter within the cache. */
+  /** Id of the adapter in the cache. */
   readonly id: number;
-  /** Objects that it is known to hold; 0 while nothing bounds it. */
+  /** Objects in the index of the adapter; 0 while neither a capacity nor a quota applies. */
   readonly trackedObjects: number;
-  /** Their bytes. */
+  /** Bytes of the tracked objects. */
   readonly trackedBytes: number;
-  /** Objects evicted from it. */
+  /** Objects evicted from the adapter by the cache. */
   readonly evictedObjects: number;
-  /** Bytes evicted from it. */
+  /** Bytes evicted from the adapter by the cache. */
   readonly evictedBytes: number;
-  /** Objects that were to be evicted and stayed, each time counted. */
+  /** Attempted evictions that failed. */
   readonly failedEvictions: number;
-  /** Objects that are tracked no more, because the adapter holds fewer than were tracked. */
+  /**
+   * Objects dropped from the index because the adapter holds fewer objects than were tracked, or
+   * because the index was full.
+   */
   readonly droppedObjects: number;
-  /** Whether not all that it held before has been listed yet. */
+  /** Whether the objects that the adapter held when it was opened are still being listed. */
   readonly isSeeding: boolean;
 }
 
-/** How an {@linkcode AdapterEvictor} is set up. */
+/** Options of {@linkcode AdapterEvictor}. */
 export interface AdapterEvictorOptions {
   readonly guard: AdapterGuard;
   readonly quotas: QuotaRegistry;
   readonly clock: Clock;
   readonly isPinned: (key: ObjectKey) => boolean;
-  /** Bytes above which objects are removed, and those that are left then. */
+  /** Bytes above which eviction starts, and at which it stops. */
   readonly bounds: { readonly high: number; readonly low: number } | undefined;
   readonly track: (work: Promise<void>) => void;
 }
 
-/** Bounds one adapter, whose slowness costs no other one anything. */
+/** Keeps one adapter within its capacity and quotas, independently of other adapters. */
 export class AdapterEvictor implements Disposable {
   readonly #options: AdapterEvictorOptions;
   readonly #evictAgain: Retry;
@@ -60,14 +63,14 @@ export class AdapterEvictor implements Disposable {
     droppedObjects: 0,
   };
   #index: EvictionIndex | undefined;
-  /** The objects that a call is removing now. */
+  /** Objects that a call in flight is removing. */
   #inRemoval: ReadonlyMap<string, TrackedObject> = new Map();
   #isShrinking = false;
   #isRunning = false;
-  /** The adapter is asked how many objects it holds when so many are tracked. */
+  /** Size of the index at which the adapter is asked for its object count. */
   #reviewAt = REVIEW_STEP;
   #ignoreGuard = (): void => {};
-  /** Aborts when the index is closed. */
+  /** Aborts when the index is dropped. */
   #stopping = new AbortController();
 
   constructor(options: AdapterEvictorOptions) {
@@ -76,7 +79,7 @@ export class AdapterEvictor implements Disposable {
     this.#seedAgain = new Retry(options.clock, () => this.#seed());
   }
 
-  /** Keeps a index of the objects as long as anything bounds them. */
+  /** Maintains the index for as long as a capacity or a quota applies. */
   update(hasQuotas: boolean): void {
     const { guard, bounds } = this.#options;
     const isNeeded = guard.canDelete && (hasQuotas || bounds !== undefined);
@@ -84,7 +87,7 @@ export class AdapterEvictor implements Disposable {
     else if (!isNeeded) this[Symbol.dispose]();
   }
 
-  /** Removes what a salt, or any salt, has too much. */
+  /** Evicts objects of a salt that exceeds its quota; `undefined` checks all salts. */
   applyQuotas(changed: string | undefined): void {
     if (this.#index === undefined) return;
     for (const salt of changed === undefined ? this.#index.salts() : [changed]) this.#note(salt);
@@ -135,7 +138,7 @@ export class AdapterEvictor implements Disposable {
     this.#seed();
   }
 
-  /** Keeps the index no longer than it need be, also of an adapter that does not say what it evicts. */
+  /** Limits the size of the index, also for an adapter that does not report what it evicts. */
   #bound(index: EvictionIndex): void {
     this.#counters.droppedObjects += index.dropOldest(index.size - MAX_TRACKED);
     if (index.size < this.#reviewAt) return;
@@ -143,7 +146,10 @@ export class AdapterEvictor implements Disposable {
     this.#options.track(this.#review(index));
   }
 
-  /** Drops what the adapter has evicted, were those its oldest objects, if it holds far fewer. */
+  /**
+   * If the adapter holds far fewer objects than the index, drops the oldest ones: the adapter most
+   * likely evicted those.
+   */
   async #review(index: EvictionIndex): Promise<void> {
     const { guard } = this.#options;
     const usage = await guard.usage();
@@ -155,13 +161,18 @@ export class AdapterEvictor implements Disposable {
     this.#reviewAt = index.size + Math.max(REVIEW_STEP, index.size / 2);
   }
 
-  /** Removes an object from the index, unless it was stored again since its removal began. */
+  /**
+   * Removes an object from the index, unless it has been stored again since its removal started.
+   */
   #forget(index: EvictionIndex, key: ObjectKey): void {
     const inRemoval = this.#inRemoval.get(key.id);
     if (inRemoval === undefined || inRemoval === index.get(key.id)) index.removed(key);
   }
 
-  /** Finds out which came last for objects that were stored while they were being removed. */
+  /**
+   * Looks up objects that were stored while they were being removed, to see which of the two came
+   * last.
+   */
   async #settleRestored(
     index: EvictionIndex,
     picked: ReadonlyMap<string, TrackedObject>,
@@ -216,7 +227,7 @@ export class AdapterEvictor implements Disposable {
         if (this.#index !== index) return;
         this.#counters.failedEvictions += removal.locked.length;
         for (const key of removal.locked) skipped.set(key.id, key);
-        // Others have their turn before these are tried again.
+        // Locked objects move to the end, so that others are tried first.
         index.used(removal.locked);
         if (removal.unknown.length > 0) {
           if (!removal.isSkipped) this.#counters.failedEvictions += removal.unknown.length;
@@ -268,7 +279,7 @@ export class AdapterEvictor implements Disposable {
     if (this.#isShrinking && bounds !== undefined) {
       pick(index.oldest(), index.bytes - pickedBytes - bounds.low);
     }
-    // The next ones need not pass them again.
+    // Pinned objects move to the end, so that the next pick does not visit them again.
     index.used(pinned);
     return { picked, pinned: pinned.length };
   }
@@ -277,7 +288,7 @@ export class AdapterEvictor implements Disposable {
     if (this.#index?.isSeeding === true) this.#options.track(this.#list(this.#index));
   }
 
-  /** Finds out what the adapter held before. */
+  /** Lists the objects that the adapter held when it was opened. */
   async #list(index: EvictionIndex): Promise<void> {
     const { guard } = this.#options;
     const { signal } = this.#stopping;
@@ -294,7 +305,7 @@ export class AdapterEvictor implements Disposable {
   }
 }
 
-/** Does something again later, each time after a longer while, until it is reset. */
+/** Repeats work with exponential back-off until it is reset. */
 class Retry {
   readonly #clock: Clock;
   readonly #work: () => void;

@@ -1,49 +1,54 @@
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 
-/** Told when the adapters of a cache change. */
+/** Called when the adapters of a cache change. */
 export type AdapterSetListener = (adapters: AdapterSet) => void;
 
-/** The adapters of a cache, the preferred one first. They come and go while the cache is in use. */
+/**
+ * The adapters of a cache in order of preference. They can be added and removed while the cache is
+ * in use.
+ */
 export class AdapterSet {
   #guards: readonly AdapterGuard[] = [];
   readonly #retiring = new Set<AdapterGuard>();
   readonly #listeners = new Set<AdapterSetListener>();
 
-  /** All that are not removed; a new array after each change. */
+  /** All adapters that have not been removed; a new array after each change. */
   get all(): readonly AdapterGuard[] {
     return this.#guards;
   }
 
-  /** Those that new objects are written to. */
+  /** Adapters that receive new objects. */
   get storing(): AdapterGuard[] {
     return this.#guards.filter((guard) => guard.takesStores && !this.#retiring.has(guard));
   }
 
-  /** Those that objects are looked up in. */
+  /** Adapters that answer lookups. */
   get serving(): AdapterGuard[] {
     return this.#guards.filter((guard) => guard.takesLookups);
   }
 
-  /** The adapter with an id. */
+  /** Adapter with the given id. */
   get(id: number): AdapterGuard | undefined {
     return this.#guards.find((guard) => guard.id === id);
   }
 
-  /** Adds an adapter behind the others. */
+  /** Appends an adapter. */
   add(guard: AdapterGuard): void {
     this.#guards = [...this.#guards, guard];
     this.#notify();
   }
 
-  /** Keeps new objects from an adapter; those that are meant for it already can still be stored. */
+  /**
+   * Stops new objects from going to an adapter. Objects already queued for it can still be stored.
+   */
   retire(guard: AdapterGuard): void {
     this.#retiring.add(guard);
   }
 
   /**
-   * Removes an adapter that nobody uses any more.
+   * Removes an adapter that is no longer in use.
    *
-   * @returns Whether it was there.
+   * @returns Whether it was present.
    */
   remove(guard: AdapterGuard): boolean {
     this.#retiring.delete(guard);

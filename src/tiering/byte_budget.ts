@@ -4,15 +4,15 @@ interface ByteWaiter {
 }
 
 /**
- * Bytes that may be in use at a time; who finds too few waits, first come first served. More than
- * all of them are granted when nobody has any, so that nothing is too large for ever.
+ * FIFO limiter of bytes in use. A request above the limit is granted only when nothing else is in
+ * use, so it cannot starve.
  */
 export class ByteLimiter {
   readonly #waiters = new Set<ByteWaiter>();
   readonly #limit: () => number;
   #used = 0;
 
-  /** A budget whose limit may change while it is in use. */
+  /** Creates a limiter whose limit may change at any time. */
   constructor(limit: () => number) {
     this.#limit = limit;
   }
@@ -22,14 +22,18 @@ export class ByteLimiter {
     return this.#used;
   }
 
-  /** Takes bytes, as soon as there are as many; says whether that was before `signal` aborted. */
+  /**
+   * Waits for `bytes` to become available.
+   *
+   * @returns Whether they were acquired; `false` if `signal` aborted first.
+   */
   acquire(bytes: number, signal?: AbortSignal): Promise<boolean> {
     if (signal?.aborted) return Promise.resolve(false);
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const giveUp = (): void => {
       this.#waiters.delete(waiter);
       resolve(false);
-      // Those behind it may need less.
+      // Requests behind it may be smaller.
       this.#serve();
     };
     const grant = (): void => {
@@ -44,7 +48,7 @@ export class ByteLimiter {
     return promise;
   }
 
-  /** Gives bytes back. */
+  /** Releases bytes. */
   release(bytes: number): void {
     this.#used -= bytes;
     this.#serve();

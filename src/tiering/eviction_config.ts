@@ -4,7 +4,7 @@ import { evictionField, watermarksOf } from "../l2/eviction_field.ts";
 import type { AdapterEviction } from "./eviction_controller.ts";
 
 const GIB = 2 ** 30;
-/** Beyond it, bytes are no safe integers. */
+/** Larger values in bytes are not safe integers. */
 const MAX_GIB = 2 ** 22;
 
 const config = {
@@ -16,27 +16,27 @@ const config = {
         type: "number",
         exclusiveMinimum: 0,
         maximum: MAX_GIB,
-        help: "Most GiB of objects.",
+        help: "Maximum GiB of objects.",
       },
     },
   },
 } as const;
 
 /**
- * The `eviction` block in the configuration of an adapter that does not bound itself:
- * `max_capacity_gb`, and the keys of {@linkcode evictionField}.
+ * Parses the `eviction` block of an adapter that does not evict by itself: `max_capacity_gb` in
+ * GiB, and the keys of {@linkcode evictionField}.
  *
- * @throws {ConfigError} If a key is unknown, the capacity is missing or a value cannot work.
+ * @throws {ConfigError} If a key is unknown, the capacity is missing or a value is not valid.
  */
 export function parseEviction(type: string, block: unknown): AdapterEviction {
-  const summary = "How the cache bounds an adapter that does not bound itself.";
+  const summary = "Limits that the cache enforces on an adapter that does not evict by itself.";
   const { eviction } = parseAdapterConfig({ type, summary, config }, { eviction: block });
   const watermarks = watermarksOf(eviction);
   if (watermarks === undefined) return {};
   const capacity = eviction?.max_capacity_gb;
   if (capacity === undefined) {
     const key = "eviction.max_capacity_gb";
-    const expected = "a number above 0: only then the cache knows when to remove objects";
+    const expected = "a number above 0, so that the cache knows when to evict";
     throw new ConfigError({ adapter: `${type} adapter`, key, expected, received: capacity });
   }
   const { high: highWatermark, low: lowWatermark } = watermarks;

@@ -6,43 +6,46 @@ import type { Clock } from "../runtime/clock.ts";
 import { type AdapterEvictionStatus, AdapterEvictor } from "./adapter_evictor.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
 
-/** How the cache bounds an adapter that does not bound itself. */
+/** Limits that the cache enforces on an adapter that does not evict by itself. */
 export interface AdapterEviction {
-  /** Most bytes of objects; left out, only quotas bound it. */
+  /** Maximum bytes of objects; if left out, only quotas limit the adapter. */
   readonly capacityBytes?: number;
-  /** Share of the capacity above which objects are removed. @default {0.8} */
+  /** Share of the capacity above which eviction starts. @default {0.8} */
   readonly highWatermark?: number;
-  /** Share of the capacity that is left then. @default {0.6} */
+  /** Share of the capacity at which eviction stops. @default {0.6} */
   readonly lowWatermark?: number;
 }
 
-/** State of an {@linkcode EvictionController}. */
+/** Status of an {@linkcode EvictionController}. */
 export interface EvictionStatus {
-  /** The adapters. */
+  /** One entry for each adapter. */
   readonly adapters: readonly AdapterEvictionStatus[];
-  /** Bytes evicted from L1 for a watermark or a quota that was lowered. */
+  /** Bytes evicted from L1 because of the watermark or a lowered quota. */
   readonly l1EvictedBytes: number;
 }
 
-/** How an {@linkcode EvictionController} is set up. */
+/** Options of {@linkcode EvictionController}. */
 export interface EvictionControllerOptions {
-  /** Device memory. */
+  /** Cache in device memory. */
   readonly l1: L1Cache;
-  /** Bounds of the salts. */
+  /** Quotas of the salts. */
   readonly quotas: QuotaRegistry;
-  /** Source of time. */
+  /** Clock for retries. */
   readonly clock: Clock;
-  /** Whether an object must not be evicted from an adapter. */
+  /** Whether a key is pinned: its object is not evicted from adapters. */
   readonly isPinned?: (key: ObjectKey) => boolean;
-  /** Beyond the `high` share of its capacity L1 evicts down to the `low` one; left out, never. */
+  /**
+   * Shares of the L1 capacity above which eviction starts and at which it stops; if left out, L1
+   * evicts only on demand.
+   */
   readonly l1Watermark?: { readonly high: number; readonly low: number };
 }
 
 const logger = getLogger(["kvtier", "eviction"]);
 
 /**
- * Keeps the tiers within their bounds: L1 below its watermark, the adapters below theirs, and the
- * objects of each salt within its quota. It acts on what happens, and never polls.
+ * Keeps L1 below its watermark, the adapters within their capacities, and each salt within its
+ * quota. It reacts to changes and never polls.
  */
 export class EvictionController implements Disposable {
   readonly #options: EvictionControllerOptions;
@@ -53,7 +56,7 @@ export class EvictionController implements Disposable {
   #l1EvictedBytes = 0;
 
   /**
-   * Starts listening to L1 and to the quotas.
+   * Subscribes to L1 and to the quotas.
    *
    * @throws {RangeError} If a watermark is out of range.
    */
@@ -68,10 +71,10 @@ export class EvictionController implements Disposable {
   }
 
   /**
-   * Bounds an adapter from now on. One that evicts by itself is left to do that: for it, only
-   * quotas count.
+   * Enforces limits on an adapter from now on. For an adapter that evicts by itself, only quotas
+   * apply.
    *
-   * @throws {RangeError} If a bound is out of range.
+   * @throws {RangeError} If a limit is out of range.
    */
   attach(guard: AdapterGuard, eviction: AdapterEviction = {}): void {
     const { quotas, clock, isPinned = () => false } = this.#options;
@@ -79,7 +82,10 @@ export class EvictionController implements Disposable {
     this.detach(guard);
     if (bounds !== undefined && !guard.canDelete) {
       const { id, type } = guard;
-      logger.warn("{type}: it cannot delete objects, so nothing bounds it", { id, type });
+      logger.warn("{type}: it cannot delete objects, so its capacity is not enforced", {
+        id,
+        type,
+      });
     }
     const evictor = new AdapterEvictor({
       guard,
@@ -93,24 +99,24 @@ export class EvictionController implements Disposable {
     evictor.update(quotas.boundsL2);
   }
 
-  /** Leaves an adapter alone; what is being removed from it at the moment still is. */
+  /** Stops enforcing limits on an adapter. A removal in flight still completes. */
   detach(guard: AdapterGuard): void {
     this.#evictors.get(guard)?.[Symbol.dispose]();
     this.#evictors.delete(guard);
   }
 
-  /** Resolves when nothing is being evicted from adapters, or listed to find out what they hold. */
+  /** Resolves when no adapter is being evicted from or listed. */
   async idle(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
-  /** Counters now. */
+  /** Current counters. */
   reportStatus(): EvictionStatus {
     const adapters = [...this.#evictors.values()].map((evictor) => evictor.reportStatus());
     return { adapters, l1EvictedBytes: this.#l1EvictedBytes };
   }
 
-  /** Stops: nothing is evicted any more. */
+  /** Stops all eviction. */
   [Symbol.dispose](): void {
     this.#options.l1.removeListener(this.#l1Listener);
     this.#ignoreQuotas();

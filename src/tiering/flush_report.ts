@@ -1,42 +1,45 @@
-/** Why an adapter has not got an object. */
+/** Why an adapter does not have an object. */
 export type UnwrittenReason =
   /** Its queue was full. */
   | "full"
-  /** It did not take the object, however often that was tried. */
+  /** It failed to store the object in every attempt. */
   | "failed"
   /** It was removed, or the cache was closed. */
   | "removed"
-  /** The object left device memory before: the device was lost. */
+  /** The device was lost before the object could be stored. */
   | "lost"
-  /** It had not answered at the deadline; it may still get the object unless the cache is closed. */
+  /**
+   * It had not answered by the deadline. The object may still be stored, unless the cache is
+   * closed.
+   */
   | "deadline";
 
-/** Objects that one adapter has not got, for one reason. */
+/** Objects that one adapter does not have, for one reason. */
 export interface UnwrittenObjects {
   /** The adapter. */
   readonly adapter: { readonly id: number; readonly type: string };
-  /** Why. */
+  /** Reason. */
   readonly reason: UnwrittenReason;
-  /** How many. */
+  /** Number of objects. */
   readonly objects: number;
 }
 
-/** What became of the objects that were written to L1. */
+/** Whether the objects that were written to L1 reached the adapters. */
 export interface FlushReport {
-  /** Whether every adapter has every object that it was to get. */
+  /** Whether every adapter has every object chosen for it. */
   readonly isComplete: boolean;
   /**
-   * What is missing since the report before, by adapter and reason. Objects that were forgotten are
-   * not missing.
+   * Objects missing since the previous report, by adapter and reason. Forgotten objects are not
+   * included.
    */
   readonly unwritten: readonly UnwrittenObjects[];
 }
 
-/** Counts objects that adapters have not got. */
+/** Counts objects that adapters do not have. */
 export class UnwrittenTally {
   readonly #counts = new Map<string, UnwrittenObjects>();
 
-  /** Counts `objects` more. */
+  /** Adds `objects` to a count. */
   add(
     { id, type }: UnwrittenObjects["adapter"],
     reason: UnwrittenReason,
@@ -47,14 +50,14 @@ export class UnwrittenTally {
     this.#counts.set(name, { adapter: { id, type }, reason, objects: before + objects });
   }
 
-  /** A copy that stays as it is. */
+  /** Returns an independent copy. */
   copy(): UnwrittenTally {
     const copy = new UnwrittenTally();
     for (const [name, count] of this.#counts) copy.#counts.set(name, count);
     return copy;
   }
 
-  /** What was counted after `earlier` was copied. */
+  /** Counts added since `earlier` was copied. */
   since(earlier: UnwrittenTally): UnwrittenObjects[] {
     return [...this.#counts].flatMap(([name, { adapter, reason, objects }]) => {
       const more = objects - (earlier.#counts.get(name)?.objects ?? 0);

@@ -4,42 +4,42 @@ import type { AdapterObject, ListedObject } from "../l2/adapter.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 
-/** Bytes that are copied as one batch. */
+/** Maximum bytes of a batch. */
 const BATCH_BYTES = 8 * 2 ** 20;
-/** Objects that are copied as one batch. */
+/** Maximum objects of a batch. */
 const BATCH_OBJECTS = 256;
 
-/** What a migration did. */
+/** Result of a migration. */
 export interface MigrationReport {
-  /** Objects that were copied. */
+  /** Objects copied. */
   readonly copiedObjects: number;
-  /** Their bytes. */
+  /** Bytes copied. */
   readonly copiedBytes: number;
-  /** Objects that were not copied, because another adapter had them already. */
+  /** Objects not copied because another adapter already had them. */
   readonly presentObjects: number;
-  /** Objects that no other adapter has: they could not be read, or nobody took them. */
+  /** Objects that could not be read, or that no other adapter accepted. */
   readonly failedObjects: number;
 }
 
-/** What a migration needs. */
+/** Options of {@linkcode migrate}. */
 export interface MigrationOptions {
-  /** Whose objects are copied. */
+  /** Adapter to copy from. */
   readonly from: AdapterGuard;
-  /** Who is to have them now. */
+  /** Adapters to copy to; called for each batch. */
   readonly to: () => readonly AdapterGuard[];
-  /** Host memory. */
+  /** Host memory for the batches. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** Aborts to give up. */
+  /** Aborts the migration. */
   readonly signal: AbortSignal;
-  /** Whether an object is being forgotten: it is not copied. */
+  /** Whether an object is blocked by a forget in progress; blocked objects are not copied. */
   readonly isBlocked: (key: ObjectKey) => boolean;
-  /** Told of each batch when it begins. */
+  /** Called with each batch when it starts. */
   readonly track: (work: Promise<void>) => void;
 }
 
 type Counts = { -readonly [Name in keyof MigrationReport]: number };
 
-/** Objects to be copied, and which of them each of the other adapters had before. */
+/** Objects to copy, the destinations, and which objects each destination already has. */
 interface MigrationBatch {
   readonly objects: readonly ListedObject[];
   readonly to: readonly AdapterGuard[];
@@ -47,9 +47,9 @@ interface MigrationBatch {
 }
 
 /**
- * Copies what one adapter holds to the others, as far as they lack it.
+ * Copies the objects of one adapter to others that lack them.
  *
- * @throws {Error} If the objects could not be listed to the end.
+ * @throws {Error} If the listing is incomplete.
  * @throws The reason of `options.signal` if that aborts.
  */
 export async function migrate(options: MigrationOptions): Promise<MigrationReport> {
@@ -77,11 +77,11 @@ export async function migrate(options: MigrationOptions): Promise<MigrationRepor
   }
   signal.throwIfAborted();
   await copy();
-  if (!isComplete) throw new Error("Its objects could not be listed to the end: call again");
+  if (!isComplete) throw new Error("Not all objects of the adapter could be listed: call again");
   return counts;
 }
 
-/** Copies objects that fit into the host memory together, or a single one. */
+/** Copies one batch: objects that fit into the host memory together, or a single larger one. */
 async function copyBatch(
   options: MigrationOptions,
   listed: readonly ListedObject[],
@@ -89,7 +89,7 @@ async function copyBatch(
 ): Promise<void> {
   const { signal, isBlocked } = options;
   const to = options.to();
-  // Who forgets objects waits for the batches that began before.
+  // A forget in progress waits for the batches that started before it.
   const objects = listed.filter(({ key }) => !isBlocked(key));
   const keys = objects.map(({ key }) => key);
   const present = await Promise.all(to.map(async (guard) => {
@@ -111,7 +111,10 @@ async function copyBatch(
   }
 }
 
-/** Copies what others lack: says what at least one took, and what is not there any more. */
+/**
+ * Copies the objects that destinations lack. Returns which were stored by at least one destination
+ * and which no longer exist in the source.
+ */
 async function copyLacking(
   { from, scratch, signal }: MigrationOptions,
   { objects, to, present }: MigrationBatch,
@@ -139,7 +142,7 @@ async function copyLacking(
   }));
   const before = from.unansweredCalls;
   const found = await from.lookup(buffers.map(({ key }) => key), { prefix: false, signal });
-  // What an adapter that works does not have any more was removed on purpose, or evicted.
+  // A working adapter that no longer finds an object has deleted or evicted it.
   const isSure = from.unansweredCalls === before && !signal.aborted;
   for (const [n, i] of lacking.entries()) if (isSure && !found.test(n)) gone.set(i);
   const indices = found.gather(lacking);

@@ -9,10 +9,10 @@ export interface TrackedObject {
   readonly bytes: number;
 }
 
-/** Objects that were used before they were listed, of which so many are remembered. */
+/** Maximum number of remembered objects that were used before they were listed. */
 const MAX_UNLISTED = 65_536;
 
-/** What an adapter is known to hold, least recently used first. */
+/** Index of the objects in an adapter, least recently used first. */
 export class EvictionIndex {
   readonly #objects = new Map<string, TrackedObject>();
   readonly #order = new EvictionOrder();
@@ -27,7 +27,7 @@ export class EvictionIndex {
     this.#isSeeding = isSeeding;
   }
 
-  /** Whether there may be more objects than those in the book. */
+  /** Whether the adapter may hold objects that are not in the index yet. */
   get isSeeding(): boolean {
     return this.#isSeeding;
   }
@@ -52,7 +52,7 @@ export class EvictionIndex {
     return this.#objects.get(id);
   }
 
-  /** The objects, those of one salt or all, the first to leave first. */
+  /** Objects of one salt or of all, in eviction order. */
   *oldest(salt?: string): Generator<TrackedObject> {
     const order = salt === undefined ? this.#order : this.#orderBySalt.get(salt);
     for (const id of order?.oldest() ?? []) {
@@ -71,7 +71,7 @@ export class EvictionIndex {
     if (isKnown) return this.#renew(keys);
     const isTracked = (key: ObjectKey): boolean => {
       if (this.#objects.has(key.id)) return true;
-      // How large it is, only the listing tells.
+      // Its size is unknown until it is listed.
       if (!this.#isSeeding || this.#unlisted.size >= MAX_UNLISTED) return false;
       this.#unlisted.set(key.id, key);
       return true;
@@ -79,7 +79,7 @@ export class EvictionIndex {
     this.#renew(keys.filter(isTracked));
   }
 
-  /** Adds an object that was there before, as older than what was used since. */
+  /** Adds a listed object, as older than every object used since the index was created. */
   seed(object: TrackedObject): void {
     const { key: { id, cacheSalt } } = object;
     if (this.#objects.has(id)) return;
@@ -90,7 +90,11 @@ export class EvictionIndex {
     this.#put(object);
   }
 
-  /** Drops the first so many to leave; returns how many. */
+  /**
+   * Drops the `count` least recently used objects.
+   *
+   * @returns The number of dropped objects.
+   */
   dropOldest(count: number): number {
     let dropped = 0;
     if (!(count > 0)) return dropped;
@@ -145,7 +149,7 @@ export class EvictionIndex {
   }
 }
 
-/** Ids in the order of their use; before them those that were there already. */
+/** Ids in order of use, preceded by ids that were listed but not used. */
 class EvictionOrder {
   readonly #seeded = new IdOrder();
   readonly #used = new IdOrder();
@@ -154,7 +158,7 @@ class EvictionOrder {
     return this.#seeded.isEmpty && this.#used.isEmpty;
   }
 
-  /** Takes ids as used now, in prefix order. */
+  /** Marks ids, given in prefix order, as used now. */
   renew(ids: readonly string[]): void {
     for (let i = ids.length - 1; i >= 0; i--) {
       const id = ids[i] as string;

@@ -1,36 +1,36 @@
 import type { Clock } from "../runtime/clock.ts";
 
-/** Without a refusal for this long, a spell of overload is over. */
-const SPELL_MS = 30_000;
-/** Refusals that are a spell, and no accident. */
-const MIN_REFUSALS = 3;
+/** A period of overload ends after this many milliseconds without a rejection. */
+const PERIOD_MS = 30_000;
+/** Number of rejections from which a period counts as overload. */
+const MIN_REJECTIONS = 3;
 
-/** Counts what is refused for want of room, and tells when that persists. */
+/** Counts objects rejected for lack of space and detects when that persists. */
 export class Overload {
   readonly #clock: Clock;
-  #refusals = 0;
+  #rejections = 0;
   #objects = 0;
   #lastAt = -Infinity;
 
-  /** Nothing was refused yet. */
+  /** Starts without a period of overload. */
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Objects that were refused in a spell that goes on; 0 if there is none. */
+  /** Objects rejected in the current period of overload; 0 if there is none. */
   get objects(): number {
-    return this.#isOver || this.#refusals < MIN_REFUSALS ? 0 : this.#objects;
+    return this.#isOver || this.#rejections < MIN_REJECTIONS ? 0 : this.#objects;
   }
 
-  /** Objects were refused together. */
+  /** Records objects that were rejected together. */
   note(objects: number): void {
-    if (this.#isOver) [this.#refusals, this.#objects] = [0, 0];
-    this.#refusals++;
+    if (this.#isOver) [this.#rejections, this.#objects] = [0, 0];
+    this.#rejections++;
     this.#objects += objects;
     this.#lastAt = this.#clock.now();
   }
 
   get #isOver(): boolean {
-    return this.#clock.now() - this.#lastAt > SPELL_MS;
+    return this.#clock.now() - this.#lastAt > PERIOD_MS;
   }
 }

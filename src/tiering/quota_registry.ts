@@ -1,39 +1,39 @@
 import { validateCacheSalt } from "../keys/object_key.ts";
 import { type OptionRules, readOptions } from "../runtime/options.ts";
 
-/** Most bytes of the objects under one cache salt; what is left out has no limit. */
+/** Maximum bytes of the objects under one cache salt. A limit that is left out does not apply. */
 export interface Quota {
-  /** In device memory. */
+  /** Limit in device memory. */
   readonly l1Bytes?: number;
-  /** In each storage adapter. */
+  /** Limit in each storage adapter. */
   readonly l2Bytes?: number;
 }
 
 const bytes = { type: "number", minimum: 0, multipleOf: 1 } as const;
 const rules: OptionRules<Quota> = { l1Bytes: bytes, l2Bytes: bytes };
 
-/** How many bytes the objects under each cache salt may have. */
+/** Quotas of cache salts, and the default for salts without one. */
 export class QuotaRegistry {
   readonly #quotas = new Map<string, Quota>();
   readonly #listeners = new Set<(salt: string | undefined) => void>();
   #default: Quota = {};
-  /** Salts with a bound in the adapters. */
+  /** Number of salts with a limit in the adapters. */
   #boundedSalts = 0;
 
-  /** Whether any salt has a bound in the adapters. */
+  /** Whether any salt has a limit in the adapters. */
   get boundsL2(): boolean {
     return this.#boundedSalts > 0 || this.#default.l2Bytes !== undefined;
   }
 
-  /** The quota of every salt that has none of its own; no limit at first. */
+  /** Quota of salts without one of their own; unlimited at first. */
   get default(): Quota {
     return this.#default;
   }
 
   /**
-   * Sets the quota of every salt that has none of its own.
+   * Sets the quota of salts without one of their own.
    *
-   * @throws {TypeError} If a key is unknown, or a value is no number.
+   * @throws {TypeError} If a key is unknown, or a value is not a number.
    * @throws {RangeError} If a number is not a safe integer of at least 0.
    */
   setDefault(quota: Quota): void {
@@ -42,10 +42,11 @@ export class QuotaRegistry {
   }
 
   /**
-   * Sets the quota of a salt. What is too much then is removed at once, as far as it may leave.
+   * Sets the quota of a salt. Objects beyond it are evicted at once, unless they are leased, pinned
+   * or dirty.
    *
-   * @throws {TypeError} If the salt is no string, or has a control character, a key is unknown, or a
-   * value is no number.
+   * @throws {TypeError} If the salt is not a string or has a control character, a key is unknown,
+   * or a value is not a number.
    * @throws {RangeError} If the salt is too long, or a number is not a safe integer of at least 0.
    */
   set(salt: string, quota: Quota): void {
@@ -58,25 +59,25 @@ export class QuotaRegistry {
   }
 
   /**
-   * The quota that was set for a salt.
+   * Quota that was set for a salt.
    *
-   * @throws {TypeError | RangeError} If the salt is none.
+   * @throws {TypeError | RangeError} If the salt is not valid.
    */
   get(salt: string): Quota | undefined {
     validateCacheSalt(salt);
     return this.#quotas.get(salt);
   }
 
-  /** The quota that holds for a salt: its own, or the default. */
+  /** Quota that applies to a salt: its own, or the default. */
   effective(salt: string): Quota {
     return this.#quotas.get(salt) ?? this.#default;
   }
 
   /**
-   * Gives a salt the default again.
+   * Removes the quota of a salt, so that the default applies again.
    *
    * @returns Whether it had a quota of its own.
-   * @throws {TypeError | RangeError} If the salt is none.
+   * @throws {TypeError | RangeError} If the salt is not valid.
    */
   delete(salt: string): boolean {
     validateCacheSalt(salt);
@@ -86,16 +87,16 @@ export class QuotaRegistry {
     return isDeleted;
   }
 
-  /** The quotas that were set, in the order of their salts. */
+  /** All quotas that were set, ordered by salt. */
   list(): { salt: string; quota: Quota }[] {
     return [...this.#quotas].map(([salt, quota]) => ({ salt, quota }))
       .sort((a, b) => a.salt < b.salt ? -1 : 1);
   }
 
   /**
-   * Calls `listener` after each change with the salt, or with `undefined` if it was the default.
+   * Calls `listener` after each change with the salt, or with `undefined` if the default changed.
    *
-   * @returns A function that ends that.
+   * @returns A function that removes the listener.
    */
   onChange(listener: (salt: string | undefined) => void): () => void {
     this.#listeners.add(listener);

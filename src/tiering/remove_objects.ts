@@ -1,31 +1,35 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 
-/** Objects that an adapter removes with one call. */
+/** Maximum number of objects in one delete call. */
 export const REMOVAL_BATCH = 256;
 
-/** What became of objects that an adapter was to remove. */
+/** Result of removing objects from an adapter. */
 export interface Removal {
-  /** Objects that are removed. */
+  /** Number of removed objects. */
   readonly objects: number;
-  /** Bytes that are free now. */
+  /** Bytes freed. */
   readonly bytes: number;
-  /** Objects that are there and could not be removed: mostly, somebody is loading them. */
+  /** Objects that exist but could not be removed, usually because a load has them locked. */
   readonly locked: readonly ObjectKey[];
-  /** Objects that are there although the adapter says that it removed them; if that was asked. */
+  /**
+   * Objects that still exist although the adapter reported them removed; filled only with
+   * `isVerified`.
+   */
   readonly stayed: readonly ObjectKey[];
-  /** Objects that were not there. */
+  /** Objects that did not exist. */
   readonly absent: readonly ObjectKey[];
-  /** Objects of which nothing is known, because the adapter did not work. */
+  /** Objects whose state is unknown because the adapter failed. */
   readonly unknown: readonly ObjectKey[];
-  /** The adapter was not asked: it is closed, or left alone for a while. */
+  /** Whether the call was skipped because the adapter is closed or paused. */
   readonly isSkipped: boolean;
 }
 
 /**
- * Removes objects from an adapter, and finds out about those that it did not remove.
+ * Removes objects from an adapter and looks up those that it did not remove.
  *
- * @param options.isVerified Whether those that it says to have removed are looked for, too.
+ * @param options.isVerified Whether to look up the objects that the adapter reports as removed,
+ * too.
  */
 export async function removeObjects(
   guard: AdapterGuard,
@@ -60,7 +64,7 @@ export async function removeObjects(
   };
 }
 
-/** Which objects an adapter holds; `undefined` if it does not answer. */
+/** Looks up which objects an adapter holds; `undefined` if it fails. */
 export async function lookFor(
   guard: AdapterGuard,
   keys: readonly ObjectKey[],

@@ -4,13 +4,13 @@ import type { AdapterSet } from "./adapter_set.ts";
 import { firstNeeded, type KeyGroup } from "./key_rows.ts";
 import type { PrefetchResult } from "./prefetch_request.ts";
 
-/** Time that hits are collected before the adapters are told. */
+/** How long hits are collected before the adapters are told, in milliseconds. */
 const COLLECT_MS = 1_000;
-/** A prefix that adapters were told of is left out for one to two of these. */
+/** A reported prefix is not reported again for one to two times this long. */
 const TOLD_MS = 5_000;
-/** Prefixes that are remembered for that; beyond it they are told of again sooner. */
+/** Number of reported prefixes to remember; beyond it they are reported again sooner. */
 const MAX_TOLD = 4_096;
-/** Keys that wait to be told; beyond it hits are left out. */
+/** Maximum number of keys waiting to be reported; beyond it hits are ignored. */
 const MAX_KEYS = 16_384;
 
 /** The keys of one group, and what of them a prefix needs. */
@@ -23,14 +23,14 @@ interface Use {
 }
 
 /**
- * Tells adapters of hits that device memory served, so that what is used most does not leave them
- * first. A match costs a few steps here however long its prefix is, and nothing where no adapter
- * wants to know; the adapters are told later, of each prefix only now and then.
+ * Reports hits in device memory to the adapters, so that they do not evict what is used most.
+ * Noting a match takes constant time whatever its length, and returns at once if no adapter wants
+ * uses. Reports are delayed, and each prefix is reported only occasionally.
  */
 export class UseReporter implements Disposable {
   readonly #adapters: AdapterSet;
   readonly #clock: Clock;
-  /** Ids of the last objects of prefixes that adapters were told of, in two generations. */
+  /** Last object ids of recently reported prefixes, in two generations. */
   #told = new Set<string>();
   #toldBefore = new Set<string>();
   #toldSince: number;
@@ -38,7 +38,7 @@ export class UseReporter implements Disposable {
   #waitingKeys = 0;
   #cancelTimer: (() => void) | undefined;
 
-  /** Reports to the adapters of a set. */
+  /** Reports to the adapters in `adapters`. */
   constructor(adapters: AdapterSet, clock: Clock) {
     this.#adapters = adapters;
     this.#clock = clock;
@@ -51,7 +51,7 @@ export class UseReporter implements Disposable {
     { length, l1Objects }: Pick<PrefetchResult, "length" | "l1Objects">,
   ): void {
     const { all } = this.#adapters;
-    // An adapter that served all of it knows.
+    // A single adapter that served the whole prefix already counted the use.
     if (length === 0 || (l1Objects === 0 && all.length < 2)) return;
     if (this.#waitingKeys >= MAX_KEYS || !all.some(({ wantsUses }) => wantsUses)) return;
     const end = groups[0]?.keys[length - 1]?.id;
@@ -62,7 +62,7 @@ export class UseReporter implements Disposable {
     this.#cancelTimer ??= this.#clock.schedule(() => this.tell(), COLLECT_MS, { background: true });
   }
 
-  /** Tells the adapters now of what was noted. */
+  /** Reports everything recorded so far. */
   tell(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
@@ -71,7 +71,7 @@ export class UseReporter implements Disposable {
     for (const guard of this.#adapters.all) if (guard.wantsUses) guard.touch(keys);
   }
 
-  /** Tells the adapters what they were not told yet. */
+  /** Reports what is still waiting. */
   [Symbol.dispose](): void {
     this.tell();
   }
@@ -87,7 +87,7 @@ export class UseReporter implements Disposable {
     return this.#told.has(end) || this.#toldBefore.has(end);
   }
 
-  /** Each key once, the head of a prefix before its tail, those of the last match first. */
+  /** Returns each key once, heads of prefixes before their tails, latest match first. */
   #takeKeys(): ObjectKey[] {
     const keys = new Map<string, ObjectKey>();
     for (const { groups, length } of this.#uses.toReversed()) {

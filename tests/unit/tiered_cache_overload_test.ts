@@ -155,7 +155,7 @@ Deno.test("objects that L1 has no room for are counted, told, and in the end a p
   assertEquals(heard, Array(3).fill(["skipped", { objects: 2, reason: "out-of-memory" }]));
   const { skippedWrites, problems, isHealthy } = cache.reportStatus();
   assertEquals([skippedWrites["out-of-memory"], isHealthy], [6, false]);
-  assertStringIncludes(problems.join(), "L1 had no room for 6 objects lately");
+  assertStringIncludes(problems.join(), "L1 recently had no room for 6 objects");
   assertStringIncludes(problems.join(), "await storeReady()", "L1 is full of what is not stored");
   await clock.advance(30_001);
   assertEquals(cache.reportStatus().problems, [], "it is over");
@@ -173,7 +173,10 @@ Deno.test("what to change depends on what fills L1", async () => {
   cache.quota.setDefault({ l1Bytes: 512 });
   for (let n = 0; n < 3; n++) put(cache, testKeys(1, 20 + n), LAYOUT);
   const { problems, skippedWrites } = cache.reportStatus();
-  assertStringIncludes(problems.join(), "quotas left no room for 3 objects lately: raise l1Bytes");
+  assertStringIncludes(
+    problems.join(),
+    "quotas recently left no room for 3 objects: raise l1Bytes",
+  );
   assertEquals(skippedWrites, { "out-of-memory": 3, "quota-exceeded": 3, "device-lost": 0 });
   await cache.close();
 });

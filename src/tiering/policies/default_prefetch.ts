@@ -1,6 +1,6 @@
 import type { PrefetchPolicy } from "./prefetch_policy.ts";
 
-/** What was loaded leaves L1 with its last reader. */
+/** Removes a loaded object from L1 when its last lease ends. */
 export const defaultPrefetch: PrefetchPolicy = {
   name: "default",
   retains: () => false,

@@ -1,6 +1,6 @@
 import type { StorePolicy } from "./store_policy.ts";
 
-/** Everything goes to all adapters, and stays in L1. */
+/** Stores every object in all adapters at once and keeps it in L1. */
 export const defaultStore: StorePolicy = {
   name: "default",
   writes: "at-once",

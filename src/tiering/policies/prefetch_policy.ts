@@ -1,9 +1,9 @@
 import type { ObjectKey } from "../../keys/object_key.ts";
 
-/** Decides what becomes of objects that were loaded for a match. */
+/** Decides whether objects loaded for a match stay in L1. */
 export interface PrefetchPolicy {
   /** Name of the policy. */
   readonly name: string;
-  /** Whether a loaded object stays in L1 when its last reader has finished. Must not throw. */
+  /** Whether a loaded object stays in L1 after its last lease ends. Must not throw. */
   retains(key: ObjectKey): boolean;
 }

@@ -11,18 +11,18 @@ const storePolicies: readonly StorePolicy[] = [defaultStore, skipL1, onEvict];
 const prefetchPolicies: readonly PrefetchPolicy[] = [defaultPrefetch, retain];
 
 /**
- * The store policy of that name, or the given one.
+ * Resolves a store policy by name; returns a policy object as it is.
  *
- * @throws {ConfigError} If there is none.
+ * @throws {ConfigError} If the name is unknown.
  */
 export function resolveStorePolicy(policy: string | StorePolicy): StorePolicy {
   return resolve("store.policy", policy, storePolicies);
 }
 
 /**
- * The prefetch policy of that name, or the given one.
+ * Resolves a prefetch policy by name; returns a policy object as it is.
  *
- * @throws {ConfigError} If there is none.
+ * @throws {ConfigError} If the name is unknown.
  */
 export function resolvePrefetchPolicy(policy: string | PrefetchPolicy): PrefetchPolicy {
   return resolve("prefetch.policy", policy, prefetchPolicies);

@@ -1,6 +1,6 @@
 import type { PrefetchPolicy } from "./prefetch_policy.ts";
 
-/** What was loaded stays in L1 until its room is needed. */
+/** Keeps a loaded object in L1 until its space is needed. */
 export const retain: PrefetchPolicy = {
   name: "retain",
   retains: () => true,

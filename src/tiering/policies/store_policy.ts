@@ -1,24 +1,26 @@
 import type { WrittenObject } from "../../l1/l1_cache.ts";
 import type { AdapterCapabilities } from "../../l2/adapter.ts";
 
-/** An adapter as far as a policy needs to know it. */
+/** What a store policy sees of an adapter. */
 export interface StoreTarget {
-  /** Its stable id. */
+  /** Stable id of the adapter. */
   readonly id: number;
-  /** Its type. */
+  /** Type of the adapter. */
   readonly type: string;
-  /** What it promises. */
+  /** Capabilities of the adapter. */
   readonly capabilities: AdapterCapabilities;
 }
 
-/** Decides which of an engine's objects go to which adapters, and when. */
+/** Decides which objects of an engine are stored in which adapters, and when. */
 export interface StorePolicy {
   /** Name of the policy. */
   readonly name: string;
-  /** Whether objects are written as soon as they can be, or only when L1 is about to need their room. */
+  /**
+   * Whether objects are stored as soon as possible, or only when L1 is about to need their space.
+   */
   readonly writes: "at-once" | "before-eviction";
-  /** Whether an object stays in L1 once an adapter has it. */
+  /** Whether an object stays in L1 after an adapter has stored it. */
   readonly keepsInL1: boolean;
-  /** Which of the adapters get an object; left out, all do. Must not throw. */
+  /** Chooses the adapters that get an object; if left out, all do. Must not throw. */
   targets?(object: WrittenObject, adapters: readonly StoreTarget[]): readonly StoreTarget[];
 }
