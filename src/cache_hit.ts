@@ -4,15 +4,15 @@ import type { PrefetchResult } from "./tiering/prefetch_request.ts";
 
 /** The longest available prefix of a chain of objects, leased until disposed. */
 export class CacheHit implements Disposable {
-  /** How many chunks the prefix has. */
+  /** Number of chunks in the prefix. */
   readonly length: number;
-  /** How many of its objects were in L1 before. */
+  /** Number of its objects that were already in L1. */
   readonly l1Objects: number;
   readonly #leases: readonly (readonly L1Lease[])[];
   readonly #l1: L1Cache;
   readonly #device: MemoryDevice;
 
-  /** @ignore Made by {@linkcode TieredCache.match}. */
+  /** @ignore Created by {@linkcode TieredCache.match}. */
   constructor(l1: L1Cache, result: PrefetchResult) {
     this.#l1 = l1;
     this.#device = l1.device;
@@ -22,11 +22,12 @@ export class CacheHit implements Disposable {
   }
 
   /**
-   * Where the objects of a group lie in device memory, in order; theirs until the hit is disposed,
-   * and no longer than `l1.readTtlMs` unless {@linkcode renew} is called. Of a group with a window they are the last ones.
+   * Ranges of the objects of a group in device memory, in chunk order; of a group with a window,
+   * only the last ones. They are valid until the hit is disposed, and no longer than `l1.readTtlMs`
+   * unless {@linkcode renew} is called.
    *
-   * @throws {DeviceLostError} If the device was lost since.
-   * @throws {Error} If the hit was disposed, or held for longer than leases live.
+   * @throws {DeviceLostError} If the device has been lost.
+   * @throws {Error} If the hit was disposed, or its leases expired.
    */
   ranges(group = 0): MemoryRange[] {
     if (this.#device.isLost) {
@@ -42,15 +43,17 @@ export class CacheHit implements Disposable {
   }
 
   /**
-   * Keeps the objects for another `l1.readTtlMs`, for who reads them in place for long.
+   * Extends the leases by another `l1.readTtlMs`, for callers that read the objects in place for a
+   * long time.
    *
-   * @returns Whether they are still there; if not, their ranges may be others' already.
+   * @returns Whether the objects are still leased; if not, their ranges may belong to other
+   * objects.
    */
   renew(): boolean {
     return !this.#device.isLost && this.#leases.every((leases) => this.#l1.renew(leases));
   }
 
-  /** Gives up the leases. */
+  /** Ends the leases. */
   [Symbol.dispose](): void {
     for (const leases of this.#leases) this.#l1.finishRead(leases);
   }

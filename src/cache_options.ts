@@ -15,113 +15,121 @@ import type { WhenFull } from "./tiering/store_controller.ts";
 
 const MIB = 2 ** 20;
 
-/** Bounds of device memory. */
+/** Options of L1. */
 export interface L1Options {
-  /** Most bytes of device memory for objects, a multiple of 256. @default {512 MiB} */
+  /** Maximum bytes of device memory for objects, a multiple of 256. @default {512 MiB} */
   readonly capacityBytes?: number;
-  /** Bytes of one device buffer, unless an object needs a larger one. @default {256 MiB} */
+  /** Size of a device buffer in bytes, unless an object needs a larger one. @default {256 MiB} */
   readonly slabBytes?: number;
-  /** After this time an abandoned pin may be void. @default {300000} */
+  /** Lifetime of a lease in milliseconds, unless it is renewed. @default {300000} */
   readonly readTtlMs?: number;
-  /** After this time an abandoned reservation may be reclaimed. @default {600000} */
+  /**
+   * Lifetime of a write reservation in milliseconds; afterwards its memory may be reclaimed.
+   * @default {600000}
+   */
   readonly writeTtlMs?: number;
   /**
-   * Beyond the `high` share of its capacity L1 evicts down to the `low` one. Left out, it evicts
-   * only what a reservation needs, at that moment, which costs no waiting; with the store policy
-   * `on_evict`, `{ high: 0.8, low: 0.6 }`, so that there is time to write what leaves.
+   * Shares of the capacity: above `high`, L1 evicts down to `low`. If left out, it evicts only what
+   * a reservation needs, at that moment and without waiting. With the store policy `on_evict` the
+   * default is `{ high: 0.8, low: 0.6 }`, which leaves time to store what is evicted.
    */
   readonly watermark?: { readonly high: number; readonly low: number };
 }
 
-/** How objects are written to the adapters. */
+/** Options for storing objects in the adapters. */
 export interface StoreSettings {
   /**
-   * Which objects go to which adapters, and when: `default` (all to all, at once), `skip_l1` (the
-   * same, and they leave L1 then), `on_evict` (only what L1 is about to evict), or a policy of your
-   * own.
+   * Policy that decides which objects go to which adapters, and when: `default` (all to all, at
+   * once), `skip_l1` (the same, and they leave L1 afterwards), `on_evict` (only what L1 is about to
+   * evict), or a policy of your own.
    *
    * @default {"default"}
    */
   readonly policy?: "default" | "skip_l1" | "on_evict" | StorePolicy;
-  /** Most bytes in read-back buffers; an object must fit. @default {128 MiB} */
+  /** Maximum bytes in read-back buffers; the largest object must fit. @default {128 MiB} */
   readonly maxInFlightBytes?: number;
-  /** Bytes that may wait for one adapter; they lie in L1. @default {a quarter of L1} */
+  /** Maximum bytes that wait for one adapter; they stay in L1. @default {a quarter of L1} */
   readonly maxQueuedBytes?: number;
   /**
-   * What happens to objects beyond that: `wait` (they wait too, as long as L1 has room and the
-   * adapter works; producers can await `storeReady()`), `drop_new` (that adapter does not get
-   * them), or `drop_oldest` (it does not get the oldest that wait).
+   * What happens to objects beyond `maxQueuedBytes`: `wait` (they are queued as long as L1 has room
+   * and the adapter works; producers can await `storeReady()`), `drop_new` (the adapter does not
+   * get them), or `drop_oldest` (the adapter does not get the oldest queued objects).
    *
    * @default {"wait"}
    */
   readonly whenFull?: WhenFull;
-  /** Bytes that are written to the adapters as one batch. @default {16 MiB} */
+  /** Bytes stored in the adapters as one batch. @default {16 MiB} */
   readonly flushBytes?: number;
-  /** What is queued is written after this much quiet. @default {50} */
+  /**
+   * Time without new objects after which a smaller batch is stored, in milliseconds. @default {50}
+   */
   readonly flushIdleMs?: number;
-  /** How often an object is offered to an adapter that fails to take it. @default {3} */
+  /** Maximum number of attempts to store an object in an adapter. @default {3} */
   readonly attempts?: number;
-  /** Time before the second attempt; it doubles for each further one. @default {200} */
+  /**
+   * Delay before the second attempt in milliseconds; doubles with each further one. @default {200}
+   */
   readonly backOffMs?: number;
 }
 
-/** How objects are brought from the adapters. */
+/** Options for loading objects from the adapters. */
 export interface PrefetchSettings {
   /**
-   * What becomes of them: `retain` (they stay in L1 until their room is needed), `default` (they
-   * leave with their last reader), or a policy of your own.
+   * Policy that decides what happens to loaded objects: `retain` (they stay in L1 until their space
+   * is needed), `default` (they leave L1 when their last lease ends), or a policy of your own.
    *
    * @default {"retain"}
    */
   readonly policy?: "default" | "retain" | PrefetchPolicy;
-  /** Most bytes of host memory for loads; an object must fit. @default {128 MiB} */
+  /** Maximum bytes of host memory for loads; the largest object must fit. @default {128 MiB} */
   readonly maxInFlightBytes?: number;
 }
 
-/** How a cache is set up. */
+/** Options of {@linkcode TieredCache.open}. */
 export interface TieredCacheOptions {
   /**
-   * Where L1 lies: your GPUDevice, which stays yours, or any {@linkcode MemoryDevice}. Left out, a
-   * GPUDevice is requested, and where the host has none, host memory serves.
+   * Device whose memory holds L1: a GPUDevice, which stays the caller's, or any
+   * {@linkcode MemoryDevice}. If left out, a GPUDevice is requested; host memory is used where the
+   * host has none.
    */
   readonly device?: GPUDevice | MemoryDevice;
-  /** Bounds of device memory. */
+  /** Options of L1. */
   readonly l1?: L1Options;
-  /** The storage adapters, the preferred one first. @default {[]} */
+  /** Storage adapters in order of preference. @default {[]} */
   readonly l2?: readonly L2Config[];
-  /** A directory of adapter modules beside those of this package. */
+  /** Directory with adapter modules in addition to the built-in ones. */
   readonly adaptersDir?: string | URL;
-  /** Adapter modules beside those of this package. */
+  /** Adapter modules in addition to the built-in ones. */
   readonly adapters?: readonly L2AdapterModule[];
   /** Deadlines of adapter calls. */
   readonly timeouts?: Partial<AdapterTimeouts>;
-  /** When an adapter's failing operation is left alone, and for how long. */
+  /** When a failing operation of an adapter is paused, and for how long. */
   readonly breaker?: Partial<BreakerOptions>;
-  /** How objects are written to the adapters. */
+  /** Options for storing objects in the adapters. */
   readonly store?: StoreSettings;
-  /** How objects are brought from the adapters. */
+  /** Options for loading objects from the adapters. */
   readonly prefetch?: PrefetchSettings;
-  /** Source of time. */
+  /** Clock for deadlines, expiry and retries. */
   readonly clock?: Clock;
-  /** Spreads retries over time. */
+  /** Source of jitter for retries. */
   readonly random?: RandomSource;
 }
 
-/** Options with every default filled in. */
+/** Options with all defaults. */
 export interface ResolvedOptions {
-  /** Bounds of device memory. */
+  /** Options of L1. */
   readonly l1: L1Options & { readonly capacityBytes: number };
-  /** How objects are written. */
+  /** Options for storing. */
   readonly store: Required<StoreSettings> & { readonly policy: StorePolicy };
-  /** How objects are loaded. */
+  /** Options for loading. */
   readonly prefetch: Required<PrefetchSettings> & { readonly policy: PrefetchPolicy };
   /** Deadlines of adapter calls. */
   readonly timeouts: AdapterTimeouts;
-  /** When an adapter's failing operation is left alone. */
+  /** When a failing operation of an adapter is paused. */
   readonly breaker: Partial<BreakerOptions>;
 }
 
-/** Settings without those whose defaults follow from others. */
+/** Store options with defaults, except those whose defaults depend on other options. */
 type StoreDefaults =
   & StoreSettings
   & Required<Omit<StoreSettings, "policy" | "maxQueuedBytes" | "whenFull">>;
@@ -136,7 +144,7 @@ const rangeBytes = {
   minimum: RANGE_ALIGNMENT,
   multipleOf: RANGE_ALIGNMENT,
 } as const;
-/** By name, or one's own; what it must be is checked where the names are known. */
+/** A name or a policy object; validated where the names are known. */
 const policy = {
   type: "value",
   accepts: (value: unknown) => typeof value === "string" || isObject(value),
@@ -210,15 +218,15 @@ const rules: OptionRules<TieredCacheOptions> = {
 };
 
 /**
- * Checks options and fills in the defaults.
+ * Validates options and applies defaults.
  *
  * @throws {TypeError} If a key is unknown, or a value has the wrong type.
  * @throws {RangeError} If a number is out of range.
- * @throws {ConfigError} If a policy, or what happens when a queue is full, is unknown.
+ * @throws {ConfigError} If a policy or the value of `store.whenFull` is unknown.
  */
 export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
   const read = readOptions("open() options", options, rules);
-  // The rules fill in these, whose defaults do not depend on others.
+  // The rules apply these defaults, which do not depend on other options.
   const l1 = read.l1 as ResolvedOptions["l1"];
   const store = read.store as StoreDefaults;
   const prefetch = read.prefetch as Required<PrefetchSettings>;

@@ -7,13 +7,13 @@ import type { PrefetchStatus } from "./tiering/prefetch_controller.ts";
 import type { SkipReason } from "./tiering/skipped_writes.ts";
 import type { StoreStatus } from "./tiering/store_controller.ts";
 
-/** State of a {@linkcode TieredCache}. */
+/** Status of a {@linkcode TieredCache}. */
 export interface CacheStatus {
-  /** Whether everything works. */
+  /** Whether there are no problems. */
   readonly isHealthy: boolean;
-  /** What does not, in words. */
+  /** Current problems, as sentences that say what to do. */
   readonly problems: readonly string[];
-  /** The device. */
+  /** Device of L1. */
   readonly device: {
     readonly type: string;
     readonly description: string;
@@ -22,18 +22,18 @@ export interface CacheStatus {
     /** By which path the device copies to and from the engine's buffers, as far as measured. */
     readonly copyPaths: readonly MeasuredCopyPath[];
   };
-  /** Device memory. */
+  /** Device memory (L1). */
   readonly l1: L1StatusReport;
-  /** Objects that device memory did not take from the engine, by reason. */
+  /** Objects that an engine wanted to write and L1 rejected, by reason. */
   readonly skippedWrites: Readonly<Record<SkipReason, number>>;
-  /** Writing to the adapters. */
+  /** Storing in the adapters. */
   readonly store: StoreStatus;
-  /** Loading from them. */
+  /** Loading from the adapters. */
   readonly prefetch: PrefetchStatus;
-  /** Making room. */
+  /** Eviction. */
   readonly eviction: EvictionStatus;
-  /** Pinned, expiring and forgotten objects. */
+  /** Pins, times to live and forgets. */
   readonly lifecycle: LifecycleStatus;
-  /** The adapters. */
+  /** One entry for each adapter. */
   readonly adapters: readonly AdapterStatus[];
 }

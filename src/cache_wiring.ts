@@ -13,7 +13,10 @@ import { HostDevice } from "./memory/host_device.ts";
 import type { MemoryDevice } from "./memory/memory_device.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
 
-/** The device of a cache: the one given, or one that is requested, and whether it is the cache's. */
+/**
+ * Resolves the device of a cache: the given one, or a requested one; `isOwned` tells whether the
+ * cache has to release it.
+ */
 export async function openDevice(
   device: GPUDevice | MemoryDevice | undefined,
   { store }: ResolvedOptions,
@@ -27,11 +30,11 @@ export async function openDevice(
   return { device: WebGpuDevice.adopt(device, staging), isOwned: true };
 }
 
-/** Where adapter modules are looked for, beside those of this package. */
+/** Sources of adapter modules in addition to the built-in ones. */
 export type AdapterPlaces = Pick<TieredCacheOptions, "adaptersDir" | "adapters">;
 
 /**
- * The adapter modules that a cache with these options can use.
+ * Collects the adapter modules that a cache with these options can use.
  *
  * @throws {ConfigError} If `adaptersDir` cannot be listed.
  */

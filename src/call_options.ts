@@ -3,18 +3,21 @@ import type { ObjectKey } from "./keys/object_key.ts";
 import { type OptionRules, readOptions, typeInWords } from "./runtime/options.ts";
 import type { PrefetchOptions } from "./tiering/prefetch_controller.ts";
 
-/** Longest delay that timers of JavaScript hosts know. */
+/** Maximum delay of JavaScript timers. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Options of `TieredCache.flush()`. */
 export interface FlushOptions {
-  /** After this time, in milliseconds, it is over; left out, the adapters' deadlines count. */
+  /** Deadline in milliseconds; if left out, only the deadlines of the adapters apply. */
   readonly deadlineMs?: number;
 }
 
 /** Options of `TieredCache.close()`. */
 export interface CloseOptions {
-  /** After this time, in milliseconds, the cache is closed, whatever hangs. @default {10000} */
+  /**
+   * Deadline in milliseconds after which the cache is closed even if adapters hang. @default
+   * {10000}
+   */
   readonly deadlineMs?: number;
 }
 
@@ -29,7 +32,7 @@ const prefetchRules: OptionRules<PrefetchOptions> = {
 };
 
 /**
- * The checked deadline of `flush()` or `close()`.
+ * Validates the options of `flush()` or `close()` and returns the deadline.
  *
  * @throws {TypeError} If an option is unknown or has the wrong type.
  * @throws {RangeError} If the deadline is negative.
@@ -38,7 +41,7 @@ export function readDeadline(call: string, options: FlushOptions): number | unde
   return readOptions(`${call}() options`, options, deadlineRules).deadlineMs;
 }
 
-/** Checked options of a match; a deadline that timers cannot have is none. */
+/** Validates the options of a match. A deadline beyond the range of timers is left out. */
 export function readPrefetchOptions(options: PrefetchOptions): PrefetchOptions {
   const { deadlineMs = Infinity, ...others } = readOptions("match options", options, prefetchRules);
   return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };

@@ -46,28 +46,28 @@ import { UseReporter } from "./tiering/use_reporter.ts";
 
 const logger = getLogger(["kvtier", "cache"]);
 const FINGERPRINT_BYTES = 8;
-/** Time that a cache has to close. */
+/** Default deadline of `close()` in milliseconds. */
 const CLOSE_MS = 10_000;
-/** Share of it for what is still to be written. */
+/** Share of the deadline for storing dirty objects. */
 const WRITING_SHARE = 0.8;
 
-/** What {@linkcode TieredCache.warm} found. */
+/** Result of {@linkcode TieredCache.warm}. */
 export interface WarmResult {
-  /** How many chunks of the prefix are in device memory now. */
+  /** Number of chunks of the prefix that are now in device memory. */
   readonly length: number;
-  /** How many of its objects were there before. */
+  /** Number of its objects that were already there. */
   readonly l1Objects: number;
 }
 
 /**
- * A cache of objects in two tiers: device memory (L1), and behind it storage adapters (L2) to which
- * everything is written and from which it comes back. A hit is exactly what was stored under that
- * key, or it is a miss.
+ * A cache with two tiers: device memory (L1), and storage adapters (L2) in which every object is
+ * stored and from which it is loaded again. A lookup returns exactly the bytes stored under that
+ * key, or it misses.
  */
 export class TieredCache implements AsyncDisposable {
-  /** What happens in the cache. */
+  /** Events of the cache. */
   readonly events: CacheEvents = new CacheEvents();
-  /** How many bytes the objects under each cache salt may have. */
+  /** Quotas of cache salts. */
   readonly quota: QuotaRegistry = new QuotaRegistry();
   readonly #l1: L1Cache;
   readonly #adapters = new AdapterSet();
@@ -82,7 +82,7 @@ export class TieredCache implements AsyncDisposable {
   readonly #settings: ResolvedOptions;
   readonly #clock: Clock;
   readonly #skipped: SkippedWrites;
-  /** Salts whose objects are being written so that they may leave. */
+  /** Salts whose dirty objects are being stored so that they can be evicted. */
   readonly #relieved = new Set<string>();
   #ownsDevice: boolean;
   #knownLayouts = new WeakSet<ObjectLayout>();
@@ -206,12 +206,12 @@ export class TieredCache implements AsyncDisposable {
     return cache;
   }
 
-  /** Where L1 lies now. */
+  /** Current device of L1. */
   get device(): MemoryDevice {
     return this.#l1.device;
   }
 
-  /** Largest object that can be stored, in bytes. */
+  /** Size in bytes of the largest object that can be stored. */
   get maxObjectBytes(): number {
     return this.#l1.maxObjectBytes;
   }
@@ -226,14 +226,14 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Reserves room in device memory for objects to be written. Fill the ranges by work on the
-   * device's queue, then call {@linkcode finishWrite}, or {@linkcode cancelWrite}. After
-   * `l1.writeTtlMs`, or when the device was lost, the room may be given to another object: do not
-   * write to it any more.
+   * Reserves device memory for objects to be written. Fill the ranges with work on the device's
+   * queue, then call {@linkcode finishWrite} or {@linkcode cancelWrite}. After `l1.writeTtlMs`, or
+   * when the device is lost, the memory may be given to another object and must not be written to
+   * any more.
    *
-   * @param countSkipped How many objects are given up if there is no room, those behind the keys
-   * included: they are counted as skipped. Left out, it is the keys.
-   * @returns For each key its room, or why there is none.
+   * @param countSkipped Returns the number of objects to count as skipped if there is no memory,
+   * including objects after these keys that the caller gives up. Defaults to the number of keys.
+   * @returns For each key its memory, or the reason why there is none.
    * @throws {RangeError} If the objects are empty, misaligned or larger than the cache can move.
    */
   reserveWrite(
@@ -246,28 +246,29 @@ export class TieredCache implements AsyncDisposable {
     const reservations = this.#l1.reserveWrite(keys, layout);
     const status = reservations[0]?.status;
     if (status !== undefined && status !== "success") this.#noteSkipped(status, countSkipped);
-    // Room that is held for the adapters comes back when they have what lies there.
+    // Memory of dirty objects becomes evictable when the adapters have stored them.
     if (status === "out-of-memory") this.#store.relieve(keys.length * layout.byteLength);
     if (status === "quota-exceeded") { for (const key of keys) this.#relieve(key.cacheSalt); }
     return reservations;
   }
 
   /**
-   * Makes reserved objects visible and queues them for the adapters, in prefix order: as soon as the
-   * device is known to have their memory and to take the work that fills them. Until then a match
-   * waits for them.
+   * Makes reserved objects visible and queues them for the adapters, as soon as the device has
+   * confirmed their memory and the work that fills them. Objects are in prefix order. Until then, a
+   * match waits for them.
    *
-   * @param isFilled Whether the device takes that work, as `device.copy()` says; if not, the objects
-   * are given up, and were never visible. Left out, it is taken to be done.
-   * @returns For each `success`, or why it was given up: its room expired (`key-in-wrong-state`),
-   * was given away or forgotten (`key-not-exist`), or its device is lost (`device-lost`).
+   * @param isFilled Whether the device executes that work, as returned by `device.copy()`; if not,
+   * the objects are discarded without having been visible. Defaults to `true`.
+   * @returns For each object `success`, or why it was discarded: its reservation expired
+   * (`key-in-wrong-state`), its memory was reused or it was forgotten (`key-not-exist`), or the
+   * device is lost (`device-lost`).
    */
   finishWrite(objects: readonly StagedObject[], isFilled: DeviceAnswer = true): L1Status[] {
     this.#throwIfClosed();
     return this.#l1.finishWrite(objects, isFilled);
   }
 
-  /** Gives up reserved objects. */
+  /** Cancels reservations. */
   cancelWrite(objects: readonly StagedObject[]): void {
     this.#l1.finishWriteAndDelete(objects);
   }
@@ -299,7 +300,7 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Brings the longest available prefix of a chain of objects into device memory and pins it.
+   * Loads the longest available prefix of a chain of objects into device memory and leases it.
    *
    * @param keys Keys of the chain, in order.
    * @param layout Layout of all objects.
@@ -317,10 +318,10 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * As {@linkcode match}, for models whose layers form several groups: one group for each, with one
-   * key a chunk. The prefix is the longest one for which every group has what it needs.
+   * Like {@linkcode match}, for models whose layers form several groups. Each group has one key for
+   * each chunk. The result is the longest prefix for which every group has the chunks it needs.
    *
-   * @throws {RangeError} If there is no group, they differ in length, a window is not at least 1,
+   * @throws {RangeError} If there is no group, groups differ in length, a window is smaller than 1,
    * objects are empty, misaligned or larger than the cache can move, or `options.deadlineMs` is
    * negative.
    * @throws The reason of `options.signal` if that aborts.
@@ -339,8 +340,8 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Brings the longest available prefix into device memory and leaves it there, without pins: for
-   * requests that are about to come. Takes what {@linkcode matchGroups} takes.
+   * Loads the longest available prefix into device memory and keeps it there, without leases, for
+   * requests that are about to come. Takes the same arguments as {@linkcode matchGroups}.
    *
    * @throws As {@linkcode matchGroups}.
    */
@@ -351,10 +352,11 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Writes everything that only device memory has; resolves when the adapters have answered, or at
-   * the deadline. What is not written then is still queued.
+   * Stores every dirty object. Resolves when the adapters have answered, or at the deadline;
+   * objects not stored by then stay queued.
    *
-   * @returns What the adapters have not got since the last report, and why; never rejects for that.
+   * @returns Objects that adapters do not have, since the last report, and why. Never rejects for
+   * that reason.
    * @throws {TypeError} If an option is unknown or has the wrong type.
    * @throws {RangeError} If the deadline is negative.
    */
@@ -364,8 +366,8 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Resolves when the queues of all working adapters have room: for producers that would rather
-   * wait than have objects dropped.
+   * Resolves when the queues of all working adapters have room, for producers that prefer waiting
+   * over dropped objects.
    */
   async storeReady(): Promise<void> {
     this.#throwIfClosed();
@@ -373,18 +375,18 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Removes everything from device memory that nobody uses, writes, or has pinned; the adapters keep
-   * it.
+   * Removes every object from device memory that is not leased, dirty, pinned or being written.
+   * Copies in adapters stay.
    */
   clearL1(): void {
     this.#l1.clear();
   }
 
   /**
-   * Goes on with a new device after the old one was lost: what was in device memory comes back from
-   * the adapters.
+   * Continues with a new device after the old one was lost. The contents of device memory are
+   * loaded from the adapters again as needed.
    *
-   * @param device As in {@linkcode TieredCacheOptions}.
+   * @param device See {@linkcode TieredCacheOptions}.
    * @throws {Error} If the cache is closed, or its device is not lost.
    */
   async attachDevice(device?: GPUDevice | MemoryDevice): Promise<void> {
@@ -404,10 +406,10 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Opens a storage adapter and uses it behind the others from now on.
+   * Opens a storage adapter and appends it to the others.
    *
-   * @returns Its id, which no other adapter ever gets.
-   * @throws {ConfigError} If it is unknown or its configuration cannot work.
+   * @returns Its id, which is never reused.
+   * @throws {ConfigError} If its type is unknown or its configuration is not valid.
    * @throws {AdapterError} If it does not open in time.
    */
   async addAdapter(config: L2Config): Promise<number> {
@@ -421,10 +423,10 @@ export class TieredCache implements AsyncDisposable {
    * Removes a storage adapter while the cache is in use.
    *
    * @throws {TypeError} If an option is unknown or has the wrong type.
-   * @throws {RangeError} If there is none with that id, or the time is negative.
+   * @throws {RangeError} If no adapter has that id, or `timeoutMs` is negative.
    * @throws {ConfigError} If the mode is unknown, or its objects cannot be migrated.
-   * @throws {AdapterError} If it takes too long, or objects could not be migrated; the adapter
-   * stays on its way out, and can be removed again.
+   * @throws {AdapterError} If the deadline passes, or objects could not be migrated; the adapter
+   * remains partly removed, and the call can be repeated.
    */
   async removeAdapter(
     id: number,
@@ -434,14 +436,14 @@ export class TieredCache implements AsyncDisposable {
     return await this.#manager.remove(id, options);
   }
 
-  /** The storage adapters, the preferred one first. */
+  /** Lists the storage adapters in order of preference. */
   listAdapters(): AdapterInfo[] {
     return this.#manager.list();
   }
 
   /**
-   * Keeps objects from being evicted, here and in the adapters that the cache bounds. For the time
-   * of a request, hold the {@linkcode CacheHit} instead.
+   * Keeps objects from being evicted, in L1 and in adapters whose eviction the cache does. For the
+   * duration of a request, hold the {@linkcode CacheHit} instead.
    */
   pin(keys: readonly ObjectKey[]): void {
     this.#throwIfClosed();
@@ -449,15 +451,15 @@ export class TieredCache implements AsyncDisposable {
     this.#lifecycle.pin(keys);
   }
 
-  /** Takes {@linkcode pin} back, however often it was called. */
+  /** Reverses {@linkcode pin}, however often it was called. */
   unpin(keys: readonly ObjectKey[]): void {
     checkKeys("unpin", keys);
     this.#lifecycle.unpin(keys);
   }
 
   /**
-   * Lets objects live for `ms` milliseconds from now: then they are removed from every tier, by
-   * this process if it still runs. `null` takes that back.
+   * Removes objects from every tier `ms` milliseconds from now, if this process still runs then.
+   * `null` cancels that.
    *
    * @throws {RangeError} If `ms` is negative or not finite.
    */
@@ -469,16 +471,16 @@ export class TieredCache implements AsyncDisposable {
 
   /**
    * Removes objects from every tier: those with the given keys, all under a cache salt, or all of a
-   * model. The answer says what was removed where, and which adapter could not do it.
+   * model. The report says what was removed where, and which adapter could not remove its objects.
    *
-   * @throws {TypeError} If the selector has not exactly one of `keys`, `salt` and `model`.
+   * @throws {TypeError} If the selector does not have exactly one of `keys`, `salt` and `model`.
    */
   async forget(selector: ForgetSelector): Promise<ForgetReport> {
     this.#throwIfClosed();
     return await this.#lifecycle.forget(selector);
   }
 
-  /** State now. */
+  /** Current status of the cache and its adapters. */
   reportStatus(): CacheStatus {
     const { type, description, isFallback, isLost, copyPaths = [] } = this.device;
     const l1 = this.#l1.reportStatus();
@@ -488,7 +490,7 @@ export class TieredCache implements AsyncDisposable {
       ...(this.#closed === undefined ? [] : ["the cache is closed"]),
       ...(isLost ? ["the GPU device is lost: call attachDevice() with a new one"] : []),
       ...(l1.failedSlabCount === 0 ? [] : [
-        "the device is out of memory, so that L1 has less than l1.capacityBytes: lower that",
+        "the device is out of memory, so L1 has less than l1.capacityBytes: lower l1.capacityBytes",
       ]),
       ...this.#skipped.problems(l1.heldCount > l1.totalObjectCount / 2),
       ...this.#store.problems(),
@@ -512,11 +514,12 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Writes what only device memory has, closes the adapters and releases all memory, within
-   * `deadlineMs`: four fifths of it are for writing, and for loads that are under way. Adapters that
-   * hang are left behind. A second call returns the report of the first.
+   * Stores every dirty object, closes the adapters and releases all memory, within `deadlineMs`.
+   * Four fifths of that time are for storing and for loads in flight. Adapters that hang are
+   * abandoned. A second call returns the report of the first one.
    *
-   * @returns What the adapters have not got since the last report, and why; never rejects for that.
+   * @returns Objects that adapters do not have, since the last report, and why. Never rejects for
+   * that reason.
    * @throws {TypeError} If an option is unknown or has the wrong type.
    * @throws {RangeError} If the deadline is negative.
    */
@@ -525,7 +528,7 @@ export class TieredCache implements AsyncDisposable {
     return this.#closed ??= this.#close(deadlineMs);
   }
 
-  /** Closes the cache, in 10 s at most; what is not written then is logged. */
+  /** Closes the cache within 10 s; objects that could not be stored are logged. */
   async [Symbol.asyncDispose](): Promise<void> {
     const { unwritten } = await this.close();
     for (const { adapter, reason, objects } of unwritten) {
@@ -542,7 +545,7 @@ export class TieredCache implements AsyncDisposable {
   async #close(deadlineMs: number): Promise<FlushReport> {
     const clock = this.#clock;
     const endsAt = clock.now() + deadlineMs;
-    // Whatever fails, all of it is released, the last one named first.
+    // Everything is released even if a step fails, in reverse order.
     await using resources = new AsyncDisposableStack();
     if (this.#ownsDevice) resources.defer(() => this.device[Symbol.dispose]());
     resources.use(this.#scratch);
@@ -593,15 +596,17 @@ export class TieredCache implements AsyncDisposable {
   }
 
   #throwIfClosed(): void {
-    if (this.#closed !== undefined) throw new Error("Cache is closed: open another");
+    if (this.#closed !== undefined) throw new Error("Cache is closed: open a new one");
   }
 
   #throwIfAttached(): void {
     this.#throwIfClosed();
-    if (!this.device.isLost) throw new Error("The device is not lost: it cannot be replaced");
+    if (!this.device.isLost) {
+      throw new Error("The device is not lost: only a lost device can be replaced");
+    }
   }
 
-  /** Has the objects of a salt written: before that they may not leave for others of that salt. */
+  /** Stores the dirty objects of a salt, so that they can be evicted for others of that salt. */
   async #relieve(salt: string): Promise<void> {
     if (this.#relieved.has(salt)) return;
     this.#relieved.add(salt);
@@ -639,12 +644,12 @@ export class TieredCache implements AsyncDisposable {
     const { blockBytes, capacityBytes } = this.#scratch;
     if (countThatFit([size], blockBytes, capacityBytes) === 0) {
       throw new RangeError(
-        `Object of ${size} bytes must fit into prefetch.maxInFlightBytes of ${capacityBytes}: raise that`,
+        `Object of ${size} bytes must fit into prefetch.maxInFlightBytes of ${capacityBytes}: raise it`,
       );
     }
     if (this.device.countReadable([size]) === 0) {
       throw new RangeError(
-        `Object of ${size} bytes must fit into store.maxInFlightBytes: raise that`,
+        `Object of ${size} bytes must fit into store.maxInFlightBytes: raise it`,
       );
     }
   }

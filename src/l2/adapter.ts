@@ -1,9 +1,9 @@
 /**
- * What an author of a storage adapter needs: the contract, the declaration of a module, and the
- * types that appear in both.
+ * API for authors of storage adapters: the contract, the declaration of a module, and the types
+ * used by both.
  *
- * An adapter is a module whose default export is made by {@linkcode defineL2Adapter}. Deadlines,
- * integrity and accounting are the cache's work, so a small adapter stays small:
+ * An adapter is a module whose default export is created by {@linkcode defineL2Adapter}. The cache
+ * takes care of deadlines, integrity and accounting, so a small adapter stays small:
  *
  * @example The smallest adapter: objects in a Map
  * ```ts
@@ -77,41 +77,41 @@ export {
 export { type Place, UseOrder } from "./use_order.ts";
 
 /**
- * One object in a batch: its key and its bytes, in parts that follow one another. To the adapter
- * they are opaque. The buffers belong to the caller and are valid until the call settles; an
- * adapter never keeps, changes (in `store`) or transfers them.
+ * One object of a batch: its key and its bytes in consecutive parts, opaque to the adapter. The
+ * buffers belong to the caller and are valid until the call settles. An adapter must not keep,
+ * transfer or (in `store`) change them.
  */
 export interface AdapterObject {
-  /** What the object is called. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Its bytes: to be read by `store`, to be filled by `load`. */
+  /** Bytes of the object: `store` reads them, `load` fills them. */
   readonly parts: readonly Uint8Array<ArrayBuffer>[];
-  /** Bytes in all parts together. */
+  /** Total bytes of all parts. */
   readonly byteLength: number;
 }
 
 /** Options of every call. */
 export interface CallOptions {
-  /** Aborts when the caller has stopped waiting; the adapter may stop too. */
+  /** Aborts when the caller stops waiting; the adapter may stop as well. */
   readonly signal: AbortSignal;
 }
 
 /** Options of `load`. */
 export interface LoadOptions extends CallOptions {
   /**
-   * May be called with the index of an object whose parts are filled, before the call settles: then
-   * it is verified while others are still on their way. The bit in the answer is what counts.
+   * May be called, before the call settles, with the index of an object whose parts are filled: the
+   * object is then verified while others are still loading. The bit in the result is decisive.
    *
-   * It never throws, whatever the index, and does nothing once the call has settled.
+   * Never throws, whatever the index, and does nothing after the call has settled.
    *
-   * With a `fault`, the object is there but not what was stored, as the adapter itself has found
-   * out: a miss that counts as damaged. An object of another length has the fault `layout`: it was
-   * stored with another layout or `serde`, and stays.
+   * A `fault` says that the object exists but is not what was stored, as the adapter itself has
+   * detected: a miss that counts as damaged. An object of another length has the fault `layout`: it
+   * was stored with another layout or `serde`, and is not removed.
    */
   readonly onLoaded?: (index: number, fault?: TrailerFault) => void;
   /**
-   * An object that is shorter than its parts fills the front of them, and is no miss. Only asked of
-   * adapters that promise `acceptsShortObjects`.
+   * An object that is shorter than its parts fills the front of them instead of being a miss.
+   * Passed only to adapters that declare `acceptsShortObjects`.
    *
    * @default {false}
    */
@@ -121,74 +121,74 @@ export interface LoadOptions extends CallOptions {
 /** Options of `lookupAndLock`. */
 export interface LookupOptions extends CallOptions {
   /**
-   * The keys are a chain, of which the front is wanted: the answer may stop at the first gap. Where
-   * asking is slow, an adapter may search for the end instead of asking for each key, and take a
-   * key for present because later ones are; if that turns out wrong, `load` misses it, and it must
-   * not be claimed again.
+   * The keys form a chain of which only the front is wanted, so the answer may stop at the first
+   * gap. Where lookups are slow, an adapter may search for the end of the chain instead of checking
+   * each key, and take a key for present because later ones are. If that turns out wrong, `load`
+   * misses it, and the adapter must not claim it again.
    */
   readonly prefix: boolean;
 }
 
 /** Options of `list`. */
 export interface ListOptions extends CallOptions {
-  /** Only objects of this model. */
+  /** Restricts the listing to objects of this model. */
   readonly model?: string;
 }
 
-/** What `store` did. */
+/** Result of `store`. */
 export interface StoreResult {
-  /** One bit an object: whether it can be loaded now. */
+  /** One bit for each object: whether it can be loaded now. */
   readonly stored: Bitmap;
   /** Bytes written. */
   readonly bytes: number;
-  /** Bytes that each object takes; left out if that is its `byteLength`. */
+  /** Bytes that each object occupies; may be left out if equal to its `byteLength`. */
   readonly sizes?: readonly number[];
 }
 
-/** What `delete` did. */
+/** Result of `delete`. */
 export interface DeleteResult {
-  /** One bit a key: whether its object was there and is removed now. */
+  /** One bit for each key: whether its object existed and has been removed. */
   readonly deleted: Bitmap;
-  /** Bytes of the objects removed. */
+  /** Bytes of the removed objects. */
   readonly bytes: number;
 }
 
-/** One object that `list` found. */
+/** An object found by `list`. */
 export interface ListedObject {
-  /** Its key. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Its size. */
+  /** Bytes that the object occupies. */
   readonly byteLength: number;
-  /** Bytes that `load` is to be asked for; left out if that is its size. */
+  /** Bytes to request from `load`; left out if equal to `byteLength`. */
   readonly loadBytes?: number;
-  /** When it was last stored or used, in milliseconds since 1970, where the adapter knows. */
+  /** Time of the last store or use, in milliseconds since 1970; left out if unknown. */
   readonly usedAt?: number;
 }
 
-/** How much an adapter holds. */
+/** Amount of data that an adapter holds. */
 export interface AdapterUsage {
   /** Bytes used. */
   readonly usedBytes: number;
-  /** Most bytes it may use; left out if unknown. */
+  /** Maximum bytes it may use; left out if unknown. */
   readonly capacityBytes?: number;
   /** Number of objects. */
   readonly objectCount: number;
 }
 
-/** What an adapter promises beyond the contract. */
+/** What an adapter guarantees beyond the contract. */
 export interface AdapterCapabilities {
   /** Other processes with the same configuration see the same objects. @default {false} */
   readonly shared?: boolean;
   /** Objects survive the process. @default {false} */
   readonly durable?: boolean;
   /**
-   * Objects are kept without the seal that the cache puts behind them, and come back unverified:
-   * only where the user has said that this may be. @default {false}
+   * Objects are stored without the trailer of the cache and are loaded unverified. Allowed only
+   * with the explicit consent of the user. @default {false}
    */
   readonly unsealed?: boolean;
   /**
-   * It bounds itself: the cache removes nothing to make room. What was looked up, loaded or touched
-   * last should leave last. @default {false}
+   * It evicts by itself, so the cache removes nothing to make room. The objects looked up, loaded
+   * or touched last should be evicted last. @default {false}
    */
   readonly evicts?: boolean;
   /**
@@ -202,114 +202,114 @@ export interface AdapterCapabilities {
   readonly variableLength?: boolean;
   /** @deprecated Use {@linkcode variableLength}. */
   readonly hidesLengths?: boolean;
-  /** Largest object it takes; left out if there is no limit. */
+  /** Size in bytes of the largest object it accepts; left out if there is no limit. */
   readonly maxObjectBytes?: number;
-  /** Bytes that a batch should have to be moved at full speed; left out if it does not matter. */
+  /** Bytes that a batch should have to reach full throughput; left out if it does not matter. */
   readonly preferredBytesInFlight?: number;
 }
 
 /**
- * A store for objects. Methods take batches of any size, answer with one bit a key and reject only
- * when the adapter is broken: a missing object is a clear bit. A store must be visible entirely or
- * not at all, whatever happens meanwhile. The arrays that a call is given do not change before it
- * settles; afterwards they are not the adapter's to read.
+ * A store for objects. Methods take batches of any size, return one bit for each key, and reject
+ * only if the adapter fails: a missing object is a cleared bit. An object must become visible
+ * completely or not at all, whatever happens meanwhile. The arrays passed to a call do not change
+ * before it settles; the adapter must not read them afterwards.
  */
 export interface L2Adapter {
-  /** What it promises. */
+  /** Capabilities of the adapter. */
   readonly capabilities: AdapterCapabilities;
-  /** Writes objects, replacing those with the same keys. */
+  /** Stores objects, replacing those with the same keys. */
   store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult>;
   /**
-   * Which objects are there. Where the adapter evicts by itself they stay until they are unlocked:
-   * locks are counted, and what two lookups found is free after two unlocks.
+   * Finds objects. An adapter that evicts by itself must keep the objects found until they are
+   * unlocked. Locks are counted: after two lookups, an object is free after two unlocks.
    */
   lookupAndLock(keys: readonly ObjectKey[], options: LookupOptions): Promise<Bitmap>;
-  /** Gives up one lock of each key; keys that are unknown or not locked are ignored. */
+  /** Releases one lock of each key; keys that are unknown or not locked are ignored. */
   unlock?(keys: readonly ObjectKey[]): void;
   /**
-   * Counts as a use of objects that were read from device memory, so that they do not leave the
-   * adapter first although they are used most. Told now and then, in batches, in prefix order;
-   * keys that the adapter lacks are ignored. Returns at once and does its work in the background.
-   * For adapters that evict by use.
+   * Marks objects that were served from device memory as used, so that an adapter that evicts by
+   * use does not evict them first. Called occasionally, with batches in prefix order; missing keys
+   * are ignored. Returns at once and works in the background.
    */
   touch?(keys: readonly ObjectKey[]): void;
-  /** Fills the parts of objects. One whose length differs from what is stored is a miss. */
+  /** Fills the parts of objects. An object whose length differs from the stored one is a miss. */
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap>;
-  /** Removes objects that are not locked; says which were there, and how many bytes that frees. */
+  /** Removes objects that are not locked. Reports which existed and how many bytes were freed. */
   delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult>;
-  /** Enumerates the objects, in no particular order, those of earlier runs too. */
+  /** Lists all objects in any order, including those of earlier runs. */
   list?(options: ListOptions): AsyncIterable<ListedObject>;
-  /** How much it holds, objects of earlier runs included. */
+  /** Reports how much it holds, including objects of earlier runs. */
   usage?(options: CallOptions): Promise<AdapterUsage>;
   /**
-   * What else there is to know, as JSON; never secrets. A list of sentences called `problems` says
-   * what does not work: the status of the cache shows them, and the adapter is not healthy.
+   * Further status as JSON, never with secrets. Strings in a list named `problems` are shown in the
+   * status of the cache, and make the adapter unhealthy.
    */
   reportStatus?(): Readonly<Record<string, unknown>>;
   /**
-   * Releases everything. A second call does nothing, and calls to other methods afterwards settle,
+   * Releases all resources. A second call does nothing. Calls to other methods afterwards settle,
    * as misses or by rejecting.
    */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Device memory as far as an adapter may want to know it. */
+/** Properties of device memory. */
 export interface L1MemoryDescription {
   /** Kind of memory. */
   readonly type: "webgpu" | "host";
-  /** Largest object that it can hold. */
+  /** Size in bytes of the largest object that it can hold. */
   readonly maxObjectBytes: number;
   /** Alignment of objects in it, in bytes. */
   readonly alignmentBytes: number;
 }
 
-/** What an adapter gets beside its configuration. */
+/** What an adapter receives in addition to its configuration. */
 export interface AdapterEnvironment {
-  /** Where the objects come from and go to. */
+  /** Device memory that objects come from and go to. */
   readonly l1Memory: L1MemoryDescription;
-  /** Source of time. */
+  /** Clock to use for all time. */
   readonly clock: Clock;
   /** Aborts when the cache closes. */
   readonly signal: AbortSignal;
-  /** Tells the cache about a failure that cost a key but not the call. */
+  /** Reports a failure that affected a key but not the whole call. */
   readonly onError: (error: AdapterError) => void;
   /**
-   * Tells the cache which objects the adapter removed on its own, to make room: whatever the cache
-   * keeps of them is dropped. For adapters that evict.
+   * Reports objects that the adapter removed by itself to make room, so that the cache drops what
+   * it knows of them. For adapters that evict.
    */
   readonly onEvicted?: (keys: readonly ObjectKey[]) => void;
   /**
-   * Opens another adapter, for one that wraps it and closes it. Rejects with a `ConfigError` if the
-   * configuration cannot work. Left out where no other types are known.
+   * Opens an adapter to be wrapped, which the caller must close. Rejects with a `ConfigError` if
+   * the configuration is not valid. Left out where no other types are known.
    */
   readonly open?: (config: InnerConfig) => Promise<L2Adapter>;
 }
 
-/** Configuration of an adapter that another one wraps: its type, and the keys of that type. */
+/** Configuration of an adapter that another one wraps: its type and the keys of that type. */
 export interface InnerConfig {
-  /** Which adapter. */
+  /** Type of the adapter. */
   readonly type: string;
-  /** The keys of that adapter. */
+  /** Keys that the type declares. */
   readonly [key: string]: unknown;
 }
 
-/** A module that provides one type of adapter; its default export. */
+/** A module that provides one type of adapter; this is its default export. */
 export interface L2AdapterModule<Fields extends ConfigFields = ConfigFields> {
-  /** The name in configurations: lower-case letters, digits and `_`. */
+  /** Name in configurations: lower-case letters, digits and `_`. */
   readonly type: string;
-  /** One sentence. */
+  /** Summary in one sentence. */
   readonly summary: string;
-  /** The configuration keys, beside `type`. */
+  /** Configuration keys other than `type`. */
   readonly config: Fields;
   /**
-   * What its adapters promise unless they are configured otherwise, for lists of adapters; left
-   * out if that depends on what is behind them.
+   * Capabilities of its adapters with the default configuration, for listings; left out if they
+   * depend on a backend.
    */
   readonly capabilities?: AdapterCapabilities;
   /**
-   * Makes an adapter.
+   * Creates an adapter.
    *
-   * @throws {ConfigError} If the configuration cannot work; an outage that can pass is no reason.
+   * @throws {ConfigError} If the configuration is not valid. A temporary outage is no reason to
+   * throw.
    */
   create(
     config: ConfigValues<Fields>,
@@ -317,7 +317,7 @@ export interface L2AdapterModule<Fields extends ConfigFields = ConfigFields> {
   ): L2Adapter | Promise<L2Adapter>;
 }
 
-/** Declares an adapter module; the types of its configuration follow from the declaration. */
+/** Declares an adapter module. The types of its configuration are inferred from the declaration. */
 export function defineL2Adapter<const Fields extends ConfigFields>(
   module: L2AdapterModule<Fields>,
 ): L2AdapterModule<Fields> {
@@ -325,10 +325,10 @@ export function defineL2Adapter<const Fields extends ConfigFields>(
 }
 
 /**
- * The adapter module that an imported module exports.
+ * Checks that the default export of an imported module is an adapter module.
  *
  * @param exported A default export.
- * @throws {TypeError} If it was not made by {@linkcode defineL2Adapter}.
+ * @throws {TypeError} If it was not created by {@linkcode defineL2Adapter}.
  */
 export function asAdapterModule(exported: unknown): L2AdapterModule {
   if (isAdapterModule(exported)) return exported;
@@ -346,7 +346,7 @@ function isAdapterModule(value: unknown): value is L2AdapterModule {
     typeof create === "function";
 }
 
-/** The bytes of an object in one new array. */
+/** Copies the bytes of an object into one new array. */
 export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
   let offset = 0;
@@ -357,7 +357,7 @@ export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffe
   return bytes;
 }
 
-/** The first `byteLength` bytes of parts, where they lie. */
+/** Views of the first `byteLength` bytes of parts; nothing is copied. */
 export function frontOfParts(
   parts: readonly Uint8Array<ArrayBuffer>[],
   byteLength: number,
@@ -366,7 +366,7 @@ export function frontOfParts(
 }
 
 /**
- * Whether an object with `storedBytes` can be loaded into `roomBytes`; see
+ * Whether an object of `storedBytes` can be loaded into buffers of `roomBytes`; see
  * {@linkcode LoadOptions.allowShorter}.
  */
 export function fitsRoom(storedBytes: number, roomBytes: number, allowShorter = false): boolean {
@@ -376,7 +376,7 @@ export function fitsRoom(storedBytes: number, roomBytes: number, allowShorter = 
 /**
  * Copies `bytes` into the parts of an object.
  *
- * @returns Whether they fit exactly; if not, or if there are no bytes, nothing is copied.
+ * @returns Whether they fit exactly; if not, or if `bytes` is `undefined`, nothing is copied.
  */
 export function fillParts(parts: readonly Uint8Array[], bytes: Uint8Array | undefined): boolean {
   const wanted = parts.reduce((sum, part) => sum + part.byteLength, 0);

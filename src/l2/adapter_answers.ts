@@ -8,9 +8,9 @@ import type {
 } from "./adapter.ts";
 
 /**
- * The bits of an answer, or `undefined` if it has not one bit an item. They are copied: the adapter
- * may keep what it returned. It is checked by shape: the adapter may have been built against
- * another copy of this package.
+ * Copies the bits of an answer, since the adapter may keep the object it returned; `undefined` if
+ * it does not have one bit for each item. Checked by shape, because the adapter may have been built
+ * against another copy of this package.
  */
 export function copyBits(value: unknown, length: number): Bitmap | undefined {
   const isAnswer = typeof value === "object" && value !== null && "length" in value &&
@@ -23,7 +23,7 @@ export function copyBits(value: unknown, length: number): Bitmap | undefined {
   return bits;
 }
 
-/** The answer to a `store` of `length` objects, or `undefined` if it is none. */
+/** Copies the answer to a `store` of `length` objects; `undefined` if it is not valid. */
 export function copyStoreResult(value: unknown, length: number): StoreResult | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const { stored, bytes, sizes } = value as Partial<StoreResult>;
@@ -34,7 +34,7 @@ export function copyStoreResult(value: unknown, length: number): StoreResult | u
   return isComplete ? { stored: bits, bytes, sizes: [...sizes] } : undefined;
 }
 
-/** The answer to a `delete` of `length` keys, or `undefined` if it is none. */
+/** Copies the answer to a `delete` of `length` keys; `undefined` if it is not valid. */
 export function copyDeleteResult(value: unknown, length: number): DeleteResult | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const { deleted, bytes } = value as Partial<DeleteResult>;
@@ -42,7 +42,7 @@ export function copyDeleteResult(value: unknown, length: number): DeleteResult |
   return bits === undefined || !isCount(bytes) ? undefined : { deleted: bits, bytes };
 }
 
-/** The answer to `usage`, or `undefined` if it is none. */
+/** Copies the answer to `usage`; `undefined` if it is not valid. */
 export function copyUsage(value: unknown): AdapterUsage | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const { usedBytes, objectCount, capacityBytes } = value as Partial<AdapterUsage>;
@@ -63,7 +63,7 @@ export function hasVariableLength({ variableLength, hidesLengths }: AdapterCapab
   return variableLength ?? hidesLengths ?? false;
 }
 
-/** Whether an adapter listed an object. */
+/** Whether a value yielded by `list` is a listed object. */
 export function isListedObject(value: unknown): value is ListedObject {
   if (typeof value !== "object" || value === null) return false;
   const { key, byteLength } = value as Partial<ListedObject>;

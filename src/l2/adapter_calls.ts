@@ -1,6 +1,6 @@
 import type { Clock } from "../runtime/clock.ts";
 
-/** What a call came to. */
+/** How a call ended. */
 export type CallEnd<T> =
   | { readonly status: "answered"; readonly value: T; readonly ms: number }
   | {
@@ -10,26 +10,26 @@ export type CallEnd<T> =
     /** Whether it missed its deadline. */
     readonly isTimeout: boolean;
   }
-  /** Nobody waited for it any more; whether it worked, if it ended. */
+  /** The caller had stopped waiting; `hasWorked` tells whether the call succeeded, if it ended. */
   | { readonly status: "abandoned"; readonly hasWorked: boolean };
 
-/** What the caller of a call gets. */
+/** What the caller of a call receives. */
 export interface CallOutcome<T> {
-  /** The answer, if there was one in time. */
+  /** The answer, if it arrived in time. */
   readonly result: { readonly value: T } | undefined;
-  /** What the call answers in the end, if it has not ended yet. */
+  /** Eventual answer of a call that has not ended yet. */
   readonly late?: Promise<{ readonly value: T } | undefined>;
 }
 
-/** A call to be made. */
+/** A call to an adapter. */
 export interface AdapterCall<T> {
   /** When the caller stops waiting, in milliseconds in which the event loop turns. */
   readonly timeoutMs: number;
-  /** Aborts when the caller stops waiting before that. */
+  /** Aborts when the caller stops waiting before the deadline. */
   readonly signal?: AbortSignal | undefined;
-  /** Makes the call. */
+  /** Performs the call. */
   readonly work: (signal: AbortSignal) => Promise<T>;
-  /** Told what it came to, once, before the caller is; must not throw. */
+  /** Called once with how the call ended, before the caller gets its result. Must not throw. */
   readonly ended: (end: CallEnd<T>) => void;
 }
 
@@ -43,11 +43,11 @@ const DEADLINE_STEP_MS = 1_000;
 export class AdapterCalls {
   readonly #clock: Clock;
   readonly #onQuiet: () => void;
-  /** One function for each call in flight, which stops waiting for it. */
+  /** A function for each call in flight that stops waiting for it. */
   readonly #inFlight = new Set<() => void>();
   #hung = 0;
 
-  /** `onQuiet` is told whenever no call is in flight any more. */
+  /** Calls `onQuiet` whenever no call is in flight any more. */
   constructor(clock: Clock, onQuiet: () => void) {
     this.#clock = clock;
     this.#onQuiet = onQuiet;
@@ -63,7 +63,7 @@ export class AdapterCalls {
     return this.#hung;
   }
 
-  /** Makes a call; never rejects. */
+  /** Performs a call; never rejects. */
   run<T>({ timeoutMs, signal, work, ended }: AdapterCall<T>): Promise<CallOutcome<T>> {
     const controller = new AbortController();
     const answer = Promise.withResolvers<CallOutcome<T>>();
@@ -85,7 +85,8 @@ export class AdapterCalls {
       end({ status: "abandoned", hasWorked: false });
       leave(new DOMException("The adapter is closed", "AbortError"));
     };
-    // The call stays in flight: whether the adapter hangs matters also after the caller has left.
+    // The call stays in flight, because whether the adapter hangs matters even after the caller has
+    // left.
     const onAbort = (): void => leave(new DOMException("The caller stopped waiting", "AbortError"));
     const expire = (): void => {
       isHung = true;
@@ -104,7 +105,7 @@ export class AdapterCalls {
     countDown(timeoutMs);
     const settle = (result: { readonly value: T } | undefined, how: CallEnd<T>): void => {
       if (isHung) this.#hung--;
-      // What an adapter says after it was told to stop is no news.
+      // An answer that arrives after the abort says nothing about the adapter.
       const isLate = controller.signal.aborted;
       end(isLate ? { status: "abandoned", hasWorked: result !== undefined } : how);
       late.resolve(result);

@@ -1,10 +1,10 @@
 import { resolve, toFileUrl } from "@std/path";
 
-/** Where an adapter module can be had. */
+/** Source of an adapter module. */
 export interface AdapterSource {
-  /** The file's name without extension: by convention the adapter's type. */
+  /** File name without extension; by convention the type of the adapter. */
   readonly name: string;
-  /** Where it comes from, for messages: a URL or a word. */
+  /** Origin shown in messages: a URL or a description. */
   readonly origin: string;
   /** Imports the module. */
   readonly load: () => Promise<unknown>;
@@ -13,14 +13,14 @@ export interface AdapterSource {
 const MODULE_FILE = /^(?<name>.+)\.(?:ts|mts|js|mjs)$/;
 
 /**
- * Lists the adapter modules of a directory, sorted by file name, without importing them. Skipped
- * are `_*`, `.*`, `mod.*`, tests (`*_test.*`, `*.test.*`), declarations and what is not a module.
- * Importing a module runs its code with the host's permissions.
+ * Lists the adapter modules of a directory, sorted by file name, without importing them. Skips
+ * `_*`, `.*`, `mod.*`, tests (`*_test.*`, `*.test.*`), declarations and files that are not modules.
+ * Importing a module runs its code with the permissions of the process.
  *
  * Requires `--allow-read` permission for the directory.
  *
- * @param directory A path, or a `file:` URL.
- * @throws {TypeError} If it is a URL of another kind.
+ * @param directory A path or a `file:` URL.
+ * @throws {TypeError} If it is a URL with another scheme.
  * @throws {Deno.errors.NotFound} If the directory does not exist.
  */
 export async function discoverAdapters(directory: string | URL): Promise<AdapterSource[]> {
@@ -39,10 +39,10 @@ export async function discoverAdapters(directory: string | URL): Promise<Adapter
 }
 
 /**
- * The adapters of this package: listed from `directory` where that lies on disk and may be read
- * without asking, else from `table`, which says the same.
+ * Sources of the built-in adapters: the files in `directory` if it is on disk and readable without
+ * a permission prompt, otherwise `table`, which lists the same adapters.
  *
- * @param directory Left out where this package is part of a bundle.
+ * @param directory `undefined` where this package is part of a bundle.
  */
 export async function builtInAdapterSources(
   directory: URL | undefined,

@@ -1,44 +1,45 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import { typeInWords } from "../runtime/options.ts";
 
-/** What a {@linkcode ConfigError} is about. */
+/** Details of a {@linkcode ConfigError}. */
 export interface ConfigErrorDetails {
-  /** Type of the adapter, or the part of the cache. */
+  /** Subject of the error: the type of the adapter, or the part of the cache. */
   readonly adapter: string;
-  /** The configuration key; left out if it is about the whole. */
+  /** Configuration key; left out if the error concerns the whole configuration. */
   readonly key?: string;
-  /** What was expected. */
+  /** Description of valid values. */
   readonly expected: string;
-  /** What was received. Of objects and lists only the type and the keys are shown and kept. */
+  /** Received value. Of objects and lists, only the type and the keys are shown and kept. */
   readonly received: unknown;
   /**
-   * Only its type is shown and kept: it could be a secret. Always so for a key that ends with `_env`.
+   * Shows and keeps only the type of the received value, because it could be a secret. Always on
+   * for a key that ends with `_env`.
    * @default {false}
    */
   readonly hidden?: boolean;
-  /** What to read next. */
+  /** Further help, appended to the message. */
   readonly help?: string;
-  /** The error behind it. */
+  /** Underlying error. */
   readonly cause?: unknown;
 }
 
-/** A configuration that cannot work; thrown at start. */
+/** Thrown at startup for a configuration that is not valid. */
 export class ConfigError extends Error {
   /** The name of the class. */
   override readonly name = "ConfigError";
-  /** Type of the adapter, or the part of the cache. */
+  /** Subject of the error: the type of the adapter, or the part of the cache. */
   readonly adapter: string;
-  /** The configuration key. */
+  /** Configuration key. */
   readonly key: string | undefined;
-  /** What was expected. */
+  /** Description of valid values. */
   readonly expected: string;
-  /** What was received; of what could be a secret, only its type, in words. */
+  /** Received value; only its type, in words, if it could be a secret. */
   readonly received: unknown;
 
   /** Composes the message from the details. */
   constructor(details: ConfigErrorDetails) {
     const { adapter, key, expected, received, help, cause } = details;
-    // Where the name of a variable belongs, the secret itself may stand by mistake.
+    // A secret may have been put by mistake where the name of a variable belongs.
     const hidden = details.hidden || key?.endsWith("_env");
     const subject = key === undefined ? adapter : `${adapter}: ${key}`;
     const isOpaque = hidden || (typeof received === "object" && received !== null);
@@ -53,29 +54,29 @@ export class ConfigError extends Error {
   }
 }
 
-/** What an {@linkcode AdapterError} is about. */
+/** Details of an {@linkcode AdapterError}. */
 export interface AdapterErrorDetails {
   /** Type of the adapter. */
   readonly adapter: string;
-  /** What it was doing. */
+  /** Operation that failed. */
   readonly operation: string;
-  /** With which object. */
+  /** Object of the operation. */
   readonly key?: ObjectKey;
-  /** What went wrong. */
+  /** Underlying error. */
   readonly cause: unknown;
 }
 
-/** A failure of a storage adapter; it costs objects, never the host. */
+/** A failure of a storage adapter. It can cause misses but never stops the process. */
 export class AdapterError extends Error {
   /** The name of the class. */
   override readonly name = "AdapterError";
   /** Type of the adapter. */
   readonly adapter: string;
-  /** What it was doing. */
+  /** Operation that failed. */
   readonly operation: string;
-  /** With which object. */
+  /** Object of the operation. */
   readonly key: ObjectKey | undefined;
-  /** The system's name for the error, such as `ENOSPC`. */
+  /** System error code, such as `ENOSPC`. */
   readonly code: string | undefined;
 
   /** Composes the message from the details. */
@@ -92,7 +93,7 @@ export class AdapterError extends Error {
   }
 }
 
-/** The system's name for an error: `code` where it has one, else the name of its class. */
+/** System code of an error: its `code` if it has one, otherwise the name of its class. */
 function errorCode(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   const code: unknown = Reflect.get(error, "code");
@@ -100,7 +101,10 @@ function errorCode(error: unknown): string | undefined {
   return error.name === "Error" ? undefined : error.name;
 }
 
-/** What a thrown value says. Anything can be thrown, also what has no text. */
+/**
+ * Message of a thrown value, which may be of any type, even one that cannot be converted to a
+ * string.
+ */
 function reasonOf(cause: unknown): string {
   try {
     return String(cause instanceof Error ? cause.message : cause);
@@ -109,7 +113,7 @@ function reasonOf(cause: unknown): string {
   }
 }
 
-/** What a message may show of a type in a configuration: nothing, unless it looks like one. */
+/** Hides a configured type in messages unless it looks like a type, since it could be a secret. */
 export function receivedType(type: unknown): { received: unknown; hidden: boolean } {
   const isShown = typeof type === "string" && /^[a-z][a-z0-9_]{0,62}$/.test(type);
   return { received: type, hidden: !isShown };

@@ -38,90 +38,96 @@ import {
   verifyObject,
 } from "./object_trailer.ts";
 
-/** Failures of one operation in a row after which an adapter counts as unhealthy. */
+/** Consecutive failures of one operation after which an adapter counts as unhealthy. */
 const UNHEALTHY_FAILURES = 3;
-/** Calls that may hang at a time: each holds on to its buffers. */
+/**
+ * Maximum number of hanging calls, each of which keeps its buffers; at this number the adapter is
+ * paused.
+ */
 const MAX_HUNG_CALLS = 8;
 
-/** An object with what is needed to verify it. */
+/** An object with the layout needed to verify it. */
 export interface GuardedObject extends AdapterObject {
-  /** Layout of the payload; behind it stands the trailer. */
+  /** Layout of the payload; the trailer follows it. */
   readonly layout: ObjectLayout;
 }
 
-/** An object that an adapter holds. */
+/** An object in an adapter; `byteLength` is what it occupies there. */
 export type StoredObject = Pick<AdapterObject, "key" | "byteLength">;
 
 /** Outcome of a call that borrows buffers. */
 export interface GuardedOutcome {
-  /** One bit an object: whether it was stored, or loaded and verified. */
+  /** One bit for each object: whether it was stored, or loaded and verified. */
   readonly done: Bitmap;
   /**
-   * Resolves when an adapter that missed its deadline has let go of the buffers; left out if it
-   * has done so already.
+   * Resolves when an adapter that missed its deadline has released the buffers; left out if it has
+   * already done so.
    */
   readonly settled?: Promise<void>;
-  /** The adapter was not asked: it is closed, or left alone for a while. */
+  /** The call was skipped because the adapter is closed or paused. */
   readonly skipped?: true;
 }
 
-/** Outcome of a removal. */
+/** Outcome of a delete. */
 export interface GuardedDeletion extends DeleteResult {
-  /** The adapter was not asked: it is closed, or left alone for a while. */
+  /** The call was skipped because the adapter is closed or paused. */
   readonly skipped?: true;
 }
 
-/** What wants to know what happens to the objects of an adapter. What it throws is logged. */
+/** Callbacks about the objects of an adapter. Errors that they throw are logged. */
 export interface GuardListener {
-  /** Objects were stored, and take so many bytes. */
+  /** Objects were stored; `byteLength` is what each occupies. */
   stored?(objects: readonly StoredObject[]): void;
   /** Objects were loaded and verified. */
   accessed?(keys: readonly ObjectKey[]): void;
-  /** Objects were removed, which frees so many bytes. */
+  /** Objects were deleted, which freed `bytes`. */
   deleted?(keys: readonly ObjectKey[], bytes: number): void;
-  /** Objects were served from device memory, in prefix order: told now and then. */
+  /** Objects were served from device memory; called occasionally, in prefix order. */
   used?(keys: readonly ObjectKey[]): void;
-  /** The adapter has removed objects on its own. */
+  /** The adapter evicted objects by itself. */
   evicted?(keys: readonly ObjectKey[]): void;
   /** An object was loaded but is not what was stored. */
   damaged?(key: ObjectKey, fault: TrailerFault): void;
-  /** The adapter takes other calls than before: its life cycle or a circuit changed. */
+  /** The life-cycle state or a circuit changed. */
   stateChanged?(): void;
 }
 
-/** How an {@linkcode AdapterGuard} is set up. */
+/** Options of {@linkcode AdapterGuard}. */
 export interface AdapterGuardOptions {
-  /** Number within the cache: nobody else gets it, and it stays. */
+  /** Id of the adapter in the cache; never changed or reused. */
   readonly id: number;
   /** Type of the adapter. */
   readonly type: string;
-  /** Source of time. */
+  /** Clock for deadlines and cool-downs. */
   readonly clock: Clock;
-  /** Deadlines. */
+  /** Deadlines of adapter calls. */
   readonly timeouts: AdapterTimeouts;
-  /** When an operation that fails is left alone, and for how long. */
+  /** When a failing operation is paused, and for how long. */
   readonly breaker?: Partial<BreakerOptions>;
 }
 
 type Operation = CircuitName | "list" | "usage" | "close";
 
-/** States in the order in which an adapter goes through them; none comes back. */
+/** States in their order; an adapter never returns to an earlier one. */
 const STATES: readonly AdapterState[] = ["active", "migrating", "draining", "closed"];
 const CIRCUITS: readonly CircuitName[] = ["store", "lookup", "load", "delete"];
 
-/** Faults that say nothing against the object under the key that it was stored with. */
+/**
+ * Faults of an intact object that was stored under another key, layout or format; such an object is
+ * not removed.
+ */
 const FOREIGN_FAULTS: ReadonlySet<TrailerFault> = new Set(["layout", "version", "key"]);
 
 const logger = getLogger(["kvtier", "adapter"]);
 
 /**
- * Stands between the cache and any adapter: every call has a deadline and an answer, every loaded
- * object is verified, damaged ones are removed, what fails is left alone for a while, and
- * everything is counted and measured. Never rejects. The arrays that it is given are copied: an
- * adapter may read them for longer than the caller waits.
+ * Wraps an adapter for the cache: every call has a deadline and returns a result, every loaded
+ * object is verified, damaged objects are removed, failing operations are paused, and everything is
+ * counted and measured. Never rejects. Arguments are copied, because an adapter may read them for
+ * longer than the caller waits.
  */
 export class AdapterGuard {
-  /** Number within the cache. */
+  /** Id of the adapter in the cache. */
   readonly id: number;
   /** Type of the adapter. */
   readonly type: string;
@@ -146,7 +152,7 @@ export class AdapterGuard {
     failedCalls: 0,
     skippedCalls: 0,
   };
-  /** The last failures in words, by operation. */
+  /** Message of the last failure by operation. */
   readonly #lastErrors = new Map<string, string>();
   readonly #openCircuits = new Set<CircuitName>();
   readonly #idleWaiters = new Set<() => void>();
@@ -155,7 +161,7 @@ export class AdapterGuard {
   #lockedKeys = 0;
   #closed: Promise<void> | undefined;
 
-  /** Guards `adapter`, which is the cache's own from now on. */
+  /** Wraps `adapter` and takes ownership of it. */
   constructor(adapter: L2Adapter, options: AdapterGuardOptions) {
     const { id, type, clock, timeouts, breaker } = options;
     this.#adapter = adapter;
@@ -178,53 +184,56 @@ export class AdapterGuard {
     };
   }
 
-  /** What the adapter promises. */
+  /** Capabilities of the adapter. */
   get capabilities(): AdapterCapabilities {
     return this.#adapter.capabilities;
   }
 
-  /** Where it is in its life cycle. */
+  /** Life-cycle state. */
   get state(): AdapterState {
     return this.#state;
   }
 
-  /** Whether objects are to be stored in it. */
+  /** Whether it accepts new objects. */
   get takesStores(): boolean {
     return this.#state === "active";
   }
 
-  /** Whether stores go through now: they are wanted, and they work. */
+  /** Whether stores currently work: they are accepted, and the circuit is closed. */
   get isStoring(): boolean {
     return this.takesStores && !this.#isPaused && this.#circuits.store.state === "closed";
   }
 
-  /** Whether a store would be let through now. */
+  /** Whether a store would be attempted now. */
   get canStore(): boolean {
     return this.takesStores && !this.#isPaused && this.#circuits.store.canEnter;
   }
 
-  /** Whether it is to be asked for objects. */
+  /** Whether it accepts lookups. */
   get takesLookups(): boolean {
     return this.#state === "active" || this.#state === "migrating";
   }
 
-  /** Whether it can enumerate its objects. */
+  /** Whether it can list its objects. */
   get canList(): boolean {
     return this.#adapter.list !== undefined;
   }
 
-  /** Whether it can remove objects. */
+  /** Whether it can delete objects. */
   get canDelete(): boolean {
     return this.#adapter.delete !== undefined;
   }
 
-  /** Whether it matters to the adapter, or to a listener, what device memory serves. */
+  /** Whether the adapter or a listener wants to know which objects device memory serves. */
   get wantsUses(): boolean {
     return this.#adapter.touch !== undefined ||
       this.#listeners.values().some(({ used }) => used !== undefined);
   }
 
-  /** Calls that failed or were not made: while there are more, a clear bit says nothing. */
+  /**
+   * Calls that failed or were skipped. If the number grows during a call, a cleared bit in its
+   * result is inconclusive.
+   */
   get unansweredCalls(): number {
     return this.#counters.failedCalls + this.#counters.skippedCalls;
   }
@@ -234,36 +243,35 @@ export class AdapterGuard {
     return this.#calls.hung;
   }
 
-  /** The last failure in words. */
+  /** Message of the last failure. */
   get lastError(): string | undefined {
     return this.#lastError;
   }
 
-  /** Locks of lookups that nobody has given back yet. */
+  /** Lookup locks that have not been released. */
   get lockedKeys(): number {
     return this.#lockedKeys;
   }
 
-  /** Calls that have neither ended nor missed their deadline. */
+  /** Calls in flight that have not missed their deadline. */
   get callsInFlight(): number {
     return this.#calls.inFlight;
   }
 
-  /** Takes no more stores; does nothing unless it is active. */
+  /** Stops accepting stores, if it is active. */
   migrate(): void {
     this.#proceedTo("migrating");
   }
 
-  /** Takes neither stores nor lookups any more; what a lookup locked can still be loaded. */
+  /** Stops accepting stores and lookups; objects that are locked already can still be loaded. */
   drain(): void {
     this.#proceedTo("draining");
   }
 
   /**
-   * Resolves when no call is in flight, those past their deadline not counted, and no lock of a
-   * lookup is left.
+   * Resolves when no call is in flight, hanging calls aside, and no lookup lock is left.
    *
-   * @throws The reason of `signal` if that aborts before.
+   * @throws The reason of `signal` if that aborts first.
    */
   idle(signal?: AbortSignal): Promise<void> {
     if (signal?.aborted) return Promise.reject(signal.reason);
@@ -282,13 +290,17 @@ export class AdapterGuard {
     return promise;
   }
 
-  /** Tells `listener` what happens from now on; returns a function that ends that. */
+  /**
+   * Adds a listener.
+   *
+   * @returns A function that removes it.
+   */
   addListener(listener: GuardListener): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** Notes a failure that the adapter reported without failing a call. */
+  /** Records a failure that the adapter reported without failing a call. */
   reportError(error: AdapterError): void {
     this.#lastError = error.message;
     if (CIRCUITS.some((name) => name === error.operation)) {
@@ -297,12 +309,12 @@ export class AdapterGuard {
     logger.warn("{error}", { error: error.message, key: error.key?.id });
   }
 
-  /** Drops what is known of objects that the adapter has removed on its own. */
+  /** Tells listeners about objects that the adapter evicted by itself. */
   reportEvicted(keys: readonly ObjectKey[]): void {
     this.#notify((listener) => listener.evicted?.(keys));
   }
 
-  /** Counts as a use of objects that device memory has served, in prefix order. Never throws. */
+  /** Marks objects that device memory served as used. Keys are in prefix order. Never throws. */
   touch(keys: readonly ObjectKey[]): void {
     this.#notify((listener) => listener.used?.(keys));
     if (this.#adapter.touch === undefined || this.#isPaused) return;
@@ -312,12 +324,12 @@ export class AdapterGuard {
     });
   }
 
-  /** Expected time of loading objects of so many bytes together, in milliseconds, as measured. */
+  /** Expected duration in milliseconds of a load of `bytes`, based on measurements. */
   estimateLoadMs(bytes: number): number {
     return this.#speed.estimateMs(bytes);
   }
 
-  /** Stores sealed objects. */
+  /** Stores objects, which include their trailers. */
   async store(given: readonly AdapterObject[]): Promise<GuardedOutcome> {
     const objects = given.slice();
     const pass = this.#enter("store");
@@ -331,7 +343,9 @@ export class AdapterGuard {
         const answer = await this.#adapter.store(this.#asStored(objects), { signal });
         const result = copyStoreResult(answer, objects.length);
         if (result === undefined) {
-          throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
+          throw new TypeError(
+            "store() must resolve to { stored, bytes } with one bit for each object",
+          );
         }
         return result;
       },
@@ -357,9 +371,9 @@ export class AdapterGuard {
   }
 
   /**
-   * Which objects are there. Those found stay until {@linkcode unlock} or {@linkcode load}; what an
-   * adapter finds after the deadline, or after `signal` aborts, is unlocked here. While loads are
-   * left alone, nothing is found.
+   * Looks objects up. Objects found stay locked until {@linkcode unlock} or {@linkcode load}.
+   * Objects that an adapter finds after the deadline, or after `signal` aborts, are unlocked here.
+   * Finds nothing while loads are paused.
    */
   async lookup(
     given: readonly ObjectKey[],
@@ -377,7 +391,7 @@ export class AdapterGuard {
         const answer = await this.#adapter.lookupAndLock(keys, { prefix, signal });
         const found = copyBits(answer, keys.length);
         if (found === undefined) {
-          throw new TypeError("lookupAndLock() must resolve to one bit a key");
+          throw new TypeError("lookupAndLock() must resolve to one bit for each key");
         }
         return found;
       },
@@ -394,15 +408,15 @@ export class AdapterGuard {
     return found;
   }
 
-  /** Gives up what a lookup locked. */
+  /** Releases the locks of a lookup. */
   unlock(keys: readonly ObjectKey[]): void {
     this.#unlockInAdapter(keys);
     this.#giveBackLocks(keys.length);
   }
 
   /**
-   * Loads objects that a lookup locked, and verifies them. It gives up the locks, as soon as the
-   * adapter has let go of the buffers, and removes damaged objects, so that lookups miss them.
+   * Loads objects locked by a lookup, and verifies them. Releases the locks as soon as the adapter
+   * has released the buffers, and removes damaged objects, so that later lookups miss them.
    */
   load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
     return this.#load(objects, ({ key, layout, parts }) => {
@@ -411,8 +425,8 @@ export class AdapterGuard {
   }
 
   /**
-   * Like {@linkcode load}, for objects of any layout: each is verified by its own trailer. Not for
-   * an adapter that keeps none.
+   * Like {@linkcode load}, but accepts any layout: each object is verified against its own trailer.
+   * Not for an adapter that stores no trailers.
    */
   loadAnyLayout(objects: readonly AdapterObject[]): Promise<GuardedOutcome> {
     return this.#load(
@@ -421,7 +435,7 @@ export class AdapterGuard {
     );
   }
 
-  /** Removes objects: one bit an object that was there, and the bytes that are free now. */
+  /** Deletes objects. Returns one bit for each object that existed, and the bytes freed. */
   async delete(given: readonly ObjectKey[]): Promise<GuardedDeletion> {
     const keys = given.slice();
     const nothing = { deleted: new Bitmap(keys.length), bytes: 0 };
@@ -434,7 +448,9 @@ export class AdapterGuard {
         const answer = await this.#adapter.delete?.(keys, { signal });
         const result = copyDeleteResult(answer, keys.length);
         if (result === undefined) {
-          throw new TypeError("delete() must resolve to { deleted, bytes } with one bit a key");
+          throw new TypeError(
+            "delete() must resolve to { deleted, bytes } with one bit for each key",
+          );
         }
         return result;
       },
@@ -452,10 +468,10 @@ export class AdapterGuard {
   }
 
   /**
-   * Enumerates the objects. An adapter that fails, or that misses its deadline for the next one,
-   * ends the enumeration.
+   * Lists all objects. The listing ends early if the adapter fails or misses its deadline for the
+   * next object.
    *
-   * @param options.onIncomplete Called before the end if there may be more.
+   * @param options.onIncomplete Called before the end if the listing may be incomplete.
    */
   async *list(
     options: { model?: string; signal?: AbortSignal; onIncomplete?: () => void } = {},
@@ -478,7 +494,7 @@ export class AdapterGuard {
       hasEnded = step?.done ?? true;
       if (hasEnded) return undefined;
       if (isListedObject(step?.value)) return step.value;
-      throw new TypeError("list() must enumerate { key, byteLength }");
+      throw new TypeError("list() must yield { key, byteLength }");
     };
     const timeoutMs = this.#timeouts.deleteMs;
     try {
@@ -492,13 +508,13 @@ export class AdapterGuard {
     } finally {
       stop.abort();
       const leave = async (): Promise<unknown> => await objects?.return?.();
-      // What is stuck in a step cannot return before that ends.
+      // A generator that hangs in a step can only return after it.
       if (isStuck) leave().catch(() => {});
       else if (!hasEnded) await this.#calls.run({ timeoutMs, work: leave, ended });
     }
   }
 
-  /** How much the adapter holds, if it says so. */
+  /** Reported usage of the adapter; `undefined` if unknown. */
   async usage(): Promise<AdapterUsage | undefined> {
     if (this.#adapter.usage === undefined || this.#isSkipped()) return undefined;
     const call = await this.#calls.run({
@@ -517,7 +533,7 @@ export class AdapterGuard {
     return call.result?.value;
   }
 
-  /** State and counters now, with what the adapter adds. */
+  /** Current status and counters, including the adapter's own status. */
   reportStatus(): AdapterStatus {
     let details: Readonly<Record<string, unknown>> = {};
     try {
@@ -554,11 +570,11 @@ export class AdapterGuard {
   }
 
   /**
-   * Closes the adapter; a failure is counted, and one that never ends is left behind. From now on
-   * every call is skipped; those in flight have until their deadline, at most until the adapter is
-   * closed.
+   * Closes the adapter. Failures are counted; a close that does not end is abandoned. From now on
+   * every call is skipped. Calls in flight have until their deadline, and at most until the adapter
+   * is closed.
    *
-   * @param ms Time that it has, if that is less than its deadline.
+   * @param ms Maximum time in milliseconds, if less than the deadline.
    */
   close(ms = Infinity): Promise<void> {
     return this.#closed ??= this.#close(Math.min(ms, this.#timeouts.closeMs));
@@ -590,9 +606,9 @@ export class AdapterGuard {
       this.unlock(keys);
       return { done: new Bitmap(objects.length), skipped: true };
     }
-    // `undefined` while nobody has looked.
+    // `undefined` until the object has been verified.
     const faults = new Array<TrailerFault | null | undefined>(objects.length);
-    // Those that the adapter itself does not take for what was stored.
+    // Objects that the adapter itself reported as faulty.
     let refused: Set<number> | undefined;
     let isOver = false;
     const onLoaded = (index: number, fault?: TrailerFault): void => {
@@ -606,7 +622,9 @@ export class AdapterGuard {
       work: async (signal) => {
         const answer = await this.#adapter.load(this.#asStored(objects), { signal, onLoaded });
         const loaded = copyBits(answer, objects.length);
-        if (loaded === undefined) throw new TypeError("load() must resolve to one bit an object");
+        if (loaded === undefined) {
+          throw new TypeError("load() must resolve to one bit for each object");
+        }
         return loaded;
       },
       ended: (end) => {
@@ -631,8 +649,8 @@ export class AdapterGuard {
         if (this.#isUnsealed) this.#counters.unverifiedLoads++;
       } else {
         this.#noteDamage(object.key, fault);
-        // With another layout, format or key it may be a good object of another reader: a store
-        // that folds the case of names answers with it.
+        // With another layout, format or key, it may be an intact object of another reader. A store
+        // that folds the case of names returns such objects.
         if (!FOREIGN_FAULTS.has(fault)) damaged.push(object.key);
       }
     }
@@ -651,7 +669,7 @@ export class AdapterGuard {
     return this.#adapter.capabilities.unsealed === true;
   }
 
-  /** Objects as the adapter keeps them: with their seal, or without. */
+  /** Objects as the adapter stores them: with trailers, or without. */
   #asStored(objects: readonly AdapterObject[]): readonly AdapterObject[] {
     if (!this.#isUnsealed) return objects;
     return objects.map(({ key, parts, byteLength: sealed }) => {
@@ -660,10 +678,10 @@ export class AdapterGuard {
     });
   }
 
-  /** A pass for a call, or `undefined` if the adapter is left alone. */
+  /** Returns a pass for a call, or `undefined` if the call is to be skipped. */
   #enter(operation: CircuitName): number | undefined {
     const isRefused = (operation === "store" && !this.takesStores) ||
-      // What could not be loaded anyhow is not looked up.
+      // Skip lookups of objects that could not be loaded anyway.
       (operation === "lookup" && !(this.takesLookups && this.#circuits.load.canEnter));
     const isSkipped = isRefused || this.#isPaused;
     const pass = isSkipped ? undefined : this.#circuits[operation].tryEnter();
@@ -698,7 +716,8 @@ export class AdapterGuard {
   #unlockInAdapter(keys: readonly ObjectKey[]): void {
     if (keys.length === 0 || this.#adapter.unlock === undefined) return;
     if (this.#state === "closed") return;
-    // An `async` one may reject, which nobody else would notice until it ended the process.
+    // An `async` unlock may reject, which would otherwise end the process as an unhandled
+    // rejection.
     const unlocked = (async () => await this.#adapter.unlock?.(keys))();
     unlocked.catch((cause: unknown) => this.#fail("lookup", cause));
   }
@@ -717,11 +736,12 @@ export class AdapterGuard {
     } else if (!this.#openCircuits.has(name)) {
       this.#openCircuits.add(name);
       const { retryInMs } = this.#circuits[name];
-      logger.warn("{type}: {operation} fails and is left alone for {retryInMs} ms: {error}", {
+      logger.warn("{type}: {operation} failed and is paused for {seconds} s: {error}", {
         id,
         type,
         operation: name,
         retryInMs,
+        seconds: (retryInMs / 1000).toFixed(1),
         error: this.#lastErrors.get(name),
       });
     }
@@ -746,18 +766,18 @@ export class AdapterGuard {
 
   #measureLoad(objects: readonly AdapterObject[], end: CallEnd<Bitmap>): void {
     if (end.status === "abandoned") return;
-    // Within a deadline that was missed not even all of the bytes came.
+    // On a timeout, at most these bytes were moved by the deadline.
     const moved = end.status === "answered"
       ? end.value.gather(objects)
       : end.isTimeout
       ? objects
       : [];
     const bytes = moved.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    // An answer without objects is a miss, which says nothing of loading.
+    // An answer without objects is a miss, which says nothing about load speed.
     if (bytes > 0 || end.status === "failed") this.#speed.addLoad(end.ms, bytes);
   }
 
-  /** Notes what a call says about its operation. */
+  /** Updates the circuit of an operation with the outcome of a call. */
   #judge(operation: CircuitName, pass: number, end: CallEnd<unknown>, hasWorked = true): void {
     const circuit = this.#circuits[operation];
     if (end.status === "failed") {
@@ -787,19 +807,19 @@ export class AdapterGuard {
       const { state, retryInMs, failuresInARow } = this.#circuits[name];
       const reason = this.#lastErrors.get(name) ?? "nothing was stored";
       if (state === "open") {
-        return `${name} is left alone for ${Math.ceil(retryInMs / 1000)} s more: ${reason}`;
+        return `${name} is paused for another ${Math.ceil(retryInMs / 1000)} s: ${reason}`;
       }
-      if (state === "half-open") return `${name} is tried again with the next call: ${reason}`;
+      if (state === "half-open") return `${name} is retried with the next call: ${reason}`;
       if (failuresInARow < UNHEALTHY_FAILURES) return [];
       return `${name} failed ${failuresInARow} times in a row: ${reason}`;
     });
     const { hung } = this.#calls;
     if (hung < MAX_HUNG_CALLS) return failing;
-    return [...failing, `${hung} calls hang: nothing is asked until one of them ends`];
+    return [...failing, `${hung} calls hang: the adapter is paused until one of them ends`];
   }
 }
 
-/** What an adapter says about itself that does not work. */
+/** Problems that an adapter reports about itself. */
 function problemsIn({ problems }: Readonly<Record<string, unknown>>): string[] {
   return Array.isArray(problems) ? problems.filter((text) => typeof text === "string") : [];
 }

@@ -4,51 +4,57 @@ import { nearestName } from "../runtime/options.ts";
 import { ConfigError, receivedType } from "./adapter_error.ts";
 import { lmcacheTypes } from "./lmcache_types.ts";
 
-/** The sources an {@linkcode AdapterRegistry} resolves from. */
+/** Sources of an {@linkcode AdapterRegistry}. */
 export interface AdapterRegistryOptions {
-  /** Modules of this package: each file is named after its type, and imported when that is asked for. */
+  /**
+   * Built-in modules: each file is named after its type and imported only when that type is
+   * requested.
+   */
   readonly builtIn: readonly AdapterSource[];
-  /** Modules of users: all are imported, since only a module itself says what its type is. */
+  /** Custom modules: all are imported, since only a module itself declares its type. */
   readonly custom?: readonly AdapterSource[];
 }
 
-/** A source that could not be used. */
+/** A source that could not be loaded. */
 export interface FailedSource {
-  /** Where it comes from. */
+  /** Origin of the module. */
   readonly origin: string;
-  /** The file's name without extension. */
+  /** File name without extension. */
   readonly name: string;
-  /** Why. */
+  /** Reason of the failure. */
   readonly reason: unknown;
 }
 
-/** A usable module and where it comes from. */
+/** A loaded module and its origin. */
 export interface LoadedSource {
-  /** Where it comes from. */
+  /** Origin of the module. */
   readonly origin: string;
-  /** Its default export. */
+  /** Default export of the module. */
   readonly module: L2AdapterModule;
 }
 
 type Outcome = LoadedSource | FailedSource;
 
-/** Finds the module of an adapter type. A module that cannot be imported costs only itself. */
+/**
+ * Resolves adapter types to modules. A module that cannot be imported affects only its own type.
+ */
 export class AdapterRegistry {
   readonly #builtIn: readonly AdapterSource[];
   readonly #custom: readonly AdapterSource[];
   readonly #outcomes = new Map<AdapterSource, Promise<Outcome>>();
 
-  /** Imports nothing yet. */
+  /** Creates a registry; modules are imported on demand. */
   constructor(options: AdapterRegistryOptions) {
     this.#builtIn = options.builtIn;
     this.#custom = options.custom ?? [];
   }
 
   /**
-   * The module of a type.
+   * Resolves the module of a type.
    *
-   * @throws {ConfigError} If no module has that type, naming those that are known and those that
-   * could not be imported; if two have it, naming both; or if the module of that name is broken.
+   * @throws {ConfigError} If no module has that type, naming the known types and the modules that
+   * could not be imported; if two modules have it, naming both; or if the module of that name is
+   * broken.
    */
   async resolve(type: string): Promise<L2AdapterModule> {
     const candidates = [...this.#builtIn.filter(({ name }) => name === type), ...this.#custom];
@@ -68,7 +74,7 @@ export class AdapterRegistry {
     if (broken !== undefined) {
       throw new ConfigError({
         adapter: `Adapter type "${type}"`,
-        expected: `a module in ${broken.origin} that can be used`,
+        expected: `a usable module in ${broken.origin}`,
         received: describeReason(broken.reason),
         cause: broken.reason,
       });
@@ -91,7 +97,7 @@ export class AdapterRegistry {
     });
   }
 
-  /** Imports everything: for listings. */
+  /** Imports all modules, for listings. */
   async list(): Promise<{ loaded: LoadedSource[]; failed: FailedSource[] }> {
     const sources = [...this.#builtIn, ...this.#custom];
     const outcomes = await Promise.all(sources.map((source) => this.#load(source)));

@@ -2,9 +2,9 @@ import type { AdapterCapabilities } from "./adapter.ts";
 import type { CircuitState } from "./circuit_breaker.ts";
 import type { TrailerFault } from "./object_trailer.ts";
 
-/** How long a call of each kind may take, in milliseconds. */
+/** Deadlines of adapter calls in milliseconds. */
 export interface AdapterTimeouts {
-  /** A lookup, or a look at how much is used. @default {2000} */
+  /** A lookup, or a usage report. @default {2000} */
   readonly lookupMs: number;
   /** A load. @default {30000} */
   readonly loadMs: number;
@@ -16,7 +16,7 @@ export interface AdapterTimeouts {
   readonly closeMs: number;
 }
 
-/** Deadlines unless others are given. */
+/** Default deadlines. */
 export const DEFAULT_ADAPTER_TIMEOUTS: AdapterTimeouts = {
   lookupMs: 2_000,
   loadMs: 30_000,
@@ -26,39 +26,42 @@ export const DEFAULT_ADAPTER_TIMEOUTS: AdapterTimeouts = {
 };
 
 /**
- * Life cycle of an adapter: it takes everything; it takes no more stores, because its objects move
- * elsewhere; it takes no more lookups either; it takes nothing.
+ * Life cycle of an adapter: `active`; `migrating` (accepts no stores because its objects are being
+ * copied elsewhere); `draining` (accepts no lookups either); `closed`.
  */
 export type AdapterState = "active" | "migrating" | "draining" | "closed";
 
-/** Operations that are left alone for a while when they fail. */
+/** Operations that are paused for a while when they fail. */
 export type CircuitName = "store" | "lookup" | "load" | "delete";
 
-/** State of one {@linkcode CircuitName}. */
+/** Status of the circuit of one operation. */
 export interface CircuitStatus {
   /** Whether calls are let through. */
   readonly state: CircuitState;
-  /** How often it opened. */
+  /** Number of times it opened. */
   readonly openCount: number;
-  /** Time until it is tried again, in milliseconds; 0 unless it is open. */
+  /** Milliseconds until the next attempt; 0 unless it is open. */
   readonly retryInMs: number;
 }
 
-/** State and counters of one adapter. */
+/** Status and counters of one adapter. */
 export interface AdapterStatus {
-  /** Number within the cache. */
+  /** Id of the adapter in the cache. */
   readonly id: number;
-  /** Type. */
+  /** Type of the adapter. */
   readonly type: string;
-  /** Life cycle. */
+  /** Life-cycle state. */
   readonly state: AdapterState;
-  /** Whether it works: every circuit is closed, and no 3 calls of a kind failed in a row. */
+  /**
+   * Whether it has no problems: every circuit is closed, no operation has failed 3 times in a row,
+   * and the adapter reports none.
+   */
   readonly isHealthy: boolean;
-  /** What does not work, in words. */
+  /** Current problems, as sentences. */
   readonly problems: readonly string[];
-  /** What it promises. */
+  /** Capabilities of the adapter. */
   readonly capabilities: AdapterCapabilities;
-  /** Which operations are left alone. */
+  /** Circuits of the operations that are paused when they fail. */
   readonly circuits: Readonly<Record<CircuitName, CircuitStatus>>;
   /** Objects stored. */
   readonly storedObjects: number;
@@ -74,30 +77,30 @@ export interface AdapterStatus {
   readonly loadedObjects: number;
   /** Bytes loaded and verified. */
   readonly loadedBytes: number;
-  /** Objects among them that nobody could verify: the adapter keeps no seals. */
+  /** Loaded objects that could not be verified because the adapter stores no trailers. */
   readonly unverifiedLoads: number;
   /** Objects that could not be loaded. */
   readonly missedLoads: number;
-  /** Objects that were loaded but were not what was stored, by what was wrong. */
+  /** Loaded objects that were not what was stored, by fault. */
   readonly damagedObjects: Readonly<Partial<Record<TrailerFault, number>>>;
-  /** Calls that took too long. */
+  /** Calls that missed their deadline. */
   readonly timeouts: number;
-  /** Calls that failed, those that took too long among them. */
+  /** Calls that failed, including those that missed their deadline. */
   readonly failedCalls: number;
-  /** Calls that were not made, because the adapter is left alone. */
+  /** Calls skipped because the adapter was closed or paused. */
   readonly skippedCalls: number;
-  /** Locks of lookups that nobody has given back yet. */
+  /** Lookup locks that have not been released. */
   readonly lockedKeys: number;
-  /** Calls that have neither ended nor missed their deadline. */
+  /** Calls in flight that have not missed their deadline. */
   readonly callsInFlight: number;
   /** Calls that missed their deadline and have not ended. */
   readonly hungCalls: number;
-  /** Bytes that a load moves in a millisecond, lately; `undefined` if unknown. */
+  /** Recent load throughput in bytes per millisecond; `undefined` if unknown. */
   readonly loadBytesPerMs: number | undefined;
-  /** Time of a lookup, lately, in milliseconds; `undefined` if unknown. */
+  /** Recent duration of a lookup in milliseconds; `undefined` if unknown. */
   readonly lookupMs: number | undefined;
-  /** The last failure in words. */
+  /** Message of the last failure. */
   readonly lastError: string | undefined;
-  /** What the adapter says of itself. */
+  /** Status reported by the adapter itself. */
   readonly details: Readonly<Record<string, unknown>>;
 }

@@ -3,16 +3,16 @@ import { type ConfigFields, type Configurable, describeField } from "./adapter_c
 
 const HEADER = ["Key", "Type", "Default", "Meaning"];
 
-/** What an adapter promises, in words. */
+/** Describes capabilities in words. */
 export function promisesOf({ durable, shared, evicts }: AdapterCapabilities): string {
   return [
     `objects ${durable ? "survive" : "end with"} the process`,
     `${shared ? "other processes see them" : "no other process sees them"}`,
-    ...evicts ? ["it bounds itself"] : [],
+    ...evicts ? ["it evicts by itself"] : [],
   ].join(", ");
 }
 
-/** The configuration keys of an adapter as a table in Markdown. */
+/** Configuration keys of an adapter as a Markdown table. */
 export function adapterTable(module: Configurable): string {
   const rows = rowsOf(module.config, "");
   const widths = HEADER.map((title, i) =>

@@ -1,30 +1,30 @@
 import type { Clock } from "../runtime/clock.ts";
 
-/** Whether calls are let through: all, none, or one to see whether they work again. */
+/** State of a circuit: `closed` lets all calls through, `open` none, `half-open` a single probe. */
 export type CircuitState = "closed" | "open" | "half-open";
 
 /** When a circuit opens, and for how long. */
 export interface BreakerOptions {
-  /** Failures in a row after which it opens. @default {3} */
+  /** Consecutive failures after which it opens. @default {3} */
   readonly failures: number;
-  /** How long it stays open, in milliseconds; each failed probe doubles that. @default {5000} */
+  /** Cool-down in milliseconds; doubled by each failed probe. @default {5000} */
   readonly coolDownMs: number;
-  /** Longest time that it stays open, in milliseconds. @default {300000} */
+  /** Maximum cool-down in milliseconds. @default {300000} */
   readonly maxCoolDownMs: number;
 }
 
-/** How a {@linkcode CircuitBreaker} is set up. */
+/** Options of {@linkcode CircuitBreaker}. */
 export interface CircuitBreakerOptions extends Partial<BreakerOptions> {
-  /** Source of time. */
+  /** Clock for cool-downs. */
   readonly clock: Clock;
-  /** Told when it opens, a probe that failed included, and when it closes. */
+  /** Called when it opens, also after a failed probe, and when it closes. */
   readonly onChange?: (state: "open" | "closed") => void;
 }
 
 /**
- * Leaves alone what fails: after some failures in a row it opens and lets nothing through; when the
- * cool-down is over, one call is the probe whose outcome closes it or opens it for longer. It has
- * no timers. After M. Nygard, "Release It!".
+ * Circuit breaker: opens after consecutive failures and lets no call through until the cool-down is
+ * over. Then one call is the probe: its success closes the circuit, its failure opens it for
+ * longer. Uses no timers. After M. Nygard, "Release It!".
  */
 export class CircuitBreaker {
   readonly #clock: Clock;
@@ -34,14 +34,14 @@ export class CircuitBreaker {
   readonly #onChange: (state: "open" | "closed") => void;
   #isClosed = true;
   #isProbing = false;
-  /** Changes with the state, so that calls which began before the change count no more. */
+  /** Incremented with each state change, so that calls that started earlier no longer count. */
   #epoch = 1;
   #failuresInARow = 0;
   #openCount = 0;
   #coolDownMs: number;
   #retryAt = 0;
 
-  /** Starts closed. */
+  /** Creates a closed circuit. */
   constructor(options: CircuitBreakerOptions) {
     this.#clock = options.clock;
     this.#failures = options.failures ?? 3;
@@ -51,23 +51,23 @@ export class CircuitBreaker {
     this.#onChange = options.onChange ?? (() => {});
   }
 
-  /** State now. */
+  /** Current state. */
   get state(): CircuitState {
     if (this.#isClosed) return "closed";
     return this.retryInMs > 0 ? "open" : "half-open";
   }
 
-  /** Time until a probe is let through, in milliseconds; 0 unless it is open. */
+  /** Milliseconds until a probe is let through; 0 unless it is open. */
   get retryInMs(): number {
     return this.#isClosed ? 0 : Math.max(0, this.#retryAt - this.#clock.now());
   }
 
-  /** How often it opened, failed probes included. */
+  /** Number of times it opened, failed probes included. */
   get openCount(): number {
     return this.#openCount;
   }
 
-  /** Failures since the last success. */
+  /** Consecutive failures since the last success. */
   get failuresInARow(): number {
     return this.#failuresInARow;
   }
@@ -78,10 +78,10 @@ export class CircuitBreaker {
   }
 
   /**
-   * Asks to make a call.
+   * Requests a call.
    *
-   * @returns A pass, to be handed to one of {@linkcode success}, {@linkcode failure} and
-   * {@linkcode release} when the call has ended; `undefined` if it must not be made.
+   * @returns A pass for {@linkcode success}, {@linkcode failure} or {@linkcode release} when the
+   * call has ended; `undefined` if the call is not allowed.
    */
   tryEnter(): number | undefined {
     if (!this.canEnter) return undefined;
@@ -92,7 +92,7 @@ export class CircuitBreaker {
     return this.#epoch;
   }
 
-  /** The call worked. */
+  /** Records a successful call. */
   success(pass: number): void {
     if (pass !== this.#epoch) return;
     this.#failuresInARow = 0;
@@ -104,7 +104,7 @@ export class CircuitBreaker {
     this.#onChange("closed");
   }
 
-  /** The call failed; `trip` opens the circuit however few failures there were before. */
+  /** Records a failed call; `trip` opens the circuit regardless of earlier failures. */
   failure(pass: number, options: { trip?: boolean } = {}): void {
     if (pass !== this.#epoch) return;
     this.#failuresInARow++;
@@ -118,7 +118,7 @@ export class CircuitBreaker {
     this.#onChange("open");
   }
 
-  /** The call said nothing about whether calls work; if it was the probe, another may be. */
+  /** Records a call without a verdict; if it was the probe, another call may be. */
   release(pass: number): void {
     if (pass !== this.#epoch || this.#isClosed) return;
     this.#isProbing = false;

@@ -1,9 +1,9 @@
 /**
- * Checks a path that a configuration names. Nothing in it is expanded, so that what a shell would
- * expand is a mistake: it would make a directory of that name.
+ * Checks a path from a configuration. Nothing in it is expanded, so anything that a shell would
+ * expand is a mistake: it would create a directory of that name.
  *
- * @param path The path, absolute or relative to the working directory.
- * @returns What to write instead; `undefined` if the path can be used.
+ * @param path Path, absolute or relative to the working directory.
+ * @returns What is expected instead; `undefined` if the path is valid.
  */
 export function unmetPath(path: string): string | undefined {
   if (path.trim() === "") return "a path that is not empty";
@@ -11,7 +11,7 @@ export function unmetPath(path: string): string | undefined {
   if (/^~/.test(path)) {
     return "a path with the home directory written out (or ./~ for a name that begins with ~)";
   }
-  // A name that only begins with a dollar is a variable of a shell, too.
+  // A leading dollar also marks a shell variable.
   if (/\$\{|\$\(|(?:^|[/\\])\$[A-Za-z_]|%[A-Za-z_]+%/.test(path)) {
     return "a path with the values of variables written out, which are not expanded";
   }

@@ -1,4 +1,4 @@
-/** Types of LMCache that have another name here, and what to use instead of each. */
+/** Adapter types of LMCache that have another name here, with what to use instead. */
 export const lmcacheTypes: ReadonlyMap<string, string> = new Map([
   [
     "fs_native",

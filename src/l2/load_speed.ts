@@ -2,16 +2,15 @@ import type { Clock } from "../runtime/clock.ts";
 
 /** Weight of the newest measurement. */
 const WEIGHT = 1 / 4;
-/** After this time without a measurement nothing is known any more. */
+/** Time after which a measurement is outdated, in milliseconds. */
 const RECENT_MS = 60_000;
-/** Least duration of a call: clocks are coarse, and a speed is a number. */
+/** Minimum duration of a call in milliseconds: clocks are coarse, and a speed must be finite. */
 const MIN_MS = 1e-3;
 const DEFAULT_LATENCY_MS = 1;
 const DEFAULT_BYTES_PER_MS = 1e5;
 
 /**
- * How fast an adapter answers and loads, as exponentially weighted moving averages of what it did
- * lately.
+ * Recent lookup time and load throughput of an adapter, as exponentially weighted moving averages.
  */
 export class LoadSpeed {
   readonly #clock: Clock;
@@ -21,36 +20,36 @@ export class LoadSpeed {
   #loadBytes = 0;
   #loadAt = -Infinity;
 
-  /** Nothing is known yet. */
+  /** Starts without measurements. */
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  /** Time of a lookup, in milliseconds, if known. */
+  /** Duration of a lookup in milliseconds, if known. */
   get lookupMs(): number | undefined {
     return this.#isRecent(this.#lookupAt) ? this.#lookupMs : undefined;
   }
 
-  /** Bytes loaded in a millisecond of one call, if known. */
+  /** Load throughput of one call in bytes per millisecond, if known. */
   get bytesPerMs(): number | undefined {
     const isKnown = this.#isRecent(this.#loadAt) && this.#loadBytes > 0;
     return isKnown ? this.#loadBytes / this.#loadMs : undefined;
   }
 
-  /** Expected time of a load, in milliseconds; what is not known is taken for fast. */
+  /** Expected duration of a load in milliseconds; an unknown adapter is assumed to be fast. */
   estimateMs(bytes: number): number {
     const latencyMs = this.lookupMs ?? DEFAULT_LATENCY_MS;
     return latencyMs + bytes / (this.bytesPerMs ?? DEFAULT_BYTES_PER_MS);
   }
 
-  /** Notes how long a lookup took. */
+  /** Records the duration of a lookup in milliseconds. */
   addLookup(ms: number): void {
     const weight = this.#isRecent(this.#lookupAt) ? WEIGHT : 1;
     this.#lookupMs += weight * (ms - this.#lookupMs);
     this.#lookupAt = this.#clock.now();
   }
 
-  /** Notes how long a load took, and the bytes that it moved. */
+  /** Records the duration of a load in milliseconds, and its bytes. */
   addLoad(ms: number, bytes: number): void {
     const weight = this.#isRecent(this.#loadAt) ? WEIGHT : 1;
     this.#loadMs += weight * (Math.max(ms, MIN_MS) - this.#loadMs);

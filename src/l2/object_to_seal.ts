@@ -4,20 +4,20 @@ import type { GuardedObject } from "./adapter_guard.ts";
 import { bytesWithTrailer, writeTrailer } from "./object_trailer.ts";
 
 /**
- * An object that is sealed when an adapter first asks for its bytes: by then the bytes of those
- * before it are being written, and its own are in the caches of the processor.
+ * An object whose trailer is written when an adapter first reads its parts: by then earlier objects
+ * are being stored, and its own bytes are in the CPU caches.
  */
 export class ObjectWithTrailer implements GuardedObject {
-  /** Its key. */
+  /** Key of the object. */
   readonly key: ObjectKey;
   /** Layout of the payload. */
   readonly layout: ObjectLayout;
-  /** Bytes of the payload and of what stands behind it. */
+  /** Bytes of the payload, the inline key and the trailer. */
   readonly byteLength: number;
   readonly #parts: readonly Uint8Array<ArrayBuffer>[];
-  #isSealed = false;
+  #hasTrailer = false;
 
-  /** `parts` hold the payload, and have room for what is to stand behind it. */
+  /** Takes parts that hold the payload, followed by space for the inline key and the trailer. */
   constructor(
     key: ObjectKey,
     layout: ObjectLayout,
@@ -29,11 +29,11 @@ export class ObjectWithTrailer implements GuardedObject {
     this.#parts = parts;
   }
 
-  /** The payload and the seal. */
+  /** Payload, inline key and trailer. */
   get parts(): readonly Uint8Array<ArrayBuffer>[] {
-    if (!this.#isSealed) {
+    if (!this.#hasTrailer) {
       writeTrailer(this.key, this.layout, this.#parts);
-      this.#isSealed = true;
+      this.#hasTrailer = true;
     }
     return this.#parts;
   }

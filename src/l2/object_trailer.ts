@@ -3,18 +3,18 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES, ObjectKey } from "../keys/object_key.ts";
 import { crc32 } from "../runtime/checksum.ts";
 
-/** Bytes of a trailer. */
+/** Size of a trailer in bytes. */
 export const TRAILER_BYTES = 64;
-/** Most bytes behind a payload: the longest key and a trailer. */
+/** Maximum bytes behind a payload: the longest inline key and a trailer. */
 export const MAX_TAIL_BYTES: number = TRAILER_BYTES + 44 + MAX_MODEL_BYTES + MAX_SALT_BYTES;
-/** Version of the format that this code writes and reads. */
+/** Format version that this code writes and reads. */
 export const TRAILER_VERSION = 1;
 
 const MAGIC = new TextEncoder().encode("KVT1");
 
 const NOTHING = new Uint8Array(0);
 
-/** Why an object is not what was asked for. */
+/** Why an object is not the one that was requested. */
 export type TrailerFault =
   | "magic"
   | "version"
@@ -23,26 +23,26 @@ export type TrailerFault =
   | "key"
   | "layout"
   | "payload-checksum"
-  /** What a transform made of it cannot be undone: a wrong key, or bytes that somebody changed. */
+  /** A transform cannot be reversed: wrong key, or modified bytes. */
   | "transform";
 
 /**
- * Bytes behind the payload of an object: a trailer, and before it the canonical key where the
- * object's file name does not spell it.
+ * Bytes behind the payload of an object: the canonical key, if the object's file name does not
+ * spell it, and the trailer.
  */
 export function tailBytes(key: ObjectKey): number {
   return TRAILER_BYTES + inlineKey(key).byteLength;
 }
 
-/** Bytes of a whole object as adapters see it: its payload and what stands behind it. */
+/** Bytes of a whole object as adapters see it: payload, inline key and trailer. */
 export function bytesWithTrailer(key: ObjectKey, layout: ObjectLayout): number {
   return layout.byteLength + tailBytes(key);
 }
 
 /**
- * Seals an object: computes what stands behind its payload and writes it there.
+ * Writes the inline key and the trailer of an object behind its payload.
  *
- * @param parts The bytes of the object: `layout.byteLength` of payload, then `tailBytes(key)`.
+ * @param parts Bytes of the object: `layout.byteLength` of payload, then `tailBytes(key)`.
  */
 export function writeTrailer(
   key: ObjectKey,
@@ -57,10 +57,10 @@ export function writeTrailer(
 }
 
 /**
- * Checks that bytes are the object that was stored under a key, complete and unchanged.
+ * Verifies that bytes are the object stored under a key, complete and unchanged.
  *
- * @param parts The bytes of the object, as {@linkcode writeTrailer} left them.
- * @returns What is wrong, or `null`.
+ * @param parts Bytes of the object, as {@linkcode writeTrailer} left them.
+ * @returns The fault, or `null`.
  */
 export function verifyObject(
   key: ObjectKey,
@@ -71,12 +71,11 @@ export function verifyObject(
 }
 
 /**
- * Checks bytes as {@linkcode verifyObject} does, for whom the layout does not matter: it is the one
- * that the object was stored with.
+ * Like {@linkcode verifyObject}, but accepts any layout: the one that the object was stored with.
  *
  * @param byteLength Bytes of the whole object.
- * @param parts The bytes of the object.
- * @returns What is wrong, or `null`.
+ * @param parts Bytes of the object.
+ * @returns The fault, or `null`.
  */
 export function verifyAnyLayout(
   key: ObjectKey,
@@ -90,9 +89,10 @@ export function verifyAnyLayout(
 }
 
 /**
- * The key that stands in an object whose file name does not spell it.
+ * Reads the inline key of an object whose file name does not spell it.
  *
- * @param end The last bytes of the object, {@linkcode MAX_TAIL_BYTES} or all of them.
+ * @param end Last bytes of the object: {@linkcode MAX_TAIL_BYTES}, or all of them if there are
+ * fewer.
  * @param byteLength Bytes of the whole object.
  * @returns `null` if they are not the end of such an object.
  */
@@ -114,16 +114,16 @@ export function keyInTail(end: Uint8Array, byteLength: number): ObjectKey | null
   }
 }
 
-/** Bytes of a {@linkcode keyTail}. */
+/** Size of a {@linkcode keyTail} in bytes. */
 export function keyTailBytes(key: ObjectKey): number {
   return key.toBytes().byteLength + TRAILER_BYTES;
 }
 
 /**
- * What an adapter puts behind an object that the cache does not seal, so that {@linkcode keyInTail}
- * finds its key: the canonical key and a trailer, without the fingerprint of a layout.
+ * Inline key and trailer for an adapter to append to an object without the cache's trailer, so that
+ * {@linkcode keyInTail} finds its key. The trailer has no layout fingerprint.
  *
- * @param parts The bytes of the object.
+ * @param parts Bytes of the object.
  */
 export function keyTail(
   key: ObjectKey,
@@ -139,7 +139,7 @@ export function keyTail(
   return tail;
 }
 
-/** The payload of an object, without what stands behind it. */
+/** Views of the payload of an object, without inline key and trailer. */
 export function payloadParts(
   payloadBytes: number,
   parts: readonly Uint8Array<ArrayBuffer>[],
@@ -154,7 +154,7 @@ export function payloadParts(
   return payload;
 }
 
-/** `fingerprint` is that of the layout; left out, any will do. */
+/** Verifies the trailer; an `undefined` fingerprint accepts any layout. */
 function verify(
   key: ObjectKey,
   payloadBytes: number,
@@ -221,7 +221,7 @@ function copyInto(parts: readonly Uint8Array[], offset: number, bytes: Uint8Arra
   });
 }
 
-/** Some of the bytes: where they lie, or a copy if they lie in several parts. */
+/** A view of some bytes, or a copy if they span several parts. */
 function viewOf(parts: readonly Uint8Array[], offset: number, byteLength: number): Uint8Array {
   let start = 0;
   for (const each of parts) {
@@ -236,7 +236,7 @@ function viewOf(parts: readonly Uint8Array[], offset: number, byteLength: number
   return bytes;
 }
 
-/** Visits the parts of `parts` that hold `byteLength` bytes from `offset` on. */
+/** Visits the subarrays of `parts` that hold `byteLength` bytes from `offset` on. */
 function forEachOverlap(
   parts: readonly Uint8Array[],
   offset: number,
@@ -252,7 +252,7 @@ function forEachOverlap(
   }
 }
 
-/** Whether `bytes` hold `expected` from `offset` on. */
+/** Whether `bytes` contain `expected` at `offset`. */
 function holds(bytes: Uint8Array, offset: number, expected: Uint8Array): boolean {
   for (let i = 0; i < expected.byteLength; i++) {
     if (bytes[offset + i] !== expected[i]) return false;

@@ -2,13 +2,13 @@ import type { AdapterEnvironment, L2Adapter } from "./adapter.ts";
 import type { AdapterError } from "./adapter_error.ts";
 import { AdapterGuard, type AdapterGuardOptions } from "./adapter_guard.ts";
 
-/** What an adapter reports without being asked. */
+/** Reports that an adapter makes by itself. */
 export type AdapterReports = Required<Pick<AdapterEnvironment, "onError" | "onEvicted">>;
 
 /**
- * Opens an adapter and guards it. What it reports while it opens is told to its guard.
+ * Opens an adapter and wraps it in a guard. Errors reported during opening are passed to the guard.
  *
- * @param open Opens the adapter, which is to make these reports. What it throws is thrown.
+ * @param open Opens the adapter with the given report callbacks. Its exceptions are propagated.
  */
 export async function openGuarded(
   open: (reports: AdapterReports) => L2Adapter | Promise<L2Adapter>,
@@ -21,7 +21,7 @@ export async function openGuarded(
       if (opened.guard === undefined) early.push(error);
       else opened.guard.reportError(error);
     },
-    // What it removes while it opens has not been counted by anything yet.
+    // Nothing has counted objects that are evicted during opening.
     onEvicted: (keys) => opened.guard?.reportEvicted(keys),
   });
   const guard = new AdapterGuard(adapter, options);

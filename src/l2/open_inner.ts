@@ -2,7 +2,7 @@ import type { AdapterEnvironment } from "./adapter.ts";
 import { parseAdapterConfig } from "./adapter_config.ts";
 import type { AdapterRegistry } from "./adapter_registry.ts";
 
-/** An environment whose adapters can open others, of the types in a registry. */
+/** Adds `open` to an environment, so that adapters can open others of the types in a registry. */
 export function withOpen(
   registry: AdapterRegistry,
   environment: AdapterEnvironment,
@@ -11,7 +11,7 @@ export function withOpen(
     ...environment,
     open: async (config) => {
       const module = await registry.resolve(config.type);
-      // The values have the types that this very module declares.
+      // The values have the types that this module declares.
       const values = parseAdapterConfig(module, config) as Record<string, never>;
       return await module.create(values, full);
     },

@@ -1,4 +1,4 @@
-/** An item in a {@linkcode UseOrder}; belongs to that order. */
+/** Handle of an item in a {@linkcode UseOrder}. */
 export interface Place<T> {
   /** The item. */
   readonly item: T;
@@ -14,15 +14,16 @@ interface Member<T> extends Link<T>, Place<T> {
 }
 
 /**
- * Items in the order of their last use, for adapters that bound themselves. All operations take
- * constant time, which the order of a `Map` does not promise: what was deleted at its front is
- * skipped by each new iteration.
+ * Items in order of last use, for adapters that evict by themselves. Every operation takes constant
+ * time; a `Map` does not guarantee that, because each iteration skips the entries deleted at its
+ * front.
  */
 export class UseOrder<T> implements Iterable<T> {
-  // A ring: after its end comes what was used longest ago, before it the latest.
+  // Sentinel of a ring: the least recently used item follows it, the most recently used one
+  // precedes it.
   readonly #end: Link<T>;
 
-  /** Without items. */
+  /** Creates an empty order. */
   constructor() {
     const end = {} as Link<T>;
     end.previous = end;
@@ -30,7 +31,7 @@ export class UseOrder<T> implements Iterable<T> {
     this.#end = end;
   }
 
-  /** Inserts an item as used just now. */
+  /** Inserts an item as most recently used. */
   add(item: T): Place<T> {
     const { previous } = this.#end;
     const member: Member<T> = { item, previous, next: this.#end, isRemoved: false };
@@ -39,7 +40,7 @@ export class UseOrder<T> implements Iterable<T> {
     return member;
   }
 
-  /** Counts an item as used just now; nothing happens to one that was removed. */
+  /** Marks an item as most recently used, unless it was removed. */
   renew(place: Place<T>): void {
     const member = place as Member<T>;
     if (member.isRemoved) return;
@@ -51,16 +52,19 @@ export class UseOrder<T> implements Iterable<T> {
     this.#end.previous = member;
   }
 
-  /** Removes an item; nothing happens if it was removed before. */
+  /** Removes an item, unless it was removed before. */
   remove(place: Place<T>): void {
     const member = place as Member<T>;
     if (member.isRemoved) return;
-    // Its own links stay, so that who stands on it finds the way on.
+    // Keeps the removed node's links so that a running iterator can continue.
     unlink(member);
     member.isRemoved = true;
   }
 
-  /** Items from the one used longest ago to the latest; they may be removed meanwhile. */
+  /**
+   * Iterates from the least to the most recently used item. Items may be removed during the
+   * iteration.
+   */
   *[Symbol.iterator](): Iterator<T> {
     for (let link = this.#end.next; link !== this.#end; link = link.next) {
       const member = link as Member<T>;

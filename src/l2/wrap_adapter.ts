@@ -1,8 +1,8 @@
 import type { L2Adapter } from "./adapter.ts";
 
 /**
- * An adapter that does what `inner` does, but for the methods given. Optional methods that it lacks
- * stay left out unless they are given.
+ * Wraps an adapter and overrides the given methods. Optional methods that `inner` lacks stay
+ * undefined unless they are given.
  */
 export function wrapAdapter(inner: L2Adapter, methods: Partial<L2Adapter>): L2Adapter {
   return {

@@ -24,103 +24,106 @@ import { parseEviction } from "./eviction_config.ts";
 import { migrate, type MigrationReport } from "./migration.ts";
 import type { StoreController } from "./store_controller.ts";
 
-/** Time that an adapter has to open. */
+/** Deadline for opening an adapter, in milliseconds. */
 const OPEN_MS = 30_000;
 const REMOVE_MS = 30_000;
-/** Longest delay that timers of JavaScript hosts know. */
+/** Maximum delay of JavaScript timers. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 const MODES = ["drain", "migrate", "drop"];
 const removeRules: OptionRules<RemoveAdapterOptions> = {
   mode: STRING,
   timeoutMs: { type: "number", minimum: 0 },
 };
-/** Keys that are the cache's, unless an adapter declares them itself. */
+/** Keys handled by the cache, unless an adapter declares them itself. */
 const CACHE_KEYS = ["eviction", "serde"];
 
-/** Configuration of one storage adapter: its type, and the keys that the type declares. */
+/** Configuration of a storage adapter: its type and the keys that the type declares. */
 export interface L2Config {
-  /** Which adapter. */
+  /** Type of the adapter. */
   readonly type: string;
-  /** How the cache bounds it, unless the adapter does that itself; see docs/adapters.md. */
+  /** Capacity and eviction, unless the adapter handles them itself; see docs/adapters.md. */
   readonly eviction?: unknown;
-  /** What is done to the bytes of objects on their way into it; see docs/transforms.md. */
+  /** Transforms of the stored bytes; see docs/transforms.md. */
   readonly serde?: unknown;
-  /** The keys of that adapter. */
+  /** Keys that the type declares. */
   readonly [key: string]: unknown;
 }
 
 /** An adapter of a cache. */
 export interface AdapterInfo {
-  /** Its id, which nobody else ever gets. */
+  /** Id of the adapter; never reused. */
   readonly id: number;
-  /** Its type. */
+  /** Type of the adapter. */
   readonly type: string;
-  /** Whether it takes everything, or is being removed. */
+  /** Life-cycle state. */
   readonly state: AdapterState;
-  /** Whether it works. */
+  /** Whether it has no problems. */
   readonly isHealthy: boolean;
 }
 
 /** Options of `removeAdapter`. */
 export interface RemoveAdapterOptions {
   /**
-   * - `drain`: it gets no more objects, and is closed when nobody uses it any more.
-   * - `migrate`: what it holds is copied to the other adapters before; it serves matches meanwhile.
-   * - `drop`: it is closed at once; what is under way is a miss, or comes from another adapter.
+   * How to remove the adapter:
+   *
+   * - `drain`: it gets no new objects, and is closed when it is no longer in use.
+   * - `migrate`: its objects are first copied to the other adapters; it serves matches meanwhile.
+   * - `drop`: it is closed at once; loads in flight miss, or are served by another adapter.
    *
    * @default {"drain"}
    */
   readonly mode?: "drain" | "migrate" | "drop";
   /**
-   * Afterwards the call fails; the adapter stays on its way out, and can be removed again.
+   * Deadline in milliseconds. When it passes, the call fails; the adapter remains partly removed,
+   * and the call can be repeated.
    *
    * @default {30000}
    */
   readonly timeoutMs?: number;
 }
 
-/** What `removeAdapter` did; all zero unless the mode was `migrate`. */
+/** Result of `removeAdapter`; all zero unless the mode was `migrate`. */
 export type RemoveAdapterReport = MigrationReport;
 
-/** How an {@linkcode AdapterManager} is set up. */
+/** Options of {@linkcode AdapterManager}. */
 export interface AdapterManagerOptions {
-  /** Which types there are. */
+  /** Known adapter types. */
   readonly registry: AdapterRegistry;
-  /** The adapters in use. */
+  /** Adapters in use. */
   readonly adapters: AdapterSet;
-  /** Which writes to them. */
+  /** Controller that stores in the adapters. */
   readonly store: StoreController;
-  /** Which bounds them. */
+  /** Controller that enforces their limits. */
   readonly eviction: EvictionController;
   /** Host memory for migrations. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** Source of time. */
+  /** Clock for deadlines. */
   readonly clock: Clock;
   /** Deadlines of adapter calls. */
   readonly timeouts: AdapterTimeouts;
-  /** When a failing operation is left alone. */
+  /** When a failing operation is paused. */
   readonly breaker: Partial<BreakerOptions>;
-  /** Device memory as it is now. */
+  /** Description of the current device memory. */
   readonly l1Memory: () => L1MemoryDescription;
-  /** Whether an object is being forgotten. */
+  /** Whether an object is blocked by a forget in progress. */
   readonly isBlocked: (key: ObjectKey) => boolean;
-  /** What listens to an adapter. */
+  /** Creates the listener of an adapter. */
   readonly listenerOf: (guard: AdapterGuard) => GuardListener;
-  /** Told when an adapter was removed. */
+  /** Called after an adapter has been removed. */
   readonly onRemoved: (guard: AdapterGuard) => void;
 }
 
-/** A configuration that can work. */
+/** A validated configuration. */
 export interface CheckedConfig {
-  /** The module of its type. */
+  /** Module of its type. */
   readonly module: L2AdapterModule;
-  /** What the adapter gets. */
+  /** Values passed to the adapter. */
   readonly values: Record<string, never>;
-  /** How the cache bounds it. */
+  /** Limits that the cache enforces on it. */
   readonly eviction: AdapterEviction | undefined;
 }
 
-/** A time limit; it ends too when the cache is closed. */
+/** A deadline; also aborts when the cache is closed. */
 interface Deadline extends Disposable {
   readonly signal: AbortSignal;
 }
@@ -132,20 +135,20 @@ export class AdapterManager {
   readonly #closing = new AbortController();
   readonly #removals = new Set<Promise<unknown>>();
   readonly #copies = new Set<Promise<void>>();
-  /** Why adapters that are on their way out are still there. */
+  /** Adapters whose removal failed, with the reason. */
   readonly #stuck = new Map<AdapterGuard, string>();
   #nextId = 0;
 
-  /** Opens nothing yet. */
+  /** Creates a manager without adapters. */
   constructor(options: AdapterManagerOptions) {
     this.#options = options;
   }
 
   /**
-   * Opens an adapter, and uses it behind the others from now on.
+   * Opens an adapter and appends it to the set.
    *
    * @returns Its id.
-   * @throws {ConfigError} If its configuration cannot work.
+   * @throws {ConfigError} If its configuration is not valid.
    * @throws {AdapterError} If it does not open in time.
    */
   async add(checked: CheckedConfig): Promise<number> {
@@ -179,9 +182,9 @@ export class AdapterManager {
    * Removes an adapter.
    *
    * @throws {TypeError} If an option is unknown or has the wrong type.
-   * @throws {RangeError} If there is none with that id, or the time is negative.
+   * @throws {RangeError} If no adapter has that id, or `timeoutMs` is negative.
    * @throws {ConfigError} If the mode is unknown, or its objects cannot be migrated.
-   * @throws {AdapterError} If it takes too long, or objects could not be migrated.
+   * @throws {AdapterError} If the deadline passes, or objects could not be migrated.
    */
   async remove(id: number, options: RemoveAdapterOptions = {}): Promise<RemoveAdapterReport> {
     const { adapters } = this.#options;
@@ -193,7 +196,9 @@ export class AdapterManager {
     const guard = adapters.get(id);
     if (guard === undefined) {
       const ids = adapters.all.map((other) => other.id).join(", ");
-      throw new RangeError(`No adapter has id ${id}: there are ${ids === "" ? "none" : ids}`);
+      throw new RangeError(
+        `No adapter has id ${id}: ${ids === "" ? "there are no adapters" : `the ids are ${ids}`}`,
+      );
     }
     this.#checkRemoval(guard, mode);
     this.#stuck.delete(guard);
@@ -208,7 +213,8 @@ export class AdapterManager {
   ): Promise<RemoveAdapterReport> {
     const { adapters, store, eviction, onRemoved } = this.#options;
     let report = { copiedObjects: 0, copiedBytes: 0, presentObjects: 0, failedObjects: 0 };
-    const message = `Not removed within ${timeoutMs} ms: call again to go on, or with mode "drop"`;
+    const message =
+      `Not removed within ${timeoutMs} ms: call again to continue, or use mode "drop"`;
     try {
       using deadline = this.#deadline(timeoutMs, message);
       const { signal } = deadline;
@@ -224,7 +230,7 @@ export class AdapterManager {
     }
     eviction.detach(guard);
     this.#stuck.delete(guard);
-    // What still waits for it is dropped.
+    // Objects still queued for it are dropped.
     if (adapters.remove(guard)) onRemoved(guard);
     await guard.close();
     return report;
@@ -247,17 +253,17 @@ export class AdapterManager {
     );
   }
 
-  /** Resolves when no batch that is being copied now is under way any more. */
+  /** Resolves when the migration batches that are in flight now have finished. */
   async copied(): Promise<void> {
     await Promise.allSettled(this.#copies);
   }
 
-  /** Which adapters are on their way out and still there, and why. */
+  /** Problems of adapters whose removal failed, as sentences. */
   problems(): string[] {
     return [...this.#stuck].map(([{ id, type }, problem]) => `adapter ${id} (${type}): ${problem}`);
   }
 
-  /** The adapters, the preferred one first. */
+  /** Adapters in order of preference. */
   list(): AdapterInfo[] {
     return this.#options.adapters.all.map((guard) => {
       const { id, type, state, isHealthy } = guard.reportStatus();
@@ -265,12 +271,12 @@ export class AdapterManager {
     });
   }
 
-  /** Lets what is being opened or removed fail; the adapters that are there still work. */
+  /** Aborts opening and removing; the adapters in use keep working. */
   stop(): void {
-    this.#stopping.abort(new Error("Cache is closed: open another"));
+    this.#stopping.abort(new Error("Cache is closed: open a new one"));
   }
 
-  /** Closes all adapters; those that take longer than `ms` are left behind. */
+  /** Closes all adapters, waiting at most `ms` milliseconds for each. */
   async close(ms = Infinity): Promise<void> {
     this.stop();
     this.#closing.abort();
@@ -290,13 +296,13 @@ export class AdapterManager {
   #whyNoMigration(guard: AdapterGuard): string | undefined {
     const instead = `"drain" or "drop", because`;
     if (guard.capabilities.unsealed) {
-      return `${instead} nothing in the objects of this ${guard.type} adapter says what they are`;
+      return `${instead} the objects of this ${guard.type} adapter have no trailers that identify them`;
     }
     if (hasVariableLength(guard.capabilities)) {
-      return `${instead} a listing does not tell how long compressed objects are`;
+      return `${instead} a listing does not show the uncompressed length of objects`;
     }
     if (!guard.canList) return `${instead} a ${guard.type} adapter cannot list its objects`;
-    if (!guard.takesLookups) return `${instead} the adapter is being drained already`;
+    if (!guard.takesLookups) return `${instead} the adapter is already being drained`;
     if (this.#options.adapters.storing.some((other) => other !== guard)) return undefined;
     return `${instead} there is no other adapter to copy to`;
   }
@@ -322,7 +328,7 @@ export class AdapterManager {
     try {
       return await inTime(opening, deadline.signal);
     } catch (cause) {
-      // What opens after all is nobody's.
+      // An adapter that opens after the deadline has no owner, so it is closed here.
       opening.then((adapter) => adapter[Symbol.asyncDispose]()).catch(() => {});
       if (cause !== deadline.signal.reason) throw cause;
       throw new AdapterError({ adapter: module.type, operation: "open", cause });
@@ -331,10 +337,10 @@ export class AdapterManager {
 }
 
 /**
- * Finds the module of a configuration and checks its values.
+ * Resolves the module of a configuration and validates its values.
  *
- * @param adapter What messages call it, as long as its type is not known.
- * @throws {ConfigError} If the type is unknown or a value cannot work.
+ * @param adapter Subject of error messages while the type is unknown.
+ * @throws {ConfigError} If the type is unknown or a value is not valid.
  */
 export async function checkConfig(
   registry: AdapterRegistry,
@@ -360,7 +366,7 @@ export async function checkConfig(
   const serde = isOwn("serde") ? undefined : config.serde;
   return {
     module: serde === undefined ? module : transformedModule(module, serde),
-    // The values have the types that this very module declares.
+    // The values have the types that this module declares.
     values: parseAdapterConfig(module, own) as Record<string, never>,
     eviction: eviction === undefined ? undefined : parseEviction(config.type, eviction),
   };

@@ -3,39 +3,42 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { PrefetchRequest } from "./prefetch_request.ts";
 
-/** One adapter's part in a {@linkcode FoundObjects}. */
+/** Lookup answer of one adapter. */
 export interface Source {
-  /** Whom it is about. */
+  /** Adapter that answered. */
   readonly adapter: AdapterGuard;
-  /** Of the objects, those that it has under a lock of ours. */
+  /** Objects that it has found and that this request has locked. */
   locked: Bitmap;
-  /** Those that it has as far as is known, locked or not. */
+  /** Objects that it is known to have, locked or not. */
   has: Bitmap;
-  /** How many of the objects its answer speaks of; 0 if there is none yet. */
+  /** Number of leading objects that its answer covers; 0 before it has answered. */
   reach: number;
-  /** Whether it has said what it has. */
+  /** Whether it has answered. */
   hasAnswered: boolean;
 }
 
 /**
- * What the adapters have of some objects of a request, and which locks of their lookups are held.
- * Objects are addressed by their slots.
+ * Objects of a request that the adapters have found, and the lookup locks that are held. Objects
+ * are addressed by slots.
  */
 export class FoundObjects {
-  /** The adapters. */
+  /** One entry for each adapter. */
   readonly sources: readonly Source[];
-  /** The keys of the objects, in the order of their slots. */
+  /** Keys of the objects, in slot order. */
   readonly keys: readonly ObjectKey[];
-  /** Whether the adapter, which must have all of it, may stop at the first gap. */
+  /**
+   * Whether the lookup may stop at the first gap: there is a single adapter and no group has a
+   * window.
+   */
   readonly isChain: boolean;
   readonly #request: PrefetchRequest;
   readonly #slots: readonly number[];
   readonly #positions: ReadonlyMap<number, number>;
   readonly #hasWindows: boolean;
-  /** No lock is held from this chunk on. */
+  /** Chunk from which on no lock is held. */
   #end: number;
 
-  /** Nothing is known yet. */
+  /** Starts without any answer. */
   constructor(
     request: PrefetchRequest,
     slots: readonly number[],
@@ -57,12 +60,12 @@ export class FoundObjects {
     this.isChain = adapters.length === 1 && !this.#hasWindows;
   }
 
-  /** Whether all adapters have said what they have. */
+  /** Whether all adapters have answered. */
   get isComplete(): boolean {
     return this.sources.every(({ hasAnswered }) => hasAnswered);
   }
 
-  /** Takes the answer of an adapter, which comes with locks. */
+  /** Records the answer of an adapter; its objects are locked. */
   answer(source: Source, found: Bitmap): void {
     source.hasAnswered = true;
     source.locked = found;
@@ -70,45 +73,45 @@ export class FoundObjects {
     source.reach = this.isChain ? found.countLeadingOnes() + 1 : found.length;
   }
 
-  /** Whether an adapter has an object, locked for us. */
+  /** Whether an adapter has an object locked for this request. */
   has({ locked }: Source, slot: number): boolean {
     return locked.test(this.#position(slot));
   }
 
-  /** Whether any adapter that passes a test has an object, locked for us. */
+  /** Whether any adapter that passes `test` has an object locked for this request. */
   isFound(slot: number, test: (source: Source) => boolean = () => true): boolean {
     return this.sources.some((source) => this.has(source, slot) && test(source));
   }
 
-  /** Whether it is sure that no adapter has an object, or none could load it. */
+  /** Whether every adapter lacks an object or failed to load it. */
   isAbsent(slot: number): boolean {
     const position = this.#position(slot);
     return this.sources.every(({ has, reach }) => position < reach && !has.test(position));
   }
 
-  /** Whether an adapter has an object that was passed over, and that is not pinned. */
+  /** Whether an adapter has an object that is neither leased nor locked: its load was hedged. */
   wasHedged(slot: number): boolean {
     const position = this.#position(slot);
     return !this.#request.has(slot) &&
       this.sources.some(({ has, locked }) => has.test(position) && !locked.test(position));
   }
 
-  /** These locks are no longer ours: a load gives them up. */
+  /** Hands locks over to a load, which releases them. */
   handOver({ locked }: Source, slots: readonly number[]): void {
     for (const slot of slots) locked.clear(this.#position(slot));
   }
 
-  /** An adapter could not load objects. */
+  /** Records that an adapter failed to load objects. */
   fail({ has }: Source, slots: readonly number[]): void {
     for (const slot of slots) has.clear(this.#position(slot));
   }
 
-  /** An object cannot be loaded, whoever has it. */
+  /** Records that an object cannot be loaded from any adapter. */
   failEverywhere(slot: number): void {
     for (const source of this.sources) this.fail(source, [slot]);
   }
 
-  /** Gives up the locks of objects at one adapter. */
+  /** Releases the locks of objects in one adapter. */
   releaseLocks(source: Source, slots: readonly number[]): void {
     const held = slots.filter((slot) => this.has(source, slot));
     if (held.length === 0) return;
@@ -116,22 +119,22 @@ export class FoundObjects {
     source.adapter.unlock(held.map((slot) => this.#request.key(slot)));
   }
 
-  /** Gives up the locks of objects at all adapters. */
+  /** Releases the locks of objects in all adapters. */
   unlock(slots: readonly number[]): void {
     for (const source of this.sources) this.releaseLocks(source, slots);
   }
 
-  /** Gives up all locks. */
+  /** Releases all locks. */
   unlockAll(): void {
     this.unlock(this.#slots);
   }
 
-  /** Gives up the locks behind a prefix that can only become shorter. */
+  /** Releases the locks behind a prefix that can only become shorter. */
   unlockBehind(length: number): void {
     if (this.isComplete && !this.#hasWindows) this.#unlockFrom(length);
   }
 
-  /** Shortens the prefix where objects can be had from nobody any more. */
+  /** Shortens the prefix at objects that no adapter can provide any more. */
   narrow(slots: readonly number[]): void {
     const request = this.#request;
     for (const slot of this.#hasWindows ? [] : slots) {

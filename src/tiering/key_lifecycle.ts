@@ -6,81 +6,84 @@ import { type Clock, wait } from "../runtime/clock.ts";
 import { checkNotNullish, checkOptionKeys } from "../runtime/options.ts";
 import { REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
-/** How often an object is tried again that an adapter did not remove at first. */
+/** Number of retries for an object that an adapter did not remove at first. */
 const FURTHER_TRIES = 3;
 const TRY_AGAIN_MS = 100;
-/** Expired objects that are still in an adapter are tried again after this time, then later. */
+/**
+ * Delays in milliseconds before the removal of an expired object is retried: the first one, and the
+ * limit to which it doubles.
+ */
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 60_000;
-/** Longest delay that timers of JavaScript hosts know. */
+/** Maximum delay of JavaScript timers. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-/** What is to be forgotten: some objects, all under a cache salt, or all of a model. */
+/** Objects to forget: those with the given keys, all under a cache salt, or all of a model. */
 export type ForgetSelector =
   | { readonly keys: readonly ObjectKey[] }
   | { readonly salt: string }
   | { readonly model: string };
 
-/** What was forgotten where. */
+/** What was forgotten, and where. */
 export interface ForgetReport {
-  /** Objects and bytes that left device memory. */
+  /** Objects and bytes removed from device memory. */
   readonly l1: { readonly objects: number; readonly bytes: number };
-  /** The adapters. */
+  /** One entry for each adapter. */
   readonly adapters: readonly {
-    /** Number of the adapter within the cache. */
+    /** Id of the adapter in the cache. */
     readonly id: number;
-    /** Its type. */
+    /** Type of the adapter. */
     readonly type: string;
-    /** Objects that were removed from it. */
+    /** Objects removed from it. */
     readonly objects: number;
-    /** Their bytes. */
+    /** Bytes removed from it. */
     readonly bytes: number;
-    /** Whether it is sure that it holds none of them any more. */
+    /** Whether it is certain that it holds none of the objects any more. */
     readonly complete: boolean;
-    /** Why that is not sure, and what to do. */
+    /** Why that is not certain, and what to do. */
     readonly problem?: string;
   }[];
 }
 
-/** State of a {@linkcode KeyLifecycle}. */
+/** Status of a {@linkcode KeyLifecycle}. */
 export interface LifecycleStatus {
-  /** Keys that are pinned. */
+  /** Number of pinned keys. */
   readonly pinned: number;
-  /** Keys whose objects are going to expire, or have expired and are still in an adapter. */
+  /** Number of keys with a time to live, including expired ones that an adapter may still hold. */
   readonly expiring: number;
-  /** Removals under way. */
+  /** Number of forgets in progress. */
   readonly forgetting: number;
 }
 
-/** How a {@linkcode KeyLifecycle} is set up. */
+/** Options of {@linkcode KeyLifecycle}. */
 export interface KeyLifecycleOptions {
-  /** Device memory. */
+  /** Cache in device memory. */
   readonly l1: L1Cache;
-  /** The adapters in use now. */
+  /** Returns the adapters currently in use. */
   readonly adapters: () => readonly AdapterGuard[];
-  /** Source of time. */
+  /** Clock for expiry and retries. */
   readonly clock: Clock;
-  /** Resolves when nothing that is to be forgotten is on its way into an adapter. */
+  /** Resolves when no object that is to be forgotten is being stored in an adapter. */
   readonly beforeForget?: (
     isForgotten: (key: ObjectKey) => boolean,
-    /** The only keys, if they are known. */
+    /** The only keys that can match, if known. */
     keys?: readonly ObjectKey[],
   ) => Promise<void>;
 }
 
-/** What a selector means. */
+/** A parsed selector. */
 interface Target {
   readonly test: (key: ObjectKey) => boolean;
-  /** The keys, if they are known. */
+  /** The only keys that match, if known. */
   readonly keys?: readonly ObjectKey[];
-  /** The only model, if that is known. */
+  /** The only model that matches, if known. */
   readonly model?: string;
 }
 
 interface Expiration {
   readonly key: ObjectKey;
   readonly at: number;
-  /** How often the object could not be removed everywhere. */
+  /** Number of failed removals. */
   readonly attempts: number;
 }
 
@@ -88,31 +91,35 @@ type AdapterReport = ForgetReport["adapters"][number];
 
 const logger = getLogger(["kvtier", "lifecycle"]);
 
-/** Decides how long objects live, in all tiers at once: pinned, for a while, or no longer. */
+/** Controls the lifetime of objects in all tiers: pins, times to live, and forgetting. */
 export class KeyLifecycle implements Disposable {
   readonly #options: KeyLifecycleOptions;
   readonly #pinned = new Map<string, ObjectKey>();
   readonly #expirations = new Map<string, Expiration>();
   readonly #queue = new ExpirationQueue();
-  /** Objects that have expired and may still be in an adapter. */
+  /** Expired objects that an adapter may still hold. */
   readonly #overdue = new Map<string, Expiration>();
   readonly #forgotten = new Set<Target["test"]>();
   readonly #closing = new AbortController();
   #timerAt = Infinity;
   #cancelTimer = (): void => {};
 
-  /** Starts nothing yet. */
+  /** Starts without pins and times to live. */
   constructor(options: KeyLifecycleOptions) {
     this.#options = options;
   }
 
-  /** Keeps what is or comes under these keys from being evicted, until {@linkcode unpin}. */
+  /**
+   * Keeps objects under these keys, present and future, from being evicted until {@linkcode unpin}.
+   */
   pin(keys: readonly ObjectKey[]): void {
     for (const key of keys) this.#pinned.set(key.id, key);
     this.#options.l1.pin(keys);
   }
 
-  /** Takes {@linkcode pin} back, however often it was called; what is not pinned stays so. */
+  /**
+   * Reverses {@linkcode pin}, however often it was called; keys that are not pinned are ignored.
+   */
   unpin(keys: readonly ObjectKey[]): void {
     for (const { id } of keys) this.#pinned.delete(id);
     this.#options.l1.unpin(keys);
@@ -124,14 +131,14 @@ export class KeyLifecycle implements Disposable {
   }
 
   /**
-   * Removes objects from every tier after `ms` milliseconds; a later call for the same key replaces
-   * this one, and `null` takes it back. What an adapter cannot remove then is tried again.
+   * Removes objects from every tier after `ms` milliseconds. A later call for the same key replaces
+   * this one; `null` cancels it. Removals that fail are retried.
    *
    * @throws {RangeError} If `ms` is negative or not finite.
    */
   ttl(keys: readonly ObjectKey[], ms: number | null): void {
     if (ms !== null && !(Number.isFinite(ms) && ms >= 0)) {
-      throw new RangeError(`Life must be at least 0 ms, or null: received ${ms}`);
+      throw new RangeError(`Time to live must be at least 0 ms, or null: received ${ms}`);
     }
     const now = this.#options.clock.now();
     for (const key of keys) {
@@ -142,7 +149,7 @@ export class KeyLifecycle implements Disposable {
     this.#setTimer();
   }
 
-  /** Whether nobody must load an object now, because it is being forgotten. */
+  /** Whether an object is blocked by a forget in progress: it must not be loaded or copied. */
   isBlocked(key: ObjectKey): boolean {
     if (this.#overdue.size > 0 && this.#overdue.has(key.id)) return true;
     if (this.#forgotten.size === 0) return false;
@@ -153,11 +160,11 @@ export class KeyLifecycle implements Disposable {
   }
 
   /**
-   * Removes objects from every tier, their pins and lives too. An adapter that does not do it is
-   * named in the answer, with what to do about it.
+   * Removes objects from every tier, with their pins and times to live. The report names each
+   * adapter that could not remove them, and what to do about it.
    *
-   * @throws {TypeError} If the selector has not exactly one of `keys`, `salt` and `model`, or one
-   * that no object can have.
+   * @throws {TypeError} If the selector does not have exactly one of `keys`, `salt` and `model`, or
+   * has a value that no object can have.
    */
   async forget(selector: ForgetSelector): Promise<ForgetReport> {
     const target = parseSelector(selector);
@@ -168,7 +175,7 @@ export class KeyLifecycle implements Disposable {
     return await this.#forget(target);
   }
 
-  /** Counters now. */
+  /** Current counters. */
   reportStatus(): LifecycleStatus {
     return {
       pinned: this.#pinned.size,
@@ -178,7 +185,7 @@ export class KeyLifecycle implements Disposable {
     };
   }
 
-  /** Lets nothing expire any more; what is being forgotten is not tried again. */
+  /** Cancels all expiry, and stops retrying removals. */
   [Symbol.dispose](): void {
     this.#closing.abort();
     this.#cancelTimer();
@@ -186,7 +193,10 @@ export class KeyLifecycle implements Disposable {
     this.#overdue.clear();
   }
 
-  /** Up to the first wait this happens at once: L1 has nothing left when it returns. */
+  /**
+   * Everything before the first `await` is synchronous: L1 holds none of the objects when the call
+   * returns.
+   */
   async #forget(target: Target): Promise<ForgetReport> {
     const { l1, adapters, beforeForget } = this.#options;
     const { test, keys } = target;
@@ -196,7 +206,7 @@ export class KeyLifecycle implements Disposable {
       const first = l1.forget(test, keys);
       await beforeForget?.(test, keys);
       const removed = await Promise.all(adapters().map((guard) => this.#forgetIn(guard, target)));
-      // What was on its way from an adapter when this began.
+      // Objects that were being loaded when the forget started.
       const second = l1.forget(test, keys);
       return {
         l1: { objects: first.objects + second.objects, bytes: first.bytes + second.bytes },
@@ -218,14 +228,16 @@ export class KeyLifecycle implements Disposable {
     const { objects, bytes } = await this.#removeFrom(guard, keys, problems);
     const { hungCalls } = guard;
     if (hungCalls > 0) {
-      problems.push(`${hungCalls} calls hang, and may store something yet: forget again later`);
+      problems.push(
+        `${hungCalls} calls have not finished and may still store objects: forget again later`,
+      );
     }
     const complete = problems.length === 0;
     const report = { id, type, objects, bytes, complete };
     return complete ? report : { ...report, problem: problems.join("; ") };
   }
 
-  /** The keys in an adapter that a target names; what was not listed is a problem. */
+  /** Lists the keys in an adapter that match a target; an incomplete listing is a problem. */
   async #listKeys(
     guard: AdapterGuard,
     { test, model }: Target,
@@ -277,7 +289,9 @@ export class KeyLifecycle implements Disposable {
         problems.push(`${locked.length} objects are in use: forget again later`);
       }
       if (isLastTry && stayed.length > 0) {
-        problems.push(`${stayed.length} objects are there after their removal: forget again later`);
+        problems.push(
+          `${stayed.length} objects still exist after their removal: forget again later`,
+        );
       }
       if (isLastTry && unknown.length > 0) problems.push(failureOf(guard, unknown.length));
       if (isLastTry) break;
@@ -357,7 +371,10 @@ export class KeyLifecycle implements Disposable {
     this.#settle(due, mayPass);
   }
 
-  /** Lets expired objects go, or expire again, unless that was decided otherwise meanwhile. */
+  /**
+   * Ends the expiry of objects, or schedules a retry, unless a later call changed it in the
+   * meantime.
+   */
   #settle(due: readonly Expiration[], isAgain: boolean): void {
     if (this.#closing.signal.aborted) return;
     const now = this.#options.clock.now();
@@ -375,7 +392,7 @@ export class KeyLifecycle implements Disposable {
   }
 }
 
-/** A binary heap, the earliest first. */
+/** Priority queue of expirations: a binary heap, earliest first. */
 class ExpirationQueue {
   #heap: Expiration[] = [];
 
@@ -387,9 +404,9 @@ class ExpirationQueue {
     return this.#heap[0];
   }
 
-  /** Replaces all. */
+  /** Replaces the contents. */
   reset(expirations: Iterable<Expiration>): void {
-    // What is sorted is a heap.
+    // A sorted array is a heap.
     this.#heap = [...expirations].sort((a, b) => a.at - b.at);
   }
 
@@ -437,7 +454,9 @@ function parseSelector(selector: ForgetSelector): Target {
   if (given.length !== 1) {
     const names = given.map(([name]) => name).join(" and ");
     throw new TypeError(
-      `Selector must have one of keys, salt and model: received ${names === "" ? "none" : names}`,
+      `Selector must have exactly one of keys, salt and model: received ${
+        names === "" ? "none" : names
+      }`,
     );
   }
   if (keys !== undefined) return keysTarget(keys);
@@ -456,7 +475,7 @@ function keysTarget(keys: readonly ObjectKey[]): Target {
   return { test: ({ id }) => own.has(id), keys: [...own.values()] };
 }
 
-/** Those of some marks that a target names. */
+/** Entries of `marks` that match a target. */
 function chosen<T>(
   marks: ReadonlyMap<string, T>,
   { keys, test }: Target,
@@ -466,12 +485,14 @@ function chosen<T>(
   return keys.flatMap(({ id }) => marks.get(id) ?? []);
 }
 
-/** Why an adapter can never remove what a target names, and what to do; if it can, `undefined`. */
+/**
+ * Why an adapter can never remove the objects of a target, and what to do; `undefined` if it can.
+ */
 function incapacity(guard: AdapterGuard, { keys }: Target): string | undefined {
-  if (guard.state === "closed") return "it is closed: add it again, and forget again";
-  if (!guard.canDelete) return "it cannot delete objects: remove them where it keeps them";
+  if (guard.state === "closed") return "it is closed: add it again, then forget again";
+  if (!guard.canDelete) return "it cannot delete objects: delete them in its storage";
   if (keys !== undefined || guard.canList) return undefined;
-  return "it cannot list objects: forget them by their keys, or remove them where it keeps them";
+  return "it cannot list objects: forget them by their keys, or delete them in its storage";
 }
 
 function failureOf(guard: AdapterGuard, count: number): string {

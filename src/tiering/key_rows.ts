@@ -2,17 +2,17 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 
 /**
- * The objects of one group of layers, in the order of their chunks. All groups of a request have one
- * key a chunk.
+ * The objects of one group of layers in chunk order. All groups of a request have one key for each
+ * chunk.
  */
 export interface KeyGroup {
   /** One key for each chunk of the prompt. */
   readonly keys: readonly ObjectKey[];
-  /** Layout of all of them. */
+  /** Layout of every object of the group. */
   readonly layout: ObjectLayout;
   /**
-   * For attention with a sliding window: how many chunks before the next token are needed, at
-   * least 1. Left out, all are.
+   * For sliding-window attention, the number of chunks before the next token that are needed, at
+   * least 1. If left out, all chunks are.
    */
   readonly windowChunks?: number;
 }
@@ -29,8 +29,8 @@ export function firstNeeded(
 }
 
 /**
- * The longest prefix, in chunks and at most `limit`, for which every group has what it needs: groups
- * with a window their last chunks, the others all.
+ * Length in chunks, at most `limit`, of the longest prefix for which every group has the chunks it
+ * needs: its last `windowChunks` for a group with a window, all of them for the others.
  */
 export function usablePrefix(
   groups: readonly KeyGroup[],
@@ -54,7 +54,7 @@ export function usablePrefix(
   return length;
 }
 
-/** For each length of a prefix, whether its last `windowChunks` chunks are there. */
+/** For each prefix length, whether its last `windowChunks` chunks are present. */
 function servedLengths(
   { windowChunks = Infinity }: KeyGroup,
   limit: number,

@@ -11,91 +11,107 @@ import { ByteLimiter } from "./byte_budget.ts";
 import { FoundObjects, type Source } from "./found_objects.ts";
 import type { PrefetchRequest, StagedBatch } from "./prefetch_request.ts";
 
-/** Batches of one request that one adapter loads at a time: one is read, one is verified. */
+/** Batches in flight for each request and adapter: one is read while the other is verified. */
 const BATCHES_IN_FLIGHT = 2;
-/** Larger batches only touch more host memory, whose first use costs more than reading into it. */
+/**
+ * Maximum bytes of a batch. Larger batches touch more host memory, whose first use costs more than
+ * reading into it.
+ */
 const BATCH_BYTES = 8 * 2 ** 20;
-/** Once an adapter has found something, the others may take this many times as long to answer. */
+/**
+ * Once an adapter has found an object, the others get this many times its lookup time to answer.
+ */
 const GRACE_FACTOR = 4;
 const MIN_GRACE_MS = 20;
-/** An adapter that takes this many times as long as expected is passed over for another one. */
+/** A load that takes this many times its expected time is hedged: another adapter is asked. */
 const HEDGE_FACTOR = 8;
 const MIN_HEDGE_MS = 100;
 
-/** Why a search ended: made once, because an error with its stack costs more than a lookup. */
+/**
+ * Abort reason of an answered request. Created once, because an error with its stack costs more
+ * than a lookup.
+ */
 const ANSWERED = new DOMException("The request has its answer", "AbortError");
 
-/** How an {@linkcode ObjectLoader} is set up. */
+/** Options of {@linkcode ObjectLoader}. */
 export interface ObjectLoaderOptions {
-  /** Where objects go. */
+  /** Cache that objects are loaded into. */
   readonly l1: L1Cache;
-  /** Where they come from. */
+  /** Adapters to load from. */
   readonly adapters: AdapterSet;
   /** Host memory that adapters load into. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** Source of time. */
+  /** Clock for hedging. */
   readonly clock: Clock;
-  /** Objects that must not be loaded now. */
+  /** Whether an object is blocked by a forget in progress. */
   readonly isBlocked: (key: ObjectKey) => boolean;
-  /** Told when L1 had no room. */
+  /** Called when L1 is full. */
   readonly onOutOfMemory: () => void;
-  /** Keeps an eye on work that outlives the call which began it. */
+  /** Tracks work that may outlive the call that started it. */
   readonly track: (work: Promise<void>, request: PrefetchRequest) => void;
 }
 
-/** What became of an object that was to be loaded. */
+/** Outcome of loading an object. */
 export type LoadOutcome =
-  /** It is in L1, at this moment. */
+  /** It is resident in L1 at this moment. */
   | "loaded"
   /** No adapter has it, or none could load it. */
   | "absent"
-  /** There was no room for it. */
+  /** L1 had no memory for it. */
   | "no-room"
-  /** Nobody tries any more: it was not needed, or the caller has left. */
+  /** No load is in progress any more: the object was not needed, or the request was answered. */
   | "abandoned";
 
-/** Options of {@linkcode ObjectLoader.load}. */
+/** Callbacks of {@linkcode ObjectLoader.load}. */
 export interface LoadCallbacks {
-  /** Whether an object is to come from somebody else. */
+  /** Whether another request is loading an object. */
   readonly isInFlight: (slot: number) => boolean;
-  /** Told of each object as soon as its fate is known; what it is told later is no news. */
+  /**
+   * Called with the outcome of each object as soon as it is known. Later calls for the same object
+   * have no effect.
+   */
   readonly onOutcome: (slot: number, outcome: LoadOutcome) => void;
 }
 
-/** One call of {@linkcode ObjectLoader.load}. */
+/** State of one search. */
 interface Load extends LoadCallbacks {
   readonly request: PrefetchRequest;
   readonly found: FoundObjects;
-  /** The last attempt at an object that is under way; its signal aborts when it is passed over. */
+  /** Latest attempt in flight for each slot. Its signal aborts when the attempt is hedged. */
   readonly moving: Map<number, AbortSignal>;
-  /** Whether no adapter is passed over. */
+  /** Whether to wait for slow adapters rather than hedge. */
   readonly waitsForSlow: boolean;
-  /** Objects that nobody was allowed to load when it was their turn. */
+  /** Objects that were blocked when their batch started. */
   readonly blocked: Set<number>;
-  /** Objects that an engine had written when it was their turn, and the device not confirmed. */
+  /**
+   * Objects that an engine had written but the device had not confirmed when their batch started.
+   */
   readonly filling: Set<number>;
-  /** Aborts when nobody waits any more, or nothing is left to do. */
+  /** Aborts when the request is answered or the search is complete. */
   readonly over: AbortSignal;
 }
 
-/** One adapter's attempt to load a batch. */
+/** One attempt of an adapter to load a batch. */
 interface Attempt {
-  /** Aborts when others are asked instead. */
+  /** Aborts when the load is hedged. */
   readonly hedged: AbortController;
-  /** Whether it waits for what others hold: that is not its adapter's fault. */
+  /**
+   * Whether the attempt waits for buffers in use by other loads, which does not make its adapter
+   * slow.
+   */
   isWaitingForBuffers: boolean;
 }
 
 const logger = getLogger(["kvtier", "prefetch"]);
 
-/** Brings objects of requests from the adapters into L1: lookup, plan, load. */
+/** Loads objects of requests from the adapters into L1: lookup, plan, load. */
 export class ObjectLoader {
   readonly #options: ObjectLoaderOptions;
   readonly #limiters = new Map<AdapterGuard, ByteLimiter>();
-  /** Adapters that were passed over and have not finished yet what they were asked for. */
+  /** Slow adapters, with the number of hedged loads that they have not finished. */
   readonly #slowAdapters = new Map<AdapterGuard, number>();
 
-  /** Starts nothing yet. */
+  /** Creates a loader that follows changes of the adapter set. */
   constructor(options: ObjectLoaderOptions) {
     this.#options = options;
     options.adapters.onChange(({ all }) => {
@@ -106,11 +122,11 @@ export class ObjectLoader {
   }
 
   /**
-   * Looks objects up in all adapters and loads those that the prefix needs. When the caller has its
-   * answer, only what is being loaded is brought to its end.
+   * Looks objects up in all adapters and loads those that the prefix needs. Once the request is
+   * answered, only loads in flight are completed.
    *
-   * @param slots The objects, in order.
-   * @returns The objects that are not to be tried again.
+   * @param slots Slots of the objects, in order.
+   * @returns The slots that must not be tried again.
    */
   async load(
     request: PrefetchRequest,
@@ -125,7 +141,8 @@ export class ObjectLoader {
     try {
       const found = await this.#search(request, slots, { ...marks, waitsForSlow: false });
       for (const slot of slots) if (found.isAbsent(slot)) absent.add(slot);
-      // For what was passed over, and nobody else could load, it is worth to wait after all.
+      // Objects that were hedged and that no other adapter could load are worth waiting for after
+      // all.
       const isRetryable = (slot: number): boolean =>
         found.wasHedged(slot) && !filling.has(slot) && !this.#options.isBlocked(request.key(slot));
       const plan = request.plan((slot) => isInFlight(slot) || isRetryable(slot));
@@ -134,11 +151,12 @@ export class ObjectLoader {
       const again = await this.#search(request, retried, { ...marks, waitsForSlow: true });
       const gone = retried.filter((slot) => again.isAbsent(slot));
       for (const slot of gone) absent.add(slot);
-      // Without those that turned out to be nowhere, the others may serve a shorter prefix. If there
-      // are none, this request gives them up, which says nothing to those who wait for them.
+      // Without the objects that turned out to be absent, the others may serve a shorter prefix. If
+      // none is absent, this request gives up on all of them, which decides nothing for requests
+      // that wait for them.
       return gone.length > 0 ? absent : absent.union(new Set(retried).difference(filling));
     } finally {
-      // Who waits for an object may have come when it was blocked no more.
+      // A request that waits for a blocked object may have started after the block was lifted.
       const isAbsent = (slot: number): boolean => absent.has(slot) && !blocked.has(slot);
       for (const slot of slots) onOutcome(slot, isAbsent(slot) ? "absent" : "abandoned");
     }
@@ -169,7 +187,7 @@ export class ObjectLoader {
     }
   }
 
-  /** Loads what is known to be there, again and again, until the rest is known to be nowhere. */
+  /** Loads objects found so far, repeatedly, until the rest is known to be absent. */
   async #loadAll(load: Load): Promise<void> {
     const { request, found, over, isInFlight } = load;
     const isReady = (source: Source): boolean => !this.#isSlow(source);
@@ -191,7 +209,7 @@ export class ObjectLoader {
     }
   }
 
-  /** Asks all adapters at once. */
+  /** Sends the lookup to all adapters at once. */
   #lookUp({ found, over }: Load): { readonly isGraceOver: boolean; news(): Promise<void> } {
     const { clock } = this.#options;
     const startedAt = clock.now();
@@ -224,8 +242,8 @@ export class ObjectLoader {
   }
 
   /**
-   * Loads each object from the adapter that is expected to be done first; one that lets others wait
-   * comes last.
+   * Loads each object from the adapter with the lowest expected completion time; slow adapters come
+   * last.
    */
   async #loadCells(load: Load, wanted: readonly number[]): Promise<void> {
     const { request, found } = load;
@@ -269,8 +287,8 @@ export class ObjectLoader {
   }
 
   /**
-   * Loads one batch. Resolves when its objects are in L1, or will not be: if the adapter takes far
-   * longer than expected and others have them too, those are asked instead.
+   * Loads one batch. Resolves when its objects are in L1 or will not be. If the adapter takes far
+   * longer than expected and others have the objects too, the load is hedged.
    */
   async #loadBatch(load: Load, source: Source, batch: readonly number[]): Promise<void> {
     const { request, found } = load;
@@ -291,7 +309,8 @@ export class ObjectLoader {
     const hedgeMs = Math.max(MIN_HEDGE_MS, HEDGE_FACTOR * adapter.estimateLoadMs(bytes));
     const hedge = (): void => {
       if (load.over.aborted) {
-        // Nobody waits here, but others may, who can look elsewhere.
+        // This request is answered, but other requests may wait for the objects and can look
+        // elsewhere.
         if (found.sources.length > 1 && !attempt.isWaitingForBuffers) giveUp();
       } else if (!attempt.isWaitingForBuffers && isElsewhere()) {
         attempt.hedged.abort(ANSWERED);
@@ -317,7 +336,7 @@ export class ObjectLoader {
     return this.#slowAdapters.has(adapter);
   }
 
-  /** An adapter lets others wait, until some work of it has ended. */
+  /** Counts an adapter as slow until `work` has ended. */
   #markSlow(adapter: AdapterGuard, work: Promise<void>): void {
     this.#slowAdapters.set(adapter, (this.#slowAdapters.get(adapter) ?? 0) + 1);
     work.then(() => {
@@ -327,7 +346,7 @@ export class ObjectLoader {
     });
   }
 
-  /** Loads a batch into L1; gives up its room when it is passed over. */
+  /** Loads a batch into L1; releases the reserved memory when the load is hedged. */
   async #moveBatch(
     load: Load,
     source: Source,
@@ -341,12 +360,13 @@ export class ObjectLoader {
     using cleanup = new DisposableStack();
     const packing = packObjects(batch.map((slot) => request.bytes(slot)), scratch.blockBytes);
     const bytes = packing.usedBytes.length * scratch.blockBytes;
-    // An adapter that hangs keeps the buffers that it has, but never those of the others.
+    // A hanging adapter keeps its share of the buffers, but never those of other adapters.
     const limiter = this.#limiterOf(adapter);
     const isWanted = AbortSignal.any([load.over, hedged]);
     if (!await limiter.acquire(bytes, isWanted)) return;
     cleanup.defer(() => limiter.release(bytes));
-    // Who waits here holds no device memory, and goes on only if its caller still waits.
+    // No device memory is reserved during this wait; the load continues only if the request still
+    // waits for it.
     attempt.isWaitingForBuffers = true;
     const blocks = await scratch.acquire(packing.usedBytes.length);
     attempt.isWaitingForBuffers = false;
@@ -376,7 +396,7 @@ export class ObjectLoader {
       ),
     }));
     const { done, settled } = await adapter.load(objects);
-    // An adapter past its deadline may still write into the blocks: nobody else gets them.
+    // An adapter past its deadline may still write into the blocks, so they are not reused.
     isAbandoned = settled !== undefined;
     found.fail(source, done.invert().gather(slots));
     for (const i of done.indices()) {
@@ -400,8 +420,8 @@ export class ObjectLoader {
   }
 
   /**
-   * Reserves room for what is still to be loaded of a batch, whose locks the load then gives up.
-   * What gets none is given up at once.
+   * Reserves memory for the objects of a batch that still have to be loaded. The load unlocks
+   * those; objects without memory are given up at once.
    */
   #stage(
     { request, found, blocked, filling, onOutcome }: Load,

@@ -9,70 +9,73 @@ import { type LoadOutcome, ObjectLoader } from "./object_loader.ts";
 import type { PrefetchPolicy } from "./policies/prefetch_policy.ts";
 import { PrefetchRequest, type PrefetchResult } from "./prefetch_request.ts";
 
-/** Requests that look up and load at a time; others wait their turn. */
+/** Maximum number of active requests; others are queued. */
 const ACTIVE_REQUESTS = 64;
 
-/** How a {@linkcode PrefetchController} is set up. */
+/** Options of {@linkcode PrefetchController}. */
 export interface PrefetchControllerOptions {
-  /** Where objects go. */
+  /** Cache that objects are loaded into. */
   readonly l1: L1Cache;
-  /** Where they come from. */
+  /** Adapters to load from. */
   readonly adapters: AdapterSet;
-  /** Host memory that adapters load into; its capacity bounds the bytes in load. */
+  /** Host memory that adapters load into. Its capacity limits the bytes in flight. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** What becomes of loaded objects. */
+  /** Policy that decides whether loaded objects stay in L1. */
   readonly policy: PrefetchPolicy;
-  /** Source of time. */
+  /** Clock for deadlines and hedging. */
   readonly clock: Clock;
-  /** Objects that nobody may load now, because they are being forgotten. */
+  /** Whether an object is blocked by a forget in progress: it must not be loaded. */
   readonly isBlocked?: (key: ObjectKey) => boolean;
-  /** Told what each request got. */
+  /** Called with the result of each request. */
   readonly onServed?: (groups: readonly KeyGroup[], result: PrefetchResult) => void;
 }
 
-/** Options of {@linkcode PrefetchController.prefetch}. */
+/** Options of a match. */
 export interface PrefetchOptions {
-  /** After this time the caller gets what is there; left out, the adapters' deadlines count. */
+  /**
+   * Time in milliseconds after which the call returns the prefix available so far; if left out,
+   * only the deadlines of the adapters apply.
+   */
   readonly deadlineMs?: number;
-  /** Gives up: the call rejects with the signal's reason. */
+  /** Aborts the call, which then rejects with the reason of the signal. */
   readonly signal?: AbortSignal;
 }
 
-/** Counters of a {@linkcode PrefetchController}. */
+/** Status and counters of a {@linkcode PrefetchController}. */
 export interface PrefetchStatus {
   /** Name of the policy. */
   readonly policy: string;
-  /** Requests so far. */
+  /** Requests received. */
   readonly requests: number;
-  /** Requests that wait for their turn. */
+  /** Requests in the queue. */
   readonly queuedRequests: number;
-  /** Requests that the caller waits for. */
+  /** Requests in progress that have not been answered. */
   readonly activeRequests: number;
-  /** Requests whose caller has its answer, but which still move bytes. */
+  /** Answered requests that still have loads in flight. */
   readonly drainingRequests: number;
   /** Requests answered at their deadline. */
   readonly deadlines: number;
-  /** Objects asked for. */
+  /** Objects requested. */
   readonly requestedObjects: number;
-  /** Objects served that were in L1. */
+  /** Objects served from L1. */
   readonly l1Objects: number;
-  /** Objects served that came from an adapter. */
+  /** Objects served from an adapter. */
   readonly l2Objects: number;
-  /** Objects that a request did not load itself because another one was loading them. */
+  /** Objects for which a request waited for an in-flight load of another request. */
   readonly sharedLoads: number;
-  /** Requests cut short because device memory was full. */
+  /** Requests shortened because device memory was full. */
   readonly outOfMemory: number;
-  /** Bytes of host memory lent to loads. */
+  /** Bytes of host memory in use by loads. */
   readonly loadBytesInUse: number;
 }
 
-/** Told by a {@linkcode PrefetchController}. */
+/** Callbacks of a {@linkcode PrefetchController}. */
 export interface PrefetchListener {
   /** A request was answered at its deadline. */
   deadline?(details: { objects: number; servedObjects: number; deadlineMs: number }): void;
 }
 
-/** What a caller asked for. */
+/** One call of `prefetch` or `warm`. */
 interface PrefetchCall extends PrefetchOptions {
   readonly id: number;
   readonly groups: readonly KeyGroup[];
@@ -80,30 +83,30 @@ interface PrefetchCall extends PrefetchOptions {
   readonly startedAt: number;
 }
 
-/** A request that waits for its turn: there may be very many. */
+/** A queued request. There may be very many. */
 interface QueuedRequest {
   readonly call: PrefetchCall;
   readonly resolve: (result: Promise<PrefetchResult>) => void;
-  /** Ends the wait for the deadline and the signal. */
+  /** Cancels the deadline and stops listening to the signal. */
   cancelWait: () => void;
 }
 
-/** An object that a request is loading: those who wait for it. */
+/** An object that a request is loading: callbacks of the requests that wait for it. */
 type InFlightLoad = ((outcome: LoadOutcome) => void)[];
 
 const logger = getLogger(["kvtier", "prefetch"]);
 
 /**
- * Brings the longest available prefix of a chain of objects into L1 and leases it there. An object is
- * loaded once however many requests want it; of several adapters that have it, the one that is
- * expected to be done first serves it, and if that fails the next one does.
+ * Loads the longest available prefix of a chain of objects into L1 and leases it. Each object is
+ * loaded once, however many requests want it (single-flight). If several adapters have an object,
+ * the one with the lowest expected completion time loads it; if that fails, the next one does.
  */
 export class PrefetchController {
   readonly #options: PrefetchControllerOptions;
   readonly #inFlight = new Map<string, InFlightLoad>();
   readonly #loader: ObjectLoader;
   readonly #listeners = new Set<PrefetchListener>();
-  /** What moves now, and the request that it moves bytes for. */
+  /** Work in flight and the request that it belongs to. */
   readonly #running = new Map<Promise<void>, PrefetchRequest | undefined>();
   readonly #queue = new Set<QueuedRequest>();
   #active = 0;
@@ -117,7 +120,7 @@ export class PrefetchController {
     outOfMemory: 0,
   };
 
-  /** Starts nothing yet. */
+  /** Creates a controller that loads through an {@linkcode ObjectLoader}. */
   constructor(options: PrefetchControllerOptions) {
     this.#options = options;
     this.#loader = new ObjectLoader({
@@ -134,25 +137,25 @@ export class PrefetchController {
   }
 
   /**
-   * Leases the longest prefix: what is in L1, and what the adapters have.
+   * Leases the longest prefix available in L1 and the adapters.
    *
-   * @param groups Keys of one chain, one group for each group of layers; all of one length.
+   * @param groups Keys of one chain: one entry for each group of layers, all of the same length.
    */
   prefetch(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
     return this.#run(groups, options, true);
   }
 
-  /** Brings the longest prefix into L1 and leaves it there, without leases. */
+  /** Loads the longest available prefix into L1 and keeps it there, without leases. */
   warm(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
     return this.#run(groups, options, false);
   }
 
-  /** Resolves when nothing moves any more. */
+  /** Resolves when no load is in flight. */
   async idle(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running.keys());
   }
 
-  /** Counters now. */
+  /** Current status and counters. */
   reportStatus(): PrefetchStatus {
     const answered = this.#running.values().filter((request) => request?.isPublished);
     return {
@@ -184,14 +187,14 @@ export class PrefetchController {
     return this.#serve(call);
   }
 
-  /** Whether L1 has something of it soon, which the device has still to confirm. */
+  /** Whether any of the objects is filling: it may become resident soon. */
   #isFilling(groups: readonly KeyGroup[]): boolean {
     const { l1 } = this.#options;
     if (l1.filled() === undefined) return false;
     return groups.some(({ keys }) => keys.some((key) => l1.whenFilled(key) !== undefined));
   }
 
-  /** Serves a request when its turn comes; at its deadline it gets what is in L1. */
+  /** Queues a request. At its deadline it is answered from L1. */
   #enqueue(call: PrefetchCall): Promise<PrefetchResult> {
     return new Promise((resolve) => {
       const { deadlineMs, signal } = call;
@@ -228,14 +231,14 @@ export class PrefetchController {
     return new PrefetchRequest({ id, groups, l1, retains, isLeasing });
   }
 
-  /** Answers with what is in L1. */
+  /** Answers from L1 alone. */
   async #answerNow(call: PrefetchCall): Promise<PrefetchResult> {
     const request = this.#open(call);
     request.publish();
     return this.#count(call, await request.published);
   }
 
-  /** Serves a request whose turn it is, and ends the turn with the answer. */
+  /** Serves an active request, and starts the next one when it is answered. */
   async #serve(call: PrefetchCall): Promise<PrefetchResult> {
     const { deadlineMs, signal, startedAt } = call;
     const { clock } = this.#options;
@@ -307,7 +310,7 @@ export class PrefetchController {
     return this.#options.isBlocked?.(key) ?? false;
   }
 
-  /** Loads what the prefix lacks, and answers the caller when no more can be had. */
+  /** Loads missing objects of the prefix, and answers the request when no more can be loaded. */
   async #load(request: PrefetchRequest): Promise<void> {
     using _answer = { [Symbol.dispose]: () => request.publish() };
     const { l1 } = this.#options;
@@ -350,7 +353,8 @@ export class PrefetchController {
         }
       }
       if (own.size > 0) {
-        // Were those left out that others gave up, two that wait for each other could both give up.
+        // Objects that other requests abandoned still count here; otherwise two requests that wait
+        // for each other could both give up.
         const isInFlight = (slot: number): boolean => followed.has(slot) && mayExist(slot);
         for (const slot of await this.#loadOwn(request, own, isInFlight)) absent.add(slot);
       }
@@ -361,9 +365,9 @@ export class PrefetchController {
   }
 
   /**
-   * Loads objects, telling those who wait for one as soon as its fate is known.
+   * Loads objects, passing the outcome of each to the requests that wait for it.
    *
-   * @returns Those that are not to be tried again.
+   * @returns The objects that must not be tried again.
    */
   async #loadOwn(
     request: PrefetchRequest,

@@ -10,45 +10,45 @@ import type {
 import { bytesWithTrailer } from "../l2/object_trailer.ts";
 import { firstNeeded, type KeyGroup, usablePrefix } from "./key_rows.ts";
 
-/** The longest prefix that could be had, leased. */
+/** The longest available prefix, leased. */
 export interface PrefetchResult {
-  /** How many chunks it has. */
+  /** Number of chunks in the prefix. */
   readonly length: number;
-  /** For each group the leases of the chunks that are needed for it, in order. */
+  /** For each group, the leases of the chunks that the prefix needs, in order. */
   readonly leases: readonly (readonly L1Lease[])[];
-  /** How many of the leased objects were in L1 before. */
+  /** Number of the leased objects that were already in L1. */
   readonly l1Objects: number;
 }
 
-/** Which objects a request needs from the adapters. */
+/** Objects that a request needs from the adapters. */
 export interface PrefetchPlan {
-  /** How many chunks the prefix then has. */
+  /** Number of chunks in the prefix once they are loaded. */
   readonly length: number;
-  /** The slots that are needed for it and are not leased. */
+  /** Slots that the prefix needs and that are not leased. */
   readonly slots: readonly number[];
 }
 
-/** Room in L1 for the objects of one batch. */
+/** Memory reserved in L1 for one batch. */
 export interface StagedBatch {
-  /** The slots that have room. */
+  /** Slots with reserved memory. */
   readonly slots: readonly number[];
-  /** Where each of them goes. */
+  /** Reserved memory, one entry for each slot. */
   readonly staged: readonly StagedObject[];
-  /** Whether there was room for all that are to be loaded. */
+  /** Whether every object to be loaded got memory. */
   readonly hasRoom: boolean;
-  /** Whether device memory ended before the batch did. */
+  /** Whether device memory or a quota was exhausted. */
   readonly isOutOfMemory: boolean;
 }
 
 /**
- * One call of `prefetch`: which of its objects are leased so far, and whether the caller has its
- * answer. An object is addressed by its *slot*, `chunk * groups + group`: of slots in order, no later
- * one matters for a prefix that ends before an earlier one.
+ * State of one request: which of its objects are leased, and whether it has been answered. Each
+ * object has a *slot*, `chunk * groups + group`: in slot order, no later object matters for a
+ * prefix that ends before an earlier one.
  */
 export class PrefetchRequest {
-  /** What is asked for. */
+  /** Requested groups. */
   readonly groups: readonly KeyGroup[];
-  /** Resolves once, with what the caller gets. */
+  /** Resolves with the result of the request. */
   readonly published: Promise<PrefetchResult>;
   readonly #l1: L1Cache;
   readonly #id: number;
@@ -60,16 +60,16 @@ export class PrefetchRequest {
   readonly #listeners = new Set<() => void>();
   #isPublished = false;
   #batches = 0;
-  /** No chunk from here on can be part of the prefix. */
+  /** Chunk from which on no object can be part of the prefix. */
   #end: number;
 
-  /** Leases what is in L1. */
+  /** Leases the objects that are in L1. */
   constructor(options: {
     readonly id: number;
     readonly groups: readonly KeyGroup[];
     readonly l1: L1Cache;
     readonly retains: (key: ObjectKey) => boolean;
-    /** Whether the caller wants leases; else what is loaded is only to be there. */
+    /** Whether the caller wants leases; otherwise objects are only loaded. */
     readonly isLeasing: boolean;
   }) {
     const { id, groups, l1 } = options;
@@ -89,18 +89,22 @@ export class PrefetchRequest {
     }
   }
 
-  /** Whether the caller has its answer. */
+  /** Whether the request has been answered. */
   get isPublished(): boolean {
     return this.#isPublished;
   }
 
-  /** Calls `listener` when the caller gets its answer; returns a function that ends that. */
+  /**
+   * Calls `listener` when the request is answered.
+   *
+   * @returns A function that removes the listener.
+   */
   onPublished(listener: () => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
   }
 
-  /** No chunk from here on can be part of the prefix. */
+  /** Chunk from which on no object can be part of the prefix. */
   get end(): number {
     return this.#end;
   }
@@ -120,17 +124,17 @@ export class PrefetchRequest {
     return Math.floor(slot / this.groups.length);
   }
 
-  /** Bytes of an object as an adapter has it. */
+  /** Bytes of an object as an adapter stores it, trailer included. */
   bytes(slot: number): number {
     return bytesWithTrailer(this.key(slot), this.layout(slot));
   }
 
-  /** Whether an object is leased. */
+  /** Whether a slot is leased. */
   has(slot: number): boolean {
     return this.#leases[slot] !== undefined;
   }
 
-  /** Cells that can be part of the prefix and are not leased. */
+  /** Slots that can be part of the prefix and are not leased. */
   missing(): number[] {
     const slots: number[] = [];
     for (let slot = 0; slot < this.#end * this.groups.length; slot++) {
@@ -139,7 +143,10 @@ export class PrefetchRequest {
     return slots;
   }
 
-  /** What the longest prefix needs, if those for which `canHave` holds can be had. */
+  /**
+   * Plans the longest prefix, assuming that the slots for which `canHave` returns `true` can be
+   * loaded.
+   */
   plan(canHave: (slot: number) => boolean): PrefetchPlan {
     const { groups } = this;
     const length = usablePrefix(
@@ -155,21 +162,24 @@ export class PrefetchRequest {
     return { length, slots };
   }
 
-  /** Gives up everything from chunk `end` on. */
+  /** Shortens the prefix to end before chunk `end`. */
   narrow(end: number): void {
     if (this.#isPublished || end >= this.#end) return;
     this.#end = end;
     this.#release(end * this.groups.length);
   }
 
-  /** Ends before an object for which there is no room, unless there are leases to give up for it. */
+  /**
+   * Ends the prefix before a slot for which there is no memory, unless leases behind it can be
+   * ended to make room.
+   */
   endBefore(slot: number): void {
     if (this.#lastLeased <= this.chunkOf(slot)) this.narrow(this.chunkOf(slot));
   }
 
   /**
-   * Reserves room for objects that can still be part of the prefix; leases those that came into L1
-   * meanwhile. Where there is no room the prefix ends.
+   * Reserves memory for objects that can still be part of the prefix, and leases those that have
+   * become resident in the meantime. The prefix ends at the first object without memory.
    */
   stage(batch: readonly number[]): StagedBatch {
     const writer = `prefetch:${this.#id}:${this.#batches++}`;
@@ -196,10 +206,10 @@ export class PrefetchRequest {
   }
 
   /**
-   * Makes staged objects resident; they are leased if the caller still waits for them.
+   * Makes staged objects resident, and leases them if the request has not been answered.
    *
-   * @param onResident Called for each while it is sure to be there.
-   * @returns At once where the device is known to have their memory.
+   * @param onResident Called for each object while it is guaranteed to be resident.
+   * @returns Synchronously where the device is known to have their memory.
    */
   admit(
     slots: readonly number[],
@@ -217,18 +227,24 @@ export class PrefetchRequest {
     return reservations instanceof Promise ? reservations.then(keep) : keep(reservations);
   }
 
-  /** Leases an object that is in L1. */
+  /**
+   * Leases an object that is in L1.
+   *
+   * @returns Whether it was leased.
+   */
   lease(slot: number): boolean {
     const [reservation] = this.#l1.reserveRead([this.key(slot)]);
     return reservation !== undefined && this.#keep(slot, reservation);
   }
 
-  /** Leases an object that an engine has written, and that the device has confirmed meanwhile. */
+  /**
+   * Leases an object that an engine wrote and the device has confirmed since the request started.
+   */
   leaseWritten(slot: number): void {
     if (this.lease(slot)) this.#inL1.add(slot);
   }
 
-  /** Answers the caller, once: with the leased prefix, or with a reason why not. */
+  /** Answers the request once: with the leased prefix, or by rejecting with `reason`. */
   publish(reason?: unknown): void {
     if (this.#isPublished) return;
     if (reason === undefined) this.#refreshLeases();
@@ -260,7 +276,7 @@ export class PrefetchRequest {
     this.#answer.resolve({ length, leases, l1Objects });
   }
 
-  /** Reserves room for an object; if there is none, leases behind it are given up for it. */
+  /** Reserves memory for an object, ending leases behind it if necessary. */
   #reserve(slot: number, writer: string): WriteReservation | undefined {
     const key = this.key(slot);
     const options = { writer, transient: !this.#retains(key) };
@@ -273,7 +289,11 @@ export class PrefetchRequest {
     }
   }
 
-  /** Keeps a lease if it can be part of the prefix. */
+  /**
+   * Keeps a lease that can be part of the prefix; ends any other.
+   *
+   * @returns Whether it was kept.
+   */
   #keep(slot: number, reservation: ReadReservation): boolean {
     if (reservation.status !== "success") return false;
     const { lease } = reservation;
@@ -285,8 +305,8 @@ export class PrefetchRequest {
   }
 
   /**
-   * Drops leases that are void, because locks expire and devices are lost, and leases what came into L1
-   * without being waited for.
+   * Drops invalid leases, which expired or whose device was lost, and leases objects that became
+   * resident without being waited for.
    */
   #refreshLeases(): void {
     if (!this.#l1.areLeased(this.#leases.filter((lease) => lease !== undefined))) {
@@ -304,7 +324,7 @@ export class PrefetchRequest {
     if (leases.length > 0) this.#l1.finishRead(leases);
   }
 
-  /** The last chunk with a lease; negative if there is none. */
+  /** Last chunk with a lease; negative if there is none. */
   get #lastLeased(): number {
     return this.chunkOf(this.#leases.findLastIndex((lease) => lease !== undefined));
   }

@@ -28,42 +28,41 @@ export type {
   WhenFull,
 } from "./store_types.ts";
 
-/** The outcome of one read-back, for all adapters that get it. */
+/** One batch read back from the device, shared by the adapters that store it. */
 interface ReadBackBatch {
   readonly readBack: ReadBack;
   readonly objects: ReadonlyMap<DirtyObject, GuardedObject>;
-  /** Adapters that have not answered yet. */
+  /** Number of adapters that still use the batch. */
   borrowers: number;
-  /** Resolve when adapters that missed their deadline have let go of the buffers. */
+  /** Each resolves when an adapter that missed its deadline has released the buffers. */
   readonly unsettled: Promise<void>[];
 }
 
-/** What one adapter gets of a batch, with the number of failed attempts. */
+/** Objects of a batch that one adapter stores, with their failed attempts. */
 interface BatchShare {
   readonly lane: StoreLane;
   readonly attempts: ReadonlyMap<DirtyObject, number>;
 }
 
-/** Longest time between two attempts, unless the first time is longer. */
+/** Maximum delay between two attempts, unless the first delay is longer. */
 const MAX_BACK_OFF_MS = 30_000;
-/** Longest delay that timers of JavaScript hosts know. */
+/** Maximum delay of JavaScript timers. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const logger = getLogger(["kvtier", "store"]);
 const NONE: ReadonlySet<DirtyObject> = new Set();
 
 /**
- * Writes what engines put into L1 to the adapters, behind their backs and in batches: the device
- * is waited for once a batch, because each wait holds up the event loop until the device is idle.
- * Until every adapter has answered for it, an object is held in L1, so that it is always found.
- * Each adapter has a queue of its own: one that is slow gets its objects later, and costs the
- * others nothing.
+ * Stores what engines put into L1 in the adapters, in the background and in batches. The device is
+ * awaited once for each batch, because each wait can block the event loop until the device is idle.
+ * An object stays dirty in L1, and can therefore be found, until every adapter has answered for it.
+ * Each adapter has a lane of its own, so a slow adapter delays only itself.
  */
 export class StoreController implements L1Listener, Disposable {
   readonly #options: StoreControllerOptions;
-  /** What is held in L1. */
+  /** Dirty objects by id. */
   readonly #dirty = new Map<string, DirtyObject>();
-  /** What left L1 while it was being written. */
+  /** Objects that left L1 while adapters were storing them. */
   readonly #doomed = new Set<DirtyObject>();
   readonly #lanes = new Map<AdapterGuard, StoreLane>();
   readonly #waiting: WaitingObjects = { objects: 0, bytes: 0 };
@@ -76,13 +75,13 @@ export class StoreController implements L1Listener, Disposable {
     retriedObjects: 0,
     failedReadBacks: 0,
   };
-  /** What adapters did not get. */
+  /** Objects that adapters did not get. */
   readonly #losses: StoreLosses;
   #cancelIdle = (): void => {};
   #isPumping = false;
   #isDisposed = false;
 
-  /** Starts listening to L1. */
+  /** Subscribes to L1 and to the adapter set. */
   constructor(options: StoreControllerOptions) {
     this.#options = options;
     this.#losses = new StoreLosses(options.clock);
@@ -95,7 +94,7 @@ export class StoreController implements L1Listener, Disposable {
     this.#losses.addListener(listener);
   }
 
-  /** Takes charge of objects. */
+  /** Marks new objects dirty and queues them as the policy demands. */
   written(objects: readonly WrittenObject[]): void {
     const { l1, adapters, policy } = this.#options;
     if (adapters.storing.length === 0) return;
@@ -114,7 +113,7 @@ export class StoreController implements L1Listener, Disposable {
     if (policy.writes === "at-once") this.#enqueue(fresh);
   }
 
-  /** Writes ahead of eviction, where the policy waits for that. */
+  /** With a `before-eviction` policy, stores objects when L1 is above its high watermark. */
   admitted(): void {
     const { l1, policy, watermark, flushBytes } = this.#options;
     if (policy.writes === "at-once") return;
@@ -123,12 +122,13 @@ export class StoreController implements L1Listener, Disposable {
     const wantedBytes = usedBytes - watermark.low * capacityBytes;
     let pendingBytes = this.#waiting.bytes;
     for (const { bytesInFlight } of this.#lanes.values()) pendingBytes += bytesInFlight;
-    // Each look passes all that is queued already: there is one for a batch, not for an object.
+    // Finding candidates skips everything already queued, so it is done once for each batch rather
+    // than for each object.
     if (pendingBytes > 0 && wantedBytes < pendingBytes + flushBytes) return;
     this.#enqueueCandidates(wantedBytes);
   }
 
-  /** An object that left L1 cannot be written any more. */
+  /** Gives up an object that left L1, since its bytes are gone. */
   removed(key: ObjectKey, reason: L1RemovalReason): void {
     const dirty = this.#dirty.get(key.id);
     if (dirty === undefined) return;
@@ -137,8 +137,8 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /**
-   * Writes what L1 would have to evict for `bytes` more, because it could not: nothing that is not
-   * yet written may leave.
+   * Stores the objects that L1 would have to evict to free `bytes`. Called when a reservation
+   * failed because dirty objects cannot be evicted.
    */
   relieve(bytes: number): void {
     this.#enqueueCandidates(bytes);
@@ -146,8 +146,8 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /**
-   * Writes everything that only L1 has; resolves when every adapter has answered for it, or after
-   * `deadlineMs`. What is not written then is still queued.
+   * Stores every dirty object. Resolves when every adapter has answered, or after `deadlineMs`
+   * milliseconds; objects not stored by then stay queued.
    */
   async flush(deadlineMs = Infinity): Promise<FlushReport> {
     const { l1, adapters, clock } = this.#options;
@@ -164,17 +164,18 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /**
-   * Writes objects that only L1 has; resolves when every adapter has answered for them.
+   * Stores the dirty objects whose keys pass `test`. Resolves when every adapter has answered for
+   * them.
    *
-   * @param keys The only keys that pass the test, if they are known.
+   * @param keys The only keys that can pass the test, if known.
    */
   settle(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): Promise<void> {
     return this.#settle(this.#chosen(test, keys));
   }
 
-  /** Resolves when the queues have room, whatever happens beyond that. */
+  /** Resolves when every queue has room, regardless of `whenFull`. */
   ready(): Promise<void> {
-    // What the device has still to confirm is not queued before.
+    // Objects that the device has not confirmed yet are queued only afterwards.
     const filled = this.#options.l1.filled();
     if (filled !== undefined) return filled.then(() => this.ready());
     if (this.#hasRoom()) return Promise.resolve();
@@ -184,7 +185,7 @@ export class StoreController implements L1Listener, Disposable {
     return promise;
   }
 
-  /** Resolves when nothing is queued for an adapter, or being written to it. */
+  /** Resolves when no object is queued for an adapter, backing off or being stored. */
   emptied(guard: AdapterGuard): Promise<void> {
     const lane = this.#lanes.get(guard);
     if (lane === undefined || lane.isEmpty) return Promise.resolve();
@@ -194,7 +195,7 @@ export class StoreController implements L1Listener, Disposable {
     return promise;
   }
 
-  /** Counters now. */
+  /** Current status and counters. */
   reportStatus(): StoreStatus {
     const { policy, whenFull } = this.#options;
     let inFlightObjects = 0;
@@ -211,12 +212,14 @@ export class StoreController implements L1Listener, Disposable {
     };
   }
 
-  /** What does not work, in words. */
+  /** Current problems, as sentences with a remedy. */
   problems(): string[] {
     return this.#losses.problems();
   }
 
-  /** Drops what is not written yet: nothing is held, nobody waits, and no timer is left. */
+  /**
+   * Drops every dirty object, clears the marks in L1, resolves all waits and cancels all timers.
+   */
   [Symbol.dispose](): void {
     this.#isDisposed = true;
     this.#options.l1.removeListener(this);
@@ -237,7 +240,7 @@ export class StoreController implements L1Listener, Disposable {
     return [...dirty, ...this.#doomed].filter(({ object }) => test(object.key));
   }
 
-  /** Resolves when the device has confirmed what is written, or at the deadline. */
+  /** Resolves when the device has confirmed every filling object, or at the deadline. */
   #confirmed(deadlineMs: number): Promise<void> | undefined {
     const filled = this.#options.l1.filled();
     if (filled === undefined || deadlineMs > MAX_TIMER_MS) return filled;
@@ -250,7 +253,7 @@ export class StoreController implements L1Listener, Disposable {
     return promise;
   }
 
-  /** Writes objects; resolves when every adapter has answered for them, or at the deadline. */
+  /** Stores objects. Resolves when every adapter has answered for them, or at the deadline. */
   #settle(chosen: readonly DirtyObject[], deadlineMs = Infinity): Promise<void> {
     if (chosen.length === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -298,7 +301,7 @@ export class StoreController implements L1Listener, Disposable {
     this.#proceed();
   }
 
-  /** Which adapters are to get an object. */
+  /** Adapters that the policy chooses for an object and that accept its size. */
   #targetsOf({ object }: DirtyObject, guards: readonly AdapterGuard[]): readonly AdapterGuard[] {
     const { policy } = this.#options;
     let targets: readonly { readonly id: number }[] | undefined;
@@ -317,11 +320,11 @@ export class StoreController implements L1Listener, Disposable {
     );
   }
 
-  /** Puts an object into a queue, if that has room or can make some. */
+  /** Queues an object if the lane has room or can make some; otherwise counts it as dropped. */
   #queue(lane: StoreLane, dirty: DirtyObject, maxQueuedBytes: number): void {
     const { whenFull } = this.#options;
     const bytes = dirty.object.layout.byteLength;
-    // Nobody may be held up by an adapter that does not work.
+    // An adapter that does not work must not slow down producers.
     const isBounded = whenFull !== "wait" || !lane.guard.isStoring;
     if (isBounded && whenFull === "drop_oldest" && bytes <= maxQueuedBytes) {
       for (const oldest of lane.waiting()) {
@@ -335,19 +338,19 @@ export class StoreController implements L1Listener, Disposable {
     } else lane.queue(dirty);
   }
 
-  /** One adapter does not get an object. */
+  /** Records that one adapter will not get an object. */
   #drop(lane: StoreLane, dirty: DirtyObject, reason: DropReason): void {
     this.#losses.count([lane.guard], dirty, reason);
     this.#leave(lane, dirty);
   }
 
-  /** One adapter is done with an object, one way or the other. */
+  /** Ends the interest of one adapter in an object, stored or not. */
   #leave(lane: StoreLane, dirty: DirtyObject): void {
     dirty.lanes.delete(lane);
     if (dirty.lanes.size === 0) this.#finish(dirty);
   }
 
-  /** No adapter is to get the object any more. */
+  /** Finishes an object that no lane contains any more. */
   #finish(dirty: DirtyObject): void {
     const { l1, policy } = this.#options;
     const { key } = dirty.object;
@@ -361,7 +364,7 @@ export class StoreController implements L1Listener, Disposable {
     tellWaiters(dirty);
   }
 
-  /** No adapter gets the object any more, but those that are just being given it may store it. */
+  /** Drops an object from every lane. Stores in flight may still complete. */
   #giveUp(dirty: DirtyObject, gone: NonNullable<DirtyObject["gone"]>): void {
     const { lanes, object } = dirty;
     const reason = gone === "removed" ? "removed" : "lost";
@@ -418,13 +421,16 @@ export class StoreController implements L1Listener, Disposable {
     );
   }
 
-  /** Writes also what is less than a batch. */
+  /** Stores everything queued, even less than a batch. */
   #writeNow(): void {
     for (const lane of this.#lanes.values()) lane.makeDue();
     this.#proceed();
   }
 
-  /** After queues got shorter: tells those who wait for that, and goes on. */
+  /**
+   * Continues after queues have become shorter: resolves waits, drops empty lanes of removed
+   * adapters, and starts batches.
+   */
   #wake(): void {
     for (const [resolve, lane] of this.#laneWaiters) {
       if (!lane.isEmpty) continue;
@@ -441,7 +447,7 @@ export class StoreController implements L1Listener, Disposable {
     this.#proceed();
   }
 
-  /** Writes if there is enough, or if it is time; waits no longer for quiet if all is due. */
+  /** Starts storing if a lane is ready, and cancels the idle timer if nothing waits for it. */
   #proceed(): void {
     if (this.#lanes.values().some((lane) => this.#isReady(lane))) this.#pump();
     if (!this.#lanes.values().some((lane) => lane.hasQueued && !lane.isDue)) this.#cancelIdle();
@@ -460,9 +466,9 @@ export class StoreController implements L1Listener, Disposable {
     });
   }
 
-  /** Reads back batch after batch, one at a time; the adapters store them meanwhile. */
+  /** Reads back one batch after the other; adapters store them in the meantime. */
   async #writeBatches(): Promise<void> {
-    // The caller's own work of this turn goes first.
+    // Let the caller finish its own work first.
     await Promise.resolve();
     for (;;) {
       const free = this.#lanes.values().filter((lane) =>
@@ -473,17 +479,18 @@ export class StoreController implements L1Listener, Disposable {
       const fullest = ready.reduce((a, b) => b.queuedBytes > a.queuedBytes ? b : a);
       await this.#writeBatch(this.#nextBatch(fullest), free);
     }
-    // In the same turn as the last look at the queues: what is queued from now on starts anew.
+    // Reset in the same turn as the last check of the lanes, so that an object queued later starts
+    // a new pump.
     this.#isPumping = false;
   }
 
-  /** The share of the read-back buffers of one adapter, so that none waits for another's. */
+  /** Share of the read-back buffers for one adapter, so that no adapter waits for another. */
   get #maxLaneBytes(): number {
     const { adapters, maxInFlightBytes } = this.#options;
     return maxInFlightBytes / Math.max(1, adapters.all.length);
   }
 
-  /** What one queue has written next. */
+  /** Next batch of a lane. */
   #nextBatch(lane: StoreLane): DirtyObject[] {
     const { l1, flushBytes } = this.#options;
     const limit = Math.min(flushBytes, this.#maxLaneBytes / 2);
@@ -499,18 +506,18 @@ export class StoreController implements L1Listener, Disposable {
     return objects.slice(0, Math.max(1, l1.device.countReadable(sizes)));
   }
 
-  /** Reads objects back, for all adapters in whose queues they are. */
+  /** Reads a batch back once and stores it in every adapter that has it queued. */
   async #writeBatch(chosen: readonly DirtyObject[], lanes: readonly StoreLane[]): Promise<void> {
     const shares = lanes.map((lane): BatchShare => ({ lane, attempts: lane.take(chosen) }))
       .filter(({ attempts }) => attempts.size > 0);
     this.#wake();
-    // What no adapter would be asked to take need not be read back.
+    // Skip the read-back if no adapter would be called.
     const isOffered = shares.some(({ lane }) => lane.guard.canStore);
     const batch = isOffered ? await this.#readBack(chosen, shares.length) : undefined;
     for (const share of shares) this.#store(share, batch);
   }
 
-  /** `undefined` if that failed. */
+  /** Reads objects back from the device; `undefined` if that fails. */
   async #readBack(
     chosen: readonly DirtyObject[],
     borrowers: number,
@@ -531,7 +538,7 @@ export class StoreController implements L1Listener, Disposable {
       for (const [i, lease] of leases.entries()) {
         const { key, layout } = lease;
         const [dirty, parts] = [leased.get(lease), readBack.objects[i]];
-        // A lease that is void protects nothing: what was read may be another object.
+        // If the lease expired, the bytes may belong to another object.
         if (dirty === undefined || parts === undefined || !l1.isLeased(lease)) continue;
         objects.set(dirty, new ObjectWithTrailer(key, layout, parts));
         this.#counters.readBackBytes += layout.byteLength;
@@ -549,7 +556,7 @@ export class StoreController implements L1Listener, Disposable {
     }
   }
 
-  /** Has an adapter store its share of a batch, if there is one. */
+  /** Stores one adapter's share of a batch, if the read-back succeeded. */
   async #store({ lane, attempts }: BatchShare, batch: ReadBackBatch | undefined): Promise<void> {
     if (batch === undefined) return this.#afterBatch(lane, attempts, NONE);
     const { objects, unsettled } = batch;
@@ -568,7 +575,7 @@ export class StoreController implements L1Listener, Disposable {
     this.#afterBatch(lane, attempts, stored);
   }
 
-  /** What an adapter took is done; what it did not is offered again, or given up. */
+  /** Finishes the objects that were stored; retries or drops the others. */
   #afterBatch(
     lane: StoreLane,
     attempts: ReadonlyMap<DirtyObject, number>,
@@ -591,7 +598,9 @@ export class StoreController implements L1Listener, Disposable {
     this.#wake();
   }
 
-  /** Why an object is not offered again to an adapter that failed to take it so many times. */
+  /**
+   * Reason not to retry an object in a lane after this many failed attempts; `undefined` to retry.
+   */
   #dropReasonOf(lane: StoreLane, { gone }: DirtyObject, attempts: number): DropReason | undefined {
     const { guard } = lane;
     if (this.#isDisposed || !guard.takesStores || !this.#isPresent(guard)) return "removed";
@@ -608,10 +617,10 @@ export class StoreController implements L1Listener, Disposable {
   }
 }
 
-/** Returns the buffers, as soon as no adapter uses them any more. */
+/** Returns the buffers as soon as no adapter uses them. */
 function giveBack({ readBack, unsettled }: ReadBackBatch): void {
   if (unsettled.length === 0) return readBack[Symbol.dispose]();
-  // An adapter past its deadline may still read the buffers: nobody else gets them, or waits.
+  // An adapter past its deadline may still read the buffers, so they are not reused until then.
   readBack.abandon();
   Promise.all(unsettled).then(() => readBack[Symbol.dispose]());
 }

@@ -2,37 +2,40 @@ import type { WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { Clock } from "../runtime/clock.ts";
 
-/** Who waits until the adapters have answered for some objects. */
+/** A flush that waits until the adapters have answered for its objects. */
 export interface FlushWaiter {
-  /** Objects that are still waited for. */
+  /** Objects without an answer. */
   left: number;
-  /** Called when there are none. */
+  /** Called when every object has an answer. */
   readonly resolve: () => void;
 }
 
-/** An object that an engine wrote, until no adapter is to get it any more. */
+/** A dirty object: written by an engine and not yet in every chosen adapter. */
 export interface DirtyObject {
-  /** Its key and layout. */
+  /** Key and layout of the object. */
   readonly object: WrittenObject;
-  /** Those in which it waits, or from which it is being written. */
+  /** Lanes in which it is queued, backing off or being stored. */
   readonly lanes: Set<StoreLane>;
-  /** In how many of them it waits. */
+  /** Number of lanes in which it is queued or backing off. */
   waiting: number;
-  /** Flushes that wait for it. */
+  /** Flushes that wait for the object. */
   readonly waiters: Set<FlushWaiter>;
-  /** Whether an adapter has it. */
+  /** Whether at least one adapter has stored it. */
   isStored: boolean;
-  /** Why it is not offered to an adapter again: it left L1, or nobody cares any more. */
+  /**
+   * Why it is not offered to adapters any more: it left L1 (`lost`), was forgotten, or the
+   * controller was disposed (`removed`).
+   */
   gone: "lost" | "forgotten" | "removed" | undefined;
 }
 
-/** Objects that wait in any lane, each once, and their bytes. */
+/** Objects that are queued or backing off in any lane, each counted once, and their bytes. */
 export interface WaitingObjects {
   objects: number;
   bytes: number;
 }
 
-/** Batches that one adapter stores at a time: one is written while the next is read back. */
+/** Batches in flight per adapter: one is stored while the next is read back. */
 const BATCHES_IN_FLIGHT = 2;
 
 /** Objects that failed together, and rest until a timer is due. */
@@ -42,29 +45,29 @@ interface BackOff {
   readonly cancelTimer: () => void;
 }
 
-/** How a {@linkcode StoreLane} is set up. */
+/** Options of {@linkcode StoreLane}. */
 export interface StoreLaneOptions {
-  /** The adapter. */
+  /** Adapter of the lane. */
   readonly guard: AdapterGuard;
-  /** Source of time. */
+  /** Clock for back-off. */
   readonly clock: Clock;
-  /** What waits in this lane and others. */
+  /** Totals over all lanes, updated by each lane. */
   readonly waiting: WaitingObjects;
-  /** Told when objects are to be offered again. */
+  /** Called when objects have finished backing off and are queued again. */
   readonly onRetryDue: () => void;
 }
 
 /**
- * What waits for one adapter: objects that are queued, and objects that rest after an attempt that
- * failed. Those that are being written are only counted.
+ * Store queue of one adapter: objects that are queued, and objects that are backing off after a
+ * failed attempt. Objects being stored are only counted.
  */
 export class StoreLane {
-  /** The adapter. */
+  /** Adapter of the lane. */
   readonly guard: AdapterGuard;
   readonly #clock: Clock;
   readonly #onRetryDue: () => void;
   readonly #allWaiting: WaitingObjects;
-  /** With the number of failed attempts. */
+  /** Queued objects with the number of failed attempts. */
   readonly #queue = new Map<DirtyObject, number>();
   readonly #backingOff = new Map<DirtyObject, BackOff>();
   #queuedBytes = 0;
@@ -74,7 +77,7 @@ export class StoreLane {
   #bytesInFlight = 0;
   #isDue = false;
 
-  /** An empty lane. */
+  /** Creates an empty lane. */
   constructor({ guard, clock, waiting, onRetryDue }: StoreLaneOptions) {
     this.guard = guard;
     this.#allWaiting = waiting;
@@ -82,60 +85,63 @@ export class StoreLane {
     this.#onRetryDue = onRetryDue;
   }
 
-  /** Bytes that are queued. */
+  /** Bytes of queued objects. */
   get queuedBytes(): number {
     return this.#queuedBytes;
   }
 
-  /** Bytes that are queued or rest. */
+  /** Bytes of objects that are queued or backing off. */
   get waitingBytes(): number {
     return this.#queuedBytes + this.#backOffBytes;
   }
 
-  /** Bytes that are being written. */
+  /** Bytes being stored. */
   get bytesInFlight(): number {
     return this.#bytesInFlight;
   }
 
-  /** Objects that are being written. */
+  /** Objects being stored. */
   get objectsInFlight(): number {
     return this.#objectsInFlight;
   }
 
-  /** Whether anything is queued. */
+  /** Whether any object is queued. */
   get hasQueued(): boolean {
     return this.#queue.size > 0;
   }
 
-  /** Whether what is queued is to be written although it may be less than a batch. */
+  /** Whether the queue is to be stored even if it is smaller than a batch. */
   get isDue(): boolean {
     return this.#isDue;
   }
 
-  /** Whether nothing waits, and nothing is being written. */
+  /** Whether no object is queued, backing off or being stored. */
   get isEmpty(): boolean {
     return this.#queue.size === 0 && this.#backingOff.size === 0 && this.#batchesInFlight === 0;
   }
 
-  /** What is queued, the oldest first. */
+  /** Queued objects, oldest first. */
   queued(): Iterable<DirtyObject> {
     return this.#queue.keys();
   }
 
-  /** What rests and what is queued, the oldest first; removing meanwhile is allowed. */
+  /**
+   * Objects that are backing off, then queued objects, oldest first. Objects may be removed during
+   * the iteration.
+   */
   *waiting(): Generator<DirtyObject> {
     yield* this.#backingOff.keys();
     yield* this.#queue.keys();
   }
 
-  /** Whether the adapter can be given a batch without more than `maxBytes` being written to it. */
+  /** Whether another batch may be started without exceeding `maxBytes` in flight. */
   hasRoomInFlight(maxBytes: number): boolean {
     if (this.#batchesInFlight === 0) return true;
     return this.#batchesInFlight < BATCHES_IN_FLIGHT &&
       this.#bytesInFlight <= maxBytes / BATCHES_IN_FLIGHT;
   }
 
-  /** Puts an object into the queue. */
+  /** Queues an object. */
   queue(dirty: DirtyObject, attempts = 0): void {
     this.#queue.set(dirty, attempts);
     this.#queuedBytes += bytesOf(dirty);
@@ -143,7 +149,7 @@ export class StoreLane {
     this.#count(dirty, 1);
   }
 
-  /** Lets objects rest for some milliseconds; then they are queued, and to be written at once. */
+  /** Backs objects off for `delayMs` milliseconds; then they are queued and due. */
   backOff(objects: Iterable<DirtyObject>, attempts: number, delayMs: number): void {
     const resting = new Set(objects);
     if (resting.size === 0) return;
@@ -159,12 +165,16 @@ export class StoreLane {
     }
   }
 
-  /** Has everything written that is queued now. */
+  /** Makes everything that is queued now due. */
   makeDue(): void {
     this.#isDue = this.#queue.size > 0;
   }
 
-  /** Starts to write those of `objects` that are queued; returns them with their attempts. */
+  /**
+   * Takes those of `objects` that are queued as a batch in flight.
+   *
+   * @returns The objects taken, with their failed attempts.
+   */
   take(objects: readonly DirtyObject[]): Map<DirtyObject, number> {
     const taken = new Map<DirtyObject, number>();
     for (const dirty of objects) {
@@ -179,14 +189,18 @@ export class StoreLane {
     return taken;
   }
 
-  /** What was taken is not being written any more. */
+  /** Ends a batch in flight. */
   finish(taken: ReadonlyMap<DirtyObject, number>): void {
     this.#batchesInFlight--;
     this.#objectsInFlight -= taken.size;
     for (const dirty of taken.keys()) this.#bytesInFlight -= bytesOf(dirty);
   }
 
-  /** Takes an object out; returns whether it waited. */
+  /**
+   * Removes an object that is queued or backing off.
+   *
+   * @returns Whether it was.
+   */
   remove(dirty: DirtyObject): boolean {
     if (this.#unqueue(dirty)) return true;
     const backOff = this.#backingOff.get(dirty);

@@ -6,26 +6,29 @@ import { Overload } from "./overload.ts";
 import type { DirtyObject } from "./store_lane.ts";
 import type { DropReason, StoreListener, StoreStatus } from "./store_types.ts";
 
-/** Counters of what adapters did not get. */
+/** Counters of objects that adapters did not get. */
 type LossCounters = Pick<StoreStatus, "failedObjects" | "droppedObjects" | "lostObjects">;
 
 const logger = getLogger(["kvtier", "store"]);
 
-/** What adapters should have got and did not: counted, told, and reported once. */
+/**
+ * Objects that adapters did not get although the policy chose them: counted, passed to listeners,
+ * and reported once.
+ */
 export class StoreLosses {
   readonly #counters = { failedObjects: 0, droppedObjects: 0, lostObjects: 0 };
   readonly #listeners = new Set<StoreListener>();
   readonly #unwritten = new UnwrittenTally();
   readonly #fullQueues: Overload;
-  /** What was unwritten when that was last reported. */
+  /** Tally at the time of the previous report. */
   #reported = new UnwrittenTally();
 
-  /** Nothing is lost yet. */
+  /** Starts with all counts at zero. */
   constructor(clock: Clock) {
     this.#fullQueues = new Overload(clock);
   }
 
-  /** Counters now. */
+  /** Current counters. */
   get counters(): LossCounters {
     return { ...this.#counters };
   }
@@ -35,7 +38,7 @@ export class StoreLosses {
     this.#listeners.add(listener);
   }
 
-  /** Adapters do not get an object. */
+  /** Records that adapters will not get an object. */
   count(guards: readonly AdapterGuard[], { gone }: DirtyObject, reason: DropReason): void {
     const objects = guards.length;
     if (objects === 0) return;
@@ -56,9 +59,10 @@ export class StoreLosses {
   }
 
   /**
-   * Starts a report of what was lost since the one before.
+   * Starts a report of what was lost since the previous one.
    *
-   * @returns Ends it, given the adapters that have not answered: each once for each object.
+   * @returns A function that completes the report. It takes the adapters that have not answered,
+   * each once for each object.
    */
   startReport(): (unanswered: readonly AdapterGuard[]) => FlushReport {
     const before = this.#reported;
@@ -71,12 +75,12 @@ export class StoreLosses {
     };
   }
 
-  /** What does not work, in words. */
+  /** Current problems, as sentences with a remedy. */
   problems(): string[] {
     const { objects } = this.#fullQueues;
     if (objects === 0) return [];
     return [
-      `full queues cost adapters ${objects} objects lately: await storeReady() before put(), raise ` +
+      `${objects} objects were recently dropped because queues were full: await storeReady() before put(), raise ` +
       'store.maxQueuedBytes, or set store.whenFull to "wait"',
     ];
   }

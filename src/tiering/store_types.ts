@@ -4,86 +4,94 @@ import type { RandomSource } from "../runtime/random.ts";
 import type { AdapterSet } from "./adapter_set.ts";
 import type { StorePolicy } from "./policies/store_policy.ts";
 
-/** What happens to objects that an adapter's queue has no room for. */
+/** What happens to objects when the queue of an adapter is full. */
 export type WhenFull =
-  /** They are queued; producers that await `ready()` are held up, others fill L1. */
+  /** They are queued anyway. Producers that await `ready()` are slowed down; others fill L1. */
   | "wait"
-  /** They are not queued for that adapter. */
+  /** New objects are dropped for that adapter. */
   | "drop_new"
-  /** The oldest that are queued for that adapter make room. */
+  /** The oldest queued objects are dropped for that adapter. */
   | "drop_oldest";
 
-/** How a {@linkcode StoreController} is set up. */
+/** Options of {@linkcode StoreController}. */
 export interface StoreControllerOptions {
-  /** Where objects come from. */
+  /** Cache that objects are read from. */
   readonly l1: L1Cache;
-  /** Where they go. */
+  /** Adapters to store in. */
   readonly adapters: AdapterSet;
-  /** Which go where, and when. */
+  /** Policy that chooses adapters and time. */
   readonly policy: StorePolicy;
-  /** Source of time. */
+  /** Clock for batching, retries and deadlines. */
   readonly clock: Clock;
-  /** Spreads retries. */
+  /** Source of jitter for retries. */
   readonly random: RandomSource;
-  /** Queued bytes at which a batch is written at once, and the size of a batch. */
+  /** Queued bytes at which a batch is stored immediately; also the maximum size of a batch. */
   readonly flushBytes: number;
-  /** Otherwise a batch is written when nothing was queued for this long. */
+  /** Time without new objects after which a smaller batch is stored, in milliseconds. */
   readonly idleMs: number;
-  /** Most bytes in read-back buffers. */
+  /** Maximum bytes in read-back buffers. */
   readonly maxInFlightBytes: number;
   /**
-   * Most bytes that wait for one adapter, to be written or to be written again. Batches that are
-   * being written do not count until they fail.
+   * Maximum bytes that are queued or backing off for one adapter. Batches in flight do not count
+   * until they fail.
    */
   readonly maxQueuedBytes: number;
-  /** What happens beyond that. */
+  /** What happens when a queue is full. */
   readonly whenFull: WhenFull;
-  /** How often an object is offered to one adapter. */
+  /** Maximum number of attempts to store an object in one adapter. */
   readonly attempts: number;
-  /** Time before the second attempt; it doubles for each further one, up to 30 s. */
+  /** Delay before the second attempt in milliseconds; doubles with each further one, up to 30 s. */
   readonly backOffMs: number;
-  /** Share of L1 in use at which `before-eviction` policies write, and down to which. */
+  /**
+   * Shares of L1 in use between which `before-eviction` policies store: above `high`, down to
+   * `low`.
+   */
   readonly watermark: { readonly high: number; readonly low: number };
 }
 
-/** Counters of a {@linkcode StoreController}. */
+/** Status and counters of a {@linkcode StoreController}. */
 export interface StoreStatus {
   /** Name of the policy. */
   readonly policy: string;
   /** What happens when a queue is full. */
   readonly whenFull: WhenFull;
-  /** Objects that only L1 has yet, whether they are queued or not. */
+  /** Dirty objects, whether they are queued or not. */
   readonly unsavedObjects: number;
-  /** Objects that wait to be written, or to be written again. */
+  /** Objects that are queued or backing off. */
   readonly pendingObjects: number;
-  /** Their bytes. */
+  /** Bytes of objects that are queued or backing off. */
   readonly pendingBytes: number;
-  /** Objects being written, once for each adapter. */
+  /** Objects being stored, counted once for each adapter. */
   readonly inFlightObjects: number;
-  /** Batches read back so far. */
+  /** Batches read back from the device. */
   readonly batches: number;
-  /** Bytes read back so far. */
+  /** Bytes read back from the device. */
   readonly readBackBytes: number;
-  /** Time spent waiting for the device; the event loop may have been blocked for as long. */
+  /**
+   * Milliseconds spent waiting for the device. The event loop may have been blocked for as long.
+   */
   readonly readBackMs: number;
-  /** Objects that are offered to an adapter again, once for each time. */
+  /** Retries, counted for each object and adapter. */
   readonly retriedObjects: number;
-  /** Objects that an adapter did not take in the end, once for each adapter. */
+  /** Objects whose last attempt failed, counted once for each adapter. */
   readonly failedObjects: number;
-  /** Objects that a full queue or a removed adapter cost, once for each adapter. */
+  /**
+   * Objects dropped because a queue was full or an adapter was removed, counted once for each
+   * adapter.
+   */
   readonly droppedObjects: number;
   /**
-   * Objects that left device memory before an adapter had them, once for each adapter: the device
-   * was lost, or they were forgotten.
+   * Objects that left device memory before an adapter stored them, because the device was lost or
+   * they were forgotten; counted once for each adapter.
    */
   readonly lostObjects: number;
   /** Batches that could not be read back from the device. */
   readonly failedReadBacks: number;
 }
 
-/** Told by a {@linkcode StoreController}. */
+/** Callbacks of a {@linkcode StoreController}. */
 export interface StoreListener {
-  /** An adapter does not get objects that it should have got. What this throws is logged. */
+  /** An adapter will not get objects chosen for it. Errors that the callback throws are logged. */
   dropped?(count: number, reason: DropReason): void;
 }
 
@@ -91,9 +99,9 @@ export interface StoreListener {
 export type DropReason =
   /** Its queue was full. */
   | "full"
-  /** It did not take the object, however often that was tried. */
+  /** It failed to store the object in every attempt. */
   | "failed"
   /** It was removed, or the controller was disposed. */
   | "removed"
-  /** The object left device memory before. */
+  /** The object left device memory first. */
   | "lost";

@@ -67,7 +67,11 @@ Deno.test("TieredCache never uses an id twice", async () => {
   assertEquals(await cache.addAdapter({ type: "a" }), 2);
   assertEquals(cache.listAdapters(), [{ id: 2, type: "a", state: "active", isHealthy: true }]);
   assertEquals(removed.map(([, { id }]) => id), [1, 0]);
-  await assertRejects(() => cache.removeAdapter(0), RangeError, "No adapter has id 0: there are 2");
+  await assertRejects(
+    () => cache.removeAdapter(0),
+    RangeError,
+    "No adapter has id 0: the ids are 2",
+  );
   assertEquals(cache.reportStatus().adapters.map(({ id }) => id), [2]);
 });
 
@@ -247,7 +251,7 @@ Deno.test("TieredCache says which adapter could not be removed, until it is", as
   const { isHealthy, problems } = cache.reportStatus();
   assertEquals([isHealthy, problems.length], [false, 1]);
   assertStringIncludes(problems[0] ?? "", "adapter 0 (a): ");
-  assertStringIncludes(problems[0] ?? "", "call again to go on");
+  assertStringIncludes(problems[0] ?? "", "call again to continue");
   assertEquals(cache.listAdapters().map(({ state }) => state), ["draining", "active"]);
   await cache.removeAdapter(0, { mode: "drop" });
   assertEquals([cache.reportStatus().problems, (await matched).length], [[], 0]);

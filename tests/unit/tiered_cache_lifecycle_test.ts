@@ -199,7 +199,7 @@ Deno.test("TieredCache says in words what does not work", async () => {
   );
   adapter.beforeStore = () => Promise.reject(new Error("the disk is on fire"));
   for (let n = 0; n < 2; n++) await putObjects(cache, [testKey(n)], LAYOUT);
-  const problem = "adapter 0 (a): store is left alone for 60 s more: ";
+  const problem = "adapter 0 (a): store is paused for another 60 s: ";
   const [first = "", ...others] = cache.reportStatus().problems;
   assertStringIncludes(first, problem);
   assertStringIncludes(first, "the disk is on fire");
@@ -283,7 +283,7 @@ Deno.test("TieredCache.ttl() removes objects from every tier when their time is 
   assertEquals((await objectFilesIn(directory)).length, 4);
   assertEquals([recording.count(short), recording.count(long), recording.count(taken)], [0, 2, 2]);
   for (const keys of [long, taken]) assertEquals(await countHits(cache, keys, LAYOUT), 2);
-  assertThrows(() => cache.ttl(short, -1), RangeError, "Life must be at least 0 ms");
+  assertThrows(() => cache.ttl(short, -1), RangeError, "Time to live must be at least 0 ms");
   cache.ttl(long, null);
 });
 

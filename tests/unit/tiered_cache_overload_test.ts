@@ -191,7 +191,7 @@ Deno.test("full queues that cost adapters objects are a problem as long as that 
   const { store: { droppedObjects }, problems } = cache.reportStatus();
   assertStringIncludes(
     problems.join(),
-    `full queues cost adapters ${droppedObjects} objects lately`,
+    `${droppedObjects} objects were recently dropped because queues were full`,
   );
   await clock.advance(30_001);
   assertEquals(cache.reportStatus().problems, []);

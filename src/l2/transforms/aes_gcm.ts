@@ -8,9 +8,9 @@ import {
   type TransformModule,
 } from "./transform.ts";
 
-/** Bytes of a nonce, which stands in front of what is encrypted. */
+/** Size in bytes of the nonce, which precedes the ciphertext. */
 const NONCE_BYTES = 12;
-/** Bytes of the tag behind it. */
+/** Size in bytes of the tag, which follows the ciphertext. */
 const TAG_BYTES = 16;
 
 const DOMAIN = new TextEncoder().encode("kvtier aesgcm 1");
@@ -25,10 +25,10 @@ const config = {
   },
 } as const;
 
-/** Encrypts objects with AES-256-GCM, under a key for each cache salt. */
+/** Encrypts objects with AES-256-GCM, with a separate key for each cache salt. */
 export const aesGcm: TransformModule<typeof config> = defineTransform({
   type: "aesgcm",
-  summary: "Encrypts objects with AES-256-GCM, under a key for each cache salt.",
+  summary: "Encrypts objects with AES-256-GCM, with a separate key for each cache salt.",
   config,
   async create(values, refuse) {
     const masterKey = await MasterKey.import(await readMasterKey(values, refuse));
@@ -37,18 +37,18 @@ export const aesGcm: TransformModule<typeof config> = defineTransform({
 });
 
 /**
- * A random nonce, the encrypted bytes and their tag. The key of the object and the chain of
- * transforms are authenticated with it: under other ones, nothing is decrypted.
+ * Stores a random nonce, the ciphertext and the tag. The object's key and the chain of transforms
+ * are authenticated as well: nothing is decrypted under others.
  */
 export class AesGcmTransform implements Transform {
-  /** Names the master key, as a digest. */
+  /** Identifies the master key by a digest. */
   readonly identity: string;
-  /** The nonce and the tag. */
+  /** Bytes of the nonce and the tag. */
   readonly addedBytes: number = NONCE_BYTES + TAG_BYTES;
   readonly #masterKey: MasterKey;
   readonly #random: RandomSource;
 
-  /** Encrypts under keys that are derived from `masterKey`. */
+  /** Encrypts with keys derived from `masterKey`. */
   constructor(masterKey: MasterKey, random: RandomSource = systemRandom) {
     this.identity = `aesgcm 1 ${masterKey.id}`;
     this.#masterKey = masterKey;
@@ -64,11 +64,11 @@ export class AesGcmTransform implements Transform {
     const nonce = new Uint8Array(this.#random.bytes(NONCE_BYTES));
     const [first = new Uint8Array(0), ...others] = parts;
     const plain = others.length === 0 ? first : concatParts(parts);
-    const sealed = await crypto.subtle.encrypt(algorithm(nonce, context), key, plain);
-    return [nonce, new Uint8Array(sealed)];
+    const ciphertext = await crypto.subtle.encrypt(algorithm(nonce, context), key, plain);
+    return [nonce, new Uint8Array(ciphertext)];
   }
 
-  /** Decrypts an object that is authentic. */
+  /** Decrypts an object; `undefined` if it is not authentic. */
   async decode(
     bytes: Uint8Array<ArrayBuffer>,
     byteLength: number,
@@ -77,16 +77,18 @@ export class AesGcmTransform implements Transform {
     if (bytes.byteLength !== byteLength + this.addedBytes) return undefined;
     const key = await this.#masterKey.keyFor(context.key.cacheSalt);
     const nonce = bytes.subarray(0, NONCE_BYTES);
-    const sealed = bytes.subarray(NONCE_BYTES);
+    const ciphertext = bytes.subarray(NONCE_BYTES);
     try {
-      return new Uint8Array(await crypto.subtle.decrypt(algorithm(nonce, context), key, sealed));
+      return new Uint8Array(
+        await crypto.subtle.decrypt(algorithm(nonce, context), key, ciphertext),
+      );
     } catch (error) {
       if (error instanceof DOMException && error.name === "OperationError") return undefined;
       throw error;
     }
   }
 
-  /** There is nothing to release. */
+  /** Holds nothing that has to be released. */
   [Symbol.dispose](): void {}
 }
 

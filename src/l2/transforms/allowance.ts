@@ -3,26 +3,29 @@ interface LimiterWaiter {
   readonly answer: (isTaken: boolean) => void;
 }
 
-/** A bounded amount of something that many share: first come, first served. */
+/**
+ * FIFO limiter of a shared amount. A request above the limit is granted only when nothing else is
+ * in use, so it cannot starve.
+ */
 export class Limiter {
   readonly #capacity: number;
   readonly #waiters = new Set<LimiterWaiter>();
   #used = 0;
 
-  /** All of it is there. */
+  /** Creates a limiter of `capacity`. */
   constructor(capacity: number) {
     this.#capacity = capacity;
   }
 
-  /** How much is taken. */
+  /** Amount in use. */
   get used(): number {
     return this.#used;
   }
 
   /**
-   * Takes some of it, when it is there; who asks for more than there is at all gets it alone.
+   * Waits for `amount` to become available.
    *
-   * @returns Whether it was taken: not if `signal` aborts before.
+   * @returns Whether it was acquired; `false` if `signal` aborted first.
    */
   acquire(amount: number, signal: AbortSignal): Promise<boolean> {
     if (signal.aborted) return Promise.resolve(false);
@@ -48,7 +51,7 @@ export class Limiter {
     return promise;
   }
 
-  /** Gives back what was taken. */
+  /** Releases an acquired amount. */
   release(amount: number): void {
     this.#used -= amount;
     this.#serve();

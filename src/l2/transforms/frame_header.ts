@@ -1,11 +1,11 @@
 import { crc32 } from "../../runtime/checksum.ts";
 
-/** Bytes of a frame header. */
+/** Size of a frame header in bytes. */
 export const FRAME_HEADER_BYTES = 16;
 
 const MAGIC = 0x3146564b; // "KVF1"
 
-/** Writes down how long an object is, all of it: what stands in front where that varies. */
+/** Encodes the total length of an object, as the header in front of objects of variable length. */
 export function encodeFrameHeader(byteLength: number): Uint8Array<ArrayBuffer> {
   const header = new Uint8Array(FRAME_HEADER_BYTES);
   const view = new DataView(header.buffer);
@@ -16,11 +16,11 @@ export function encodeFrameHeader(byteLength: number): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Reads what {@linkcode encodeFrameHeader} wrote.
+ * Decodes the result of {@linkcode encodeFrameHeader}.
  *
- * @param bytes The front of an object.
- * @returns How long the object is; `"foreign"` if it has no such header, and `"damaged"` if there is
- * something wrong with it.
+ * @param bytes Front of an object.
+ * @returns Total length of the object; `"foreign"` if there is no header, `"damaged"` if the header
+ * is not intact.
  */
 export function decodeFrameHeader(bytes: Uint8Array): number | "foreign" | "damaged" {
   if (bytes.byteLength < FRAME_HEADER_BYTES) return "foreign";

@@ -3,36 +3,37 @@ import type { ConfigValues } from "../adapter_config.ts";
 import { unmetPath } from "../host_path.ts";
 import type { RefuseValue } from "./transform.ts";
 
-/** Bytes of a master key. */
+/** Size of a master key in bytes. */
 const KEY_BYTES = 32;
-/** Derived keys that are kept. */
+/** Maximum number of derived keys to keep. */
 const MAX_KEYS = 256;
 
 const encoder = new TextEncoder();
 const HKDF_SALT = encoder.encode("kvtier aesgcm 1");
-/** What messages say in the place of a value that may be the key. */
+/** Placeholder in messages for a value that may be the key. */
 const HIDDEN = "something else";
 const SHAPES = "32 random bytes, as hex or base64";
 
-/** Where a master key comes from. */
+/** Configuration keys for the source of a master key. */
 export const masterKeyFields = {
   master_key_path: {
     type: "string",
-    help: "File with the master key: 32 bytes, or their hex or base64. Nobody else may read it.",
+    help:
+      "File with the master key: 32 bytes, raw or as hex or base64. Only its owner may be able to read it.",
   },
   master_key_env: {
     type: "string",
-    help: "Environment variable with the hex or base64 of the master key's 32 bytes.",
+    help: "Environment variable with the 32 bytes of the master key as hex or base64.",
   },
   key_provider: {
     type: "string",
     oneOf: ["hkdf"],
     default: "hkdf",
-    help: "How the key of a cache salt comes from the master key: HKDF-SHA256.",
+    help: "How the key of a cache salt is derived from the master key: HKDF-SHA256.",
   },
 } as const;
 
-/** Reads a master key; its bytes are never part of a message. */
+/** Reads a master key. Its bytes never appear in a message. */
 export async function readMasterKey(
   values: Pick<ConfigValues<typeof masterKeyFields>, "master_key_path" | "master_key_env">,
   refuse: RefuseValue,
@@ -42,7 +43,11 @@ export async function readMasterKey(
   const place = path ?? name ?? "";
   const key = isFile ? "master_key_path" : "master_key_env";
   if (isFile === (name !== undefined)) {
-    refuse("master_key_path", "it or master_key_env, one of them", isFile ? "both" : "none");
+    refuse(
+      "master_key_path",
+      "exactly one of master_key_path and master_key_env",
+      isFile ? "both" : "none",
+    );
   }
   const source = isFile
     ? "a file that only its owner can read"
@@ -51,7 +56,7 @@ export async function readMasterKey(
   if (unmet !== undefined) refuse(key, unmet, "another path");
   const expected = `${source}, with ${SHAPES}`;
   const isKey = decodeKey(encoder.encode(place), false) !== undefined;
-  // What is no name may be the secret, too.
+  // A value that is not a valid variable name may be the secret itself.
   if (isKey || (!isFile && unmetVariableName(place) !== undefined)) refuse(key, expected, HIDDEN);
   if (!isFile) {
     const { value, problem } = await readSecretVariable(place);
@@ -66,9 +71,9 @@ export async function readMasterKey(
   return decodeKey(reading.bytes, true) ?? refuse(key, expected, found);
 }
 
-/** From which the keys of cache salts are derived. */
+/** Master key from which the keys of cache salts are derived. */
 export class MasterKey {
-  /** Tells it from others, and nothing else about it: 16 hexadecimal digits. */
+  /** Identifies the key without revealing anything else about it: 16 hexadecimal digits. */
   readonly id: string;
   readonly #key: CryptoKey;
   readonly #derived = new Map<string, Promise<CryptoKey>>();
@@ -78,7 +83,7 @@ export class MasterKey {
     this.id = id;
   }
 
-  /** Takes over 32 bytes, which are wiped. */
+  /** Imports a key of 32 bytes and wipes the array. */
   static async import(bytes: Uint8Array<ArrayBuffer>): Promise<MasterKey> {
     const key = await crypto.subtle.importKey("raw", bytes, "HKDF", false, [
       "deriveKey",
@@ -89,7 +94,7 @@ export class MasterKey {
     return new MasterKey(key, new Uint8Array(id).toHex());
   }
 
-  /** The key for objects with a cache salt. */
+  /** Derives the key for objects under a cache salt. */
   keyFor(cacheSalt: string): Promise<CryptoKey> {
     const known = this.#derived.get(cacheSalt);
     if (known !== undefined) return known;
@@ -113,7 +118,7 @@ function decodeKey(
 ): Uint8Array<ArrayBuffer> | undefined {
   const text = new TextDecoder("latin1").decode(bytes).trim();
   const isText = /^[\w+/=-]*$/.test(text);
-  // A text of 32 characters is a shorter key, or a password.
+  // A string of 32 characters is a shorter key, or a password.
   if (!isText) return allowsRaw && bytes.byteLength === KEY_BYTES ? bytes : undefined;
   try {
     const key = /^[0-9a-f]{64}$/i.test(text)

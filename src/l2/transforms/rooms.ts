@@ -2,38 +2,38 @@ import { TRAILER_BYTES } from "../object_trailer.ts";
 import { FRAME_HEADER_BYTES } from "./frame_header.ts";
 
 /**
- * Host memory that adapters load into. What was used before is used again: the first use of memory
- * costs more than reading into it.
+ * Buffer pool for loads. Reuses buffers, because the first use of memory costs more than reading
+ * into it.
  */
 export class BufferPool {
   readonly #maxIdleBytes: number;
-  /** The last one was used last. */
+  /** Idle buffers, most recently used last. */
   readonly #idle: Uint8Array<ArrayBuffer>[] = [];
   #idleBytes = 0;
 
-  /** Keeps so many bytes at most that nobody uses. */
+  /** Keeps at most `maxIdleBytes` of idle buffers. */
   constructor(maxIdleBytes: number) {
     this.#maxIdleBytes = maxIdleBytes;
   }
 
-  /** Bytes that nobody uses. */
+  /** Bytes of idle buffers. */
   get idleBytes(): number {
     return this.#idleBytes;
   }
 
-  /** Room of this length, in which nothing looks like an object. */
+  /** Returns a buffer of this length that does not contain a valid object. */
   acquire(byteLength: number): Uint8Array<ArrayBuffer> {
     const index = this.#idle.findLastIndex((buffer) => buffer.byteLength === byteLength);
     const buffer = index < 0 ? undefined : this.#idle.splice(index, 1)[0];
     if (buffer === undefined) return new Uint8Array(byteLength);
     this.#idleBytes -= byteLength;
-    // An adapter that fills nothing must not give out what was there before.
+    // An adapter that fills nothing must not expose the previous object.
     buffer.fill(0, 0, FRAME_HEADER_BYTES);
     buffer.fill(0, Math.max(0, byteLength - TRAILER_BYTES));
     return buffer;
   }
 
-  /** Takes back what nobody reads or writes any more. */
+  /** Returns a buffer that is no longer read or written. */
   release(buffer: Uint8Array<ArrayBuffer>): void {
     if (buffer.byteLength > this.#maxIdleBytes) return;
     this.#idle.push(buffer);
@@ -43,7 +43,7 @@ export class BufferPool {
     }
   }
 
-  /** Lets go of all that nobody uses. */
+  /** Drops all idle buffers. */
   clear(): void {
     this.#idle.length = 0;
     this.#idleBytes = 0;

@@ -1,36 +1,42 @@
 import type { ObjectKey } from "../../keys/object_key.ts";
 import type { ConfigFields, ConfigValues } from "../adapter_config.ts";
 
-/** What a transform may bind bytes to. */
+/** Data that a transform may authenticate along with the bytes. */
 export interface TransformContext {
-  /** What the object is called. */
+  /** Key of the object. */
   readonly key: ObjectKey;
-  /** 8 bytes that tell the chain of transforms from others. */
+  /** 8 bytes that identify the chain of transforms. */
   readonly fingerprint: Uint8Array;
 }
 
-/** Changes the bytes of objects on their way into an adapter, and back. */
+/**
+ * Transforms the bytes of objects before they are stored in an adapter, and reverses that after
+ * they are loaded.
+ */
 export interface Transform extends Disposable {
-  /** What undoing it takes: one that has another identity could not. Never a secret. */
+  /**
+   * Identifies everything needed to decode; a transform with another identity could not. Never a
+   * secret.
+   */
   readonly identity: string;
-  /** Bytes that it adds; `undefined` if it takes away as many as it can, and adds none. */
+  /** Bytes that it adds; `undefined` if it removes a varying number of bytes and never adds any. */
   readonly addedBytes: number | undefined;
   /**
-   * Changes the bytes of an object.
+   * Encodes the bytes of an object.
    *
-   * @param parts The bytes, which it neither changes nor detaches.
-   * @returns Other parts, or the same ones if there is nothing to change.
+   * @param parts Bytes of the object; must not be changed or detached.
+   * @returns New parts, or the same ones if nothing changed.
    */
   encode(
     parts: readonly Uint8Array<ArrayBuffer>[],
     context: TransformContext,
   ): Promise<readonly Uint8Array<ArrayBuffer>[]>;
   /**
-   * The inverse of {@linkcode encode}.
+   * Reverses {@linkcode encode}.
    *
-   * @param bytes What that returned, in one piece.
-   * @param byteLength Bytes that it was given: neither more nor less come back.
-   * @returns `undefined` if the bytes are not what it returned for such an object.
+   * @param bytes Result of `encode`, in one piece.
+   * @param byteLength Number of bytes that `encode` received; the result must have the same length.
+   * @returns `undefined` if the bytes are not a result of `encode` for such an object.
    */
   decode(
     bytes: Uint8Array<ArrayBuffer>,
@@ -39,22 +45,22 @@ export interface Transform extends Disposable {
   ): Promise<Uint8Array<ArrayBuffer> | undefined>;
 }
 
-/** Tells what is wrong with the value of a key, and ends there. */
+/** Rejects the value of a configuration key by throwing an error. */
 export type RefuseValue = (key: string, expected: string, received: unknown) => never;
 
-/** What provides one type of transform. */
+/** A module that provides one type of transform. */
 export interface TransformModule<Fields extends ConfigFields = ConfigFields> {
-  /** The name in configurations. */
+  /** Name in configurations. */
   readonly type: string;
-  /** One sentence. */
+  /** Summary in one sentence. */
   readonly summary: string;
-  /** The configuration keys, beside `type`. */
+  /** Configuration keys other than `type`. */
   readonly config: Fields;
-  /** Makes a transform; a configuration that cannot work is refused. */
+  /** Creates a transform, or calls `refuse` if the configuration is not valid. */
   create(config: ConfigValues<Fields>, refuse: RefuseValue): Promise<Transform>;
 }
 
-/** Declares a transform; the types of its configuration follow from the declaration. */
+/** Declares a transform. The types of its configuration are inferred from the declaration. */
 export function defineTransform<const Fields extends ConfigFields>(
   module: TransformModule<Fields>,
 ): TransformModule<Fields> {

@@ -11,28 +11,28 @@ import {
 import { decodeFrameHeader, encodeFrameHeader, FRAME_HEADER_BYTES } from "./frame_header.ts";
 import type { Transform } from "./transform.ts";
 
-/** An object that is as it was before, or why that is not to be had. */
+/** A decoded object, or the reason why it cannot be decoded. */
 export type Decoded =
   | { readonly bytes: Uint8Array<ArrayBuffer>; readonly fault?: undefined }
   | { readonly fault: TrailerFault };
 
 /**
- * Transforms, applied in order to what is stored and in reverse to what is loaded. To them the whole
- * object is payload, its seal included. Behind what they made of it stands a seal of its own, whose
- * fingerprint is that of the chain; in front, where the length varies, a header with the length.
+ * Transforms, applied in order before storing and in reverse after loading. They process the whole
+ * object, its trailer included. The result gets a trailer of its own, whose fingerprint identifies
+ * the chain, and, if the length varies, a header with the total length.
  */
 export class TransformChain implements Disposable {
-  /** 8 bytes that stand for what it takes to undo the transforms. */
+  /** 8 bytes that identify everything needed to decode. */
   readonly fingerprint: Uint8Array;
-  /** Whether the length of an object follows from that before. */
+  /** Whether the encoded length follows from the original length. */
   readonly isFixed: boolean;
-  /** Bytes in front of the transformed ones. */
+  /** Bytes in front of the transformed bytes. */
   readonly #headerBytes: number;
-  /** Those, and what the transforms add. */
+  /** Bytes of the header, and those that the transforms add. */
   readonly #addedBytes: number;
   readonly #transforms: readonly Transform[];
 
-  /** At most one of the transforms may be such that the length varies. */
+  /** At most one of the transforms may change the length by a varying amount. */
   constructor(transforms: readonly Transform[]) {
     this.#transforms = transforms;
     this.isFixed = transforms.every(({ addedBytes }) => addedBytes !== undefined);
@@ -43,17 +43,17 @@ export class TransformChain implements Disposable {
     this.fingerprint = sha256(new TextEncoder().encode(identity)).slice(0, 8);
   }
 
-  /** Bytes that are added to an object at least, unless it becomes smaller. */
+  /** Minimum bytes added to an object that does not become smaller. */
   get minAddedBytes(): number {
     return this.#addedBytes + TRAILER_BYTES;
   }
 
-  /** Most bytes that are added to an object, or all of them where the length is fixed. */
+  /** Maximum bytes added to an object; the exact number if the length is fixed. */
   addedBytes(key: ObjectKey): number {
     return this.#addedBytes + tailBytes(key);
   }
 
-  /** Makes of an object what an adapter is to store. */
+  /** Encodes an object for an adapter to store. */
   async encode({ key, parts }: AdapterObject): Promise<AdapterObject> {
     const context = { key, fingerprint: this.fingerprint };
     let body = parts;
@@ -68,10 +68,10 @@ export class TransformChain implements Disposable {
   }
 
   /**
-   * The inverse of {@linkcode encode}.
+   * Reverses {@linkcode encode}.
    *
-   * @param byteLength Bytes of the object as it was.
-   * @param buffer What an adapter loaded, perhaps with something behind it if the length varies.
+   * @param byteLength Bytes of the original object.
+   * @param buffer Bytes loaded by an adapter; if the length varies, unused space may follow them.
    */
   async decode(
     key: ObjectKey,
@@ -79,7 +79,7 @@ export class TransformChain implements Disposable {
     buffer: Uint8Array<ArrayBuffer>,
   ): Promise<Decoded> {
     const whole = this.isFixed ? buffer.byteLength : decodeFrameHeader(buffer);
-    // What others put there without a header is theirs.
+    // An object without a header was stored by others.
     if (whole === "foreign") return { fault: "layout" };
     if (whole === "damaged" || whole > buffer.byteLength) return { fault: "length" };
     const end = whole - tailBytes(key);
@@ -100,12 +100,15 @@ export class TransformChain implements Disposable {
     return { bytes };
   }
 
-  /** Releases what the transforms hold. */
+  /** Releases the resources of the transforms. */
   [Symbol.dispose](): void {
     for (const transform of this.#transforms) transform[Symbol.dispose]();
   }
 
-  /** Bytes that each transform was given: known from one side or the other of what varies. */
+  /**
+   * Input length of each transform: derived from the original length up to the varying transform,
+   * and from the encoded length after it.
+   */
   #lengths(first: number, last: number): number[] {
     const added = this.#transforms.map(({ addedBytes }) => addedBytes);
     const varying = added.indexOf(undefined);

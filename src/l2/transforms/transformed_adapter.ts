@@ -2,8 +2,8 @@ import type { AdapterCapabilities, L2Adapter } from "../adapter.ts";
 import { TransformedObjects, type TransformOptions } from "./transformed_objects.ts";
 
 /**
- * An adapter that keeps what transforms make of the objects that it is given. Everything about room
- * is about what is kept: the bytes of stores and deletions, the sizes in a listing, the usage.
+ * Wraps an adapter so that it stores transformed objects. All sizes concern the transformed
+ * objects: bytes stored and deleted, sizes in a listing, usage.
  */
 export function transformAdapter(adapter: L2Adapter, options: TransformOptions): L2Adapter {
   const { chain, names } = options;

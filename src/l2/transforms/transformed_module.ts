@@ -13,20 +13,20 @@ const modules: ReadonlyMap<string, TransformModule> = new Map<string, TransformM
   [zstd.type, zstd as unknown as TransformModule],
 ]);
 
-/** A transform with the values of its keys. */
+/** A transform module with its validated configuration. */
 interface CheckedTransform {
   readonly module: TransformModule;
   readonly values: ConfigValues<TransformModule["config"]>;
 }
 
 /**
- * A module whose adapters keep what transforms make of the objects.
+ * Wraps an adapter module so that its adapters store transformed objects.
  *
- * @param module The module of the adapters.
- * @param serde One configuration of a transform, or several in the order in which they are applied
- * to what is stored.
- * @throws {ConfigError} If the configuration cannot work. What only shows when an adapter is created
- * is thrown then.
+ * @param module Module of the adapters.
+ * @param serde Configuration of one transform, or of several in the order in which they are applied
+ * before storing.
+ * @throws {ConfigError} If the configuration is not valid. Errors that only show when an adapter is
+ * created are thrown then.
  */
 export function transformedModule(module: L2AdapterModule, serde: unknown): L2AdapterModule {
   const { type, summary, config } = module;
@@ -69,7 +69,7 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
     const name: unknown = "type" in config ? config.type : undefined;
     const module = typeof name === "string" ? modules.get(name) : undefined;
     if (module === undefined) {
-      const expected = `an object, or a list of objects, with a type: ${known}`;
+      const expected = `an object, or an array of objects, with a type: ${known}`;
       const received = name === undefined ? { received: one, hidden: true } : receivedType(name);
       throw new ConfigError({ adapter, key: "serde", expected, ...received });
     }
@@ -77,21 +77,23 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
   });
   const names = checked.map(({ module }) => module.type);
   if (names.length === 0 || new Set(names).size < names.length) {
-    const expected = `each of ${known} once at most, and one of them`;
+    const expected = `at least one of ${known}, each at most once`;
     throw new ConfigError({ adapter, key: "serde", expected, received: names.join(", ") });
   }
   return checked;
 }
 
-/** What would be expected instead, if an adapter cannot keep what the transforms make. */
+/**
+ * What is expected instead, if an adapter cannot store transformed objects; otherwise `undefined`.
+ */
 function incompatibility(
   { capabilities }: L2Adapter,
   { isFixed }: TransformChain,
 ): string | undefined {
   if (capabilities.unsealed) {
-    return "no transforms, because this adapter keeps objects as others write and read them";
+    return "no transforms, because this adapter stores objects in a format that others read and write";
   }
   if (isFixed || acceptsShortObjects(capabilities)) return undefined;
   return "transforms that keep the length (aesgcm), because as it is configured this adapter " +
-    "cannot load objects whose length it is not told";
+    "cannot load objects of unknown length";
 }

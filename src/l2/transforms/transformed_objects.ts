@@ -19,38 +19,41 @@ import { BufferPool } from "./rooms.ts";
 import type { TransformChain } from "./transform_chain.ts";
 
 /**
- * Most bytes of host memory for objects that are being transformed, and for what becomes of them:
- * stores have their own, because they hold it for as long as the adapter takes.
+ * Maximum bytes of host memory for objects being transformed and their results. Stores have a limit
+ * of their own, because they keep the memory for as long as the adapter takes.
  */
 const STORE_BYTES = 64 * 2 ** 20;
 const LOAD_BYTES = 128 * 2 ** 20;
-/** Objects of one call that are transformed before others of it are. */
+/** Maximum bytes of the objects of one call that are transformed together. */
 const GROUP_BYTES = 32 * 2 ** 20;
-/** Most bytes of host memory that wait for the next load. */
+/** Maximum bytes of idle buffers kept for the next load. */
 const IDLE_BYTES = 32 * 2 ** 20;
-/** Objects that are being transformed at a time, of stores and of loads: threads are for other work too. */
+/**
+ * Maximum number of objects being transformed at the same time, for stores and for loads: threads
+ * are needed for other work, too.
+ */
 const STORE_OPERATIONS = 2;
 const LOAD_OPERATIONS = 4;
 
-/** What bounds calls of one kind. */
+/** Limiters of calls of one kind. */
 interface Limits {
   readonly scratch: Limiter;
   readonly operations: Limiter;
 }
 
-/** How a {@linkcode TransformedObjects} is set up. */
+/** Options of {@linkcode TransformedObjects}. */
 export interface TransformOptions {
   /** Type of the adapter. */
   readonly type: string;
-  /** Its own transforms, released with it. */
+  /** Transforms, owned by the adapter and released with it. */
   readonly chain: TransformChain;
-  /** What they are, for the status. */
+  /** Names of the transforms, for the status. */
   readonly names: readonly string[];
-  /** Told about failures that cost a key. */
+  /** Called with failures that affect a single key. */
   readonly onError: AdapterEnvironment["onError"];
 }
 
-/** Moves objects through transforms into an adapter, and back. */
+/** Encodes objects before they are stored in an adapter, and decodes them after they are loaded. */
 export class TransformedObjects {
   readonly #adapter: L2Adapter;
   readonly #options: TransformOptions;
@@ -67,13 +70,13 @@ export class TransformedObjects {
   #givenBytes = 0;
   #keptBytes = 0;
 
-  /** Keeps objects in `adapter`. */
+  /** Stores objects in `adapter`. */
   constructor(adapter: L2Adapter, options: TransformOptions) {
     this.#adapter = adapter;
     this.#options = options;
   }
 
-  /** What the adapter promises, as far as it holds for what it is given here. */
+  /** Capabilities of the adapter, adjusted for the objects before the transforms. */
   get capabilities(): AdapterCapabilities {
     const {
       acceptsShortObjects: _,
@@ -90,7 +93,7 @@ export class TransformedObjects {
     };
   }
 
-  /** Stores what the transforms make of objects; one that they fail on costs only itself. */
+  /** Stores transformed objects. An object whose transform fails affects only itself. */
   async store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     const sizes = objects.map(({ byteLength }) => byteLength);
@@ -104,7 +107,9 @@ export class TransformedObjects {
         const kept = ready.map((n) => encoded[n] as AdapterObject);
         const answer = copyStoreResult(await this.#adapter.store(kept, options), kept.length);
         if (answer === undefined) {
-          throw new TypeError("store() must resolve to { stored, bytes } with one bit an object");
+          throw new TypeError(
+            "store() must resolve to { stored, bytes } with one bit for each object",
+          );
         }
         for (const n of answer.stored.indices()) {
           const index = group[ready[n] as number] as number;
@@ -120,7 +125,10 @@ export class TransformedObjects {
     return { stored, bytes, sizes };
   }
 
-  /** Loads objects; what the transforms do not take for theirs is told, and is a miss. */
+  /**
+   * Loads and decodes objects. An object that the transforms reject is reported with a fault, and
+   * is a miss.
+   */
   async load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
     for (const group of groupsOf(objects)) {
@@ -135,7 +143,9 @@ export class TransformedObjects {
     return loaded;
   }
 
-  /** Enumerates what is kept, and says what to ask `load` for where that follows from the size. */
+  /**
+   * Lists stored objects, with the bytes to request from `load` where they follow from the size.
+   */
   async *list(options: ListOptions): AsyncIterable<ListedObject> {
     const { chain } = this.#options;
     for await (const object of this.#adapter.list?.(options) ?? []) {
@@ -144,12 +154,12 @@ export class TransformedObjects {
     }
   }
 
-  /** Lets go of the host memory that waits for the next load. */
+  /** Releases idle buffers. */
   close(): void {
     this.#buffers.clear();
   }
 
-  /** Bytes before and after, objects that were refused by what was wrong, and memory in use. */
+  /** Bytes before and after the transforms, rejected objects by fault, and memory in use. */
   reportStatus(): Record<string, unknown> {
     return {
       givenBytes: this.#givenBytes,
@@ -159,7 +169,11 @@ export class TransformedObjects {
     };
   }
 
-  /** Loads objects; returns those that are as they were. */
+  /**
+   * Loads and decodes a group of objects.
+   *
+   * @returns The indices of those that were decoded.
+   */
   async #loadGroup(
     objects: readonly AdapterObject[],
     { signal, onLoaded }: LoadOptions,
@@ -201,7 +215,7 @@ export class TransformedObjects {
         ...(chain.isFixed ? {} : { allowShorter: true }),
       });
       const bits = copyBits(answer, objects.length);
-      if (bits === undefined) throw new TypeError("load() must resolve to one bit an object");
+      if (bits === undefined) throw new TypeError("load() must resolve to one bit for each object");
       const here = bits.indices();
       const faults = await Promise.all(here.map(decode));
       const loaded: number[] = [];
@@ -233,7 +247,11 @@ export class TransformedObjects {
     }
   }
 
-  /** Fills the parts of an object; what is wrong with it, or `null`. */
+  /**
+   * Decodes an object into its parts.
+   *
+   * @returns The fault, or `null`.
+   */
   async #decode(
     object: AdapterObject,
     buffer: Uint8Array<ArrayBuffer>,
@@ -253,7 +271,7 @@ export class TransformedObjects {
     }
   }
 
-  /** Does something for which there must be buffer; nothing if nobody waits any more. */
+  /** Runs `work` when enough host memory is available; not at all if `signal` aborts first. */
   async #withScratch<T>(
     { scratch }: Limits,
     objects: readonly AdapterObject[],
@@ -281,7 +299,7 @@ export class TransformedObjects {
   }
 }
 
-/** The places of objects, in groups that are transformed one after the other. */
+/** Indices of the objects, in groups that are transformed one after the other. */
 function groupsOf(objects: readonly AdapterObject[]): number[][] {
   const groups: number[][] = [];
   let bytes = Infinity;

@@ -9,7 +9,7 @@ const config = {
     minimum: 1,
     maximum: 22,
     default: 1,
-    help: "How hard it is tried: more is smaller, and slower.",
+    help: "Compression level: higher is smaller and slower.",
   },
   threads: {
     type: "number",
@@ -17,13 +17,13 @@ const config = {
     minimum: 1,
     maximum: 16,
     default: 2,
-    help: "Most threads that compress and decompress, beside that of the program.",
+    help: "Maximum number of threads for compression, in addition to the main thread.",
   },
 } as const;
 
 /**
- * Compresses objects with Zstandard, in threads of its own. One that would not become smaller is
- * kept as it is, which its length tells.
+ * Compresses objects with Zstandard, in its own threads. An object that would not become smaller is
+ * stored as it is; its length tells.
  */
 export const zstd: TransformModule<typeof config> = defineTransform({
   type: "zstd",
@@ -36,7 +36,8 @@ export const zstd: TransformModule<typeof config> = defineTransform({
       return transform;
     } catch (error) {
       transform[Symbol.dispose]();
-      const expected = "threads with Zstandard, which need to read the modules of this package";
+      const expected =
+        "Zstandard threads, which need permission to read the modules of this package";
       return refuse("threads", expected, error instanceof Error ? error.message : error);
     }
   },

@@ -58,10 +58,10 @@ for (const [operation, method, run] of OPERATIONS) {
     assertEquals([status.isHealthy, guard.isStoring], [false, operation !== "store"]);
     assertMatch(
       status.problems.join(),
-      new RegExp(`^${operation} is left alone for 1 s.*no disk$`),
+      new RegExp(`^${operation} is paused for another 1 s.*no disk$`),
     );
     await clock.advance(BREAKER.coolDownMs);
-    assertMatch(guard.reportStatus().problems.join(), new RegExp(`^${operation} is tried again`));
+    assertMatch(guard.reportStatus().problems.join(), new RegExp(`^${operation} is retried`));
     for (let i = 0; i < 3; i++) await run(guard);
     assertEquals(calls, 4);
     assertEquals(guard.reportStatus().circuits[operation].retryInMs, 2 * BREAKER.coolDownMs);
@@ -122,7 +122,7 @@ Deno.test("a skipped call says so, costs no lock, and is not a failure", async (
   assertEquals([failedCalls, skippedCalls, failedStores, missedLoads], [9, 3, 12, 12]);
 });
 
-Deno.test("while loads are left alone nothing is looked up; a load, not a lookup, is the probe", async () => {
+Deno.test("while loads are paused nothing is looked up; a load, not a lookup, is the probe", async () => {
   const adapter = new RecordingAdapter();
   adapter.seed(keys, layout);
   const { guard, clock } = guardOf(bound(adapter));
@@ -249,7 +249,7 @@ Deno.test("a store that keeps nothing counts against stores, one that keeps some
   await guard.store(sealed);
   const { isHealthy, failedCalls, problems } = guard.reportStatus();
   assertEquals([isHealthy, failedCalls], [false, 0]);
-  assertMatch(problems.join(), /store is left alone.*nothing was stored/);
+  assertMatch(problems.join(), /store is paused.*nothing was stored/);
 });
 
 Deno.test("objects that are missing are no failures", async () => {
@@ -285,9 +285,9 @@ Deno.test("a circuit that opens or closes is one line in the log, a skipped call
   });
   for (let i = 0; i < 10; i++) await guard.store(sealed);
   const lines = () => logs.records.map(({ message }) => message.join(""));
-  const opened = lines().filter((line) => line.includes("left alone"));
+  const opened = lines().filter((line) => line.includes("is paused"));
   assertEquals(opened, [
-    "faulty: store fails and is left alone for 1000 ms: faulty: store failed: full",
+    "faulty: store failed and is paused for 1.0 s: faulty: store failed: full",
   ]);
   assertEquals(lines().length, 3 + 1, "three failures and the opening");
   await clock.advance(1000);

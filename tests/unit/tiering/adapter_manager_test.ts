@@ -160,7 +160,7 @@ Deno.test("AdapterManager.close() ends what is being opened", async () => {
   await t[Symbol.asyncDispose]();
   await settle();
   assert(signal?.aborted);
-  assertEquals(added.error?.message, "hand_made: open failed: Cache is closed: open another");
+  assertEquals(added.error?.message, "hand_made: open failed: Cache is closed: open a new one");
   open();
   await settle();
   assert(late.isDisposed, "what opens after all is closed");
@@ -222,7 +222,7 @@ Deno.test("AdapterManager.remove() fails at its time limit, and can be called ag
   assertEquals([first.isOver, t.manager.problems()], [false, []]);
   await t.clock.advance(1);
   const message = `hand_made: remove failed: TimeoutError: Not removed within 100 ms: ` +
-    `call again to go on, or with mode "drop"`;
+    `call again to continue, or use mode "drop"`;
   assertInstanceOf(first.error, AdapterError);
   assertEquals(first.error.message, message);
   assertEquals(t.manager.problems(), [`adapter 0 (hand_made): ${message}`]);
@@ -355,7 +355,7 @@ Deno.test("AdapterManager refuses to migrate where that cannot work, and goes on
   await settle();
   await t.clock.advance(1);
   assertInstanceOf(draining.error, AdapterError);
-  await failsWith(2, "the adapter is being drained already");
+  await failsWith(2, "the adapter is already being drained");
   t.guard(2).unlock(testKeys(1));
 
   // One that leaves does not count as another one.
@@ -389,10 +389,18 @@ Deno.test("AdapterManager drops an adapter at once: what is under way ends, noth
 
 Deno.test("AdapterManager.remove() refuses what it does not know", async () => {
   await using t = setUp();
-  await assertRejects(() => t.manager.remove(0), RangeError, "No adapter has id 0: there are none");
+  await assertRejects(
+    () => t.manager.remove(0),
+    RangeError,
+    "No adapter has id 0: there are no adapters",
+  );
   await t.add(mapAdapter());
   await t.add(mapAdapter());
-  await assertRejects(() => t.manager.remove(7), RangeError, "No adapter has id 7: there are 0, 1");
+  await assertRejects(
+    () => t.manager.remove(7),
+    RangeError,
+    "No adapter has id 7: the ids are 0, 1",
+  );
   for (const timeoutMs of [-1, NaN]) {
     await assertRejects(() => t.manager.remove(0, { timeoutMs }), RangeError, "timeoutMs");
   }
@@ -424,7 +432,10 @@ Deno.test("AdapterManager.close() ends removals, and leaves nothing running", as
     await settle();
     assertEquals(removed.isOver, false);
     await t[Symbol.asyncDispose]();
-    assertEquals(removed.error?.message, "hand_made: remove failed: Cache is closed: open another");
+    assertEquals(
+      removed.error?.message,
+      "hand_made: remove failed: Cache is closed: open a new one",
+    );
     assert(leaving.isDisposed && other.isDisposed);
   }
 });

@@ -561,7 +561,7 @@ Deno.test("EvictionController waits for a failing adapter, each time longer", as
   assertEquals(adapter.deletes.length, 1);
   await store(guard, keys.slice(5));
   await t.eviction.idle();
-  assertEquals(adapter.deletes.length, 1, "left alone for a while");
+  assertEquals(adapter.deletes.length, 1, "paused for a while");
   await t.clock.advance(1_000);
   assertEquals(adapter.deletes.length, 2);
   await t.clock.advance(1_999);

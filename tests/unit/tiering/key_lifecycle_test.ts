@@ -505,7 +505,7 @@ Deno.test("KeyLifecycle.forget() believes no adapter that says that it removed w
     await advance(t.clock, 300);
     const report = await forgetting;
     assertEquals(report.adapters[0]?.objects, 0);
-    assertProblem(report, "3 objects are there after their removal", "forget again");
+    assertProblem(report, "3 objects still exist after their removal", "forget again");
   }
 });
 
@@ -589,7 +589,7 @@ Deno.test("KeyLifecycle.forget() is not sure while a call hangs", async () => {
   await t.clock.advance(DEFAULT_ADAPTER_TIMEOUTS.storeMs);
   await stored;
 
-  assertProblem(await t.lifecycle.forget({ keys }), "1 calls hang", "forget again");
+  assertProblem(await t.lifecycle.forget({ keys }), "1 calls have not finished", "forget again");
 
   storing.open();
   await t.clock.advance(0);

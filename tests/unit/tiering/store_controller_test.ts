@@ -1123,7 +1123,7 @@ Deno.test("StoreController goes on when a listener throws", async () => {
   assertEquals(losses(t), [2, 0, 0]);
 });
 
-Deno.test("StoreController reads nothing back for an adapter that is left alone", async () => {
+Deno.test("StoreController reads nothing back for an adapter that is paused", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   adapter.beforeStore = () => Promise.reject(new Error("broken"));
