@@ -290,8 +290,8 @@ export class TieredCache implements AsyncDisposable {
   }
 
   /**
-   * Counts as a use of those of the objects that are in device memory; keys in prefix order. The
-   * adapters are told of those at the front that they have.
+   * Marks those objects that are in device memory as used now. Keys are in prefix order. Leading
+   * objects that the adapters have, too, are reported to them as used.
    */
   touch(keys: readonly ObjectKey[]): void {
     checkKeys("touch", keys);

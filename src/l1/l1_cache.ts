@@ -197,9 +197,10 @@ export class L1Cache implements Disposable {
   }
 
   /**
-   * Counts as a use of objects that are resident or filling, in prefix order.
+   * Marks resident and filling objects as used now. Keys are in prefix order.
    *
-   * @returns How many of the first keys are resident and in the adapters that were to get them.
+   * @returns The number of leading keys whose objects are resident and not dirty: the adapters
+   * chosen for them have them.
    */
   touch(keys: readonly ObjectKey[]): number {
     const { policy } = this.#options;

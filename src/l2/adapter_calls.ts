@@ -23,7 +23,7 @@ export interface CallOutcome<T> {
 
 /** A call to an adapter. */
 export interface AdapterCall<T> {
-  /** When the caller stops waiting, in milliseconds in which the event loop turns. */
+  /** Deadline in milliseconds during which the event loop runs. */
   readonly timeoutMs: number;
   /** Aborts when the caller stops waiting before the deadline. */
   readonly signal?: AbortSignal | undefined;
@@ -34,12 +34,16 @@ export interface AdapterCall<T> {
 }
 
 /**
- * A deadline is counted in steps of this length. An engine that computes on this thread keeps the
- * event loop from turning, and the adapter's answers with it: a step that ends late counts once.
+ * Deadlines are counted in steps of this length, in milliseconds. An engine that computes on this
+ * thread blocks the event loop, and the answers of adapters with it, so a step that ends late
+ * counts once.
  */
 const DEADLINE_STEP_MS = 1_000;
 
-/** Calls of one adapter: each has an answer within its deadline, and none is forgotten. */
+/**
+ * Calls to one adapter. Each returns within its deadline, and calls that miss it are tracked until
+ * they end.
+ */
 export class AdapterCalls {
   readonly #clock: Clock;
   readonly #onQuiet: () => void;

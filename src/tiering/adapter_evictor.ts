@@ -7,9 +7,15 @@ import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
 /** Number of objects that could not be removed after which a sweep ends. */
 const MAX_SKIPPED = 1024;
-/** Pinned objects that are passed over at once; the engine has a turn before the next ones. */
+/**
+ * Maximum number of pinned objects to skip in one pick; the engine gets a turn before the next
+ * ones.
+ */
 const MAX_PINNED = 1024;
-/** Most objects that are tracked of one adapter; of more, those used longest ago are dropped. */
+/**
+ * Maximum number of tracked objects per adapter; beyond it the least recently used ones are dropped
+ * from the index.
+ */
 const MAX_TRACKED = 2 ** 20;
 /** Growth of the index, in objects, after which the adapter is asked for its object count. */
 const REVIEW_STEP = 1_024;
@@ -210,7 +216,7 @@ export class AdapterEvictor implements Disposable {
         if (picked.size === 0) {
           if (pinned < MAX_PINNED) break;
           passed += pinned;
-          // All may be pinned: then it is looked again after a while.
+          // Every object may be pinned, so this is retried after a delay.
           if (passed >= index.size) return this.#evictAgain.later();
           await wait(clock, 0, this.#stopping.signal);
           if (this.#index !== index) return;
@@ -245,7 +251,9 @@ export class AdapterEvictor implements Disposable {
     }
   }
 
-  /** What leaves next, none of what could not leave just now; nothing if all is within bounds. */
+  /**
+   * Objects to evict next, without those in `skipped`; empty if everything is within its limits.
+   */
   #pick(
     index: EvictionIndex,
     skipped: ReadonlyMap<string, ObjectKey>,

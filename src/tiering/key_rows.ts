@@ -20,7 +20,7 @@ export interface KeyGroup {
 /** @deprecated Use {@linkcode KeyGroup}. */
 export type KeyRow = KeyGroup;
 
-/** The first chunk of a group that is needed for a prefix of `length` chunks. */
+/** First chunk of a group that a prefix of `length` chunks needs. */
 export function firstNeeded(
   { windowChunks = Infinity }: Pick<KeyGroup, "windowChunks">,
   length: number,

@@ -38,7 +38,7 @@ export interface WaitingObjects {
 /** Batches in flight per adapter: one is stored while the next is read back. */
 const BATCHES_IN_FLIGHT = 2;
 
-/** Objects that failed together, and rest until a timer is due. */
+/** Objects that failed together and back off until a timer fires. */
 interface BackOff {
   readonly attempts: number;
   readonly objects: Set<DirtyObject>;

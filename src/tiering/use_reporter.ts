@@ -13,10 +13,10 @@ const MAX_TOLD = 4_096;
 /** Maximum number of keys waiting to be reported; beyond it hits are ignored. */
 const MAX_KEYS = 16_384;
 
-/** The keys of one group, and what of them a prefix needs. */
+/** Keys of one group, and how many of them a prefix needs. */
 type UsedKeys = Pick<KeyGroup, "keys" | "windowChunks">;
 
-/** A prefix that was served. */
+/** A served prefix. */
 interface Use {
   readonly groups: readonly UsedKeys[];
   readonly length: number;
@@ -45,7 +45,7 @@ export class UseReporter implements Disposable {
     this.#toldSince = clock.now();
   }
 
-  /** Notes what a match served, or a put found in device memory. */
+  /** Records the prefix that a match served, or that a put found in device memory. */
   note(
     groups: readonly UsedKeys[],
     { length, l1Objects }: Pick<PrefetchResult, "length" | "l1Objects">,
