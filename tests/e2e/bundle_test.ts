@@ -4,10 +4,10 @@ import { directoryOf } from "../support/module_files.ts";
 
 const project = fromFileUrl(new URL("../../", import.meta.url));
 
-/** What a module that must not be run does. */
+/** Source of a module that must not be run. */
 const DECOY = "console.log('decoy: ' + import.meta.url); export default {};";
 
-/** A program that uses a cache with everything that has modules or threads of its own. */
+/** A program that uses all adapters and transforms with separate modules or threads. */
 const PROGRAM = `
   import { HostDevice, ObjectKey, TieredCache } from "${join(project, "mod.ts")}";
   const base_path = await Deno.makeTempDir();
@@ -46,7 +46,7 @@ async function deno(args: readonly string[], cwd: string): Promise<string> {
   return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
 }
 
-Deno.test("a bundled program runs the adapters in it, and no file that lies beside it", async () => {
+Deno.test("a bundled program runs the adapters in it, and no file next to it", async () => {
   await using directory = await directoryOf({ "main.ts": PROGRAM });
   const bundle = join(directory.path, "dist", "app.js");
   const config = ["--config", join(project, "deno.json")];

@@ -34,7 +34,7 @@ async function runDemo(
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
-/** A file of words that are not all the same. */
+/** A file of varying words. */
 async function writeText(directory: string, bytes: number): Promise<string> {
   const words = Array.from({ length: bytes }, (_, i) => (i * i % 9973).toString(36)).join(" ");
   const path = join(directory, "prompt.txt");
@@ -63,7 +63,7 @@ function assertReuse(outcome: Outcome, promptTokens: number): void {
 Deno.test("demo: a prompt of 4,096 tokens survives a restart bit for bit", async (t) => {
   const isGpu = await navigator.gpu.requestAdapter() !== null;
   if (!isGpu && Deno.env.get("KVTIER_REQUIRE_GPU") === "1") throw new Error("No WebGPU adapter");
-  if (!isGpu) await t.step("no WebGPU adapter here: run on the CPU", () => {});
+  if (!isGpu) await t.step("no WebGPU adapter: run on the CPU", () => {});
   const directory = await Deno.makeTempDir();
   try {
     const outcome = await runDemo([await writeText(directory, 4096), "--json"]);
@@ -98,7 +98,7 @@ Deno.test("demo: answers when the cache directory cannot be written", async () =
     const { identical, runs, bytesOnDisk } = JSON.parse(outcome.stdout);
     assert(identical);
     assertEquals(runs.l2.hitTokens, 0);
-    // The new process may write, and has left its account there, which is a few numbers.
+    // The new process has write permission and created its ledger, which is small.
     assertLess(bytesOnDisk, 1000);
     assertStringIncludes(outcome.stderr, "7 chunks could not be stored");
   } finally {
@@ -107,7 +107,7 @@ Deno.test("demo: answers when the cache directory cannot be written", async () =
   }
 });
 
-Deno.test("demo: a user's mistake is a sentence, not a stack trace", async () => {
+Deno.test("demo: wrong usage is reported in a sentence, not a stack trace", async () => {
   const directory = await Deno.makeTempDir();
   try {
     const binary = join(directory, "binary");

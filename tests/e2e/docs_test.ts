@@ -6,7 +6,7 @@ import { testKey } from "../support/objects.ts";
 
 const ROOT = fromFileUrl(new URL("../../", import.meta.url));
 
-/** Commands that stand in the documentation and are run somewhere else, and where. */
+/** Commands of the documentation that are tested elsewhere, and where. */
 const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["npx -y deno@2.9.6 task demo", "tests/e2e/demo_test.ts runs the demo"],
   ["npx -y deno@2.9.6 task test", ".ci/run runs this very command"],
@@ -23,10 +23,10 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);
 
-/** The tests of the fault lab, which `deno task test:long` runs in their short form. */
+/** Commands of the fault lab, whose tests `deno task test:long` runs in their short form. */
 const FAULT_TEST = /^deno task test:fault (tests\/fault\/\w+_test\.ts)( -- --runs \d+)?$/;
 
-/** What the README leaves to its reader: an engine's device, prompt and KV. */
+/** Parts that the README leaves to the reader: an engine's device, prompt and KV. */
 const README_PRELUDE = `
 import { HostDevice } from "@kvtier/kvtier";
 const gpu = await (await navigator.gpu.requestAdapter())?.requestDevice();
@@ -65,7 +65,7 @@ async function readBlocks(): Promise<Block[]> {
   return blocks;
 }
 
-/** A copy of what is published, with the files that the documentation tells its reader to make. */
+/** A copy of the published files, with the files that the documentation tells the reader to create. */
 async function makeWorkplace(blocks: readonly Block[]): Promise<string> {
   const copy = await Deno.makeTempDir({ prefix: "kvtier-docs-" });
   for (const name of ["deno.json", "mod.ts"]) {
@@ -85,7 +85,7 @@ async function makeWorkplace(blocks: readonly Block[]): Promise<string> {
   await Deno.mkdir(join(copy, "my-adapters"));
   await Deno.writeTextFile(join(copy, "my-adapters/sqlite.ts"), adapter[0]?.text ?? "");
   await Deno.mkdir(join(copy, "kv-cache/tmp"), { recursive: true });
-  // What the documentation removes has to be there.
+  // The model that the documentation removes must exist.
   await using cache = await openFs({ base_path: join(copy, "kv-cache") });
   const { signal } = new AbortController();
   await cache.store([testObject(testKey(1, { model: "llama-2" }))], { signal });
@@ -143,13 +143,13 @@ Deno.test("documentation: every command and snippet runs as written", async (t) 
         await run(copy, [Deno.execPath(), command, "-A", "--no-check", path]);
       });
     }
-    assertEquals([...unused], [], "commands that no page has any more");
+    assertEquals([...unused], [], "commands that are on no page");
   } finally {
     await Deno.remove(copy, { recursive: true });
   }
 });
 
-Deno.test("documentation: every relative link leads somewhere", async () => {
+Deno.test("documentation: every relative link has a target", async () => {
   for await (const { path } of walk(ROOT, { exts: [".md"], skip: [/\/\./, /node_modules/] })) {
     const text = await Deno.readTextFile(path);
     for (const [, target = ""] of text.matchAll(/\]\((?!https?:|#)([^)#]+)[^)]*\)/g)) {

@@ -9,7 +9,7 @@ const example = new URL("../../docs/examples/stop.ts", import.meta.url);
 const key = new ObjectKey({ chunkHash: new Uint8Array(32), model: "example" });
 const layout = { byteLength: 1024, fingerprint: new Uint8Array(8) };
 
-/** How many objects of the example a directory holds. */
+/** Number of objects of the example in a directory. */
 async function storedIn(directory: string): Promise<number> {
   const l2 = [{ type: "fs", base_path: directory }];
   await using cache = await TieredCache.open({ device: new HostDevice(), l2 });
@@ -17,7 +17,7 @@ async function storedIn(directory: string): Promise<number> {
   return hit.length;
 }
 
-/** Ends the example in some way once it has put an object; what it says, and its exit code. */
+/** Ends the example after it has stored an object; returns its output and exit code. */
 async function endExample(
   directory: string,
   end: (child: Deno.ChildProcess) => Promise<void> | void,
@@ -35,7 +35,7 @@ async function endExample(
       await end(child);
     }
   }
-  // Where that was not the end of it.
+  // In case it is still running.
   await child.stdin.close().catch(() => {});
   return [text, (await child.status).code];
 }
@@ -46,25 +46,25 @@ const ways: Record<string, [(child: Deno.ChildProcess) => Promise<void> | void, 
   "Deno.exit()": [(child) => child.stdin.close(), 0],
 };
 for (const [name, [end, expected]] of Object.entries(ways)) {
-  Deno.test(`a program that closes its cache at ${name} loses nothing`, async () => {
+  Deno.test(`a program that closes its cache on ${name} loses nothing`, async () => {
     await using directory = await tempDirectory();
     assertEquals(await endExample(directory.path, end), ["ready\nclosed\n", expected]);
     assertEquals(await storedIn(directory.path), 1);
   });
 }
 
-Deno.test("a program that is killed loses what was queued: the control", async () => {
+Deno.test("control: a killed program loses queued objects", async () => {
   await using directory = await tempDirectory();
   const [text] = await endExample(directory.path, (child) => child.kill("SIGKILL"));
   assertEquals([text, await storedIn(directory.path)], ["ready\n", 0]);
 });
 
 for (const type of ["fs", "dram", "file_pool", "zstd"]) {
-  Deno.test(`a program that never closes its cache with ${type} ends all the same`, async () => {
+  Deno.test(`a program that never closes its cache with ${type} ends`, async () => {
     await using directory = await tempDirectory();
     const places: Record<string, Record<string, unknown>> = {
       fs: { base_path: directory.path },
-      // Its threads end when they have been idle for a while.
+      // Its threads end after they have been idle for a while.
       zstd: { type: "dram", "max_capacity_gb": 0.01, serde: { type: "zstd" } },
       dram: { max_capacity_gb: 0.01 },
       "file_pool": {

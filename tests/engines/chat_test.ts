@@ -94,7 +94,7 @@ Deno.test("chat: a stream has the words of the whole answer, and its usage", asy
   assertEquals(chunks.at(-1)?.usage["prompt_tokens_details"], { "cached_tokens": 256 });
 });
 
-Deno.test("chat: a client that goes away costs nobody else anything", async () => {
+Deno.test("chat: a client that disconnects does not affect others", async () => {
   await using directory = await tempDirectory();
   await using chat = await startChat(directory.path);
   const response = await chat.post({ messages: [message(600)], stream: true, "max_tokens": 3000 });

@@ -102,7 +102,7 @@ Deno.test("downloadModel() keeps nothing that is not what it should be", async (
   await using hub = new Hub(FILES);
   await using directory = await tempDirectory();
   const options = { endpoint: hub.endpoint, directory: directory.path };
-  hub.files.set("onnx/model_q4.onnx", new TextEncoder().encode("weights of somebody"));
+  hub.files.set("onnx/model_q4.onnx", new TextEncoder().encode("foreign weights"));
   hub.lies = { "onnx/model_q4.onnx": { lfs: { oid: "00", size: 19 } } };
   await assertRejects(() => downloadModel(ID, options), Error, "with the digest 00");
   const onnx = join(directory.path, "owner", "tiny", "onnx");

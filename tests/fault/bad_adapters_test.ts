@@ -12,7 +12,7 @@ const LAYOUT = testLayout(1024);
 const CHUNKS = 1_000;
 const DEADLINE_MS = 500;
 
-/** Answers nothing, ever. */
+/** An adapter whose calls never settle. */
 const hung: L2Adapter = {
   capabilities: {},
   store: () => new Promise(() => {}),
@@ -55,7 +55,7 @@ for (const held of [CHUNKS, 600]) {
       assertEquals(hit.length, held, `request ${request}`);
       await assertRanges(cache.device, hit.ranges(), keys.slice(0, held));
     }
-    // By then the hung call has missed its own deadline: nobody waits for that adapter any more.
+    // By then the hung call has missed its own deadline, and its adapter is no longer waited for.
     await clock.advance(2_000);
     const startedAt = clock.now();
     using hit = await cache.match(keys, LAYOUT, { deadlineMs: DEADLINE_MS });

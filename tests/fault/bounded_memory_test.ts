@@ -7,18 +7,18 @@ const LOAD_BYTES = 128 * MIB;
 const STORE_BYTES = 128 * MIB;
 
 interface Peak {
-  /** What the process grew by. */
+  /** Growth of the process in bytes. */
   readonly rss: number;
   /** Load buffers in use. */
   readonly loads: number;
-  /** Bytes that the adapter had at a time. */
+  /** Maximum number of bytes lent to the adapter at a time. */
   readonly lent: number;
 }
 
-Deno.test("100,000 operations at once stay within the bytes in flight, and all settle", async () => {
+Deno.test("100,000 concurrent operations stay within the bytes in flight, and all settle", async () => {
   const said = await runChild(new URL("./many_operations.ts", import.meta.url), {
     args: [OPERATIONS, LOAD_BYTES, STORE_BYTES].map(String),
-    // What is garbage is no use of memory: the collector is told not to let it grow.
+    // The garbage collector is configured to keep garbage small, which is not a use of memory.
     permissions: ["-A", "--v8-flags=--max-old-space-size=192"],
   });
   const { peak, ...rest } = said as { peak: Peak };

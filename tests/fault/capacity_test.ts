@@ -32,21 +32,21 @@ const WRITERS = 4;
 const PAYLOAD_BYTES = 2 ** 16;
 /** Together, the objects of the writers take four times the capacity. */
 const COUNT = Math.ceil(4 * CAPACITY / PAYLOAD_BYTES / WRITERS);
-/** The account and the like: what is not objects. */
+/** Bytes of the ledger and other files that are not objects. */
 const OTHER_BYTES = 2 ** 16;
 const OVERSHOOT = 0.01;
 const program = new URL("./fill_directory.ts", import.meta.url);
 const obstacle = await mountObstacle("tmpfs");
 
 const MINUTE_MS = 60_000;
-/** Room is made at the last moment, and only as much as is needed. */
+/** Evicts as late and as little as possible. */
 const LAST_MOMENT = { eviction: { trigger_watermark: 1, eviction_ratio: 0.05 } };
 
-/** Looks at how much of a file system is used, all the time. */
+/** Samples the usage of a file system continuously. */
 class UseOfDisk {
-  /** The most that was seen. */
+  /** Maximum usage seen. */
   most = 0;
-  /** Looks. */
+  /** Takes a sample. */
   looks = 0;
   readonly #path: string;
 
@@ -54,17 +54,17 @@ class UseOfDisk {
     this.#path = path;
   }
 
-  /** Bytes that are used now. */
+  /** Current usage in bytes. */
   now(): number {
     const { blocks, bfree, bsize } = statfsSync(this.#path);
     return (blocks - bfree) * bsize;
   }
 
-  /** Looks for some time, and until something is the case, as often as possible. */
+  /** Samples as often as possible, for at least some time and until a condition holds. */
   async watch(ms: number, isSo: () => boolean = () => true): Promise<void> {
     for (const end = Date.now() + ms; Date.now() < end || !isSo();) {
       for (let i = 0; i < 20; i++) this.#look();
-      // Breathes, so that the machine has time for the writers.
+      // Yields, so that the writers get processor time.
       await delay(1);
     }
   }
@@ -99,7 +99,7 @@ function storedBy(writers: readonly LabProgram[]): number {
   return writers.reduce((sum, { lastLine }) => sum + (lastLine as FillReport).stored, 0);
 }
 
-/** Stops writers; adds up what they say. */
+/** Stops writers and adds up their results. */
 async function stopAll(writers: readonly LabProgram[]): Promise<FillReport> {
   const reports = await Promise.all(writers.map((writer) => writer.stop())) as FillReport[];
   const sum = (field: Exclude<keyof FillReport, "failures">) =>
@@ -108,12 +108,12 @@ async function stopAll(writers: readonly LabProgram[]): Promise<FillReport> {
   return { stored: sum("stored"), refused: sum("refused"), deleted: sum("deleted"), failures };
 }
 
-/** What is used beyond the capacity, as a share of it. */
+/** Usage beyond the capacity, as a share of the capacity. */
 function overshootOf({ most }: UseOfDisk): number {
   return Math.max(0, (most - OTHER_BYTES) / CAPACITY - 1);
 }
 
-/** Asserts that the account of a directory is no lower than the truth, and a recount finds it. */
+/** Asserts that the ledger does not understate the usage, and that a recount corrects it. */
 async function assertAccount(basePath: string): Promise<void> {
   const { bytes } = allocationIn(basePath);
   const { used = 0 } = await accountOf(basePath) ?? {};
@@ -131,9 +131,9 @@ const kinds: Record<string, { options: Partial<FillOptions>; batch?: number }> =
 };
 
 for (const [name, { options }] of Object.entries(kinds)) {
-  Deno.test(`capacity: ${WRITERS} processes ${name} do not pass it`, async (t) => {
+  Deno.test(`capacity: ${WRITERS} processes ${name} do not exceed it`, async (t) => {
     if (obstacle !== undefined) return await notRun(t, obstacle);
-    // The disk has no room for an overshoot: a store would fail.
+    // The disk cannot hold an overshoot: a store would fail.
     await using mount = await tmpfsMount(Math.floor(CAPACITY * (1 + OVERSHOOT)) + OTHER_BYTES);
     await using stack = new AsyncDisposableStack();
     const basePath = join(mount.path, "base");
@@ -142,7 +142,7 @@ for (const [name, { options }] of Object.entries(kinds)) {
       Array.from({ length: WRITERS }, (_, i) => startWriter(stack, basePath, i, options)),
     );
     const use = new UseOfDisk(mount.path);
-    // Long enough for objects to have made room for others.
+    // Long enough for evictions to happen.
     await use.watch(1_000 * SECONDS, () => storedBy(writers) > 2 * CAPACITY / PAYLOAD_BYTES);
     const { failures, ...figures } = await stopAll([...writers, idle]);
     assertEquals([...new Set(failures)], []);
@@ -160,7 +160,7 @@ for (const [name, { options }] of Object.entries(kinds)) {
   });
 }
 
-Deno.test(`capacity: writers that are killed take nothing with them, seed ${seed}`, async (t) => {
+Deno.test(`capacity: killed writers do not reduce it, seed ${seed}`, async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using mount = await tmpfsMount(Math.floor(CAPACITY * (1 + OVERSHOOT)) + OTHER_BYTES);
   const basePath = join(mount.path, "base");
@@ -202,7 +202,7 @@ Deno.test(`capacity: writers that are killed take nothing with them, seed ${seed
   });
 });
 
-Deno.test("capacity: a writer that keeps to none is seen to pass it", async (t) => {
+Deno.test("capacity: control: a writer that ignores it is seen to exceed it", async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using mount = await tmpfsMount(2 * CAPACITY);
   await using stack = new AsyncDisposableStack();
@@ -218,19 +218,19 @@ Deno.test("capacity: a writer that keeps to none is seen to pass it", async (t) 
   printFigures("capacity control", { maxBytes: use.most, overshoot: overshootOf(use) });
 });
 
-Deno.test("capacity: what one writer uses stays while another one stores", async () => {
+Deno.test("capacity: objects used by one writer stay while another one stores", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const { signal } = new AbortController();
   let skipped = 0;
   const clock = {
     now: () => systemClock.now() + skipped,
-    // Uses are written at once; deadlines stay as they are.
+    // Uses are written immediately; deadlines are unchanged.
     schedule: (callback: () => void, ms: number, options?: ScheduleOptions) =>
       systemClock.schedule(callback, options?.background && ms < MINUTE_MS ? 0 : ms, options),
   };
   const config = { "base_path": path, "max_capacity_gb": CAPACITY / 2 ** 30 };
-  // They share nothing but the directory, and take turns: neither can be too slow for the other.
+  // They share only the directory and take turns, so that neither can be too slow for the other.
   await using user = await openFs(config, { clock });
   await using writer = await openFs(config);
   const parts = [new Uint8Array(PAYLOAD_BYTES)];
@@ -240,7 +240,7 @@ Deno.test("capacity: what one writer uses stays while another one stores", async
   let uses = 0;
   let stored = 0;
   for (; objects.length > 0; uses++) {
-    // A use is noted once a minute.
+    // A use is recorded once a minute.
     skipped += MINUTE_MS;
     for (const { key } of used) {
       const found = await user.lookupAndLock([key], { prefix: true, signal });
@@ -253,7 +253,7 @@ Deno.test("capacity: what one writer uses stays while another one stores", async
   printFigures("capacity, fair", { uses, stored, kept: used.length });
 });
 
-Deno.test("capacity: a count knows of what is being written", async () => {
+Deno.test("capacity: a count includes files being written", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const { signal } = new AbortController();
@@ -271,7 +271,7 @@ Deno.test("capacity: a count knows of what is being written", async () => {
       await hostFileSystem.rename(from, to);
     },
   });
-  // The second batch asks for room while the first one is on its way.
+  // The second batch reserves space while the first one is being written.
   const stores = [objects.slice(0, 4), objects.slice(4)].map((some) =>
     store.store(some, { signal })
   );
@@ -284,7 +284,7 @@ Deno.test("capacity: a count knows of what is being written", async () => {
   assertLessOrEqual(bytes, (await accountOf(path))?.used ?? 0);
 });
 
-Deno.test("capacity: a smaller one is reached in the background", async () => {
+Deno.test("capacity: a reduced capacity is reached in the background", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const { signal } = new AbortController();

@@ -21,15 +21,15 @@ import { printFigures } from "./lab/figures.ts";
 
 const { numRuns: PROBES, seed = Date.now() % 1_000_000 } = runs(4_000);
 const OBJECTS = 64;
-/** Keys of one call. */
+/** Keys per call. */
 const BATCH = 500;
-/** Of so many probes one is also loaded. */
+/** One in this number of probes is also loaded. */
 const LOADED = 5;
 const SALT = "tenant-7";
 const layout = testLayout(1024);
 const own = Array.from({ length: OBJECTS }, (_, n) => testKey(n, { cacheSalt: SALT }));
 
-/** Salts that somebody might take for the right one. */
+/** Salts that could be mistaken for the right one. */
 const LIKELY = [
   ...["", " tenant-7", "tenant-7 ", "Tenant-7", "tenant-70", "tenant-", "tenant-７", "tenant‐7"],
   ...["tenant%2D7", "tenant-7.data", "..", "*", "tenant-?", "tenant-[7]", "tenant-7:0"],
@@ -38,7 +38,7 @@ const LIKELY = [
 
 type Opening = (stack: AsyncDisposableStack) => Promise<L2Config | string>;
 
-/** How each adapter is opened; why it cannot be, if it cannot. */
+/** Opens each adapter, or gives the reason why it cannot be opened. */
 const openings: Readonly<Record<string, Opening>> = {
   connector: () => {
     const module = new URL("../support/connectors.ts", import.meta.url).href;

@@ -14,7 +14,7 @@ const layout = testLayout(PAYLOAD_BYTES);
 const FILE_BYTES = PAYLOAD_BYTES + TRAILER_BYTES;
 const longKey = testKey(1, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
 
-/** A directory that holds these objects. */
+/** A directory with these objects. */
 async function filled(keys: readonly ObjectKey[]): Promise<{ path: string } & AsyncDisposable> {
   const directory = await tempDirectory();
   await using cache = await openFsCache(directory.path);
@@ -22,7 +22,7 @@ async function filled(keys: readonly ObjectKey[]): Promise<{ path: string } & As
   return directory;
 }
 
-/** Hits of a new cache on a directory, as after a restart, and what its adapter says then. */
+/** Hits of a new cache on a directory, as after a restart, and the status of its adapter. */
 async function restart(
   path: string,
   keys: readonly ObjectKey[],
@@ -38,7 +38,7 @@ async function flipBit(path: string, bit: number): Promise<void> {
   await Deno.writeFile(path, bytes);
 }
 
-/** Ways to damage the file of `testKey(1)`, and what a load must count: damage, or a miss. */
+/** Ways to damage the file of `testKey(1)`, and whether a load must count damage or a miss. */
 const DAMAGES: readonly [string, "damaged" | "missed", (path: string) => Promise<void>][] = [
   ["the first bit of the payload flipped", "damaged", (path) => flipBit(path, 0)],
   [
@@ -84,7 +84,7 @@ for (const [what, outcome, damage] of DAMAGES) {
 
     const { hits, status } = await restart(directory.path, keys);
     assertEquals(hits, 1);
-    // What has another length may be another reader's, and is not removed.
+    // An object of another length may belong to another reader and is not removed.
     const { layout: misfits = 0, ...faults } = status.damagedObjects;
     const damaged = Object.values(faults).reduce((sum, n) => sum + n, 0);
     assertEquals([damaged, misfits], outcome === "damaged" ? [1, 0] : [0, 1]);
@@ -117,7 +117,7 @@ Deno.test("objects whose files are swapped are misses", async () => {
   }
 });
 
-Deno.test("an object under a digest tells whose it is, and is found out like any other", async () => {
+Deno.test("an object with a hashed name contains its key, and is verified like any other", async () => {
   const twin = testKey(2, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
   await using directory = await filled([longKey, twin]);
   assertEquals((await restart(directory.path, [longKey, twin])).hits, 2);
@@ -126,7 +126,7 @@ Deno.test("an object under a digest tells whose it is, and is found out like any
   assertEquals([hits, status.damagedObjects], [0, { key: 1 }]);
 });
 
-Deno.test("an object of another layout is a miss, and stays for those who know it", async () => {
+Deno.test("an object of another layout is a miss and is kept", async () => {
   await using directory = await filled([firstKey]);
   const other = { byteLength: PAYLOAD_BYTES, fingerprint: new Uint8Array(8).fill(77) };
   const { hits, status } = await restart(directory.path, [firstKey], other);
@@ -137,7 +137,7 @@ Deno.test("an object of another layout is a miss, and stays for those who know i
   assertEquals((await restart(directory.path, [firstKey])).hits, 1);
 });
 
-Deno.test("foreign files in the directory do no harm", async () => {
+Deno.test("foreign files in the directory are ignored", async () => {
   const keys = testKeys(3);
   await using directory = await filled(keys);
   const shard = dirname(fileOf(directory.path, firstKey));
@@ -146,7 +146,7 @@ Deno.test("foreign files in the directory do no harm", async () => {
       await Deno.writeFile(join(place, name), new Uint8Array(FILE_BYTES));
     }
   }
-  // Under an object's name, but of an older format: raw bytes without a trailer.
+  // A file with an object's name in an older format: raw bytes without a trailer.
   const raw = fileOf(directory.path, testKey(3));
   await Deno.mkdir(dirname(raw), { recursive: true });
   await Deno.writeFile(raw, new Uint8Array(FILE_BYTES).fill(7));

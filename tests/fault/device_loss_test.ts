@@ -15,7 +15,7 @@ const LAYOUT = testLayout(4096);
 const LOSSES_A_TEST = 100;
 const { numRuns: tests, seed: firstSeed = Date.now() % 1_000_000 } = runs(5);
 
-/** Writes objects as an engine does: uploads, then `finishWrite`. */
+/** Writes objects like an engine: uploads, then `finishWrite`. */
 function put(cache: TieredCache, keys: readonly ObjectKey[]): void {
   const written = cache.reserveWrite(keys, LAYOUT).flatMap((reservation) => {
     if (reservation.status !== "success") return [];
@@ -26,7 +26,7 @@ function put(cache: TieredCache, keys: readonly ObjectKey[]): void {
   cache.finishWrite(written);
 }
 
-/** The bytes of a hit are right, or the device is lost and says so. */
+/** Asserts that the bytes of a hit are right, or that the device reports its loss. */
 async function check(cache: TieredCache, hit: CacheHit, keys: readonly ObjectKey[]): Promise<void> {
   const { device } = cache;
   try {

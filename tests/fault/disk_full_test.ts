@@ -3,13 +3,13 @@ import { runChild } from "../support/child.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 import { inNewNamespace } from "./namespace.ts";
 
-Deno.test("a full disk costs stores and leaves nothing behind; room brings them back", async (t) => {
+Deno.test("on a full disk stores fail without leaving files behind; they resume with free space", async (t) => {
   await using directory = await tempDirectory();
   const shell = await inNewNamespace(
     `mount -t tmpfs -o size=4m tmpfs "${directory.path}" && exec "$@"`,
   );
   if (shell === undefined) {
-    await t.step("no file systems can be mounted here: not run", () => {});
+    await t.step("file systems cannot be mounted on this host: not run", () => {});
     return;
   }
   const said = await runChild(new URL("./fill_disk.ts", import.meta.url), {

@@ -24,31 +24,31 @@ import { printFigures } from "./lab/figures.ts";
 // deno test -A tests/fault/failing_calls_test.ts -- [--runs ERRORS-AT-EACH-CALL]
 
 const CODES = ["EIO", "ENOSPC", "EACCES", "EROFS", "EMFILE", "ESTALE"];
-/** Errors that each call is made to fail with: one after another in the short form. */
+/** Errors to inject into each call; the short form uses one per call in turn. */
 const { numRuns: CODES_EACH } = runs(1);
 const OBJECT_BYTES = 1000;
 const DISK_BYTES = 4096;
 const ROOMY = { capacityBytes: 2 ** 30, watermark: { high: 0.8, low: 0.6 } };
-/** Room for eight objects, of which six may be there. */
+/** Space for eight objects, of which six may be stored. */
 const NARROW = { capacityBytes: 8 * DISK_BYTES, watermark: { high: 0.8, low: 0.4 } };
 
 const call = { signal: new AbortController().signal };
-/** Objects that are there before anything fails. */
+/** Objects stored before the failures. */
 const held = testKeys(4);
 const fresh = testKeys(4, 10);
-/** Objects that are stored when nothing fails any more. */
+/** Objects stored after the failures. */
 const later = testKeys(3, 20);
 
-/** What is done while a call fails, and what it must have come to. */
+/** An operation during which a call fails, and checks of its result. */
 interface Scenario {
   readonly bounds?: typeof ROOMY;
-  /** In the short form, one call in so many is made to fail. */
+  /** In the short form, only every n-th call fails. */
   readonly step?: number;
-  /** Whether a writer that is gone has left files behind. */
+  /** Whether files of a killed writer exist. */
   readonly hasDead?: boolean;
-  /** Whether calls fail from the opening on. */
+  /** Whether calls fail from the opening. */
   readonly opens?: boolean;
-  /** Whether the store is closed in it. */
+  /** Whether the operation closes the store. */
   readonly closes?: boolean;
   readonly run: (store: FileStore, basePath: string) => Promise<void>;
 }
@@ -128,13 +128,13 @@ function storeAndCheck(keys: readonly ObjectKey[]): Scenario["run"] {
   return async (store, basePath) => {
     const { stored, bytes } = await store.store(keys.map((key) => testObject(key)), call);
     assertEquals(bytes, stored.popcount() * OBJECT_BYTES);
-    // Where there is no room, what was stored may have left again.
+    // Without free space, stored objects may have been evicted again.
     if (evictedBy(store) > 0) return;
     for (const key of stored.gather(keys)) assert(isFile(basePath, key), "stored, and not there");
   };
 }
 
-/** Loads objects; what is loaded must be what belongs under the key. Returns the bits. */
+/** Loads objects, which must have the expected bytes of their keys. Returns the bits. */
 async function loadAndCheck(store: L2Adapter, keys: readonly ObjectKey[]): Promise<string> {
   const rooms: AdapterObject[] = keys.map((key) => {
     const parts = [new Uint8Array(400), new Uint8Array(OBJECT_BYTES - 400)];
@@ -147,7 +147,7 @@ async function loadAndCheck(store: L2Adapter, keys: readonly ObjectKey[]): Promi
   return String(loaded);
 }
 
-/** Fails unless every object file has the bytes that belong under its key. */
+/** Fails unless every object file has the expected bytes of its key. */
 async function checkFiles(basePath: string): Promise<void> {
   for (const path of await filesIn(basePath)) {
     if (!path.endsWith(".data")) continue;
@@ -180,7 +180,7 @@ function evictedBy(store: FileStore): number {
   return (store.reportStatus().space as { evictedObjects: number }).evictedObjects;
 }
 
-/** What happens around one failure. */
+/** Runs one operation with one failure. */
 async function tryOnce(
   scenario: Scenario,
   faulty: FaultyFiles,
@@ -219,7 +219,7 @@ async function tryOnce(
     assert(faulty.locked.every((path) => path.endsWith(".lock")), `${faulty.locked} are locked`);
 
     if (!scenario.closes) {
-      // A disk that was full is left alone for a while.
+      // Stores are paused after a full disk.
       await clock.advance(60_000);
       const before = evictedBy(store);
       const { stored } = await store.store(later.map((key) => testObject(key)), call);
@@ -228,7 +228,7 @@ async function tryOnce(
       const loaded = await loadAndCheck(store, later);
       const { deleted } = await store.delete(later.slice(0, 1), call);
       const left = await loadAndCheck(store, later);
-      // Where room had to be made, what was stored may have left again.
+      // After evictions, stored objects may be gone.
       if (evictedBy(store) === before) {
         assertEquals([loaded, String(deleted), left], ["111", "1", "011"]);
       }
@@ -242,7 +242,7 @@ async function tryOnce(
   await checkLater(basePath);
 }
 
-/** Nothing that a failure left behind stays for ever, and the account never says too little. */
+/** Asserts that remains of a failure are removed, and that the ledger never understates the usage. */
 async function checkLater(basePath: string): Promise<void> {
   const before = await usedIn(basePath);
   if (before !== undefined) {
@@ -269,7 +269,7 @@ let tried = 0;
 for (const [name, scenario] of Object.entries(scenarios)) {
   for (const isForEver of [false, true]) {
     const how = isForEver ? "every call from one on fails" : "one call fails";
-    Deno.test(`${name}: ${how}, whichever: nothing partial shows, nothing leaks, service resumes`, async () => {
+    Deno.test(`${name}: ${how}in any call: no partial objects, no leaks, service resumes`, async () => {
       const isOver = new Set<string>();
       const step = CODES_EACH === 1 ? scenario.step ?? 1 : 1;
       for (let n = 0; isOver.size < CODES.length; n++) {
@@ -289,7 +289,7 @@ for (const [name, scenario] of Object.entries(scenarios)) {
             throw new Error(`${code} at ${where}: ${cause}`, { cause });
           });
           tried++;
-          // The call number k was not reached.
+          // Call number k was not reached.
           if (faulty.failed.length === 0) isOver.add(code);
         }
         if (k > 2000) throw new Error("The calls never end");
@@ -299,7 +299,7 @@ for (const [name, scenario] of Object.entries(scenarios)) {
 }
 
 for (const maxBytes of [1, 7]) {
-  Deno.test(`reads and writes of ${maxBytes} bytes at a time move whole objects`, async () => {
+  Deno.test(`reads and writes of at most ${maxBytes} bytes transfer whole objects`, async () => {
     for (const readAheadBytes of [0, 5, 450]) {
       await using directory = await tempDirectory();
       const faulty = new FaultyFiles();
@@ -315,7 +315,7 @@ for (const maxBytes of [1, 7]) {
   });
 }
 
-Deno.test("a file that takes no more bytes costs its object, and leaves nothing behind", async () => {
+Deno.test("a file that accepts no more bytes fails its object and leaves no file behind", async () => {
   await using directory = await tempDirectory();
   const faulty = new FaultyFiles();
   const errors: string[] = [];
@@ -332,7 +332,7 @@ Deno.test("a file that takes no more bytes costs its object, and leaves nothing 
   tried++;
 });
 
-Deno.test("a read that gives nothing is a miss", async () => {
+Deno.test("a read that returns no bytes is a miss", async () => {
   await using directory = await tempDirectory();
   const faulty = new FaultyFiles();
   await using store = await openFileStore(directory.path, { files: faulty.files });
@@ -345,7 +345,7 @@ Deno.test("a read that gives nothing is a miss", async () => {
   tried++;
 });
 
-/** Files that say everything was written when only some of it was. */
+/** Files that report complete writes for partial ones. */
 function lyingFiles(faulty: FaultyFiles): FileSystem {
   return {
     ...faulty.files,
@@ -364,7 +364,7 @@ function lyingFiles(faulty: FaultyFiles): FileSystem {
   };
 }
 
-Deno.test("control: a store that believes short writes is seen to publish partial objects", async () => {
+Deno.test("control: a store that ignores short writes is seen to publish partial objects", async () => {
   await using directory = await tempDirectory();
   const faulty = new FaultyFiles(hostFileSystem);
   faulty.maxBytes = 100;

@@ -1,4 +1,4 @@
-// Stores objects into a directory at full speed, until it is told to stop; says how many.
+// Stores objects into a directory at full speed until it is stopped; prints their number.
 import { openFs } from "../support/fs_adapter.ts";
 import { testKeys } from "../support/objects.ts";
 import type { FillOptions, FillReport } from "./lab/fill_options.ts";

@@ -1,4 +1,4 @@
-// Stores objects until the file system is full, makes room, and stores again; prints what happened.
+// Stores objects until the file system is full, frees space, and stores again; prints the results.
 import { join } from "@std/path";
 import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -9,14 +9,14 @@ const [mountPoint = ""] = Deno.args;
 const layout = testLayout(2 ** 19);
 const filler = join(mountPoint, "filler");
 await Deno.writeFile(filler, new Uint8Array(2 ** 20));
-// A full disk is left alone for a while, which passes as soon as there is room.
+// Stores are paused after a full disk; the pause ends as soon as there is space.
 let skippedMs = 0;
 const clock = { ...systemClock, now: () => systemClock.now() + skippedMs };
-// Nothing is evicted: else a full disk would make room for itself.
+// No eviction, which would free space on the full disk.
 const config = { eviction: { "eviction_policy": "noop" } };
 await using cache = await openFsCache(join(mountPoint, "base"), clock, config);
 
-/** Stores the object of `testKey(n)`; whether that worked. */
+/** Stores the object of `testKey(n)` and returns whether that succeeded. */
 async function put(n: number): Promise<boolean> {
   const before = adapterStatus(cache).storedObjects;
   await putObjects(cache, [testKey(n)], layout);

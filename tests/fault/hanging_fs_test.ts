@@ -15,7 +15,7 @@ const layout = testLayout(10_000);
 /** A call that hangs does so for 20 s: what is answered before was not kept waiting by it. */
 const LONG_BEFORE_MS = 10_000;
 const DEADLINE_MS = 500;
-/** For file systems that answer. */
+/** Deadline on file systems that respond. */
 const PATIENT_MS = 30_000;
 
 function open(
@@ -33,7 +33,7 @@ function open(
   });
 }
 
-/** Calls by which the adapter gets at files; all of them for a file system that is gone. */
+/** Calls by which the adapter accesses files; all of them for a dead file system. */
 const HANGS: Readonly<Record<string, readonly string[]>> = {
   read: ["read"],
   close: ["flush", "release"],
@@ -47,7 +47,7 @@ for (const isDirect of [false, true]) {
     const title = `a match is answered although a file system hangs: ${name}`;
     Deno.test({
       name: isDirect ? `${title}, past the page cache` : title,
-      // What hangs is left behind, and ends when the file system is gone.
+      // Hung calls are abandoned and end with the file system.
       sanitizeOps: false,
       sanitizeResources: false,
       async fn(t) {
@@ -88,7 +88,7 @@ Deno.test({
     await using directory = await tempDirectory();
     const hanging = ["a", "b"].map((name) => join(mount.path, name));
     const healthy = join(directory.path, "c");
-    // What it asks for in its configuration is more than there is.
+    // The configuration requires more free space than there is.
     const cache = await open([...hanging, healthy], { io_concurrency: 24 });
     const keys = testKeys(24);
     await putObjects(cache, keys, layout);
@@ -106,7 +106,7 @@ Deno.test({
   },
 });
 
-Deno.test("tenants whose names differ in case keep their objects where case is folded", async (t) => {
+Deno.test("tenants that differ in case have separate objects on a case-insensitive file system", async (t) => {
   const obstacle = await hangingObstacle();
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using mount = await hangingMount({ foldsCase: true });
@@ -124,12 +124,12 @@ Deno.test("tenants whose names differ in case keep their objects where case is f
   assertEquals(cache.reportStatus().adapters[0]?.damagedObjects, {});
 });
 
-Deno.test("an object whose name another key has, too, is a miss and stays", async () => {
+Deno.test("an object of another key with the same name is a miss and stays", async () => {
   await using directory = await tempDirectory();
   await using cache = await open([directory.path], {}, PATIENT_MS);
   const [key, other] = [testKey(1, { cacheSalt: "A" }), testKey(1, { cacheSalt: "a" })];
   await putObjects(cache, [key], layout);
-  // As a file system does that folds case and could not be asked about it.
+  // Like a case-insensitive file system that cannot be detected.
   await Deno.link(fileOf(directory.path, key), fileOf(directory.path, other));
   cache.clearL1();
   assertEquals(await countHits(cache, [other], layout), 0);
@@ -138,7 +138,7 @@ Deno.test("an object whose name another key has, too, is a miss and stays", asyn
   assertEquals((await objectFilesIn(directory.path)).length, 2);
 });
 
-Deno.test("a quota that is full has objects leave, with the error that the system has", async (t) => {
+Deno.test("a full quota causes evictions, with the system's own error", async (t) => {
   const obstacle = await hangingObstacle();
   if (obstacle !== undefined) return await notRun(t, obstacle);
   for (const error of ["EDQUOT", "ENOSPC"]) {
@@ -147,7 +147,7 @@ Deno.test("a quota that is full has objects leave, with the error that the syste
     await putObjects(cache, testKeys(8), layout);
     await mount.limit(90_000, error);
     let next = 50;
-    // It learns of it by a store that fails, and makes room for the next ones.
+    // A failed store reveals the quota; space is freed for the next stores.
     await waitUntil(async () => {
       await putObjects(cache, testKeys(1, next++), layout);
       return (await objectFilesIn(mount.path)).length < 8;
@@ -155,7 +155,7 @@ Deno.test("a quota that is full has objects leave, with the error that the syste
   }
 });
 
-Deno.test("a file system without locks stores, with the error that the system has", async (t) => {
+Deno.test("a file system without locks stores, with the system's own error", async (t) => {
   const obstacle = await hangingObstacle();
   if (obstacle !== undefined) return await notRun(t, obstacle);
   for (const error of ["ENOLCK", "ENOSYS"]) {
@@ -171,7 +171,7 @@ Deno.test("a file system without locks stores, with the error that the system ha
 
 for (const isDirect of [false, true]) {
   const how = isDirect ? ", past the page cache" : "";
-  Deno.test(`a program ends by itself with a cache that was not closed${how}`, async (t) => {
+  Deno.test(`a program ends by itself without closing its cache${how}`, async (t) => {
     const config = JSON.stringify({ use_odirect: isDirect });
     await using directory = await tempDirectory();
     const program = new URL("./open_and_end.ts", import.meta.url);

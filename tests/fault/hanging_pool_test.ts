@@ -16,7 +16,7 @@ const keys = testKeys(60);
 for (const isDirect of [false, true]) {
   for (const [name, calls] of [["everything", EVERYTHING], ["close", "flush release"]] as const) {
     const how = isDirect ? ", past the page cache" : "";
-    Deno.test(`file_pool: a file system that hangs stops nothing else: ${name}${how}`, async (t) => {
+    Deno.test(`file_pool: a hung file system blocks nothing else: ${name}${how}`, async (t) => {
       const obstacle = await hangingObstacle();
       if (obstacle !== undefined) return await notRun(t, obstacle);
       await using mount = await hangingMount();
@@ -38,7 +38,7 @@ for (const isDirect of [false, true]) {
       const loading = adapter.load(rooms, giveUp);
       const storing = adapter.store(keys.slice(30).map((key) => testObject(key)), giveUp);
       await waitUntil(() => turns > 20);
-      // Other files are read, many at a time.
+      // Reads many other files concurrently.
       const own = new URL(import.meta.url);
       await Promise.all(Array.from({ length: 40 }, () => Deno.readFile(own)));
       giveUp.abort();

@@ -36,7 +36,7 @@ const LAYOUTS: readonly { layout: FileLayout; shards: number }[] = [
 ];
 
 const HASH = "ab".repeat(32);
-/** Names of files that somebody else might have put into the directory. */
+/** Names of foreign files in the directory. */
 const anyName = fc.oneof(
   fc.string({ unit: "binary", maxLength: 80 }),
   fc.constantFrom("..", ".", "", "...", ".data", "@@@@.data", `h-${HASH}.data`, `h-${HASH}.DATA`),
@@ -47,7 +47,7 @@ const anyName = fc.oneof(
     fc.constantFrom(HASH, HASH.toUpperCase(), HASH.slice(1), `${HASH}0`),
     fc.constantFrom("", "@", "@s", "@..", "@%2f", "@a@b"),
   ).map(([model, rank, group, hash, salt]) => `${model}@${rank}@${group}@${hash}${salt}.data`),
-  // The name of an object, changed a little.
+  // Slightly modified names of objects.
   fc.tuple(anyObjectKey, fc.nat(300), fc.string({ unit: "binary", maxLength: 2 })).map(
     ([key, at, text]) => {
       const name = new ObjectPaths({ basePath: "", layout: "kvtier", shards: 0 }).nameOf(key);
@@ -56,7 +56,7 @@ const anyName = fc.oneof(
   ),
 ).map((name) => name.replaceAll(/[/\0]/g, "")).filter((name) => encoder.encode(name).length <= 255);
 
-/** Why the path of a key is a bad one; `undefined` if it is fine. */
+/** Describes what is wrong with the path of a key; `undefined` if it is valid. */
 function faultOf(pathOf: (key: ObjectKey) => string, key: ObjectKey): string | undefined {
   const path = pathOf(key);
   const names = path.slice("/base/".length).split("/");
@@ -71,7 +71,7 @@ function faultOf(pathOf: (key: ObjectKey) => string, key: ObjectKey): string | u
 const wrong = { keys: 0, names: 0 };
 
 for (const { layout, shards } of LAYOUTS) {
-  Deno.test(`any key has a path of its own inside of the directory, ${layout} with ${shards} levels`, () => {
+  Deno.test(`any key has a unique path inside the directory, ${layout} with ${shards} levels`, () => {
     const paths = new ObjectPaths({ basePath: "/base", layout, shards });
     const owners = new Map<string, string>();
     fc.assert(
@@ -91,7 +91,7 @@ for (const { layout, shards } of LAYOUTS) {
     );
   });
 
-  Deno.test(`any name of a file is that of one object, or of none, ${layout} with ${shards} levels`, () => {
+  Deno.test(`any file name belongs to at most one object, ${layout} with ${shards} levels`, () => {
     const paths = new ObjectPaths({ basePath: "/base", layout, shards });
     fc.assert(
       fc.property(anyName, (name) => {
@@ -107,7 +107,7 @@ for (const { layout, shards } of LAYOUTS) {
   });
 }
 
-Deno.test("control: names that are not escaped are seen to leave the directory, and to collide", () => {
+Deno.test("control: unescaped names are seen to leave the directory and to collide", () => {
   const naive = (key: ObjectKey) => `/base/${key.model}@${key.kvRank}.data`;
   const faults = new Set<string | undefined>();
   const owners = new Map<string, string>();
@@ -135,7 +135,7 @@ async function load(adapter: L2Adapter, keys: readonly ObjectKey[]): Promise<str
 
 let staged = 0;
 
-/** Whatever may stand in the place of a file. */
+/** Things that can take the place of a file. */
 const THINGS: Record<string, (path: string, outside: string) => Promise<void>> = {
   "a link to an object": async (path, outside) => {
     await Deno.writeFile(`${outside}/object`, testBytes(testKey(1), 1000));
@@ -147,7 +147,7 @@ const THINGS: Record<string, (path: string, outside: string) => Promise<void>> =
   "a link to a device": (path) => Deno.symlink("/dev/zero", path),
   "a FIFO": (path) => run("mkfifo", path),
   "a socket": async (path, outside) => {
-    // The path of a socket must be short, but only at first.
+    // The path of a socket must be short when it is created, but may be renamed.
     using _ = Deno.listen({ transport: "unix", path: `${outside}/s` });
     await Deno.rename(`${outside}/s`, path);
   },
@@ -175,7 +175,7 @@ async function run(command: string, ...args: string[]): Promise<void> {
 for (const [what, make] of Object.entries(THINGS)) {
   for (const isDirect of [false, true]) {
     const how = isDirect ? ", past the page cache" : "";
-    Deno.test(`${what} in the place of an object costs that object alone${how}`, async (t) => {
+    Deno.test(`${what} in the place of an object affects only that object${how}`, async (t) => {
       await using directory = await tempDirectory();
       await using elsewhere = await tempDirectory();
       await using adapter = await openFs(
@@ -207,7 +207,7 @@ for (const [what, make] of Object.entries(THINGS)) {
       assertEquals(await load(adapter, [key, other]), isStored);
       const { deleted } = await adapter.delete?.([key], call) ?? {};
       assertEquals(String(deleted), isStored.slice(0, 1));
-      // Nothing that a link leads to was written, removed or touched.
+      // The target of a link was not written, removed or touched.
       assertEquals(await filesIn(elsewhere.path), before);
       assertEquals(await temporaryFilesIn(directory.path), []);
       staged++;
@@ -229,7 +229,7 @@ for (
     ["relative_tmp_dir", () => "writing/now", 1],
   ] as const
 ) {
-  Deno.test(`${what} that is a link is not written through`, async () => {
+  Deno.test(`${what} that is a link is not followed by writes`, async () => {
     await using directory = await tempDirectory();
     await using elsewhere = await tempDirectory();
     const key = testKey(1);
@@ -262,7 +262,7 @@ for (
 }
 
 for (const what of ["a link to a file", "a link to nothing", "a FIFO", "a directory"]) {
-  Deno.test(`${what} in the place of the account is replaced, and not written through`, async () => {
+  Deno.test(`${what} in the place of the ledger is replaced, and not followed by writes`, async () => {
     await using directory = await tempDirectory();
     await using elsewhere = await tempDirectory();
     const target = join(elsewhere.path, "precious");
@@ -300,7 +300,7 @@ Deno.test("a base path that is a link is followed once", async () => {
   staged++;
 });
 
-Deno.test("a base path that others can write to is refused, unless that is wanted", async () => {
+Deno.test("a base path writable by others is rejected, unless allowed", async () => {
   for (const mode of [0o777, 0o770, 0o707, 0o720, 0o702, 0o1777, 0o2770]) {
     await using directory = await tempDirectory();
     await Deno.chmod(directory.path, mode);
@@ -319,7 +319,7 @@ Deno.test("a base path that others can write to is refused, unless that is wante
   }
 });
 
-Deno.test("a base path that vanishes in the middle of everything costs misses, and comes back", async () => {
+Deno.test("a base path that vanishes causes misses and is created again", async () => {
   await using directory = await tempDirectory();
   const path = join(directory.path, "base");
   const codes = new Set<string | undefined>();
@@ -350,7 +350,7 @@ Deno.test("a base path that vanishes in the middle of everything costs misses, a
   staged++;
 });
 
-Deno.test("a directory that turns read-only is read, and written again when it can be", async (t) => {
+Deno.test("a directory that turns read-only is read, and written again when possible", async (t) => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const shell = await inNewNamespace(`exec "$@"`);

@@ -20,19 +20,19 @@ const TURNS = 12;
 const SHARED = 6;
 const { seed = Date.now() % 1_000_000 } = runs(1);
 
-/** An adapter that was ever in use, and what it really holds, in service or not. */
+/** An adapter that was ever in use, and its actual contents, in service or not. */
 interface Place {
   readonly id: number;
   holds(key: ObjectKey): boolean;
   wasDropped: boolean;
 }
 
-/** A cache under a replayed load, which says what each request must find. */
+/** A cache under a replayed load, with the expected result of each request. */
 class Replay {
   readonly failures: string[] = [];
   readonly places: Place[] = [];
   readonly cache: TieredCache;
-  /** What an engine has written. */
+  /** Keys written by an engine. */
   readonly written = new Map<string, ObjectKey>();
   answered = 0;
   servedChunks = 0;
@@ -47,7 +47,7 @@ class Replay {
     this.cache = cache;
   }
 
-  /** Lets the sessions send so many requests more; resolves when all are answered. */
+  /** Lets the sessions send `count` more requests; resolves when all have completed. */
   async send(requests: number): Promise<void> {
     const answered = Promise.withResolvers<void>();
     this.#allowed += requests;
@@ -56,7 +56,7 @@ class Replay {
     await answered.promise;
   }
 
-  /** Lets the sessions end. */
+  /** Ends the sessions. */
   end(): void {
     this.#isOver = true;
     for (const proceed of this.#waiting.splice(0)) proceed(true);
@@ -82,7 +82,7 @@ class Replay {
     await this.cache.removeAdapter(id, { mode: "drop" });
   }
 
-  /** For each key, the adapters that can be asked for it; all, if only L1 can have it. */
+  /** For each key, the adapters that can have it; all, if only L1 can have it. */
   sources(keys: readonly ObjectKey[]): ReadonlySet<Place>[] {
     const inService = new Set(
       this.cache.listAdapters().filter(({ state }) => state === "active" || state === "migrating")
@@ -91,7 +91,7 @@ class Replay {
     return keys.map((key) => {
       if (!this.written.has(key.id)) return new Set();
       const holders = this.places.filter((place) => place.holds(key));
-      // Nobody has it yet: then it is held in L1 until somebody has.
+      // No adapter has it yet, so it stays in L1 until one has.
       if (holders.length === 0) return new Set([L1]);
       return new Set(holders.filter(({ id }) => inService.has(id)));
     });
@@ -112,7 +112,7 @@ class Replay {
           if (await promise) return;
         }
         this.#sent++;
-        // Mostly from the adapters: else L1 would answer.
+        // Mostly from the adapters; otherwise L1 would serve everything.
         if (random.chance(0.6)) this.cache.clearL1();
         const name = `session ${session}, conversation ${conversation}, turn ${turn}`;
         await this.#request(chain.slice(0, turn + SHARED), name);
@@ -147,7 +147,7 @@ class Replay {
   }
 }
 
-/** Stands for device memory, which is never dropped. */
+/** Represents device memory, which is never dropped. */
 const L1: Place = { id: -1, holds: () => true, wasDropped: false };
 
 function isFile(path: string): boolean {
@@ -159,18 +159,18 @@ function isFile(path: string): boolean {
   }
 }
 
-Deno.test(`adapters come and go under load, and no request fails, seed ${seed}`, async () => {
+Deno.test(`adapters are added and removed under load without failed requests, seed ${seed}`, async () => {
   await using first = await tempDirectory();
   await using second = await tempDirectory();
   await using third = await tempDirectory();
   const held = new Map<string, Uint8Array<ArrayBuffer>>();
   const options = {
     device: new HostDevice(),
-    // Enough for what all sessions have pinned, and for what is not yet written.
+    // Enough for the leases of all sessions and for dirty objects.
     l1: { capacityBytes: 4 * SESSIONS * (TURNS + SHARED) * LAYOUT.byteLength },
     adapters: [moduleOf(() => mapAdapter(held), "map")],
     store: { flushBytes: 8 * LAYOUT.byteLength, flushIdleMs: 5 },
-    // A machine that is busy with something else is no adapter that fails.
+    // Tolerates a busy machine, which must not open circuits.
     timeouts: { lookupMs: 30_000 },
   };
   await using cache = await TieredCache.open(options);
@@ -182,7 +182,7 @@ Deno.test(`adapters come and go under load, and no request fails, seed ${seed}`,
     { length: SESSIONS },
     (_, session) => replay.session(session, seededRandom(random.below(2 ** 31))),
   );
-  /** Does something while the sessions send requests, then lets them send some more. */
+  /** Runs an action while the sessions send requests, then lets them send some more. */
   const during = async <T>(work: () => Promise<T>): Promise<T> => {
     const sent = replay.send(30);
     const result = await work();
@@ -198,7 +198,7 @@ Deno.test(`adapters come and go under load, and no request fails, seed ${seed}`,
   await during(() => cache.removeAdapter(map, { mode: "drain" }));
   const c = await during(() => replay.addDirectory(third.path));
   const toOne = await during(() => cache.removeAdapter(b, { mode: "migrate" }));
-  // With old content, and only what is written from now on.
+  // One with old content, and one with only new objects.
   const again = await during(() => replay.addDirectory(first.path));
   await during(() => replay.drop(again));
   replay.end();
@@ -215,7 +215,7 @@ Deno.test(`adapters come and go under load, and no request fails, seed ${seed}`,
   assertIdle(cache);
   assertEquals(cache.reportStatus().problems, []);
 
-  // Nothing was lost on the way: the last adapter has it all, in another process too.
+  // Nothing was lost: the last adapter has everything, for another process too.
   const keys = [...replay.written.values()];
   assertEquals(keys.filter((key) => !isFile(fileOf(third.path, key))), []);
   await using other = await TieredCache.open({

@@ -1,4 +1,4 @@
-// Submits operations without waiting for any; prints the memory that they took at most.
+// Submits operations without waiting; prints their maximum memory usage.
 import { type AdapterObject, concatParts } from "../../src/l2/adapter.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
@@ -12,7 +12,7 @@ const held = new Map<string, Uint8Array<ArrayBuffer>>();
 const adapter = mapAdapter(held);
 const lent = { now: 0, most: 0 };
 
-/** Counts the bytes that the adapter is lent, for some turns of the event loop. */
+/** Counts the bytes lent to the adapter over some turns of the event loop. */
 async function lend<T>(batch: readonly AdapterObject[], call: () => Promise<T>): Promise<T> {
   const bytes = batch.reduce((sum, { byteLength }) => sum + byteLength, 0);
   lent.now += bytes;

@@ -19,12 +19,12 @@ import { flip, MUTATIONS } from "./lab/mutations.ts";
 // deno test -A tests/fault/mutation_test.ts -- [--runs MUTATIONS] [--seed S]
 
 const { numRuns: MUTANTS, seed = Date.now() % 1_000_000 } = runs(100_000);
-/** One in so many seeded mutations is made on the disk too, and as many flips. */
+/** One in this number of seeded mutations, and of flips, is also made on disk. */
 const DISK_SHARE = 50;
 const PAYLOAD_BYTES = 2 ** 16;
 const layout = testLayout(PAYLOAD_BYTES);
 
-/** An object, and another one of as many bytes. */
+/** An object and another one of the same size. */
 interface Subject {
   readonly key: ObjectKey;
   readonly bytes: Uint8Array<ArrayBuffer>;
@@ -39,16 +39,16 @@ function subject(key: ObjectKey, other: ObjectKey): Subject {
 
 const long = { model: "m".repeat(256), cacheSalt: "s".repeat(128) };
 const plain = subject(testKey(1), testKey(2));
-/** One of a name that does not spell the key, which therefore stands before the trailer. */
+/** An object with a hashed name, which therefore has the key before its trailer. */
 const hashed = subject(testKey(1, long), testKey(2, long));
 
-/** Counts how often damaged objects are taken for good ones. */
+/** Counts damaged objects that pass verification. */
 class Tally {
   /** Damaged objects. */
   damaged = 0;
-  /** Those of them of which wrong bytes are served. */
+  /** Those with wrong bytes that are served. */
   served = 0;
-  /** Those of which wrong bytes would be served if nobody checked the payload. */
+  /** Those with wrong bytes that would be served without the checksum of the payload. */
   servedUnchecked = 0;
 
   /** Checks bytes that differ from those of the subject. */
@@ -63,7 +63,7 @@ class Tally {
   }
 }
 
-/** What a check would say that is the same but for the checksum of the payload, its last step. */
+/** The result of the same check without its last step, the checksum of the payload. */
 function withoutPayload(fault: TrailerFault | null): TrailerFault | null {
   return fault === "payload-checksum" ? null : fault;
 }
@@ -74,8 +74,8 @@ function hasOtherPayload(bytes: Uint8Array, damaged: Uint8Array): boolean {
 }
 
 /**
- * How many flips of one bit a check does not find, and how many it would not find without the
- * checksum of the payload.
+ * Number of flips of one bit that a check misses, and that it would miss without the checksum of
+ * the payload.
  */
 function missedFlips(
   bytes: Uint8Array,
@@ -94,18 +94,18 @@ function missedFlips(
   return tally;
 }
 
-Deno.test("verifyObject() finds every flip of one bit of an object of 64 KiB", () => {
+Deno.test("verifyObject() detects every single-bit flip in an object of 64 KiB", () => {
   const { key, bytes } = plain;
   const tally = missedFlips(bytes, (flipped) => verifyObject(key, layout, [flipped]));
   assertEquals(tally.served, 0);
-  // The control: without the checksum of the payload, nobody would notice.
+  // The control: without the checksum of the payload, flips go unnoticed.
   assertEquals(tally.servedUnchecked, PAYLOAD_BYTES * 8);
   printFigures("bit flips", { payloadBytes: PAYLOAD_BYTES, ...tally });
 });
 
 for (const { key } of [plain, hashed]) {
   const name = hasHashedFileName(key) ? "hashed" : "spelled";
-  Deno.test(`verifyAnyLayout() finds every flip in an object of 4 KiB, name ${name}`, () => {
+  Deno.test(`verifyAnyLayout() detects every flip in an object of 4 KiB, name ${name}`, () => {
     const bytes = concatParts(sealedObject(key, testLayout(4096)).parts);
     const { flips, served, servedUnchecked } = missedFlips(
       bytes,
@@ -116,7 +116,7 @@ for (const { key } of [plain, hashed]) {
   });
 }
 
-Deno.test("an object of 64 KiB is not served truncated, at any length", () => {
+Deno.test("an object of 64 KiB is not served truncated at any length", () => {
   const figures = { lengths: 0, served: 0 };
   for (const subject of [plain, hashed]) {
     const tally = new Tally();
@@ -130,7 +130,7 @@ Deno.test("an object of 64 KiB is not served truncated, at any length", () => {
   printFigures("truncations", figures);
 });
 
-Deno.test(`${MUTANTS} mutations of objects are found, seed ${seed}`, () => {
+Deno.test(`${MUTANTS} mutations of objects are detected, seed ${seed}`, () => {
   const random = seededRandom(seed);
   const kinds = Object.entries(MUTATIONS);
   const tallies = new Map(kinds.map(([kind]) => [kind, new Tally()]));
@@ -152,7 +152,7 @@ Deno.test(`${MUTANTS} mutations of objects are found, seed ${seed}`, () => {
   printFigures("mutations", { seed, damaged: done, served: 0, servedUnchecked: unchecked });
 });
 
-Deno.test(`damaged files are served by no adapter behind a guard, seed ${seed}`, async () => {
+Deno.test(`no guarded adapter serves damaged files, seed ${seed}`, async () => {
   const random = seededRandom(seed);
   await using directory = await tempDirectory();
   const guard = new AdapterGuard(await openFs({ base_path: directory.path }), {
@@ -180,7 +180,7 @@ Deno.test(`damaged files are served by no adapter behind a guard, seed ${seed}`,
     await Deno.writeFile(fileOf(directory.path, key), mutant);
     const served = await load(key);
     if (Buffer.compare(mutant, bytes) === 0) {
-      // What is not damaged is served: the way to the file is the right one.
+      // Undamaged objects are served, so the mutated path is the right one.
       assert(served !== undefined);
       figures.notDamaged++;
       continue;

@@ -1,8 +1,8 @@
 /**
- * A shell for `childCommand` that runs a script in a mount namespace of its own, where it may mount
- * file systems: they are gone when it ends, however it ends.
+ * A shell for `childCommand` that runs a script in a separate mount namespace, where it can mount
+ * file systems, which are unmounted when it ends.
  *
- * @returns `undefined` where the host does not allow that.
+ * @returns `undefined` if the host does not allow that.
  */
 export async function inNewNamespace(
   script: string,

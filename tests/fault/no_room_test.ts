@@ -15,7 +15,7 @@ function spaceOf(adapter: L2Adapter): DiskSpaceStatus {
   return adapter.reportStatus?.()["space"] as DiskSpaceStatus;
 }
 
-/** A clock that a test moves on, past the pause after a full disk. */
+/** A clock that a test can advance past the pause after a full disk. */
 class SkippingClock {
   readonly schedule = systemClock.schedule;
   #skipped = 0;
@@ -37,7 +37,7 @@ async function waitFor(isSo: () => boolean): Promise<void> {
   }
 }
 
-Deno.test("a file system without room for more files has objects make room for others", async (t) => {
+Deno.test("on a file system without free inodes, objects are evicted for new ones", async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using mount = await tmpfsMount(64 * 2 ** 20, { files: 120 });
   const clock = new SkippingClock();
@@ -46,7 +46,7 @@ Deno.test("a file system without room for more files has objects make room for o
   await using adapter = await openFs(config, { clock, onError: (error) => errors.push(error) });
   const filler = join(mount.path, "filler");
   await Deno.mkdir(filler);
-  // Nothing of the adapter is there when the last file is made.
+  // The last inode is used before the adapter has created any file.
   for (let i = 0;; i++) {
     try {
       await Deno.writeFile(join(filler, `${i}`), new Uint8Array());
@@ -68,7 +68,7 @@ Deno.test("a file system without room for more files has objects make room for o
     stored += isStored;
     if (isStored) continue;
     failures++;
-    // A real share goes, while the adapter leaves the disk alone.
+    // A substantial share is evicted while stores are paused.
     await waitFor(() => spaceOf(adapter).evictedObjects >= before + 15);
     clock.skip(60_000);
   }
@@ -77,10 +77,10 @@ Deno.test("a file system without room for more files has objects make room for o
   assert(errors.every(({ code }) => code === "ENOSPC"), `${errors}`);
 });
 
-Deno.test("with the defaults, objects leave before the disk is full", async (t) => {
+Deno.test("with the defaults, objects are evicted before the disk is full", async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using mount = await tmpfsMount(8 * 2 ** 20);
-  // What fails fails the test.
+  // Any failure fails the test.
   await using adapter = await openFs({
     "base_path": join(mount.path, "base"),
     "shard_dirs": false,
@@ -94,7 +94,7 @@ Deno.test("with the defaults, objects leave before the disk is full", async (t) 
   assert(usedBytes <= capacityBytes && capacityBytes < 8 * 2 ** 20 * 31 / 32);
 });
 
-Deno.test("a time that is no date costs nothing", async (t) => {
+Deno.test("an invalid file time is tolerated", async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using mount = await tmpfsMount();
   const basePath = join(mount.path, "base");

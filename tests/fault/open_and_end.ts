@@ -3,7 +3,7 @@ import { TieredCache } from "../../src/tiered_cache.ts";
 import { putObjects } from "../support/fs_cache.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
 
-// Stores objects in a directory, and ends without a word to the cache.
+// Stores objects in a directory and ends without closing the cache.
 const [basePath = "", config = "{}"] = Deno.args;
 const cache = await TieredCache.open({
   device: new HostDevice(),

@@ -15,7 +15,7 @@ import { WriterProcess } from "./lab/writer_process.ts";
 // deno test -A tests/fault/power_loss_test.ts -- [--runs CUTS_A_CELL] [--seed S]
 
 const { numRuns: CUTS, seed = Date.now() % 1_000_000 } = runs(6);
-/** How long a writer stores at most before the power goes. */
+/** Maximum time from the start of a writer to the power failure, in milliseconds. */
 const LONGEST_LIFE_MS = 150;
 const STORED = { count: 40, payloadBytes: 2 ** 16, batch: 4, acknowledges: true, mayFail: true };
 const set = new StoredSet(STORED.count, STORED.payloadBytes);
@@ -23,15 +23,15 @@ const set = new StoredSet(STORED.count, STORED.payloadBytes);
 interface Losses {
   /** Power cuts. */
   cuts: number;
-  /** Objects that were acknowledged before the power went. */
+  /** Objects acknowledged before the power failure. */
   acknowledged: number;
-  /** Those of them that were gone after it. */
+  /** Acknowledged objects that were missing afterwards. */
   lost: number;
-  /** Files that a reader that does not verify would take for objects. */
+  /** Torn files that a reader without verification would serve. */
   torn: number;
-  /** Objects that the cache served. */
+  /** Objects served by the cache. */
   verifiedLoads: number;
-  /** Those of them with other bytes. */
+  /** Served objects with wrong bytes. */
   wrong: number;
 }
 
@@ -100,7 +100,7 @@ for (const type of ["ext4", "xfs"] as const) {
       if (durability === "full") assertEquals(losses.lost, 0, "acknowledged objects are there");
     });
   }
-  Deno.test(`a power cut on ${type} is seen to tear and to lose what nobody synced`, async (t) => {
+  Deno.test(`a power cut on ${type} is seen to tear and lose unsynced files`, async (t) => {
     const obstacle = await mountObstacle(type);
     if (obstacle !== undefined) return await notRun(t, obstacle);
     await using mount = await loopMount(type);

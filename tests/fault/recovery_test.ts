@@ -16,16 +16,16 @@ import type { RecoveryOptions, RecoveryReport } from "./lab/recovery_options.ts"
 
 const { numRuns: OBJECTS } = runs(20_000);
 const PAYLOAD_BYTES = 1000;
-/** With fewer, what the runtime itself takes hides what they take. */
+/** With fewer objects, the memory of the runtime hides theirs. */
 const MANY = 500_000;
 const MOST_BYTES_AN_OBJECT = 200;
 const STALE = 10_000;
 const DEAD_WRITERS = 100;
-/** The number of an object that is whole; of the others there is only a byte. */
+/** The number of the only whole object; the others have a single byte. */
 const WANTED = 17;
 const program = new URL("./recover_directory.ts", import.meta.url);
 
-/** Writes files in the places of objects, as fast as possible. */
+/** Writes files at the paths of objects, as fast as possible. */
 function writeObjects(basePath: string): void {
   nodeFs.mkdirSync(join(basePath, "tmp"));
   for (let shard = 0; shard < 256; shard++) {
@@ -40,7 +40,7 @@ function writeObjects(basePath: string): void {
   }
 }
 
-/** Name of a temporary file of the writer with a number. */
+/** Name of a temporary file of writer `n`. */
 function temporaryName(writer: number, n: number): string {
   return `${tagOf(writer)}-${n.toString(36)}.tmp`;
 }
@@ -49,7 +49,7 @@ function tagOf(writer: number): string {
   return `${100_000 + writer}-${writer.toString(16).padStart(16, "0")}`;
 }
 
-/** Opens a directory in a process of its own. */
+/** Opens a directory in a separate process. */
 async function recover(basePath: string): Promise<RecoveryReport> {
   const options: RecoveryOptions = { basePath, wanted: WANTED, payloadBytes: PAYLOAD_BYTES };
   const flags = ["--v8-flags=--expose-gc"];
@@ -83,7 +83,7 @@ Deno.test(`a directory of ${OBJECTS} objects serves before it is counted`, async
   });
 });
 
-Deno.test(`${STALE} temporary files of dead writers are removed once, others stay`, async () => {
+Deno.test(`${STALE} temporary files of killed writers are removed once, others stay`, async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const tmp = join(path, "tmp");
@@ -93,18 +93,18 @@ Deno.test(`${STALE} temporary files of dead writers are removed once, others sta
     nodeFs.writeFileSync(join(tmp, name), "x");
     if (time !== undefined) nodeFs.utimesSync(join(tmp, name), time, time);
   };
-  // They lie beside objects, or wherever a writer was told to put them.
+  // They are next to objects, or where a writer was configured to put them.
   nodeFs.mkdirSync(join(path, "00"));
   for (let n = 0; n < STALE; n++) {
     const name = temporaryName(n % DEAD_WRITERS, n);
     write(n % 2 === 0 ? name : join("..", "00", name), hoursAgo);
   }
-  // Some had locks, which went with them; the others could not have any.
+  // Some writers had locks, which were released; others never had any.
   for (let writer = 0; writer < DEAD_WRITERS; writer += 2) write(`${tagOf(writer)}.lock`, hoursAgo);
   const living = DEAD_WRITERS;
   write(`${tagOf(living)}.lock`, hoursAgo);
   for (let n = 0; n < 10; n++) write(temporaryName(living, n), hoursAgo);
-  // Nobody knows whether this one lives.
+  // It is unknown whether this writer is alive.
   const unknown = DEAD_WRITERS + 1;
   for (let n = 0; n < 10; n++) write(temporaryName(unknown, n));
   write("notes.txt", hoursAgo);

@@ -136,7 +136,7 @@ Deno.test("an answer of another kind or length is a miss", async (t) => {
   const answers: Readonly<Record<string, string>> = {
     "nothing": "$-1\r\n",
     "a number": ":1\r\n",
-    "a text": "+OK\r\n",
+    "a string": "+OK\r\n",
     "a list": "*2\r\n$1\r\na\r\n$1\r\nb\r\n",
     "an empty value": "$0\r\n\r\n",
     "less than a head": bulk(value.subarray(0, 40)),
@@ -176,7 +176,7 @@ Deno.test("whatever a server says, a call ends, and another connection is tried"
     fc.uint8Array({ maxLength: 50 }).map((bytes) => String.fromCharCode(...bytes)),
     fc.constantFrom(whole.slice(0, 50), whole, "HTTP/1.1 400 Bad Request\r\n\r\n"),
   );
-  const anyWords = fc.array(anyText, { maxLength: 4 }).map((texts) => texts.join(""));
+  const anyWords = fc.array(anyText, { maxLength: 4 }).map((words) => words.join(""));
   await fc.assert(
     fc.asyncProperty(anyWords, async (lastWords) => {
       server.answer = always({ lastWords });
@@ -195,7 +195,7 @@ Deno.test("whatever a server says, a call ends, and another connection is tried"
   );
 });
 
-Deno.test("who accepts connections and says nothing costs the time of connecting", async () => {
+Deno.test("a server that accepts connections and sends nothing costs the connect timeout", async () => {
   await using server = startScripted(() => "hang");
   await using adapter = await openResp(server.port, { "connect_timeout_ms": 50 });
   const error = await assertRejects(() => lookupBits(adapter, [key]), AdapterError);
@@ -290,7 +290,7 @@ Deno.test("a load whose object fails lets go of its parts when nothing writes to
   assert(await loading instanceof AdapterError);
   bytes.fill(7);
   await delay(20);
-  assert(bytes.every((byte) => byte === 7), "somebody else's bytes were changed");
+  assert(bytes.every((byte) => byte === 7), "bytes of another object were changed");
 });
 
 Deno.test("what a server repeats of a command is not shown", async () => {

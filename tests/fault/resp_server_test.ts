@@ -19,7 +19,7 @@ import { emptyObject, sealedObject } from "../support/sealed_objects.ts";
 
 const MIB = 2 ** 20;
 const SIZE = 400_000;
-/** What nobody waits for longer than, in milliseconds: a test that hangs fails. */
+/** Timeout in milliseconds: a test that hangs fails. */
 const HANG_MS = 20_000;
 const small = { "chunk_bytes": 50_000 };
 
@@ -216,7 +216,7 @@ redisTest(
     await using adapter = await openResp(server.port, small, { onError });
     const keys = testKeys(4);
     assertEquals(await storeBits(adapter, keys.slice(0, 2), SIZE), "11");
-    // Nobody listens there.
+    // No server listens on that port.
     await server.command("REPLICAOF", "127.0.0.1", "1");
     // Each connection is given up for another one: a call that has none left rejects.
     for (const size of [SIZE, 100]) {

@@ -29,7 +29,7 @@ function failing(count: number, status: number, code: string, only = /./): Scrip
     only.test(`${method} ${name}`) && count-- > 0 ? error(status, code) : proceed();
 }
 
-Deno.test("what passes is tried again, what does not is not", async (t) => {
+Deno.test("temporary errors are retried, others are not", async (t) => {
   const answers: readonly (readonly [number, string, boolean])[] = [
     [503, "SlowDown", true],
     [500, "InternalError", true],
@@ -60,7 +60,7 @@ Deno.test("what passes is tried again, what does not is not", async (t) => {
   assertEquals(lab.errors, []);
 });
 
-Deno.test("a failure costs the objects it is about, and is counted", async () => {
+Deno.test("a failure affects only its objects and is counted", async () => {
   await using lab = await openS3Lab();
   const { server, errors } = lab;
   const name = encodeFileName(other);
@@ -202,7 +202,7 @@ Deno.test("an error in the body of a success is an error", async (t) => {
   });
 });
 
-Deno.test("a server that removes one object at a time is served so", async () => {
+Deno.test("a server without batch deletion gets one request per object", async () => {
   await using lab = await openS3Lab();
   const { server } = lab;
   await storeBits(lab, allKeys, SIZE);
@@ -213,7 +213,7 @@ Deno.test("a server that removes one object at a time is served so", async () =>
   assertEquals(lab.adapter.reportStatus?.().removesTogether, false);
 });
 
-Deno.test("put_if_absent leaves what is there, if it has the right size", async () => {
+Deno.test("put_if_absent keeps an existing object of the right size", async () => {
   for (const options of [{}, pieces]) {
     await using lab = await openS3Lab({ ...options, "put_if_absent": true });
     const { server } = lab;
@@ -226,7 +226,7 @@ Deno.test("put_if_absent leaves what is there, if it has the right size", async 
     server.objects.set(name, { bytes: new Uint8Array(10), headers: {} });
     assertEquals(await storeBits(lab, [key], SIZE), "1");
     assertEquals(await loadBits(lab, [key], SIZE), "1", "a stump is replaced");
-    // Somebody else is storing it just now.
+    // Another client is storing it at the same time.
     let conflicts = 1;
     server.script = ({ headers }, proceed) =>
       headers.has("if-none-match") && conflicts-- > 0
@@ -237,7 +237,7 @@ Deno.test("put_if_absent leaves what is there, if it has the right size", async 
   }
 });
 
-Deno.test("nobody is told elsewhere what the server is told", async () => {
+Deno.test("credentials are sent to the configured server only", async () => {
   await using lab = await openS3Lab();
   await using elsewhere = new ScriptedS3();
   const location = `http://127.0.0.1:${elsewhere.port}/kv-bucket/a`;
@@ -247,15 +247,15 @@ Deno.test("nobody is told elsewhere what the server is told", async () => {
   assertEquals(elsewhere.log, []);
 });
 
-Deno.test("nothing that is secret is in errors or in the status", async () => {
+Deno.test("errors and status contain no secrets", async () => {
   await using lab = await openS3Lab(pieces);
-  const texts: string[] = [JSON.stringify(lab.adapter.reportStatus?.())];
+  const outputs: string[] = [JSON.stringify(lab.adapter.reportStatus?.())];
   for (const [status, code] of [[403, "SignatureDoesNotMatch"], [500, "<b>"], [503, ""]] as const) {
     lab.server.script = () => error(status, code);
     const failure = await assertRejects(() => storeBits(lab, [key], SIZE), AdapterError);
-    texts.push(Deno.inspect(failure, { depth: 10 }), failure.message, String(failure.cause));
+    outputs.push(Deno.inspect(failure, { depth: 10 }), failure.message, String(failure.cause));
   }
-  for (const text of texts) {
+  for (const text of outputs) {
     for (const secret of [...SECRETS, "SCRIPTED-ACCESS-KEY"]) assert(!text.includes(secret), text);
   }
 });
@@ -289,12 +289,12 @@ for (const held of ["the first request", "a part", "the last request"] as const)
   });
 }
 
-Deno.test("a server whose answers to HEAD do not tell the bytes is asked otherwise", async (t) => {
+Deno.test("a server whose HEAD responses have no length is queried differently", async (t) => {
   const streamed = async (proceed: () => Promise<Response>, status = 200): Promise<Response> => {
     const { body, headers, status: own } = await proceed();
     headers.delete("content-length");
     headers.delete("content-range");
-    // Of a body that streams nobody knows the length.
+    // The length of a streamed body is unknown.
     const stream = body ?? new ReadableStream({ start: (controller) => controller.close() });
     return own < 300
       ? new Response(stream, { status, headers })
@@ -342,7 +342,7 @@ Deno.test("a server whose answers to HEAD do not tell the bytes is asked otherwi
   });
 });
 
-Deno.test("a clock that is wrong is named, with how far it is off", async () => {
+Deno.test("a wrong clock is reported with its offset", async () => {
   const skewed = (minutes: number, code: string): Response => {
     const { body, headers } = error(403, code);
     headers.set("date", new Date(Date.now() + minutes * 60_000).toUTCString());

@@ -11,7 +11,7 @@ import { error, type Script, xml } from "../support/scripted_s3.ts";
 const SIZE = 3_000;
 const keys = testKeys(4);
 
-/** A server with whims: what it answers has little to do with what it has done. */
+/** A server whose responses are largely independent of its actions. */
 function whims(random: SeededRandom): Script {
   return async (_, proceed) => {
     const kind = random.below(40);
@@ -34,7 +34,7 @@ function whims(random: SeededRandom): Script {
   };
 }
 
-/** Loads an object that may have any of its versions, but whole, or be a miss. */
+/** Loads an object, which must be a whole version or a miss. */
 async function assertWhole({ adapter }: S3Lab, key: ObjectKey, versions: number): Promise<void> {
   const room = { key, parts: [new Uint8Array(1_000), new Uint8Array(2_000)], byteLength: SIZE };
   const loaded = await settled(adapter.load([room], call()));
@@ -44,7 +44,7 @@ async function assertWhole({ adapter }: S3Lab, key: ObjectKey, versions: number)
   assert(room.parts.every((part) => part.every((byte) => byte === first)), "a mixture");
 }
 
-/** What a call comes to; `undefined` if it fails as it may. */
+/** The result of a call, or `undefined` for an allowed failure. */
 async function settled<Value>(work: Promise<Value> | undefined): Promise<Value | undefined> {
   try {
     return await work;
@@ -54,7 +54,7 @@ async function settled<Value>(work: Promise<Value> | undefined): Promise<Value |
   }
 }
 
-Deno.test("whatever a server answers, objects are whole or missed, and service resumes", async () => {
+Deno.test("with any responses of a server, objects are whole or misses, and service resumes", async () => {
   const pieces = { "part_bytes": 700, "multipart_above_bytes": 0, "ranges_above_bytes": 0 };
   const variants = [{}, pieces, { ...pieces, "put_if_absent": true, "max_capacity_gb": 1 }];
   await fc.assert(

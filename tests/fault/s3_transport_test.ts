@@ -26,7 +26,7 @@ const keys = testKeys(3);
 const [key] = keys as [ObjectKey];
 const name = `kvtier/${encodeFileName(key)}`;
 
-Deno.test("a server that says nothing is left when the call is aborted", async (t) => {
+Deno.test("an aborted call stops waiting for a silent server", async (t) => {
   for (const options of [{}, pieces]) {
     await using lab = await openS3Lab(options);
     const { server, adapter } = lab;
@@ -55,13 +55,13 @@ Deno.test("a server that says nothing is left when the call is aborted", async (
         assertEquals(await loadBits(lab, keys, SIZE), "111", "service resumes");
       });
     }
-    assertEquals(lab.errors, [], "who is aborted is not told of failures");
+    assertEquals(lab.errors, [], "an aborted call reports no failures");
     await adapter[Symbol.asyncDispose]();
     assertEquals(server.uploads.size, 0);
   }
 });
 
-Deno.test("an attempt without an answer in time is given up, and tried again", async () => {
+Deno.test("an attempt that times out is retried", async () => {
   const clock = new ManualClock();
   await using lab = await openS3Lab({ "request_timeout_ms": 7_000 }, { clock });
   const { server } = lab;
@@ -87,7 +87,7 @@ Deno.test("an attempt without an answer in time is given up, and tried again", a
   await failure;
 });
 
-Deno.test("nothing is tried again after the call is aborted", async () => {
+Deno.test("an aborted call is not retried", async () => {
   const isWaiting = Promise.withResolvers<void>();
   // The wait before the second attempt is never over by itself.
   const clock: Clock = {
@@ -109,7 +109,7 @@ Deno.test("nothing is tried again after the call is aborted", async () => {
   assertEquals(server.takeLog().length, 1);
 });
 
-Deno.test("slow bytes hold nobody up who has gone, and fill nothing afterwards", async () => {
+Deno.test("an aborted load does not wait for slow bytes, which fill no buffer afterwards", async () => {
   for (const options of [{}, pieces]) {
     await using lab = await openS3Lab(options);
     const { server, adapter } = lab;
@@ -195,7 +195,7 @@ Deno.test("an upload that fails is aborted, whatever fails", async (t) => {
   }
 });
 
-Deno.test("an upload whose last answer is lost is there", async () => {
+Deno.test("an upload whose last response is lost is complete", async () => {
   await using lab = await openS3Lab(pieces);
   const { server } = lab;
   let isLost = false;
@@ -270,10 +270,10 @@ Deno.test("a server that is killed in the middle of a batch costs that batch", a
   // An outage is no reason not to open.
   await using late = await openS3({ ...server.config, "max_attempts": 1, "max_capacity_gb": 1 });
   await assertRejects(() => loadBits(late, first, SIZE), AdapterError);
-  assertEquals(await storeBits(late, first, SIZE), "00000", "nobody knows how much room there is");
+  assertEquals(await storeBits(late, first, SIZE), "00000", "the free space is unknown");
 });
 
-Deno.test("no salt finds what another has stored", async () => {
+Deno.test("no salt finds objects of another one", async () => {
   await using lab = await openS3Lab();
   const own = { cacheSalt: "tenant" };
   await storeBits(lab, Array.from({ length: 20 }, (_, n) => testKey(n, own)), 100);

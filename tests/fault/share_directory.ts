@@ -1,4 +1,4 @@
-// Does random operations on a directory that others use too; says what went wrong.
+// Performs random operations on a shared directory; prints the results.
 import { dirname } from "@std/path";
 import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../adapters/_fs/object_paths.ts";
@@ -37,7 +37,7 @@ const onError = (error: Error) => void report.failures.push(error.message);
 const adapter = await openFs({ base_path: basePath, max_capacity_gb: capacityGb }, { onError });
 const paths = new ObjectPaths({ basePath, layout: "kvtier", shards: 1 });
 
-/** Publishes as the adapter does, but under the same temporary name as everybody else. */
+/** Publishes like the adapter, but with the same temporary name in all processes. */
 async function storeUnderOneName({ key, parts }: GuardedObject): Promise<boolean> {
   const tmpPath = `${basePath}/tmp/one.tmp`;
   const finalPath = paths.pathOf(key);
@@ -95,7 +95,7 @@ async function load(numbers: readonly number[]): Promise<void> {
 async function lookUp(batch: readonly ObjectKey[]): Promise<void> {
   const found = await adapter.lookupAndLock(batch, { prefix: random.chance(0.3), signal });
   const locked = found.gather(batch);
-  // Nobody evicts it now from here, but others may: what is gone is a miss, not a failure.
+  // This process does not evict it now, but others may: then it is a miss, not a failure.
   if (random.chance(0.5)) await load(locked.map((key) => keys.indexOf(key)));
   adapter.unlock?.(locked);
 }

@@ -17,11 +17,11 @@ import { assertReclaimed } from "./lab/temporaries.ts";
 const { numRuns: OPERATIONS, seed = Date.now() % 1_000_000 } = runs(8_000);
 const PROCESSES = 8;
 const KEYS = 300;
-/** Half of the objects fit, so that eviction never ends. */
+/** Half of the objects fit, so that evictions continue. */
 const CAPACITY = 2.5 * 2 ** 20;
 const program = new URL("./share_directory.ts", import.meta.url);
 
-/** Lets processes use a directory at the same time; adds up what they say. */
+/** Runs processes on one directory at the same time and adds up their results. */
 async function share(options: Omit<ShareOptions, "seed" | "capacityGb" | "keyCount">) {
   await using processes = new AsyncDisposableStack();
   const started = await Promise.all(Array.from({ length: PROCESSES }, async (_, i) => {
@@ -85,7 +85,7 @@ Deno.test(`writers that share a temporary name are seen to fail, seed ${seed}`, 
   printFigures("shared directory control", { seed, stores, failures: failures.length, wrong });
 });
 
-Deno.test("an object that leaves while it is replaced is accounted for once", async () => {
+Deno.test("an object evicted while it is replaced is accounted for once", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const config = { "base_path": path, "max_capacity_gb": CAPACITY / 2 ** 30 };
@@ -110,7 +110,7 @@ Deno.test("an object that leaves while it is replaced is accounted for once", as
   assertGreaterOrEqual((await accountOf(path))?.used ?? 0, bytes);
 });
 
-Deno.test("replacing objects costs no others their place", async () => {
+Deno.test("replacing objects evicts no others", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   await using store = await openFileStore(path, CAPACITY, hostFileSystem);
@@ -122,7 +122,7 @@ Deno.test("replacing objects costs no others their place", async () => {
   assertEquals(found.popcount(), objects.length);
 });
 
-Deno.test("a writer whose first stores begin together shows once that it lives", async () => {
+Deno.test("a writer whose first stores run concurrently creates one lock", async () => {
   await using directory = await tempDirectory();
   const { signal } = new AbortController();
   const locked: string[] = [];

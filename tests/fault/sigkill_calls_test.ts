@@ -15,7 +15,7 @@ import type { WriterOptions } from "./lab/writer_options.ts";
 // deno test -A tests/fault/sigkill_calls_test.ts -- [--runs TIMES_EACH]
 
 const { numRuns: TIMES } = runs(1);
-/** Whatever touches files; of these, those that a writer makes are where it is killed. */
+/** All calls that access files; a writer is killed at those that it makes. */
 const FILE_CALLS = [
   ...["open", "openat", "creat", "close", "read", "pread64", "write", "pwrite64", "writev"],
   ...["rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "rmdir"],
@@ -35,13 +35,13 @@ const set = new StoredSet(STORED.count, STORED.payloadBytes);
 interface Kills {
   /** Writers killed. */
   kills: number;
-  /** Those of them killed at a call on a file of the directory. */
+  /** Writers killed at a call on a file of the directory. */
   killsAtFiles: number;
   /** Objects found whole. */
   whole: number;
   /** Objects found torn. */
   torn: number;
-  /** Temporary files left by the dead. */
+  /** Temporary files of killed writers. */
   tempsLeft: number;
 }
 

@@ -15,14 +15,14 @@ const { numRuns: KILLS, seed = Date.now() % 1_000_000 } = runs(300);
 /** Writers at a time, in one directory. */
 const WRITERS = 3;
 const LONGEST_LIFE_MS = 40;
-/** Kills after which what the dead left behind is to be reclaimed. */
+/** Number of kills after which the files of killed writers are removed. */
 const KILLS_A_SWEEP = 100;
 const STORED = { count: 24, payloadBytes: 2 ** 16, batch: 24 };
 const set = new StoredSet(STORED.count, STORED.payloadBytes);
 
 /**
- * Lets processes store the same objects into a directory, all at once, and kills each some time
- * after it began. None of them may fail before.
+ * Lets processes store the same objects into a directory concurrently, and kills each of them some
+ * time after its start. None may fail before.
  *
  * @param options.meanwhile Called while they store.
  */

@@ -1,4 +1,4 @@
-// Stores, loads, deletes and evicts through a cache for some time; says what the process used.
+// Stores, loads, deletes and evicts through a cache for some time; prints the used resources.
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { concatParts } from "../../src/l2/adapter.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
@@ -24,14 +24,14 @@ const config = { "base_path": basePath, "max_capacity_gb": 4 / 1024 };
 const counts = { rounds: 0, puts: 0, hits: 0, wrong: 0, deleted: 0, evicted: 0 };
 const leaked: unknown[] = [];
 
-/** Open files; pipes and sockets are the business of the runtime. */
+/** Number of open files, without pipes and sockets of the runtime. */
 function openFiles(): number {
   let count = 0;
   for (const { name } of Deno.readDirSync("/proc/self/fd")) {
     try {
       if (Deno.readLinkSync(`/proc/self/fd/${name}`).startsWith("/")) count++;
     } catch {
-      // The one through which this is read.
+      // The descriptor of this directory itself.
     }
   }
   return count;
@@ -49,7 +49,7 @@ async function match(cache: TieredCache, some: readonly ObjectKey[]): Promise<vo
   }
 }
 
-/** One round: most of what an inference server does with a cache. */
+/** One round of typical work of an inference server. */
 async function work(cache: TieredCache): Promise<void> {
   const first = random.below(KEYS - 16);
   const some = keys.slice(first, first + 1 + random.below(16));
@@ -96,7 +96,7 @@ async function soak(seconds: number, samples: Sample[]): Promise<Partial<SoakRep
 }
 
 await say("ready");
-// What the runtime opens once and keeps is no leak.
+// Files that the runtime opens once and keeps are not leaks.
 await soak(0.2, []);
 const before = openFiles();
 const samples: Sample[] = [];

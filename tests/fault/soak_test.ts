@@ -11,14 +11,14 @@ import type { Sample, SoakReport } from "./lab/soak_options.ts";
 
 const usual = Number(Deno.env.get("KVTIER_SOAK_SECONDS") ?? 10);
 const { numRuns: SECONDS, seed = Date.now() % 1_000_000 } = runs(usual);
-/** Below that, what the runtime grows by at first is all that is seen. */
+/** Shorter runs show only the initial growth of the runtime. */
 const LONG_SECONDS = 600;
 const MOST_MIB_A_MINUTE = 0.5;
 const CAPACITY_GB = 4 / 1024;
 const program = new URL("./soak_directory.ts", import.meta.url);
 const obstacle = Deno.build.os === "linux" ? undefined : "there is no /proc";
 
-/** The line that fits best through the last two thirds of what was seen, with its uncertainty. */
+/** Linear fit of the last two thirds of the samples, with its uncertainty. */
 function growth(samples: readonly Sample[]): { slope: number; interval: number } {
   const late = samples.slice(Math.floor(samples.length / 3));
   const mean = (numbers: readonly number[]) =>
@@ -37,7 +37,7 @@ async function soak(basePath: string, seconds: number, leaks: boolean): Promise<
   return await child.stop() as SoakReport;
 }
 
-Deno.test(`${SECONDS} s of work leave nothing behind, seed ${seed}`, async (t) => {
+Deno.test(`${SECONDS} s of work leak nothing, seed ${seed}`, async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using directory = await tempDirectory();
   const { path } = directory;
@@ -76,7 +76,7 @@ Deno.test(`${SECONDS} s of work leave nothing behind, seed ${seed}`, async (t) =
   });
 });
 
-Deno.test(`a leak is seen, seed ${seed}`, async (t) => {
+Deno.test(`control: a leak is detected, seed ${seed}`, async (t) => {
   if (obstacle !== undefined) return await notRun(t, obstacle);
   await using directory = await tempDirectory();
   const { samples, openFiles: [before, after] } = await soak(directory.path, 3, true);

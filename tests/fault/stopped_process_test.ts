@@ -10,7 +10,7 @@ const CAPACITY = 100 * 4096;
 const program = new URL("./hold_locks.ts", import.meta.url);
 const { signal } = new AbortController();
 
-Deno.test("a stopped process that holds all locks of a directory stops no stores", async () => {
+Deno.test("a stopped process that holds all locks of a directory does not block stores", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   await using stack = new AsyncDisposableStack();

@@ -1,5 +1,5 @@
-// Tries to store objects into a directory that may refuse it, and loads one that is there; prints
-// what the cache says of itself.
+// Tries to store objects into a directory that may be unwritable, and loads an existing one; prints
+// the status of the cache.
 import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 

@@ -1,4 +1,4 @@
-// Uses the directory of its argument, which turns read-only for a while; prints what happened.
+// Uses the directory of its argument while it turns read-only for a while; prints the results.
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { openFs, temporaryFilesIn, testObject } from "../support/fs_adapter.ts";
 import { testBytes, testKeys } from "../support/objects.ts";
@@ -31,13 +31,13 @@ async function run(command: string, ...args: string[]): Promise<void> {
     const { success, stderr } = await new Deno.Command(command, { args }).output();
     if (success) return;
     const reason = decoder.decode(stderr);
-    // What is being written in the background keeps it busy for a moment.
+    // Background writes keep the file system busy for a moment.
     if (attempt === ATTEMPTS || !reason.includes("busy")) throw new Error(reason);
   }
 }
 
 const before = { stored: await store(keys), loaded: await load(keys) };
-// What is open for writing keeps a file system from turning read-only, but not its second mount.
+// Files open for writing prevent a remount as read-only, but not that of a second mount.
 await run("mount", "--bind", basePath, basePath);
 await run("mount", "-o", "remount,bind,ro", basePath);
 const found = await adapter.lookupAndLock(keys, { ...call, prefix: true });

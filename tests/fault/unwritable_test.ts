@@ -8,7 +8,7 @@ import { inNewNamespace } from "./namespace.ts";
 
 const program = new URL("./store_and_load.ts", import.meta.url);
 
-/** A directory that holds the object of `testKey(0)`. */
+/** A directory with the object of `testKey(0)`. */
 async function filled(): Promise<TempDirectory> {
   const directory = await tempDirectory();
   await using cache = await openFsCache(directory.path);
@@ -16,7 +16,7 @@ async function filled(): Promise<TempDirectory> {
   return directory;
 }
 
-/** Runs the program on a directory into which it cannot write, and checks what it says. */
+/** Runs the program on a directory to which it cannot write, and checks its output. */
 async function checkUnwritable(path: string, reason: string, child: ChildOptions): Promise<void> {
   const before = await filesIn(path);
   const said = await runChild(program, { ...child, args: [path] });
@@ -33,19 +33,19 @@ async function checkUnwritable(path: string, reason: string, child: ChildOptions
   assertEquals(await filesIn(path), before);
 }
 
-Deno.test("a directory that permissions of Deno close to writers is read, and reported", async () => {
+Deno.test("a directory without --allow-write permission is read and reported", async () => {
   await using directory = await filled();
   await checkUnwritable(directory.path, "write access", {
     permissions: ["-A", `--deny-write=${directory.path}`],
   });
 });
 
-Deno.test("a directory on a read-only file system is read, and reported", async (t) => {
+Deno.test("a directory on a read-only file system is read and reported", async (t) => {
   await using directory = await filled();
   const script = `mount --bind "$DIR" "$DIR" && mount -o remount,bind,ro "$DIR" && exec "$@"`;
   const shell = await inNewNamespace(script.replaceAll("$DIR", directory.path));
   if (shell === undefined) {
-    await t.step("no file systems can be mounted here: not run", () => {});
+    await t.step("file systems cannot be mounted on this host: not run", () => {});
     return;
   }
   await checkUnwritable(directory.path, "EROFS", { shell });

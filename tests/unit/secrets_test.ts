@@ -72,7 +72,7 @@ function withSecrets(fields: ConfigFields): Values[] {
   return [...own, { ...base, passwrd: MARKER }, { ...base, "": { deep: MARKER } }];
 }
 
-/** Everything that a value shows to somebody who looks at it: messages, causes, own properties. */
+/** Everything visible of a value: messages, causes, own properties. */
 function shownOf(value: unknown): string {
   return Deno.inspect(value, { depth: 20, strAbbreviateSize: 1e6, iterableLimit: 1e4 });
 }

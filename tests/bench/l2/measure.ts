@@ -9,7 +9,7 @@ import type { BenchTarget, Round } from "./target.ts";
 
 /** What one target took for one operation. */
 export interface Samples {
-  /** Who. */
+  /** The target. */
   readonly target: BenchTarget;
   /** What. */
   readonly op: Operation;
@@ -61,7 +61,7 @@ export async function measure(
   return { samples: run.samples, failures: run.failures };
 }
 
-/** Indices in an order of each round's own: nobody always follows who leaves most to be cleared. */
+/** Indices in a different order per round, so that no target always follows the same one. */
 function shuffled(count: number, round: number): number[] {
   const { below } = seededRandom(round);
   const indices = [...Array(count).keys()];

@@ -140,7 +140,7 @@ function parseAdapter(text: string | undefined): BenchOptions["adapter"] {
   } catch {
     fail("l2-adapter", "JSON", text);
   }
-  if (!isAdapter(value)) fail("l2-adapter", 'an object with a text "type"', text);
+  if (!isAdapter(value)) fail("l2-adapter", 'an object with a string "type"', text);
   return value;
 }
 

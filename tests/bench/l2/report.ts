@@ -69,8 +69,8 @@ function roundBytes({ objectBytes, numKeys, inFlight }: Shape): number {
 }
 
 function list(shapes: readonly Shape[], textOf: (shape: Shape) => string): string {
-  const texts = shapes.map(textOf);
-  return new Set(texts).size === 1 ? texts[0] ?? "" : texts.join(", ");
+  const names = shapes.map(textOf);
+  return new Set(names).size === 1 ? names[0] ?? "" : names.join(", ");
 }
 
 function cell(row: Row | undefined): string {

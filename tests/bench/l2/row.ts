@@ -12,7 +12,7 @@ export type LookupKind = "chain" | "each";
 
 /** One line of the benchmark: one operation of one target on objects of one size. */
 export interface Row {
-  /** Who did it. */
+  /** Name of the target. */
   readonly target: string;
   /** Size of an object, without what the target adds. */
   readonly objectBytes: number;

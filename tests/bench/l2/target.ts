@@ -2,7 +2,7 @@ import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { Buffers } from "./objects.ts";
 import type { LookupKind } from "./row.ts";
 
-/** What a target does in one round; nobody else uses its keys. */
+/** The operations of a target in one round, with keys of its own. */
 export interface Round {
   /** The buffers, one an object. */
   readonly buffers: Buffers;

@@ -39,7 +39,7 @@ export async function watchWriter(
   options: WriterOptions,
   { systemCalls, killAt, tracePath }: WatchOptions,
 ): Promise<WatchedWriter> {
-  // A name with a question mark may be unknown to this processor.
+  // A name with a question mark may be missing on this architecture.
   const names = systemCalls.map((name) => `?${name}`).join();
   const inject = killAt === undefined ? [] : ["-e", `inject=${names}:signal=KILL:when=${killAt}`];
   await using writer = await WriterProcess.start(options);

@@ -41,7 +41,7 @@ async function readRanges(): Promise<Map<string, string>> {
   return ranges;
 }
 
-/** What the project's sources, and the examples in its texts, import from @std: `package.name`. */
+/** Imports from @std in the project's sources and documentation examples: `package.name`. */
 async function readUsed(): Promise<Map<string, string>> {
   const used = new Map<string, string>();
   const exts = [".ts", ".md"];

@@ -204,7 +204,7 @@ deviceTest("a tensor whose heads come first is one block", async (device) => {
   if (!(buffer instanceof Uint8Array)) buffer.destroy();
 });
 
-Deno.test("tensors whose heads come first must be given with their room", () => {
+Deno.test("tensors whose heads come first require blockTokens", () => {
   const layout = kvLayout({ ...LAYOUT, order: "HND" });
   using tensors = new EngineTensors(new HostDevice(), layout, 12);
   assertThrows(

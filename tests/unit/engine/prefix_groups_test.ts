@@ -227,7 +227,7 @@ for (const [name, { group, chunk, tokens: expected }] of Object.entries(gaps)) {
   });
 }
 
-Deno.test("PrefixCache keeps groups apart whose layouts are the same", async () => {
+Deno.test("PrefixCache separates groups with equal layouts", async () => {
   const layout: readonly KvGroup[] = [{ layout: FULL }, { layout: FULL }];
   await using t = await setUp(new HostDevice(), { layout });
   const tokens = prompt(8);

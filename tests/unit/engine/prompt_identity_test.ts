@@ -17,7 +17,7 @@ const LAYOUT = kvLayout({ layers: 1, kvHeads: 1, headDim: 4, dtype: "f16", chunk
 const OPTIONS: PrefixCacheOptions = { model: { name: "m" }, layout: LAYOUT };
 const TOKENS = Array.from({ length: 17 }, (_, i) => i);
 
-/** Texts that name tenants somewhere; some of them look like the encoding of others. */
+/** Names of tenants, some of which look like the encoding of others. */
 const SALTS = [
   "alice",
   "alice@example.com",
@@ -90,7 +90,7 @@ for (const layout of ["kvtier", "lmcache"]) {
     t.cache.quota.set("alice@example.com", { l2Bytes: 1 });
     assertEquals(t.cache.quota.list(), [{ salt: "alice@example.com", quota: { l2Bytes: 1 } }]);
     t.cache.quota.delete("alice@example.com");
-    // One whose encoding is another's name, and one that is too long for a name.
+    // One whose encoding is another one's name, and one too long for a file name.
     const gone = ["alice@example.com", "語".repeat(128)];
     for (const salt of gone) {
       const [removed] = (await t.cache.forget({ salt })).adapters;

@@ -101,7 +101,7 @@ function prompt(length: number, seed = 1): Uint32Array {
   return Uint32Array.from({ length }, () => random(CONFIG.vocab));
 }
 
-/** Fills the whole cache with NaN, so that a read of a row nobody wrote shows. */
+/** Fills the whole cache with NaN to detect reads of unwritten rows. */
 function poison({ model, write }: Subject): void {
   const bytes = model.config.contextTokens * kvDim(model.config) * 4;
   write(model.kv.flatMap(() => [1, 2].map(() => new Uint8Array(bytes).fill(NAN_BYTE))));

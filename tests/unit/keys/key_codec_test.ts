@@ -163,7 +163,7 @@ Deno.test("hasHashedFileName() is what the name says, near the bound too", () =>
 });
 
 Deno.test("encodeFileName() gives different keys different names", () => {
-  // Texts that differ by little, so that a careless encoding makes them meet.
+  // Similar strings, which collide in a careless encoding.
   const similar = fc.array(
     fc.constantFrom("%", "2", "5", "F", "%25", "%2F", "/", ".", "-SEP-", "é", "\u00e9", "e\u0301"),
     { maxLength: 4 },

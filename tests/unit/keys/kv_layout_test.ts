@@ -116,7 +116,7 @@ Deno.test("kvLayout() refuses tensors that GPU copies cannot move", () => {
   );
 });
 
-Deno.test("kvLayout() refuses objects whose size is no exact number", () => {
+Deno.test("kvLayout() rejects objects with a size above 2^53 - 1", () => {
   const shape: KvShape = { layers: 2 ** 20, kvHeads: 2 ** 12, headDim: 2 ** 12, dtype: "f32" };
   assertThrows(() => kvLayout(shape), RangeError, "2^53");
 });

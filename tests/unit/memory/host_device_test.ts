@@ -12,7 +12,7 @@ Deno.test("HostDevice says that it stands in for a GPU", () => {
   assertEquals([device.type, device.isFallback, device.isLost], ["host", true, false]);
 });
 
-Deno.test("HostDevice.readBack() hands out a copy: nobody can change the object by it", async () => {
+Deno.test("HostDevice.readBack() returns a copy, which does not affect the object", async () => {
   using device = new HostDevice();
   const { buffer } = device.createSlab(1024);
   assert(buffer instanceof Uint8Array);
@@ -60,7 +60,7 @@ Deno.test("where the host refuses memory smaller slabs are tried, and too much i
   assertEquals(pick(l1, "isHealthy", "slabBytes"), [false, 32 * MIB], "the status says so");
 });
 
-Deno.test("a cache whose host refuses all memory stores nothing, and never throws", async () => {
+Deno.test("a cache on a host without memory stores nothing and never throws", async () => {
   class NoMemory extends HostDevice {
     override createSlab(byteLength: number): Slab {
       return { buffer: new Uint8Array(0), byteLength, valid: false };

@@ -335,7 +335,7 @@ deviceTest("a buffer of another kind of device is refused", async (device) => {
   const offsets = { sourceOffset: 0, destinationOffset: 0, byteLength: 256 };
   for (const [source, destination] of [[slab.buffer, range.buffer], [range.buffer, slab.buffer]]) {
     assert(source !== undefined && destination !== undefined);
-    assertThrows(() => device.copy([{ source, destination, ...offsets }]), TypeError, "takes");
+    assertThrows(() => device.copy([{ source, destination, ...offsets }]), TypeError, "requires");
   }
 });
 

@@ -161,7 +161,7 @@ Deno.test("SlabAllocator.free() refuses a range that is not given out", () => {
   assertEquals(allocator.usedBytes, 512);
 });
 
-Deno.test("SlabAllocator.free() refuses a range whose place was given out again", () => {
+Deno.test("SlabAllocator.free() rejects a range whose block was allocated again", () => {
   using allocator = new SlabAllocator(new WatchedDevice(), { capacityBytes: 1024 });
   const first = mustAllocate(allocator, 256);
   allocator.free(first);

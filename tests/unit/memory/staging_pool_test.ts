@@ -194,7 +194,7 @@ Deno.test("StagingPool.discard() destroys blocks and makes room for new ones", a
   assertEquals(made.map(({ isDestroyed }) => isDestroyed), [true, false, false]);
 });
 
-Deno.test("a disposed StagingPool rejects who waits, and destroys lent blocks when they return", async () => {
+Deno.test("a disposed StagingPool rejects pending requests and destroys lent blocks on return", async () => {
   const { pool, made } = poolOf(3);
   pool.release(await pool.acquire(3));
   const [first, second] = [await pool.acquire(1), await pool.acquire(1)];
@@ -210,7 +210,7 @@ Deno.test("a disposed StagingPool rejects who waits, and destroys lent blocks wh
   assertEquals(made.length, 3);
 });
 
-Deno.test("StagingPool.close() tells who waits, and who asks later, why", async () => {
+Deno.test("StagingPool.close() rejects pending and later requests with its reason", async () => {
   const { pool, made } = poolOf(2);
   const lent = await pool.acquire(2);
   const reason = new RangeError("the reason");
@@ -290,7 +290,7 @@ Deno.test("StagingPool stays within its capacity and lends no block twice", asyn
   );
 });
 
-Deno.test("StagingPool rejects who asks when a block cannot be made, and keeps its room", async () => {
+Deno.test("StagingPool rejects a request when a block cannot be created, and keeps its capacity", async () => {
   let isRefused = true;
   let made = 0;
   const pool = new StagingPool<number>({

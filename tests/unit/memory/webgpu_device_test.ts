@@ -253,7 +253,7 @@ gpuTest("a destroyed device is lost: reading rejects, what is under way too", as
   await assertRejects(() => device.readBack([requestOf(range)]), DeviceLostError);
 });
 
-gpuTest("who waits for read-back buffers hears that the device is lost", async (gpu) => {
+gpuTest("requests for read-back buffers reject when the device is lost", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const held = await device.readBack([requestOf(range)]);

@@ -8,7 +8,7 @@ import {
 
 const LOST = { message: "gone" };
 
-Deno.test("CacheEvents tells every listener of a type what happened, in order", () => {
+Deno.test("CacheEvents calls all listeners of a type in order", () => {
   const events = new CacheEvents();
   const heard: string[] = [];
   events.addEventListener(
@@ -23,7 +23,7 @@ Deno.test("CacheEvents tells every listener of a type what happened, in order", 
   assertEquals(heard, ["a devicelost gone", "b gone"]);
 });
 
-Deno.test("CacheEvents tells a listener once, until it is removed", () => {
+Deno.test("CacheEvents calls a listener once per event until it is removed", () => {
   const events = new CacheEvents();
   let calls = 0;
   const listener = (): void => void calls++;
@@ -51,7 +51,7 @@ Deno.test("CacheEvents knows `once`, signals, and no listener at all", () => {
   assertEquals(calls, 11);
 });
 
-Deno.test("CacheEvents: what a listener throws reaches neither the cache nor other listeners", () => {
+Deno.test("CacheEvents: an error of a listener reaches neither the cache nor other listeners", () => {
   const events = new CacheEvents();
   let calls = 0;
   events.addEventListener("devicelost", () => {
@@ -67,7 +67,7 @@ Deno.test("CacheEvents: what a listener throws reaches neither the cache nor oth
   assertEquals(calls, 1);
 });
 
-Deno.test("CacheEvents makes no event that nobody listens to", () => {
+Deno.test("CacheEvents creates no events without listeners", () => {
   const events = new CacheEvents();
   let made = 0;
   const dispatch = events.dispatchEvent.bind(events);
@@ -106,7 +106,7 @@ Deno.test("CacheEvents: the types of the details are checked", () => {
   assertEquals(heard, ["stored"]);
 });
 
-Deno.test("a listener that rejects breaks nothing, and is heard of in the log", async () => {
+Deno.test("a rejection of a listener is logged and has no other effect", async () => {
   const messages: string[] = [];
   await configure({
     sinks: { messages: (record) => messages.push(record.message.join("")) },

@@ -1,4 +1,4 @@
-// Each of these adapters breaks one promise, and only the cases about that promise must fail.
+// Each of these adapters violates one requirement, and only the cases about it must fail.
 import { assertEquals } from "@std/assert";
 import {
   Bitmap,

@@ -1,4 +1,4 @@
-// Each of these adapters, whose objects survive a restart, breaks one promise.
+// Each of these durable adapters violates one requirement.
 import { assertEquals } from "@std/assert";
 import {
   type AdapterObject,

@@ -59,7 +59,7 @@ Deno.test("withLatency: an idle line saves nothing up", async () => {
   assertEquals(await endsOf(clock, [store()]), [100]);
 });
 
-Deno.test("withLatency: nobody is told of an object that is on its way", async () => {
+Deno.test("withLatency does not report objects in transfer", async () => {
   const { clock, inner, adapter, options, keys, store } = setUp({ bandwidth: 40_000 });
   await endsOf(clock, [store()]);
   const told: number[] = [];
