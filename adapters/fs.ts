@@ -53,7 +53,7 @@ const config = {
     oneOf: ["none", "file", "full"],
     default: "none",
     help:
-      "What survives a power cut: none guarantees nothing (a torn file is a miss), file syncs " +
+      "What survives a power cut: none gives no guarantee (a torn file is a miss), file syncs " +
       "the data before it is published, full also syncs the directory.",
   },
   max_capacity_gb: {

@@ -214,7 +214,7 @@ async function probeServer(store: RespStore, settings: ServerSettings): Promise<
     }
     if (REFUSALS.includes(error.code) || /\bAUTH\b/.test(error.message)) {
       const expected = `a user name and a password that the server accepts (${error.code})`;
-      fail("password", expected, settings.password === undefined ? "none" : "others");
+      fail("password", expected, settings.password === undefined ? "none" : "rejected credentials");
     }
     if (settings.isCluster && error.message.includes("cluster support disabled")) {
       fail("cluster", "false: the server belongs to no cluster", true);

@@ -124,7 +124,7 @@ async function probeBucket(
     }
     if (REFUSALS.includes(code)) {
       const key = values.aws_access_key_id ? "aws_access_key_id" : "aws_access_key_id_env";
-      fail(key, `credentials that the server accepts (${code})`, "others");
+      fail(key, `credentials that the server accepts (${code})`, "rejected credentials");
     }
     if (code === "NoSuchBucket") {
       const { bucket, s3_endpoint: endpoint } = values;

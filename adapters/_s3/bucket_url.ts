@@ -133,7 +133,7 @@ function bucketOnServer(
     return {
       key: "s3_endpoint",
       expected: `${inHost}: host names are lowercase`,
-      received: "others",
+      received: "uppercase letters",
     };
   }
   const given = [inPath || undefined, place.bucket, inHost].filter((name) => name !== undefined);
