@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console -- a program prints
 /**
- * Shows that the KV of a prompt survives a restart: a small transformer reads a text file, the cache
+ * Shows that the KV of a prompt survives a restart: a small transformer reads a UTF-8 file, the cache
  * writes its K and V to disk, and a new process loads them from there instead of computing them
  * again.
  *

@@ -23,7 +23,7 @@ const COLUMN_TEXELS = MATMUL_COLUMNS / 4;
 const BLOCK = `
 struct Block {
   start: u32, // position of the first row
-  rows: u32,  // rows in use; a shader may compute up to 7 more, which nobody reads
+  rows: u32,  // rows in use; a shader may compute up to 7 more, which are ignored
 }`;
 
 /** Post-processing of a matrix product. */
