@@ -5,7 +5,6 @@ import { SaltUsage } from "./salt_usage.ts";
 
 /** Space to be made for a batch. */
 export interface SpaceRequest {
-  /** Keys of the batch. */
   readonly keys: readonly ObjectKey[];
   /** Bytes that each object occupies. */
   readonly bytes: number;

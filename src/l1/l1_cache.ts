@@ -99,12 +99,10 @@ export class L1Cache implements Disposable {
     return this.#table.allocator.maxObjectBytes;
   }
 
-  /** Adds a listener. */
   addListener(listener: L1Listener): void {
     this.#objects.listeners.add(listener);
   }
 
-  /** Removes a listener. */
   removeListener(listener: L1Listener): void {
     this.#objects.listeners.delete(listener);
   }
@@ -320,7 +318,6 @@ export class L1Cache implements Disposable {
     for (const key of keys) this.#table.setPinned(key, false);
   }
 
-  /** Whether a key is pinned. */
   isPinned(key: ObjectKey): boolean {
     return this.#table.isPinned(key);
   }
@@ -375,12 +372,10 @@ export class L1Cache implements Disposable {
     return this.#writes.isReserved(object);
   }
 
-  /** Whether an object is resident. */
   has(key: ObjectKey): boolean {
     return this.#table.get(key.id) !== undefined;
   }
 
-  /** Current status and counters. */
   reportStatus(): L1StatusReport {
     const stats = this.#table.allocator.stats();
     return {

@@ -44,15 +44,11 @@ export interface SaltShare {
 
 /** One object in device memory, with its state, locks and marks. */
 export class L1Entry implements StagedObject, Queued {
-  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Layout of the object. */
   readonly layout: ObjectLayout;
   /** Memory that it occupies. */
   readonly allocation: Allocation;
-  /** Tag of its writer. */
   readonly writer: string;
-  /** Accounting of its salt. */
   readonly share: SaltShare;
   /** Whether it leaves L1 when its last lease ends. */
   isTransient: boolean;
@@ -101,7 +97,6 @@ export class L1Entry implements StagedObject, Queued {
     this.lockExpiresAt = options.lockExpiresAt;
   }
 
-  /** Current state. */
   get state(): EntryState {
     return this.#state;
   }
@@ -133,25 +128,20 @@ export class L1Entry implements StagedObject, Queued {
     return this.locks > 0 && now < this.lockExpiresAt;
   }
 
-  /** Discards expired locks. */
   discardLocks(): void {
     this.locks = 0;
     this.lockEpoch++;
   }
 
-  /** Whether it can be evicted. */
   isEvictable(now: number): boolean {
     return this.dirtyMarks === 0 && !this.isPinned && !this.isLocked(now);
   }
 }
 
-/** A lease on an entry. */
 export class EntryLease implements L1Lease {
-  /** The leased object. */
   readonly entry: L1Entry;
   /** Lock epoch of the entry in which the lease was taken. */
   readonly epoch: number;
-  /** Whether the lease was released. */
   isReleased = false;
 
   /** Takes the lease in the entry's current lock epoch. */
@@ -160,12 +150,10 @@ export class EntryLease implements L1Lease {
     this.epoch = entry.lockEpoch;
   }
 
-  /** Key of the object. */
   get key(): ObjectKey {
     return this.entry.key;
   }
 
-  /** Layout of the object. */
   get layout(): ObjectLayout {
     return this.entry.layout;
   }

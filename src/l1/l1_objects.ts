@@ -10,7 +10,6 @@ const logger = getLogger(["kvtier", "l1"]);
 
 /** State shared by the readers and writers of an L1: its objects and its listeners. */
 export class L1Objects {
-  /** Table of all objects. */
   readonly table: ObjectTable;
   /** Clock by which locks expire. */
   readonly clock: Clock;
@@ -18,7 +17,6 @@ export class L1Objects {
   readonly policy: EvictionPolicy;
   /** Whether the device is lost or the cache is closed. */
   readonly isLost: () => boolean;
-  /** Listeners of the cache. */
   readonly listeners = new Set<L1Listener>();
   /** Objects evicted so far. */
   evictedCount = 0;

@@ -5,7 +5,6 @@ import type { EvictionPolicy } from "./eviction_policy.ts";
  * first.
  */
 export class LruPolicy implements EvictionPolicy {
-  /** Name of the policy. */
   readonly name = "lru";
   #uses = 0;
 

@@ -79,17 +79,14 @@ export class ObjectTable {
     return this.#idleBytes;
   }
 
-  /** Number of filling objects. */
   get fillingCount(): number {
     return this.#filling.size;
   }
 
-  /** Resident entry of an id. */
   get(id: string): L1Entry | undefined {
     return this.#resident.get(id);
   }
 
-  /** Filling entry of an id. */
   filling(id: string): L1Entry | undefined {
     return this.#filling.get(id);
   }
@@ -259,7 +256,6 @@ export class ObjectTable {
     this.recount(entry);
   }
 
-  /** Whether a key is pinned. */
   isPinned({ id }: ObjectKey): boolean {
     return this.#pinned.has(id);
   }
@@ -301,7 +297,6 @@ export class ObjectTable {
     return isAny;
   }
 
-  /** Current counts. */
   counts(now: number): ObjectCounts {
     this.expireLocks(now);
     const { resident, staged, filling } = this.#counts;

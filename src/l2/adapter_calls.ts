@@ -21,7 +21,6 @@ export interface CallOutcome<T> {
   readonly late?: Promise<{ readonly value: T } | undefined>;
 }
 
-/** A call to an adapter. */
 export interface AdapterCall<T> {
   /** Deadline in milliseconds during which the event loop runs. */
   readonly timeoutMs: number;

@@ -96,7 +96,6 @@ export interface GuardListener {
 export interface AdapterGuardOptions {
   /** Id of the adapter in the cache; never changed or reused. */
   readonly id: number;
-  /** Type of the adapter. */
   readonly type: string;
   /** Clock for deadlines and cool-downs. */
   readonly clock: Clock;
@@ -129,7 +128,6 @@ const logger = getLogger(["kvtier", "adapter"]);
 export class AdapterGuard {
   /** Id of the adapter in the cache. */
   readonly id: number;
-  /** Type of the adapter. */
   readonly type: string;
   readonly #adapter: L2Adapter;
   readonly #timeouts: AdapterTimeouts;
@@ -184,7 +182,6 @@ export class AdapterGuard {
     };
   }
 
-  /** Capabilities of the adapter. */
   get capabilities(): AdapterCapabilities {
     return this.#adapter.capabilities;
   }
@@ -214,12 +211,10 @@ export class AdapterGuard {
     return this.#state === "active" || this.#state === "migrating";
   }
 
-  /** Whether it can list its objects. */
   get canList(): boolean {
     return this.#adapter.list !== undefined;
   }
 
-  /** Whether it can delete objects. */
   get canDelete(): boolean {
     return this.#adapter.delete !== undefined;
   }

@@ -17,17 +17,14 @@ export interface AdapterRegistryOptions {
 
 /** A source that could not be loaded. */
 export interface FailedSource {
-  /** Origin of the module. */
   readonly origin: string;
   /** File name without extension. */
   readonly name: string;
-  /** Reason of the failure. */
   readonly reason: unknown;
 }
 
 /** A loaded module and its origin. */
 export interface LoadedSource {
-  /** Origin of the module. */
   readonly origin: string;
   /** Default export of the module. */
   readonly module: L2AdapterModule;

@@ -8,9 +8,7 @@ import { bytesWithTrailer, writeTrailer } from "./object_trailer.ts";
  * are being stored, and its own bytes are in the CPU caches.
  */
 export class ObjectWithTrailer implements GuardedObject {
-  /** Key of the object. */
   readonly key: ObjectKey;
-  /** Layout of the payload. */
   readonly layout: ObjectLayout;
   /** Bytes of the payload, the inline key and the trailer. */
   readonly byteLength: number;

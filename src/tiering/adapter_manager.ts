@@ -89,25 +89,20 @@ export type RemoveAdapterReport = MigrationReport;
 export interface AdapterManagerOptions {
   /** Known adapter types. */
   readonly registry: AdapterRegistry;
-  /** Adapters in use. */
   readonly adapters: AdapterSet;
-  /** Controller that stores in the adapters. */
   readonly store: StoreController;
   /** Controller that enforces their limits. */
   readonly eviction: EvictionController;
   /** Host memory for migrations. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** Clock for deadlines. */
   readonly clock: Clock;
   /** Deadlines of adapter calls. */
   readonly timeouts: AdapterTimeouts;
   /** When a failing operation is paused. */
   readonly breaker: Partial<BreakerOptions>;
-  /** Description of the current device memory. */
   readonly l1Memory: () => L1MemoryDescription;
   /** Whether an object is blocked by a forget in progress. */
   readonly isBlocked: (key: ObjectKey) => boolean;
-  /** Creates the listener of an adapter. */
   readonly listenerOf: (guard: AdapterGuard) => GuardListener;
   /** Called after an adapter has been removed. */
   readonly onRemoved: (guard: AdapterGuard) => void;
@@ -115,7 +110,6 @@ export interface AdapterManagerOptions {
 
 /** A validated configuration. */
 export interface CheckedConfig {
-  /** Module of its type. */
   readonly module: L2AdapterModule;
   /** Values passed to the adapter. */
   readonly values: Record<string, never>;

@@ -27,12 +27,10 @@ export class AdapterSet {
     return this.#guards.filter((guard) => guard.takesLookups);
   }
 
-  /** Adapter with the given id. */
   get(id: number): AdapterGuard | undefined {
     return this.#guards.find((guard) => guard.id === id);
   }
 
-  /** Appends an adapter. */
   add(guard: AdapterGuard): void {
     this.#guards = [...this.#guards, guard];
     this.#notify();

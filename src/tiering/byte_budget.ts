@@ -17,7 +17,6 @@ export class ByteLimiter {
     this.#limit = limit;
   }
 
-  /** Bytes in use. */
   get used(): number {
     return this.#used;
   }
@@ -48,7 +47,6 @@ export class ByteLimiter {
     return promise;
   }
 
-  /** Releases bytes. */
   release(bytes: number): void {
     this.#used -= bytes;
     this.#serve();

@@ -28,9 +28,7 @@ export interface EvictionStatus {
 export interface EvictionControllerOptions {
   /** Cache in device memory. */
   readonly l1: L1Cache;
-  /** Quotas of the salts. */
   readonly quotas: QuotaRegistry;
-  /** Clock for retries. */
   readonly clock: Clock;
   /** Whether a key is pinned: its object is not evicted from adapters. */
   readonly isPinned?: (key: ObjectKey) => boolean;
@@ -110,7 +108,6 @@ export class EvictionController implements Disposable {
     while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
-  /** Current counters. */
   reportStatus(): EvictionStatus {
     const adapters = [...this.#evictors.values()].map((evictor) => evictor.reportStatus());
     return { adapters, l1EvictedBytes: this.#l1EvictedBytes };

@@ -5,7 +5,6 @@ import type { PrefetchRequest } from "./prefetch_request.ts";
 
 /** Lookup answer of one adapter. */
 export interface Source {
-  /** Adapter that answered. */
   readonly adapter: AdapterGuard;
   /** Objects that it has found and that this request has locked. */
   locked: Bitmap;
@@ -13,7 +12,6 @@ export interface Source {
   has: Bitmap;
   /** Number of leading objects that its answer covers; 0 before it has answered. */
   reach: number;
-  /** Whether it has answered. */
   hasAnswered: boolean;
 }
 
@@ -124,7 +122,6 @@ export class FoundObjects {
     for (const source of this.sources) this.releaseLocks(source, slots);
   }
 
-  /** Releases all locks. */
   unlockAll(): void {
     this.unlock(this.#slots);
   }

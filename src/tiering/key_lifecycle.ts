@@ -125,7 +125,6 @@ export class KeyLifecycle implements Disposable {
     this.#options.l1.unpin(keys);
   }
 
-  /** Whether a key is pinned. */
   isPinned(key: ObjectKey): boolean {
     return this.#pinned.has(key.id);
   }
@@ -175,7 +174,6 @@ export class KeyLifecycle implements Disposable {
     return await this.#forget(target);
   }
 
-  /** Current counters. */
   reportStatus(): LifecycleStatus {
     return {
       pinned: this.#pinned.size,

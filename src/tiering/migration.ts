@@ -23,13 +23,11 @@ export interface MigrationReport {
 
 /** Options of {@linkcode migrate}. */
 export interface MigrationOptions {
-  /** Adapter to copy from. */
   readonly from: AdapterGuard;
   /** Adapters to copy to; called for each batch. */
   readonly to: () => readonly AdapterGuard[];
   /** Host memory for the batches. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** Aborts the migration. */
   readonly signal: AbortSignal;
   /** Whether an object is blocked by a forget in progress; blocked objects are not copied. */
   readonly isBlocked: (key: ObjectKey) => boolean;

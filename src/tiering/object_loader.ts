@@ -37,7 +37,6 @@ const ANSWERED = new DOMException("The request has its answer", "AbortError");
 export interface ObjectLoaderOptions {
   /** Cache that objects are loaded into. */
   readonly l1: L1Cache;
-  /** Adapters to load from. */
   readonly adapters: AdapterSet;
   /** Host memory that adapters load into. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;

@@ -16,7 +16,6 @@ const ACTIVE_REQUESTS = 64;
 export interface PrefetchControllerOptions {
   /** Cache that objects are loaded into. */
   readonly l1: L1Cache;
-  /** Adapters to load from. */
   readonly adapters: AdapterSet;
   /** Host memory that adapters load into. Its capacity limits the bytes in flight. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
@@ -131,7 +130,6 @@ export class PrefetchController {
     });
   }
 
-  /** Adds a listener. */
   addListener(listener: PrefetchListener): void {
     this.#listeners.add(listener);
   }
@@ -155,7 +153,6 @@ export class PrefetchController {
     while (this.#running.size > 0) await Promise.all(this.#running.keys());
   }
 
-  /** Current status and counters. */
   reportStatus(): PrefetchStatus {
     const answered = this.#running.values().filter((request) => request?.isPublished);
     return {

@@ -46,7 +46,6 @@ export interface StagedBatch {
  * prefix that ends before an earlier one.
  */
 export class PrefetchRequest {
-  /** Requested groups. */
   readonly groups: readonly KeyGroup[];
   /** Resolves with the result of the request. */
   readonly published: Promise<PrefetchResult>;
@@ -109,12 +108,10 @@ export class PrefetchRequest {
     return this.#end;
   }
 
-  /** Key of a slot. */
   key(slot: number): ObjectKey {
     return this.#group(slot).keys[this.chunkOf(slot)] as ObjectKey;
   }
 
-  /** Layout of a slot. */
   layout(slot: number): ObjectLayout {
     return this.#group(slot).layout;
   }
@@ -129,7 +126,6 @@ export class PrefetchRequest {
     return bytesWithTrailer(this.key(slot), this.layout(slot));
   }
 
-  /** Whether a slot is leased. */
   has(slot: number): boolean {
     return this.#leases[slot] !== undefined;
   }

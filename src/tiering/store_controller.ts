@@ -60,7 +60,6 @@ const NONE: ReadonlySet<DirtyObject> = new Set();
  */
 export class StoreController implements L1Listener, Disposable {
   readonly #options: StoreControllerOptions;
-  /** Dirty objects by id. */
   readonly #dirty = new Map<string, DirtyObject>();
   /** Objects that left L1 while adapters were storing them. */
   readonly #doomed = new Set<DirtyObject>();
@@ -89,7 +88,6 @@ export class StoreController implements L1Listener, Disposable {
     options.adapters.onChange(() => this.#closeRemovedLanes());
   }
 
-  /** Adds a listener. */
   addListener(listener: StoreListener): void {
     this.#losses.addListener(listener);
   }
@@ -195,7 +193,6 @@ export class StoreController implements L1Listener, Disposable {
     return promise;
   }
 
-  /** Current status and counters. */
   reportStatus(): StoreStatus {
     const { policy, whenFull } = this.#options;
     let inFlightObjects = 0;

@@ -18,7 +18,6 @@ export interface DirtyObject {
   readonly lanes: Set<StoreLane>;
   /** Number of lanes in which it is queued or backing off. */
   waiting: number;
-  /** Flushes that wait for the object. */
   readonly waiters: Set<FlushWaiter>;
   /** Whether at least one adapter has stored it. */
   isStored: boolean;
@@ -47,7 +46,6 @@ interface BackOff {
 
 /** Options of {@linkcode StoreLane}. */
 export interface StoreLaneOptions {
-  /** Adapter of the lane. */
   readonly guard: AdapterGuard;
   /** Clock for back-off. */
   readonly clock: Clock;
@@ -62,7 +60,6 @@ export interface StoreLaneOptions {
  * failed attempt. Objects being stored are only counted.
  */
 export class StoreLane {
-  /** Adapter of the lane. */
   readonly guard: AdapterGuard;
   readonly #clock: Clock;
   readonly #onRetryDue: () => void;
@@ -85,7 +82,6 @@ export class StoreLane {
     this.#onRetryDue = onRetryDue;
   }
 
-  /** Bytes of queued objects. */
   get queuedBytes(): number {
     return this.#queuedBytes;
   }
@@ -105,7 +101,6 @@ export class StoreLane {
     return this.#objectsInFlight;
   }
 
-  /** Whether any object is queued. */
   get hasQueued(): boolean {
     return this.#queue.size > 0;
   }
@@ -141,7 +136,6 @@ export class StoreLane {
       this.#bytesInFlight <= maxBytes / BATCHES_IN_FLIGHT;
   }
 
-  /** Queues an object. */
   queue(dirty: DirtyObject, attempts = 0): void {
     this.#queue.set(dirty, attempts);
     this.#queuedBytes += bytesOf(dirty);

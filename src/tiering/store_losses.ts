@@ -28,12 +28,10 @@ export class StoreLosses {
     this.#fullQueues = new Overload(clock);
   }
 
-  /** Current counters. */
   get counters(): LossCounters {
     return { ...this.#counters };
   }
 
-  /** Adds a listener. */
   addListener(listener: StoreListener): void {
     this.#listeners.add(listener);
   }

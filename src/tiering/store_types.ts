@@ -15,9 +15,7 @@ export type WhenFull =
 
 /** Options of {@linkcode StoreController}. */
 export interface StoreControllerOptions {
-  /** Cache that objects are read from. */
   readonly l1: L1Cache;
-  /** Adapters to store in. */
   readonly adapters: AdapterSet;
   /** Policy that chooses adapters and time. */
   readonly policy: StorePolicy;

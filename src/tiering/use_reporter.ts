@@ -38,7 +38,6 @@ export class UseReporter implements Disposable {
   #waitingKeys = 0;
   #cancelTimer: (() => void) | undefined;
 
-  /** Reports to the adapters in `adapters`. */
   constructor(adapters: AdapterSet, clock: Clock) {
     this.#adapters = adapters;
     this.#clock = clock;

@@ -55,7 +55,6 @@ export class AesGcmTransform implements Transform {
     this.#random = random;
   }
 
-  /** Encrypts an object. */
   async encode(
     parts: readonly Uint8Array<ArrayBuffer>[],
     context: TransformContext,

@@ -17,7 +17,6 @@ export class Limiter {
     this.#capacity = capacity;
   }
 
-  /** Amount in use. */
   get used(): number {
     return this.#used;
   }
@@ -51,7 +50,6 @@ export class Limiter {
     return promise;
   }
 
-  /** Releases an acquired amount. */
   release(amount: number): void {
     this.#used -= amount;
     this.#serve();

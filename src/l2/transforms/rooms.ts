@@ -16,7 +16,6 @@ export class BufferPool {
     this.#maxIdleBytes = maxIdleBytes;
   }
 
-  /** Bytes of idle buffers. */
   get idleBytes(): number {
     return this.#idleBytes;
   }

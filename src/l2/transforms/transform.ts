@@ -3,7 +3,6 @@ import type { ConfigFields, ConfigValues } from "../adapter_config.ts";
 
 /** Data that a transform may authenticate along with the bytes. */
 export interface TransformContext {
-  /** Key of the object. */
   readonly key: ObjectKey;
   /** 8 bytes that identify the chain of transforms. */
   readonly fingerprint: Uint8Array;

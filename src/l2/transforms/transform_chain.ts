@@ -53,7 +53,6 @@ export class TransformChain implements Disposable {
     return this.#addedBytes + tailBytes(key);
   }
 
-  /** Encodes an object for an adapter to store. */
   async encode({ key, parts }: AdapterObject): Promise<AdapterObject> {
     const context = { key, fingerprint: this.fingerprint };
     let body = parts;

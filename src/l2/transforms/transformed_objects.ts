@@ -43,7 +43,6 @@ interface Limits {
 
 /** Options of {@linkcode TransformedObjects}. */
 export interface TransformOptions {
-  /** Type of the adapter. */
   readonly type: string;
   /** Transforms, owned by the adapter and released with it. */
   readonly chain: TransformChain;
@@ -70,7 +69,6 @@ export class TransformedObjects {
   #givenBytes = 0;
   #keptBytes = 0;
 
-  /** Stores objects in `adapter`. */
   constructor(adapter: L2Adapter, options: TransformOptions) {
     this.#adapter = adapter;
     this.#options = options;
