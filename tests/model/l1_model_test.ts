@@ -778,8 +778,8 @@ class Pair {
   }
 
   /**
-   * Reserves, and writes at once: into nobody else's range, or a lease's bytes would be wrong. Returns
-   * for how many objects.
+   * Reserves and writes at once. The write must not hit the range of a leased object, or its bytes
+   * would be wrong. Returns how many were staged.
    */
   #reserve({ keys, writer, transient }: Call & { kind: "reserve" | "write" }): number {
     const real = this.l1.reserveWrite(keys.map(keyOf), LAYOUT, { writer, transient });

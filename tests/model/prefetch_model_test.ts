@@ -31,8 +31,8 @@ import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
 
 // Random requests over a real L1 and real guards, around adapters that answer, miss, lie, fail, are
-// slow or hang, beside a reference that knows only who has what. What a request gets lies between
-// what those give who never failed and what anybody could have given.
+// slow or hang, beside a reference that knows only which adapter has what. A request gets at least
+// what the adapters that never failed can serve, and at most what all of them could.
 
 const SIZE = 64;
 const LAYOUT = testLayout(SIZE);
@@ -119,7 +119,7 @@ class ScriptedAdapter implements L2Adapter {
     return this.#pauses > 0;
   }
 
-  /** Loads that nobody listens to any more write into their buffers, which should be their own. */
+  /** Abandoned loads still write into their buffers, which should be their own. */
   scribble(): void {
     for (const { batch, signal } of this.running) {
       if (!signal.aborted) continue;
@@ -328,7 +328,7 @@ class World {
     });
   }
 
-  /** Notes what adapters see, for whom a failed assertion would be a failed call. */
+  /** Records errors seen in adapters, where a failed assertion would only be a failed call. */
   expect(isTrue: boolean, what: string): void {
     if (!isTrue) this.#violations.push(what);
   }
@@ -439,7 +439,7 @@ class World {
     asked.result = undefined;
   }
 
-  /** Whether somebody waits, or something moves. */
+  /** Whether a request waits, or a load is in flight. */
   get isBusy(): boolean {
     const { activeRequests, drainingRequests } = this.prefetch.reportStatus();
     return activeRequests + drainingRequests + this.unconfirmed > 0 ||
@@ -472,7 +472,7 @@ class World {
     assertEquals(this.clock.pendingTimers, 0, "timers");
     assertEquals(this.guards.map(({ lockedKeys }) => lockedKeys), this.guards.map(() => 0));
     const { temporaryCount } = this.l1.reportStatus();
-    assertEquals(temporaryCount, 0, "temporary objects that nobody reads");
+    assertEquals(temporaryCount, 0, "transient objects without leases");
     if (!this.#isRetaining) {
       const left = KEYS.keys().filter((n) => this.l1.has(KEYS[n] as ObjectKey));
       for (const n of left) assert(this.written.has(n) || this.warmed.has(n), `${n} was to leave`);
@@ -503,7 +503,7 @@ class World {
     }
     await settle(500);
     for (const asked of this.asked) {
-      assert(asked.isAnswered, "a request waits for what nobody does");
+      assert(asked.isAnswered, "a request waits for work that is not in progress");
       this.release(asked);
     }
     this.check();
@@ -712,7 +712,10 @@ const warmed = (length: number, windows: Start["windows"], copies = 1): Plan["st
   const start = { chain: 0, length, windows, deadlineMs: null, isWarm: true, copies };
   return [{ do: "start", start }, 0];
 };
-/** Once, who waited for an object that was tried in vain with others gave up the object, too. */
+/**
+ * Regression: a request that waited for an object gave it up when another request failed to load
+ * others.
+ */
 const inVain: Plan = {
   adapters: [
     { held: [0, 1, 2, 3, 12, 14, 15], damaged: [], gone: [3], lookup: "answer", load: 150 },
@@ -722,7 +725,7 @@ const inVain: Plan = {
   isRetaining: false,
   steps: [warmed(4, [null, 2]), warmed(1, [null])],
 };
-/** So did who waited for one that the request which was loading it needed no more. */
+/** Regression: the same for an object that the request loading it no longer needed. */
 const unneeded: Plan = {
   adapters: [
     { ...everything, lookup: 60, load: "reject" },
@@ -732,7 +735,7 @@ const unneeded: Plan = {
   isRetaining: false,
   steps: [warmed(3, [null, null]), warmed(3, [1], 3)],
 };
-/** So did who came when an object was blocked no more that somebody had found to be. */
+/** Regression: the same for a request that started after a block was lifted. */
 const blockedBefore: Plan = {
   adapters: [
     { ...everything, lookup: 1, load: "reject" },

@@ -174,9 +174,9 @@ function write(batch: readonly AdapterObject[], bits = -1): StoreResult {
 /** Memory with a bounded number of read-back buffers, which fails as its script says. */
 class ScriptedDevice extends HostDevice {
   override isLost = false;
-  /** Read-backs that nobody has given back. */
+  /** Read-backs that have not been returned. */
   open = 0;
-  /** Buffers of those that nobody has abandoned. */
+  /** Buffers of read-backs that have not been abandoned. */
   lent = 0;
   readonly #clock: ManualClock;
   readonly #buffers: number;
@@ -237,7 +237,7 @@ class ScriptedDevice extends HostDevice {
       [Symbol.dispose]: () => {
         giveBack();
         this.open--;
-        // Somebody else's from now on.
+        // The buffer may be reused from now on.
         for (const piece of objects.flat()) piece.fill(0xdd);
       },
     };
@@ -291,7 +291,7 @@ class World {
   readonly #leases: L1Lease[] = [];
   /** What waits, by what it waits for. */
   readonly #waiting = new Map<Promise<void>, string>();
-  /** The first thing that went wrong where nobody could be told. */
+  /** First error in a place that cannot throw. */
   #fault: unknown;
   #owed = 0;
   #isWritingTransient = false;
@@ -437,7 +437,7 @@ class World {
       await this.#call({ kind: "advance", ms: STORE_MS / 2 });
       this.check();
     }
-    assertEquals([...this.#waiting.values()], [], "nobody waits for ever");
+    assertEquals([...this.#waiting.values()], [], "no wait is endless");
     const { unsavedObjects, pendingObjects, inFlightObjects } = this.#store.reportStatus();
     assertEquals([unsavedObjects, pendingObjects, inFlightObjects], [0, 0, 0]);
     if (!this.#isDisposed) this.#checkWhatIsStored();
@@ -499,7 +499,7 @@ class World {
     }
   }
 
-  /** After a flush: who has what, and what has left L1. */
+  /** After a flush: which adapter has what, and what has left L1. */
   #checkWhatIsStored(): void {
     const { policy, attempts } = this.#setting;
     for (const { n, owed, storedBy, failures, isRead } of this.#resident.values()) {
@@ -578,7 +578,7 @@ class World {
     this.#isDisposed = true;
     assertEquals(this.#l1.reportStatus().heldCount, 0, "holds");
     await this.#clock.advance(0);
-    assertEquals([...this.#waiting.values()], [], "who waits when all is disposed");
+    assertEquals([...this.#waiting.values()], [], "no wait is left after disposal");
   }
 
   #write(numbers: readonly number[], options: { transient?: boolean }): void {
@@ -694,7 +694,7 @@ class World {
     return objects.map(({ key }) => {
       const n = numberOf(key);
       const story = this.#resident.get(n);
-      if (story === undefined) throw new Error(`object ${n} is stored but nobody wrote it`);
+      if (story === undefined) throw new Error(`object ${n} is stored but was never written`);
       assert(this.#l1.has(key), `object ${n} is stored but not found`);
       assert(!story.storedBy.has(guard), `object ${n} is stored twice`);
       if (this.#isOwedExactly) {
@@ -720,7 +720,7 @@ class World {
     }
   }
 
-  /** Keeps what a listener finds wrong, because those who call it only log that. */
+  /** Keeps what a listener finds wrong, because its caller only logs errors. */
   #noting<T>(work: () => T): T | undefined {
     try {
       return work();

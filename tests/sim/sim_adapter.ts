@@ -87,7 +87,7 @@ export class SimAdapter implements L2Adapter {
     if (kind.canList) this.list = (options) => this.#list(options);
   }
 
-  /** Locks that nobody has given back, without those that calls keep which never end. */
+  /** Locks that have not been released, without those of calls that never end. */
   get lockCount(): number {
     return this.#locks.values().reduce((sum, count) => sum + count, -this.#endlessLocks);
   }

@@ -15,7 +15,7 @@ const MAX_CHUNKS = 24;
 const SYSTEM_PROMPTS = 4;
 const REMEMBERED_CHATS = 200;
 
-/** Cache salts of those who chat. */
+/** Cache salts of the chat users. */
 export const SALTS: readonly string[] = ["", "ada", "grace", "edsger"];
 
 /** A chat: the chunks of its prompt so far. */
@@ -25,7 +25,7 @@ interface Chat {
   readonly path: number[];
 }
 
-/** People who chat: prompts that grow, share their beginnings, and are taken up again. */
+/** Simulated chats: prompts that grow, share prefixes, and are continued later. */
 export class SimChats {
   readonly #world: SimWorld;
   /** The last ones that have begun, in any order. */
@@ -70,7 +70,7 @@ export class SimChats {
   #begin(random: SimRandom): Chat {
     if (this.#chats.length > 0 && random.chance(0.6)) {
       const { model, salt, path } = random.pick(this.#chats);
-      // A part of it with another end, or of somebody else.
+      // A part of it with another end, or of another user.
       const length = random.chance(0.6) ? path.length : 1 + random.below(path.length);
       const otherSalt = random.chance(0.1) ? random.pick(SALTS) : salt;
       return { model, salt: otherSalt, path: path.slice(0, length) };

@@ -36,7 +36,9 @@ export function staleLayout({ byteLength }: ObjectLayout): ObjectLayout {
 const MAX_KEPT_KEYS = 20_000;
 const keptKeys = new Map<string, ObjectKey>();
 
-/** The rows of a prompt, whose chunks are the prefixes of a path; hashes do not tell the salt. */
+/**
+ * The groups of a prompt: its chunks are the prefixes of a path; hashes do not depend on the salt.
+ */
 export function rowsOf(model: SimModel, salt: string, path: readonly number[]): KeyGroup[] {
   return model.groups.map(({ layout, windowChunks }, objectGroup): KeyGroup => {
     let name = "";

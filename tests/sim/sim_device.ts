@@ -17,7 +17,7 @@ import type { Clock } from "../../src/runtime/clock.ts";
 import type { SimRandom } from "./sim_random.ts";
 
 const STAGING_BYTES = 4 * STAGING_BLOCK_BYTES;
-/** What lies in memory that is nobody's any more. */
+/** Content of memory that has been freed. */
 const POISON = 0xee;
 
 /**
@@ -50,7 +50,7 @@ export class SimDevice extends HostDevice {
     return this.#slabs.size;
   }
 
-  /** Bytes of read-back buffers that nobody gave back or gave up. */
+  /** Bytes of read-back buffers that were neither returned nor abandoned. */
   get lentBytes(): number {
     return this.#staging.lentBytes;
   }

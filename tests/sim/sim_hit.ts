@@ -7,7 +7,7 @@ import type { SimDevice } from "./sim_device.ts";
 import { READ_TTL_MS } from "./sim_kinds.ts";
 import type { Life, SimWorld } from "./sim_world.ts";
 
-/** A hit that somebody holds, and what it must be. */
+/** A hit that is held, and what it must contain. */
 export class SimHit implements Disposable {
   readonly #world: SimWorld;
   readonly #life: Life;

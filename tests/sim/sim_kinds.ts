@@ -7,7 +7,7 @@ import type { SimStore, SimStoreKind } from "./sim_store.ts";
 const KIB = 1024;
 const MIB = 2 ** 20;
 
-/** After this time a pin may be void: short, so that callers who hold on to a hit see it. */
+/** Lifetime of a lease: short, so that callers that keep a hit for long see it expire. */
 export const READ_TTL_MS = 60_000;
 /** After this time a reservation may be void: shorter than a slow load. */
 export const WRITE_TTL_MS = 8_000;

@@ -36,7 +36,7 @@ export class SimOracle {
     return turn;
   }
 
-  /** Of objects that lived until a time, those that nobody put again are forgotten. */
+  /** Forgets the objects whose time to live has passed, unless they were put again. */
   expire(keys: readonly ObjectKey[], expiredAt: number): void {
     const turn = this.next();
     for (const { id } of keys) {
@@ -44,7 +44,7 @@ export class SimOracle {
     }
   }
 
-  /** Whether nobody put an object again since it was forgotten with that number. */
+  /** Whether an object has not been put again since the forget with that number. */
   isForgottenSince({ id }: ObjectKey, turn: number): boolean {
     return this.#forgotten.get(id) === turn;
   }
@@ -59,7 +59,7 @@ export class SimOracle {
     if (!this.#puts.has(id)) return `hit of what was never put: ${id}`;
     const forgotten = this.#forgotten.get(id);
     if (forgotten === undefined || forgotten > turn) return undefined;
-    // Nobody can remove it from where it cannot be removed, or was said not to be.
+    // It cannot be removed from an adapter without delete, or that reported a failure.
     for (const { kind, everHeld, denied } of stores) {
       if (denied.has(id) || (!kind.canDelete && everHeld.has(id))) return undefined;
     }

@@ -65,7 +65,7 @@ export class SimWorld {
   readonly fleet = new Map<number, SimStore>();
   /** Keys that are pinned. */
   readonly pinned = new Map<string, ObjectKey>();
-  /** Keys whose objects were to live for a while, at any time. */
+  /** Keys that have ever had a time to live. */
   readonly mortal = new Map<string, ObjectKey>();
   /** Removals under way that copy objects from adapter to adapter. */
   migrations = 0;

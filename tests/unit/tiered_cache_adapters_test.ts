@@ -144,7 +144,7 @@ Deno.test("TieredCache.removeAdapter() drains: what others have is served withou
   const [first, second] = made as [RecordingAdapter, RecordingAdapter];
   await putObjects(cache, testKeys(6), LAYOUT);
   cache.clearL1();
-  // What only the leaving one has is found by whoever asked before it leaves.
+  // Requests that asked before the removal still find what only that adapter has.
   for (const { id } of testKeys(4)) second.held.delete(id);
   const { promise, open } = gate();
   const reached = gate();

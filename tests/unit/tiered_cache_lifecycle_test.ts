@@ -315,7 +315,7 @@ for (const [name, selectorOf] of Object.entries(selectors)) {
     assertEquals([plain?.objects, plain?.complete], [0, false]);
     assertStringIncludes(plain?.problem ?? "", "it cannot delete objects");
 
-    assertEquals(hit.ranges().length, 3, "who reads may finish");
+    assertEquals(hit.ranges().length, 3, "readers may finish");
     assertEquals(cache.reportStatus().l1.leavingCount, 3);
     hit[Symbol.dispose]();
     t.plain.clear();

@@ -69,7 +69,7 @@ const wrongConfigs: Record<string, { l2: unknown; message: string }> = {
   },
   "null": { l2: [null], message: "l2[0]: expected an object, like { type" },
   "a number": { l2: [7], message: "received a number" },
-  "a text": { l2: ["PA55"], message: "received a string" },
+  "a string": { l2: ["PA55"], message: "received a string" },
   "an array": { l2: [["PA55"]], message: "received an array" },
   "a second one": {
     l2: [{ type: "dram", max_capacity_gb: 1 }, { type: "resp", host: ["PA55"] }],
@@ -589,7 +589,7 @@ Deno.test("TieredCache.storeReady() waits until the queues have room", async () 
   released.open();
   await ready;
   await cache.flush();
-  assertEquals(adapter.count(testKeys(6)), 6, "whoever does not wait loses nothing");
+  assertEquals(adapter.count(testKeys(6)), 6, "a producer that does not wait loses nothing");
 });
 
 Deno.test("TieredCache drops what a queue has no room for, where that is wanted", async () => {
@@ -720,7 +720,7 @@ Deno.test("TieredCache writes what a salt's quota has no room for otherwise", as
   cache.quota.set("alice", { l1Bytes: 2 * LAYOUT.byteLength });
   put(cache, testKeys(2, 50), LAYOUT);
   assertEquals(put(cache, keys.slice(0, 2), LAYOUT).length, 2);
-  // Nobody else's memory is short, so nothing else would ever write them.
+  // No other salt is short of memory, so nothing else would ever store them.
   const [reservation] = cache.reserveWrite(keys.slice(2, 3), LAYOUT);
   assertEquals(reservation?.status, "quota-exceeded");
   await until(() => cache.reportStatus().store.unsavedObjects === 2);
@@ -789,7 +789,7 @@ Deno.test("TieredCache tells what happens, with details that have their types", 
   assertEquals(failed.at(-1), ["adapterchanged", of], "it works again");
 });
 
-Deno.test("TieredCache goes on when those who listen to it fail", async () => {
+Deno.test("TieredCache continues when its listeners throw", async () => {
   const adapter = new RecordingAdapter();
   await using cache = await TieredCache.open(optionsWith(adapter));
   for (const type of ["stored", "loaded", "removed"] as const) {

@@ -135,7 +135,7 @@ export default defineL2Adapter({
 });
 `;
 
-Deno.test("an object of another length is counted, and stays for those whose it is", async () => {
+Deno.test("an object of another length is counted, and stays for its own readers", async () => {
   for (const type of ["fs", "dram", "mock", "file_pool"] as const) {
     await using directory = await tempDirectory();
     const configs = {

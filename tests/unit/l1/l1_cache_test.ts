@@ -208,7 +208,7 @@ Deno.test("L1Cache.finishWrite() reports each object: staged, finished before", 
   assertEquals(residents(l1), [0, 1]);
 });
 
-Deno.test("an object that is resident is not given up by whoever wrote it", () => {
+Deno.test("a resident object is not discarded by its writer", () => {
   const { l1 } = setUp();
   const staged = stage(l1, testKeys(1));
   l1.finishWrite(staged);
@@ -231,7 +231,7 @@ Deno.test("L1Cache.finishWriteAndReserveRead() makes objects resident and leases
   assertEquals(heard, ["evicted 1"], "the tail first");
 });
 
-Deno.test("L1Cache.finishWriteAndDelete() frees what was never visible, and tells nobody", () => {
+Deno.test("L1Cache.finishWriteAndDelete() frees what was never visible, without notifying listeners", () => {
   const { l1, heard } = setUp();
   const staged = stage(l1, testKeys(2));
   assertEquals(l1.finishWriteAndDelete(staged), ["success", "success"]);
@@ -334,7 +334,7 @@ Deno.test("an object stays leased until every one of its leases is given up", ()
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("a lease can be given up once: a second time takes nobody else's lease", () => {
+Deno.test("a lease can be ended once: a second time does not end another lease", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const [first, second] = [lease(l1, 0), lease(l1, 0)];
@@ -421,7 +421,7 @@ Deno.test("a transient object leaves with its last reader, not before", () => {
   assertEquals(l1.finishRead(leases), ["key-not-exist", "key-not-exist"]);
 });
 
-Deno.test("a transient object is evicted like any other while nobody reads it", async () => {
+Deno.test("a transient object is evicted like any other while it is not leased", async () => {
   const { l1, clock, heard } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
   lease(l1, 0);
@@ -430,7 +430,7 @@ Deno.test("a transient object is evicted like any other while nobody reads it", 
   assertEquals(heard, ["evicted 0", "written 1"]);
 });
 
-Deno.test("a transient object whose readers vanished leaves with the next one", async () => {
+Deno.test("a transient object whose leases expired leaves L1 with the next lease", async () => {
   const { l1, clock } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
   lease(l1, 0);
@@ -593,7 +593,7 @@ Deno.test("L1Cache.delete() removes a resident object beside which another write
   assert(l1.has(testKey(0)));
 });
 
-Deno.test("L1Cache.clear() removes what nobody leases or writes, and expired reservations", async () => {
+Deno.test("L1Cache.clear() removes what is neither leased nor written, and expired reservations", async () => {
   const { l1, clock } = setUp();
   l1.reserveWrite([testKey(9)], LAYOUT, { writer: "gone" });
   await clock.advance(WRITE_TTL_MS);
@@ -656,7 +656,7 @@ gpuTest("a lost device voids all leases at once and takes no objects", async (gp
 
 // Memory that the device does not have
 
-/** Host memory whose slab number `bad` turns out not to exist. */
+/** Host memory that cannot allocate slab number `bad`. */
 class PoorDevice extends HostDevice {
   readonly #bad: number;
   #created = 0;

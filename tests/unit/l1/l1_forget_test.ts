@@ -112,7 +112,7 @@ Deno.test("what is forgotten while it is read is freed with its last reader", ()
   assertEquals(l1.finishRead(leases), ["key-not-exist", "key-not-exist"]);
 });
 
-Deno.test("room of a forgotten object whose readers vanished is used again", async () => {
+Deno.test("the memory of a doomed object is reused when its leases have expired", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
   const held = lease(l1, 0);
@@ -140,7 +140,7 @@ Deno.test("a forgotten key can be stored again beside its leaving object", () =>
   assertEquals(pick(l1, "usedBytes"), [SIZE]);
 });
 
-Deno.test("an object whose reader's lock has expired is freed at once", async () => {
+Deno.test("an object whose lease has expired is freed at once", async () => {
   const { l1, clock } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   lease(l1, 0);
@@ -215,9 +215,9 @@ Deno.test("a forgotten key can be reserved again at once, by the same writer too
       again: () => assertEquals(l1.finishWrite(again), ["success"]),
     };
     const order = finishesFirst === "forgotten" ? ["forgotten", "again"] : ["again", "forgotten"];
-    for (const who of order) {
+    for (const user of order) {
       assertEquals(again.map((each) => l1.isReserved(each)), [!l1.has(testKey(0))]);
-      finish[who]?.();
+      finish[user]?.();
     }
     assertEquals([residents(l1), leaving(l1), pick(l1, "usedBytes")], [[0], [0, 0], [SIZE]]);
     l1.clear();

@@ -140,7 +140,7 @@ Deno.test("a transient object that is protected outlives its last reader", () =>
 
 // release()
 
-Deno.test("L1Cache.release() removes what nobody needs, and says so", () => {
+Deno.test("L1Cache.release() removes objects that are not in use, and notifies listeners", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(3), LAYOUT);
   l1.markDirty([testKey(1)]);

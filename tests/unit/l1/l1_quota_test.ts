@@ -47,7 +47,7 @@ Deno.test("bytes of a salt are those of its resident and staged objects", () => 
   l1.finishWriteAndDelete(staged);
   l1.reserveRead(keysOf("a", 0));
   l1.forget(() => true);
-  assertEquals([...l1.usageBySalt()], [], "what is leaving is nobody's");
+  assertEquals([...l1.usageBySalt()], [], "a doomed object counts for no salt");
 });
 
 Deno.test("a salt at its quota evicts its own objects, in the policy's order, and no other's", () => {
@@ -151,7 +151,7 @@ Deno.test("L1Cache.evictSalt() evicts one salt's objects down to a size", async 
   assertEquals(l1.evictSalt("a", 2 * SIZE), 2 * SIZE, "the expired one first");
   assertEquals(heard, ["evicted 2"]);
   assertEquals(l1.evictSalt("a", 0), SIZE);
-  assertEquals(l1.evictSalt("nobody", 0), 0);
+  assertEquals(l1.evictSalt("unused", 0), 0);
   assertEquals([residentsOf(l1, "a"), residentsOf(l1, "b")], [[1], [0]]);
   assert(l1.usedBytesOf("b") === SIZE);
 });

@@ -59,7 +59,7 @@ Deno.test("an item can be in several queues", () => {
   assertEquals([one.first(), two.first(), item.queues], [item, item, 3]);
 });
 
-Deno.test("RankQueue lets go of what belongs no more, though nobody looks at it", () => {
+Deno.test("RankQueue drops items that no longer belong, even if it is never read", () => {
   const ranked = queue();
   const gone: Item[] = [];
   for (let rank = 0; rank < 1_000; rank++) {

@@ -151,7 +151,7 @@ Deno.test("while loads are paused nothing is looked up; a load, not a lookup, is
   assertEquals(String(await guard.lookup(keys, prefix)), "111");
 });
 
-Deno.test("a probe whose caller leaves before the adapter fails makes room for another", async () => {
+Deno.test("an abandoned probe that fails later allows another one", async () => {
   let fail = (): void => {};
   let calls = 0;
   const { guard, clock } = await filledGuard({

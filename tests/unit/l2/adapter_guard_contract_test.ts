@@ -61,7 +61,7 @@ Deno.test("onLoaded never throws, so that no adapter loses the rest of a load fo
       late.push(tell);
       for (const index of [-1, 3, 0.5, NaN, Infinity, undefined as unknown as number]) tell(index);
       const loaded = await adapter.load(objects, options);
-      // What the adapter has let go of can be read by nobody any more.
+      // Buffers that the adapter has detached cannot be read any more.
       for (const { buffer } of (objects[1] as AdapterObject).parts) buffer.transfer();
       for (const index of [0, 1, 2, 2]) tell(index);
       return loaded;

@@ -65,7 +65,7 @@ Deno.test("locks are counted from the lookup until they are given up, or the obj
   assertEquals([guard.lockedKeys, adapter.lockCount, guard.reportStatus().lockedKeys], [0, 0, 0]);
 });
 
-Deno.test("locks that a lookup got too late, or for nobody, are counted nowhere", async () => {
+Deno.test("locks from a late or abandoned lookup are not counted", async () => {
   for (const why of ["deadline", "caller"] as const) {
     const { guard, clock, adapter } = recordingGuard();
     const { promise, open } = gate();
@@ -104,7 +104,7 @@ Deno.test("idle waits for calls in flight and for locks, in whatever order they 
   assertEquals(await isSettled(idle, clock), true);
 });
 
-Deno.test("idle waits for a call whose caller has left, and not for one that missed its deadline", async () => {
+Deno.test("idle waits for an abandoned call, and not for one that missed its deadline", async () => {
   const { guard, clock } = guardOf({ lookupAndLock: hang, load: hang });
   const caller = new AbortController();
   const looking = guard.lookup(keys, { prefix: true, signal: caller.signal });
@@ -144,7 +144,7 @@ Deno.test("waiting for idle can be given up", async () => {
   assertEquals(await isSettled(other, clock), true);
 });
 
-Deno.test("after closing everything is skipped and nobody waits", async () => {
+Deno.test("after closing everything is skipped and no call waits", async () => {
   const { guard, clock, adapter } = recordingGuard();
   await guard.lookup(keys, prefix);
   const idle = guard.idle();
@@ -216,7 +216,7 @@ Deno.test("a call that ends while the adapter closes has its answer", async () =
   await close;
 });
 
-Deno.test("what a lookup finds while the adapter closes is nobody's to unlock", async () => {
+Deno.test("what a lookup finds while the adapter closes is not unlocked", async () => {
   const { guard, clock, adapter } = recordingGuard();
   const lookup = gate();
   adapter.beforeLookup = () => lookup.promise;
@@ -269,7 +269,7 @@ Deno.test("the speed of an adapter is measured, that of calls that fail or hang 
   assertEquals((speed()[1] ?? 0) < rate, true, "a timeout counts with all of its deadline");
 });
 
-Deno.test("a load that misses says nothing of speed, one whose objects are damaged does", async () => {
+Deno.test("a load that misses does not count as a measurement, one with damaged objects does", async () => {
   let loaded = 3;
   const { guard, clock } = guardOf({
     async load() {

@@ -120,7 +120,7 @@ Deno.test("the deadline is for each object, not for all of them", async () => {
   assertEquals((await all).length, 3);
 });
 
-Deno.test("an enumeration that is left early, or whose caller gives up, is left by the adapter too", async () => {
+Deno.test("the adapter ends an enumeration that is left early or aborted", async () => {
   const early = enumeration(listed);
   const { guard } = guardOf({ list: early.list });
   for await (const _ of guard.list()) break;
@@ -139,7 +139,7 @@ Deno.test("an enumeration that is left early, or whose caller gives up, is left 
   assertEquals(stuck.signals.length, 1, "not asked again");
 });
 
-Deno.test("an enumeration whose caller gives up between two objects ends", async () => {
+Deno.test("an enumeration that is aborted between two objects ends", async () => {
   const { list, left } = enumeration(listed);
   const { guard } = guardOf({ list });
   const caller = new AbortController();

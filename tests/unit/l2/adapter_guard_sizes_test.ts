@@ -45,7 +45,7 @@ Deno.test("guard: what an adapter itself finds damaged is counted and removed", 
   assertEquals(done.popcount(), 0);
   const { damagedObjects, missedLoads } = guard.reportStatus();
   assertEquals([damagedObjects, missedLoads], [{ transform: 1, layout: 1 }, 3]);
-  assertEquals(removed, [keys[0]?.id], "what has another layout may be somebody else's");
+  assertEquals(removed, [keys[0]?.id], "an object of another layout may belong to another reader");
 });
 
 Deno.test("guard: what was verified early and taken back is a miss, and no damage", async () => {

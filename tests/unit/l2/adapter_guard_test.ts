@@ -27,11 +27,11 @@ const FAILURES: readonly [string, () => Promise<never>, string][] = [
     throw new Error("no disk");
   }, "no disk"],
   ["rejects", () => Promise.reject(new Error("no disk")), "no disk"],
-  ["rejects with a text", () => Promise.reject("no disk"), "no disk"],
+  ["rejects with a string", () => Promise.reject("no disk"), "no disk"],
   ["rejects with nothing", () => Promise.reject(undefined), "undefined"],
   ["rejects with a symbol", () => Promise.reject(Symbol("odd")), "odd"],
   ["rejects with what has no text", () => Promise.reject(Object.create(null)), "[object Object]"],
-  ["rejects with an error whose message is none", () => {
+  ["rejects with an error without a message", () => {
     return Promise.reject(Object.assign(new Error(), { message: 42 }));
   }, "42"],
 ];

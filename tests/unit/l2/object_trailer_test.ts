@@ -153,7 +153,7 @@ Deno.test("another layout of the same size, or of another size, is told from dam
   assertEquals(verifyObject(key, short, [sealed(key, wide).subarray(4)]), "length");
 });
 
-Deno.test("another version, or flags that nobody knows, are told from damage", () => {
+Deno.test("another version, or unknown flags, are told from damage", () => {
   const [key, layout] = [testKey(1), testLayout(64)];
   for (const [offset, value] of [[4, 2], [5, 1]] as const) {
     const bytes = sealed(key, layout);

@@ -313,7 +313,7 @@ Deno.test("AdapterManager migrates what is still being stored in the leaving ada
   await t.clock.advance(10_000);
 });
 
-Deno.test("AdapterManager keeps an adapter whose objects nobody took, until that works", async () => {
+Deno.test("AdapterManager keeps an adapter until another one has taken its objects", async () => {
   await using t = setUp();
   const [leaving, other] = [new RecordingAdapter(), new RecordingAdapter()];
   await t.add(leaving);

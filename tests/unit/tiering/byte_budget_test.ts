@@ -29,7 +29,7 @@ Deno.test("ByteLimiter grants bytes as long as there are as many", async () => {
   assertEquals(asked[2]?.outcome, true);
 });
 
-Deno.test("ByteLimiter serves who came first, however much that one needs", async () => {
+Deno.test("ByteLimiter is FIFO, whatever the sizes", async () => {
   const budget = new ByteLimiter(() => 10);
   const asked = [ask(budget, 6), ask(budget, 8), ask(budget, 1)];
   await settle();
@@ -39,7 +39,7 @@ Deno.test("ByteLimiter serves who came first, however much that one needs", asyn
   assertEquals(asked.map(({ outcome }) => outcome), [true, true, true]);
 });
 
-Deno.test("ByteLimiter grants more than all when nobody has any", async () => {
+Deno.test("ByteLimiter grants more than its limit when nothing else is in use", async () => {
   const budget = new ByteLimiter(() => 10);
   const asked = [ask(budget, 25), ask(budget, 1)];
   await settle();
@@ -62,7 +62,7 @@ Deno.test("ByteLimiter follows its limit", async () => {
   assertEquals(asked[2]?.outcome, true);
 });
 
-Deno.test("ByteLimiter lets go who gives up, and serves those behind", async () => {
+Deno.test("ByteLimiter drops an aborted request, and serves those behind it", async () => {
   const budget = new ByteLimiter(() => 10);
   const controller = new AbortController();
   const asked = [ask(budget, 6), ask(budget, 8, controller.signal), ask(budget, 4)];

@@ -31,7 +31,7 @@ Deno.test("what an adapter evicts leaves the index that quotas need", async () =
   assertEquals([tracked(cache), dram?.details["storedObjects"]], [8, 8]);
 });
 
-/** Keeps the last 200 objects, and tells nobody which it drops. */
+/** Keeps the last 200 objects, and does not report which it drops. */
 function forgetful(): L2Adapter & { readonly held: Set<string> } {
   const held = new Set<string>();
   return {

@@ -249,7 +249,7 @@ Deno.test("EvictionController counts an object once, however often it is stored"
   assertEquals(status(t).trackedBytes, 4 * SEALED);
 });
 
-Deno.test("EvictionController no longer counts what somebody else deleted", async () => {
+Deno.test("EvictionController no longer counts what another process deleted", async () => {
   using t = setUp();
   const adapter = new RecordingAdapter();
   const guard = guardOf(adapter, t.clock);
@@ -593,7 +593,7 @@ Deno.test("EvictionController takes an answer of a broken adapter for no knowled
   await store(guard, keys.slice(4));
   await t.eviction.idle();
 
-  // Nobody knows whether the locked one is there: it stays in the book.
+  // Whether the locked one exists is unknown: it stays in the index.
   assertEquals(status(t).trackedBytes, adapter.held.size * SEALED);
 });
 

@@ -146,7 +146,7 @@ Deno.test("migrate() does not fail what another adapter has, or what was removed
 });
 
 const troubles: Record<string, (adapters: readonly RecordingAdapter[]) => void> = {
-  "nobody takes": ([, second, third]) => {
+  "no adapter takes": ([, second, third]) => {
     for (const adapter of [second, third]) {
       if (adapter !== undefined) adapter.beforeStore = () => Promise.reject(new Error("full"));
     }
@@ -242,7 +242,7 @@ Deno.test("migrate() gives up when it is told to, and leaves nothing locked", as
   assertIdle(t);
 });
 
-Deno.test("migrate() copies to whoever stores when a batch begins", async () => {
+Deno.test("migrate() copies to the adapters that accept stores when a batch begins", async () => {
   const t = setUp({ blocks: 1 });
   const [from, second, third] = t.adapters as [
     RecordingAdapter,

@@ -51,7 +51,7 @@ Deno.test("ObjectLoader does not wait for an adapter when another one has everyt
   slow.beforeLookup = () => promise;
   assertEquals(await t.count(keys), [4, 0], "without any time");
   assertEquals(slow.loads, []);
-  // What it locks now nobody wants.
+  // No request wants what it locks now.
   open();
   await settle();
 });
@@ -264,7 +264,7 @@ Deno.test("ObjectLoader keeps its share of the scratch from an adapter that hang
 
   await t.pass(1_000);
   assertEquals(await Promise.all(pending), hanging.map(() => [0, 0]));
-  assertEquals(t.prefetch.reportStatus().drainingRequests, 2, "who waited for its share is gone");
+  assertEquals(t.prefetch.reportStatus().drainingRequests, 2, "no load waits for buffers any more");
   open();
   await settle();
 });
@@ -511,7 +511,7 @@ Deno.test("ObjectLoader leaves nothing behind when the scratch is closed", async
   assertEquals(t.adapters.all[0]?.lockedKeys, 0);
 });
 
-Deno.test("ObjectLoader lets those who wait know that there is no room, all at once", async () => {
+Deno.test("ObjectLoader tells all waiting requests at once that there is no room", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 * LAYOUT.byteLength });
   const keys = testKeys(4);

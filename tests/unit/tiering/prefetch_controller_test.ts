@@ -235,7 +235,7 @@ Deno.test("PrefetchController.prefetch() gives up the tail in L1 for a head that
   t.release(hit);
 });
 
-Deno.test("PrefetchController.prefetch() evicts what nobody reads, never what somebody does", async () => {
+Deno.test("PrefetchController.prefetch() evicts idle objects, never leased ones", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 4 * LAYOUT.byteLength });
   writeObjects(t.l1, testKeys(4), LAYOUT);
@@ -311,7 +311,7 @@ Deno.test("PrefetchController.prefetch() misses a resident object of another lay
   t.release(hit);
 });
 
-Deno.test("PrefetchController.prefetch() misses an object whose layout became another meanwhile", async () => {
+Deno.test("PrefetchController.prefetch() misses an object whose layout has changed in the meantime", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   const keys = testKeys(2);
@@ -359,7 +359,7 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: i
   assertEquals(t.l1.reportStatus().readLockedCount, 0);
   assert(t.scratch.lentBytes > 0, "buffers stay with the adapter");
 
-  open(); // What comes late is worth keeping, but nobody holds it.
+  open(); // An object that arrives late is kept, but not leased.
   await settle();
   assert(residents(t.l1, keys.slice(12, 24)).every((isResident) => isResident));
   assertNoLocks(t.l1);
@@ -378,14 +378,18 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: w
   const loading = t.match(first, layout);
   const waiting = t.match(second, layout, { deadlineMs: 100 });
   await settle();
-  assertEquals(t.l1.reportStatus().stagingObjectCount, 1, "who waits holds no device memory");
+  assertEquals(
+    t.l1.reportStatus().stagingObjectCount,
+    1,
+    "a waiting request holds no device memory",
+  );
   await t.clock.advance(100);
   assertEquals((await waiting).leases, []);
 
   open();
   t.release(await loading);
   await settle();
-  assertEquals(adapter.loads, [first.map(({ id }) => id)], "nobody waits for the second");
+  assertEquals(adapter.loads, [first.map(({ id }) => id)], "no request waits for the second");
 });
 
 Deno.test("PrefetchController.prefetch() that is answered in time leaves no deadline behind", async () => {
@@ -570,7 +574,7 @@ gpuTest(
   },
 );
 
-Deno.test("PrefetchController.prefetch() serves the longest prefix, whoever has what", async () => {
+Deno.test("PrefetchController.prefetch() serves the longest prefix from any mix of adapters", async () => {
   const LENGTH = 30;
   const someOf = fc.uniqueArray(fc.nat(LENGTH - 1), { maxLength: LENGTH });
   const almostAll = someOf.map((absent) =>
@@ -644,7 +648,7 @@ Deno.test("PrefetchController leases what others load in the moment that it is t
   adapter.seed(keys, LAYOUT);
   const { promise, open } = gate();
   adapter.beforeLoad = () => promise;
-  // Who loads it has left: it goes as soon as nobody has leased it.
+  // The request that loads it has been answered: it goes with its last lease.
   const first = t.count(keys, { deadlineMs: 10 });
   const second = t.count(keys);
   await t.pass(10);
@@ -827,7 +831,7 @@ Deno.test("PrefetchController serves requests that wait for their turn at their 
   open();
   assertEquals(await patient, [2, 2]);
   assertEquals(await Promise.all(active), keys.map(() => [1, 0]));
-  assertEquals(adapter.lookups.length, 65, "who has left is not served");
+  assertEquals(adapter.lookups.length, 65, "an aborted request is not served");
 });
 
 Deno.test("PrefetchController counts the time in the queue for the deadline", async () => {

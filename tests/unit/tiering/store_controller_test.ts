@@ -48,7 +48,7 @@ class LosableDevice extends HostDevice {
   }
 }
 
-/** Host memory that counts the read-backs that nobody has given back. */
+/** Host memory that counts the read-backs that have not been returned. */
 class WatchedDevice extends HostDevice {
   openReadBacks = 0;
 
@@ -648,7 +648,7 @@ Deno.test("StoreController drops what is too much for one adapter for it alone",
   assertEquals(slow.count(testKeys(5)), 3);
 });
 
-Deno.test("StoreController queues what is too much, and tells who asks (wait)", async () => {
+Deno.test("StoreController queues beyond its limit, and slows producers that await ready() (wait)", async () => {
   const adapter = new RecordingAdapter();
   const gates = [gate(), gate(), gate(), gate(), gate()];
   let calls = 0;
@@ -893,7 +893,7 @@ Deno.test("StoreController asks a policy which adapters get an object", async ()
   using t = setUp(new WatchedDevice(), adapters, { policy });
 
   writeObjects(t.l1, testKeys(3), LAYOUT);
-  assertEquals(t.l1.delete([testKey(2)]), ["success"], "what nobody gets is not held");
+  assertEquals(t.l1.delete([testKey(2)]), ["success"], "an object for no adapter is not dirty");
   await t.store.flush();
   assertEquals(adapters.map(({ stores }) => stores), [[ids(testKeys(1, 1))], [ids(testKeys(2))]]);
   assertEquals(seen, Array(3).fill("0 adapter0,1 adapter1"));

@@ -142,7 +142,7 @@ for (
   });
 }
 
-/** Puts objects nobody asks for, while a prompt is found in device memory again and again. */
+/** Puts objects that no request asks for, while a prompt is found in device memory again and again. */
 async function useWhileOthersCome(cache: TieredCache, clock: ManualClock): Promise<number> {
   const hot = testKeys(4);
   put(cache, hot, LAYOUT);

@@ -17,7 +17,7 @@ Deno.test("an limiter is given first come, first served, and never passed", asyn
   assertEquals([limiter.used, order], [10, [6, 5, 1, 4]]);
 });
 
-Deno.test("who asks for more than there is gets it alone", async () => {
+Deno.test("a request above the limit is granted alone", async () => {
   const limiter = new Limiter(10);
   await limiter.acquire(1, never);
   let isTaken = false;
@@ -32,7 +32,7 @@ Deno.test("who asks for more than there is gets it alone", async () => {
   assertEquals(await small, true);
 });
 
-Deno.test("who gives up takes nothing, and lets the next one in", async () => {
+Deno.test("an aborted request acquires nothing, and lets the next one in", async () => {
   const limiter = new Limiter(10);
   await limiter.acquire(5, never);
   const cancelled = new AbortController();

@@ -19,7 +19,9 @@ import { aesTransform, chainMakers, encoded, roomWith, zstdTransform } from "./c
 const key = testKey(1, { cacheSalt: "tenant" });
 const small = sealedObject(key, testLayout(16));
 
-/** What stands between header and seal, sealed as an attacker would who knows the format. */
+/**
+ * Replaces the bytes between header and trailer, as an attacker with knowledge of the format would.
+ */
 function forged(
   chain: TransformChain,
   to: ObjectKey,
@@ -223,7 +225,7 @@ Deno.test("the bytes of an encrypted object show nothing of it", async () => {
   assert(Math.max(...counts.values()) < 60, "no byte is common");
 });
 
-Deno.test("a frame header that claims any length makes nobody take more room", async () => {
+Deno.test("a frame header with an arbitrary length does not allocate more memory", async () => {
   using chain = new TransformChain([await zstdTransform()]);
   const object = sealedObject(key, testLayout(4096));
   const whole = await encoded(chain, object);

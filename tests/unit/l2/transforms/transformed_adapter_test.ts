@@ -89,7 +89,7 @@ Deno.test("a wrong master key is a miss that is counted, and removes nothing", a
   assertEquals(await loadAll(opened), "11111");
 });
 
-Deno.test("an object of another layout is a miss, and stays for those whose layout it is", async () => {
+Deno.test("an object of another layout is a miss, and stays for readers with that layout", async () => {
   await using directory = await tempDirectory();
   await using opened = await openGuard(fs, { "base_path": directory.path }, [zstd, aesgcm]);
   await opened.guard.store(objects);
@@ -114,7 +114,7 @@ for (const [name, serde] of Object.entries({ aesgcm, both: [zstd, aesgcm] })) {
       return join(directory.path, name);
     });
     assert(from !== undefined && to !== undefined);
-    // Who can write to the directory can seal as well: there is no secret in that.
+    // Anyone with write access to the directory can write a valid trailer: it has no secret.
     const bytes = await Deno.readFile(from);
     const tail = tailBytes(mine.key);
     const fingerprint = bytes.slice(-64).slice(48, 56);
