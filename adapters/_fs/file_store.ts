@@ -452,12 +452,16 @@ export class FileStore implements L2Adapter {
   }
 
   /** Lists the objects. */
-  async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
+  async *list({ model, signal, onKeyless }: ListOptions): AsyncIterable<ListedObject> {
     const files = this.#limited("housekeeping", signal);
     for await (const batch of walkObjects(files, this.#options.paths, signal)) {
       for (const file of batch) {
         const key = await this.#keyOf(file);
         if (signal.aborted) return;
+        // An earlier version wrote nothing behind objects of LMCache's layout.
+        if (onKeyless && key === null && file.object === "key-in-file") {
+          if (await files.exists(file.path)) onKeyless();
+        }
         if (key !== null && (model === undefined || key.model === model)) {
           const { size: byteLength, usedAt } = file;
           yield { key, byteLength, ...(usedAt === 0 ? {} : { usedAt }) };

@@ -133,6 +133,8 @@ export interface LookupOptions extends CallOptions {
 export interface ListOptions extends CallOptions {
   /** Restricts the listing to objects of this model. */
   readonly model?: string;
+  /** Called for each object whose key the adapter cannot tell, and which is not enumerated. */
+  readonly onKeyless?: () => void;
 }
 
 /** Result of `store`. */

@@ -10,6 +10,7 @@ import type {
   DeleteResult,
   L2Adapter,
   ListedObject,
+  ListOptions,
   StoreResult,
 } from "./adapter.ts";
 import {
@@ -467,11 +468,12 @@ export class AdapterGuard {
    * next object.
    *
    * @param options.onIncomplete Called before the end if the listing may be incomplete.
+   * @param options.onKeyless Called for each object whose key the adapter cannot tell.
    */
   async *list(
-    options: { model?: string; signal?: AbortSignal; onIncomplete?: () => void } = {},
+    options: Partial<ListOptions> & { onIncomplete?: () => void } = {},
   ): AsyncGenerator<ListedObject, void> {
-    const { model, signal, onIncomplete } = options;
+    const { model, signal, onIncomplete, onKeyless } = options;
     if (!this.canList || signal?.aborted || this.#isSkipped()) return onIncomplete?.();
     const stop = new AbortController();
     let objects: AsyncIterator<unknown> | undefined;
@@ -484,6 +486,7 @@ export class AdapterGuard {
       objects ??= this.#adapter.list?.({
         signal: stop.signal,
         ...(model === undefined ? {} : { model }),
+        ...(onKeyless === undefined ? {} : { onKeyless }),
       })[Symbol.asyncIterator]();
       const step = await objects?.next();
       hasEnded = step?.done ?? true;

@@ -246,9 +246,17 @@ export class KeyLifecycle implements Disposable {
     const onIncomplete = (): void => {
       problems.push(`not all objects could be listed: forget again later${lastErrorOf(guard)}`);
     };
-    const options = { signal, onIncomplete, ...(model === undefined ? {} : { model }) };
+    let keyless = 0;
+    const onKeyless = (): void => void keyless++;
+    const options = { signal, onIncomplete, onKeyless, ...(model === undefined ? {} : { model }) };
     for await (const { key } of guard.list(options)) {
       if (test(key)) keys.push(key);
+    }
+    if (keyless > 0) {
+      problems.push(
+        `${keyless} objects do not tell their keys, and may be among those to forget: forget them ` +
+          "by keys, or remove what lies in the adapter",
+      );
     }
     return keys;
   }

@@ -323,6 +323,10 @@ Deno.test("an object of an earlier version under its digest is still found", asy
   const [name = ""] = await objectFilesIn(path);
   await Deno.writeFile(join(path, name), PAYLOAD);
   assertEquals(await load(adapter, [key]), "1");
+  let keyless = 0;
+  const onKeyless = (): void => void keyless++;
+  assertEquals(await Array.fromAsync(adapter.list?.({ ...call, onKeyless }) ?? []), []);
+  assertEquals(keyless, 1, "a listing says that there is one more");
 });
 
 Deno.test("LMCache files with keys that cannot be represented are counted and evicted", async () => {

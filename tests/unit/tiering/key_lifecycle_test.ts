@@ -579,6 +579,24 @@ Deno.test("KeyLifecycle.forget() says when a listing broke off", async () => {
   assertEquals([report.adapters[0]?.objects, adapter.held.size], [1, 2]);
 });
 
+Deno.test("KeyLifecycle.forget() is incomplete where objects do not tell their keys", async () => {
+  class Keyless extends RecordingAdapter {
+    override async *list(...options: Parameters<RecordingAdapter["list"]>) {
+      yield* super.list(...options);
+      options[0].onKeyless?.();
+    }
+  }
+  const adapter = new Keyless();
+  using t = setUp([adapter]);
+  adapter.seed(testKeys(3), LAYOUT);
+  const keys = testKeys(1);
+  const byKeys = await t.lifecycle.forget({ keys });
+  assertEquals(byKeys.adapters[0]?.complete, true);
+  const report = await t.lifecycle.forget({ model: "test/model" });
+  assertProblem(report, "1 objects do not tell their keys", "forget them by keys");
+  assertEquals([report.adapters[0]?.objects, adapter.held.size], [2, 0]);
+});
+
 Deno.test("KeyLifecycle.forget() is not sure while a call hangs", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp([adapter]);
