@@ -1,7 +1,7 @@
 /**
- * A tiered KV cache for LLM inference on WebGPU: attention keys and values of prompt prefixes are
- * kept in GPU buffers (L1), written through to storage adapters (L2), and brought back after a
- * restart or in another process instead of being computed again.
+ * A tiered KV cache for LLM inference on WebGPU. It keeps the attention keys and values of prompt
+ * prefixes in GPU buffers (L1), stores them in storage adapters (L2), and loads them after a restart
+ * or in another process, so that they are not computed again.
  *
  * @example Open a cache in GPU memory, backed by a directory
  * ```ts

@@ -19,7 +19,9 @@ export interface CacheStatus {
     readonly description: string;
     readonly isFallback: boolean;
     readonly isLost: boolean;
-    /** By which path the device copies to and from the engine's buffers, as far as measured. */
+    /**
+     * Paths by which the device copies to and from the buffers of the engine, as measured so far.
+     */
     readonly copyPaths: readonly MeasuredCopyPath[];
   };
   /** Device memory (L1). */

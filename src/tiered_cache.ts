@@ -182,10 +182,10 @@ export class TieredCache implements AsyncDisposable {
   /**
    * Opens a cache.
    *
-   * Requires `--allow-read` permission for `adaptersDir` if that is given, and whatever the
-   * adapters require.
+   * Requires `--allow-read` permission for `adaptersDir` if that is given, and the permissions that
+   * the adapters need.
    *
-   * @throws {ConfigError} If an adapter is unknown or its configuration cannot work.
+   * @throws {ConfigError} If the type of an adapter is unknown or its configuration is not valid.
    * @throws {TypeError} If an option is unknown or has the wrong type.
    * @throws {RangeError} If a number is out of range.
    * @throws {AdapterError} If an adapter does not open in time.

@@ -140,21 +140,21 @@ export class ObjectTable {
 
   /** Entries that are evictable, or would be if they were not dirty, in eviction order. */
   *idleOrDirty(): Generator<L1Entry> {
-    const [idle, held] = [this.#idle.inOrder(), this.#dirty.inOrder()];
+    const [idle, dirty] = [this.#idle.inOrder(), this.#dirty.inOrder()];
     try {
-      let [a, b] = [idle.next(), held.next()];
+      let [a, b] = [idle.next(), dirty.next()];
       while (a.done !== true || b.done !== true) {
         if (b.done === true || (a.done !== true && a.value.rank < b.value.rank)) {
           yield a.value as L1Entry;
           a = idle.next();
         } else {
           yield b.value;
-          b = held.next();
+          b = dirty.next();
         }
       }
     } finally {
       idle.return(undefined);
-      held.return(undefined);
+      dirty.return(undefined);
     }
   }
 

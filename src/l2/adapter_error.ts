@@ -25,7 +25,7 @@ export interface ConfigErrorDetails {
 
 /** Thrown at startup for a configuration that is not valid. */
 export class ConfigError extends Error {
-  /** The name of the class. */
+  /** Name of the class. */
   override readonly name = "ConfigError";
   /** Subject of the error: the type of the adapter, or the part of the cache. */
   readonly adapter: string;
@@ -68,7 +68,7 @@ export interface AdapterErrorDetails {
 
 /** A failure of a storage adapter. It can cause misses but never stops the process. */
 export class AdapterError extends Error {
-  /** The name of the class. */
+  /** Name of the class. */
   override readonly name = "AdapterError";
   /** Type of the adapter. */
   readonly adapter: string;

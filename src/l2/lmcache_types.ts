@@ -2,13 +2,13 @@
 export const lmcacheTypes: ReadonlyMap<string, string> = new Map([
   [
     "fs_native",
-    'fs with file_layout "lmcache" and accept_unsealed true; num_workers is called ' +
-    "io_concurrency, and use_odirect is use_odirect and pad_files",
+    'fs with file_layout "lmcache" and accept_unsealed true; num_workers ' +
+    "corresponds to io_concurrency, and use_odirect to use_odirect plus pad_files",
   ],
   [
     "nixl_native",
-    'fs with file_layout "lmcache" and accept_unsealed true; backend_params.file_path is called ' +
-    "base_path, num_workers io_concurrency, and use_direct_io is use_odirect and pad_files",
+    'fs with file_layout "lmcache" and accept_unsealed true; backend_params.file_path ' +
+    "corresponds to base_path, num_workers to io_concurrency, and use_direct_io to use_odirect plus pad_files",
   ],
   ["nixl_store", "file_pool"],
   ["nixl_store_dynamic", "file_pool, or fs"],

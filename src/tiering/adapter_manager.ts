@@ -243,7 +243,7 @@ export class AdapterManager {
     });
     if (report.failedObjects === 0) return report;
     throw new Error(
-      `${report.failedObjects} objects could not be copied: call again, or with mode "drain"`,
+      `${report.failedObjects} objects could not be copied: call again, or use mode "drain"`,
     );
   }
 
@@ -348,7 +348,9 @@ export async function checkConfig(
   }
   if (typeof config.type !== "string") {
     const meant = Object.keys(given).find((key) => nearestName(key, ["type"]) !== undefined);
-    const hint = meant === undefined || meant === "type" ? "" : ` (did you mean that by ${meant}?)`;
+    const hint = meant === undefined || meant === "type"
+      ? ""
+      : ` (did you mean "type" instead of "${meant}"?)`;
     const expected = `the name of an adapter type, as a string${hint}`;
     const received = "type" in given ? given.type : given;
     throw new ConfigError({ adapter, key: "type", expected, received, hidden: true });

@@ -31,7 +31,7 @@ const MIN_HEDGE_MS = 100;
  * Abort reason of an answered request. Created once, because an error with its stack costs more
  * than a lookup.
  */
-const ANSWERED = new DOMException("The request has its answer", "AbortError");
+const ANSWERED = new DOMException("The request has been answered", "AbortError");
 
 /** Options of {@linkcode ObjectLoader}. */
 export interface ObjectLoaderOptions {
@@ -399,10 +399,10 @@ export class ObjectLoader {
     isAbandoned = settled !== undefined;
     found.fail(source, done.invert().gather(slots));
     for (const i of done.indices()) {
-      const room = staged[i];
+      const reserved = staged[i];
       const object = objects[i];
-      if (room !== undefined && object !== undefined && l1.isReserved(room)) {
-        l1.device.upload(room.range, payloadParts(object.layout.byteLength, object.parts));
+      if (reserved !== undefined && object !== undefined && l1.isReserved(reserved)) {
+        l1.device.upload(reserved.range, payloadParts(object.layout.byteLength, object.parts));
       } else {
         done.clear(i);
       }

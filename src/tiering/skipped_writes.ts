@@ -42,8 +42,8 @@ export class SkippedWrites {
     const noRoom = this.#noRoom.objects;
     const overQuota = this.#overQuota.objects;
     const remedy = waitsForAdapters
-      ? "objects are put faster than the adapters store them: await storeReady() before put(), or let " +
-        'store.whenFull "drop_new" or "drop_oldest" leave objects out'
+      ? "objects are put faster than the adapters store them: await storeReady() before put(), or set " +
+        'store.whenFull to "drop_new" or "drop_oldest"'
       : "raise l1.capacityBytes, or dispose hits and unpin keys earlier";
     return [
       ...noRoom === 0 ? [] : [`L1 recently had no room for ${noRoom} objects: ${remedy}`],

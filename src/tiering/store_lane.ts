@@ -145,14 +145,14 @@ export class StoreLane {
 
   /** Backs objects off for `delayMs` milliseconds; then they are queued and due. */
   backOff(objects: Iterable<DirtyObject>, attempts: number, delayMs: number): void {
-    const resting = new Set(objects);
-    if (resting.size === 0) return;
+    const failed = new Set(objects);
+    if (failed.size === 0) return;
     const backOff: BackOff = {
       attempts,
-      objects: resting,
+      objects: failed,
       cancelTimer: this.#clock.schedule(() => this.#requeue(backOff), delayMs),
     };
-    for (const dirty of resting) {
+    for (const dirty of failed) {
       this.#backingOff.set(dirty, backOff);
       this.#backOffBytes += bytesOf(dirty);
       this.#count(dirty, 1);

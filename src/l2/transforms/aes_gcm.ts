@@ -21,7 +21,7 @@ const config = {
     type: "number",
     default: 256,
     check: (bits: number) => bits === 256 ? undefined : "256",
-    help: "Bits of the keys: 256.",
+    help: "Key size in bits; must be 256.",
   },
 } as const;
 

@@ -62,12 +62,12 @@ export async function readMasterKey(
     const { value, problem } = await readSecretVariable(place);
     if (problem !== undefined) return refuse(key, `${problem}, with ${SHAPES}`, HIDDEN);
     const bytes = encoder.encode(value);
-    const held = `${expected} (it holds ${bytes.byteLength} bytes of something else)`;
+    const held = `${expected} (it contains ${bytes.byteLength} bytes of something else)`;
     return decodeKey(bytes, false) ?? refuse(key, held, HIDDEN);
   }
   const reading = await readSecretFile(place);
   if (reading.problem !== undefined) return refuse(key, expected, `${place}: ${reading.problem}`);
-  const found = `${place}: holds something else (${reading.bytes.byteLength} bytes)`;
+  const found = `${place}: contains something else (${reading.bytes.byteLength} bytes)`;
   return decodeKey(reading.bytes, true) ?? refuse(key, expected, found);
 }
 
