@@ -61,7 +61,7 @@ const wrongConfigs: Record<string, { l2: unknown; message: string }> = {
   "no type": { l2: [{}], message: "as a string: received an empty object" },
   "a mistyped type": {
     l2: [{ typ: "resp", password: "PA55" }],
-    message: "(did you mean that by typ?): received an object with typ, password",
+    message: '(did you mean "type" instead of "typ"?): received an object with typ, password',
   },
   "another key as type": {
     l2: [{ password: "PA55" }],

@@ -20,7 +20,7 @@ import {
 } from "../../support/l1.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
-Deno.test("L1Cache.detach() drops every object and voids every lease, for ever", () => {
+Deno.test("L1Cache.detach() drops every object and invalidates every lease", () => {
   const device = new FragileDevice();
   const { l1, heard } = setUp(8, { device });
   writeObjects(l1, testKeys(3), LAYOUT);
@@ -77,7 +77,7 @@ Deno.test("a detached cache says so until it has a device again", () => {
   assertEquals(residents(l1).length, 8, "as much room as before");
 });
 
-Deno.test("what is protected stays so on another device", () => {
+Deno.test("pinned keys stay pinned on another device", () => {
   const { l1 } = setUp();
   l1.pin(testKeys(1));
   l1.detach();
@@ -87,7 +87,7 @@ Deno.test("what is protected stays so on another device", () => {
   assertEquals(residents(l1), [0]);
 });
 
-Deno.test("L1Cache.attach() takes the place of a lost device only", () => {
+Deno.test("L1Cache.attach() replaces only a lost device", () => {
   const device = new FragileDevice();
   const { l1, heard } = setUp(8, { device });
   assertThrows(() => l1.attach(new HostDevice()), Error, "detach it first");
@@ -131,7 +131,7 @@ Deno.test("a slab of an old device that fails late takes nothing from the new on
   assertEquals(pick(l1, "failedSlabCount", "isHealthy"), [0, true]);
 });
 
-Deno.test("a slab that fails takes what was forgotten while it was written", async () => {
+Deno.test("a slab that fails also takes doomed staged objects", async () => {
   const device = new FragileDevice({ answersLate: true });
   const { l1 } = setUp(8, { device, slabBytes: 4 * SIZE });
   const staged = stage(l1, [testKey(1)]);

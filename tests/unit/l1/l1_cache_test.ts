@@ -162,7 +162,7 @@ deviceTest("writers stage the same key at a time, each in a range of its own", a
   assertEquals(pick(l1, "totalObjectCount", "usedBytes"), [1, SIZE]);
 });
 
-Deno.test("what the cache has not staged cannot be finished", () => {
+Deno.test("objects of another origin cannot be finished", () => {
   const { l1 } = setUp();
   const [{ key, layout, range }] = stage(l1, testKeys(1)) as [StagedObject];
   const { l1: other } = setUp();
@@ -176,7 +176,7 @@ Deno.test("what the cache has not staged cannot be finished", () => {
   assertEquals(pick(l1, "stagingObjectCount", "usedBytes"), [1, SIZE]);
 });
 
-Deno.test("what another cache forgot is that cache's to free", () => {
+Deno.test("an object doomed in another cache is freed only there", () => {
   const [{ l1 }, { l1: other }] = [setUp(), setUp()];
   const staged = stage(other, testKeys(1));
   other.forget(() => true);
@@ -186,7 +186,7 @@ Deno.test("what another cache forgot is that cache's to free", () => {
   assertEquals(pick(other, "leavingCount", "usedBytes"), [0, 0]);
 });
 
-Deno.test("a writer that was slower than another drops its copy, and is told success", () => {
+Deno.test("the slower of two writers drops its copy, and still succeeds", () => {
   const { l1, heard } = setUp();
   const stageFor = (writer: string): StagedObject[] => stage(l1, testKeys(2), LAYOUT, { writer });
   const [a, b, c] = [stageFor("a"), stageFor("b"), stageFor("c")];
@@ -272,7 +272,7 @@ Deno.test("an expired reservation is handed over to the same writer, with a lock
   assertEquals(l1.finishWrite(live), ["success"]);
 });
 
-Deno.test("room of expired reservations is used before anything is evicted", async () => {
+Deno.test("the memory of expired reservations is used before anything is evicted", async () => {
   const { l1, clock } = setUp(3);
   const gone = stage(l1, testKeys(2), LAYOUT, { writer: "gone" });
   await clock.advance(WRITE_TTL_MS);
@@ -295,7 +295,7 @@ Deno.test("a live reservation is never reclaimed", async () => {
   assertEquals(l1.finishWrite(staged), ["success"]);
 });
 
-Deno.test("both lives of locks can be set", async () => {
+Deno.test("the lifetimes of locks and leases are configurable", async () => {
   const { l1, clock } = setUp(2, { writeTtlMs: 10, readTtlMs: 5 });
   assertEquals(pick(l1, "writeTtlMs", "readTtlMs"), [10, 5]);
   const [first, second] = stage(l1, testKeys(2)) as [StagedObject, StagedObject];
@@ -321,7 +321,7 @@ Deno.test("L1Cache.reserveRead() reports each key: resident, staged, missing", (
   ]);
 });
 
-Deno.test("an object stays leased until every one of its leases is given up", () => {
+Deno.test("an object stays leased until every lease has ended", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const leases = [lease(l1, 0), lease(l1, 0), lease(l1, 0)];
@@ -343,7 +343,7 @@ Deno.test("a lease can be ended once: a second time does not end another lease",
   assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
 });
 
-Deno.test("a lease that the cache did not make is no lease", () => {
+Deno.test("a lease that the cache did not create is not valid", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const { key, layout, range } = lease(l1, 0);
@@ -352,7 +352,7 @@ Deno.test("a lease that the cache did not make is no lease", () => {
   assertEquals(pick(l1, "readLockedCount"), [1]);
 });
 
-Deno.test("a lease protects for its life, and no longer", async () => {
+Deno.test("a lease is valid for its lifetime, and no longer", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
   const held = lease(l1, 0);
@@ -367,7 +367,7 @@ Deno.test("a lease protects for its life, and no longer", async () => {
   assertEquals(l1.finishRead([held]), ["key-not-exist"]);
 });
 
-Deno.test("another lease extends the life of those before it", async () => {
+Deno.test("a new lease extends the earlier ones", async () => {
   const { l1, clock } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const first = lease(l1, 0);
@@ -378,7 +378,7 @@ Deno.test("another lease extends the life of those before it", async () => {
   assertEquals(l1.finishRead([first, second]), ["success", "success"]);
 });
 
-Deno.test("giving up an expired lease does not give up another's", async () => {
+Deno.test("ending an expired lease does not end another one", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
   const expired = [lease(l1, 0), lease(l1, 0)];
@@ -392,7 +392,7 @@ Deno.test("giving up an expired lease does not give up another's", async () => {
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("a lease of an object that left does not lease the one that came in its place", async () => {
+Deno.test("a lease on a removed object does not apply to its successor", async () => {
   const { l1, clock } = setUp(1);
   writeObjects(l1, testKeys(1), LAYOUT);
   const old = lease(l1, 0);
@@ -407,7 +407,7 @@ Deno.test("a lease of an object that left does not lease the one that came in it
 
 // Temporary objects
 
-Deno.test("a transient object leaves with its last reader, not before", () => {
+Deno.test("a transient object leaves L1 with its last lease, not before", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
   assertEquals(pick(l1, "temporaryCount"), [1]);
@@ -441,7 +441,7 @@ Deno.test("a transient object whose leases expired leaves L1 with the next lease
 
 // Eviction
 
-Deno.test("L1Cache.reserveWrite() evicts what was used longest ago, and no more than it needs", () => {
+Deno.test("L1Cache.reserveWrite() evicts the least recently used objects, and no more than needed", () => {
   const { l1, heard } = setUp(4);
   for (const key of testKeys(4)) writeObjects(l1, [key], LAYOUT);
   l1.touch([testKey(0)]);
@@ -464,7 +464,7 @@ Deno.test("the tail of a prefix is evicted before its head", () => {
   assertEquals(residents(l1), [0, 1]);
 });
 
-Deno.test("a lease is no use: it does not change what is evicted first", () => {
+Deno.test("a lease does not count as a use", () => {
   const { l1 } = setUp(3);
   for (const key of testKeys(3)) writeObjects(l1, [key], LAYOUT);
   l1.finishRead([lease(l1, 0)]);
@@ -472,7 +472,7 @@ Deno.test("a lease is no use: it does not change what is evicted first", () => {
   assertEquals(residents(l1), [1, 2]);
 });
 
-Deno.test("what is leased is never evicted; what is used less recently goes instead", () => {
+Deno.test("leased objects are never evicted; others go instead", () => {
   const { l1 } = setUp(4);
   for (const key of testKeys(4)) writeObjects(l1, [key], LAYOUT);
   const leases = [lease(l1, 0), lease(l1, 2)];
@@ -482,7 +482,7 @@ Deno.test("what is leased is never evicted; what is used less recently goes inst
   assert(leases.every((each) => l1.isLeased(each)));
 });
 
-Deno.test("an object of another size evicts as many as it needs room of", () => {
+Deno.test("an object of another size evicts as many as necessary", () => {
   const { l1 } = setUp(6);
   for (const key of testKeys(6)) writeObjects(l1, [key], LAYOUT);
   assertEquals(statuses(l1.reserveWrite([testKey(10)], testLayout(3 * SIZE))), ["success"]);
@@ -609,7 +609,7 @@ Deno.test("L1Cache.clear() removes what is neither leased nor written, and expir
   assertEquals(pick(l1, "usedBytes", "totalObjectCount", "fragmentation"), [0, 0, 0]);
 });
 
-Deno.test("a disposed cache holds nothing, its leases are void, and every call says so", () => {
+Deno.test("a disposed cache is empty, its leases are invalid, and every call says so", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
   const staged = stage(l1, [testKey(5)]);
@@ -637,22 +637,25 @@ Deno.test("a disposed cache holds nothing, its leases are void, and every call s
   ]);
 });
 
-gpuTest("a lost device voids all leases at once and takes no objects", async (gpuDevice) => {
-  using device = WebGpuDevice.adopt(gpuDevice);
-  using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
-  writeObjects(l1, testKeys(1), LAYOUT);
-  await l1.filled();
-  const staged = stage(l1, [testKey(1)]);
-  const held = lease(l1, 0);
-  gpuDevice.destroy();
-  await device.lost;
-  assert(!l1.isLeased(held));
-  assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
-  assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
-  assertEquals(statuses(l1.reserveWrite([testKey(2)], LAYOUT)), ["device-lost"]);
-  assertEquals(l1.finishWrite(staged), ["device-lost"]);
-  assertEquals(pick(l1, "isHealthy"), [false]);
-});
+gpuTest(
+  "a lost device invalidates all leases at once and accepts no objects",
+  async (gpuDevice) => {
+    using device = WebGpuDevice.adopt(gpuDevice);
+    using l1 = lruL1(device, new ManualClock(), 8 * SIZE);
+    writeObjects(l1, testKeys(1), LAYOUT);
+    await l1.filled();
+    const staged = stage(l1, [testKey(1)]);
+    const held = lease(l1, 0);
+    gpuDevice.destroy();
+    await device.lost;
+    assert(!l1.isLeased(held));
+    assertEquals(l1.finishRead([held]), ["key-in-wrong-state"]);
+    assertEquals(statuses(l1.reserveRead(testKeys(1))), ["device-lost"]);
+    assertEquals(statuses(l1.reserveWrite([testKey(2)], LAYOUT)), ["device-lost"]);
+    assertEquals(l1.finishWrite(staged), ["device-lost"]);
+    assertEquals(pick(l1, "isHealthy"), [false]);
+  },
+);
 
 // Memory that the device does not have
 
@@ -672,7 +675,7 @@ class PoorDevice extends HostDevice {
   }
 }
 
-Deno.test("a slab that the device does not have takes exactly its objects with it", async () => {
+Deno.test("a slab that the device cannot allocate loses exactly its own objects", async () => {
   const options = { device: new PoorDevice(1), slabBytes: 2 * SIZE };
   const { l1, heard } = setUp(8, options);
   writeObjects(l1, testKeys(3), LAYOUT);
@@ -744,7 +747,7 @@ Deno.test("L1Cache takes no memory before it needs any", () => {
   assertEquals(pick(l1, "slabs", "slabBytes", "usageRatio"), [0, 0, 0]);
 });
 
-Deno.test("L1Cache refuses sizes that are no multiple of 256", () => {
+Deno.test("L1Cache refuses sizes that are not a multiple of 256", () => {
   assertThrows(() => setUp(1, { capacityBytes: 1000 }), RangeError, "capacityBytes");
   assertThrows(() => setUp(1, { slabBytes: 1000 }), RangeError, "slabBytes");
   assertExists(setUp(1).l1);

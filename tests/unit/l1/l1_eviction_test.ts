@@ -30,7 +30,7 @@ Deno.test("a batch that cannot fit evicts nothing", () => {
   l1.finishRead([held]);
 });
 
-Deno.test("room of readers that vanished counts when a batch is weighed", async () => {
+Deno.test("expired leases count as evictable when a batch is planned", async () => {
   const { l1, clock } = setUp(4);
   writeObjects(l1, testKeys(4), LAYOUT);
   const leases = [0, 1, 2, 3].map((n) => lease(l1, n));
@@ -47,7 +47,7 @@ Deno.test("room of readers that vanished counts when a batch is weighed", async 
   assertEquals(statuses(l1.reserveWrite([testKey(20)], LAYOUT))[0], "success");
 });
 
-Deno.test("a batch for which free memory lies in too small pieces leaves nothing behind", () => {
+Deno.test("a batch that fails because of fragmentation reserves nothing", () => {
   const { l1 } = setUp(4);
   writeObjects(l1, testKeys(4), LAYOUT);
   const held = lease(l1, 1);
@@ -98,7 +98,7 @@ Deno.test("L1Cache.evictTo() frees expired reservations before it evicts", async
   assertEquals(heard, []);
 });
 
-Deno.test("L1Cache.evictionCandidates() names what would leave next, held or not, and changes nothing", () => {
+Deno.test("L1Cache.evictionCandidates() lists what would be evicted next, dirty or not, without evicting", () => {
   const { l1, heard } = setUp(8);
   for (const key of testKeys(6)) writeObjects(l1, [key], LAYOUT);
   l1.markDirty([testKey(0)]);

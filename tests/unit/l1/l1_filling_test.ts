@@ -36,7 +36,7 @@ Deno.test("an object is visible when the device is known to have filled it", asy
 });
 
 for (const [what, answer] of [["refuses", false], ["fails", new Error("lost")]] as const) {
-  Deno.test(`what the device ${what} to fill was never visible, and its room is free`, async () => {
+  Deno.test(`what the device ${what} to fill was never visible, and its memory is free`, async () => {
     const { l1, heard } = setUp();
     const isFilled = answer === false ? Promise.resolve(false) : Promise.reject(answer);
     l1.finishWrite(stage(l1, testKeys(2)), isFilled);
@@ -48,13 +48,13 @@ for (const [what, answer] of [["refuses", false], ["fails", new Error("lost")]] 
   });
 }
 
-Deno.test("what a device refuses at once is given up at once", () => {
+Deno.test("an object that the device refuses at once is discarded at once", () => {
   const { l1 } = setUp();
   l1.finishWrite(stage(l1, testKeys(1)), false);
   assertEquals([residents(l1), ...pick(l1, "usedBytes", "unfilledCount")], [[], 0, 1]);
 });
 
-Deno.test("while an object is filling no writer can stage it, and nothing removes it", () => {
+Deno.test("a filling object cannot be staged again or removed", () => {
   const { l1 } = setUp(2);
   l1.finishWrite(stage(l1, testKeys(1)), never);
   for (const writer of ["store", "prefetch"]) {
@@ -68,7 +68,7 @@ Deno.test("while an object is filling no writer can stage it, and nothing remove
   assertEquals(pick(l1, "fillingObjectCount"), [1]);
 });
 
-Deno.test("of two writers of a key the one that is known to be filled is served", async () => {
+Deno.test("of two writers of a key, the one that is confirmed first is served", async () => {
   const { l1, heard } = setUp();
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const [late] = stage(l1, testKeys(1), LAYOUT, { writer: "late" });
@@ -86,7 +86,7 @@ Deno.test("of two writers of a key the one that is known to be filled is served"
   assertEquals([heard, ...pick(l1, "usedBytes")], [["written 0"], SIZE]);
 });
 
-Deno.test("a filling object that is forgotten never comes, and its room is free", async () => {
+Deno.test("a forgotten filling object never becomes resident, and its memory is free", async () => {
   const { l1, heard } = setUp();
   const { promise, resolve } = Promise.withResolvers<boolean>();
   l1.finishWrite(stage(l1, testKeys(2)), promise);
@@ -97,7 +97,7 @@ Deno.test("a filling object that is forgotten never comes, and its room is free"
   assertEquals([residents(l1), heard], [[1], ["written 1"]]);
 });
 
-Deno.test("room of what a device never fills is given to others after a while", async () => {
+Deno.test("the memory of an object that is never confirmed is reused after its lock expires", async () => {
   const { l1, clock } = setUp(1);
   const { promise, resolve } = Promise.withResolvers<boolean>();
   l1.finishWrite(stage(l1, testKeys(1)), promise);
@@ -121,7 +121,7 @@ Deno.test("the loss of the device ends every wait for it", async () => {
   assertEquals(pick(l1, "fillingObjectCount", "usedBytes"), [0, 0]);
 });
 
-Deno.test("what is uploaded into a new slab is leased when that is known to be there", async () => {
+Deno.test("an upload into a new slab is leased once the slab is confirmed", async () => {
   const device = new FragileDevice({ answersLate: true });
   const { l1, heard } = setUp(8, { device, slabBytes: 2 * SIZE });
   const staged = stage(l1, testKeys(4));

@@ -61,7 +61,7 @@ Deno.test("a test that throws forgets nothing", () => {
   assertEquals(residents(l1), [0, 1, 2]);
 });
 
-Deno.test("L1Cache.forget() removes what is held, protected or temporary", () => {
+Deno.test("L1Cache.forget() removes dirty, pinned and transient objects", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
   writeObjects(l1, [testKey(2)], LAYOUT, { transient: true });
@@ -76,7 +76,7 @@ Deno.test("L1Cache.forget() removes what is held, protected or temporary", () =>
   ]);
 });
 
-deviceTest("what is forgotten while it is read keeps its bytes for its readers", async (device) => {
+deviceTest("an object forgotten while leased keeps its bytes for its readers", async (device) => {
   using l1 = lruL1(device, new ManualClock(), 4 * SIZE);
   writeObjects(l1, testKeys(2), LAYOUT);
   await l1.filled();
@@ -96,7 +96,7 @@ deviceTest("what is forgotten while it is read keeps its bytes for its readers",
   ]);
 });
 
-Deno.test("what is forgotten while it is read is freed with its last reader", () => {
+Deno.test("an object forgotten while leased is freed with its last lease", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const leases = [lease(l1, 0), lease(l1, 0)];
@@ -127,7 +127,7 @@ Deno.test("the memory of a doomed object is reused when its leases have expired"
   assertEquals(l1.finishRead([held]), ["key-not-exist"]);
 });
 
-Deno.test("a forgotten key can be stored again beside its leaving object", () => {
+Deno.test("a forgotten key can be stored again beside its doomed object", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const old = lease(l1, 0);
@@ -149,7 +149,7 @@ Deno.test("an object whose lease has expired is freed at once", async () => {
   assertEquals(pick(l1, "usedBytes", "leavingCount"), [0, 0]);
 });
 
-Deno.test("L1Cache.forget() of keys looks at nothing else, in whatever state that is", () => {
+Deno.test("L1Cache.forget() of keys examines no other objects, in any state", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(3), LAYOUT);
   stage(l1, testKeys(2, 10));
@@ -182,7 +182,7 @@ for (const [name, finish] of Object.entries(finishes)) {
   });
 }
 
-Deno.test("room of what was forgotten while it was written stays out of use", async () => {
+Deno.test("the memory of an object forgotten while staged is not reused", async () => {
   const { l1, clock } = setUp(2);
   const staged = stage(l1, testKeys(2), LAYOUT, { writer: "slow" });
   l1.forget(numbered(0));
@@ -224,7 +224,7 @@ Deno.test("a forgotten key can be reserved again at once, by the same writer too
   }
 });
 
-Deno.test("a reservation is not given up with the forgotten one before it", () => {
+Deno.test("a reservation survives the forget of an earlier one", () => {
   const { l1 } = setUp();
   const forgotten = stage(l1, testKeys(1));
   l1.forget(all);

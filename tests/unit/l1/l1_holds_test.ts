@@ -15,7 +15,7 @@ import { testKey, testKeys } from "../../support/objects.ts";
 
 // markDirty(), markClean()
 
-Deno.test("L1Cache.markDirty() says which objects are resident, and are held now", () => {
+Deno.test("L1Cache.markDirty() says which objects are resident, and therefore marked", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(2), LAYOUT);
   l1.reserveWrite([testKey(2)], LAYOUT);
@@ -25,7 +25,7 @@ Deno.test("L1Cache.markDirty() says which objects are resident, and are held now
   assertEquals(pick(l1, "heldCount", "heldBytes"), [0, 0]);
 });
 
-Deno.test("what is held is not evicted, deleted, cleared or released, however long", async () => {
+Deno.test("a dirty object is not evicted, deleted, cleared or released", async () => {
   const { l1, clock, heard } = setUp(2);
   writeObjects(l1, testKeys(2), LAYOUT);
   l1.markDirty([testKey(1)]);
@@ -44,7 +44,7 @@ Deno.test("what is held is not evicted, deleted, cleared or released, however lo
   assertEquals(heard, ["evicted 0", "evicted 1"]);
 });
 
-Deno.test("an object that is held twice is free when both are taken back", () => {
+Deno.test("an object that is marked twice is clean after two markClean() calls", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   l1.markDirty([testKey(0), testKey(0)]);
@@ -55,7 +55,7 @@ Deno.test("an object that is held twice is free when both are taken back", () =>
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("L1Cache.markClean() of what is not held changes nothing", () => {
+Deno.test("L1Cache.markClean() of a clean object changes nothing", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   l1.markClean(testKeys(3));
@@ -63,7 +63,7 @@ Deno.test("L1Cache.markClean() of what is not held changes nothing", () => {
   assertEquals(l1.delete(testKeys(1)), ["key-is-locked"]);
 });
 
-Deno.test("a hold belongs to the object, not to the one that comes in its place", () => {
+Deno.test("a dirty mark belongs to the object, not to its successor under the same key", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   l1.markDirty(testKeys(1));
@@ -73,7 +73,7 @@ Deno.test("a hold belongs to the object, not to the one that comes in its place"
   assertEquals(l1.delete(testKeys(1)), ["success"]);
 });
 
-Deno.test("a transient object that is held outlives its last reader", () => {
+Deno.test("a dirty transient object outlives its last lease", () => {
   const { l1 } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
   l1.markDirty(testKeys(1));
@@ -86,7 +86,7 @@ Deno.test("a transient object that is held outlives its last reader", () => {
 
 // pin(), unpin()
 
-Deno.test("L1Cache.pin() protects keys, resident or not", () => {
+Deno.test("L1Cache.pin() pins keys, resident or not", () => {
   const { l1 } = setUp(3);
   l1.pin([testKey(0), testKey(1), testKey(0)]);
   assertEquals(pick(l1, "protectedCount"), [2]);
@@ -106,7 +106,7 @@ Deno.test("L1Cache.pin() protects keys, resident or not", () => {
   assertEquals(residents(l1), [0]);
 });
 
-Deno.test("what is protected can be deleted and forgotten, and its key stays protected", () => {
+Deno.test("a pinned object can be deleted and forgotten, and its key stays pinned", () => {
   const { l1, heard } = setUp();
   l1.pin(testKeys(2));
   writeObjects(l1, testKeys(2), LAYOUT);
@@ -119,7 +119,7 @@ Deno.test("what is protected can be deleted and forgotten, and its key stays pro
   assertEquals(residents(l1), [0, 1]);
 });
 
-Deno.test("protection of resident objects begins and ends with the call", () => {
+Deno.test("pins of resident objects take effect at once", () => {
   const { l1 } = setUp(2);
   writeObjects(l1, testKeys(2), LAYOUT);
   l1.pin([testKey(1)]);
@@ -130,7 +130,7 @@ Deno.test("protection of resident objects begins and ends with the call", () => 
   assertEquals(statuses(l1.reserveWrite([testKey(6)], LAYOUT)), ["success"]);
 });
 
-Deno.test("a transient object that is protected outlives its last reader", () => {
+Deno.test("a pinned transient object outlives its last lease", () => {
   const { l1 } = setUp();
   l1.pin(testKeys(1));
   writeObjects(l1, testKeys(1), LAYOUT, { transient: true });
@@ -152,7 +152,7 @@ Deno.test("L1Cache.release() removes objects that are not in use, and notifies l
   assertEquals(pick(l1, "temporaryCount"), [0]);
 });
 
-Deno.test("L1Cache.release() lets what is read leave with its last reader", () => {
+Deno.test("L1Cache.release() removes a leased object with its last lease", () => {
   const { l1, heard } = setUp();
   writeObjects(l1, testKeys(1), LAYOUT);
   const leases = [lease(l1, 0), lease(l1, 0)];
@@ -167,7 +167,7 @@ Deno.test("L1Cache.release() lets what is read leave with its last reader", () =
   assertEquals(pick(l1, "usedBytes"), [0]);
 });
 
-Deno.test("L1Cache.release() leaves what is being written", () => {
+Deno.test("L1Cache.release() ignores staged objects", () => {
   const { l1 } = setUp();
   const staged = stage(l1, testKeys(1));
   l1.release(testKeys(1));

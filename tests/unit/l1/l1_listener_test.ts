@@ -43,7 +43,7 @@ Deno.test("a listener may evict as soon as objects are resident", () => {
   assertEquals(residents(l1), [10, 11, 12]);
 });
 
-Deno.test("a listener that throws breaks nothing, and is heard of in the log", async () => {
+Deno.test("a listener that throws breaks nothing, and is logged", async () => {
   const records: LogRecord[] = [];
   await configure({
     sinks: { records: (record) => records.push(record) },
@@ -76,7 +76,7 @@ Deno.test("a listener that throws breaks nothing, and is heard of in the log", a
   }
 });
 
-Deno.test("a listener that was removed hears nothing more", () => {
+Deno.test("a removed listener is not called any more", () => {
   const { l1 } = setUp();
   const heard: string[] = [];
   const listener: L1Listener = { written: () => heard.push("written") };
@@ -87,7 +87,7 @@ Deno.test("a listener that was removed hears nothing more", () => {
   assertEquals(heard, ["written"]);
 });
 
-Deno.test("a listener of what leaves may write it again", () => {
+Deno.test("a listener may write a removed object again", () => {
   const { l1, heard } = setUp(2);
   const again = [testKey(1)];
   l1.addListener({ removed: () => writeObjects(l1, again.splice(0), LAYOUT) });

@@ -50,7 +50,7 @@ Deno.test("bytes of a salt are those of its resident and staged objects", () => 
   assertEquals([...l1.usageBySalt()], [], "a doomed object counts for no salt");
 });
 
-Deno.test("a salt at its quota evicts its own objects, in the policy's order, and no other's", () => {
+Deno.test("a salt at its quota evicts only its own objects, in the policy's order", () => {
   const { l1, heard } = withQuota(3);
   writeObjects(l1, keysOf("b", 0), LAYOUT);
   for (const n of [1, 2, 3]) writeObjects(l1, keysOf("a", n), LAYOUT);
@@ -78,7 +78,7 @@ Deno.test("a batch beyond a quota is refused as a whole, and evicts nothing", ()
   assertEquals(pick(l1, "quotaExceededCount", "outOfMemoryCount", "usedBytes"), [2, 0, 3 * SIZE]);
 });
 
-Deno.test("a quota of nothing takes nothing, and other salts have no limit", () => {
+Deno.test("a quota of 0 accepts nothing, and other salts have no limit", () => {
   const { l1 } = withQuota(0);
   assertEquals(statuses(l1.reserveWrite(keysOf("a", 0), LAYOUT)), ["quota-exceeded"]);
   writeObjects(l1, keysOf("b", 0, 1, 2, 3), LAYOUT);

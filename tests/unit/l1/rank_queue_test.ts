@@ -17,7 +17,7 @@ function ranks(items: Iterable<Item>): number[] {
   return [...items].map(({ rank }) => rank);
 }
 
-Deno.test("RankQueue has the lowest rank first, again and again", () => {
+Deno.test("RankQueue always returns the lowest rank first", () => {
   const ranked = queue();
   for (const rank of [5, 1, 4, 2, 3]) ranked.add(new Item(rank));
   assertEquals(ranked.first()?.rank, 1);
@@ -26,7 +26,7 @@ Deno.test("RankQueue has the lowest rank first, again and again", () => {
   assertEquals(ranks(ranked.inOrder()), [1, 2, 3, 4, 5], "after a look at the front of it");
 });
 
-Deno.test("RankQueue notices that ranks have grown, and what belongs no more", () => {
+Deno.test("RankQueue notices grown ranks and items that no longer belong", () => {
   const ranked = queue();
   const items = [1, 2, 3, 4].map((rank) => new Item(rank));
   for (const item of items) ranked.add(item);
@@ -40,7 +40,7 @@ Deno.test("RankQueue notices that ranks have grown, and what belongs no more", (
   assertEquals(ranks(ranked.inOrder()), [2, 3, 4, 9]);
 });
 
-Deno.test("RankQueue allows its items to be removed while they come", () => {
+Deno.test("RankQueue allows items to be removed during iteration", () => {
   const ranked = queue();
   for (const rank of [1, 2, 3, 4]) ranked.add(new Item(rank));
   const seen: number[] = [];
@@ -72,7 +72,7 @@ Deno.test("RankQueue drops items that no longer belong, even if it is never read
   assertEquals(kept <= 65, true, `${kept} are kept`);
 });
 
-Deno.test("RankQueue does not walk what may not leave, nor what was used since", () => {
+Deno.test("RankQueue does not visit items that are not evictable or were used since", () => {
   let looks = 0;
   const ranked = new RankQueue<Item>({
     bit: 1,
@@ -89,7 +89,7 @@ Deno.test("RankQueue does not walk what may not leave, nor what was used since",
   assertEquals(looks < 4_000, true, `${looks} looks at 1,000 items in 1,000 calls`);
 });
 
-Deno.test("RankQueue is a sorted list, whatever changes in which order", () => {
+Deno.test("RankQueue behaves like a sorted list under random changes", () => {
   const change = fc.record({
     what: fc.constantFrom("add", "grow", "leave", "return", "look"),
     nth: fc.nat(20),

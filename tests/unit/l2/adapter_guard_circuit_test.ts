@@ -80,7 +80,7 @@ for (const [operation, method, run] of OPERATIONS) {
     assertEquals(clock.pendingTimers, 0);
   });
 
-  Deno.test(`${operation}: a call that hangs for ever does not keep a probe from working`, async () => {
+  Deno.test(`${operation}: a call that never ends does not prevent a probe`, async () => {
     let calls = 0;
     const working = { ...mapAdapter(), delete: bound(new RecordingAdapter()).delete };
     const { guard, clock } = guardOf({
@@ -189,7 +189,7 @@ Deno.test("a caller that has left already takes no probe", async () => {
   assertEquals(String(await guard.lookup(keys, prefix)), "111");
 });
 
-Deno.test("eight calls may hang; beyond that everything but closing waits for one to end", async () => {
+Deno.test("with eight hanging calls, everything except closing is skipped until one ends", async () => {
   const hung: PromiseWithResolvers<never>[] = [];
   let disposed = 0;
   const { guard, clock } = await filledGuard({
@@ -232,7 +232,7 @@ Deno.test("eight calls may hang; beyond that everything but closing waits for on
   assertEquals(disposed, 1);
 });
 
-Deno.test("a store that keeps nothing counts against stores, one that keeps something does not", async () => {
+Deno.test("a store of no object counts as a failure, a partial one does not", async () => {
   let kept = 0;
   const { guard } = guardOf({
     store: ({ length }) => Promise.resolve({ stored: new Bitmap(length, kept), bytes: 0 }),

@@ -52,7 +52,7 @@ Deno.test("an adapter that migrates skips stores, one that drains skips lookups 
   assertEquals(guard.reportStatus().skippedCalls, 2);
 });
 
-Deno.test("locks are counted from the lookup until they are given up, or the objects loaded", async () => {
+Deno.test("locks are counted from the lookup until they are released, or the objects loaded", async () => {
   const { guard, adapter } = recordingGuard();
   await guard.lookup(keys, prefix);
   await guard.lookup(keys.slice(0, 2), prefix);
@@ -117,7 +117,7 @@ Deno.test("idle waits for an abandoned call, and not for one that missed its dea
   assertEquals([guard.callsInFlight, guard.reportStatus().hungCalls], [0, 1]);
 });
 
-Deno.test("a load that hangs has given up its locks as far as idle is concerned", async () => {
+Deno.test("idle does not wait for the locks of a hanging load", async () => {
   const adapter = new RecordingAdapter();
   adapter.seed(keys, layout);
   const { guard, clock } = guardOf({ ...bound(adapter), load: hang });
@@ -130,7 +130,7 @@ Deno.test("a load that hangs has given up its locks as far as idle is concerned"
   assertEquals(adapter.lockCount, 3, "the adapter keeps them until it has ended");
 });
 
-Deno.test("waiting for idle can be given up", async () => {
+Deno.test("waiting for idle can be aborted", async () => {
   const { guard, clock } = recordingGuard();
   await guard.lookup(keys, prefix);
   const caller = new AbortController();
@@ -165,7 +165,7 @@ Deno.test("after closing everything is skipped and no call waits", async () => {
   assertEquals([guard.reportStatus().skippedCalls, guard.lockedKeys], [6, 0]);
 });
 
-Deno.test("an adapter is closed once, by however many", async () => {
+Deno.test("an adapter is closed once, however many calls there are", async () => {
   let closed = 0;
   const { guard } = guardOf({
     [Symbol.asyncDispose]: () => Promise.resolve(void closed++),
@@ -202,7 +202,7 @@ for (const operation of ["store", "load", "delete"] as const) {
   });
 }
 
-Deno.test("a call that ends while the adapter closes has its answer", async () => {
+Deno.test("a call that ends while the adapter closes returns its result", async () => {
   const closing = gate();
   const storing = gate();
   const adapter = new RecordingAdapter();

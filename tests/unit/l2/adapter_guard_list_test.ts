@@ -42,7 +42,7 @@ Deno.test("list enumerates what the adapter does, of one model if wanted", async
   assertEquals(guard.reportStatus().failedCalls, 0);
 });
 
-Deno.test("an adapter that cannot list, delete or say how much it holds is asked neither", async () => {
+Deno.test("optional methods that an adapter lacks are not called", async () => {
   const { guard } = guardOf();
   assertEquals([guard.canList, guard.canDelete], [false, false]);
   assertEquals(await Array.fromAsync(guard.list()), []);
@@ -162,7 +162,7 @@ Deno.test("an enumeration ends when the adapter is closed", async () => {
   assertEquals(count, 1);
 });
 
-Deno.test("usage is what the adapter says, if it says it right and in time", async () => {
+Deno.test("usage is returned if the adapter's answer is valid and in time", async () => {
   const right = { usedBytes: 5, objectCount: 2, capacityBytes: 10 };
   const { guard } = guardOf({ usage: answerWith({ ...right, more: "?" }) });
   assertEquals(await guard.usage(), right);

@@ -158,7 +158,7 @@ Deno.test("objects of several layouts are stored and loaded by their own trailer
   assertEquals(guard.lockedKeys, 0);
 });
 
-Deno.test("an object that its trailer does not vouch for is deleted, unless it has another key", async () => {
+Deno.test("an object that fails verification is deleted, unless it has another key", async () => {
   const adapter = new RecordingAdapter();
   const { guard } = guardOf(bound(adapter));
   await guard.store(sealed);

@@ -314,7 +314,7 @@ Deno.test("an object of a newer version is a miss, and is not deleted", async ()
   assertEquals(guard.reportStatus().damagedObjects, { version: 1 });
 });
 
-Deno.test("a damaged object that cannot be deleted, or not in time, is a miss anyhow", async () => {
+Deno.test("a damaged object that cannot be deleted in time is still a miss", async () => {
   for (
     const remove of [() => Promise.reject(new Error("read-only")), () => new Promise(() => {})]
   ) {
@@ -393,7 +393,7 @@ for (const operation of ["store", "load"] as const) {
   });
 }
 
-Deno.test("what an adapter says after its deadline changes no counter", async () => {
+Deno.test("an answer after the deadline changes no counter", async () => {
   const late = Promise.withResolvers<never>();
   const { guard, clock } = guardOf({ load: () => late.promise });
   const loading = guard.load(empty());
@@ -445,7 +445,7 @@ Deno.test("what a lookup finds after the caller left is unlocked", async () => {
   assertEquals([timeouts, failedCalls, clock.pendingTimers], [0, 0, 0]);
 });
 
-Deno.test("what a lookup finds in time is the caller's to unlock", async () => {
+Deno.test("what a lookup finds in time is unlocked by the caller", async () => {
   const { guard, clock, answer, unlocked } = lateLookups();
   const looking = guard.lookup(keys, prefix);
   answer(new Bitmap(3, 3));
@@ -463,7 +463,7 @@ Deno.test("a caller that has left already asks nothing", async () => {
   assertEquals(guard.reportStatus().failedCalls, 0);
 });
 
-Deno.test("an adapter that hangs is found out although its callers leave early", async () => {
+Deno.test("an adapter that hangs is detected although its callers leave early", async () => {
   const { guard, clock } = guardOf({ lookupAndLock: () => new Promise(() => {}) });
   const caller = new AbortController();
   const looking = guard.lookup(keys, { prefix: true, signal: caller.signal });
@@ -497,7 +497,7 @@ Deno.test("stores that keep nothing, without failing, are failures too", async (
   assertEquals(guard.reportStatus().failedStores, 9);
 });
 
-Deno.test("the last error names the system's code", async () => {
+Deno.test("the last error names the system error code", async () => {
   const cause = Object.assign(new Error("No space left on device (os error 28)"), {
     code: "ENOSPC",
   });
@@ -522,7 +522,7 @@ Deno.test("problems that an adapter names are problems", () => {
   assertEquals([other.reportStatus().problems, other.reportStatus().isHealthy], [[], true]);
 });
 
-Deno.test("an adapter that cannot say how it is does not keep the guard from it", () => {
+Deno.test("a status of the adapter that throws does not break the status of the guard", () => {
   const { guard } = guardOf({
     reportStatus: () => {
       throw new Error("no idea");
@@ -537,7 +537,7 @@ Deno.test("every kind of call has a deadline by default", () => {
   for (const ms of Object.values(DEFAULT_ADAPTER_TIMEOUTS)) assert(ms > 0 && ms <= 60_000);
 });
 
-Deno.test("an adapter without seals gets payloads alone, and what it loads counts as unverified", async () => {
+Deno.test("an adapter without trailers gets only payloads, and its loads count as unverified", async () => {
   const held = new Map<string, Uint8Array<ArrayBuffer>>();
   const { guard } = guardOf({ ...mapAdapter(held), capabilities: { unsealed: true } });
   const longKey = testKey(5, { model: "m".repeat(256), cacheSalt: "s".repeat(128) });
@@ -555,7 +555,7 @@ Deno.test("an adapter without seals gets payloads alone, and what it loads count
   assertEquals([status.loadedObjects, status.unverifiedLoads, status.damagedObjects], [4, 4, {}]);
 });
 
-Deno.test("what an adapter without seals has damaged is served: it cannot be told", async () => {
+Deno.test("damage in an adapter without trailers is served: it cannot be detected", async () => {
   const held = new Map(keys.map(({ id }) => [id, new Uint8Array(layout.byteLength).fill(7)]));
   const { guard } = guardOf({ ...mapAdapter(held), capabilities: { unsealed: true } });
   assertEquals(String((await guard.load(empty())).done), "111");

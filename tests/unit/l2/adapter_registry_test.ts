@@ -44,7 +44,7 @@ Deno.test("a type is resolved to its module, built in or not, whatever its file'
   assertEquals(await opened.registry.resolve("own"), await opened.registry.resolve("own"));
 });
 
-Deno.test("broken modules cost only themselves", async () => {
+Deno.test("broken modules affect only themselves", async () => {
   await using opened = await openRegistry({ ...BROKEN, "good.ts": moduleSource("good") });
   assertEquals((await opened.registry.resolve("good")).type, "good");
   const { loaded, failed } = await opened.registry.list();

@@ -85,7 +85,7 @@ Deno.test("calls that began before a circuit opened change nothing afterwards", 
   assertEquals(breaker.state, "closed");
 });
 
-Deno.test("a probe that says nothing makes room for another, and counts no more itself", async () => {
+Deno.test("a probe without a verdict allows another one, and no longer counts", async () => {
   const { breaker, clock, changes } = open();
   breaker.failure(enter(breaker), { trip: true });
   await clock.advance(100);
@@ -143,7 +143,7 @@ class Model {
 
 type Outcome = "success" | "failure" | "trip" | "release";
 
-Deno.test("a circuit does what its model does, whatever happens in whatever order", async () => {
+Deno.test("a circuit behaves like its model under random calls", async () => {
   const step = fc.oneof(
     fc.record({ what: fc.constant("enter" as const) }),
     fc.record({

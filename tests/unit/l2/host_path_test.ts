@@ -26,11 +26,11 @@ const UNEXPANDED: readonly (readonly [string, string])[] = [
   ["a\0b", "NUL"],
 ];
 
-Deno.test("a path that only a shell could expand is refused, and what to write is said", () => {
+Deno.test("a path that only a shell could expand is refused with what to write instead", () => {
   for (const [path, word] of UNEXPANDED) assertStringIncludes(unmetPath(path) ?? "", word);
 });
 
-Deno.test("a path that means what it says is taken", () => {
+Deno.test("a literal path is accepted", () => {
   for (
     const path of [
       "/",

@@ -2,7 +2,7 @@ import { assertAlmostEquals, assertEquals } from "@std/assert";
 import { LoadSpeed } from "../../../src/l2/load_speed.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 
-Deno.test("what is not known is taken for fast", () => {
+Deno.test("an adapter without measurements is assumed to be fast", () => {
   const speed = new LoadSpeed(new ManualClock());
   assertEquals([speed.lookupMs, speed.bytesPerMs], [undefined, undefined]);
   assertEquals([speed.estimateMs(0), speed.estimateMs(1e6)], [1, 11]);
@@ -46,7 +46,7 @@ Deno.test("a load that took no time by a coarse clock has a speed all the same",
   assertEquals(speed.bytesPerMs, 1e6);
 });
 
-Deno.test("a measurement is believed for a minute, then forgotten", async () => {
+Deno.test("a measurement is valid for a minute", async () => {
   const clock = new ManualClock();
   const speed = new LoadSpeed(clock);
   speed.addLookup(8);

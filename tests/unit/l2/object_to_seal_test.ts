@@ -3,7 +3,7 @@ import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
 import { bytesWithTrailer, tailBytes, verifyObject } from "../../../src/l2/object_trailer.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
 
-Deno.test("an object is sealed when its bytes are asked for, and not before", () => {
+Deno.test("the trailer is written when the parts are first read, and not before", () => {
   const key = testKey(1);
   const layout = testLayout(100);
   const pieces = [testBytes(key, 100), new Uint8Array(tailBytes(key))];
@@ -13,7 +13,7 @@ Deno.test("an object is sealed when its bytes are asked for, and not before", ()
   assertEquals(verifyObject(key, layout, object.parts), null);
 });
 
-Deno.test("an object is sealed once: what changes its payload afterwards is found", () => {
+Deno.test("the trailer is written once: later changes of the payload are detected", () => {
   const key = testKey(2);
   const layout = testLayout(100);
   const payload = testBytes(key, 100);

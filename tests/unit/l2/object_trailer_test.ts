@@ -59,7 +59,7 @@ Deno.test("a trailer is 64 bytes of a format that does not change", () => {
 });
 
 for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
-  Deno.test(`a sealed object with a ${name} key verifies`, () => {
+  Deno.test(`an object with a ${name} key and a trailer verifies`, () => {
     const layout = testLayout(256);
     assertEquals(verifyObject(key, layout, [sealed(key, layout)]), null);
     assertEquals(sealed(key, layout).byteLength, 256 + tailBytes(key));
@@ -96,7 +96,7 @@ for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
     }
   });
 
-  Deno.test(`pieces split at any position have the seal of the whole, ${name} key`, () => {
+  Deno.test(`parts split at any position have the trailer of the whole, ${name} key`, () => {
     const layout = testLayout(64);
     const whole = sealed(key, layout);
     for (let at = 0; at <= whole.byteLength; at++) {
@@ -109,7 +109,7 @@ for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
   });
 }
 
-Deno.test("pieces split anyhow have the seal of the whole", () => {
+Deno.test("parts split anyhow have the trailer of the whole", () => {
   const layout = testLayout(96);
   const whole = sealed(longKey, layout);
   const ends = fc.array(fc.nat(whole.byteLength), { maxLength: 12 });
@@ -125,7 +125,7 @@ Deno.test("pieces split anyhow have the seal of the whole", () => {
   }));
 });
 
-Deno.test("an object says what is wrong with it", () => {
+Deno.test("verification reports the fault", () => {
   const [key, layout] = [testKey(1), testLayout(64)];
   const bytes = sealed(key, layout);
   const withByte = (at: number, value: number): Uint8Array<ArrayBuffer> => {
@@ -172,7 +172,7 @@ Deno.test("an object whose name is hashed carries its key", () => {
   assertEquals(sealed(longKey, layout).slice(64, 64 + inline.byteLength), inline);
 });
 
-Deno.test("a seal depends on every byte of the payload", () => {
+Deno.test("a trailer depends on every byte of the payload", () => {
   const layout = testLayout(64);
   const key = testKey(1);
   const seals = new Set<string>();
@@ -187,7 +187,7 @@ Deno.test("a seal depends on every byte of the payload", () => {
 });
 
 for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
-  Deno.test(`a sealed object with a ${name} key verifies by its own trailer, whatever its layout`, () => {
+  Deno.test(`an object with a ${name} key verifies by its own trailer, whatever its layout`, () => {
     for (const size of [4, 64, 256]) {
       const bytes = sealed(key, testLayout(size));
       assertEquals(verifyAnyLayout(key, bytes.byteLength, [bytes]), null);
@@ -214,7 +214,7 @@ for (const [name, key] of [["short", testKey(1)], ["long", longKey]] as const) {
   });
 }
 
-Deno.test("an object without its layout says what is wrong with it", () => {
+Deno.test("verification without a layout reports the fault", () => {
   const [key, layout] = [testKey(1), testLayout(64)];
   const fault = (bytes: Uint8Array) => verifyAnyLayout(key, bytes.byteLength, [bytes]);
   const bytes = sealed(key, layout);
@@ -225,7 +225,7 @@ Deno.test("an object without its layout says what is wrong with it", () => {
   assertEquals(fault(new Uint8Array(10)), "length");
 });
 
-Deno.test("the key of an object with a hashed name stands in its tail", () => {
+Deno.test("the tail of an object with a hashed name contains its key", () => {
   for (const payload of [0, 1, 256, 5000]) {
     const bytes = sealed(longKey, testLayout(payload));
     for (const known of [MAX_TAIL_BYTES, MAX_TAIL_BYTES + 1, bytes.byteLength]) {
@@ -235,7 +235,7 @@ Deno.test("the key of an object with a hashed name stands in its tail", () => {
   }
 });
 
-Deno.test("the longest key of all fits into the most bytes of a tail", () => {
+Deno.test("the longest key fits into MAX_TAIL_BYTES", () => {
   const key = testKey(1, { model: "\u{1f600}".repeat(64), cacheSalt: "\u{1f600}".repeat(128) });
   assertEquals(tailBytes(key), MAX_TAIL_BYTES);
 });
@@ -266,7 +266,7 @@ Deno.test("an object whose name spells its key has none in its tail", () => {
   assertEquals(keyInTail(bytes, bytes.byteLength), null);
 });
 
-Deno.test("nonsense has no key in its tail", () => {
+Deno.test("random bytes have no key in their tail", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: MAX_TAIL_BYTES }), fc.nat(1000), (bytes, length) => {
       assertEquals(keyInTail(bytes, length), null);

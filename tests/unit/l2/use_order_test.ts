@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { type Place, UseOrder } from "../../../src/l2/use_order.ts";
 
-Deno.test("use order: what was used longest ago comes first, whatever was renewed and removed", () => {
+Deno.test("use order: the least recently used item comes first, whatever was renewed and removed", () => {
   const step = fc.record({
     action: fc.constantFrom("add", "renew", "remove"),
     n: fc.nat(9),

@@ -103,7 +103,7 @@ function outcomeOf(work: Promise<unknown>): { value?: unknown; error?: Error; is
 
 // Adding
 
-Deno.test("AdapterManager gives each adapter an id that no other one ever gets", async () => {
+Deno.test("AdapterManager never reuses an id", async () => {
   await using t = setUp();
   assertEquals([await t.add(mapAdapter()), await t.add(mapAdapter())], [0, 1]);
   await t.manager.remove(1);
@@ -118,7 +118,7 @@ Deno.test("AdapterManager gives each adapter an id that no other one ever gets",
   assertEquals(t.removed, [1, 0]);
 });
 
-Deno.test("AdapterManager gives up an adapter that does not open, and closes it if it does later", async () => {
+Deno.test("AdapterManager abandons an adapter that does not open in time, and closes it if it opens later", async () => {
   await using t = setUp();
   const late = new RecordingAdapter();
   const { promise, open } = gate();
@@ -253,7 +253,7 @@ Deno.test("AdapterManager.remove() can go on with a hung adapter by dropping it"
   assertEquals([other.count(testKeys(2)), t.l1.reportStatus().heldCount], [2, 0]);
 });
 
-Deno.test("AdapterManager.remove() waits for ever if the time limit is infinite", async () => {
+Deno.test("AdapterManager.remove() waits indefinitely if the deadline is infinite", async () => {
   await using t = setUp();
   const leaving = new RecordingAdapter();
   await t.add(leaving);
@@ -272,7 +272,7 @@ Deno.test("AdapterManager.remove() waits for ever if the time limit is infinite"
 
 // Migrating
 
-Deno.test("AdapterManager migrates what only the leaving adapter has, which serves meanwhile", async () => {
+Deno.test("AdapterManager migrates what only the removed adapter has, which serves meanwhile", async () => {
   await using t = setUp();
   const [leaving, other] = [new RecordingAdapter(), new RecordingAdapter()];
   await t.add(leaving);
@@ -296,7 +296,7 @@ Deno.test("AdapterManager migrates what only the leaving adapter has, which serv
   assertEquals([other.count(testKeys(5)), leaving.isDisposed], [5, true]);
 });
 
-Deno.test("AdapterManager migrates what is still being stored in the leaving adapter", async () => {
+Deno.test("AdapterManager migrates what is still being stored in the removed adapter", async () => {
   await using t = setUp();
   const [leaving, other] = [new RecordingAdapter(), new RecordingAdapter()];
   await t.add(leaving);
@@ -323,7 +323,7 @@ Deno.test("AdapterManager keeps an adapter until another one has taken its objec
   const failure = await assertRejects(() => t.manager.remove(0, { mode: "migrate" }), AdapterError);
   assertEquals(
     failure.message,
-    `hand_made: remove failed: 3 objects could not be copied: call again, or with mode "drain"`,
+    `hand_made: remove failed: 3 objects could not be copied: call again, or use mode "drain"`,
   );
   assertEquals(t.manager.problems(), [`adapter 0 (hand_made): ${failure.message}`]);
   assertEquals([t.guard(0).state, leaving.isDisposed], ["migrating", false]);
@@ -332,7 +332,7 @@ Deno.test("AdapterManager keeps an adapter until another one has taken its objec
   assertEquals([copiedObjects, other.count(testKeys(3)), leaving.isDisposed], [3, 3, true]);
 });
 
-Deno.test("AdapterManager refuses to migrate where that cannot work, and goes on as before", async () => {
+Deno.test("AdapterManager refuses an impossible migration, and continues as before", async () => {
   await using t = setUp();
   const failsWith = async (id: number, reason: string): Promise<void> => {
     const removed = t.manager.remove(id, { mode: "migrate" });
@@ -365,7 +365,7 @@ Deno.test("AdapterManager refuses to migrate where that cannot work, and goes on
 
 // Dropping
 
-Deno.test("AdapterManager drops an adapter at once: what is under way ends, nothing is held", async () => {
+Deno.test("AdapterManager drops an adapter at once: calls in flight end, nothing stays dirty", async () => {
   await using t = setUp();
   const leaving = new RecordingAdapter();
   await t.add(leaving);
@@ -387,7 +387,7 @@ Deno.test("AdapterManager drops an adapter at once: what is under way ends, noth
 
 // Wrong calls, and closing
 
-Deno.test("AdapterManager.remove() refuses what it does not know", async () => {
+Deno.test("AdapterManager.remove() refuses unknown ids and modes", async () => {
   await using t = setUp();
   await assertRejects(
     () => t.manager.remove(0),
@@ -410,7 +410,7 @@ Deno.test("AdapterManager.remove() refuses what it does not know", async () => {
   assertEquals(t.set.storing.length, 2);
 });
 
-Deno.test("AdapterManager removes an adapter once, however many ask for it at a time", async () => {
+Deno.test("AdapterManager removes an adapter once, however many concurrent calls there are", async () => {
   await using t = setUp();
   await t.add(new RecordingAdapter());
   const modes = ["drain", "drain", "drop"] as const;

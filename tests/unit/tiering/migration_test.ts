@@ -113,7 +113,7 @@ Deno.test("migrate() fails an object that is larger than host memory, and copies
   assertIdle(t);
 });
 
-Deno.test("migrate() copies nothing damaged, and says that it could not", async () => {
+Deno.test("migrate() copies no damaged object, and reports it", async () => {
   const t = setUp();
   const keys = testKeys(4);
   t.adapters[0]?.seed(keys, LAYOUT);
@@ -197,7 +197,7 @@ Deno.test("migrate() throws if the listing is incomplete", async () => {
   assertIdle(t);
 });
 
-Deno.test("migrate() copies nothing that is being forgotten", async () => {
+Deno.test("migrate() copies no blocked object", async () => {
   const blocked = new Set(testKeys(2).map(({ id }) => id));
   const t = setUp({ isBlocked: ({ id }) => blocked.has(id) });
   t.adapters[0]?.seed(testKeys(4), LAYOUT);
@@ -221,7 +221,7 @@ Deno.test("migrate() tells of each batch at the moment in which it asks what is 
   await Promise.all(t.batches);
 });
 
-Deno.test("migrate() gives up when it is told to, and leaves nothing locked", async () => {
+Deno.test("migrate() stops when it is aborted, and leaves nothing locked", async () => {
   const controller = new AbortController();
   const t = setUp({ signal: controller.signal });
   const [from, second] = t.adapters as [RecordingAdapter, RecordingAdapter];

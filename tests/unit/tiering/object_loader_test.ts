@@ -164,7 +164,7 @@ Deno.test("ObjectLoader asks the next adapter for single objects that are damage
   t.release(hit);
 });
 
-Deno.test("ObjectLoader passes an adapter over that takes far longer than expected", async () => {
+Deno.test("ObjectLoader hedges a load that takes far longer than expected", async () => {
   const keys = testKeys(60);
   const [hung, good] = twoWith(keys);
   using t = setUp(new HostDevice(), [hung, good], { capacityBytes: 2 ** 20 });
@@ -202,7 +202,7 @@ Deno.test("ObjectLoader passes an adapter over that takes far longer than expect
   assertEquals(hung.loads.length, 3, "it is one of them again");
 });
 
-Deno.test("ObjectLoader comes back to an adapter that it passed over, and then waits", async () => {
+Deno.test("ObjectLoader returns to a slow adapter in the end, and then waits", async () => {
   const keys = testKeys(4);
   const [slow, broken] = twoWith(keys);
   using t = setUp(new HostDevice(), [slow, broken]);
@@ -230,7 +230,7 @@ Deno.test("ObjectLoader waits for a slow adapter that alone has an object of a b
   assertEquals(await pending, [4, 0]);
 });
 
-Deno.test("ObjectLoader asks an adapter that answers late, when the one that loads is slow", async () => {
+Deno.test("ObjectLoader hedges with an adapter whose lookup was late", async () => {
   const keys = testKeys(4);
   const [late, hung] = twoWith(keys);
   using t = setUp(new HostDevice(), [late, hung]);
@@ -247,7 +247,7 @@ Deno.test("ObjectLoader asks an adapter that answers late, when the one that loa
   await settle();
 });
 
-Deno.test("ObjectLoader keeps its share of the scratch from an adapter that hangs", async () => {
+Deno.test("ObjectLoader limits a hanging adapter to its share of the scratch", async () => {
   const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
   using t = setUp(new HostDevice(), [hung, good], { capacityBytes: 2 ** 20 });
   const { promise, open } = gate();
@@ -287,7 +287,7 @@ Deno.test("ObjectLoader lends no more than the scratch has", async () => {
   assertEquals(t.scratch.peakBytes <= 6 * BLOCK_BYTES, true);
 });
 
-Deno.test("ObjectLoader gives locks back as soon as they are of no use", async () => {
+Deno.test("ObjectLoader releases locks as soon as they are not needed", async () => {
   const keys = testKeys(40);
   const [adapter, other] = [new RecordingAdapter(), new RecordingAdapter()];
   using t = setUp(new HostDevice(), [adapter, other]);
@@ -310,7 +310,7 @@ Deno.test("ObjectLoader gives locks back as soon as they are of no use", async (
   assertEquals(await pending, [30, 0]);
 });
 
-Deno.test("ObjectLoader gives its locks back when the caller has its answer", async () => {
+Deno.test("ObjectLoader releases its locks when the request is answered", async () => {
   const keys = testKeys(60);
   const [hung, slow] = twoWith(keys);
   using t = setUp(new HostDevice(), [hung, slow]);
@@ -329,7 +329,7 @@ Deno.test("ObjectLoader gives its locks back when the caller has its answer", as
 });
 
 for (const policy of [retain, defaultPrefetch]) {
-  Deno.test(`ObjectLoader ends what is under way: policy ${policy.name}`, async () => {
+  Deno.test(`ObjectLoader completes loads in flight: policy ${policy.name}`, async () => {
     const keys = testKeys(40);
     const adapter = new RecordingAdapter();
     using t = setUp(new HostDevice(), [adapter], { policy });
@@ -348,7 +348,7 @@ for (const policy of [retain, defaultPrefetch]) {
   });
 }
 
-Deno.test("ObjectLoader loads nothing that is being forgotten", async () => {
+Deno.test("ObjectLoader loads no blocked object", async () => {
   const keys = testKeys(4);
   const adapter = new RecordingAdapter();
   const blocked = new Set([keys[2]?.id]);
@@ -450,7 +450,7 @@ Deno.test("ObjectLoader misses one object of another layout, not the window behi
   t.l1.finishRead(leases.flat());
 });
 
-Deno.test("ObjectLoader ends in time with one adapter that hangs and one that fails", async () => {
+Deno.test("ObjectLoader finishes in time with one adapter that hangs and one that fails", async () => {
   const keys = testKeys(1_000);
   const [hung, broken, good] = [1, 2, 3].map(() => new RecordingAdapter());
   for (const hangs of ["beforeLookup", "beforeLoad"] as const) {
@@ -481,7 +481,7 @@ Deno.test("ObjectLoader ends in time with one adapter that hangs and one that fa
   }
 });
 
-Deno.test("ObjectLoader never loads an object twice at a time from an adapter", async () => {
+Deno.test("ObjectLoader never loads an object twice at the same time from an adapter", async () => {
   const keys = testKeys(30);
   const adapters = twoWith(keys);
   using t = setUp(new HostDevice(), adapters);

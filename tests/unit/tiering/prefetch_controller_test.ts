@@ -114,19 +114,22 @@ Deno.test("PrefetchController.prefetch() loads nothing if the first object is mi
   assertEquals(adapters.flatMap(({ loads }) => loads), []);
 });
 
-deviceTest("PrefetchController.prefetch() joins what adapters have apart", async (device) => {
-  const adapters = [new RecordingAdapter(), new RecordingAdapter()];
-  using t = setUp(device, adapters);
-  const keys = testKeys(8);
-  for (const [a, adapter] of adapters.entries()) {
-    adapter.seed(keys.filter((_, i) => i % 2 === a), LAYOUT);
-  }
+deviceTest(
+  "PrefetchController.prefetch() combines the objects of several adapters",
+  async (device) => {
+    const adapters = [new RecordingAdapter(), new RecordingAdapter()];
+    using t = setUp(device, adapters);
+    const keys = testKeys(8);
+    for (const [a, adapter] of adapters.entries()) {
+      adapter.seed(keys.filter((_, i) => i % 2 === a), LAYOUT);
+    }
 
-  const hit = await t.match(keys, LAYOUT);
-  await assertRanges(device, ranges(hit), keys);
-  t.release(hit);
-  assertEquals(adapters.map(({ loads }) => loads.flat().length), [4, 4]);
-});
+    const hit = await t.match(keys, LAYOUT);
+    await assertRanges(device, ranges(hit), keys);
+    t.release(hit);
+    assertEquals(adapters.map(({ loads }) => loads.flat().length), [4, 4]);
+  },
+);
 
 Deno.test("PrefetchController.prefetch() divides objects among the adapters that have them", async () => {
   const adapters = [new RecordingAdapter(), new RecordingAdapter()];
@@ -223,7 +226,7 @@ deviceTest(
   },
 );
 
-Deno.test("PrefetchController.prefetch() gives up the tail in L1 for a head that is not", async () => {
+Deno.test("PrefetchController.prefetch() evicts the tail in L1 to load a missing head", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 4 * LAYOUT.byteLength });
   const keys = testKeys(6);
@@ -247,7 +250,7 @@ Deno.test("PrefetchController.prefetch() evicts idle objects, never leased ones"
   t.release(read);
 });
 
-deviceTest("PrefetchController serves the same keys to many at a time", async (device) => {
+deviceTest("PrefetchController serves the same keys to concurrent requests", async (device) => {
   const adapter = new RecordingAdapter();
   using t = setUp(device, [adapter], { capacityBytes: 128 * 1024 });
   const keys = testKeys(10);
@@ -392,7 +395,7 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: w
   assertEquals(adapter.loads, [first.map(({ id }) => id)], "no request waits for the second");
 });
 
-Deno.test("PrefetchController.prefetch() that is answered in time leaves no deadline behind", async () => {
+Deno.test("PrefetchController.prefetch() that is answered in time leaves no timer behind", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   adapter.seed(testKeys(2), LAYOUT);
@@ -460,7 +463,7 @@ deviceTest(
   },
 );
 
-Deno.test("PrefetchController goes on without an adapter that holds all of the scratch", async () => {
+Deno.test("PrefetchController works while a hanging adapter keeps its share of the scratch", async () => {
   const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
   // A single load of the hung adapter takes all there is of scratch.
   const layout = testLayout(2 * BLOCK_BYTES - 64);
@@ -614,7 +617,7 @@ Deno.test("PrefetchController.prefetch() serves the longest prefix from any mix 
   );
 });
 
-Deno.test("PrefetchController loads what many want once, however it stays", async () => {
+Deno.test("PrefetchController loads what concurrent requests want once, with any policy", async () => {
   for (const policy of [retain, defaultPrefetch]) {
     const adapters = [new RecordingAdapter(), new RecordingAdapter()];
     using t = setUp(new HostDevice(), adapters, { policy });
@@ -641,7 +644,7 @@ Deno.test("PrefetchController loads what many want once, however it stays", asyn
   }
 });
 
-Deno.test("PrefetchController leases what others load in the moment that it is there", async () => {
+Deno.test("PrefetchController leases what another request loads as soon as it is resident", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { policy: defaultPrefetch });
   const keys = testKeys(2);
@@ -659,7 +662,7 @@ Deno.test("PrefetchController leases what others load in the moment that it is t
   assertEquals(residents(t.l1, keys), [false, false]);
 });
 
-Deno.test("PrefetchController looks for itself when another request gave up", async () => {
+Deno.test("PrefetchController loads by itself when another request has given up", async () => {
   const keys = testKeys(4);
   for (const phase of ["beforeLookup", "beforeLoad"] as const) {
     const adapter = new RecordingAdapter();
@@ -683,7 +686,7 @@ Deno.test("PrefetchController looks for itself when another request gave up", as
   }
 });
 
-Deno.test("PrefetchController does not ask again for what another request found nowhere", async () => {
+Deno.test("PrefetchController does not look up again what another request found absent", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   const keys = testKeys(3);
@@ -695,7 +698,7 @@ Deno.test("PrefetchController does not ask again for what another request found 
   assertEquals(asked.length, 1);
 });
 
-Deno.test("PrefetchController asks again for what lay behind the gap of another request", async () => {
+Deno.test("PrefetchController looks up again what lay behind the gap of another request", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   const keys = testKeys(3);
@@ -736,7 +739,7 @@ Deno.test("PrefetchController does not wait for a request that hangs if others c
   await settle();
 });
 
-Deno.test("PrefetchController serves what the adapters of a hung request do not hold up", async () => {
+Deno.test("PrefetchController serves what does not depend on the adapters of a hung request", async () => {
   const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
   using t = setUp(new HostDevice(), [hung, good], { capacityBytes: 2 ** 18 });
   const keys = testKeys(80);
@@ -784,7 +787,7 @@ Deno.test("PrefetchController does not wait for a request that has failed, thoug
   await settle();
 });
 
-Deno.test("PrefetchController serves 64 requests at a time, the others in their order", async () => {
+Deno.test("PrefetchController serves 64 requests at the same time, the others in order", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
   const prompts = Array.from({ length: 200 }, (_, i) => testKeys(1, i));
@@ -803,7 +806,7 @@ Deno.test("PrefetchController serves 64 requests at a time, the others in their 
   assertEquals(order, prompts.map((_, i) => i));
 });
 
-Deno.test("PrefetchController serves requests that wait for their turn at their deadline", async () => {
+Deno.test("PrefetchController answers queued requests at their deadline", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
   const { promise, open } = gate();
@@ -869,7 +872,7 @@ Deno.test("PrefetchController takes little memory for requests that wait", async
   assert(results.every(({ length }) => length === 0));
 });
 
-Deno.test("PrefetchController.warm() brings objects into L1 for good and leases none", async () => {
+Deno.test("PrefetchController.warm() loads objects into L1 to stay and leases none", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter], { policy: defaultPrefetch });
   const keys = testKeys(6);
@@ -887,7 +890,7 @@ Deno.test("PrefetchController.warm() brings objects into L1 for good and leases 
   assertNoLocks(t.l1);
 });
 
-Deno.test("PrefetchController keeps what the policy retains, the rest while it is read", async () => {
+Deno.test("PrefetchController keeps what the policy retains, and the rest while it is leased", async () => {
   const adapter = new RecordingAdapter();
   const keys = testKeys(4);
   const policy = { name: "odd", retains: (key: ObjectKey) => key.id === keys[1]?.id };
@@ -901,7 +904,7 @@ Deno.test("PrefetchController keeps what the policy retains, the rest while it i
   assertEquals(residents(t.l1, keys), [false, true, false, false]);
 });
 
-Deno.test("PrefetchController serves no leases that are void", async () => {
+Deno.test("PrefetchController serves no invalid leases", async () => {
   for (const loss of ["device", "time"]) {
     const adapter = new RecordingAdapter();
     using t = setUp(new HostDevice(), [adapter], { readTtlMs: 1_000 });
@@ -929,7 +932,7 @@ Deno.test("PrefetchController serves no leases that are void", async () => {
   }
 });
 
-Deno.test("PrefetchController goes on when its device is replaced in a load", async () => {
+Deno.test("PrefetchController continues when its device is replaced during a load", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);
   const keys = testKeys(4);

@@ -152,7 +152,7 @@ Deno.test("StoreController.flush() resolves when there is nothing to write", asy
   assertEquals(t.store.reportStatus().batches, 0);
 });
 
-Deno.test("StoreController writes what is queued when it was quiet for a while", async () => {
+Deno.test("StoreController stores a smaller batch after the idle time", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter]);
   const [first, second] = [testKeys(1), testKeys(1, 1)];
@@ -168,7 +168,7 @@ Deno.test("StoreController writes what is queued when it was quiet for a while",
   assertEquals(adapter.stores, [ids([...first, ...second])]);
 });
 
-Deno.test("StoreController writes at once when enough bytes are queued", async () => {
+Deno.test("StoreController stores at once when a batch is full", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter], { flushBytes: 3 * LAYOUT.byteLength });
 
@@ -239,7 +239,7 @@ Deno.test("StoreController reads a batch back while another is stored, and no th
   assertEquals(adapter.stores.map(({ length }) => length), [2, 2, 2, 1]);
 });
 
-Deno.test("StoreController loses nothing that is written just when a flush ends", async () => {
+Deno.test("StoreController loses no object written just as a flush ends", async () => {
   // Which turn of the microtask queue is the last of a flush, is its own affair: all are tried.
   for (let turns = 0; turns < 40; turns++) {
     const adapter = new RecordingAdapter();
@@ -259,7 +259,7 @@ Deno.test("StoreController loses nothing that is written just when a flush ends"
   }
 });
 
-Deno.test("StoreController holds objects until every adapter has answered", async () => {
+Deno.test("StoreController keeps objects dirty until every adapter has answered", async () => {
   const [fast, slow] = [new RecordingAdapter(), new RecordingAdapter()];
   const { promise, open } = gate();
   slow.beforeStore = () => promise;
@@ -308,7 +308,7 @@ for (const [name, fail] of Object.entries(failures)) {
   });
 }
 
-Deno.test("StoreController goes on without an adapter that hangs", async () => {
+Deno.test("StoreController works while an adapter hangs", async () => {
   const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
   const { promise, open } = gate();
   hung.beforeStore = () => promise;
@@ -400,29 +400,32 @@ deviceTest(
   { stagingBytes: 2 * STAGING_BLOCK_BYTES },
 );
 
-deviceTest("StoreController leaves bytes alone that a hung adapter still reads", async (device) => {
-  const hung = new RecordingAdapter();
-  const { promise, open } = gate();
-  hung.beforeStore = () => promise;
-  const keys = testKeys(4);
-  // No more room than for these objects: others evict them.
-  using t = setUp(device, [hung], { capacityBytes: 4 * LAYOUT.byteLength });
+deviceTest(
+  "StoreController does not reuse buffers that a hung adapter still reads",
+  async (device) => {
+    const hung = new RecordingAdapter();
+    const { promise, open } = gate();
+    hung.beforeStore = () => promise;
+    const keys = testKeys(4);
+    // No more room than for these objects: others evict them.
+    using t = setUp(device, [hung], { capacityBytes: 4 * LAYOUT.byteLength });
 
-  writeObjects(t.l1, keys, LAYOUT);
-  const flushed = t.store.flush();
-  while (hung.stores.length === 0) await new Promise((resolve) => setTimeout(resolve));
-  await t.clock.advance(60_000);
-  await flushed;
-  writeObjects(t.l1, testKeys(4, 9), LAYOUT);
-  assertEquals(t.l1.has(testKey(0)), false);
+    writeObjects(t.l1, keys, LAYOUT);
+    const flushed = t.store.flush();
+    while (hung.stores.length === 0) await new Promise((resolve) => setTimeout(resolve));
+    await t.clock.advance(60_000);
+    await flushed;
+    writeObjects(t.l1, testKeys(4, 9), LAYOUT);
+    assertEquals(t.l1.has(testKey(0)), false);
 
-  open();
-  while (hung.count(keys) < 4) await new Promise((resolve) => setTimeout(resolve));
-  await t.store.flush();
-  for (const key of keys) {
-    assertEquals(hung.held.get(key.id), concatParts(sealedObject(key, LAYOUT).parts));
-  }
-});
+    open();
+    while (hung.count(keys) < 4) await new Promise((resolve) => setTimeout(resolve));
+    await t.store.flush();
+    for (const key of keys) {
+      assertEquals(hung.held.get(key.id), concatParts(sealedObject(key, LAYOUT).parts));
+    }
+  },
+);
 
 Deno.test("StoreController never stores transient objects", async () => {
   const adapter = new RecordingAdapter();
@@ -502,7 +505,7 @@ function writeObjectsFails(l1: L1Cache): void {
 
 // Attempts.
 
-Deno.test("StoreController offers an object again after twice the time, with jitter", async () => {
+Deno.test("StoreController retries with doubling delays and jitter", async () => {
   const adapter = new RecordingAdapter();
   adapter.beforeStore = () => Promise.reject(new Error("broken"));
   // Half of the usual time, then three quarters, then the most that there is.
@@ -538,7 +541,7 @@ Deno.test("StoreController offers an object again after twice the time, with jit
   assertEquals(t.l1.delete(keys), ["success", "success"]);
 });
 
-Deno.test("StoreController offers again only what an adapter did not take", async () => {
+Deno.test("StoreController retries only what an adapter did not store", async () => {
   const adapter = new RecordingAdapter();
   const [first, second] = testKeys(2) as [ObjectKey, ObjectKey];
   const store = adapter.store.bind(adapter);
@@ -558,7 +561,7 @@ Deno.test("StoreController offers again only what an adapter did not take", asyn
   assertEquals(losses(t), [0, 0, 0]);
 });
 
-Deno.test("StoreController lets a new object overtake one that rests", async () => {
+Deno.test("StoreController lets a new object overtake one that is backing off", async () => {
   const adapter = new RecordingAdapter();
   let isBroken = true;
   adapter.beforeStore = () => {
@@ -593,7 +596,7 @@ Deno.test("StoreController does not queue what exceeds a queue (drop_new)", asyn
   assertEquals(adapter.stores, [ids(testKeys(2))]);
 });
 
-Deno.test("StoreController makes room for what is new in a full queue (drop_oldest)", async () => {
+Deno.test("StoreController drops the oldest objects of a full queue (drop_oldest)", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter], {
     whenFull: "drop_oldest",
@@ -609,7 +612,7 @@ Deno.test("StoreController makes room for what is new in a full queue (drop_olde
   assertEquals(adapter.stores, [ids(testKeys(2, 1))]);
 });
 
-Deno.test("StoreController counts what rests as queued", async () => {
+Deno.test("StoreController counts objects that are backing off as queued", async () => {
   const adapter = new RecordingAdapter();
   adapter.beforeStore = () => Promise.reject(new Error("broken"));
   using t = setUp(new WatchedDevice(), [adapter], {
@@ -628,7 +631,7 @@ Deno.test("StoreController counts what rests as queued", async () => {
   assertEquals(losses(t), [2, 1, 0]);
 });
 
-Deno.test("StoreController drops what is too much for one adapter for it alone", async () => {
+Deno.test("StoreController drops objects only for the adapter whose queue is full", async () => {
   const [slow, fast] = [new RecordingAdapter(), new RecordingAdapter()];
   const { promise, open } = gate();
   slow.beforeStore = () => promise;
@@ -746,7 +749,7 @@ Deno.test("StoreController cuts batches to an adapter's share of the buffers", a
   for (const { stores } of adapters) assertEquals(stores.map(({ length }) => length), [2, 2, 1]);
 });
 
-Deno.test("StoreController waits no longer for quiet because an adapter answers", async () => {
+Deno.test("StoreController does not restart the idle time when an adapter answers", async () => {
   const adapters = [new RecordingAdapter(), new RecordingAdapter()];
   const [busy, quiet] = adapters as [RecordingAdapter, RecordingAdapter];
   const policy: StorePolicy = {
@@ -816,7 +819,7 @@ Deno.test("StoreController.flush() drops nothing, however much there is (on_evic
   assertEquals(losses(t), [0, 0, 0]);
 });
 
-Deno.test("StoreController.relieve() writes what must leave (on_evict)", async () => {
+Deno.test("StoreController.relieve() stores eviction candidates (on_evict)", async () => {
   const adapter = new RecordingAdapter();
   const capacityBytes = 4 * LAYOUT.byteLength;
   using t = setUp(new WatchedDevice(), [adapter], { policy: onEvict, capacityBytes });
@@ -968,7 +971,7 @@ Deno.test("StoreController counts an object as lost that left while its store fa
   assertEquals(losses(t), [0, 0, 2]);
 });
 
-Deno.test("StoreController loses what waits with the device, but not the next", async () => {
+Deno.test("StoreController loses queued objects with the device, but no later ones", async () => {
   const [slow, failing] = [new RecordingAdapter(), new RecordingAdapter()];
   const { promise, open } = gate();
   slow.beforeStore = () => promise;
@@ -1003,7 +1006,7 @@ Deno.test("StoreController counts what is lost before it is queued (on_evict)", 
   await t.store.flush();
 });
 
-Deno.test("StoreController drops what waits for an adapter that is removed", async () => {
+Deno.test("StoreController drops what is queued for a removed adapter", async () => {
   const [gone, kept] = [new RecordingAdapter(), new RecordingAdapter()];
   const { promise, open } = gate();
   gone.beforeStore = () => promise;
@@ -1032,7 +1035,7 @@ Deno.test("StoreController drops what waits for an adapter that is removed", asy
   await t.clock.advance(0);
 });
 
-Deno.test("StoreController.emptied() resolves when an adapter has what it was to get", async () => {
+Deno.test("StoreController.emptied() resolves when an adapter has stored its queue", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new WatchedDevice(), [adapter]);
   const [guard] = t.guards as [AdapterGuard];
@@ -1109,7 +1112,7 @@ Deno.test("StoreController offers nothing that was read back when it was dispose
   assertEquals(losses(t), [0, 1, 0]);
 });
 
-Deno.test("StoreController goes on when a listener throws", async () => {
+Deno.test("StoreController continues when a listener throws", async () => {
   const adapter = new RecordingAdapter();
   adapter.beforeStore = () => Promise.reject(new Error("broken"));
   using t = setUp(new WatchedDevice(), [adapter]);

@@ -63,7 +63,7 @@ function ids(keys: readonly ObjectKey[] | undefined): string[] | undefined {
   return keys?.map(({ id }) => id);
 }
 
-Deno.test("adapters are told of a prefix once in a while, however often it is hit", async () => {
+Deno.test("a prefix is reported only occasionally, however often it is hit", async () => {
   using t = setUp(2);
   const keys = testKeys(4);
   for (let i = 0; i < 100; i++) t.uses.note([group(keys)], served(3));
@@ -81,7 +81,7 @@ Deno.test("adapters are told of a prefix once in a while, however often it is hi
   assertEquals(t.told[0]?.length, 2);
 });
 
-Deno.test("prefixes that were hit are told together, each key once, heads before tails", async () => {
+Deno.test("hits are reported together, each key once, heads before tails", async () => {
   using t = setUp();
   const [system, a, b] = [testKeys(2), testKeys(2, 10), testKeys(2, 20)];
   t.uses.note([group([...system, ...a])], served(4));
@@ -98,7 +98,7 @@ Deno.test("of a group with a window only what was needed counts as used", async 
   assertEquals(ids(t.told[0]?.[0])?.toSorted(), ids([...all, ...last.slice(3)])?.toSorted());
 });
 
-Deno.test("nothing is noted where no adapter wants to know, or knows already", () => {
+Deno.test("nothing is recorded if no adapter wants uses, or the only one knows already", () => {
   using without = setUp(2, () => undefined);
   without.uses.note([group(testKeys(3))], served(3));
   assertEquals(without.clock.pendingTimers, 0);
@@ -108,7 +108,7 @@ Deno.test("nothing is noted where no adapter wants to know, or knows already", (
   assertEquals(alone.clock.pendingTimers, 0, "it has served all of it itself");
 });
 
-Deno.test("what waits to be told is bounded", async () => {
+Deno.test("the number of waiting keys is bounded", async () => {
   using t = setUp();
   const [key] = testKeys(1) as [ObjectKey];
   const keys = Array.from({ length: 20_000 }, (_, i) => {
@@ -159,7 +159,7 @@ async function useWhileOthersCome(cache: TieredCache, clock: ManualClock): Promi
   return hit.length;
 }
 
-Deno.test("what is hot in device memory does not leave an adapter that evicts", async () => {
+Deno.test("an adapter that evicts keeps what is hot in device memory", async () => {
   const clock = new ManualClock();
   await using cache = await TieredCache.open({
     device: new HostDevice(),
@@ -170,7 +170,7 @@ Deno.test("what is hot in device memory does not leave an adapter that evicts", 
   assertEquals(await useWhileOthersCome(cache, clock), 4);
 });
 
-Deno.test("nor one that the cache bounds", async () => {
+Deno.test("so does one whose capacity the cache enforces", async () => {
   const clock = new ManualClock();
   const held = new Map<string, Uint8Array<ArrayBuffer>>();
   const bounded: L2Adapter = {
@@ -215,7 +215,7 @@ async function putWhileOthersCome(cache: TieredCache, clock: ManualClock): Promi
   return hit.tokens / layout.chunkTokens;
 }
 
-Deno.test("what is put again while it is in device memory does not leave an adapter", async () => {
+Deno.test("an adapter keeps what is put again while it is in device memory", async () => {
   const clock = new ManualClock();
   await using cache = await TieredCache.open({
     device: new HostDevice(),
