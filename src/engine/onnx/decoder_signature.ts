@@ -1,20 +1,20 @@
 import type { KvDtype } from "../../keys/kv_layout.ts";
 import type { OrtSession, OrtValueMetadata } from "./ort.ts";
 
-/** A model that cannot be served from a cache of prefixes; the message says why. */
+/** Thrown for a model whose prefixes cannot be cached. The message says why. */
 export class UnsupportedModelError extends Error {
   /** The name of the class. */
   override readonly name = "UnsupportedModelError";
 }
 
-/** A model's `config.json` (Hugging Face), parsed. */
+/** The parsed `config.json` of a Hugging Face model. */
 export type ModelConfig = Readonly<Record<string, unknown>>;
 
 /**
- * A positive integer of a model's config, or of its part for text.
+ * Reads a positive integer from a model's config, or from its `text_config`.
  *
- * @returns `undefined` if the config does not have it.
- * @throws {UnsupportedModelError} If it is anything else.
+ * @returns `undefined` if the config does not contain it.
+ * @throws {UnsupportedModelError} If the value is not a positive integer.
  */
 export function countIn(config: ModelConfig, name: string): number | undefined {
   const { "text_config": text } = config;
@@ -26,44 +26,43 @@ export function countIn(config: ModelConfig, name: string): number | undefined {
   );
 }
 
-/** What a decoder session takes and gives. */
+/** Inputs and outputs of a decoder session. */
 export interface DecoderSignature {
   /** Number of layers. */
   readonly layers: number;
-  /** K (and V) heads of each. */
+  /** Number of K (and V) heads per layer. */
   readonly kvHeads: number;
-  /** Elements of a head. */
+  /** Elements per head. */
   readonly headDim: number;
-  /** Tokens that exist; their ids are smaller. */
+  /** Size of the vocabulary. Token ids are smaller. */
   readonly vocabulary: number;
-  /** Element type of K and V for the cache. */
+  /** Element type of K and V, as named by the cache. */
   readonly dtype: KvDtype;
-  /** Element type of K and V for the runtime. */
+  /** Element type of K and V, as named by the runtime. */
   readonly ortType: string;
-  /** For each layer the names of its K and V, as inputs and as outputs. */
+  /** Names of K and V of each layer, as inputs and as outputs. */
   readonly kv: readonly { readonly key: KvNames; readonly value: KvNames }[];
-  /** Optional inputs that the model has. */
+  /** The optional inputs of the model. */
   readonly inputs: ReadonlySet<string>;
 }
 
-/** Names of one K or V tensor. */
+/** Names of a K or V tensor. */
 export interface KvNames {
-  /** The input. */
+  /** Name of the input. */
   readonly past: string;
-  /** The output. */
+  /** Name of the output. */
   readonly present: string;
 }
 
-/** Inputs, beside K and V, that a decoder session knows how to feed. */
+/** Supported inputs besides K and V. */
 const KNOWN_INPUTS = ["input_ids", "attention_mask", "position_ids", "num_logits_to_keep"];
 const DTYPES: Readonly<Record<string, KvDtype>> = { float32: "f32", float16: "f16" };
 
 /**
- * Reads what a session takes and gives, by the names that Optimum and transformers.js export:
+ * Reads the signature of a session, using the names exported by Optimum and transformers.js:
  * `past_key_values.N.key`, `past_key_values.N.value`, `present.N.key`, `present.N.value`.
  *
- * @throws {UnsupportedModelError} If a prefix of its K and V does not say all about its state, or
- * that is not known to be so.
+ * @throws {UnsupportedModelError} If K and V of a prefix may not be the complete state of the model.
  */
 export function readSignature(
   session: Pick<OrtSession, "inputMetadata" | "outputMetadata">,
@@ -87,7 +86,7 @@ export function readSignature(
   const unknown = [...inputs.keys()].filter((name) => !known.has(name));
   if (unknown.length > 0) {
     throw new UnsupportedModelError(
-      "Model must have no state beside K and V, and no input beside " +
+      "Model must have no state besides K and V, and no inputs besides " +
         `${KNOWN_INPUTS.join(", ")}: received ${unknown.join(", ")}`,
     );
   }
@@ -109,11 +108,11 @@ export function readSignature(
         [...new Set(shapes.map(({ type = "no tensor" }) => type))].join(", "),
     );
   }
-  const unlike = shapes.find(({ shape = [] }) => shape.length !== 4);
-  if (unlike !== undefined) {
+  const wrongShape = shapes.find(({ shape = [] }) => shape.length !== 4);
+  if (wrongShape !== undefined) {
     throw new UnsupportedModelError(
       "K and V must be [batch, heads, tokens, elements]: received " +
-        `[${unlike.shape?.join(", ")}] as ${unlike.name}`,
+        `[${wrongShape.shape?.join(", ")}] as ${wrongShape.name}`,
     );
   }
   const heads = countIn(config, "num_attention_heads");
@@ -160,7 +159,7 @@ function required(
   );
 }
 
-/** A dimension that all K and V have; where the model leaves it open, what its config says. */
+/** The common size of a dimension of all shapes, or `configured` if the model leaves it open. */
 function dimension(
   shapes: readonly OrtValueMetadata[],
   axis: number,
@@ -171,12 +170,12 @@ function dimension(
   const fixed = [...found].filter((size) => typeof size === "number");
   if (fixed.length > 1) {
     throw new UnsupportedModelError(
-      `Model must have one number of ${what} in all layers: received ${fixed.join(", ")}`,
+      `Model must have the same number of ${what} in all layers: received ${fixed.join(", ")}`,
     );
   }
   const size = fixed[0] ?? configured;
   if (size !== undefined && Number.isSafeInteger(size) && size > 0) return size;
   throw new UnsupportedModelError(
-    `Model leaves the number of ${what} open: pass its config.json as config`,
+    `Model does not specify the number of ${what}: pass its config.json as config`,
   );
 }

@@ -3,9 +3,9 @@ import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice, type WebGpuDeviceOptions } from "../../memory/webgpu_device.ts";
 
 /**
- * The memory in which onnxruntime-web decodes fastest on this machine, to be passed as `device` to
- * `TieredCache.open()`: a GPUDevice where there is a GPU, else host memory, since its wasm provider
- * is faster than a GPU in software. The caller disposes it, after the cache.
+ * Requests the device on which onnxruntime-web decodes fastest on this machine, for the `device`
+ * option of `TieredCache.open()`: a GPUDevice if there is a GPU, otherwise host memory, because the
+ * wasm provider is faster than a software GPU. The caller must dispose of it after the cache.
  */
 export async function requestEngineDevice(
   options: WebGpuDeviceOptions = {},

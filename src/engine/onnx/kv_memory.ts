@@ -14,29 +14,29 @@ export interface LayerTensors {
   readonly value: OrtTensor;
 }
 
-/** The K and V that a session has computed, or got back, for the first tokens of a sequence. */
+/** Computed or restored K and V of the first tokens of a sequence. */
 export interface Past {
-  /** How many tokens. */
+  /** Number of tokens. */
   readonly tokens: number;
-  /** By layer. */
+  /** The tensors by layer. */
   readonly layers: readonly LayerTensors[];
 }
 
-/** Where a session keeps its K and V, and how the cache gets at them. */
+/** The memory of a session's K and V, shared with the cache. */
 export interface KvMemory {
-  /** Which execution provider computes there. */
+  /** Execution provider that computes in this memory. */
   readonly provider: "webgpu" | "wasm";
-  /** What the KV depends on beside the model: the device. */
+  /** Description of the device, on which the bits of KV depend. */
   readonly description: string;
-  /** Room for the K and V of a hit, before they are copied into it. */
+  /** Allocates K and V of a hit, to be filled by copies. */
   allocate(tokens: number): Past;
-  /** The K and V of a past, for the cache. */
+  /** The K and V of a past, in the form the cache takes. */
   kvOf(past: Past): KvTensors;
-  /** Row `row` of a tensor `[1, rows, columns]`. */
+  /** Reads row `row` of a tensor `[1, rows, columns]`. */
   readRow(tensor: OrtTensor, row: number): Promise<Float32Array>;
 }
 
-/** Options of a session that computes where a cache keeps L1, and leaves its outputs there. */
+/** Options of a session that computes on the device of a cache and keeps its outputs there. */
 export function sessionOptionsFor(device: MemoryDevice): object {
   if (!(device instanceof WebGpuDevice)) {
     return { executionProviders: ["wasm"], preferredOutputLocation: "cpu" };
@@ -48,7 +48,7 @@ export function sessionOptionsFor(device: MemoryDevice): object {
 }
 
 /**
- * The memory in which a cache can take over the K and V of sessions.
+ * Creates the memory that sessions share with a cache on `device`.
  *
  * @throws {UnsupportedModelError} If the device lacks what the model needs.
  */
@@ -60,7 +60,7 @@ export function kvMemoryFor(
   if (device instanceof WebGpuDevice) return new GpuKvMemory(device, signature, tensors);
   if (device.type === "host") return new HostKvMemory(signature, tensors);
   throw new UnsupportedModelError(
-    `The cache must keep L1 on a GPUDevice or in host memory: received ${device.description}`,
+    `The device of the cache must be a GPUDevice or host memory: received ${device.description}`,
   );
 }
 
@@ -72,7 +72,9 @@ export function disposePast({ layers }: Past): void {
   }
 }
 
-/** The K and V of a hit as a past; `undefined` if it has no token, or the device refuses to copy. */
+/**
+ * Copies a hit into a new past; returns `undefined` if it is empty or the device rejects the copy.
+ */
 export async function restorePast(hit: PrefixHit, memory: KvMemory): Promise<Past | undefined> {
   if (hit.tokens === 0) return undefined;
   const past = memory.allocate(hit.tokens);
@@ -113,7 +115,7 @@ class GpuKvMemory implements KvMemory {
     const create = (): OrtTensor => {
       const buffer = gpuDevice.createBuffer({
         label: "kvtier past",
-        // Shaders read whole vectors.
+        // Shaders read vectors of 16 bytes.
         size: Math.ceil(size / 16) * 16,
         usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
       });
@@ -134,7 +136,7 @@ class GpuKvMemory implements KvMemory {
     const columns = tensor.dims.at(-1) ?? 0;
     const elementBytes = tensor.type === "float16" ? 2 : 4;
     const start = row * columns * elementBytes;
-    // Copies between buffers move words of 4 bytes.
+    // Copies between buffers are multiples of 4 bytes.
     const before = start % 4;
     const byteLength = Math.ceil((before + columns * elementBytes) / 4) * 4;
     const buffer = tensor.gpuBuffer as GPUBuffer;

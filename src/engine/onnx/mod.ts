@@ -1,7 +1,7 @@
 /**
- * Decoders on onnxruntime-web whose prefill starts where the cache ends.
+ * Decoders on onnxruntime-web that start the prefill after the cached prefix.
  *
- * @example A prompt, and the same prompt again after a restart
+ * @example Decode with a cache that survives restarts
  * ```ts ignore
  * import * as ort from "npm:onnxruntime-web@1.30.0/webgpu";
  * import { TieredCache } from "@kvtier/kvtier";

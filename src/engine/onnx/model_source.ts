@@ -1,18 +1,18 @@
 import { createDigest } from "../../runtime/digest.ts";
 import { loadBytes } from "../../runtime/load_bytes.ts";
 
-/** Where a file of a model is: its bytes, a path, or a URL (`file:`, `http:`, `https:`). */
+/** A file of a model: its bytes, a path, or a URL (`file:`, `http:`, `https:`). */
 export type ModelSource = string | URL | Uint8Array<ArrayBuffer>;
 
 /** A model in memory. */
 export interface LoadedModel {
   /** File name of the model, without folders; `onnx` if it was given as bytes. */
   readonly name: string;
-  /** SHA-256 of all of its bytes, and of those of the files it refers to, in hex. */
+  /** SHA-256 of the model and its external files, in hexadecimal. */
   readonly digest: string;
-  /** Its bytes. */
+  /** The model. */
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** The files that it refers to, as the runtime takes them. */
+  /** Its external files, in the form the runtime takes. */
   readonly externalData: readonly {
     readonly path: string;
     readonly data: Uint8Array<ArrayBuffer>;
@@ -20,8 +20,8 @@ export interface LoadedModel {
 }
 
 /**
- * Loads a model and the files that it refers to. The digest is taken anew each time, of the very
- * bytes that are returned: a file can be replaced under its name.
+ * Loads a model and its external files. The digest is computed from the returned bytes each time,
+ * because files can be replaced under the same name.
  *
  * @throws {Error} If a file cannot be loaded.
  */
@@ -37,7 +37,7 @@ export async function loadModel(
   const digest = createDigest();
   digest.update(bytes);
   for (const { path, data } of externalData) {
-    // Names and lengths, so that bytes cannot move from one file to another.
+    // Includes names and sizes, so that bytes moved between files change the digest.
     digest.update(new TextEncoder().encode(JSON.stringify([path, data.byteLength])));
     digest.update(data);
   }

@@ -24,96 +24,96 @@ import { type Ort, type OrtSession, type OrtTensor, OrtTensorFactory } from "./o
 import { revisionOf } from "./revision.ts";
 import { runInTurn, turnEventLoop } from "./run_in_turn.ts";
 
-/** How an {@linkcode OnnxDecoder} is set up. */
+/** Options of an {@linkcode OnnxDecoder}. */
 export interface OnnxDecoderOptions {
   /**
-   * The runtime: the module `onnxruntime-web/webgpu`, 1.30 or later; for a cache in host memory
-   * `onnxruntime-web` does, too.
+   * The runtime: the module `onnxruntime-web/webgpu`, version 1.30 or later; for a cache in host
+   * memory, `onnxruntime-web` suffices.
    */
   readonly ort: Ort;
   /** The model: its bytes, a path, or a URL. */
   readonly model: ModelSource;
-  /** Files that the model refers to for its weights, by the names that it uses. */
+  /** External weight files of the model, by the names used in it. */
   readonly externalData?: Readonly<Record<string, ModelSource>>;
-  /** Its `config.json`, parsed. */
+  /** The parsed `config.json` of the model. */
   readonly config?: ModelConfig;
-  /** Most tokens of a sequence. @default {`max_position_embeddings` of `config`} */
+  /** Maximum number of tokens of a sequence. @default {`max_position_embeddings` of `config`} */
   readonly contextTokens?: number;
   /** Name under which its KV is listed. @default {the file name of the model, or "onnx"} */
   readonly name?: string;
-  /** Tokens that are computed in one step, and kept in one object a layout. @default {256} */
+  /** Tokens per chunk: computed in one step and stored as one object. @default {256} */
   readonly chunkTokens?: number;
   /**
-   * What must be the same for KV to be reused: the model's bytes, the version of the runtime, its
-   * execution provider and the device (`runtime`), or its bytes alone (`model`), whose KV differs in
-   * the last bits between devices.
+   * Conditions for reusing KV. `runtime`: the same model bytes, version of the runtime, execution
+   * provider and device. `model`: the same model bytes; KV then differs in the last bits between
+   * devices.
    *
    * @default {"runtime"}
    */
   readonly identity?: "runtime" | "model";
   /**
-   * Whether logits must be bit-equal to those of a decoder without a cache: {@linkcode
-   * OnnxDecoder.save} leaves out then what was decoded token by token.
+   * Whether logits must be bit-equal to those of a decoder without a cache. Then
+   * {@linkcode OnnxDecoder.save} omits chunks that were decoded token by token.
    *
    * @default {false}
    */
   readonly exact?: boolean;
-  /** Time that a match may take; see `PrefixCacheOptions`. */
+  /** Deadline of a match; see `PrefixCacheOptions`. */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
-  /** More options for the runtime's session. */
+  /** Additional options of the runtime's session. */
   readonly sessionOptions?: object;
 }
 
 /** Options of {@linkcode OnnxDecoder.prefill}. */
 export interface PrefillOptions extends PromptOptions {
   /**
-   * Gives up between two chunks, and the call rejects with the signal's reason. Chunks that are done
-   * stay cached.
+   * Aborts the call between two chunks; it rejects with the signal's reason. Computed chunks stay
+   * cached.
    */
   readonly signal?: AbortSignal;
 }
 
-/** What {@linkcode OnnxDecoder.prefill} did. */
+/** Result of {@linkcode OnnxDecoder.prefill}. */
 export interface PrefillResult {
-  /** Scores of the next token, one for each token of the vocabulary. */
+  /** Logits of the next token, one per token of the vocabulary. */
   readonly logits: Float32Array;
   /** Tokens whose KV came from the cache. */
   readonly reusedTokens: number;
-  /** How many of them were in device memory. */
+  /** Number of these tokens that were in device memory. */
   readonly l1Tokens: number;
   /** Tokens whose KV was computed. */
   readonly computedTokens: number;
 }
 
-/** A sequence that was prefilled. */
+/** The current sequence. */
 interface Sequence {
   readonly tokens: number[];
   readonly prompt: PromptOptions;
-  /** Tokens whose KV a decoder without a cache would have computed alike, bit by bit. */
+  /** Tokens whose KV is bit-equal to that of a decoder without a cache. */
   readonly exactTokens: number;
   past: Past;
 }
 
-/** `ready` takes calls, `running` has one, `closed` takes none any more. */
+/** `ready` accepts calls, `running` has a call in progress, `closed` accepts none. */
 type DecoderState = "ready" | "running" | "closed";
 
 /**
- * A decoder-only model on onnxruntime-web whose prefill starts where the cache ends. A prompt is
- * computed in steps of one chunk, cached or not, so that the logits are bit-equal to those of the
- * same decoder without anything cached.
+ * A decoder-only model on onnxruntime-web that starts the prefill after the cached prefix. A prompt
+ * is always computed in steps of one chunk, so its logits are bit-equal to those of the same
+ * decoder with an empty cache.
  *
- * Holds one sequence at a time, and runs one call at a time; several decoders of one runtime take
+ * A decoder has one sequence and runs one call at a time. Several decoders of one runtime take
  * turns.
  */
 export class OnnxDecoder implements AsyncDisposable {
-  /** Most tokens of a sequence. */
+  /** Maximum number of tokens of a sequence. */
   readonly contextTokens: number;
-  /** Tokens that are computed in one step. */
+  /** Tokens computed in one step. */
   readonly chunkTokens: number;
-  /** Which execution provider computes. */
+  /** The execution provider. */
   readonly provider: "webgpu" | "wasm";
   readonly #cache: TieredCache;
-  /** Where the session computes; the cache may get another device later. */
+  /** Device of the session. The cache may be attached to another device later. */
   readonly #device: MemoryDevice;
   readonly #ort: Ort;
   readonly #session: OrtSession;
@@ -143,15 +143,15 @@ export class OnnxDecoder implements AsyncDisposable {
   }
 
   /**
-   * Loads a model and opens a session: on the GPUDevice of the cache, or, if the cache keeps L1 in
-   * host memory, on the CPU.
+   * Loads a model and opens a session on the GPUDevice of the cache, or on the CPU if the cache uses
+   * host memory.
    *
-   * Requires `--allow-read` permission for a model that is a path, `--allow-net` for a URL.
+   * Requires `--allow-read` permission for a model given by path, `--allow-net` for a URL.
    *
-   * @throws {UnsupportedModelError} If its KV cannot be cached by prefixes, its context length is
-   * unknown, or the device lacks what it needs.
+   * @throws {UnsupportedModelError} If prefixes of the model cannot be cached, its context length is
+   * unknown, or the device lacks a required feature.
    * @throws {RangeError} If a number is out of range, or a chunk does not fit into device memory.
-   * @throws {Error} If the model cannot be read, or the runtime refuses it.
+   * @throws {Error} If the model cannot be read, or the runtime rejects it.
    */
   static async open(cache: TieredCache, options: OnnxDecoderOptions): Promise<OnnxDecoder> {
     const { ort, identity, chunkTokens = DEFAULT_CHUNK_TOKENS, exact = false } = options;
@@ -167,7 +167,7 @@ export class OnnxDecoder implements AsyncDisposable {
     const prefixes = new PrefixCache(cache, {
       model: {
         name: options.name ?? model.name,
-        // What others have decoded token by token is not exact.
+        // Separate from KV that other decoders saved after decoding token by token.
         revision: exact ? `${revision}; exact` : revision,
       },
       layout: kvLayout({ layers, kvHeads, headDim, dtype, chunkTokens, order: "HND" }),
@@ -188,15 +188,15 @@ export class OnnxDecoder implements AsyncDisposable {
   }
 
   /**
-   * Starts a sequence: takes the KV of its longest cached prefix, computes the rest chunk by chunk,
-   * and hands each finished chunk to the cache. The sequence before is dropped.
+   * Starts a sequence: restores the KV of its longest cached prefix, computes the rest chunk by
+   * chunk, and stores each finished chunk in the cache. Discards the previous sequence.
    *
    * @param tokens The whole prompt.
    * @throws {RangeError} If the prompt is empty or longer than the context.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    * @throws The reason of `options.signal` if that aborts.
-   * @throws {DeviceLostError} If the device was lost since the decoder was opened.
-   * @throws {Error} If another call of this decoder runs, or it is closed, or the runtime fails.
+   * @throws {DeviceLostError} If the device was lost after the decoder was opened.
+   * @throws {Error} If another call is in progress, the decoder is closed, or the runtime fails.
    */
   async prefill(tokens: TokenIds, options: PrefillOptions = {}): Promise<PrefillResult> {
     using _running = this.#enter();
@@ -207,10 +207,13 @@ export class OnnxDecoder implements AsyncDisposable {
     const { signal, ...prompt } = options;
     signal?.throwIfAborted();
     this.#drop();
-    // A step that computes fewer tokens than a chunk rounds otherwise, so that the last chunk is
-    // computed whole, or not at all.
-    const most = this.#chunkStart(ids.length - 1);
-    const { past: restored, l1Tokens } = await this.#restore(ids.slice(0, most + 1), options);
+    // Results of a step depend on its number of tokens in the last bits, so the last chunk is either
+    // computed completely or not at all.
+    const lastChunkStart = this.#chunkStart(ids.length - 1);
+    const { past: restored, l1Tokens } = await this.#restore(
+      ids.slice(0, lastChunkStart + 1),
+      options,
+    );
     let past = restored;
     const reusedTokens = past.tokens;
     try {
@@ -240,11 +243,11 @@ export class OnnxDecoder implements AsyncDisposable {
   /**
    * Appends a token to the sequence.
    *
-   * @returns Scores of the next token.
+   * @returns Logits of the next token.
    * @throws {RangeError} If the context is full, or the token id is not valid.
-   * @throws {DeviceLostError} If the device was lost since the decoder was opened.
-   * @throws {Error} If there is no sequence, another call runs, the decoder is closed, or the
-   * runtime fails, which leaves the sequence as it was.
+   * @throws {DeviceLostError} If the device was lost after the decoder was opened.
+   * @throws {Error} If there is no sequence, another call is in progress, the decoder is closed, or
+   * the runtime fails, which does not change the sequence.
    */
   async step(token: number): Promise<Float32Array> {
     using _running = this.#enter();
@@ -260,12 +263,11 @@ export class OnnxDecoder implements AsyncDisposable {
   }
 
   /**
-   * Hands the complete chunks of the sequence to the cache that decoding has added. Their KV was
-   * computed token by token and differs in the last bits from what a prefill computes; with `exact`
-   * they are left out.
+   * Stores the complete chunks that decoding has added to the sequence. Their KV was computed token
+   * by token and differs in the last bits from that of a prefill; with `exact` they are omitted.
    *
-   * @throws {DeviceLostError} If the device was lost since the decoder was opened.
-   * @throws {Error} If there is no sequence, another call runs, or the decoder is closed.
+   * @throws {DeviceLostError} If the device was lost after the decoder was opened.
+   * @throws {Error} If there is no sequence, another call is in progress, or the decoder is closed.
    */
   save(): PutResult {
     using _running = this.#enter();
@@ -282,7 +284,7 @@ export class OnnxDecoder implements AsyncDisposable {
     return this.#sequence?.tokens ?? [];
   }
 
-  /** Waits for a call that runs, drops the sequence, and releases the session. */
+  /** Waits for a call in progress, discards the sequence, and releases the session. */
   async [Symbol.asyncDispose](): Promise<void> {
     const wasClosed = this.#state === "closed";
     this.#state = "closed";
@@ -293,10 +295,10 @@ export class OnnxDecoder implements AsyncDisposable {
   }
 
   #enter(): Disposable {
-    if (this.#state === "closed") throw new Error("Decoder is closed: open another");
+    if (this.#state === "closed") throw new Error("Decoder is closed: open another one");
     if (this.#state === "running") {
       throw new Error(
-        "A call of this decoder runs: await it first, or open a decoder for each conversation",
+        "A call of this decoder is in progress: await it, or open a decoder for each conversation",
       );
     }
     if (this.#cache.device !== this.#device || this.#device.isLost) {
@@ -325,7 +327,7 @@ export class OnnxDecoder implements AsyncDisposable {
     );
   }
 
-  /** A GPU may take a token that is not in the vocabulary for another one. */
+  /** Checks token ids, because a GPU may silently map an invalid id to another token. */
   #checkTokens(tokens: readonly number[]): void {
     const { vocabulary } = this.#signature;
     const wrong = tokens.find((id) => !(Number.isSafeInteger(id) && id >= 0 && id < vocabulary));
@@ -343,7 +345,7 @@ export class OnnxDecoder implements AsyncDisposable {
     return { layers: this.#memory.kvOf(past), blockTokens: past.tokens };
   }
 
-  /** The cached KV of a prompt; where there is none, or the device refuses it, that of no token. */
+  /** Restores the cached KV of a prompt; an empty past if there is none or the device rejects it. */
   async #restore(
     tokens: readonly number[],
     { signal, ...prompt }: PrefillOptions,
@@ -354,7 +356,7 @@ export class OnnxDecoder implements AsyncDisposable {
     return past === undefined ? { past: NO_PAST, l1Tokens: 0 } : { past, l1Tokens: hit.l1Tokens };
   }
 
-  /** Computes some tokens behind a past, and the scores of the next one if they are wanted. */
+  /** Computes tokens that follow a past and, if wanted, the logits of the next token. */
   #run(
     tokens: readonly number[],
     past: Past,
@@ -417,7 +419,7 @@ export class OnnxDecoder implements AsyncDisposable {
     return feeds;
   }
 
-  /** A model that keeps fewer tokens than it was given cannot be cached by prefixes. */
+  /** Checks that the model keeps K and V of all tokens; otherwise prefixes cannot be cached. */
   #checkPresent({ tokens, layers }: Past): void {
     const { kvHeads, headDim } = this.#signature;
     const expected = [1, kvHeads, tokens, headDim].join();
@@ -425,14 +427,14 @@ export class OnnxDecoder implements AsyncDisposable {
       for (const { dims } of [key, value]) {
         if (dims.join() === expected) continue;
         throw new Error(
-          `Model must give K and V of [${expected}] after ${tokens} tokens: received [${dims}]`,
+          `Model must return K and V of [${expected}] after ${tokens} tokens: received [${dims}]`,
         );
       }
     }
   }
 }
 
-/** What an {@linkcode OnnxDecoder} is made of. */
+/** The parts of an {@linkcode OnnxDecoder}. */
 interface DecoderParts {
   readonly cache: TieredCache;
   readonly options: OnnxDecoderOptions;

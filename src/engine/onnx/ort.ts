@@ -1,33 +1,33 @@
 /**
- * What is used of onnxruntime-web, by structure: the program that decodes brings the runtime, this
- * package imports none.
+ * Structural types of the used parts of onnxruntime-web. The program provides the runtime; this
+ * package does not import it.
  */
 
 /** A tensor of onnxruntime. */
 export interface OrtTensor {
-  /** Its dimensions. */
+  /** Dimensions. */
   readonly dims: readonly number[];
-  /** Its element type. */
+  /** Element type. */
   readonly type: string;
-  /** Its elements; only where they lie in host memory. */
+  /** Elements, for tensors in host memory. */
   readonly data: unknown;
-  /** Its buffer, which may be longer than its elements; only where they lie on the GPU. */
+  /** Buffer, for tensors on the GPU. It may be longer than the elements. */
   readonly gpuBuffer: unknown;
-  /** Its elements, wherever they lie; with `releaseData`, it is disposed afterwards. */
+  /** Returns the elements from any memory. With `releaseData`, disposes of the tensor afterwards. */
   getData(releaseData?: boolean): Promise<unknown>;
-  /** Releases what it holds. */
+  /** Releases its memory. */
   dispose(): void;
 }
 
-/** What a session knows about an input or output. */
+/** Metadata of an input or output of a session. */
 export interface OrtValueMetadata {
-  /** Its name. */
+  /** Name. */
   readonly name: string;
   /** Whether it is a tensor. */
   readonly isTensor: boolean;
-  /** Its element type, of a tensor. */
+  /** Element type of a tensor. */
   readonly type?: string;
-  /** Its dimensions, of a tensor; a name stands for one that is not fixed. */
+  /** Dimensions of a tensor; a string names a dimension that is not fixed. */
   readonly shape?: readonly (number | string)[];
 }
 
@@ -36,32 +36,32 @@ export type OrtTensors = Readonly<Record<string, OrtTensor>>;
 
 /** A session of onnxruntime. */
 export interface OrtSession {
-  /** The inputs of the model. */
+  /** Metadata of the inputs. */
   readonly inputMetadata: readonly OrtValueMetadata[];
-  /** The outputs of the model. */
+  /** Metadata of the outputs. */
   readonly outputMetadata: readonly OrtValueMetadata[];
-  /** Computes the outputs that are named. */
+  /** Computes the named outputs. */
   run(feeds: OrtTensors, fetches: readonly string[]): Promise<OrtTensors>;
   /** Releases the session. */
   release(): Promise<void>;
 }
 
-/** The module `onnxruntime-web/webgpu`, or `onnxruntime-web` where only its wasm provider serves. */
+/** The module `onnxruntime-web/webgpu`, or `onnxruntime-web` for the wasm provider only. */
 export interface Ort {
-  /** Sessions. */
+  /** Creates sessions. */
   readonly InferenceSession: {
     create(model: Uint8Array, options: object): Promise<OrtSession>;
   };
-  /** Tensors. */
+  /** Creates tensors. */
   readonly Tensor: {
     new (type: never, data: never, dims: readonly number[]): OrtTensor;
     fromGpuBuffer(buffer: never, options: never): OrtTensor;
   };
-  /** What it says about itself. */
+  /** Its versions. */
   readonly env: { readonly versions: { readonly common: string; readonly web?: string } };
 }
 
-/** Makes tensors: the types of the runtime are narrower than what is known here. */
+/** Creates tensors with dynamic element types, which the types of the runtime do not allow. */
 export class OrtTensorFactory {
   readonly #make: (type: string, data: unknown, dims: readonly number[]) => OrtTensor;
   readonly #wrap: (
@@ -69,23 +69,23 @@ export class OrtTensorFactory {
     options: { dataType: string; dims: readonly number[]; dispose: () => void },
   ) => OrtTensor;
 
-  /** Tensors of a runtime. */
+  /** Creates tensors of the given runtime. */
   constructor({ Tensor }: Ort) {
     this.#make = (type, data, dims) => new Tensor(type as never, data as never, dims);
     this.#wrap = (buffer, options) => Tensor.fromGpuBuffer(buffer as never, options as never);
   }
 
-  /** Integers of 64 bits. */
+  /** Creates a tensor of 64-bit integers. */
   integers(values: Iterable<number>, dims: readonly number[]): OrtTensor {
     return this.#make("int64", BigInt64Array.from([...values], BigInt), dims);
   }
 
-  /** Elements in host memory. */
+  /** Creates a tensor in host memory. */
   ofHost(type: string, data: ArrayBufferView, dims: readonly number[]): OrtTensor {
     return this.#make(type, data, dims);
   }
 
-  /** Elements in a buffer, which is destroyed with the tensor. */
+  /** Creates a tensor on a GPU buffer, which is destroyed with the tensor. */
   ofBuffer(type: string, buffer: GPUBuffer, dims: readonly number[]): OrtTensor {
     return this.#wrap(buffer, { dataType: type, dims, dispose: () => buffer.destroy() });
   }

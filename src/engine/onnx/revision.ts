@@ -2,8 +2,8 @@ import type { KvMemory } from "./kv_memory.ts";
 import type { Ort } from "./ort.ts";
 
 /**
- * What names the KV of a model: the digest of its bytes and, since KV differs in the last bits
- * between them, the runtime, its execution provider and the device.
+ * The revision of a model's KV: the digest of its bytes and, unless `identity` is `model`, the
+ * runtime, its execution provider and the device, between which KV differs in the last bits.
  *
  * @throws {RangeError} If the identity is unknown.
  */

@@ -1,8 +1,8 @@
 const lastRuns = new WeakMap<object, Promise<unknown>>();
 
 /**
- * Runs work of one runtime after what was asked for before: onnxruntime-web computes one run at a
- * time, whichever session it is of, and refuses a second one.
+ * Runs work of one runtime sequentially: onnxruntime-web supports one run at a time over all
+ * sessions and rejects a second one.
  */
 export function runInTurn<Result>(
   runtime: object,
@@ -14,8 +14,8 @@ export function runInTurn<Result>(
 }
 
 /**
- * Lets the event loop turn. A run on the CPU does not: without it no timer, signal, file or
- * connection of the process gets on between the steps of a prompt or the tokens of an answer.
+ * Yields to the event loop. Runs on the CPU do not: without this, timers, signals, files and
+ * connections would stall between the steps of a prompt and the tokens of a response.
  */
 export function turnEventLoop(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 0));

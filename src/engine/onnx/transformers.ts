@@ -28,7 +28,7 @@ import {
 import { revisionOf } from "./revision.ts";
 import { runInTurn, turnEventLoop } from "./run_in_turn.ts";
 
-/** A model of transformers.js, as far as it is used here. */
+/** The used parts of a transformers.js model. */
 export interface TransformersModel {
   /** Its sessions, by name. */
   readonly sessions: Readonly<Record<string, unknown>>;
@@ -36,40 +36,41 @@ export interface TransformersModel {
   readonly config: object;
 }
 
-/** A tensor of transformers.js. */
+/** A transformers.js tensor. */
 export interface TransformersTensor {
   /** The tensor of the runtime. */
   readonly "ort_tensor": unknown;
 }
 
-/** The classes of transformers.js that are used here. */
+/** The used classes of transformers.js. */
 export interface Transformers<Cache> {
-  /** Past keys and values, by the names of the model's inputs. */
+  /** Class of past keys and values, which are keyed by the names of the model's inputs. */
   readonly DynamicCache: new (entries: never) => Cache;
-  /** Tensors. */
+  /** Class of tensors. */
   readonly Tensor: new (tensor: never) => TransformersTensor;
 }
 
-/** How {@linkcode TransformersRuntime.prefixesOf} caches. */
+/** Options of {@linkcode TransformersRuntime.prefixesOf}. */
 export interface TransformersPrefixesOptions {
   /** Name under which the KV of the model is listed. @default {the file name of the model} */
   readonly name?: string;
-  /** Tokens in a chunk. @default {256} */
+  /** Tokens per chunk. @default {256} */
   readonly chunkTokens?: number;
-  /** As in `OnnxDecoderOptions`. @default {"runtime"} */
+  /** See `OnnxDecoderOptions`. @default {"runtime"} */
   readonly identity?: "runtime" | "model";
-  /** Time that a match may take; see `PrefixCacheOptions`. */
+  /** Deadline of a match; see `PrefixCacheOptions`. */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
 }
 
-/** Where transformers.js looks for a runtime when it is imported. */
+/** Global symbol under which transformers.js finds a runtime when it is imported. */
 const RUNTIME = Symbol.for("onnxruntime");
 
 /**
- * Has transformers.js compute where the cache keeps L1: on its GPUDevice, or on the CPU.
+ * Makes transformers.js compute on the device of a cache: its GPUDevice, or the CPU.
  *
- * It takes the runtime that it finds when it is imported: call {@linkcode TransformersRuntime.install}
- * first, and import `@huggingface/transformers` dynamically, afterwards.
+ * transformers.js looks up its runtime when it is imported: call
+ * {@linkcode TransformersRuntime.install} first, then import `@huggingface/transformers`
+ * dynamically.
  */
 export class TransformersRuntime {
   readonly #cache: TieredCache;
@@ -82,7 +83,7 @@ export class TransformersRuntime {
   }
 
   /**
-   * Gives transformers.js a runtime whose sessions share memory with a cache.
+   * Installs a runtime for transformers.js with sessions that share memory with a cache.
    *
    * @param ort The module `onnxruntime-web/webgpu`.
    */
@@ -95,10 +96,10 @@ export class TransformersRuntime {
   }
 
   /**
-   * The prefixes of a model that was loaded after {@linkcode install}.
+   * Creates the prefix cache of a model that was loaded after {@linkcode install}.
    *
-   * @throws {UnsupportedModelError} If its KV cannot be cached by prefixes, or it was not loaded by
-   * this runtime.
+   * @throws {UnsupportedModelError} If prefixes of the model cannot be cached, or it was not loaded
+   * with this runtime.
    * @throws {RangeError} If the chunk size is out of range, or a chunk does not fit into device
    * memory.
    */
@@ -160,7 +161,7 @@ interface ExternalFile {
   readonly data: ModelSource;
 }
 
-/** A session whose K and V stay on the device, and whose other outputs come to the host. */
+/** A session that keeps K and V on the device and returns other outputs in host memory. */
 class SharedSession implements OrtSession {
   readonly inputMetadata: OrtSession["inputMetadata"];
   readonly outputMetadata: OrtSession["outputMetadata"];
@@ -200,14 +201,14 @@ class SharedSession implements OrtSession {
   }
 }
 
-/** Cached prefixes of a model of transformers.js. */
+/** The prefix cache of a transformers.js model. */
 export class TransformersPrefixes<Cache extends object> {
   readonly #prefixes: PrefixCache;
   readonly #signature: DecoderSignature;
   readonly #memory: KvMemory;
   readonly #transformers: Transformers<Cache>;
 
-  /** @ignore Made by {@linkcode TransformersRuntime.prefixesOf}. */
+  /** @ignore Created by {@linkcode TransformersRuntime.prefixesOf}. */
   constructor(
     prefixes: PrefixCache,
     signature: DecoderSignature,
@@ -221,9 +222,9 @@ export class TransformersPrefixes<Cache extends object> {
   }
 
   /**
-   * Past keys and values of the longest cached prefix, to be passed to `generate` as
-   * `past_key_values` with the whole prompt. At least one token is left to compute; of a prompt of
-   * which nothing is cached it is empty.
+   * Loads past keys and values of the longest cached prefix, to be passed to `generate` as
+   * `past_key_values` together with the whole prompt. They leave at least one token to compute, and
+   * are empty if nothing is cached.
    *
    * @param tokens The whole prompt.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
@@ -236,13 +237,13 @@ export class TransformersPrefixes<Cache extends object> {
   }
 
   /**
-   * Hands the complete chunks of a sequence to the cache. The past can be disposed, or used on, as
-   * soon as this returns.
+   * Stores the complete chunks of a sequence in the cache. The past can be disposed or used further
+   * as soon as this returns.
    *
-   * @param tokens The tokens of the sequence: the prompt, and what was generated.
-   * @param past What `generate` has returned as `past_key_values`.
-   * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the past is none of
-   * this model.
+   * @param tokens Tokens of the sequence: the prompt and the generated ones.
+   * @param past The `past_key_values` returned by `generate`.
+   * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the past does not
+   * belong to this model.
    */
   save(tokens: TokenIds, past: Cache, options: PromptOptions = {}): PutResult {
     const entries = past as Readonly<Record<string, TransformersTensor | undefined>>;
