@@ -405,7 +405,7 @@ Deno.test("a lease on a removed object does not apply to its successor", async (
   assert(l1.isLeased(live));
 });
 
-// Temporary objects
+// Transient objects
 
 Deno.test("a transient object leaves L1 with its last lease, not before", () => {
   const { l1, heard } = setUp();
@@ -657,7 +657,7 @@ gpuTest(
   },
 );
 
-// Memory that the device does not have
+// Memory that the device cannot allocate
 
 /** Host memory that cannot allocate slab number `bad`. */
 class PoorDevice extends HostDevice {
@@ -689,7 +689,7 @@ Deno.test("a slab that the device cannot allocate loses exactly its own objects"
     pick(l1, "failedSlabCount", "isHealthy", "usedBytes", "slabs", "totalObjectCount"),
     [1, false, 2 * SIZE, 1, 2],
   );
-  // What is left goes on working, within what the device has.
+  // The rest keeps working, within the memory that the device has.
   writeObjects(l1, testKeys(2, 10), LAYOUT);
   assertEquals(residents(l1), [10, 11]);
   assertEquals(statuses(l1.reserveWrite(testKeys(3, 20), LAYOUT))[0], "out-of-memory");

@@ -160,7 +160,7 @@ Deno.test("L1Cache.forget() of keys examines no other objects, in any state", ()
   assertEquals([looked, residents(l1)], [["1", "10"], [0, 2]]);
 });
 
-// Forgotten while it is written
+// Forgotten while staged
 
 const finishes: Record<string, (l1: L1Cache, staged: StagedObject[]) => string[]> = {
   finishWrite: (l1, staged) => l1.finishWrite(staged),

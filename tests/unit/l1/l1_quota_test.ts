@@ -14,7 +14,7 @@ import {
 } from "../../support/l1.ts";
 import { testKey } from "../../support/objects.ts";
 
-/** A cache in which salt `a` may have `objects` objects. */
+/** A cache with a quota of `objects` objects for salt `a`. */
 function withQuota(
   objects: number,
   capacity = 16,

@@ -37,7 +37,7 @@ interface SetUp extends AsyncDisposable {
   readonly removed: number[];
   /** Adds an adapter; returns its id. */
   add(adapter: L2Adapter): Promise<number>;
-  /** How an adapter is configured by the cache. */
+  /** Creates the checked configuration of an adapter. */
   guard(id: number): AdapterGuard;
 }
 
@@ -93,7 +93,7 @@ function checked(
   return { module, values: {}, eviction: undefined };
 }
 
-/** What a promise came to, as soon as it is known. */
+/** Outcome of a promise, filled in when it settles. */
 function outcomeOf(work: Promise<unknown>): { value?: unknown; error?: Error; isOver: boolean } {
   const outcome: { value?: unknown; error?: Error; isOver: boolean } = { isOver: false };
   work.then((value) => outcome.value = value, (error) => outcome.error = error)
@@ -480,7 +480,7 @@ Deno.test("checkConfig() takes the eviction block, unless the adapter has one of
 
   const plain = await checkConfig(registry, { type: "plain", eviction });
   assertEquals([plain.values, plain.eviction], [{}, bounds]);
-  // The fs adapter bounds itself, whichever processes share its directory.
+  // The fs adapter evicts by itself, whichever processes share its directory.
   const watermarks = { "trigger_watermark": 1, "eviction_ratio": 0.5 };
   const fs = await checkConfig(registry, { type: "fs", base_path: "x", eviction: watermarks });
   assertEquals([fs.values["max_capacity_gb"], fs.eviction], [10, undefined]);

@@ -3,7 +3,7 @@ import * as fc from "fast-check";
 import { ByteLimiter } from "../../../src/tiering/byte_budget.ts";
 import { runs } from "../../support/runs.ts";
 
-/** Asks for bytes; says what became of that so far. */
+/** Requests bytes; returns the outcome so far. */
 function ask(
   budget: ByteLimiter,
   bytes: number,
@@ -72,7 +72,7 @@ Deno.test("ByteLimiter drops an aborted request, and serves those behind it", as
   assertEquals(budget.used, 10);
   assertEquals(await budget.acquire(0, controller.signal), false);
 
-  // What was granted stays so.
+  // A granted request stays granted.
   const late = new AbortController();
   budget.release(10);
   assertEquals(await budget.acquire(3, late.signal), true);

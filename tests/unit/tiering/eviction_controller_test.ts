@@ -24,7 +24,7 @@ import { runs } from "../../support/runs.ts";
 import { emptyObject, sealedObject } from "../../support/sealed_objects.ts";
 
 const LAYOUT = testLayout(1024);
-/** Bytes of an object in L1, and in an adapter. */
+/** Bytes of an object in L1 and in an adapter. */
 const SIZE = 1024;
 const SEALED = bytesWithTrailer(testKey(0), LAYOUT);
 
@@ -74,7 +74,7 @@ function setUp(
   };
 }
 
-/** An adapter that is counted already, and has room for `high` objects. */
+/** An adapter that has been listed already, with room for `high` objects. */
 async function setUpBounded(
   high: number,
   low: number,
@@ -91,7 +91,7 @@ function guardOf(adapter: L2Adapter, clock: ManualClock, id = 0): AdapterGuard {
   return new AdapterGuard(adapter, { id, type: "test", clock, timeouts: DEFAULT_ADAPTER_TIMEOUTS });
 }
 
-/** An adapter that lacks what is optional, or promises something. */
+/** An adapter without optional methods, or with other capabilities. */
 function limited(
   adapter: RecordingAdapter,
   lacks: { list?: true; delete?: true; capabilities?: L2Adapter["capabilities"] },
@@ -108,7 +108,7 @@ function limited(
   };
 }
 
-/** Bounds that let `high` objects in, and leave `low` when there are more. */
+/** Limits that allow `high` objects and evict down to `low`. */
 function room(high: number, low: number): AdapterEviction {
   const objects = 100;
   return {
@@ -275,7 +275,7 @@ Deno.test("EvictionController learns what an adapter held before, as its oldest"
   t.eviction.attach(guard, room(6, 4));
   assertEquals(status(t).isSeeding, true);
 
-  // Used and stored before the listing comes to them.
+  // Used and stored before they are listed.
   const used = Promise.all([load(guard, old.slice(0, 1)), store(guard, recent)]);
   await used;
   await t.eviction.idle();
@@ -732,7 +732,7 @@ Deno.test("EvictionController bounds the salts of an adapter that bounds itself"
   await guard.close();
 });
 
-/** What happens to an adapter, by chunk numbers. */
+/** Steps of a random run, by chunk numbers. */
 type Action =
   | { readonly kind: "store" | "load" | "delete"; readonly chunks: readonly number[] }
   | { readonly kind: "pin"; readonly chunks: readonly number[] }
@@ -870,7 +870,7 @@ Deno.test("EvictionController passes over so many pinned objects at a time", asy
   eviction.attach(guardOf(adapter, clock), room(10, 5));
   await turns();
   assertEquals(looks, 1024, "the engine has a turn before the next ones");
-  // All of them are looked at in their turn, and then none for a while.
+  // Every object is visited once, and then none until the retry.
   for (let i = 0; i < 10; i++) {
     await clock.advance(1);
     await turns();

@@ -28,7 +28,7 @@ import { runs } from "../../support/runs.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
 
 const LAYOUT = testLayout(1024);
-/** Bytes of an object in L1, and in an adapter. */
+/** Bytes of an object in L1 and in an adapter. */
 const SIZE = 1024;
 const SEALED = bytesWithTrailer(testKey(0), LAYOUT);
 
@@ -78,7 +78,7 @@ function modelKeys(model: string, count: number): ObjectKey[] {
   return Array.from({ length: count }, (_, n) => testKey(n, { model }));
 }
 
-/** An adapter that lacks what is optional. */
+/** An adapter without optional methods. */
 function limited(adapter: RecordingAdapter, lacks: { list?: true; delete?: true }): L2Adapter {
   return {
     capabilities: {},
@@ -96,13 +96,13 @@ function residents(l1: L1Cache, keys: readonly ObjectKey[]): number[] {
   return keys.flatMap((key, i) => l1.has(key) ? [i] : []);
 }
 
-/** Moves the clock when what was just begun waits for it. */
+/** Advances the clock once pending work waits for it. */
 async function advance(clock: ManualClock, ms: number): Promise<void> {
   await clock.advance(0);
   await clock.advance(ms);
 }
 
-/** Asserts that an adapter has a problem, and says what to do. */
+/** Asserts that an adapter reports a problem and what to do about it. */
 function assertProblem({ adapters }: ForgetReport, ...words: string[]): void {
   const [adapter] = adapters;
   assertEquals(adapter?.complete, false);
@@ -556,7 +556,7 @@ Deno.test("KeyLifecycle.forget() names an adapter that fails, and serves the oth
   assertEquals([broken.held.size, sound.held.size], [2, 0]);
   assertEquals(t.lifecycle.isBlocked(keys[0] as ObjectKey), false);
 
-  // Its circuit is open now: it is not asked, and not waited for.
+  // Its circuit is open now: it is neither called nor awaited.
   const calls = broken.deletes.length;
   assertProblem(await t.lifecycle.forget({ keys }), "2 objects may still be there");
   assertEquals(broken.deletes.length, calls);

@@ -21,7 +21,7 @@ interface SetUp {
   readonly options: MigrationOptions;
 }
 
-/** Three adapters: the first one is to be copied to the others. */
+/** Three adapters; the first one is copied to the others. */
 function setUp(
   options: { blocks?: number; adapters?: RecordingAdapter[] } & Partial<MigrationOptions> = {},
 ): SetUp {
@@ -60,7 +60,7 @@ function assertIdle({ adapters, guards, clock, scratch }: SetUp): void {
   assertEquals([scratch.lentBytes, clock.pendingTimers], [0, 0]);
 }
 
-/** How many of the objects each adapter has. */
+/** Number of the objects in each adapter. */
 function counts({ adapters }: SetUp, keys: readonly ObjectKey[]): number[] {
   return adapters.map((adapter) => adapter.count(keys));
 }
@@ -216,7 +216,8 @@ Deno.test("migrate() tells of each batch at the moment in which it asks what is 
   });
   t.adapters[0]?.seed(testKeys(300), LAYOUT);
   await migrate(t.options);
-  // Of the first batch before it is told of, in the same turn; of the last when all others are.
+  // For the first batch before it is tracked, in the same turn; for the last one when all others
+  // are.
   assertEquals([asked.length, asked[0], asked.at(-1)], [300, 0, t.batches.length - 1]);
   await Promise.all(t.batches);
 });

@@ -9,7 +9,7 @@ import { testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { BLOCK_BYTES, LAYOUT, ranges, residents, settle, setUp } from "../../support/prefetch.ts";
 import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";
 
-/** Objects in a full batch, with the scratch that `setUp` makes. */
+/** Number of objects in a full batch, with the scratch of `setUp`. */
 const BATCH = 12;
 
 function ids(keys: readonly ObjectKey[]): string[] {
@@ -123,7 +123,7 @@ Deno.test("ObjectLoader gives more to an adapter that is faster", async () => {
   using t = setUp(new HostDevice(), [slow, fast]);
   slow.beforeLoad = (batch) => wait(t.clock, 3 * batch.length);
   fast.beforeLoad = (batch) => wait(t.clock, batch.length);
-  // They are measured by what only one of them has.
+  // Their speed is measured with objects that only one of them has.
   for (const [i, adapter] of [slow, fast].entries()) {
     const own = testKeys(12, 100 * (i + 1));
     adapter.seed(own, LAYOUT);
@@ -183,7 +183,7 @@ Deno.test("ObjectLoader hedges a load that takes far longer than expected", asyn
   assertEquals(hung.loads.length, 2, "batches that were under way");
   assertEquals(t.l1.reportStatus().stagingObjectCount, 0, "their room is given back");
 
-  // As long as it hangs others come first.
+  // While it hangs, other adapters come first.
   const more = testKeys(10, 100);
   for (const adapter of [hung, good]) adapter.seed(more, LAYOUT);
   good.beforeLookup = () => wait(t.clock, 5);
@@ -194,7 +194,7 @@ Deno.test("ObjectLoader hedges a load that takes far longer than expected", asyn
   good.beforeLookup = () => {};
 
   open();
-  // After a minute it is forgotten how slow it was.
+  // After a minute its measurements are outdated.
   await t.pass(61_000);
   const others = testKeys(10, 200);
   for (const adapter of [hung, good]) adapter.seed(others, LAYOUT);

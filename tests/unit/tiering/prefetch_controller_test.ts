@@ -194,7 +194,7 @@ Deno.test("PrefetchController.prefetch() survives an adapter that claims what it
     assertEquals(await t.count(keys), [0, 0]);
     assertEquals(residents(t.l1, keys), keys.map(() => false));
   }
-  // It is not left out for ever.
+  // It is asked again later.
   liar.beforeLoad = () => {};
   assertEquals(await t.count(keys), [4, 0]);
 });
@@ -307,7 +307,7 @@ Deno.test("PrefetchController.prefetch() misses a resident object of another lay
   writeObjects(t.l1, keys.slice(1, 2), testLayout(512));
   assertEquals(await t.count(keys.slice(1)), [0, 0]);
 
-  // The adapter has the layout that is asked for, but there is one place for a key in L1.
+  // The adapter has the requested layout, but L1 has a single place for a key.
   adapter.seed(keys, LAYOUT);
   const hit = await t.match(keys, LAYOUT);
   assertEquals(hit.leases.map(({ layout }) => layout.byteLength), [1024]);
@@ -350,7 +350,7 @@ Deno.test("PrefetchController.prefetch() at its deadline serves what is there: i
   const keys = testKeys(30);
   adapter.seed(keys, LAYOUT);
   const { promise, open } = gate();
-  // The first batch of twelve comes in time.
+  // The first batch of twelve arrives in time.
   adapter.beforeLoad = () => adapter.loads.length === 1 ? undefined : promise;
 
   const pending = t.match(keys, LAYOUT, { deadlineMs: 100 });
@@ -417,7 +417,7 @@ deviceTest(
     const waiting = t.count([key]);
     await settle();
     await t.clock.advance(10_000);
-    // The only room there is goes to another object before the load ends.
+    // The only memory goes to another object before the load ends.
     writeObjects(t.l1, [other], LAYOUT);
     const hit = await t.match([other], LAYOUT);
     open();
@@ -444,10 +444,10 @@ deviceTest(
     await settle();
     await t.clock.advance(100);
     assertEquals(await waiting, [0, 0]);
-    // The adapter's own deadline passes as well, and still it has not let go.
+    // The adapter's own deadline passes as well, and it still uses the buffers.
     await t.clock.advance(30_000);
 
-    // The adapter that is late writes while another's objects wait to be verified and uploaded.
+    // The hung adapter writes while objects of another one wait to be verified and uploaded.
     const load = good.load.bind(good);
     good.load = async (...args) => {
       const loaded = await load(...args);
@@ -465,7 +465,7 @@ deviceTest(
 
 Deno.test("PrefetchController works while a hanging adapter keeps its share of the scratch", async () => {
   const [hung, good] = [new RecordingAdapter(), new RecordingAdapter()];
-  // A single load of the hung adapter takes all there is of scratch.
+  // A single load of the hung adapter takes all of the scratch.
   const layout = testLayout(2 * BLOCK_BYTES - 64);
   using t = setUp(new HostDevice(), [hung, good], { scratchBlocks: 2 });
   const keys = testKeys(3);
@@ -525,7 +525,7 @@ Deno.test("PrefetchController.prefetch() rejects when the caller aborts", async 
 
 Deno.test("PrefetchController.prefetch() answers once, whenever the caller aborts", async () => {
   let answers = 0;
-  // Which turn of the microtask queue brings the answer, is its own affair: all are tried.
+  // The answer may arrive in any turn of the microtask queue: all are tried.
   for (let turns = 0; turns < 60; turns++) {
     const adapter = new RecordingAdapter();
     using t = setUp(new HostDevice(), [adapter]);
@@ -634,7 +634,7 @@ Deno.test("PrefetchController loads what concurrent requests want once, with any
     const hits = await Promise.all(pending);
     for (const [i, hit] of hits.entries()) {
       await assertRanges(t.l1.device, ranges(hit), keys.slice(0, lengths[i]));
-      // What a reader leaves stays for the others.
+      // What one reader releases stays for the others.
       t.release(hit);
     }
     assertEquals(adapters.flatMap(({ loads }) => loads.flat()).length, 30);
@@ -677,7 +677,7 @@ Deno.test("PrefetchController loads by itself when another request has given up"
     const second = t.count(keys);
     await t.pass(10);
     assertEquals(await first, [0, 0]);
-    // What the first one is loading is still waited for, what it only looked up is not.
+    // Objects that the first one is loading are awaited, objects that it only looked up are not.
     if (phase === "beforeLoad") open();
     assertEquals(await second, [4, 0], phase);
     assertEquals(adapter.lookups.length, phase === "beforeLookup" ? 3 : 2);
@@ -693,7 +693,7 @@ Deno.test("PrefetchController does not look up again what another request found 
   adapter.seed(keys.slice(0, 1), LAYOUT);
   const counts = await Promise.all([t.count(keys), t.count(keys), t.count(keys)]);
   assertEquals(counts, [[1, 0], [1, 0], [1, 0]]);
-  // How far a chain's answer reaches is known: of the last object it says nothing.
+  // The answer for a chain covers a known number of objects: not the last one.
   const asked = adapter.lookups.flat().filter((id) => id === keys[1]?.id);
   assertEquals(asked.length, 1);
 });
@@ -756,7 +756,8 @@ Deno.test("PrefetchController serves what does not depend on the adapters of a h
   const second = t.count(keys);
   await t.pass(40);
   assertEquals(await first, [1, 0]);
-  // What the first one had not begun to load is free at once, though it still waits for the other.
+  // Objects that the first one had not started to load are free at once, although it still waits
+  // for the other.
   others.open();
   await settle();
   assertEquals(await second, [80, 1]);
@@ -921,7 +922,7 @@ Deno.test("PrefetchController serves no invalid leases", async () => {
       open();
     } else {
       await t.pass(1_000);
-      // What has expired may leave, and does so here.
+      // Expired objects are evictable, and are evicted here.
       t.l1.evictTo(0);
       open();
     }
@@ -976,7 +977,7 @@ Deno.test("PrefetchController leaves no rejection unhandled, whenever the caller
   const pending = keys.map((key, i) =>
     t.count([key], { signal: (controllers[i] as AbortController).signal }).catch(() => "rejected")
   );
-  // At once, and in the turn in which it leaves the queue.
+  // At once, and in the turn in which it is dequeued.
   for (const controller of controllers.slice(1)) controller.abort();
   await t.pass(1);
   const outcomes = await Promise.all(pending);

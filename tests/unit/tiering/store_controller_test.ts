@@ -65,7 +65,7 @@ interface SetUp extends Disposable {
   readonly adapters: AdapterSet;
   readonly guards: readonly AdapterGuard[];
   readonly store: StoreController;
-  /** What was dropped, as its listeners heard. */
+  /** Drops, as reported to listeners. */
   readonly dropped: string[];
 }
 
@@ -74,7 +74,7 @@ interface SetUpOptions extends Partial<StoreControllerOptions> {
   readonly readTtlMs?: number;
 }
 
-/** A controller that offers each object once; what it leaves behind fails the test. */
+/** A controller with one attempt for each object; anything it leaves behind fails the test. */
 function setUp(
   device: MemoryDevice,
   adapters: readonly L2Adapter[],
@@ -111,7 +111,7 @@ function setUp(
   };
 }
 
-/** Whether a promise has settled, when all that is pending has run. */
+/** Whether a promise has settled after all pending work has run. */
 async function hasSettled(t: SetUp, promise: Promise<void>): Promise<boolean> {
   let isSettled = false;
   promise.then(() => isSettled = true);
@@ -119,7 +119,7 @@ async function hasSettled(t: SetUp, promise: Promise<void>): Promise<boolean> {
   return isSettled;
 }
 
-/** The counters of what became of objects that an adapter did not get. */
+/** Counters of objects that adapters did not get. */
 function losses({ store }: SetUp): [failed: number, dropped: number, lost: number] {
   const { failedObjects, droppedObjects, lostObjects } = store.reportStatus();
   return [failedObjects, droppedObjects, lostObjects];
@@ -240,7 +240,7 @@ Deno.test("StoreController reads a batch back while another is stored, and no th
 });
 
 Deno.test("StoreController loses no object written just as a flush ends", async () => {
-  // Which turn of the microtask queue is the last of a flush, is its own affair: all are tried.
+  // The last turn of a flush may be any turn of the microtask queue: all are tried.
   for (let turns = 0; turns < 40; turns++) {
     const adapter = new RecordingAdapter();
     using t = setUp(new WatchedDevice(), [adapter]);
@@ -295,7 +295,7 @@ const failures: Record<string, () => void | Promise<void>> = {
 for (const [name, fail] of Object.entries(failures)) {
   Deno.test(`StoreController does without an adapter that ${name}`, async () => {
     const [broken, good] = [new RecordingAdapter(), new RecordingAdapter()];
-    // Not an async function: what it throws is thrown by the call itself.
+    // Not an async function, so the call itself throws.
     broken.store = () => fail() as never;
     using t = setUp(new WatchedDevice(), [broken, good]);
 
@@ -320,7 +320,8 @@ Deno.test("StoreController works while an adapter hangs", async () => {
   await t.clock.advance(0);
   await t.clock.advance(60_000);
   await flushed;
-  // It may still read the buffers, which are a copy: the objects are free, the buffers are not.
+  // It may still read the buffers, which are a copy: the objects are clean, the buffers are not
+  // reused.
   assertEquals(device.openReadBacks, 1);
   assertEquals(t.l1.reportStatus().heldCount, 0);
   assertEquals(losses(t), [2, 0, 0]);
@@ -351,7 +352,7 @@ Deno.test("StoreController stores nothing that was read back after it was forgot
   await t.clock.advance(0);
   t.l1.forget(() => true);
   await t.clock.advance(10_000);
-  // Its room goes to another object before it is read.
+  // Its memory goes to another object before it is read.
   writeObjects(t.l1, testKeys(1, 1), LAYOUT);
   open();
   await flushed;
@@ -366,7 +367,7 @@ Deno.test("StoreController stores nothing that came from a lost device", async (
   using t = setUp(device, [adapter], { attempts: 3 });
   writeObjects(t.l1, testKeys(2), LAYOUT);
   const flushed = t.store.flush();
-  // Some devices let a read-back that had begun succeed, and L1 is told later.
+  // Some devices let a read-back in flight succeed, and notify L1 later.
   device.beforeReadBackEnds = () => device.isLost = true;
   await t.clock.advance(0);
   assertEquals(adapter.stores, []);
@@ -407,7 +408,7 @@ deviceTest(
     const { promise, open } = gate();
     hung.beforeStore = () => promise;
     const keys = testKeys(4);
-    // No more room than for these objects: others evict them.
+    // L1 has room for these objects only: others evict them.
     using t = setUp(device, [hung], { capacityBytes: 4 * LAYOUT.byteLength });
 
     writeObjects(t.l1, keys, LAYOUT);
@@ -508,7 +509,7 @@ function writeObjectsFails(l1: L1Cache): void {
 Deno.test("StoreController retries with doubling delays and jitter", async () => {
   const adapter = new RecordingAdapter();
   adapter.beforeStore = () => Promise.reject(new Error("broken"));
-  // Half of the usual time, then three quarters, then the most that there is.
+  // Half of the nominal delay, then three quarters, then the maximum.
   const jitters = [0, 64, 255];
   const random = { bytes: () => new Uint8Array([jitters.shift() ?? 0]) };
   using t = setUp(new WatchedDevice(), [], { attempts: 4, backOffMs: 1_000, random });
@@ -918,7 +919,7 @@ Deno.test("StoreController gives no adapter an object that it does not take", as
   assertEquals(losses(t), [0, 0, 0]);
 });
 
-// Objects and adapters that leave.
+// Objects and adapters that are removed.
 
 Deno.test("StoreController.settle() waits for writes of what was forgotten meanwhile", async () => {
   const adapter = new RecordingAdapter();
@@ -978,7 +979,8 @@ Deno.test("StoreController loses queued objects with the device, but no later on
   failing.beforeStore = () => Promise.reject(new Error("broken"));
   using t = setUp(new WatchedDevice(), [slow, failing], { attempts: 3 });
 
-  // The first is being written to one adapter and rests for the other; the second waits for both.
+  // The first object is being stored in one adapter and backing off for the other; the second is
+  // queued for both.
   writeObjects(t.l1, testKeys(1), LAYOUT);
   const flushed = t.store.flush();
   await t.clock.advance(0);
@@ -1026,7 +1028,7 @@ Deno.test("StoreController drops what is queued for a removed adapter", async ()
   assertEquals(t.l1.reportStatus().heldCount, 2, "what it is being given");
   assertEquals(t.store.reportStatus().inFlightObjects, 2);
   assertEquals(await hasSettled(t, emptied), false);
-  // It answers nothing any more: what was under way fails, and is not tried again.
+  // It does not answer any more: calls in flight fail, and are not retried.
   await guard.close();
   await emptied;
   assertEquals(losses(t), [0, 4, 0]);
@@ -1089,7 +1091,7 @@ Deno.test("StoreController's dispose drops everything and leaves nothing behind"
   await t.clock.advance(0);
   assertEquals(slow.count(testKeys(4)), 2, "no batch after those that were under way");
   assertEquals(device.openReadBacks, 0);
-  // Two for the slow adapter; all of them for the broken one, whether they rested or waited.
+  // Two for the slow adapter; all of them for the broken one, whether backing off or queued.
   assertEquals(losses(t), [0, 6, 0]);
 });
 

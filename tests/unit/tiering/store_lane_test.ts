@@ -47,7 +47,7 @@ Deno.test("StoreLane: objects that failed together are due together, and rest on
   await clock.advance(1_000);
   assertEquals([[...lane.queued()], due, lane.isDue], [[three, four], 1, true]);
   assertEquals(lane.take([three, four, one]), new Map([[three, 2], [four, 2]]));
-  // What is forgotten is not waited for.
+  // Forgotten objects are not awaited.
   assertEquals([lane.remove(five), lane.remove(six), lane.remove(six)], [true, true, false]);
   assertEquals(clock.pendingTimers, 1);
   assertEquals([lane.remove(one), [...lane.waiting()]], [true, [two]]);

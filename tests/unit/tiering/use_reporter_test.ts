@@ -21,11 +21,11 @@ const GIB = 2 ** 30;
 interface SetUp extends Disposable {
   readonly clock: ManualClock;
   readonly uses: UseReporter;
-  /** Keys of each call, of each adapter. */
+  /** Keys of each call, by adapter. */
   readonly told: ObjectKey[][][];
 }
 
-/** A reporter to adapters that note what they are told. */
+/** A reporter with adapters that record what they are told. */
 function setUp(adapters = 1, change: (touch: L2Adapter["touch"]) => L2Adapter["touch"] = (t) => t) {
   const clock = new ManualClock();
   const told: ObjectKey[][][] = [];
