@@ -16,8 +16,8 @@ import { FragileDevice, microtasks } from "../support/fragile_device.ts";
 import { testBytes, testKey, testLayout } from "../support/objects.ts";
 import { runs } from "../support/runs.ts";
 
-// Random calls of an L1Cache beside a model that is too simple to be wrong: lists that are searched
-// from the start, and no memory. Every status, event, counter and byte is compared.
+// Random calls of an L1Cache next to a model that is too simple to be wrong: lists that are
+// searched from the start, and no memory. Every status, event, counter and byte is compared.
 
 const SIZE = 256;
 const CAPACITY = 6;
@@ -42,26 +42,26 @@ interface ModelEntry {
   readonly writer: string;
   range?: MemoryRange;
   transient: boolean;
-  /** Of the writer, then of the readers. */
+  /** Expiry of the write lock, then of the leases. */
   expiresAt: number;
   leases: Set<ModelLease>;
   dirtyMarks: number;
-  /** The lowest leaves first. */
+  /** The lowest rank is evicted first. */
   rank: number;
 }
 
-/** What the device says, as soon as it does. */
+/** Answer of the device, once there is one. */
 interface Answer {
   value: boolean | undefined;
 }
 
-/** Objects that were finished together, and become resident together. */
+/** Objects finished together that become resident together. */
 interface Fill {
   readonly entries: readonly ModelEntry[];
   readonly given: readonly ModelEntry[];
   readonly statuses: readonly L1Status[];
   readonly answer: Answer;
-  /** Of the slabs that they lie in. */
+  /** Answers about their slabs. */
   readonly slabs: readonly Answer[];
   readonly isRead: boolean;
   /** The outcome, once there is one. */
@@ -72,21 +72,21 @@ interface ModelLease {
   readonly entry: ModelEntry;
 }
 
-/** What an L1Cache promises, for objects of one size; keys are numbers. */
+/** Model of an L1Cache for objects of one size; keys are numbers. */
 class Model {
   now = 0;
   capacity = CAPACITY;
   isLost = false;
   isDetached = false;
-  /** The first to leave comes first. */
+  /** In eviction order. */
   residents: ModelEntry[] = [];
   staged: ModelEntry[] = [];
-  /** Finished, while the device has not said yet whether it takes them. */
+  /** Finished objects that the device has not confirmed yet. */
   filling: ModelEntry[] = [];
   readonly fills = new Set<Fill>();
-  /** Forgotten while they were read. */
+  /** Forgotten while leased. */
   doomedResidents: ModelEntry[] = [];
-  /** Forgotten while they were written. */
+  /** Forgotten while staged. */
   doomedStaged: ModelEntry[] = [];
   readonly pinned = new Set<number>();
   readonly quotas = new Map<string, number>();
@@ -96,7 +96,7 @@ class Model {
   quotaExceeded = 0;
   failedSlabs = 0;
   unfilled = 0;
-  /** What the device has said of its slabs; of others it has said that they are there. */
+  /** Answers of the device about its slabs; slabs without an entry are confirmed. */
   slabs = new Map<DeviceBuffer, Answer>();
   #uses = 0;
 
@@ -129,7 +129,7 @@ class Model {
     });
   }
 
-  /** Returns what waits for the device, if anything does. */
+  /** Returns the fill, which may wait for the device. */
   finish(entries: readonly ModelEntry[], answer: Answer, isRead: boolean): Fill {
     const slabs = entries.filter((each) => this.staged.includes(each)).flatMap(({ range }) =>
       this.slabs.get(range?.buffer ?? NO_BUFFER) ?? []
@@ -170,7 +170,7 @@ class Model {
     return fill;
   }
 
-  /** Makes resident of what the device has spoken. */
+  /** Makes objects resident that the device has confirmed. */
   settle(): void {
     for (const fill of this.fills) {
       const answers = [fill.answer, ...fill.slabs];
@@ -359,7 +359,7 @@ class Model {
     this.failedSlabs = 0;
   }
 
-  /** All that takes room. */
+  /** All entries that occupy memory. */
   get all(): ModelEntry[] {
     return [...this.residents, ...this.incoming, ...this.doomedResidents, ...this.doomedStaged];
   }
@@ -501,9 +501,9 @@ type Call =
     readonly transient: boolean;
   }
   | {
-    /** `finishLater`: the device says later whether it takes the work that fills them. */
+    /** `finishLater`: the device confirms the work that fills them later. */
     readonly kind: "finish" | "finishLater" | "finishAndRead" | "abandon";
-    /** Which of all that was ever staged, the youngest first. */
+    /** Indices into everything ever staged, latest first. */
     readonly staged: readonly number[];
   }
   | { readonly kind: "answer"; readonly index: number; readonly isFilled: boolean }
@@ -528,7 +528,7 @@ type Call =
   | { readonly kind: "failSlab" | "confirmSlab"; readonly index: number }
   | { readonly kind: "clear" | "lose" | "detach" | "attach" };
 
-/** A cache, its model, and the leases and staged objects of both that were ever handed out. */
+/** A cache, its model, and all leases and staged objects of both so far. */
 class Pair {
   readonly model = new Model();
   readonly l1: L1Cache;
@@ -536,7 +536,7 @@ class Pair {
   readonly #leases: { readonly real: L1Lease; readonly model: ModelLease }[] = [];
   readonly #staged: { readonly real: StagedObject; readonly model: ModelEntry }[] = [];
   readonly #questions: { readonly fill: Fill; readonly tell: (isFilled: boolean) => void }[] = [];
-  /** Outcomes that came late, real and expected. */
+  /** Late outcomes, actual and expected. */
   readonly #outcomes: { readonly real: readonly ReadReservation[]; readonly fill: Fill }[] = [];
   readonly #unanswered = new Set<Fill>();
   readonly #answersLate: boolean;
@@ -591,7 +591,7 @@ class Pair {
       }
       case "finishLater": {
         const [real, expected] = this.#chosen(call.staged);
-        // Until the device says that it takes it, something else lies there.
+        // Until the device confirms it, other bytes are there.
         const own = expected.filter((entry) => model.isReserved(entry));
         for (const { range } of own) this.#device.upload(range as MemoryRange, [POISON]);
         const { promise, resolve } = Promise.withResolvers<boolean>();
@@ -696,7 +696,7 @@ class Pair {
     }
   }
 
-  /** Compares all that can be seen from outside. */
+  /** Compares everything observable. */
   check(): void {
     const { l1, model } = this;
     assertEquals(this.#events.splice(0).sort(), model.events.splice(0).sort(), "events");
@@ -723,7 +723,7 @@ class Pair {
     this.#checkCounters();
   }
 
-  /** Lets all locks expire: after that, nothing can be left but what is held or protected. */
+  /** Lets all locks expire: then only dirty and pinned objects can be left. */
   async finish(): Promise<void> {
     for (const { n, range } of this.model.residents) this.#checkBytes(range as MemoryRange, n);
     const all = [...KEYS.keys()];
@@ -790,7 +790,7 @@ class Pair {
       expected.map((each) => typeof each === "string" ? each : "success"),
     );
     let count = 0;
-    // From the end: a chain is finished from its head on.
+    // From the end, since a chain is finished from its head.
     for (const [i, entry] of [...expected.entries()].toReversed()) {
       const object = staged[i];
       if (typeof entry === "string" || object === undefined) continue;
@@ -823,7 +823,7 @@ class Pair {
     }
   }
 
-  /** The device will have to say of a new slab whether it is there. */
+  /** Makes the device answer later about a new slab. */
   #meet(buffer: DeviceBuffer): void {
     if (!this.#answersLate || this.model.slabs.has(buffer)) return;
     this.model.slabs.set(buffer, { value: undefined });
@@ -856,7 +856,7 @@ class Pair {
     this.model.attach();
     this.#device = device;
     assertEquals(old.slabs.size, 0, "the old device's memory is released");
-    // Must not touch what lies on the new device.
+    // Must not affect the new device.
     for (const slab of oldSlabs) old.answer(slab, false);
   }
 

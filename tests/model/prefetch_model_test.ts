@@ -30,8 +30,8 @@ import { testBytes, testKeys, testLayout } from "../support/objects.ts";
 import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
 
-// Random requests over a real L1 and real guards, around adapters that answer, miss, lie, fail, are
-// slow or hang, beside a reference that knows only which adapter has what. A request gets at least
+// Random requests over a real L1 and real guards, with adapters that answer, miss, lie, fail, hang
+// or are slow, next to a reference that knows only which adapter has what. A request gets at least
 // what the adapters that never failed can serve, and at most what all of them could.
 
 const SIZE = 64;
@@ -49,9 +49,9 @@ const ROW_STEP = 12;
 const BLOCK_BYTES = 512;
 const SCRATCH_BLOCKS = 6;
 const TIMEOUTS = { ...DEFAULT_ADAPTER_TIMEOUTS, lookupMs: 200, loadMs: 500 };
-/** Before that no adapter is passed over. */
+/** Minimum time before a load is hedged. */
 const LEAST_HEDGE_MS = 100;
-/** In that time every request is answered, though many take turns at too little memory. */
+/** Time within which every request is answered, even with little memory. */
 const LONGEST_MS = 120_000;
 const ROOMY = 64;
 
@@ -60,7 +60,7 @@ type Mode = "answer" | "reject" | "hang" | number;
 
 interface Script {
   readonly held: readonly number[];
-  /** What is not what was stored, is gone when it is loaded, or never was there. */
+  /** Objects that are damaged, gone when they are loaded, or were never there. */
   readonly damaged: readonly number[];
   readonly gone: readonly number[];
   readonly lookup: Mode;
@@ -71,12 +71,12 @@ interface RunningLoad {
   readonly batch: readonly AdapterObject[];
   readonly ids: readonly string[];
   readonly bytes: number;
-  /** When the lookup was answered before it; what waits for its turn may be passed over, too. */
+  /** Time of the lookup answer before it; a queued load may be hedged, too. */
   readonly foundAt: number;
   readonly signal: AbortSignal;
 }
 
-/** An adapter that does what it is told to, and notices what should not happen to it. */
+/** A scripted adapter that detects violations of the contract. */
 class ScriptedAdapter implements L2Adapter {
   readonly capabilities = {};
   readonly held: ReadonlySet<number>;
@@ -114,7 +114,7 @@ class ScriptedAdapter implements L2Adapter {
     this.isSound &&= isSound(lookup) && isSound(load);
   }
 
-  /** Whether calls are under way, those that hang not counted. */
+  /** Whether calls are in flight, hanging ones aside. */
   get isBusy(): boolean {
     return this.#pauses > 0;
   }
@@ -127,7 +127,7 @@ class ScriptedAdapter implements L2Adapter {
     }
   }
 
-  /** Lets calls go on that hang. */
+  /** Lets hanging calls continue. */
   letGo(): void {
     for (const go of this.#hung.splice(0)) go();
   }
@@ -225,7 +225,7 @@ type Step =
   | { readonly do: "abort" | "release"; readonly nth: number }
   | { readonly do: "write"; readonly keys: readonly number[] }
   | {
-    /** The device says after some time whether it takes what an engine writes. */
+    /** The device confirms the writes of an engine after some time. */
     readonly do: "write later";
     readonly keys: readonly number[];
     readonly ms: number;
@@ -245,7 +245,7 @@ interface Plan {
   readonly steps: readonly (readonly [Step, number])[];
 }
 
-/** A request as the reference sees it. */
+/** A request in the reference model. */
 class Asked {
   readonly controller = new AbortController();
   readonly groups: readonly KeyGroup[];
@@ -253,9 +253,11 @@ class Asked {
   readonly startedAt: number;
   readonly residents: ReadonlySet<number>;
   readonly outOfMemory: number;
-  /** Whether what happened meanwhile may have cost it something. */
+  /** Whether events during the request may have cost it objects. */
   isDisturbed: boolean;
-  /** Whether the device had to confirm something meanwhile, which counts as found in L1 then. */
+  /**
+   * Whether the device had to confirm objects during the request, which then count as found in L1.
+   */
   sawFilling: boolean;
   isAnswered = false;
   answeredAt = Infinity;
@@ -281,7 +283,7 @@ class Asked {
     return this.result?.leases.flat() ?? [];
   }
 
-  /** The longest prefix, had it all of these objects. */
+  /** Longest prefix if all of these objects were available. */
   prefix(has: (n: number) => boolean): number {
     return usablePrefix(this.groups, this.start.length, (r, chunk) => {
       const key = this.groups[r]?.keys[chunk];
@@ -290,7 +292,7 @@ class Asked {
   }
 }
 
-/** A prefetch controller with all that it needs, and everything that ever happened to it. */
+/** A prefetch controller with its environment and history. */
 class World {
   readonly clock = new ManualClock();
   readonly adapters: readonly ScriptedAdapter[];
@@ -300,9 +302,9 @@ class World {
   readonly prefetch: PrefetchController;
   readonly blocked = new Set<string>();
   readonly asked: Asked[] = [];
-  /** What engines wrote. */
+  /** Objects written by engines. */
   readonly written = new Set<number>();
-  /** What some request was to warm. */
+  /** Objects that some request had to warm. */
   readonly warmed = new Set<number>();
   isLost = false;
   /** Writes that the device has not confirmed yet. */
@@ -420,7 +422,7 @@ class World {
     }
   }
 
-  /** Time passes in steps, so that no deadline comes before what waits for no time has run. */
+  /** Advances time in steps, so that no deadline fires before work that needs no time. */
   async pass(ms: number): Promise<void> {
     for (let left = ms; left > 0; left -= 40) {
       await settle(150);
@@ -448,7 +450,7 @@ class World {
       this.guards.some(({ callsInFlight }) => callsInFlight > 0);
   }
 
-  /** What must hold at any time. */
+  /** Invariants at any time. */
   check(): void {
     assertEquals(this.#violations, []);
     assert(this.scratch.lentBytes <= this.scratch.capacityBytes);
@@ -462,7 +464,7 @@ class World {
     }
   }
 
-  /** What must hold when all is over. */
+  /** Invariants at the end. */
   async checkEnd(): Promise<void> {
     for (const asked of this.asked) this.release(asked);
     assertNoLocks(this.l1);
@@ -490,7 +492,7 @@ class World {
     this.check();
   }
 
-  /** All adapters work again: the same requests get all there is. */
+  /** With all adapters working again, the same requests get everything available. */
   async checkAfterwards(): Promise<void> {
     this.blocked.clear();
     if (this.isLost) this.l1.attach(new HostDevice());
@@ -565,7 +567,7 @@ class World {
         assertBytes(lease);
       }
     }
-    // What those that never failed have, and L1, is the least that it gets.
+    // It gets at least what L1 and the adapters that never failed have.
     const isInTime = start.deadlineMs === null ||
       this.clock.now() < asked.startedAt + start.deadlineMs;
     const isFull = this.l1.reportStatus().outOfMemoryCount > asked.outOfMemory;

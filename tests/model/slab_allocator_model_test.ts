@@ -5,8 +5,8 @@ import { FragileDevice, microtasks } from "../support/fragile_device.ts";
 import { runs } from "../support/runs.ts";
 import { assertConsistent, fill, gapsIn, roundUp } from "../support/slabs.ts";
 
-// Random calls of a SlabAllocator beside a list of the ranges that it has given out: where they
-// lie, what is free between them, and every counter is compared after each call.
+// Random calls of a SlabAllocator next to a list of the ranges that it has returned: after each
+// call, their locations, the free space between them and every counter are compared.
 
 const KIB = 1024;
 const LARGEST = 40 * KIB;
@@ -29,12 +29,12 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("fail" as const), index: fc.nat(7) }) },
 );
 
-/** An allocator and what it should hold. */
+/** An allocator and its expected contents. */
 class Ledger implements Disposable {
   readonly device: FragileDevice;
   readonly allocator: SlabAllocator;
   live: Allocation[] = [];
-  /** Most bytes in slabs; less than the capacity once a slab turned out not to exist. */
+  /** Maximum bytes in slabs; less than the capacity after a slab could not be allocated. */
   #limit: number;
 
   constructor(bounds: { capacityBytes: number; slabBytes: number; maxSlabBytes: number }) {
@@ -82,7 +82,7 @@ class Ledger implements Disposable {
     assertEquals(allocator.unusedBytes, this.#limit - allocator.usedBytes);
   }
 
-  /** Frees everything: nothing may be left but one empty slab, and then not even that. */
+  /** Frees everything: one empty slab may be left, and then not even that. */
   [Symbol.dispose](): void {
     for (const each of this.live) {
       this.#free(each);
@@ -99,7 +99,7 @@ class Ledger implements Disposable {
     this.allocator.free(allocation);
   }
 
-  /** A refusal is right: no gap is larger by more than a size class, and no slab could be added. */
+  /** Checks a refusal: no gap is larger by more than a size class, and no slab could be added. */
   #assertNoRoom(byteLength: number): void {
     const { device, live } = this;
     const size = roundUp(byteLength);

@@ -36,9 +36,9 @@ import { testBytes, testKey, testLayout } from "../support/objects.ts";
 import { runs } from "../support/runs.ts";
 import { sealedObject } from "../support/sealed_objects.ts";
 
-// Random use of a StoreController with real guards around adapters that misbehave as they are told,
-// on a device that fails as it is told. What every object went through is written down where the
-// controller meets L1 and the guards, and must be what the controller promises.
+// Random use of a StoreController with real guards around scripted adapters, on a device that fails
+// as scripted. The history of every object is recorded where the controller meets L1 and the
+// guards, and must be what the controller promises.
 
 const SIZE = 256;
 const CAPACITY = 8;
@@ -54,7 +54,7 @@ const BACK_OFF_MS = 10;
 const STORE_MS = 100;
 const READ_TTL_MS = 30;
 const SLOW_READ_MS = 40;
-/** Share of L1 in use at which some policies begin to write. */
+/** Shares of L1 in use at which some policies store. */
 const HIGH = 0.75;
 
 /** Every fourth object is a large one. */
@@ -62,13 +62,13 @@ function layoutOf(n: number): ObjectLayout {
   return n % 4 === 3 ? LARGE : SMALL;
 }
 
-/** What a call of an adapter does. */
+/** Scripted behaviour of an adapter call. */
 type Outcome =
   | { readonly kind: "ok" | "reject" | "throw" | "hang" }
   | { readonly kind: "some"; readonly bits: number }
   | { readonly kind: "slow"; readonly ms: number };
 
-/** What a read-back does; on a lost device it fails, or brings what lies there. */
+/** Scripted behaviour of a read-back; on a lost device it fails, or returns whatever is there. */
 interface ReadOutcome {
   readonly ms: number;
   readonly fails: boolean;
@@ -79,7 +79,7 @@ interface AdapterScript {
   readonly takesLarge: boolean;
 }
 
-/** How a controller is set up. */
+/** Options of a controller. */
 interface Setting {
   readonly policy: StorePolicy;
   readonly whenFull: WhenFull;
@@ -104,13 +104,13 @@ type Call =
   | { readonly kind: "drop" | "drain" | "release"; readonly index: number }
   | { readonly kind: "flush" | "ready" | "finishReads" | "lose" | "attach" | "dispose" };
 
-/** A call, and after how many turns of the microtask queue the next one comes. */
+/** A call, and the number of microtask turns before the next one. */
 interface Step {
   readonly call: Call;
   readonly turns: number;
 }
 
-/** Does in each call what comes next in its script; writes when the call ends, however late. */
+/** Performs the next step of its script in each call; stores when the call ends, however late. */
 class ScriptedAdapter implements L2Adapter {
   readonly capabilities: AdapterCapabilities;
   readonly isPrompt: boolean;
@@ -161,7 +161,7 @@ class ScriptedAdapter implements L2Adapter {
   }
 }
 
-/** Stores what `bits` say; the bytes must still be those of the objects. */
+/** Stores the objects in `bits`; their bytes must still be intact. */
 function write(batch: readonly AdapterObject[], bits = -1): StoreResult {
   for (const { key, parts } of batch) {
     const n = numberOf(key);
@@ -171,7 +171,7 @@ function write(batch: readonly AdapterObject[], bits = -1): StoreResult {
   return { stored, bytes: stored.popcount() };
 }
 
-/** Memory with a bounded number of read-back buffers, which fails as its script says. */
+/** Memory with a limited number of read-back buffers that fails as scripted. */
 class ScriptedDevice extends HostDevice {
   override isLost = false;
   /** Read-backs that have not been returned. */
@@ -198,7 +198,7 @@ class ScriptedDevice extends HostDevice {
     return slab;
   }
 
-  /** Nothing that lay in its memory is there any more. */
+  /** Overwrites all of its memory. */
   lose(): void {
     this.isLost = true;
     for (const { buffer } of this.#slabs) (buffer as Uint8Array).fill(0xee);
@@ -259,21 +259,21 @@ function buffersFor(bytes: number): number {
   return Math.floor(bytes / SIZE);
 }
 
-/** What one object went through, from the moment when it became resident. */
+/** History of one object since it became resident. */
 interface Story {
   readonly n: number;
-  /** The adapters that are to get it. */
+  /** Adapters chosen for it. */
   readonly owed: ReadonlySet<AdapterGuard>;
   readonly storedBy: Set<AdapterGuard>;
-  /** Attempts that failed, and when the last of them did. */
+  /** Number of failed attempts, and the time of the last one. */
   readonly failures: Map<AdapterGuard, { count: number; at: number }>;
-  /** Calls of adapters with it that have no answer yet. */
+  /** Adapter calls with it that have not ended. */
   inFlight: number;
-  /** Whether a reader may have kept it from leaving. */
+  /** Whether a lease may have prevented its eviction. */
   isRead: boolean;
 }
 
-/** A controller with all around it, and the stories of the objects. */
+/** A controller with its environment, and the histories of the objects. */
 class World {
   readonly #setting: Setting;
   readonly #clock = new ManualClock();
@@ -283,19 +283,19 @@ class World {
   readonly #devices: ScriptedDevice[];
   readonly #l1: L1Cache;
   readonly #store: StoreController;
-  /** The stories of what is resident. */
+  /** Histories of resident objects. */
   readonly #resident = new Map<number, Story>();
-  /** The stories of what left while it was being stored. */
+  /** Histories of objects that left L1 while being stored. */
   readonly #leaving = new Set<Story>();
   readonly #dropped = { full: 0, failed: 0, removed: 0, lost: 0 };
   readonly #leases: L1Lease[] = [];
-  /** What waits, by what it waits for. */
+  /** Pending waits, by what they wait for. */
   readonly #waiting = new Map<Promise<void>, string>();
   /** First error in a place that cannot throw. */
   #fault: unknown;
   #owed = 0;
   #isWritingTransient = false;
-  /** Whether there was a reason to write what is only to be written before it is evicted. */
+  /** Whether there was a reason to store before eviction. */
   #hasPressure = false;
   #isFlushed = false;
   #isDisposed = false;
@@ -386,7 +386,8 @@ class World {
       case "ready":
         return this.#await("ready", this.#store.ready());
       case "advance":
-        // What takes no time is done before time goes on, a batch for each object if need be.
+        // Work that needs no time is done before time advances, with a batch for each object if
+        // necessary.
         await turnsOf(60 * CAPACITY);
         await this.#clock.advance(call.ms);
         if (call.ms >= IDLE_MS) await this.#checkPromptAdapters();
@@ -409,7 +410,7 @@ class World {
     }
   }
 
-  /** What is true at any time. */
+  /** Invariants at any time. */
   check(): void {
     if (this.#fault !== undefined) throw this.#fault;
     const { heldCount } = this.#l1.reportStatus();
@@ -420,7 +421,7 @@ class World {
     const { failedObjects, droppedObjects, lostObjects } = status;
     assertEquals([failedObjects, droppedObjects, lostObjects], [failed, full + removed, lost]);
     const { whenFull, maxQueued } = this.#setting;
-    // What was being written and failed comes back, beside what was queued meanwhile.
+    // Failed objects return to the queue, next to objects queued in the meantime.
     if (whenFull !== "wait" && !this.#isFlushed && status.retriedObjects === 0) {
       const most = this.#scripted.size * maxQueued * SIZE;
       assert(status.pendingBytes <= most, `${status.pendingBytes} bytes wait`);
@@ -428,7 +429,7 @@ class World {
     if (status.unsavedObjects === 0 && status.inFlightObjects === 0) this.#checkSums();
   }
 
-  /** Lets everything come to its end, hung adapters and all. */
+  /** Lets everything finish, including hung adapters. */
   async finish(): Promise<void> {
     await this.#call({ kind: "advance", ms: IDLE_MS });
     if (this.#device.isLost) this.#l1.detach();
@@ -464,19 +465,19 @@ class World {
     return this.#devices.reduce((sum, { lent }) => sum + lent, 0);
   }
 
-  /** Whether it is known which adapters owe an answer for which objects. */
+  /** Whether it is known which adapters still have to answer for which objects. */
   get #isOwedExactly(): boolean {
     return this.#setting.policy.writes === "at-once" || !this.#haveAdaptersChanged;
   }
 
-  /** Whether each attempt is a call of an adapter, and each adapter gets what it is owed. */
+  /** Whether each attempt is an adapter call, and each adapter gets its objects. */
   get #isEachAttemptSeen(): boolean {
     return this.#isOwedExactly && !this.#haveAdaptersChanged && !this.#hasLostDevice &&
       !this.#isDisposed && this.#dropped.full === 0 &&
       this.#setting.reads.every(({ ms, fails }) => ms < READ_TTL_MS && !fails);
   }
 
-  /** No object is counted twice, and none is forgotten. */
+  /** No object is counted twice or lost from the counts. */
   #checkSums(): void {
     if (!this.#isOwedExactly) return;
     let stored = 0;
@@ -485,7 +486,7 @@ class World {
     assertEquals(stored + failed + full + removed + lost, this.#owed, "objects times adapters");
   }
 
-  /** An adapter that works has everything after a while, whatever the others do. */
+  /** A working adapter has everything after a while, whatever the others do. */
   async #checkPromptAdapters(): Promise<void> {
     const { policy, reads } = this.#setting;
     const isQuick = reads.every(({ ms }) => ms === 0) && policy.writes === "at-once";
@@ -605,7 +606,7 @@ class World {
     this.#store.relieve(bytes);
   }
 
-  /** As objects come from an adapter. */
+  /** Makes objects resident as a load would. */
   #load(numbers: readonly number[]): void {
     const [n] = numbers as [number];
     const writer = "prefetch";
@@ -720,7 +721,7 @@ class World {
     }
   }
 
-  /** Keeps what a listener finds wrong, because its caller only logs errors. */
+  /** Records what a listener finds wrong, because its caller only logs errors. */
   #noting<T>(work: () => T): T | undefined {
     try {
       return work();
@@ -731,7 +732,7 @@ class World {
   }
 }
 
-/** Lets promise reactions run, and those that they cause. */
+/** Runs promise reactions, and those that they cause. */
 async function turnsOf(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await Promise.resolve();
 }
@@ -849,7 +850,7 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   { weight: 1, arbitrary: fc.record({ kind: kind("dispose") }) },
 );
 
-/** Whether attempts were spared because an adapter's circuit was open: they are no calls then. */
+/** Whether attempts were skipped because a circuit was open: they are not calls then. */
 function wasLeftAlone(guard: AdapterGuard): boolean {
   return guard.reportStatus().circuits.store.openCount > 0;
 }

@@ -22,23 +22,23 @@ import type { Fault, FaultPhases } from "./sim_faults.ts";
 import type { SimRandom } from "./sim_random.ts";
 import type { SimStore } from "./sim_store.ts";
 
-/** Calls that never end, of one adapter: the cache gives up on it for good after 8. */
+/** Calls of one adapter that never end: after 8 of them the cache pauses it forever. */
 const MAX_ENDLESS = 4;
 const HASH = 0x9e3779b1;
 
-/** What an adapter needs. */
+/** Options of a {@linkcode SimAdapter}. */
 export interface SimAdapterOptions {
   readonly store: SimStore;
   readonly phases: FaultPhases;
   readonly clock: Clock;
   readonly random: SimRandom;
-  /** Notes what happens. */
+  /** Records an event. */
   readonly note: (event: string, details?: string) => void;
-  /** Only counts it. */
+  /** Counts an event without recording it. */
   readonly count: (event: string) => void;
-  /** The buffers that calls to all adapters use. */
+  /** Buffers in use by the calls of all adapters. */
   readonly buffers: SimBuffers;
-  /** Told of what a cache must not do. */
+  /** Called with violations of the contract by the cache. */
   readonly violated: (what: string) => void;
 }
 
@@ -53,7 +53,7 @@ interface HungCall {
   readonly release: () => void;
 }
 
-/** An adapter in front of a {@linkcode SimStore}, which behaves as its phases say. */
+/** An adapter on top of a {@linkcode SimStore} that behaves as its phases demand. */
 export class SimAdapter implements L2Adapter {
   readonly capabilities: AdapterCapabilities;
   readonly store: L2Adapter["store"];
@@ -92,19 +92,19 @@ export class SimAdapter implements L2Adapter {
     return this.#locks.values().reduce((sum, count) => sum + count, -this.#endlessLocks);
   }
 
-  /** Objects that may still come. */
+  /** Objects that calls in flight may still store. */
   storing(): ObjectKey[] {
     return [...this.#storing].flatMap(({ keys }) => keys);
   }
 
-  /** Whether it is storing an object, by a call that began after a time. */
+  /** Whether a call that started after `since` is storing an object. */
   isStoring({ id }: ObjectKey, since: number): boolean {
     return this.#storing.values().some(({ keys, startedAt }) =>
       startedAt > since && keys.some((key) => key.id === id)
     );
   }
 
-  /** Ends what hangs, but for the calls that never end. */
+  /** Ends hanging calls, except those that never end. */
   release(): void {
     for (const call of [...this.#hung]) call.release();
   }
@@ -155,7 +155,7 @@ export class SimAdapter implements L2Adapter {
       if (fault === "nonsense") return { stored: new Bitmap(1 + objects.length), bytes: NaN };
       const isSound = ({ key, parts, byteLength }: AdapterObject): boolean =>
         verifyAnyLayout(key, byteLength, parts) === null;
-      // Only now does it read them, which may be long after its caller has left.
+      // Reads the objects only now, possibly long after the caller has stopped waiting.
       if (!objects.every(isSound)) violated(`${type}: its buffers hold what is not sealed`);
       const share = fault === "full" ? random.pick([0, 0, 0.5]) : 1;
       const stored = Bitmap.from(objects, (object) => {
@@ -207,7 +207,7 @@ export class SimAdapter implements L2Adapter {
     }
     const keys = objects.map(({ key }) => key);
     const fault = await this.#call("load", bytes, signal, keys, objects).catch((error: unknown) => {
-      // A call that fails may have begun to fill the buffers, as one that is late does.
+      // A call that fails may have filled some buffers, as a late one may.
       for (const { parts } of objects) parts[0]?.fill(0x55, 0, 8);
       throw error;
     });
@@ -217,7 +217,7 @@ export class SimAdapter implements L2Adapter {
       const held = store.held.get(key.id);
       if (fault !== "corrupting" || held === undefined) {
         const isFilled = fillParts(parts, held?.bytes);
-        // A store that knows no better than its lookup says.
+        // A store that trusts its own wrong lookup.
         if (isFilled || fault !== "lying") return isFilled;
         store.spoiled.add(key.id);
         return true;
@@ -257,7 +257,7 @@ export class SimAdapter implements L2Adapter {
     }
   }
 
-  /** Lets the time of a call pass; says what is wrong with its answer. */
+  /** Waits for the duration of a call; returns the fault of its answer. */
   async #call(
     operation: string,
     bytes: number,
@@ -287,7 +287,7 @@ export class SimAdapter implements L2Adapter {
   #never(loads: readonly AdapterObject[]): Promise<never> {
     const { note, store } = this.#options;
     this.#endless++;
-    // What the cache has locked for a load that never ends, it cannot unlock.
+    // The cache cannot unlock objects of a load that never ends.
     this.#endlessLocks += loads.length;
     note(`${store.kind.type} hangs for ever`);
     return new Promise(() => {});
@@ -327,7 +327,7 @@ export class SimAdapter implements L2Adapter {
     if (this.#isClosed) throw new Error("simulated: closed");
   }
 
-  /** Some keys are unlucky for some hours. */
+  /** Some keys fail for some hours. */
   #isUnlucky({ digest }: ObjectKey): boolean {
     const hours = Math.floor(this.#options.clock.now() / (2 * 3600_000));
     return (Math.imul((digest[0] ?? 0) + 256 * hours, HASH) >>> 24) % 4 === 0;
@@ -353,7 +353,7 @@ export class SimAdapter implements L2Adapter {
     }
   }
 
-  /** What a damaged disk makes of an object. */
+  /** Damages an object as a bad disk would. */
   #spoilAtRest(key: ObjectKey, bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
     const { store, random, note } = this.#options;
     if (random.chance(0.6)) return bytes;
@@ -362,7 +362,10 @@ export class SimAdapter implements L2Adapter {
     return random.chance(0.3) ? bytes.slice(0, -4) : flipped(bytes, random);
   }
 
-  /** What a damaged way makes of an object: another one of that size, one of before, or one bit. */
+  /**
+   * Damages an object as a bad connection would: another object of that size, an older version, or
+   * one flipped bit.
+   */
   #spoil(
     key: ObjectKey,
     byteLength: number,
@@ -390,7 +393,7 @@ function flipped(bytes: Uint8Array<ArrayBuffer>, random: SimRandom): Uint8Array<
   return copy;
 }
 
-/** What was sealed under that key when the model had other weights. */
+/** Object stored under that key when the model had other weights. */
 function staleObject(key: ObjectKey, byteLength: number): Uint8Array<ArrayBuffer> {
   const layout = MODELS.find(({ name }) => name === key.model)?.groups[key.objectGroup]?.layout;
   const payloadBytes = byteLength - tailBytes(key);

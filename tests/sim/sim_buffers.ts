@@ -2,11 +2,13 @@ import type { AdapterObject } from "../../src/l2/adapter.ts";
 
 type Use = "store" | "load";
 
-/** The buffers that calls to adapters use: what one of them fills, no other may use. */
+/**
+ * Buffers in use by calls to adapters: a buffer that one call fills must not be used by another.
+ */
 export class SimBuffers {
   readonly #uses = new Map<ArrayBuffer, Record<Use, number>>();
 
-  /** Notes that a call uses the buffers of objects, until that is disposed. */
+  /** Marks the buffers of objects as used by a call until the result is disposed. */
   lend(
     objects: readonly AdapterObject[],
     use: Use,

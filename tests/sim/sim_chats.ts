@@ -9,7 +9,9 @@ import type { SimRandom } from "./sim_random.ts";
 import type { Life, SimWorld } from "./sim_world.ts";
 
 const SECOND = 1000;
-/** A match without a deadline is bounded by those of the adapters, of which it may meet some. */
+/**
+ * Maximum duration of a match without a deadline, which may meet the deadlines of several adapters.
+ */
 const LONGEST_MATCH_MS = 600 * SECOND;
 const MAX_CHUNKS = 24;
 const SYSTEM_PROMPTS = 4;
@@ -28,9 +30,9 @@ interface Chat {
 /** Simulated chats: prompts that grow, share prefixes, and are continued later. */
 export class SimChats {
   readonly #world: SimWorld;
-  /** The last ones that have begun, in any order. */
+  /** Chats that started recently, in any order. */
   readonly #chats: Chat[] = [];
-  /** The one that began last. */
+  /** Chat that started last. */
   #last: Chat | undefined;
   #lastChunk = 0;
 
@@ -38,12 +40,12 @@ export class SimChats {
     this.#world = world;
   }
 
-  /** Chunks that no prompt has. */
+  /** Chunks that are in no prompt. */
   freshPath(length: number): number[] {
     return Array.from({ length }, () => ++this.#lastChunk);
   }
 
-  /** The objects of the tail of some prompt, perhaps one that is just growing. */
+  /** Objects of the tail of some prompt, possibly one that is growing. */
   someKeys(random: SimRandom): ObjectKey[] {
     if (this.#chats.length === 0) return [];
     const chat = random.chance(0.5) ? this.#last : random.pick(this.#chats);
@@ -52,12 +54,12 @@ export class SimChats {
       .flatMap(({ keys }) => keys.slice(random.below(keys.length)));
   }
 
-  /** Chats for some turns, beginning within some time. */
+  /** Starts a chat of some turns within some time. */
   async chat(turns: number, widthMs: number, random: SimRandom): Promise<void> {
     const chat = this.#last = this.#begin(random);
     if (this.#chats.length < REMEMBERED_CHATS) this.#chats.push(chat);
     else this.#chats[random.below(REMEMBERED_CHATS)] = chat;
-    // Some come at the very same moment.
+    // Some start at the same moment.
     await this.#world.clock.sleep(random.chance(0.3) ? 0 : random.next() * widthMs);
     for (let turn = 0; turn < turns; turn++) {
       const more = Math.min(1 + random.below(4), MAX_CHUNKS - chat.path.length);
@@ -147,7 +149,7 @@ export class SimChats {
     });
   }
 
-  /** Puts a prompt as an engine does: at once, or by work that ends later. */
+  /** Puts a prompt as an engine does: at once, or with work that ends later. */
   #put(life: Life, rows: readonly KeyGroup[], random: SimRandom): void {
     const { cache, device } = life;
     const { trace, oracle, clock } = this.#world;
@@ -173,7 +175,7 @@ export class SimChats {
     if (how === "atOnce") return finish();
     this.#world.spawn(async () => {
       await clock.sleep(random.between(0, 1.2 * WRITE_TTL_MS));
-      // Of what was reserved on another device, or too long ago, an engine keeps its hands off.
+      // An engine does not write to reservations of another device, or to expired ones.
       const isOurs = life.device === device && !device.isLost && !life.isClosing;
       if (isOurs && clock.now() - reservedAt < WRITE_TTL_MS) finish();
       else trace.note("put given up");

@@ -3,13 +3,16 @@ import type { Clock } from "../../src/runtime/clock.ts";
 
 interface Timer {
   readonly at: number;
-  /** Breaks ties: what was scheduled first is called first. */
+  /** Breaks ties: callbacks scheduled first are called first. */
   readonly order: number;
   readonly callback: () => void;
   isPending: boolean;
 }
 
-/** Simulated time: it stands still until all is done that needs no time, and then jumps. */
+/**
+ * Simulated time: it stands still while work is pending that needs no time, and then jumps to the
+ * next timer.
+ */
 export class SimClock implements Clock {
   readonly #heap: Timer[] = [];
   #now = 0;
@@ -21,12 +24,12 @@ export class SimClock implements Clock {
     return this.#now;
   }
 
-  /** Calls that are scheduled and not cancelled. */
+  /** Number of scheduled callbacks that are not cancelled. */
   get pendingTimers(): number {
     return this.#pending;
   }
 
-  /** Calls `callback` when so much time has passed. */
+  /** Calls `callback` after `delayMs` simulated milliseconds. */
   schedule(callback: () => void, delayMs: number): () => void {
     const at = this.#now + Math.max(0, delayMs);
     const timer: Timer = { at, order: this.#order++, callback, isPending: true };
@@ -38,23 +41,23 @@ export class SimClock implements Clock {
     };
   }
 
-  /** The same time, with a count of its own of what is scheduled. */
+  /** A view of the same clock with its own count of scheduled callbacks. */
   view(): SimClockView {
     return new SimClockView(this);
   }
 
-  /** Resolves when so much time has passed. */
+  /** Resolves after the given simulated milliseconds. */
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => this.schedule(resolve, ms));
   }
 
-  /** Lets everything run that waits for no time. */
+  /** Runs everything that does not wait for time. */
   settle(): Promise<void> {
     return new Promise((resolve) => setImmediate(resolve));
   }
 
   /**
-   * Makes the next call that is scheduled and lets everything run that follows from it.
+   * Runs the next scheduled callback and everything that follows from it.
    *
    * @returns Whether there was one.
    */
@@ -103,7 +106,7 @@ export class SimClock implements Clock {
   }
 }
 
-/** The time of a {@linkcode SimClock}, as one part of the simulation sees it. */
+/** View of a {@linkcode SimClock} for one part of the simulation. */
 export class SimClockView implements Clock {
   readonly #clock: SimClock;
   #pending = 0;
@@ -116,7 +119,7 @@ export class SimClockView implements Clock {
     return this.#clock.now();
   }
 
-  /** Calls that this part has scheduled and not cancelled: 0 when nothing leaks. */
+  /** Scheduled callbacks of this part that are not cancelled: 0 when nothing leaks. */
   get pendingTimers(): number {
     return this.#pending;
   }

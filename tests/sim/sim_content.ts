@@ -28,7 +28,7 @@ export const MODELS: readonly SimModel[] = [
   },
 ];
 
-/** What objects of a model had before its weights changed. */
+/** Layout that objects of a model had before its weights changed. */
 export function staleLayout({ byteLength }: ObjectLayout): ObjectLayout {
   return layoutOf(byteLength, 99);
 }

@@ -21,8 +21,8 @@ const STAGING_BYTES = 4 * STAGING_BLOCK_BYTES;
 const POISON = 0xee;
 
 /**
- * Device memory whose read-backs take time, which can be lost, and in which nothing survives its
- * time: freed slabs, lost memory and read-back buffers that were given back hold other bytes.
+ * Device memory with slow read-backs that can be lost. Memory that is no longer in use is
+ * overwritten: freed slabs, lost memory and returned read-back buffers.
  */
 export class SimDevice extends HostDevice {
   override isLost = false;
@@ -45,7 +45,7 @@ export class SimDevice extends HostDevice {
     this.#random = random;
   }
 
-  /** Slabs that were not destroyed. */
+  /** Number of slabs that were not destroyed. */
   get slabCount(): number {
     return this.#slabs.size;
   }
@@ -55,7 +55,7 @@ export class SimDevice extends HostDevice {
     return this.#staging.lentBytes;
   }
 
-  /** Loses the device, and all that lies in its memory. */
+  /** Loses the device and its memory. */
   lose(): void {
     if (this.isLost) return;
     this.isLost = true;
@@ -90,7 +90,7 @@ export class SimDevice extends HostDevice {
       packObjects(sizes, STAGING_BLOCK_BYTES).usedBytes.length,
     );
     if (this.isLost) throw lostError();
-    // The order of the queue: what is written later is not read.
+    // In queue order: later writes are not read.
     const { objects } = await super.readBack(requests);
     await new Promise<void>((resolve) =>
       void this.#clock.schedule(resolve, this.#random.magnitude(1, 200))

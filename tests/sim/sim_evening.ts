@@ -12,10 +12,10 @@ import type { Life, SimWorld } from "./sim_world.ts";
 
 const SECOND = 1000;
 const CROWD = 16;
-/** The model whose objects every adapter takes. */
+/** Model whose objects every adapter accepts. */
 const MODEL = MODELS[1] as SimModel;
 
-/** The end of a day: the adapters work again, and the cache with them, without any help. */
+/** End of a day: the adapters work again, and the cache has to recover without help. */
 export class SimEvening {
   readonly #world: SimWorld;
   readonly #chats: SimChats;
@@ -29,7 +29,7 @@ export class SimEvening {
     this.#random = random;
   }
 
-  /** Ends the troubles, tries everything, and closes the cache. */
+  /** Ends all faults, checks everything, and closes the cache. */
   async spend(): Promise<void> {
     const life = await this.#world.current();
     const { clock, fleet } = this.#world;
@@ -63,7 +63,9 @@ export class SimEvening {
     for (const id of mortal.keys()) this.#world.endLife(id);
   }
 
-  /** Objects go to every adapter, and come back from each when no other has them. */
+  /**
+   * Checks that objects are stored in every adapter, and loaded from each when no other has them.
+   */
   async #checkEach(life: Life): Promise<void> {
     const { clock, fleet } = this.#world;
     for (const store of fleet.values()) {
@@ -78,13 +80,13 @@ export class SimEvening {
         }
         if (other !== store) { for (const { id } of row.keys) other.held.delete(id); }
       }
-      // A circuit that the last match began to try is closed when that has ended.
+      // A circuit that the last match probed is closed once that call has ended.
       await clock.sleep(SECOND);
       await this.#matchAll(life, [row], `from ${store.kind.type}`);
     }
   }
 
-  /** Many want the same at about the same time, and all get it. */
+  /** Checks that concurrent requests for the same prefix are all served. */
   async #checkCrowd(life: Life): Promise<void> {
     const random = this.#random;
     const path = this.#chats.freshPath(12);
@@ -100,7 +102,7 @@ export class SimEvening {
     }
   }
 
-  /** More is put than fits: what found room reaches every adapter. */
+  /** Puts more than fits: objects that found memory must reach every adapter. */
   async #checkStores(life: Life): Promise<void> {
     const { clock, fleet, cacheOptions } = this.#world;
     const put: ObjectKey[] = [];
@@ -108,7 +110,7 @@ export class SimEvening {
       const [row] = rowsOf(MODEL, "grace", this.#chats.freshPath(8));
       if (row !== undefined) put.push(...this.#put(life, [row]));
       if (i % 4 === 3) await clock.sleep(20);
-      // Else full queues may cost objects.
+      // Otherwise full queues may drop objects.
       if (cacheOptions.store?.whenFull !== "wait") await life.cache.flush();
     }
     await life.cache.flush();
@@ -151,7 +153,7 @@ export class SimEvening {
     return putKeys;
   }
 
-  /** Nothing is lent, locked, held or under way. */
+  /** Checks that nothing is lent, locked, dirty or in flight. */
   #checkLedger({ cache, device, adapters }: Life): void {
     cache.clearL1();
     const status = cache.reportStatus();

@@ -1,44 +1,44 @@
 import type { Clock } from "../../src/runtime/clock.ts";
 import type { SimRandom } from "./sim_random.ts";
 
-/** How an adapter behaves for a while. */
+/** Behaviour of an adapter during a phase. */
 export type Fault =
   | "healthy"
-  /** Calls take long, some longer than their deadlines. */
+  /** Calls are slow, some beyond their deadlines. */
   | "slow"
   /** Calls reject. */
   | "rejecting"
-  /** Calls do not end before the phase does, some never. */
+  /** Calls hang until the phase ends, some forever. */
   | "hanging"
   /** Some keys fail. */
   | "flaky"
-  /** What is loaded is not what was stored. */
+  /** Loaded bytes are damaged. */
   | "corrupting"
-  /** Objects vanish, and what is said to be stored is not. */
+  /** Objects vanish, and stores are acknowledged but lost. */
   | "losing"
-  /** Lookups say what is not so. */
+  /** Lookups give wrong answers. */
   | "lying"
-  /** Nothing, or only a part, is stored. */
+  /** Stores fail completely or partly. */
   | "full"
-  /** Answers have another shape than the contract says. */
+  /** Answers violate the contract. */
   | "nonsense";
 
 const MINUTE = 60_000;
-/** What a fault may be confined to. */
+/** Operations to which a fault may be confined. */
 const OPERATIONS = ["store", "lookup", "load", "delete"];
 
-/** How an adapter behaves over time: phases of minutes to hours, half of them healthy. */
+/** Behaviour of an adapter over time: phases of minutes to hours, half of them healthy. */
 export class FaultPhases {
   readonly #clock: Clock;
   readonly #random: SimRandom;
   readonly #weights: Readonly<Partial<Record<Fault, number>>>;
   #fault: Fault = "healthy";
-  /** What the fault is confined to. */
+  /** Operations to which the fault is confined. */
   #operation: string | undefined;
   #endsAt: number;
   #hasStopped = false;
 
-  /** `weights` says how often each fault is chosen. */
+  /** Chooses each fault as often as `weights` says. */
   constructor(
     clock: Clock,
     random: SimRandom,
@@ -50,19 +50,19 @@ export class FaultPhases {
     this.#endsAt = clock.now() + random.magnitude(2 * MINUTE, 60 * MINUTE);
   }
 
-  /** The fault of an operation at this moment. */
+  /** Current fault of an operation. */
   faultOf(operation: string): Fault {
     this.#advance();
     return (this.#operation ?? operation) === operation ? this.#fault : "healthy";
   }
 
-  /** Time until that changes. */
+  /** Milliseconds until the phase ends. */
   get leftMs(): number {
     this.#advance();
     return this.#endsAt - this.#clock.now();
   }
 
-  /** From now on everything works. */
+  /** Ends all faults. */
   stop(): void {
     this.#hasStopped = true;
     this.#fault = "healthy";

@@ -16,7 +16,7 @@ export class SimHit implements Disposable {
   readonly #device: SimDevice;
   readonly #startedAt: number;
 
-  /** `startedAt` is when it was asked for: no pin is older. */
+  /** `startedAt` is the time of the request: no lease is older. */
   constructor(
     world: SimWorld,
     life: Life,
@@ -32,17 +32,20 @@ export class SimHit implements Disposable {
     this.#startedAt = startedAt;
   }
 
-  /** How many chunks it has. */
+  /** Number of its chunks. */
   get length(): number {
     return this.#hit.length;
   }
 
-  /** The keys of its objects, by rows. */
+  /** Keys of its objects, by group. */
   keys(): ObjectKey[][] {
     return this.#rows.map((row) => row.keys.slice(firstNeeded(row, this.length), this.length));
   }
 
-  /** Every byte is right, or the hit says that it is none any more, with a good reason. */
+  /**
+   * Checks that every byte is right, or that the hit reports with good reason that it is no longer
+   * valid.
+   */
   check(when: string): void {
     for (const [r, keys] of this.keys().entries()) {
       const ranges = this.#ranges(r, when);

@@ -9,14 +9,14 @@ const MIB = 2 ** 20;
 
 /** Lifetime of a lease: short, so that callers that keep a hit for long see it expire. */
 export const READ_TTL_MS = 60_000;
-/** After this time a reservation may be void: shorter than a slow load. */
+/** Lifetime of a reservation: shorter than a slow load. */
 export const WRITE_TTL_MS = 8_000;
-/** The longest time that a circuit stays open, and some more. */
+/** Maximum cool-down of a circuit, plus a margin. */
 export const COOL_DOWN_MS = 360_000;
 
 const L1_BYTES = 128 * KIB;
 
-/** The adapters that there are; none is like another. */
+/** The kinds of adapters, all different. */
 export const KINDS: readonly SimStoreKind[] = [
   {
     type: "sim_disk",
@@ -72,13 +72,13 @@ export const KINDS: readonly SimStoreKind[] = [
   },
 ];
 
-/** The configuration of the adapter of a store; one of them is bounded by the cache. */
+/** Configuration of the adapter of a store; the cache enforces the capacity of one of them. */
 export function configOf({ kind: { type } }: SimStore): L2Config {
   if (type !== "sim_disk") return { type };
   return { type, eviction: { eviction_policy: "LRU", max_capacity_gb: 700 * KIB / 2 ** 30 } };
 }
 
-/** How a cache is set up: small, and each day otherwise. */
+/** Options of a cache: small, and different each day. */
 export function cacheOptions(random: SimRandom): TieredCacheOptions {
   const hasWatermark = random.chance(0.2);
   return {

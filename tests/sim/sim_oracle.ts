@@ -1,21 +1,21 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { SimStore } from "./sim_store.ts";
 
-/** What a cache may return: a model that knows what was put, forgotten and expired. */
+/** Oracle for what a cache may return: knows what was put, forgotten and expired. */
 export class SimOracle {
   readonly #puts = new Map<string, { readonly key: ObjectKey; readonly at: number }>();
-  /** Since when objects are forgotten, in turns; a hit of a match that began later is wrong. */
+  /** Number of the call that forgot each object; a match that started later must not return it. */
   readonly #forgotten = new Map<string, number>();
   #turn = 0;
 
-  /** The number of a call, greater than those of all calls before. */
+  /** Returns the number of a call, greater than all earlier ones. */
   next(): number {
     return ++this.#turn;
   }
 
   /**
-   * Objects are put that were reserved with a number, at a simulated time: what was forgotten since
-   * stays so.
+   * Records a put of objects reserved with a number, at a simulated time; objects forgotten since
+   * then stay forgotten.
    */
   put(keys: readonly ObjectKey[], turn: number, at: number): void {
     for (const key of keys) {
@@ -24,12 +24,12 @@ export class SimOracle {
     }
   }
 
-  /** Everything that was put and passes a test. */
+  /** All objects that were put and pass `test`. */
   keys(test: (key: ObjectKey) => boolean): ObjectKey[] {
     return [...this.#puts.values()].map(({ key }) => key).filter(test);
   }
 
-  /** Objects are forgotten from now on; returns the number of that. */
+  /** Forgets objects; returns the number of that call. */
   forget(keys: readonly ObjectKey[]): number {
     const turn = this.next();
     for (const { id } of keys) this.#forgotten.set(id, turn);
@@ -49,17 +49,21 @@ export class SimOracle {
     return this.#forgotten.get(id) === turn;
   }
 
-  /** Objects may come back: a store has them that was not there, or did not work, when they went. */
+  /**
+   * Allows objects to return: a store has them that was absent or failing when they were forgotten.
+   */
   excuse(keys: Iterable<ObjectKey>): void {
     for (const { id } of keys) this.#forgotten.delete(id);
   }
 
-  /** Why a match that began with a number must not return an object, if it must not. */
+  /**
+   * Reason why a match that started with a number must not return an object; `undefined` if it may.
+   */
   fault({ id }: ObjectKey, turn: number, stores: Iterable<SimStore>): string | undefined {
     if (!this.#puts.has(id)) return `hit of what was never put: ${id}`;
     const forgotten = this.#forgotten.get(id);
     if (forgotten === undefined || forgotten > turn) return undefined;
-    // It cannot be removed from an adapter without delete, or that reported a failure.
+    // An adapter without `delete`, or that denied having the object, may still hold it.
     for (const { kind, everHeld, denied } of stores) {
       if (denied.has(id) || (!kind.canDelete && everHeld.has(id))) return undefined;
     }

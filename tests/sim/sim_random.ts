@@ -1,7 +1,7 @@
 import type { RandomSource } from "../../src/runtime/random.ts";
 import { seededRandom } from "../support/random.ts";
 
-/** Random numbers that are the same whenever the seed is. */
+/** Deterministic random numbers from a seed. */
 export class SimRandom implements RandomSource {
   readonly #source: ReturnType<typeof seededRandom>;
 
@@ -9,42 +9,42 @@ export class SimRandom implements RandomSource {
     this.#source = seededRandom(seed);
   }
 
-  /** From 0 to below 1. */
+  /** Number from 0 (inclusive) to 1 (exclusive). */
   next(): number {
     return this.#source.below(2 ** 32) / 2 ** 32;
   }
 
-  /** An integer from 0 to below `count`. */
+  /** Integer from 0 to `count - 1`. */
   below(count: number): number {
     return Math.floor(this.next() * count);
   }
 
-  /** True so often. */
+  /** `true` with the given probability. */
   chance(probability: number): boolean {
     return this.next() < probability;
   }
 
-  /** From `least` to below `most`. */
-  between(least: number, most: number): number {
-    return least + this.next() * (most - least);
+  /** Number from `min` (inclusive) to `max` (exclusive). */
+  between(min: number, max: number): number {
+    return min + this.next() * (max - min);
   }
 
-  /** From `least` to below `most`, every order of magnitude as often. */
-  magnitude(least: number, most: number): number {
-    return least * (most / least) ** this.next();
+  /** Number from `min` (inclusive) to `max` (exclusive), uniform over orders of magnitude. */
+  magnitude(min: number, max: number): number {
+    return min * (max / min) ** this.next();
   }
 
-  /** Times between events that know nothing of each other. */
+  /** Time between independent events with the given mean. */
   exponential(mean: number): number {
     return -mean * Math.log(1 - this.next());
   }
 
-  /** One of some, which must not be none. */
+  /** One of the given items, of which there must be at least one. */
   pick<T>(items: readonly T[]): T {
     return items[this.below(items.length)] as T;
   }
 
-  /** One of the names, each as often as its weight says. */
+  /** One of the names, chosen by weight. */
   weighted<Name extends string>(weights: Readonly<Partial<Record<Name, number>>>): Name {
     const entries = Object.entries(weights) as [Name, number][];
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0);
@@ -55,7 +55,7 @@ export class SimRandom implements RandomSource {
     throw new RangeError("Weights must be given: received none");
   }
 
-  /** Random numbers for another part, which draws as often as it likes. */
+  /** Independent random numbers for another part of the simulation. */
   fork(): SimRandom {
     return new SimRandom(Math.floor(this.next() * 2 ** 32));
   }

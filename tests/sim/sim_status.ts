@@ -1,4 +1,4 @@
-/** Throws unless a status is what JSON can say. */
+/** Throws unless a status survives JSON unchanged. */
 export function checkStatus(status: unknown): void {
   const check = (value: unknown, path: string): void => {
     if (value === undefined || value === null || typeof value === "boolean") return;

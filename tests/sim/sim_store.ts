@@ -1,41 +1,41 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { Fault } from "./sim_faults.ts";
 
-/** An object as it lies in a store. */
+/** A stored object. */
 export interface Held {
   readonly key: ObjectKey;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** What kind of storage adapter it is. */
+/** Kind of a storage adapter. */
 export interface SimStoreKind {
   /** Name of the store, and type of its adapter. */
   readonly type: string;
   readonly canDelete: boolean;
   readonly canList: boolean;
-  /** It evicts by itself beyond so many bytes. */
+  /** Capacity in bytes beyond which it evicts by itself. */
   readonly capacityBytes?: number;
   readonly maxObjectBytes?: number;
   /** Whether a lookup of a chain stops at the first gap. */
   readonly stopsAtGap: boolean;
   /** Whether calls end when their signal aborts. */
   readonly obeysSignals: boolean;
-  /** Usual time of a call, and what a byte adds, in milliseconds. */
+  /** Usual duration of a call, and added duration for each byte, in milliseconds. */
   readonly latencyMs: number;
   readonly msPerByte: number;
-  /** How often it has which fault. */
+  /** Frequency of each fault. */
   readonly faults: Readonly<Partial<Record<Fault, number>>>;
 }
 
-/** What an adapter keeps: it outlives the adapter, as a directory or a server does. */
+/** Storage behind an adapter; outlives it, like a directory or a server. */
 export class SimStore {
   readonly kind: SimStoreKind;
   readonly held = new Map<string, Held>();
-  /** Everything that ever was in it. */
+  /** Every object that was ever in it. */
   readonly everHeld = new Set<string>();
-  /** Objects of which it ever handed out, or lost, bytes that were not stored. */
+  /** Objects for which it ever returned or lost wrong bytes. */
   readonly spoiled = new Set<string>();
-  /** Objects that it ever denied to have. */
+  /** Objects that it ever claimed not to have. */
   readonly denied = new Set<string>();
 
   constructor(kind: SimStoreKind) {

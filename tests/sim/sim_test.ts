@@ -5,9 +5,12 @@ import { type SimReport, simulate } from "./simulate.ts";
 // deno task test:sim [--seed S] [--runs N] [--requests R]
 
 const PARTS = 4;
-/** With so many days everything that is simulated happens. */
+/** Number of days after which every simulated event has occurred. */
 const ENOUGH_DAYS = 100;
-/** The same days each time, so that a failure is of the change that was made; any others on demand. */
+/**
+ * The same days each time, so that a failure comes from the change under test; other days on
+ * demand.
+ */
 const { seed = 20_000 } = runs(1);
 const { numRuns } = runs(isSeedGiven() ? 1 : 120);
 const requests = requestsOf(Deno.args);

@@ -2,12 +2,12 @@ import { createHash } from "node:crypto";
 import type { Clock } from "../../src/runtime/clock.ts";
 
 const KEPT_LINES = 60;
-/** Lines that are hashed together. */
+/** Number of lines hashed together. */
 const HASHED_LINES = 1000;
 
-/** Everything that can be observed, in order and with its simulated time. */
+/** Trace of everything observable, in order and with simulated time. */
 export class SimTrace {
-  /** How often what happened. */
+  /** Number of events by name. */
   readonly counts: Record<string, number> = {};
   readonly #clock: Clock;
   readonly #print: ((line: string) => void) | undefined;
@@ -20,7 +20,7 @@ export class SimTrace {
     this.#print = print;
   }
 
-  /** Notes that something happened. */
+  /** Records an event. */
   note(event: string, details = ""): void {
     this.count(event);
     const line = `${this.#clock.now().toFixed(3)} ${event} ${details}`;
@@ -29,17 +29,17 @@ export class SimTrace {
     if (this.#lines.length === HASHED_LINES) this.#hashLines();
   }
 
-  /** Counts what is noted elsewhere. */
+  /** Counts an event that is recorded elsewhere. */
   count(event: string): void {
     this.counts[event] = (this.counts[event] ?? 0) + 1;
   }
 
-  /** What happened last. */
+  /** Latest events. */
   tail(): string {
     return [...this.#tail, ...this.#lines].slice(-KEPT_LINES).join("\n");
   }
 
-  /** Equal only if all was. */
+  /** Digest of the trace: equal only if everything was. */
   digest(): string {
     this.#hashLines();
     return this.#hash.copy().digest("hex");

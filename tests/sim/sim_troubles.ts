@@ -15,7 +15,7 @@ const MINUTE = 60 * SECOND;
 
 type RemovalMode = "drain" | "migrate" | "drop";
 
-/** What operators do to a cache while it is in use. */
+/** Operations that administrators perform on a cache in use. */
 export class SimTroubles {
   readonly #world: SimWorld;
   readonly #chats: SimChats;
@@ -25,7 +25,7 @@ export class SimTroubles {
     this.#chats = chats;
   }
 
-  /** Makes one trouble. */
+  /** Performs one operation. */
   async make(random: SimRandom): Promise<void> {
     const what = random.weighted({
       clearL1: 3,
@@ -78,13 +78,13 @@ export class SimTroubles {
     }
   }
 
-  /** Takes pins back. */
+  /** Unpins keys. */
   unpin({ cache }: Life, keys: readonly ObjectKey[]): void {
     for (const { id } of keys) this.#world.pinned.delete(id);
     cache.unpin(keys);
   }
 
-  /** Gives a cache whose device is lost another one. */
+  /** Attaches a new device to a cache that has lost its own. */
   async attachDevice(life: Life): Promise<void> {
     if (life.isClosing || !life.device.isLost) return;
     const before = life.device;
@@ -93,7 +93,7 @@ export class SimTroubles {
     if (before.slabCount > 0) this.#world.fail("slabs of a lost device are left");
   }
 
-  /** Adds an adapter that is not in use, with what its store has, or empty. */
+  /** Adds an adapter that is not in use, with the content of its store or empty. */
   async addAdapter(life: Life, random: SimRandom): Promise<void> {
     const free = this.#world.stores.filter((store) => !life.adapters.has(store));
     if (free.length === 0 || life.isClosing) return;
@@ -105,7 +105,7 @@ export class SimTroubles {
     });
   }
 
-  /** Removes an adapter; says whether it is gone, or nothing can be done. */
+  /** Removes an adapter; returns whether it is gone or its removal is impossible. */
   async remove(life: Life, id: number, mode: RemovalMode, timeoutMs: number): Promise<boolean> {
     const { fleet, trace } = this.#world;
     const store = fleet.get(id);
@@ -121,7 +121,7 @@ export class SimTroubles {
       if (!isExpected) this.#world.fail("removeAdapter() was rejected", error);
       return !(error instanceof AdapterError);
     } finally {
-      // One that is given up ends with the batch that it just copies.
+      // An aborted migration ends with its current batch.
       if (mode === "migrate") {
         this.#world.clock.schedule(() => this.#world.migrations--, 2 * MINUTE);
       }
@@ -136,7 +136,7 @@ export class SimTroubles {
     const { pinned, mortal } = this.#world;
     const test = testOf(selector);
     const named = oracle.keys(test);
-    // They need not have been put to be pinned, or to expire.
+    // Objects can be pinned or given a time to live before they are put.
     for (const key of pinned.values()) if (test(key)) pinned.delete(key.id);
     for (const key of mortal.values()) if (test(key)) this.#world.endLife(key.id);
     const turn = oracle.forget(named);
@@ -152,7 +152,7 @@ export class SimTroubles {
       if (complete !== (problem === undefined)) this.#world.fail(`${type} has a problem, or none`);
       const store = stores.get(id) ?? fleet.get(id);
       if (store === undefined) continue;
-      // A write that hangs may still land there, and what cannot be listed is not known.
+      // A hanging store may still complete, and objects that cannot be listed are unknown.
       if (!complete) oracle.excuse(named);
       const left = named.filter((key) =>
         store.has(key) && !store.denied.has(key.id) && oracle.isForgottenSince(key, turn)
@@ -196,7 +196,7 @@ export class SimTroubles {
     }
   }
 
-  /** Closes the cache and opens another, with what the stores have. */
+  /** Closes the cache and opens another one on the same stores. */
   async #restart(life: Life): Promise<void> {
     if (life.isClosing) return;
     await this.#world.close(life);

@@ -16,7 +16,7 @@ import { checkStatus } from "./sim_status.ts";
 import { SimStore } from "./sim_store.ts";
 import { SimTrace } from "./sim_trace.ts";
 
-/** Events that say everything in what they carry. */
+/** Events that are recorded with all of their details. */
 const PLAIN_EVENTS = [
   "stored",
   "loaded",
@@ -30,32 +30,32 @@ const PLAIN_EVENTS = [
   "deviceattached",
 ] as const;
 
-/** What a simulation throws: what is wrong, when, and how to see it again. */
+/** Error of a simulation: what is wrong, when, and how to reproduce it. */
 export class SimError extends Error {
   override readonly name = "SimError";
 }
 
-/** A cache and what is below it, from opening to closing. */
+/** A cache and its adapters, from opening to closing. */
 export interface Life {
   readonly cache: TieredCache;
   device: SimDevice;
-  /** What the cache has scheduled. */
+  /** Clock of the cache. */
   readonly clock: SimClockView;
   /** The adapters that are open, by their stores. */
   readonly adapters: Map<SimStore, SimAdapter>;
-  /** Whether calls may be rejected because it is closed. */
+  /** Whether calls may be rejected because the cache is being closed. */
   isClosing: boolean;
 }
 
-/** How a {@linkcode SimWorld} is set up. */
+/** Options of a {@linkcode SimWorld}. */
 export interface SimWorldOptions {
   readonly random: SimRandom;
-  /** Says how to see a failure again. */
+  /** Describes how to reproduce a failure. */
   readonly replay: string;
   readonly print?: (line: string) => void;
 }
 
-/** Everything in a simulation that lasts: time, storage, the cache, and what is known of it. */
+/** Lasting state of a simulation: time, stores, the cache, and what is known of it. */
 export class SimWorld {
   readonly clock = new SimClock();
   readonly trace: SimTrace;
@@ -67,7 +67,7 @@ export class SimWorld {
   readonly pinned = new Map<string, ObjectKey>();
   /** Keys that have ever had a time to live. */
   readonly mortal = new Map<string, ObjectKey>();
-  /** Removals under way that copy objects from adapter to adapter. */
+  /** Migrations in progress. */
   migrations = 0;
   readonly cacheOptions: TieredCacheOptions;
   readonly #replay: string;
@@ -75,9 +75,9 @@ export class SimWorld {
   readonly #phases: ReadonlyMap<SimStore, FaultPhases>;
   readonly #modules: readonly L2AdapterModule[];
   readonly #buffers = new SimBuffers();
-  /** When objects were last lost with their device, or forgotten. */
+  /** Time when objects were last lost with their device, or forgotten. */
   readonly #lostAt = new Map<string, number>();
-  /** Objects that are going to expire: what ends the wait for that. */
+  /** Objects that are going to expire, with a function that cancels the check. */
   readonly #expirations = new Map<string, () => void>();
   #life: Life | undefined;
   #opening = new Map<SimStore, SimAdapter>();
@@ -106,19 +106,19 @@ export class SimWorld {
     return this.#tasks;
   }
 
-  /** What went wrong first. */
+  /** First failure. */
   get failure(): SimError | undefined {
     return this.#failure;
   }
 
-  /** What waits for the real world, once: no simulated time may pass meanwhile. */
+  /** Waits once for real work, during which no simulated time passes. */
   takeReal(): Promise<unknown> | undefined {
     const real = this.#real;
     this.#real = undefined;
     return real;
   }
 
-  /** Ends the simulation: the first failure counts. */
+  /** Ends the simulation; only the first failure counts. */
   fail(what: string, cause?: unknown): void {
     const reason = cause instanceof Error ? `\n${cause.stack ?? cause.message}` : "";
     this.#failure ??= new SimError(
@@ -128,7 +128,7 @@ export class SimWorld {
     );
   }
 
-  /** Does something beside everything else; a failure of it ends the simulation. */
+  /** Runs work concurrently; its failure ends the simulation. */
   spawn(work: () => Promise<void>): Promise<void> {
     this.#tasks++;
     return work().catch((error: unknown) => this.fail("a call threw", error))
@@ -144,13 +144,13 @@ export class SimWorld {
     }
   }
 
-  /** The cache; while there is none, the next one. */
+  /** Waits for the cache; if there is none, for the next one. */
   async current(): Promise<Life> {
     while (this.#life === undefined || this.#life.isClosing) await this.#isOpen.promise;
     return this.#life;
   }
 
-  /** Opens a cache in front of stores. */
+  /** Opens a cache on top of stores. */
   async open(stores: readonly SimStore[]): Promise<void> {
     const clock = this.clock.view();
     const device = this.newDevice();
@@ -175,7 +175,7 @@ export class SimWorld {
     this.#isOpen.resolve();
   }
 
-  /** Closes a cache, after which nothing of it may be left. */
+  /** Closes a cache and checks that nothing of it is left. */
   async close(life: Life): Promise<void> {
     this.#isOpen = Promise.withResolvers();
     life.isClosing = true;
@@ -194,13 +194,13 @@ export class SimWorld {
     return new SimDevice(this.clock, this.#random.fork());
   }
 
-  /** All adapters work from now on, but for calls that never end. */
+  /** Ends all faults, except calls that never end. */
   stopFaults({ adapters }: Life): void {
     for (const phases of this.#phases.values()) phases.stop();
     for (const adapter of adapters.values()) adapter.release();
   }
 
-  /** After so many milliseconds an object is expected to be gone, unless it is put again. */
+  /** Expects an object to be gone after the given milliseconds, unless it is put again. */
   expectExpiry(key: ObjectKey, ms: number): void {
     const life = this.#life;
     const expiresAt = this.clock.now() + ms;
@@ -215,22 +215,25 @@ export class SimWorld {
     this.#expirations.set(key.id, cancel);
   }
 
-  /** An object is expected to stay. */
+  /** Expects an object to stay. */
   endLife(id: string): void {
     this.#expirations.get(id)?.();
     this.#expirations.delete(id);
   }
 
-  /** What a store has may come back although it was forgotten. */
+  /** Allows the objects of a store to return although they were forgotten. */
   excuse(life: Life, store: SimStore): void {
     this.oracle.excuse(store.held.values().map(({ key }) => key));
     this.oracle.excuse(life.adapters.get(store)?.storing() ?? []);
   }
 
-  /** What an adapter is just storing must stay until that has ended, but for a migration's copies. */
+  /**
+   * An object that is being stored must stay in L1 until the call ends, except copies of a
+   * migration.
+   */
   #checkUnheld(key: ObjectKey, reason: string): void {
     if (this.migrations > 0) return;
-    // What it got of an object that was lost or forgotten since is another one's.
+    // A copy of an object that was lost or forgotten since then does not count.
     const lostAt = this.#lostAt.get(key.id) ?? -Infinity;
     const since = Math.max(lostAt, this.clock.now() - DEFAULT_ADAPTER_TIMEOUTS.storeMs);
     for (const [{ kind }, adapter] of this.#life?.adapters ?? []) {
@@ -258,7 +261,7 @@ export class SimWorld {
           violated: (what) => this.fail(what),
         });
         adapters?.set(store, adapter);
-        // What was forgotten while it was away is still there.
+        // It still has objects that were forgotten while it was away.
         this.oracle.excuse(store.held.values().map(({ key }) => key));
         return adapter;
       },
@@ -273,7 +276,7 @@ export class SimWorld {
     }
     events.addEventListener("removed", ({ detail: { key, reason } }) => {
       this.trace.note(`event removed ${reason}`, key.id);
-      // What has expired loses its pins, also later ones if it could not be removed at once.
+      // An expired object loses its pins, also later ones if it could not be removed at once.
       const isPinned = this.pinned.has(key.id) && !this.mortal.has(key.id);
       if (reason === "forgotten" || reason === "device-lost") {
         this.#lostAt.set(key.id, this.clock.now());
@@ -284,7 +287,7 @@ export class SimWorld {
     });
     events.addEventListener("damaged", ({ detail: { adapter, key, fault } }) => {
       this.trace.note(`damaged ${fault}`, `${adapter.type} ${key.id}`);
-      // An object of another layout is as good as any to a migration, which copies it.
+      // A migration also copies objects of another layout.
       const spoilers = fault === "layout"
         ? this.stores
         : this.stores.filter(({ kind }) => kind.type === adapter.type);

@@ -9,32 +9,32 @@ export { SimError } from "./sim_world.ts";
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
 const DAY = 24 * HOUR;
-/** After its day a simulation has this long to come to rest. */
+/** Time that a simulation has to become idle after its day. */
 const EVENING = 12 * HOUR;
 const TURNS_OF_A_BURST = 10;
 
-/** What is simulated. */
+/** Options of a simulation. */
 export interface SimOptions {
-  /** Everything follows from it. */
+  /** Seed that determines everything. */
   readonly seed: number;
   /** Turns of chats in the day. @default {150} */
   readonly requests?: number;
-  /** Called with each thing that happens. */
+  /** Called with each event. */
   readonly print?: (line: string) => void;
 }
 
-/** What happened in a simulated day. */
+/** Result of a simulated day. */
 export interface SimReport {
   readonly seed: number;
-  /** Of everything that can be observed, with simulated times: equal for equal options. */
+  /** Digest of everything observable with simulated times: equal for equal options. */
   readonly digest: string;
-  /** How often what happened. */
+  /** Number of events by name. */
   readonly counts: Readonly<Record<string, number>>;
 }
 
 /**
- * Lives through a day of a cache whose adapters misbehave, and checks all the time that it keeps
- * its promises. The same options give the same day.
+ * Simulates a day of a cache with misbehaving adapters, and checks throughout that it keeps its
+ * promises. Equal options give equal days.
  *
  * @throws {SimError} If it does not.
  */
@@ -75,7 +75,7 @@ async function liveThrough(world: SimWorld, random: SimRandom, requests: number)
   await new SimEvening(world, chats, troubles, random).spend();
 }
 
-/** Some chats at about the same time, and perhaps some troubles among them. */
+/** Some chats at about the same time, possibly with some operations among them. */
 async function burst(
   world: SimWorld,
   chats: SimChats,
@@ -100,7 +100,7 @@ async function burst(
   await Promise.all(work);
 }
 
-/** Makes what is scheduled happen until nothing is left to be done. */
+/** Runs scheduled callbacks until nothing is left. */
 async function letTimePass(world: SimWorld): Promise<void> {
   const { clock } = world;
   while (world.tasks > 0 && world.failure === undefined) {

@@ -4,7 +4,7 @@ import { dirname, fromFileUrl, join, relative } from "@std/path";
 
 const project = fromFileUrl(new URL("../../", import.meta.url));
 
-/** What each part of the house may import, beside its own files: imports run one way. */
+/** What each folder may import in addition to its own files: imports run one way. */
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   runtime: [],
   keys: ["runtime"],
@@ -46,12 +46,12 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   ],
 };
 
-/** Where the host's own interfaces may be used; everything else is plain Web platform. */
+/** Where host APIs may be used; everything else is plain Web platform. */
 const hostParts = ["runtime", "adapters", "src/l2/adapter_discovery.ts", "testing", "cli"];
 
 /** One source file. */
 interface Source {
-  /** Path from the top of the repository. */
+  /** Path from the root of the repository. */
   readonly path: string;
   /** Its lines without those that are comments. */
   readonly code: string;
@@ -68,7 +68,8 @@ async function readSource(path: string): Promise<Source> {
   const text = await Deno.readTextFile(join(project, path));
   const code = text.split("\n").filter((line) => !/^\s*(?:\/\/|\/\*|\*)/.test(line)).join("\n");
   const found = [
-    // As `deno fmt` writes it, a statement starts its line; what is imported has no semicolon.
+    // In the format of `deno fmt`, a statement starts its line, and its imports contain no
+    // semicolon.
     ...code.matchAll(/^(?:import|export)\s(?:[^;"]*?\sfrom\s+)?"([^"]+)"/gm),
     ...code.matchAll(/\bimport\("([^"]+)"\)/g),
   ];
@@ -79,13 +80,13 @@ const sources: readonly Source[] = await Promise.all(
   ["mod.ts", ...await filesBelow("src"), ...await filesBelow("adapters")].map(readSource),
 );
 
-/** The part of the house that a file belongs to: a folder of `src`, a file there, or `adapters`. */
+/** Folder that a file belongs to: a folder of `src`, a file there, or `adapters`. */
 function partOf(path: string): string {
   const [top = "", second = ""] = path.split("/");
   return top === "src" ? second.replace(/\.ts$/, "") : top;
 }
 
-/** The files that a file imports, as paths from the top of the repository. */
+/** Files that a file imports, as paths from the root of the repository. */
 function importedFiles({ path, specifiers }: Source): string[] {
   return specifiers.filter((specifier) => specifier.startsWith("."))
     .map((specifier) => join(dirname(path), specifier));
@@ -98,7 +99,7 @@ function adapterOf(path: string): string {
 
 function isAllowed(from: string, to: string): boolean {
   const part = partOf(from);
-  // The table and the entry points name everything there is.
+  // The table and the entry points name everything.
   if (from === "mod.ts" || from === "adapters/mod.ts") return true;
   if (part === "adapters" && partOf(to) === "adapters") {
     const isOwn = to.startsWith("adapters/_") && adapterOf(from) === adapterOf(to);

@@ -26,7 +26,7 @@ const registry = new AdapterRegistry({
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** Something that a field takes. */
+/** A valid value of a field. */
 function plain(field: ConfigField): unknown {
   switch (field.type) {
     case "string":
@@ -51,7 +51,7 @@ function required(fields: ConfigFields): Values {
   );
 }
 
-/** Wrong and right values that hold a secret, in the place of each field. */
+/** Invalid and valid values that contain a secret, for each field. */
 function withSecrets(fields: ConfigFields): Values[] {
   const base = required(fields);
   const own = Object.entries(fields).flatMap(([key, field]) => {
@@ -128,7 +128,7 @@ for (const module of modules) {
   }
 }
 
-/** Keys that hold the name of a variable, in the place of which the secret may stand by mistake. */
+/** Keys for the name of a variable, where the secret itself may be put by mistake. */
 const variables: readonly Values[] = [
   { type: "resp", host: "127.0.0.1", port: 1, "password_env": MARKER },
   { type: "resp", host: "127.0.0.1", port: 1, "password_env": MARKER, password: "other" },
@@ -175,7 +175,7 @@ Deno.test("a secret in the place of a variable's name is not shown if the variab
   }
 });
 
-/** Opens a cache with an adapter that cannot work, and asks it for something: all that is shown. */
+/** Opens a cache with a broken adapter and uses it; returns everything shown. */
 async function whatIsSaid(config: { type: string } & Values): Promise<string> {
   const timeouts = { lookupMs: 100, storeMs: 100, loadMs: 100, closeMs: 100 };
   try {

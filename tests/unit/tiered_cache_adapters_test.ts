@@ -40,7 +40,7 @@ Deno.test("TieredCache.addAdapter() uses an adapter behind the others from then 
   await putObjects(cache, testKeys(2, 10), LAYOUT);
   const [first, second] = made as [RecordingAdapter, RecordingAdapter];
   assertEquals([first.held.size, second.held.size], [4, 2], "what was stored before stays there");
-  // What only the new one has is found in it.
+  // Objects that only the new one has are found.
   second.seed(testKeys(2, 20), LAYOUT);
   assertEquals(await countHits(cache, testKeys(2, 20), LAYOUT), 2);
   assertIdle(cache);
@@ -126,7 +126,7 @@ Deno.test("TieredCache.close() ends what is being opened or removed", async () =
   const closed = cache.close();
   await assertRejects(() => cache.addAdapter({ type: "a" }), Error, "Cache is closed");
   await assertRejects(() => cache.removeAdapter(0), Error, "Cache is closed");
-  // The store that hangs has its deadline, and is tried again twice.
+  // The hanging store misses its deadline, and is retried twice.
   for (let turn = 0; turn < 10; turn++) await clock.advance(20_000);
   await Promise.all([closed, added, removed]);
   assert(leaving.isDisposed);
@@ -265,7 +265,7 @@ Deno.test("TieredCache.removeAdapter() migrates nothing that is being forgotten"
   await putObjects(cache, testKeys(4), LAYOUT);
   await cache.addAdapter({ type: "b" });
   const [first, second] = made as [RecordingAdapter, RecordingAdapter];
-  // The copy is on its way when everything is forgotten.
+  // The copy is in flight when everything is forgotten.
   const [reached, released] = [gate(), gate()];
   second.beforeStore = () => {
     reached.open();

@@ -27,7 +27,7 @@ import { stagedOf } from "../support/l1.ts";
 const LAYOUT = testLayout(1024);
 const SEALED = 1024 + 64;
 
-/** A cache over a directory, a recording adapter and one that can neither list nor delete. */
+/** A cache with a directory, a recording adapter and one that can neither list nor delete. */
 async function openTiers(options: TieredCacheOptions = {}): Promise<
   AsyncDisposable & {
     readonly cache: TieredCache;
@@ -229,7 +229,7 @@ Deno.test("TieredCache.pin() keeps objects in L1 and in adapters that the cache 
     }),
   );
   const pinned = testKeys(2);
-  // What is not yet there is protected as soon as it comes.
+  // A pin applies to an object that is stored later.
   cache.pin(pinned);
   await putObjects(cache, pinned, LAYOUT);
   assertEquals([cache.reportStatus().lifecycle.pinned, cache.reportStatus().l1.protectedCount], [
@@ -257,7 +257,7 @@ Deno.test("TieredCache.pin() keeps objects in L1 and in adapters that the cache 
   assertEquals(await countHits(cache, pinned, LAYOUT), 0);
 });
 
-// Lives
+// Times to live
 
 Deno.test("TieredCache.ttl() removes objects from every tier when their time is over", async () => {
   await using t = await openTiers();

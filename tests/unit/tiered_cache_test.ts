@@ -35,7 +35,7 @@ import { STAGING_BLOCK_BYTES } from "../../src/memory/staging_pool.ts";
 const MIB = 2 ** 20;
 const LAYOUT = testLayout(1024);
 
-/** Options of a cache in little memory with one adapter of a test. */
+/** Options of a small cache with one test adapter. */
 function optionsWith(adapter: L2Adapter, options: TieredCacheOptions = {}): TieredCacheOptions {
   return optionsOf({ hand_made: adapter }, options);
 }
@@ -44,7 +44,7 @@ function idsOf(keys: readonly ObjectKey[]): Set<string> {
   return new Set(keys.map(({ id }) => id));
 }
 
-/** Lets promises run until something holds that needs no time. */
+/** Runs promises until a condition holds that needs no time. */
 async function until(test: () => boolean): Promise<void> {
   for (let turn = 0; turn < 1_000 && !test(); turn++) await Promise.resolve();
   assert(test());
@@ -679,7 +679,7 @@ Deno.test("TieredCache evicts down to the low watermark as soon as the high one 
   await putObjects(cache, testKeys(8), LAYOUT);
   assertEquals(cache.reportStatus().l1.usedBytes, 8 * LAYOUT.byteLength);
   await putObjects(cache, testKeys(1, 8), LAYOUT);
-  // What is not yet written stays, so the ninth object is there.
+  // Dirty objects stay, so the ninth object is there.
   assertEquals(cache.reportStatus().l1.usedBytes, 5 * LAYOUT.byteLength);
   assertEquals(cache.reportStatus().eviction.l1EvictedBytes, 4 * LAYOUT.byteLength);
 });
@@ -696,7 +696,7 @@ Deno.test("TieredCache keeps the objects of a salt within its quota, in each tie
   for (const key of keysOf("alice", 6)) await putObjects(cache, [key], LAYOUT);
   for (const key of keysOf("bob", 6)) await putObjects(cache, [key], LAYOUT);
   const heldOf = (salt: string): number => adapter.count(keysOf(salt, 6));
-  // What is too much is removed behind the caller's back.
+  // The excess is removed in the background.
   await until(() => heldOf("alice") <= 2);
   assertEquals([heldOf("alice"), heldOf("bob")], [2, 6]);
   const l1Of = async (salt: string): Promise<number> => {
@@ -865,7 +865,7 @@ Deno.test("TieredCache.reportStatus() is JSON, and says what is wrong", async ()
   assertEquals(await countHits(cache, testKeys(2), LAYOUT), 2);
   const healthy = cache.reportStatus();
   assertEquals([healthy.isHealthy, healthy.problems], [true, []]);
-  // What is not known yet is left out of the text.
+  // Unknown values are left out of the JSON.
   const known = Object.entries(healthy.adapters[0] ?? {}).filter(([, value]) =>
     value !== undefined
   );

@@ -70,7 +70,7 @@ Deno.test("TieredCache refuses transforms that cannot work when it opens", async
 Deno.test("an adapter that the cache bounds is bounded by what compressed objects take", async () => {
   await using directory = await tempDirectory();
   await Deno.writeTextFile(`${directory.path}/memory.ts`, MEMORY_ADAPTER);
-  // Room for two objects as they are, and for all of them as they are kept.
+  // Room for two untransformed objects, and for all transformed ones.
   const eviction = { "max_capacity_gb": 9000 / 2 ** 30, "trigger_watermark": 1 };
   await using cache = await TieredCache.open({
     device: new HostDevice(),

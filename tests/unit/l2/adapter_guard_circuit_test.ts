@@ -27,7 +27,7 @@ const OPERATIONS: readonly [CircuitName, keyof L2Adapter, (guard: AdapterGuard) 
   ["delete", "delete", (guard) => guard.delete(keys)],
 ];
 
-/** Takes the logs of adapters for the length of a test. */
+/** Captures the logs of adapters during a test. */
 async function adapterLogs(): Promise<{ records: LogRecord[] } & AsyncDisposable> {
   const records: LogRecord[] = [];
   await configure({

@@ -1,4 +1,4 @@
-// What the contract of an adapter promises to it, and the guard keeps.
+// Promises of the contract to an adapter, which the guard keeps.
 import { assertEquals } from "@std/assert";
 import type { AdapterObject } from "../../../src/l2/adapter.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
@@ -9,7 +9,7 @@ Deno.test("the arrays that an adapter is given stay as they are until its call s
   adapter.seed(keys, layout);
   const methods = bound(adapter);
   const soon = (): Promise<void> => Promise.resolve();
-  // Each of them reads what it is given when its caller has run on.
+  // Each call reads its arguments after its caller has continued.
   const { guard } = guardOf({
     store: (objects, options) => soon().then(() => methods.store(objects, options)),
     lookupAndLock: (keys, options) => soon().then(() => methods.lookupAndLock(keys, options)),
@@ -18,7 +18,7 @@ Deno.test("the arrays that an adapter is given stay as they are until its call s
     delete: (keys, options) => soon().then(() => methods.delete(keys, options)),
   });
   const ids = keys.map(({ id }) => id);
-  /** Makes a call with an array that its caller clears at once. */
+  /** Makes a call with an array that is cleared at once. */
   const cleared = async <Item, Result>(
     items: Item[],
     call: (items: Item[]) => Promise<Result>,

@@ -12,7 +12,7 @@ function recordingGuard(): { guard: AdapterGuard; clock: ManualClock; adapter: R
   return { ...guardOf(bound(adapter)), adapter };
 }
 
-/** Whether a promise is settled once everything that is due has run. */
+/** Whether a promise is settled after all pending work has run. */
 async function isSettled(promise: Promise<unknown>, clock: ManualClock): Promise<boolean> {
   let settled = false;
   promise.then(() => settled = true, () => settled = true);
@@ -239,7 +239,7 @@ Deno.test("the speed of an adapter is measured, that of calls that fail or hang 
     const { lookupMs, loadBytesPerMs } = guard.reportStatus();
     return [lookupMs, loadBytesPerMs];
   };
-  /** Lets the next call of a kind take so long. */
+  /** Sets the duration of the next call of a kind in milliseconds. */
   const takes = (ms: number) => () =>
     new Promise<void>((resolve) => void clock.schedule(resolve, ms));
   const run = async (calling: Promise<unknown>, ms: number) => {

@@ -6,7 +6,7 @@ import { answerWith, bound, guardOf, hang, keys, TIMEOUTS } from "./guarded.ts";
 
 const listed = keys.map((key, i): ListedObject => ({ key, byteLength: 100 + i }));
 
-/** An enumeration that gives objects, then does something, and knows how it was left. */
+/** An enumeration that yields objects, then does something, and records how it was left. */
 function enumeration(
   objects: readonly ListedObject[],
   then: () => Promise<unknown> = () => Promise.resolve(),

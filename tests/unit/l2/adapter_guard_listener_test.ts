@@ -18,7 +18,7 @@ import {
 
 const [a, b, c] = keys.map(({ id }) => id);
 
-/** A listener and what it is told. */
+/** A listener that records its calls. */
 function listener(): { listener: GuardListener; events: unknown[] } {
   const events: unknown[] = [];
   return {

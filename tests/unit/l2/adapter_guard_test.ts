@@ -21,7 +21,7 @@ import {
   TIMEOUTS,
 } from "./guarded.ts";
 
-/** Errors and adapters as they should not be, and what the guard must say of them. */
+/** Broken adapters, and what the guard must report. */
 const FAILURES: readonly [string, () => Promise<never>, string][] = [
   ["throws synchronously", () => {
     throw new Error("no disk");

@@ -16,7 +16,7 @@ const BROKEN: Readonly<Record<string, string>> = {
   "syntax.ts": "export default {",
 };
 
-/** A registry of the modules in these files; `builtIn` for those of the package. */
+/** A registry of the modules in these files; `builtIn` lists built-in ones. */
 async function openRegistry(
   files: Readonly<Record<string, string>>,
   builtIn: Readonly<Record<string, string>> = {},
@@ -110,7 +110,7 @@ Deno.test("a module that takes the type of a built-in one is refused", async () 
   assertStringIncludes(error.message, opened.urlOf("own.ts"));
 });
 
-/** Sources that note which of them are imported. */
+/** Sources that record which of them are imported. */
 function watched(names: readonly string[]): { sources: AdapterSource[]; imported: string[] } {
   const imported: string[] = [];
   const sources = names.map((name): AdapterSource => ({

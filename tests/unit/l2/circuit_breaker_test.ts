@@ -100,7 +100,7 @@ Deno.test("a probe without a verdict allows another one, and no longer counts", 
   assertEquals([breaker.retryInMs, changes], [200, ["open", "open"]]);
 });
 
-/** What a circuit should do, as plainly as it can be said: one object for each phase. */
+/** Model of a circuit: one object for each phase. */
 class Model {
   phase: { kind: "closed" | "open" | "probing"; failures: number; until: number; coolDown: number };
   openings = 0;

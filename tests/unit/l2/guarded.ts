@@ -9,23 +9,23 @@ import { emptyObject, sealedObject } from "../../support/sealed_objects.ts";
 
 /** Deadlines that differ from one another. */
 export const TIMEOUTS = { lookupMs: 20, loadMs: 30, storeMs: 60, deleteMs: 10, closeMs: 10 };
-/** When circuits open and for how long. */
+/** When circuits open, and for how long. */
 export const BREAKER: BreakerOptions = { failures: 3, coolDownMs: 1000, maxCoolDownMs: 4000 };
 export const layout = testLayout(256);
 export const keys = testKeys(3);
-/** The objects of the keys. */
+/** Objects of the keys. */
 export const sealed = keys.map((key) => sealedObject(key, layout));
-/** Room for them. */
+/** Buffers for the objects. */
 export const empty = () => keys.map((key) => emptyObject(key, layout));
 export const prefix = { prefix: true };
 
-/** A guard and the clock that it goes by. */
+/** A guard and its clock. */
 export interface Guarded {
   readonly guard: AdapterGuard;
   readonly clock: ManualClock;
 }
 
-/** A guard around an adapter that keeps the contract but for `overrides`. */
+/** A guard around an adapter that keeps the contract except for `overrides`. */
 export function guardOf(
   overrides: Partial<L2Adapter> = {},
   breaker: Partial<BreakerOptions> = {},
@@ -49,7 +49,7 @@ export async function filledGuard(overrides: Partial<L2Adapter> = {}): Promise<G
   return guardOf({ ...mapAdapter(held), ...overrides });
 }
 
-/** A method that answers what it likes. */
+/** A method with an arbitrary answer. */
 export function answerWith(value: unknown): () => Promise<never> {
   return () => Promise.resolve(value as never);
 }

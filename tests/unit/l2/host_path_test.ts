@@ -7,7 +7,7 @@ import type { ConfigField, ConfigFields } from "../../../src/l2/adapter_config.t
 import { readMasterKey } from "../../../src/l2/transforms/master_key.ts";
 import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
 
-/** What a shell or a browser would understand, and a word of what is said instead. */
+/** Paths that a shell or a browser would expand, and a word of the message. */
 const UNEXPANDED: readonly (readonly [string, string])[] = [
   ["~", "home directory"],
   ["~/kv", "home directory"],

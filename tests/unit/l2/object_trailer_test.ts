@@ -148,7 +148,7 @@ Deno.test("another layout of the same size, or of another size, is told from dam
   const deep = kvLayout({ layers: 1, kvHeads: 2, headDim: 8, dtype: "f16", chunkTokens: 4 });
   const equal = { byteLength: wide.byteLength, fingerprint: deep.fingerprint };
   assertEquals(verifyObject(key, equal, [sealed(key, wide)]), "layout");
-  // The same trailer at the place where a shorter object has it.
+  // The same trailer in the position of a shorter object.
   const short = { ...wide, byteLength: wide.byteLength - 4 };
   assertEquals(verifyObject(key, short, [sealed(key, wide).subarray(4)]), "length");
 });

@@ -34,7 +34,7 @@ export function zstdTransform(level = 1): Promise<Transform> {
   });
 }
 
-/** The chains that are tested; each is released by its user. */
+/** The tested chains; each is released by its user. */
 export const chainMakers: Readonly<Record<string, () => Promise<TransformChain>>> = {
   "aesgcm": async () => new TransformChain([await aesTransform()]),
   "zstd": async () => new TransformChain([await zstdTransform()]),
@@ -42,7 +42,7 @@ export const chainMakers: Readonly<Record<string, () => Promise<TransformChain>>
   "aesgcm, zstd": async () => new TransformChain([await aesTransform(), await zstdTransform()]),
 };
 
-/** What an adapter keeps of an object, in one piece. */
+/** Stored bytes of an object, in one piece. */
 export async function encoded(
   chain: TransformChain,
   object: AdapterObject,
@@ -50,7 +50,7 @@ export async function encoded(
   return concatParts((await chain.encode(object)).parts);
 }
 
-/** Room for what a chain made of an object, with these bytes in its front. */
+/** A buffer for an encoded object, with these bytes at its front. */
 export function roomWith(
   chain: TransformChain,
   { key, byteLength }: AdapterObject,
@@ -98,7 +98,7 @@ export async function openGuard(
   return { guard, errors, [Symbol.asyncDispose]: () => guard.close() };
 }
 
-/** What the transforms of a guarded adapter say of themselves. */
+/** Status of the transforms of a guarded adapter. */
 export function serdeStatus(guard: AdapterGuard): Readonly<Record<string, unknown>> {
   return guard.reportStatus().details.serde as Readonly<Record<string, unknown>>;
 }

@@ -94,7 +94,7 @@ for (const [name, make] of Object.entries(chainMakers)) {
     const whole = await encoded(chain, small);
     for (let end = 0; end < whole.byteLength; end++) {
       const room = roomWith(chain, small, whole.subarray(0, end));
-      // What is behind it must not happen to be what was cut off.
+      // The following bytes must not happen to be those cut off.
       for (let i = end; i < Math.min(room.byteLength, whole.byteLength); i++) {
         room[i] = ~(whole[i] ?? 0);
       }
@@ -180,7 +180,7 @@ Deno.test("what another chain made is not damaged, but of another layout", async
   for (const [i, writer] of chains.entries()) {
     const whole = await encoded(writer, small);
     for (const [j, reader] of chains.entries()) {
-      // An adapter gives whole what is not longer than expected, and nothing else.
+      // An adapter returns objects that are not longer than expected, completely, and nothing else.
       const room = small.byteLength + reader.addedBytes(key);
       const isGiven = reader.isFixed ? whole.byteLength === room : whole.byteLength <= room;
       if (i === j || !isGiven) continue;

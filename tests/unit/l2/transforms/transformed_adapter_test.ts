@@ -29,7 +29,7 @@ const layout = testLayout(4096);
 const keys = testKeys(5);
 const objects = keys.map((key) => sealedObject(key, layout));
 
-/** Loads the objects of all keys; the bits of those that came, with the right bytes. */
+/** Loads the objects of all keys; returns the bits of those with the right bytes. */
 async function loadAll({ guard }: OpenGuard, wanted = layout): Promise<string> {
   await guard.lookup(keys, { prefix: false });
   const rooms = keys.map((key) => emptyObject(key, wanted));
@@ -154,7 +154,7 @@ for (const [name, serde] of Object.entries({ aesgcm, zstd, both: [zstd, aesgcm] 
   });
 }
 
-/** A guarded adapter in memory that promises all, with `overrides`. */
+/** A guarded adapter in memory with all capabilities, and `overrides`. */
 function openMap(
   serde: unknown,
   overrides: Partial<L2Adapter> = {},
@@ -247,7 +247,7 @@ async function loadsWhileStoresAreHeld<Loaded>(
   release: () => void,
 ): Promise<Loaded> {
   let areHeld = true;
-  // Loads that wait for stores end after them, and do not hang.
+  // Loads that wait for stores end after them rather than hang.
   const patience = setTimeout(() => {
     areHeld = false;
     release();

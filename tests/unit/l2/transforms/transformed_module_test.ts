@@ -19,7 +19,7 @@ Deno.env.set("KVTIER_TEST_PASSWORD", "correct horse battery staple ...");
 const aesgcm = { type: "aesgcm", "master_key_env": "KVTIER_TEST_KEY" };
 const memory = { "max_size_gb": 1, "mock_bandwidth_gb": 1000 };
 
-/** Why an adapter cannot be opened; fails if it can, or if the key is part of the message. */
+/** Error of opening an adapter; fails if it opens, or if the message contains the key. */
 async function refusal(
   serde: unknown,
   module: L2AdapterModule = mock,

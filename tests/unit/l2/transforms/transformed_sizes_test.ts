@@ -14,7 +14,7 @@ const KEY_NAME = "KVTIER_TEST_MASTER_KEY";
 Deno.env.set(KEY_NAME, masterKeyHex(7));
 const aesgcm = { type: "aesgcm", "master_key_env": KEY_NAME };
 const zstd = { type: "zstd", threads: 1 };
-/** The nonce and the tag, and the seal outside. */
+/** The nonce, the tag and the outer trailer. */
 const AES_BYTES = 28 + 64;
 
 const adapters: Readonly<Record<string, [L2AdapterModule, (path: string) => object]>> = {

@@ -1,4 +1,4 @@
-/** A program: opens an adapter that compresses; prints what came of it, as JSON. */
+/** A program that opens a compressing adapter and prints the outcome as JSON. */
 import mock from "../../../../adapters/mock.ts";
 import { ConfigError } from "../../../../src/l2/adapter_error.ts";
 import { openGuard } from "./chains.ts";
