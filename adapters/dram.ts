@@ -76,8 +76,8 @@ function createDramAdapter(
   };
   const put = (object: AdapterObject): MemoryObject | undefined => {
     try {
-      const held = memory.put(object);
-      if (held !== undefined) return held;
+      const entry = memory.put(object);
+      if (entry !== undefined) return entry;
     } catch (cause) {
       return refuse(object.key, cause);
     }
@@ -91,13 +91,13 @@ function createDramAdapter(
     store(batch, { signal }) {
       const stored = new Bitmap(batch.length);
       if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });
-      const held = batch.map((object) => {
+      const entries = batch.map((object) => {
         const entry = put(object);
         // Locked until the end, so that no object of the batch evicts another.
         if (entry !== undefined) memory.lock(entry);
         return entry;
       });
-      const kept = held.filter((entry) => entry !== undefined);
+      const kept = entries.filter((entry) => entry !== undefined);
       for (const entry of kept) memory.unlock(entry);
       memory.touch(kept);
       memory.shrink();
@@ -105,7 +105,7 @@ function createDramAdapter(
       if (evicted.length > 0) onEvicted(evicted);
       let bytes = 0;
       for (const [index, { byteLength }] of batch.entries()) {
-        const entry = held[index];
+        const entry = entries[index];
         if (entry === undefined || !memory.has(entry)) continue;
         stored.set(index);
         bytes += byteLength;
@@ -114,16 +114,16 @@ function createDramAdapter(
     },
     lookupAndLock(keys, { prefix }) {
       const found = new Bitmap(keys.length);
-      const held: MemoryObject[] = [];
+      const entries: MemoryObject[] = [];
       for (const [index, key] of keys.entries()) {
         const entry = memory.get(key);
         if (entry !== undefined) {
           memory.lock(entry);
-          held.push(entry);
+          entries.push(entry);
           found.set(index);
         } else if (prefix) break;
       }
-      memory.touch(held);
+      memory.touch(entries);
       return Promise.resolve(found);
     },
     unlock(keys) {
@@ -138,7 +138,7 @@ function createDramAdapter(
     load(batch, { signal, onLoaded, allowShorter = false }) {
       const loaded = new Bitmap(batch.length);
       if (signal.aborted) return Promise.resolve(loaded);
-      const held: MemoryObject[] = [];
+      const entries: MemoryObject[] = [];
       for (const [index, { key, parts, byteLength }] of batch.entries()) {
         const entry = memory.get(key);
         if (entry === undefined) continue;
@@ -148,11 +148,11 @@ function createDramAdapter(
           continue;
         }
         if (!fillParts(frontOfParts(parts, bytes.byteLength), bytes)) continue;
-        held.push(entry);
+        entries.push(entry);
         loaded.set(index);
         onLoaded?.(index);
       }
-      memory.touch(held);
+      memory.touch(entries);
       return Promise.resolve(loaded);
     },
     delete(keys) {

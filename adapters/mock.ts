@@ -62,25 +62,25 @@ function createMockAdapter(
   const objects = new Map<string, MockObject>();
   let usedBytes = 0;
 
-  const remove = (held: MockObject): void => {
-    objects.delete(held.key.id);
-    usedBytes -= held.bytes.byteLength;
+  const remove = (object: MockObject): void => {
+    objects.delete(object.key.id);
+    usedBytes -= object.bytes.byteLength;
   };
   const use = ({ id }: ObjectKey): MockObject | undefined => {
-    const held = objects.get(id);
-    if (held === undefined) return undefined;
+    const object = objects.get(id);
+    if (object === undefined) return undefined;
     objects.delete(id);
-    objects.set(id, held);
-    return held;
+    objects.set(id, object);
+    return object;
   };
   const makeRoom = (byteLength: number): boolean => {
     if (byteLength > capacityBytes) return false;
     const evicted: ObjectKey[] = [];
-    for (const held of objects.values()) {
+    for (const object of objects.values()) {
       if (usedBytes + byteLength <= capacityBytes) break;
-      if (held.locks > 0) continue;
-      remove(held);
-      evicted.push(held.key);
+      if (object.locks > 0) continue;
+      remove(object);
+      evicted.push(object.key);
     }
     if (evicted.length > 0) onEvicted?.(evicted);
     return usedBytes + byteLength <= capacityBytes;
@@ -112,15 +112,15 @@ function createMockAdapter(
     },
     lookupAndLock(keys) {
       return Promise.resolve(Bitmap.from(keys, (key) => {
-        const held = use(key);
-        if (held !== undefined) held.locks++;
-        return held !== undefined;
+        const object = use(key);
+        if (object !== undefined) object.locks++;
+        return object !== undefined;
       }));
     },
     unlock(keys) {
       for (const key of keys) {
-        const held = objects.get(key.id);
-        if (held !== undefined && held.locks > 0) held.locks--;
+        const object = objects.get(key.id);
+        if (object !== undefined && object.locks > 0) object.locks--;
       }
     },
     touch(keys) {
@@ -142,9 +142,9 @@ function createMockAdapter(
     delete(keys) {
       const before = usedBytes;
       const deleted = Bitmap.from(keys, (key) => {
-        const held = objects.get(key.id);
-        if (held === undefined || held.locks > 0) return false;
-        remove(held);
+        const object = objects.get(key.id);
+        if (object === undefined || object.locks > 0) return false;
+        remove(object);
         return true;
       });
       return Promise.resolve({ deleted, bytes: before - usedBytes });

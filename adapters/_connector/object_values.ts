@@ -216,17 +216,17 @@ export class ObjectValues {
     if (!found.key.equals(key)) return "key";
     known.remember(factsIn(found));
     if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return "layout";
-    const room = new ObjectParts(parts);
+    const target = new ObjectParts(parts);
     const { body } = found;
     if (body instanceof Uint8Array) {
-      room.fill(body, 0);
+      target.fill(body, 0);
       return "filled";
     }
     let isWhole = true;
     await forEachPart(body, found.byteLength, async (index, start, end) => {
       if (!isWhole) return;
       const bytes = await this.#get(names.ofPart(body.id, index), signal);
-      if (bytes?.byteLength === end - start) room.fill(bytes, start);
+      if (bytes?.byteLength === end - start) target.fill(bytes, start);
       else isWhole = false;
     });
     return isWhole ? "filled" : "length";

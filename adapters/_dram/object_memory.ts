@@ -107,8 +107,8 @@ export class ObjectMemory {
   }
 
   /** Whether an object is still in memory. */
-  has(held: MemoryObject): boolean {
-    return (held as MemoryEntry).place !== undefined;
+  has(object: MemoryObject): boolean {
+    return (object as MemoryEntry).place !== undefined;
   }
 
   /** Marks a chain as just used. The end of the chain is evicted before its front. */
@@ -120,16 +120,16 @@ export class ObjectMemory {
   }
 
   /** Prevents an object from being evicted or removed. */
-  lock(held: MemoryObject): void {
-    const entry = held as MemoryEntry;
+  lock(object: MemoryObject): void {
+    const entry = object as MemoryEntry;
     if (entry.locks++ > 0) return;
     this.#lockedObjects++;
     this.#lockedBytes += entry.bytes.byteLength;
   }
 
   /** Releases one lock, if there is any. */
-  unlock(held: MemoryObject): void {
-    const entry = held as MemoryEntry;
+  unlock(object: MemoryObject): void {
+    const entry = object as MemoryEntry;
     if (entry.locks === 0 || --entry.locks > 0) return;
     this.#lockedObjects--;
     this.#lockedBytes -= entry.bytes.byteLength;

@@ -314,23 +314,23 @@ export class PoolStore implements L2Adapter {
   async #open(): Promise<void> {
     const { path, slots, files, slotBytes, isDirect } = this.#options;
     if (isDirect) await this.#startDirect();
-    const there = await this.#directory.readGeometry();
-    if (there !== undefined) {
-      const wanted = new PoolGeometry({ slots, files, slotBytes: slotBytes ?? there.slotBytes });
-      if (there.equals(wanted)) {
-        this.#begin(await this.#opener.open(there));
+    const existing = await this.#directory.readGeometry();
+    if (existing !== undefined) {
+      const wanted = new PoolGeometry({ slots, files, slotBytes: slotBytes ?? existing.slotBytes });
+      if (existing.equals(wanted)) {
+        this.#begin(await this.#opener.open(existing));
         return;
       }
-      if ((await this.#opener.contentOf(there)).objects.length > 0) {
+      if ((await this.#opener.contentOf(existing)).objects.length > 0) {
         throw new ConfigError({
           adapter: "file_pool adapter",
           expected:
-            `the layout of the existing pool in ${path} (${there}), or another file_path, ` +
+            `the layout of the existing pool in ${path} (${existing}), or another file_path, ` +
             "or a pool with its files removed",
           received: String(wanted),
         });
       }
-      await this.#directory.removePool(there);
+      await this.#directory.removePool(existing);
     }
     if (slotBytes === undefined) return;
     const geometry = new PoolGeometry({ slots, files, slotBytes });

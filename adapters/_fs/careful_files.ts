@@ -84,7 +84,7 @@ class OffThreadWritableFile implements WritableFile {
   readonly #mode: number;
   readonly #sync: () => Promise<void>;
   #small: Uint8Array<ArrayBuffer>[] = [];
-  #isThere = false;
+  #isCreated = false;
 
   /**
    * @param sync Makes the written bytes survive a power cut.
@@ -108,7 +108,7 @@ class OffThreadWritableFile implements WritableFile {
 
   async flush(): Promise<void> {
     await this.#writeSmall();
-    if (!this.#isThere) await this.#append(new Uint8Array(0));
+    if (!this.#isCreated) await this.#append(new Uint8Array(0));
   }
 
   syncData(): Promise<void> {
@@ -126,10 +126,10 @@ class OffThreadWritableFile implements WritableFile {
   }
 
   async #append(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    const how = this.#isThere
+    const how = this.#isCreated
       ? { append: true, create: false }
       : { createNew: true, mode: this.#mode };
-    this.#isThere = true;
+    this.#isCreated = true;
     await Deno.writeFile(this.#path, bytes, how);
   }
 }

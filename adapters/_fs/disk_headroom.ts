@@ -29,7 +29,7 @@ export interface DiskHeadroomOptions extends HeadroomBounds {
 /** Measures how much may be added to a disk before it is too full, whichever programs fill it. */
 export class DiskHeadroom {
   readonly #options: DiskHeadroomOptions;
-  #known: { readonly maxUsedBytes: number; readonly at: number } | undefined;
+  #measured: { readonly maxUsedBytes: number; readonly at: number } | undefined;
 
   constructor(options: DiskHeadroomOptions) {
     this.#options = options;
@@ -37,12 +37,12 @@ export class DiskHeadroom {
 
   /** Max bytes of the objects on this disk, by the last measurement. */
   get maxUsedBytes(): number {
-    return this.#known?.maxUsedBytes ?? Infinity;
+    return this.#measured?.maxUsedBytes ?? Infinity;
   }
 
   /** Discards the last measurement. */
   forget(): void {
-    if (this.#known !== undefined) this.#known = { ...this.#known, at: -Infinity };
+    if (this.#measured !== undefined) this.#measured = { ...this.#measured, at: -Infinity };
   }
 
   /**
@@ -54,8 +54,8 @@ export class DiskHeadroom {
     const { files, path, clock, diskHighWatermark, diskMinFreeBytes, keepsReserve } = this.#options;
     const isBound = diskHighWatermark !== undefined || diskMinFreeBytes !== undefined;
     if (!isBound && !keepsReserve) return Infinity;
-    if (this.#known !== undefined && clock.now() - this.#known.at < ROOM_MS) {
-      return this.#known.maxUsedBytes;
+    if (this.#measured !== undefined && clock.now() - this.#measured.at < ROOM_MS) {
+      return this.#measured.maxUsedBytes;
     }
     const room = await files.room(path).catch((error: unknown) => {
       if (isBound) throw error;
@@ -73,7 +73,7 @@ export class DiskHeadroom {
       );
     }
     const maxUsedBytes = Math.max(0, used + headroom);
-    this.#known = { maxUsedBytes, at: clock.now() };
+    this.#measured = { maxUsedBytes, at: clock.now() };
     return maxUsedBytes;
   }
 }

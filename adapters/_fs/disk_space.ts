@@ -150,10 +150,10 @@ export class DiskSpace {
       );
     }
     // Without a capacity, the contents are replaced once as many bytes as are used were stored.
-    const held = this.#account.state?.used || Infinity;
+    const used = this.#account.state?.used || Infinity;
     return {
       storedBytes: this.#account.storedBytes,
-      capacityBytes: Math.min(capacityBytes, held),
+      capacityBytes: Math.min(capacityBytes, used),
     };
   }
 
@@ -177,11 +177,11 @@ export class DiskSpace {
   /**
    * Reserves space for a file, evicting other objects if needed.
    *
-   * @param soon Total bytes that the caller will reserve; they are leased together.
+   * @param batchBytes Total bytes that the caller will reserve; they are leased together.
    * @returns Whether the space was reserved.
    */
-  async reserve(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
-    const isTaken = await this.#reserve(bytes, soon, signal);
+  async reserve(bytes: number, batchBytes: number, signal: AbortSignal): Promise<boolean> {
+    const isTaken = await this.#reserve(bytes, batchBytes, signal);
     if (!isTaken && !signal.aborted) {
       this.#refusedObjects++;
       this.#refusedAt = this.#options.clock.now();
@@ -289,10 +289,10 @@ export class DiskSpace {
   problems(): string[] {
     const { ledger, evictionLock: { path } } = this.#options;
     const isFull = this.#options.clock.now() - this.#refusedAt < REFUSED_MS;
-    const held = "cannot be locked: another process keeps its lock, and may be suspended";
+    const hint = "cannot be locked: another process keeps its lock, and may be suspended";
     return [
-      ...(ledger.isHeld ? [`${ledger.path} ${held}`] : []),
-      ...(this.#removal.evictor.isHeld ? [`${path} ${held}`] : []),
+      ...(ledger.isHeld ? [`${ledger.path} ${hint}`] : []),
+      ...(this.#removal.evictor.isHeld ? [`${path} ${hint}`] : []),
       ...(isFull ? [this.#fullness()] : []),
     ];
   }
@@ -307,7 +307,7 @@ export class DiskSpace {
     return `objects are refused because there is no room (${reason}): ${remedy}`;
   }
 
-  async #reserve(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
+  async #reserve(bytes: number, batchBytes: number, signal: AbortSignal): Promise<boolean> {
     const pause = this.#pause;
     if (pause !== undefined) {
       if (this.#options.clock.now() < pause.until) return false;
@@ -320,7 +320,7 @@ export class DiskSpace {
       if (this.#refilling !== undefined) {
         await this.#refilling;
       } else {
-        const granted = this.#refill(bytes, soon, signal);
+        const granted = this.#refill(bytes, batchBytes, signal);
         this.#refilling = granted.then(() => {}).finally(() => this.#refilling = undefined);
         // Waiting stores must not fail with the error of this one.
         this.#refilling.catch(() => {});
@@ -331,7 +331,7 @@ export class DiskSpace {
   }
 
   /** Extends the lease to at least `bytes`; resolves to whether that worked. */
-  async #refill(bytes: number, soon: number, signal: AbortSignal): Promise<boolean> {
+  async #refill(bytes: number, batchBytes: number, signal: AbortSignal): Promise<boolean> {
     const { ledger, watermark } = this.#options;
     if (this.#account.state === undefined && !ledger.isHeld) await this.#readAccount();
     while (!signal.aborted && !this.#options.signal.aborted) {
@@ -340,7 +340,7 @@ export class DiskSpace {
       let state: LedgerState | undefined;
       try {
         state = await this.#account.update((state) => {
-          const more = [Math.max(bytes, soon, leaseBytesOf(capacity)), bytes]
+          const more = [Math.max(bytes, batchBytes, leaseBytesOf(capacity)), bytes]
             .map((lease) => lease - this.#account.lease)
             .find((more) => state.used + more <= capacity);
           if (more === undefined) return state;
@@ -354,12 +354,12 @@ export class DiskSpace {
         });
       } catch (error) {
         if (!(error instanceof LedgerHeldError)) throw error;
-        return await this.#reserveAlone(error, bytes, soon, capacity, signal);
+        return await this.#reserveAlone(error, bytes, batchBytes, capacity, signal);
       }
       if (state === undefined) {
         if (await this.#isCountedSoon()) continue;
         const isUnknown = (): boolean => this.#account.state === undefined;
-        if (await this.#evictAsMuch(bytes, soon, signal, isUnknown)) return true;
+        if (await this.#evictAsMuch(bytes, batchBytes, signal, isUnknown)) return true;
         if (isUnknown()) return false;
         continue;
       }
@@ -400,14 +400,14 @@ export class DiskSpace {
   async #reserveAlone(
     error: LedgerHeldError,
     bytes: number,
-    soon: number,
+    batchBytes: number,
     capacity: number,
     signal: AbortSignal,
   ): Promise<boolean> {
     const { ledger, watermark } = this.#options;
     if (await this.#account.tryExtend(bytes, capacity)) return true;
     if (watermark === undefined) throw error;
-    return await this.#evictAsMuch(bytes, soon, signal, () => ledger.isHeld);
+    return await this.#evictAsMuch(bytes, batchBytes, signal, () => ledger.isHeld);
   }
 
   /**
@@ -418,12 +418,12 @@ export class DiskSpace {
    */
   async #evictAsMuch(
     bytes: number,
-    soon: number,
+    batchBytes: number,
     signal: AbortSignal,
     isNeeded: () => boolean,
   ): Promise<boolean> {
     const { ledgerId } = this;
-    const all = Math.max(bytes, soon);
+    const all = Math.max(bytes, batchBytes);
     let freed = 0;
     await this.#removal.run({
       wanted: () => freed < all && isNeeded() && !signal.aborted ? all - freed : undefined,

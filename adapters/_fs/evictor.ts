@@ -7,7 +7,7 @@ import type { OldestFiles, OldFile } from "./oldest_files.ts";
 import type { UsageLedger } from "./usage_ledger.ts";
 
 /** Interval of checks whether another process has freed space, in milliseconds. */
-const LOOK_MS = 20;
+const CHECK_INTERVAL_MS = 20;
 /** Max wait for another process that frees nothing, in milliseconds. */
 const PATIENCE_MS = 2_000;
 
@@ -102,7 +102,7 @@ export class Evictor {
         this.#isHeld = true;
         return noLock;
       }
-      await wait(clock, LOOK_MS, signal);
+      await wait(clock, CHECK_INTERVAL_MS, signal);
     }
     return undefined;
   }

@@ -219,12 +219,12 @@ export class FileStore implements L2Adapter {
       await files.mkdir(basePath, store.#directoryMode);
     } catch (cause) {
       // A disk may be mounted and permissions granted later; a file in the way is a mistake.
-      const there = await files.lstat(basePath).catch((error: unknown) => {
+      const existing = await files.lstat(basePath).catch((error: unknown) => {
         if (!(error instanceof Deno.errors.NotCapable)) return undefined;
         const use = "a path that this process may use: below /dev, /proc and /sys only --allow-all";
         throw wrongBasePath(`${use} lets it`, basePath);
       });
-      if (there?.isDirectory === false) {
+      if (existing?.isDirectory === false) {
         throw wrongBasePath("a directory, or a path where one can be created", basePath);
       }
       store.#report("open", cause);
@@ -256,12 +256,12 @@ export class FileStore implements L2Adapter {
   ): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
-    let soon = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
+    let batchBytes = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
     await this.#storeLimiter.forEach(objects, bytesOf, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
       const diskBytes = diskBytesFor(object.byteLength);
       try {
-        if (!(await this.#storeOne(object, soon, signal))) return;
+        if (!(await this.#storeOne(object, batchBytes, signal))) return;
         stored.set(index);
         bytes += object.byteLength;
       } catch (cause) {
@@ -269,7 +269,7 @@ export class FileStore implements L2Adapter {
         this.#space.failed(cause, diskBytes);
         this.#report("store", cause, object.key);
       } finally {
-        soon -= diskBytes;
+        batchBytes -= diskBytes;
       }
     }, signal);
     if (this.#space.isBounded) {
@@ -289,7 +289,7 @@ export class FileStore implements L2Adapter {
     if (signal.aborted) return new Bitmap(keys.length);
     const { paths } = this.#options;
     const files = this.#limited("lookup", signal);
-    const look = async (key: ObjectKey): Promise<boolean> => {
+    const inspect = async (key: ObjectKey): Promise<boolean> => {
       const path = this.#placeOf(key);
       if (path === undefined) return false;
       try {
@@ -301,7 +301,7 @@ export class FileStore implements L2Adapter {
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
       this.#suspects.has(key) || this.#linkedShards.size > 0
-        ? look(key)
+        ? inspect(key)
         : files.exists(paths.pathOf(key)).catch(() => false);
     const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
       if (!await this.#lookupLimiter.acquire(0, signal)) return false;
@@ -323,7 +323,7 @@ export class FileStore implements L2Adapter {
     }
     const [first] = keys;
     // An unreadable directory looks empty; one full lookup reports the error.
-    if (first !== undefined && found.popcount() === 0 && !signal.aborted) await look(first);
+    if (first !== undefined && found.popcount() === 0 && !signal.aborted) await inspect(first);
     if (this.#space.isBounded) {
       if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
       for (const index of found.indices()) this.#locks.lock(keys[index] as ObjectKey);
@@ -395,12 +395,12 @@ export class FileStore implements L2Adapter {
   ): Promise<readonly (number | undefined)[]> {
     const sizes = new Array<number | undefined>(objects.length);
     const files = this.#limited("load", signal);
-    const look = async ({ key }: AdapterObject, index: number) => {
+    const inspect = async ({ key }: AdapterObject, index: number) => {
       if (signal.aborted || this.#isClosed) return;
       const info = await files.lstat(this.#options.paths.pathOf(key)).catch(() => undefined);
       sizes[index] = info?.size;
     };
-    await this.#limiter.forEach(objects, () => 0, look, signal);
+    await this.#limiter.forEach(objects, () => 0, inspect, signal);
     return sizes;
   }
 
@@ -555,7 +555,11 @@ export class FileStore implements L2Adapter {
   }
 
   /** Stores an object; resolves to whether there was space. */
-  async #storeOne(object: AdapterObject, soon: number, signal: AbortSignal): Promise<boolean> {
+  async #storeOne(
+    object: AdapterObject,
+    batchBytes: number,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     const { paths, sharedPath, tmpPath, durability } = this.#options;
     const directory = paths.directoryOf(object.key);
     const finalPath = `${directory}/${paths.nameOf(object.key)}`;
@@ -569,7 +573,7 @@ export class FileStore implements L2Adapter {
           this.#makingShards ??= this.#makeShards();
         }
         if (!this.#space.tryReserve(diskBytes)) {
-          if (!(await this.#space.reserve(diskBytes, soon, signal))) return false;
+          if (!(await this.#space.reserve(diskBytes, batchBytes, signal))) return false;
         }
         const ownPath = this.#temporary.next(tmpPath ?? directory);
         const mode = this.#objectMode;

@@ -86,9 +86,9 @@ export function reconcile(now: LedgerState, counted: DirectoryCounted): LedgerSt
   const leases = livingOf(now);
   const granted = now.granted - before.granted;
   const credited = now.credited - before.credited;
-  const most = onDisk + leasedBytes({ ...before, leases: livingOf(before) }) + granted;
-  const least = onDisk - credited;
-  const used = mayBeTooLow || now.used < least ? most : Math.min(now.used, most);
+  const upper = onDisk + leasedBytes({ ...before, leases: livingOf(before) }) + granted;
+  const lower = onDisk - credited;
+  const used = mayBeTooLow || now.used < lower ? upper : Math.min(now.used, upper);
   const replaced = Math.max(0, now.replaced - before.replaced);
   return { ...now, leases, used, replaced, countedAt: Date.now() };
 }

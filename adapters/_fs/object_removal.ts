@@ -4,7 +4,7 @@ import { Evictor, type EvictorOptions, type Removed } from "./evictor.ts";
 import { OldestFiles } from "./oldest_files.ts";
 
 /** Interval at which the goal is checked again, in milliseconds. */
-const LOOK_MS = 100;
+const CHECK_INTERVAL_MS = 100;
 /** Bytes that represent one object when a number of objects is the goal. */
 const OBJECT_BYTES = 4096;
 
@@ -79,8 +79,8 @@ export class ObjectRemoval {
     const { counting, clock } = this.#options;
     const over = new AbortController();
     const counted = counting()?.catch(() => {});
-    const looks = [this.directory.progress(), wait(clock, LOOK_MS, over.signal)];
-    await Promise.race(counted === undefined ? looks : [...looks, counted]);
+    const waits = [this.directory.progress(), wait(clock, CHECK_INTERVAL_MS, over.signal)];
+    await Promise.race(counted === undefined ? waits : [...waits, counted]);
     over.abort();
   }
 

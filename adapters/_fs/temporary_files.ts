@@ -188,8 +188,8 @@ export class TemporaryFiles {
     const { files, mode, clock } = this.#options;
     if (!this.#hasLocks) return;
     if (this.#lock !== undefined) {
-      const isThere = await files.lstat(this.#lockPath).then(() => true, () => false);
-      if (isThere) return;
+      const exists = await files.lstat(this.#lockPath).then(() => true, () => false);
+      if (exists) return;
       // The directory was removed and created again.
       this.#lock[Symbol.dispose]();
       this.#lock = undefined;

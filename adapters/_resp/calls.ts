@@ -74,12 +74,12 @@ export async function takeConnections(
 ): Promise<readonly Connection[]> {
   const taking = pool.take();
   // Connections opened after the abort go to the next call.
-  const late = (): readonly Connection[] => {
+  const releaseLater = (): readonly Connection[] => {
     taking.then((connections) => pool.release(connections), () => {});
     return [];
   };
   try {
-    return await untilAborted(signal, taking, late);
+    return await untilAborted(signal, taking, releaseLater);
   } catch (cause) {
     throw asAdapterError(operation, cause);
   }

@@ -14,12 +14,12 @@ export class BodyComposer {
   compose(parts: ObjectParts, start: number, end: number): Uint8Array<ArrayBuffer> {
     const view = parts.view(start, end);
     if (view !== undefined) return view;
-    const body = this.#room(end - start);
+    const body = this.#buffer(end - start);
     parts.copyTo(body, start);
     return body;
   }
 
-  #room(byteLength: number): Uint8Array<ArrayBuffer> {
+  #buffer(byteLength: number): Uint8Array<ArrayBuffer> {
     if (byteLength > MAX_KEPT_BYTES) return new Uint8Array(byteLength);
     if (this.#kept.byteLength < byteLength) this.#kept = new Uint8Array(byteLength);
     return this.#kept.subarray(0, byteLength);

@@ -58,17 +58,17 @@ export class ObjectFinder {
     let asked = 0;
     const isPresent = async (key: ObjectKey): Promise<boolean> => {
       asked++;
-      let isThere = false;
+      let exists = false;
       await this.#ask([key], failures, signal, async (name) => {
-        isThere = await client.has(name, signal);
-        if (isThere) this.trust(key);
+        exists = await client.has(name, signal);
+        if (exists) this.trust(key);
         else onAbsent(key);
       });
-      return isThere;
+      return exists;
     };
     if (!isChain) {
       const present = await Promise.all(keys.map(isPresent));
-      return { found: Bitmap.from(present, (isThere) => isThere), asked };
+      return { found: Bitmap.from(present, (exists) => exists), asked };
     }
     const suspects = this.#suspects.placesIn(keys);
     const at = (place: number): Promise<boolean> => isPresent(keys[place] as ObjectKey);

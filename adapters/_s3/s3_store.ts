@@ -279,10 +279,10 @@ export class S3Store implements L2Adapter {
     signal: AbortSignal,
   ): Promise<DeleteResult> {
     const removeStale = this.#staleRemover(keys);
-    const there = keys.filter((key) => sizes.has(key.id) && this.#locks.startRemoval(key));
-    const gone = await this.#remover.remove(there, signal, (key, cause) => {
+    const removable = keys.filter((key) => sizes.has(key.id) && this.#locks.startRemoval(key));
+    const gone = await this.#remover.remove(removable, signal, (key, cause) => {
       if (!signal.aborted) failures.add(key, cause);
-    }).finally(() => there.forEach((key) => this.#locks.endRemoval(key)));
+    }).finally(() => removable.forEach((key) => this.#locks.endRemoval(key)));
     let bytes = 0;
     const deleted = Bitmap.from(keys, (key) => {
       // A key given twice counts once.
