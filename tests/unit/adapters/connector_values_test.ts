@@ -314,6 +314,24 @@ Deno.test("connector: sizes are known without reading the values", async (t) => 
   });
 });
 
+Deno.test("connector: a connector that tells sizes is asked for them, and writes none", async () => {
+  const counted = countedMap();
+  const sized = Object.assign(counted, {
+    sizeOf: (name: string) => counted.held.get(name)?.byteLength,
+  });
+  const keys = testKeys(30);
+  {
+    await using lab = await open(sized);
+    for (const key of keys) assertEquals(await store(lab, [key]), "1");
+  }
+  assertEquals([...counted.held.keys()].filter((name) => name.endsWith(".size")), []);
+  counted.readBytes = 0;
+  await using lab = await open(sized);
+  assertEquals((await lab.adapter.usage?.(call()))?.usedBytes, keys.length * SIZE);
+  assertEquals(await listed(lab), sizesOf(keys));
+  assert(counted.readBytes < 10_000, `${counted.readBytes} bytes were read`);
+});
+
 Deno.test("connector: objects stored without sizes are read once", async () => {
   const counted = countedMap();
   const keys = testKeys(20);
