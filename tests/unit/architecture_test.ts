@@ -14,7 +14,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   tiering: ["runtime", "keys", "memory", "l1", "l2", "telemetry"],
   telemetry: ["keys"],
   "cache_options": ["runtime", "memory", "l2", "tiering"],
-  "call_options": ["runtime", "tiering"],
+  "call_options": ["runtime", "keys", "tiering"],
   "cache_hit": ["memory", "l1", "tiering"],
   "cache_status": ["memory", "l1", "l2", "tiering"],
   // The table of dynamic imports is not an adapter.
@@ -131,6 +131,46 @@ Deno.test("architecture: imports run one way", () => {
       .map((to) => `${source.path} imports ${to}`)
   );
   assertEquals(wrong, []);
+});
+
+/** The rows of the tables of a page that begin with a path in backticks, cell by cell. */
+function tableRows(page: string): string[][] {
+  return [...page.matchAll(/^\| `[^`]*[/.][^`]*` .*\|$/gm)]
+    .map(([row]) => row.split("|").slice(1, -1).map((cell) => cell.trim()));
+}
+
+function namesIn(cell: string): string[] {
+  return [...cell.matchAll(/`([^`]+)`/g)].map(([, name = ""]) => name);
+}
+
+Deno.test("architecture: docs/internals lists every folder, and what each part may import", async () => {
+  const page = await Deno.readTextFile(join(project, "docs/internals/architecture.md"));
+  const [, tables = ""] = page.split("## Folders and imports\n");
+  const rows = tableRows(tables);
+  const pathsOf = (rows: readonly string[][]) => rows.flatMap(([path = ""]) => namesIn(path));
+  const parts = rows.filter(({ length }) => length === 3);
+  const listed = parts.map(([path = "", , imports = ""]) => [
+    partOf(namesIn(path)[0]?.replace(/\/$/, "") ?? ""),
+    namesIn(imports),
+  ]);
+  assertEquals(Object.fromEntries(listed), mayImport);
+
+  const files = [...sources.map(({ path }) => path), ...await filesBelow("tests")];
+  const pages = await Array.fromAsync(Deno.readDir(join(project, "docs")));
+  const folders = new Set([
+    ...files.filter((path) => path.includes("/")).flatMap((path) => {
+      const names = dirname(path).split("/");
+      // Of the tests, what is one level down mirrors the rest.
+      const depth = names[0] === "tests" ? 2 : names.length;
+      return names.slice(0, depth).map((_, i) => `${names.slice(0, i + 1).join("/")}/`);
+    }),
+    ...pages.filter(({ isDirectory }) => isDirectory).map(({ name }) => `docs/${name}/`),
+  ]);
+  const tops = new Set(["src/", "tests/"]);
+  assertEquals(
+    pathsOf(rows).filter((path) => path.endsWith("/")).toSorted(),
+    [...folders].filter((path) => !tops.has(path)).toSorted(),
+  );
 });
 
 Deno.test("architecture: there are no import cycles", () => {
