@@ -3,18 +3,18 @@ import type { ChatFormat, ChatMessage } from "./chat_format.ts";
 import { Conversations } from "./conversations.ts";
 import { sample, type Sampling } from "./sampling.ts";
 
-/** What is to be answered. */
+/** A request for an answer. */
 export interface ChatRequest extends Sampling {
   readonly messages: readonly ChatMessage[];
-  /** Most tokens of the answer. */
+  /** Maximum number of tokens of the answer. */
   readonly maxTokens: number;
-  /** Whose conversation it is. */
+  /** Cache salt of the user. */
   readonly salt: string;
-  /** Ends the answer early. */
+  /** Aborts the answer. */
   readonly signal: AbortSignal;
 }
 
-/** How an answer ended. */
+/** The end of an answer, with token counts. */
 export interface ChatEnd {
   readonly reason: "stop" | "length";
   readonly promptTokens: number;
@@ -22,42 +22,42 @@ export interface ChatEnd {
   readonly answerTokens: number;
 }
 
-/** A conversation that the model cannot read. */
+/** Thrown for a conversation that exceeds the model's context. */
 export class TooLongError extends Error {
   override readonly name = "TooLongError";
 }
 
-/** More requests wait than may. */
+/** Thrown if too many requests are waiting. */
 export class BusyError extends Error {
   override readonly name = "BusyError";
 }
 
-/** Answers conversations with one decoder, one after another. */
+/** Answers conversations sequentially with one decoder. */
 export class ChatEngine {
   readonly conversations = new Conversations();
   readonly #decoder: OnnxDecoder;
   readonly #format: ChatFormat;
-  readonly #mostWaiting: number;
+  readonly #maxWaiting: number;
   #waiting = 0;
   #last: Promise<void> = Promise.resolve();
 
-  /** Answers with a decoder; at most `mostWaiting` requests wait for it. */
-  constructor(decoder: OnnxDecoder, format: ChatFormat, mostWaiting = 16) {
+  /** Answers with a decoder; at most `maxWaiting` requests wait for it. */
+  constructor(decoder: OnnxDecoder, format: ChatFormat, maxWaiting = 16) {
     this.#decoder = decoder;
     this.#format = format;
-    this.#mostWaiting = mostWaiting;
+    this.#maxWaiting = maxWaiting;
   }
 
   /**
-   * Yields the answer piece by piece.
+   * Yields the answer incrementally.
    *
-   * @throws {BusyError} If too many requests wait.
+   * @throws {BusyError} If too many requests are waiting.
    * @throws {TooLongError} If the conversation does not fit into the model's context.
-   * @throws The reason of `request.signal`, if that aborts before the answer begins.
+   * @throws The reason of `request.signal` if it aborts before the answer begins.
    */
   async *answer(request: ChatRequest): AsyncGenerator<string, ChatEnd> {
-    if (this.#waiting >= this.#mostWaiting) {
-      throw new BusyError(`${this.#waiting} requests wait already: try again later`);
+    if (this.#waiting >= this.#maxWaiting) {
+      throw new BusyError(`${this.#waiting} requests are already waiting: try again later`);
     }
     this.#waiting++;
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -72,7 +72,7 @@ export class ChatEngine {
     }
   }
 
-  /** Resolves when no answer is being written. */
+  /** Resolves when no answer is in progress. */
   idle(): Promise<void> {
     return this.#last;
   }
@@ -106,7 +106,7 @@ export class ChatEngine {
           break;
         }
         const written = this.#format.decode(answer);
-        // Behind an incomplete character more bytes will come.
+        // An incomplete character is completed by later bytes.
         if (!written.endsWith("\ufffd") && written.length > shown.length) {
           yield written.slice(shown.length);
           shown = written;

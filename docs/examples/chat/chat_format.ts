@@ -7,32 +7,32 @@ export interface ChatMessage {
   readonly content: string;
 }
 
-/** How a model reads and writes conversations. */
+/** Encodes and decodes conversations for a model. */
 export interface ChatFormat {
   /** Tokens that end an answer. */
   readonly endTokens: ReadonlySet<number>;
-  /** A conversation as the model was trained to read it, up to where its answer begins. */
+  /** Renders a conversation in the model's training format, up to the start of its answer. */
   render(messages: readonly ChatMessage[]): string;
-  /** Token ids of a rendered conversation. */
+  /** Tokenizes a rendered conversation. */
   encode(text: string): number[];
-  /** Text of token ids; with `special`, also that of tokens that stand for no text. */
+  /** Decodes token ids; with `special`, includes special tokens. */
   decode(tokens: readonly number[], special?: boolean): string;
 }
 
-/** The files of a model that say how it reads and writes. */
+/** The files of a model that define its format. */
 export interface FormatFiles {
   /** `tokenizer.json` */
   readonly tokenizer: object;
   /** `tokenizer_config.json` */
   readonly tokenizerConfig: Readonly<Record<string, unknown>>;
-  /** `chat_template.jinja`, where the template is not in `tokenizer_config.json`. */
+  /** `chat_template.jinja`, if the template is not in `tokenizer_config.json`. */
   readonly template?: string;
   /** Ids of the tokens that end an answer. */
   readonly endTokens: readonly number[];
 }
 
 /**
- * The format of a model from Hugging Face.
+ * Creates the format of a Hugging Face model.
  *
  * @throws {Error} If it has no chat template.
  */
@@ -40,7 +40,9 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
   const { tokenizerConfig, endTokens } = files;
   const source = files.template ?? tokenizerConfig["chat_template"];
   if (typeof source !== "string") {
-    throw new Error("Model must have a chat template, in tokenizer_config.json or in a file");
+    throw new Error(
+      "Model must have a chat template in tokenizer_config.json or chat_template.jinja",
+    );
   }
   const template = new Template(source);
   const tokenizer = new Tokenizer(files.tokenizer, tokenizerConfig);
@@ -52,7 +54,7 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
   return {
     endTokens: new Set(endTokens),
     render: (messages) => template.render({ ...special, messages, "add_generation_prompt": true }),
-    // The template has written the special tokens.
+    // The template has already added the special tokens.
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
     decode: (tokens, special = false) =>
       tokenizer.decode([...tokens], {
@@ -62,7 +64,7 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
   };
 }
 
-/** The format of a model whose tokens are bytes, with ids from 3 on. */
+/** The format of a model with byte tokens, whose ids start at 3. */
 export function byteFormat(): ChatFormat {
   const [END, OFFSET] = [2, 3];
   return {

@@ -1,18 +1,18 @@
 import type { ChatMessage } from "./chat_format.ts";
 import { BusyError, type ChatEnd, type ChatEngine, TooLongError } from "./chat_engine.ts";
 
-/** How a {@linkcode ChatServer} answers. */
+/** Options of a {@linkcode ChatServer}. */
 export interface ChatServerOptions {
   readonly engine: ChatEngine;
   /** Name of the model. */
   readonly model: string;
   /** The page to chat in. */
   readonly page: string;
-  /** Keys that are let in; without any, all are. */
+  /** Accepted API keys; if empty, no key is required. */
   readonly apiKeys: readonly string[];
 }
 
-/** A request that is answered with an error. */
+/** An error response. */
 class HttpError extends Error {
   readonly status: number;
 
@@ -22,25 +22,25 @@ class HttpError extends Error {
   }
 }
 
-const MOST_BODY_BYTES = 16 * 2 ** 20;
+const MAX_BODY_BYTES = 16 * 2 ** 20;
 const JSON_TYPE = { "content-type": "application/json" };
 
 /** A part of the API of OpenAI: `/v1/models`, `/v1/chat/completions`. */
 export class ChatServer {
   readonly #options: ChatServerOptions;
-  /** Names and ports under which it may be asked. */
+  /** Accepted values of the Host header. */
   #hosts: readonly string[] = [];
 
   constructor(options: ChatServerOptions) {
     this.#options = options;
   }
 
-  /** Notes on which port it is asked. */
+  /** Sets the port in accepted Host headers. */
   serves(port: number): void {
     this.#hosts = ["localhost", "127.0.0.1", "[::1]"].map((name) => `${name}:${port}`);
   }
 
-  /** Answers a request. */
+  /** Handles a request. */
   readonly handle = async (request: Request): Promise<Response> => {
     try {
       return await this.#route(request);
@@ -84,7 +84,7 @@ export class ChatServer {
     throw new HttpError(404, `There is no ${request.method} ${pathname}`);
   }
 
-  /** A page of another site must not talk to a server on this machine, under whatever name. */
+  /** Rejects requests from pages of other sites and DNS rebinding. */
   #checkOrigin(request: Request): void {
     const hosts = this.#hosts;
     const host = request.headers.get("host") ?? "";
@@ -95,12 +95,12 @@ export class ChatServer {
     }
   }
 
-  /** Each key has a cache of its own; the key itself is kept nowhere. */
+  /** Derives a cache salt from the API key, which is not stored. */
   async #saltOf(request: Request): Promise<string> {
     const key = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1];
     const { apiKeys } = this.#options;
     if (apiKeys.length > 0 && !apiKeys.includes(key ?? "")) {
-      throw new HttpError(401, "Authorization must be Bearer and a key that is let in");
+      throw new HttpError(401, "Authorization must be Bearer followed by an accepted key");
     }
     if (key === undefined) return "";
     const bytes = new TextEncoder().encode(`kvtier chat ${key}`);
@@ -115,9 +115,9 @@ export class ChatServer {
     const gone = new AbortController();
     const answer = this.#options.engine.answer({
       messages,
-      maxTokens: numberIn("max_tokens", maxTokens, { least: 1, most: 2 ** 20, usual: 512 }),
-      temperature: numberIn("temperature", body["temperature"], { least: 0, most: 2, usual: 0 }),
-      topP: numberIn("top_p", body["top_p"], { least: 0, most: 1, usual: 1 }),
+      maxTokens: numberIn("max_tokens", maxTokens, { min: 1, max: 2 ** 20, default: 512 }),
+      temperature: numberIn("temperature", body["temperature"], { min: 0, max: 2, default: 0 }),
+      topP: numberIn("top_p", body["top_p"], { min: 0, max: 1, default: 1 }),
       salt,
       signal: AbortSignal.any([request.signal, gone.signal]),
     });
@@ -153,7 +153,7 @@ export class ChatServer {
     });
     const delta = (delta: object, reason: string | null): object =>
       chunk({ choices: [{ index: 0, delta, "finish_reason": reason }] });
-    // What is wrong with the request is known with the first piece.
+    // Waits for the first part, so that errors of the request get an error status.
     let step = await answer.next();
     let hasBegun = false;
     const stream = new ReadableStream<Uint8Array>({
@@ -175,8 +175,8 @@ export class ChatServer {
         controller.close();
       },
       async cancel() {
-        gone.abort(new Error("The client has gone"));
-        // Tells the engine that no one takes the rest.
+        gone.abort(new Error("The client disconnected"));
+        // Ends the generator, so that the engine stops.
         await answer.return(undefined as never);
       },
     });
@@ -194,22 +194,22 @@ function usageOf({ promptTokens, cachedTokens, answerTokens }: ChatEnd): object 
 }
 
 async function readJson(request: Request): Promise<Record<string, unknown>> {
-  if (Number(request.headers.get("content-length") ?? 0) > MOST_BODY_BYTES) {
-    throw new HttpError(413, `Body must have at most ${MOST_BODY_BYTES} bytes`);
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
+    throw new HttpError(413, `Body must have at most ${MAX_BODY_BYTES} bytes`);
   }
   const text = await request.text();
   try {
     const body: unknown = JSON.parse(text);
     if (typeof body === "object" && body !== null) return body as Record<string, unknown>;
   } catch {
-    // Said below.
+    // Reported below.
   }
   throw new HttpError(400, "Body must be a JSON object");
 }
 
 function messagesOf(value: unknown): ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
-    throw new HttpError(400, "messages must be a list of at least one message");
+    throw new HttpError(400, "messages must be an array of at least one message");
   }
   return value.map((message, i) => {
     const { role, content } = (message ?? {}) as Record<string, unknown>;
@@ -218,22 +218,22 @@ function messagesOf(value: unknown): ChatMessage[] {
     }
     const text = typeof content === "string" ? content : textOf(content);
     if (text !== undefined) return { role, content: text };
-    throw new HttpError(400, `messages[${i}].content must be a string or a list of text parts`);
+    throw new HttpError(400, `messages[${i}].content must be a string or an array of text parts`);
   });
 }
 
 function textOf(parts: unknown): string | undefined {
   if (!Array.isArray(parts)) return undefined;
-  const texts = parts.map((part) => (part as { text?: unknown } | null)?.text);
-  return texts.every((text) => typeof text === "string") ? texts.join("") : undefined;
+  const strings = parts.map((part) => (part as { text?: unknown } | null)?.text);
+  return strings.every((text) => typeof text === "string") ? strings.join("") : undefined;
 }
 
 function numberIn(
   name: string,
   value: unknown,
-  { least, most, usual }: { least: number; most: number; usual: number },
+  { min, max, default: usual }: { min: number; max: number; default: number },
 ): number {
   if (value === undefined || value === null) return usual;
-  if (typeof value === "number" && value >= least && value <= most) return value;
-  throw new HttpError(400, `${name} must be a number from ${least} to ${most}`);
+  if (typeof value === "number" && value >= min && value <= max) return value;
+  throw new HttpError(400, `${name} must be a number from ${min} to ${max}`);
 }

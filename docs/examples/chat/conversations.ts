@@ -1,34 +1,34 @@
-/** What a conversation is as tokens. */
+/** A conversation and its tokens. */
 export interface Conversation {
-  /** The rendered conversation with its last answer. */
+  /** The rendered conversation including the last answer. */
   readonly text: string;
-  /** The tokens that the model has read and written. */
+  /** The tokens read and written by the model. */
   readonly tokens: readonly number[];
 }
 
 /**
- * The token ids of conversations that have ended with an answer: to tokenize an answer again may
- * give other tokens than the model wrote, and then nothing behind them is found in the cache.
+ * Remembers the token ids of answered conversations: tokenizing an answer again may give other
+ * tokens than the model wrote, and then nothing after them is found in the cache.
  */
 export class Conversations {
   readonly #known = new Map<string, Conversation>();
-  readonly #most: number;
+  readonly #maxConversations: number;
 
-  /** Knows the `most` conversations that were used last. */
-  constructor(most = 256) {
-    this.#most = most;
+  /** Keeps the `maxConversations` most recently used conversations. */
+  constructor(maxConversations = 256) {
+    this.#maxConversations = maxConversations;
   }
 
-  /** Notes a conversation; the one that it continues stays, for another answer. */
+  /** Adds a conversation. The one that it continues is kept, for alternative answers. */
   note(salt: string, conversation: Conversation): void {
     const key = keyOf(salt, conversation.text);
     this.#known.delete(key);
     this.#known.set(key, conversation);
-    const [oldest] = this.#known.size > this.#most ? this.#known.keys() : [];
+    const [oldest] = this.#known.size > this.#maxConversations ? this.#known.keys() : [];
     if (oldest !== undefined) this.#known.delete(oldest);
   }
 
-  /** The longest known conversation of a tenant with which a rendered one begins. */
+  /** The longest known conversation of a tenant that is a prefix of a rendered one. */
   find(salt: string, text: string): Conversation | undefined {
     let found: Conversation | undefined;
     for (const [key, conversation] of this.#known) {
@@ -39,12 +39,12 @@ export class Conversations {
     return found;
   }
 
-  /** All of them, to be written to a file. */
+  /** All conversations, for writing to a file. */
   toJSON(): unknown {
     return [...this.#known];
   }
 
-  /** Takes back what {@linkcode toJSON} gave; what is no conversation is left out. */
+  /** Restores the result of {@linkcode toJSON}, skipping invalid entries. */
   restore(json: unknown): void {
     for (const entry of Array.isArray(json) ? json : []) {
       const [key, conversation] = Array.isArray(entry) ? entry : [];

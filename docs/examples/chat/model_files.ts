@@ -3,7 +3,7 @@ import type { OnnxDecoderOptions } from "@kvtier/kvtier/onnx";
 import { byteFormat, type ChatFormat, huggingFaceFormat } from "./chat_format.ts";
 import { tinyDecoder } from "./tiny_model/tiny_decoder.ts";
 
-/** A model that can be opened, and its format. */
+/** A model and its format. */
 export interface ChatModel {
   readonly id: string;
   readonly format: ChatFormat;
@@ -13,10 +13,10 @@ export interface ChatModel {
   >;
 }
 
-/** Names of weights in the order in which they are looked for; smaller ones are faster on a CPU. */
+/** Names of weights in order of preference; smaller ones are faster on a CPU. */
 const WEIGHTS = ["quantized", "q8", "int8", "q4", "q4f16", "fp16", ""];
 
-/** Files beside the weights that are read where they are. */
+/** Files read besides the weights. */
 export const TEXT_FILES = [
   "config.json",
   "generation_config.json",
@@ -26,11 +26,11 @@ export const TEXT_FILES = [
 ];
 
 /**
- * Of the files of a model, those with the weights.
+ * Selects the files with the weights of a model.
  *
- * @param paths Paths below the directory of the model.
- * @param wanted Which weights, such as `q4`; left out, the first ones of a list.
- * @throws {Error} If there are none.
+ * @param paths Paths relative to the directory of the model.
+ * @param wanted Name of the weights, such as `q4`. @default {the most preferred existing ones}
+ * @throws {Error} If there are no such files.
  */
 export function weightFiles(
   paths: readonly string[],
@@ -46,7 +46,7 @@ export function weightFiles(
   return { model, data: paths.filter((path) => path.startsWith(`${model}_data`)) };
 }
 
-/** A model in a directory that is laid out as on Hugging Face. */
+/** Reads a model from a directory in the layout of Hugging Face. */
 export async function openModelDirectory(directory: string, weights?: string): Promise<ChatModel> {
   const json = async (name: string): Promise<Record<string, unknown> | undefined> => {
     const text = await readIfThere(join(directory, name));
@@ -84,11 +84,11 @@ export async function openModelDirectory(directory: string, weights?: string): P
   };
 }
 
-/** A tiny model with random weights: it talks nonsense, in bytes. */
+/** Creates a tiny model with random weights and byte tokens, which generates nonsense. */
 export function tinyModel(): ChatModel {
   const contextTokens = 4096;
   const { model } = tinyDecoder({
-    // Of the attentions, the fastest on a CPU.
+    // The fastest attention operator on a CPU.
     attention: "mha",
     vocabulary: 259,
     positions: contextTokens,

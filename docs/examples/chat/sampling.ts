@@ -1,16 +1,16 @@
-/** How the next token is chosen. */
+/** Sampling parameters. */
 export interface Sampling {
-  /** 0 takes the likeliest token; higher, the others come more often. */
+  /** 0 selects the most likely token; higher values increase randomness. */
   readonly temperature: number;
-  /** Only the likeliest tokens that have this probability together are chosen from. */
+  /** Samples only from the most likely tokens with this total probability. */
   readonly topP: number;
 }
 
 /**
- * The next token.
+ * Samples the next token.
  *
- * @param logits A score for each token.
- * @param random A number from 0 to 1, without 1.
+ * @param logits One value per token of the vocabulary.
+ * @param random A random number in [0, 1).
  */
 export function sample(
   logits: Float32Array,

@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { HEAD_DIM, tinyDecoder } from "./tiny_decoder.ts";
 
-/** Writes a tiny decoder as models are published for transformers.js, without a tokenizer. */
+/** Writes a tiny decoder in the layout of models for transformers.js, without a tokenizer. */
 export async function writeTinyModel(directory: string): Promise<void> {
   await Deno.mkdir(join(directory, "onnx"), { recursive: true });
   const { model } = tinyDecoder({ positions: 1024 });

@@ -1,9 +1,9 @@
 /**
- * Writes ONNX files: the few messages of `onnx.proto3` that a decoder needs, in protocol buffer
+ * Writes ONNX files: the messages of `onnx.proto3` that a decoder needs, in protocol buffer
  * wire format.
  */
 
-/** Element types, by their numbers in `TensorProto.DataType`. */
+/** Element types with their numbers in `TensorProto.DataType`. */
 export const ELEMENT_TYPES = { f32: 1, i32: 6, i64: 7, f16: 10 } as const;
 
 /** Name of an element type. */
@@ -18,7 +18,7 @@ export interface Constant {
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** An input or output of a graph; a dimension that is a name is not fixed. */
+/** An input or output of a graph. A string names a dimension that is not fixed. */
 export interface Value {
   readonly name: string;
   readonly type: ElementType;
@@ -34,7 +34,7 @@ export interface OnnxNode {
   readonly attributes?: Readonly<Record<string, Attribute>>;
 }
 
-/** An integer, a list of integers, or a float. */
+/** An integer, an array of integers, or a float. */
 export type Attribute = number | readonly number[] | { readonly float: number };
 
 /** A graph. */
@@ -45,23 +45,23 @@ export interface OnnxGraph {
   readonly outputs: readonly Value[];
 }
 
-/** A model and, where its weights lie in a file of their own, the bytes of that. */
+/** A model and, if its weights are in a separate file, the contents of that file. */
 export interface OnnxFile {
   readonly model: Uint8Array<ArrayBuffer>;
   readonly external?: Uint8Array<ArrayBuffer>;
 }
 
 /**
- * A model file.
+ * Encodes a model file.
  *
- * @param externalName Name of the file that holds the weights; left out, the model holds them.
+ * @param externalName Name of a separate file for the weights. @default {weights in the model}
  */
 export function encodeModel(graph: OnnxGraph, externalName?: string): OnnxFile {
   const external: Uint8Array[] = [];
   let externalBytes = 0;
   const encodeConstant = ({ name, type, dims, bytes }: Constant): Uint8Array => {
     const head = [...dims.map((dim) => varint(1, dim)), varint(2, ELEMENT_TYPES[type])];
-    // What shapes are computed from must lie in the model.
+    // Constants from which shapes are computed must be in the model.
     const isWeight = type === "f32" || type === "f16";
     if (externalName === undefined || !isWeight) {
       return join([...head, text(8, name), blob(9, bytes)]);
@@ -133,7 +133,7 @@ function blob(field: number, bytes: Uint8Array): Uint8Array {
   return join([Uint8Array.from([...digits(field << 3 | 2), ...digits(bytes.byteLength)]), bytes]);
 }
 
-/** Seven bits a byte, the lowest first; negative numbers as 64 bits. */
+/** Encodes a varint; negative numbers as 64 bits. */
 function digits(value: number): number[] {
   const out: number[] = [];
   let rest = BigInt.asUintN(64, BigInt(value));

@@ -8,12 +8,12 @@ import {
   type Value,
 } from "./onnx_file.ts";
 
-/** How the attention of a {@linkcode tinyDecoder} is written down. */
+/** The operators used for the attention of a {@linkcode tinyDecoder}. */
 export type Attention = "gqa" | "mha" | "plain";
 
-/** What a {@linkcode tinyDecoder} is like. */
+/** Options of a {@linkcode tinyDecoder}. */
 export interface TinyDecoderOptions {
-  /** One fused operator, or many plain ones. @default {"gqa"} */
+  /** A fused operator, or plain operators. @default {"gqa"} */
   readonly attention?: Attention;
   /** @default {"f32"} */
   readonly dtype?: "f32" | "f16";
@@ -23,9 +23,9 @@ export interface TinyDecoderOptions {
   readonly layers?: number;
   /** @default {64} */
   readonly vocabulary?: number;
-  /** Positions that its rotary embedding knows. @default {512} */
+  /** Maximum number of positions of the rotary embedding. @default {512} */
   readonly positions?: number;
-  /** Name of a file of its own for the weights. */
+  /** Name of a separate file for the weights. */
   readonly externalName?: string;
 }
 
@@ -38,14 +38,14 @@ const HEADS = 4;
 /** Elements of a head. */
 export const HEAD_DIM = 16;
 
-/** K and V heads, as the attention allows. */
+/** K and V heads, depending on the attention operator. */
 export function kvHeadsOf(attention: Attention): number {
   return attention === "mha" ? HEADS : 2;
 }
 
 /**
- * A decoder-only transformer with random weights, whose inputs and outputs have the names that
- * exported models have: it talks nonsense, always the same for one seed.
+ * Creates a decoder-only transformer with random weights, with the inputs and outputs of exported
+ * models. It generates nonsense, reproducibly by seed.
  */
 export function tinyDecoder(options: TinyDecoderOptions = {}): OnnxFile {
   const { attention = "gqa", dtype = "f32", layers = 2, vocabulary = 64 } = options;
@@ -130,7 +130,7 @@ class GraphBuilder {
     return output;
   }
 
-  /** A constant; floats are stored in the data type of the model. */
+  /** Adds a constant; floats are stored in the data type of the model. */
   constant(
     type: ElementType | "float",
     dims: readonly number[],
@@ -148,7 +148,7 @@ class GraphBuilder {
     return this.constant("float", [rows, columns], values);
   }
 
-  /** `x` of so many columns, times a matrix of weights. */
+  /** Multiplies `x` by a matrix of weights. */
   project(x: string, [rows, columns]: readonly [number, number], output?: string): string {
     return this.add("MatMul", [x, this.weights([rows, columns], 2)], {}, output);
   }
@@ -178,7 +178,7 @@ class GraphBuilder {
   #sines = "";
   #total = "";
 
-  /** Lengths that exported models compute from the attention mask. */
+  /** Lengths computed from the attention mask, as in exported models. */
   lengths(): void {
     const sum = this.add("ReduceSum", ["attention_mask", this.constant("i64", [1], [1])], {
       keepdims: 0,
@@ -192,7 +192,7 @@ class GraphBuilder {
   #lastPosition = "";
   #bias = "";
 
-  /** `[batch, 1, tokens, total]`: far below zero where a column comes after its row. */
+  /** `[batch, 1, tokens, total]`: very negative where a column follows its row. */
   causalBias(): void {
     const zero = this.constant("i64", [], [0]);
     const columns = this.add("Range", [zero, this.#total, this.constant("i64", [], [1])]);
@@ -203,7 +203,7 @@ class GraphBuilder {
     this.#bias = this.add("Unsqueeze", [bias, this.constant("i64", [1], [1])]);
   }
 
-  /** The fused operator with the rotary embedding inside. */
+  /** The fused operator including the rotary embedding. */
   grouped(inputs: readonly string[], present: readonly string[], heads: Heads): string {
     const total = this.add("Cast", [this.#total], { to: 6 });
     return this.#fused("GroupQueryAttention", present, {
@@ -236,7 +236,7 @@ class GraphBuilder {
     });
   }
 
-  /** Attention out of plain operators. */
+  /** Attention from plain operators. */
   plain(
     [q = "", k = "", v = "", pastKey = "", pastValue = ""]: readonly string[],
     [presentKey = "", presentValue = ""]: readonly string[],
@@ -313,7 +313,7 @@ function bytesOf(type: ElementType, values: readonly number[]): Uint8Array<Array
   }
 }
 
-/** The generator by T. Ettinger: numbers from 0 to 1 that follow from a seed. */
+/** T. Ettinger's mulberry32 generator: numbers in [0, 1) from a seed. */
 function mulberry32(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
