@@ -47,18 +47,30 @@ export function readPrefetchOptions(options: PrefetchOptions): PrefetchOptions {
   return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };
 }
 
-/** Throws if what stands in the place of an array is none. */
+/**
+ * Checks that a value is an array.
+ *
+ * @throws {TypeError} If it is not.
+ */
 export function checkList(what: string, list: readonly unknown[] | undefined): void {
   if (Array.isArray(list)) return;
   throw new TypeError(`${what} must be an array: received ${typeInWords(list)}`);
 }
 
-/** Throws if what stands in the place of the keys of a call is no array. */
+/**
+ * Checks that the keys of a call are an array.
+ *
+ * @throws {TypeError} If they are not.
+ */
 export function checkKeys(call: string, keys: readonly ObjectKey[] | undefined): void {
   checkList(`keys of ${call}${call.includes(" ") ? "" : "()"}`, keys);
 }
 
-/** Throws if what stands in the place of a layout is no object. */
+/**
+ * Checks that a layout is an object.
+ *
+ * @throws {TypeError} If it is not.
+ */
 export function checkIsLayout(layout: ObjectLayout | undefined): void {
   if (typeof layout === "object" && layout !== null) return;
   throw new TypeError(

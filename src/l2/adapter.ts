@@ -133,7 +133,7 @@ export interface LookupOptions extends CallOptions {
 export interface ListOptions extends CallOptions {
   /** Restricts the listing to objects of this model. */
   readonly model?: string;
-  /** Called for each object whose key the adapter cannot tell, and which is not enumerated. */
+  /** Called for each object that is left out of the listing because its key is unknown. */
   readonly onKeyless?: () => void;
 }
 

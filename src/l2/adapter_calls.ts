@@ -73,7 +73,7 @@ export class AdapterCalls {
     const late = Promise.withResolvers<{ readonly value: T } | undefined>();
     const startedAt = this.#clock.now();
     let isHung = false;
-    const leave = (reason: DOMException): void => {
+    const stopWaiting = (reason: DOMException): void => {
       controller.abort(reason);
       answer.resolve({ result: undefined, late: late.promise });
     };
@@ -86,17 +86,18 @@ export class AdapterCalls {
     };
     const abandon = (): void => {
       end({ status: "abandoned", hasWorked: false });
-      leave(new DOMException("The adapter is closed", "AbortError"));
+      stopWaiting(new DOMException("The adapter is closed", "AbortError"));
     };
     // The call stays in flight, because whether the adapter hangs matters even after the caller has
     // left.
-    const onAbort = (): void => leave(new DOMException("The caller stopped waiting", "AbortError"));
+    const onAbort = (): void =>
+      stopWaiting(new DOMException("The caller stopped waiting", "AbortError"));
     const expire = (): void => {
       isHung = true;
       this.#hung++;
       const cause = new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError");
       end({ status: "failed", cause, ms: timeoutMs, isTimeout: true });
-      leave(cause);
+      stopWaiting(cause);
     };
     let cancelDeadline = (): void => {};
     const countDown = (leftMs: number): void => {

@@ -468,7 +468,7 @@ export class AdapterGuard {
    * next object.
    *
    * @param options.onIncomplete Called before the end if the listing may be incomplete.
-   * @param options.onKeyless Called for each object whose key the adapter cannot tell.
+   * @param options.onKeyless Called for each object that is left out because its key is unknown.
    */
   async *list(
     options: Partial<ListOptions> & { onIncomplete?: () => void } = {},

@@ -38,17 +38,17 @@ export function usablePrefix(
   has: (group: number, chunk: number) => boolean,
 ): number {
   let length = limit;
-  for (const [r, { windowChunks }] of groups.entries()) {
+  for (const [g, { windowChunks }] of groups.entries()) {
     if (windowChunks !== undefined) continue;
     let chunk = 0;
-    while (chunk < length && has(r, chunk)) chunk++;
+    while (chunk < length && has(g, chunk)) chunk++;
     length = chunk;
   }
   const windowed = [...groups.entries()].filter(([, { windowChunks }]) =>
     windowChunks !== undefined
   );
-  const served = windowed.map(([r, group]) =>
-    servedLengths(group, length, (chunk) => has(r, chunk))
+  const served = windowed.map(([g, group]) =>
+    servedLengths(group, length, (chunk) => has(g, chunk))
   );
   while (length > 0 && !served.every((lengths) => lengths[length] === 1)) length--;
   return length;

@@ -198,7 +198,7 @@ export class ObjectLoader {
       while (!over.aborted && !found.isComplete) {
         if (request.plan(canHaveSoon).length === request.end) break;
         if (lookups.isGraceOver && plan.slots.some((slot) => found.isFound(slot))) break;
-        await lookups.news();
+        await lookups.nextAnswer();
         plan = request.plan(canHave);
       }
       const wanted = plan.slots.filter((slot) => found.isFound(slot));
@@ -209,18 +209,18 @@ export class ObjectLoader {
   }
 
   /** Sends the lookup to all adapters at once. */
-  #lookUp({ found, over }: Load): { readonly isGraceOver: boolean; news(): Promise<void> } {
+  #lookUp({ found, over }: Load): { readonly isGraceOver: boolean; nextAnswer(): Promise<void> } {
     const { clock } = this.#options;
     const startedAt = clock.now();
     const lookups = {
       isGraceOver: false,
-      tell: (): void => {},
-      news: () => new Promise<void>((resolve) => lookups.tell = resolve),
+      notify: (): void => {},
+      nextAnswer: () => new Promise<void>((resolve) => lookups.notify = resolve),
     };
     let cancelGrace: (() => void) | undefined;
     over.addEventListener("abort", () => {
       cancelGrace?.();
-      lookups.tell();
+      lookups.notify();
     }, { once: true });
     const options = { prefix: found.isChain, signal: over };
     for (const source of found.sources) {
@@ -231,10 +231,10 @@ export class ObjectLoader {
           const graceMs = Math.max(MIN_GRACE_MS, GRACE_FACTOR * (clock.now() - startedAt));
           cancelGrace = clock.schedule(() => {
             lookups.isGraceOver = true;
-            lookups.tell();
+            lookups.notify();
           }, graceMs);
         }
-        lookups.tell();
+        lookups.notify();
       });
     }
     return lookups;

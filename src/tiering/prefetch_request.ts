@@ -80,9 +80,9 @@ export class PrefetchRequest {
     this.#isLeasing = options.isLeasing;
     this.#end = groups[0]?.keys.length ?? 0;
     this.#leases = new Array(this.#end * groups.length).fill(undefined);
-    for (const [r, { keys }] of groups.entries()) {
+    for (const [g, { keys }] of groups.entries()) {
       for (const [chunk, reservation] of l1.reserveRead(keys).entries()) {
-        const slot = chunk * groups.length + r;
+        const slot = chunk * groups.length + g;
         if (this.#keep(slot, reservation)) this.#inL1.add(slot);
       }
     }
@@ -148,7 +148,7 @@ export class PrefetchRequest {
     const length = usablePrefix(
       groups,
       this.#end,
-      (r, chunk) => this.has(chunk * groups.length + r) || canHave(chunk * groups.length + r),
+      (g, chunk) => this.has(chunk * groups.length + g) || canHave(chunk * groups.length + g),
     );
     const slots: number[] = [];
     for (let slot = 0; slot < length * groups.length; slot++) {
@@ -246,12 +246,12 @@ export class PrefetchRequest {
     if (reason === undefined) this.#refreshLeases();
     const { groups } = this;
     const length = reason === undefined
-      ? usablePrefix(groups, this.#end, (r, chunk) => this.has(chunk * groups.length + r))
+      ? usablePrefix(groups, this.#end, (g, chunk) => this.has(chunk * groups.length + g))
       : 0;
-    const leases = groups.map((group, r): L1Lease[] => {
+    const leases = groups.map((group, g): L1Lease[] => {
       const needed: L1Lease[] = [];
       for (let chunk = firstNeeded(group, length); chunk < length; chunk++) {
-        const slot = chunk * groups.length + r;
+        const slot = chunk * groups.length + g;
         const lease = this.#leases[slot];
         if (lease === undefined) continue;
         needed.push(lease);

@@ -338,11 +338,11 @@ export class StoreController implements L1Listener, Disposable {
   /** Records that one adapter will not get an object. */
   #drop(lane: StoreLane, dirty: DirtyObject, reason: DropReason): void {
     this.#losses.count([lane.guard], dirty, reason);
-    this.#leave(lane, dirty);
+    this.#removeFromLane(lane, dirty);
   }
 
   /** Ends the interest of one adapter in an object, stored or not. */
-  #leave(lane: StoreLane, dirty: DirtyObject): void {
+  #removeFromLane(lane: StoreLane, dirty: DirtyObject): void {
     dirty.lanes.delete(lane);
     if (dirty.lanes.size === 0) this.#finish(dirty);
   }
@@ -583,7 +583,7 @@ export class StoreController implements L1Listener, Disposable {
     for (const [dirty, count] of attempts) {
       if (stored.has(dirty)) {
         dirty.isStored = true;
-        this.#leave(lane, dirty);
+        this.#removeFromLane(lane, dirty);
         continue;
       }
       const reason = this.#dropReasonOf(lane, dirty, count + 1);

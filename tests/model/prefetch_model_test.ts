@@ -42,9 +42,9 @@ const SEALED = new Map(
   KEYS.map((key) => [key.id, concatParts(sealedObject(key, LAYOUT).parts)]),
 );
 const NUMBERS = new Map(KEYS.map(({ id }, n) => [id, n]));
-/** Chains that part in the middle: the numbers of the keys of the first group. */
+/** Chains that diverge in the middle, as key numbers of the first group. */
 const CHAINS = [[0, 1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 8, 9, 10, 11]];
-/** What to add for the second group. */
+/** Offset of the key numbers of the second group. */
 const ROW_STEP = 12;
 const BLOCK_BYTES = 512;
 const SCRATCH_BLOCKS = 6;

@@ -8,7 +8,7 @@ const keys = testKeys(2);
 
 type Call = (cache: TieredCache) => unknown;
 
-/** What a JavaScript program may give, and what it is told. */
+/** Invalid arguments from JavaScript, and the messages they cause. */
 const wrong: Record<string, readonly [call: Call, message: string]> = {
   "match() without keys": [
     (cache) => cache.match(undefined as never, layout),

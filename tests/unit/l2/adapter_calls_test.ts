@@ -2,7 +2,9 @@ import { assertEquals } from "@std/assert";
 import { AdapterCalls, type CallEnd } from "../../../src/l2/adapter_calls.ts";
 import type { Clock } from "../../../src/runtime/clock.ts";
 
-/** A clock of a thread that computes at times: what is due then is called late, once. */
+/**
+ * Clock of a thread that sometimes computes: callbacks due in the meantime are called late, once.
+ */
 class BusyThreadClock implements Clock {
   #now = 0;
   #timers: { readonly at: number; readonly callback: () => void }[] = [];
@@ -17,7 +19,7 @@ class BusyThreadClock implements Clock {
     return () => this.#timers = this.#timers.filter((other) => other !== timer);
   }
 
-  /** Computes for some time, then lets the event loop turn once. */
+  /** Computes for some time, then runs the event loop once. */
   compute(ms: number): void {
     this.#now += ms;
     const due = this.#timers.filter(({ at }) => at <= this.#now);
