@@ -53,9 +53,9 @@ const hostParts = ["runtime", "adapters", "src/l2/adapter_discovery.ts", "testin
 interface Source {
   /** Path from the root of the repository. */
   readonly path: string;
-  /** Its lines without those that are comments. */
+  /** Its lines without comments. */
   readonly code: string;
-  /** What it imports, as written. */
+  /** Its import specifiers. */
   readonly specifiers: readonly string[];
 }
 
@@ -119,13 +119,13 @@ Deno.test("architecture: the test sees the imports", () => {
   assert(table !== undefined && importedFiles(table).includes("adapters/fs.ts"));
 });
 
-Deno.test("architecture: every folder of src has its place", () => {
+Deno.test("architecture: every folder of src has import rules", () => {
   const parts = new Set(sources.map(({ path }) => partOf(path)));
   parts.delete("mod.ts");
   assertEquals([...parts].filter((part) => !Object.hasOwn(mayImport, part)), []);
 });
 
-Deno.test("architecture: imports run one way", () => {
+Deno.test("architecture: imports point in one direction", () => {
   const wrong = sources.flatMap((source) =>
     importedFiles(source).filter((to) => !isAllowed(source.path, to))
       .map((to) => `${source.path} imports ${to}`)
@@ -189,7 +189,7 @@ Deno.test("architecture: there are no import cycles", () => {
   assertEquals(cycles, []);
 });
 
-Deno.test("architecture: the host's interfaces stay where they belong", () => {
+Deno.test("architecture: Deno and Node APIs are used in the allowed parts only", () => {
   const wrong = sources.filter(({ path, code, specifiers }) =>
     !hostParts.includes(partOf(path)) && !hostParts.includes(path) &&
     (/\bDeno\./.test(code) || specifiers.some((specifier) => specifier.startsWith("node:")))
@@ -243,7 +243,7 @@ Deno.test("architecture: a mod.ts is a sorted list of named exports", () => {
   }
 });
 
-Deno.test("architecture: the top of the repository holds nothing else", async () => {
+Deno.test("architecture: the top of the repository has no other files", async () => {
   const ignored = (await Deno.readTextFile(join(project, ".gitignore"))).split("\n")
     .map((line) => line.replaceAll("/", ""));
   const allowed = new Set([

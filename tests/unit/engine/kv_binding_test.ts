@@ -18,7 +18,7 @@ import { runs } from "../../support/runs.ts";
 const LAYOUT = kvLayout({ layers: 3, kvHeads: 2, headDim: 4, dtype: "f16", chunkTokens: 4 });
 
 deviceTest(
-  "gatherOperations() puts the layers' K and V of a chunk one after another",
+  "gatherOperations() concatenates the layers' K and V of a chunk",
   async (device) => {
     using tensors = new EngineTensors(device, LAYOUT, 12).fill(1);
     // The object lies somewhere in a slab, between others.
@@ -43,7 +43,7 @@ deviceTest(
 );
 
 deviceTest(
-  "scatterOperations() puts a chunk back where gatherOperations() took it",
+  "scatterOperations() is the inverse of gatherOperations()",
   async (device) => {
     using source = new EngineTensors(device, LAYOUT, 12).fill(1);
     using target = new EngineTensors(device, LAYOUT, 12).fill(2);
@@ -67,7 +67,7 @@ deviceTest(
   },
 );
 
-Deno.test("checkSequenceKv() takes tensors that are large enough", () => {
+Deno.test("checkSequenceKv() accepts tensors that are large enough", () => {
   using tensors = new EngineTensors(new HostDevice(), LAYOUT, 9);
   checkSequenceKv(LAYOUT, tensors.kv, { first: 0, end: 0 });
   checkSequenceKv(LAYOUT, tensors.kv, { first: 0, end: 8 });
@@ -141,7 +141,7 @@ const anyBlocks = fc.record({
   pool: fc.shuffledSubarray([...Array(32).keys()], { minLength: 27 }),
 });
 
-Deno.test("chunks are gathered from blocks, and scattered to others, wherever they lie", () => {
+Deno.test("chunks are gathered from and scattered to blocks in any order", () => {
   const device = new HostDevice();
   fc.assert(
     fc.property(anyBlocks, ({ blockTokens, chunks, pool, ...shape }) => {
@@ -241,7 +241,7 @@ Deno.test("checkSequenceKv() rejects blocks that do not fit", () => {
   );
 });
 
-Deno.test("K and V may lie in one buffer, one behind the other or page by page", () => {
+Deno.test("K and V may share a buffer, in sequence or page by page", () => {
   const device = new HostDevice();
   const chunks = 2;
   for (const order of ["NHD", "HND"] as const) {

@@ -126,7 +126,7 @@ for (const [what, [kv, type, message]] of Object.entries(WRONG_KV)) {
   });
 }
 
-Deno.test("KV of groups and of layers are told apart", async () => {
+Deno.test("KV of groups and of layers are distinguished", async () => {
   const groups = [{ layout: LAYOUT }, { layout: LAYOUT, windowTokens: 4 }];
   await using t = await open({ ...OPTIONS, layout: groups });
   const put = (kv: unknown) => () => t.prefixes.put(TOKENS, kv as GroupedKv);
@@ -199,7 +199,7 @@ for (const [what, [options, type, message]] of Object.entries(WRONG_PUT)) {
   });
 }
 
-Deno.test("calls say when tokens are none", async () => {
+Deno.test("calls describe missing tokens", async () => {
   await using t = await open();
   const received = "Tokens must be an array of token ids: received";
   for (
@@ -291,7 +291,7 @@ for (const [what, [options, type, message]] of Object.entries(WRONG_CACHE)) {
   });
 }
 
-Deno.test("PrefixCache says when its cache is none", () => {
+Deno.test("PrefixCache describes a missing cache", () => {
   const none = undefined as unknown as TieredCache;
   assertThrows(
     () => new PrefixCache(none, OPTIONS),

@@ -71,7 +71,7 @@ Deno.test("a loop that decodes and puts never stores a position that was not com
   }
 });
 
-deviceTest("a hit leaves the last token to run, and no more", async (device) => {
+deviceTest("a hit leaves exactly the last token to run", async (device) => {
   await using t = await openPrefixes(LAYOUT, device);
   using stored = new EngineTensors(device, LAYOUT, 16).fill(1);
   const tokens = prompt(16);
@@ -94,7 +94,7 @@ deviceTest("a hit leaves the last token to run, and no more", async (device) => 
   }
 });
 
-Deno.test("a hit that ends inside a chunk leaves the rest of the tensors alone", async () => {
+Deno.test("a hit that ends inside a chunk does not change the rest of the tensors", async () => {
   await using t = await openPrefixes();
   const { device } = t.cache;
   using stored = new EngineTensors(device, LAYOUT, 8).fill(1);
@@ -124,7 +124,7 @@ Deno.test("chunks of one token: that of the last one is neither loaded nor store
   assertEquals([nothing.tokens, nothing.ranges().length], [0, 0]);
 });
 
-Deno.test("put() takes all tokens but the last one as computed, or as many as it is told", async () => {
+Deno.test("put() assumes all tokens but the last are computed, or computedTokens", async () => {
   await using t = await openPrefixes();
   using tensors = new EngineTensors(t.cache.device, LAYOUT, 8).fill(1);
   const put = (length: number, computedTokens?: number) => {
@@ -147,7 +147,7 @@ Deno.test("put() takes all tokens but the last one as computed, or as many as it
   assertEquals(t.prefixes.keys(prompt(8)).length, 2);
 });
 
-Deno.test("tensors need room for the computed tokens of whole chunks only", async () => {
+Deno.test("tensors need space only for the computed tokens of whole chunks", async () => {
   await using t = await openPrefixes();
   using tensors = new EngineTensors(t.cache.device, LAYOUT, 4).fill(1);
   assertEquals(t.prefixes.put(prompt(8), tensors.kv).storedTokens, 4);

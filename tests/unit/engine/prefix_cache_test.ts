@@ -122,7 +122,7 @@ async function assertRestores(
 }
 
 deviceTest(
-  "PrefixCache restores a prompt bit for bit, from L1 and from an adapter",
+  "PrefixCache restores a prompt exactly, from L1 and from an adapter",
   async (device) => {
     await using t = await setUp(device);
     const tokens = prompt(14);
@@ -180,7 +180,7 @@ deviceTest("PrefixCache.match() finds the chunks that a prompt shares", async (d
   assertEquals(await hitTokens(t.prefixes, tokens.with(0, 1_000_000)), 0);
 });
 
-Deno.test("PrefixCache caches nothing of a prompt shorter than a chunk", async () => {
+Deno.test("PrefixCache does not cache prompts shorter than a chunk", async () => {
   await using t = await setUp(new HostDevice());
   for (const tokens of [[], [1], [1, 2, 3]]) {
     assertEquals(put(t, tokens), { storedTokens: 0, residentTokens: 0, skippedTokens: 0 });
@@ -239,7 +239,7 @@ for (const [name, options] of Object.entries(others)) {
   });
 }
 
-Deno.test("PrefixCache.put() stores only what is not there", async () => {
+Deno.test("PrefixCache.put() stores only missing chunks", async () => {
   await using t = await setUp(new HostDevice());
   const tokens = prompt(16);
   put(t, tokens.slice(0, 8));
@@ -252,7 +252,7 @@ Deno.test("PrefixCache.put() stores only what is not there", async () => {
   await assertRestores(t, tokens, 16);
 });
 
-Deno.test("PrefixCache.put() does not evict the head of its own sequence", async () => {
+Deno.test("PrefixCache.put() does not evict the start of its own sequence", async () => {
   await using t = await setUp(new HostDevice(), 4);
   const tokens = prompt(24);
   // The head is what was used longest ago.
@@ -264,7 +264,7 @@ Deno.test("PrefixCache.put() does not evict the head of its own sequence", async
   await assertRestores(t, tokens, 16);
 });
 
-Deno.test("PrefixCache.put() of more than L1 holds keeps the head, and counts the rest", async () => {
+Deno.test("PrefixCache.put() beyond L1 keeps the start and counts the rest", async () => {
   await using t = await setUp(new HostDevice(), 4);
   const tokens = prompt(30);
   const skipped: unknown[] = [];
@@ -277,7 +277,7 @@ Deno.test("PrefixCache.put() of more than L1 holds keeps the head, and counts th
   assertEquals(t.adapter.held.size, 4);
 });
 
-Deno.test("PrefixCache.put() is a use of the whole sequence: its tail is evicted first", async () => {
+Deno.test("PrefixCache.put() is a use of the whole sequence: its end is evicted first", async () => {
   await using t = await setUp(new HostDevice(), 6);
   const tokens = prompt(16);
   put(t, tokens.slice(0, 8));
@@ -291,7 +291,7 @@ Deno.test("PrefixCache.put() is a use of the whole sequence: its tail is evicted
 });
 
 deviceTest(
-  "PrefixCache.put() returns at once, and the engine may go on in its tensors",
+  "PrefixCache.put() returns immediately, and the engine may reuse its tensors",
   async (device) => {
     await using t = await setUp(device);
     const tokens = prompt(12);
@@ -309,7 +309,7 @@ deviceTest(
   },
 );
 
-Deno.test("PrefixCache.put() rejects tensors that do not fit, and leaves nothing staged", async () => {
+Deno.test("PrefixCache.put() rejects tensors that do not fit and leaves nothing staged", async () => {
   await using t = await setUp(new HostDevice());
   const { device } = t.cache;
   const tokens = prompt(8);
@@ -332,7 +332,7 @@ Deno.test("PrefixCache.put() rejects tensors that do not fit, and leaves nothing
 });
 
 gpuTest(
-  "PrefixCache.put() rejects host memory on a GPU, and leaves nothing staged",
+  "PrefixCache.put() rejects host memory on a GPU and leaves nothing staged",
   async (gpuDevice) => {
     using device = WebGpuDevice.adopt(gpuDevice);
     await using t = await setUp(device);
@@ -342,7 +342,7 @@ gpuTest(
   },
 );
 
-Deno.test("PrefixCache rejects salts, tokens and models that cannot be", async () => {
+Deno.test("PrefixCache rejects invalid salts, tokens and models", async () => {
   await using t = await setUp(new HostDevice());
   const wrong: [number[], string, typeof Error][] = [
     [prompt(8), "a\nb", TypeError],
@@ -377,7 +377,7 @@ Deno.test("PrefixHit.scatterTo() rejects tensors that are too small", async () =
   assertEquals(await short.read(), short.expected(3), "nothing was copied");
 });
 
-Deno.test("PrefixHit tells what was in L1, and is void when disposed", async () => {
+Deno.test("PrefixHit reports tokens from L1 and is invalid after disposal", async () => {
   await using t = await setUp(new HostDevice());
   const tokens = prompt(16);
   put(t, tokens);
@@ -429,7 +429,7 @@ Deno.test("PrefixCache.match() rejects when the caller aborts", async () => {
   open();
 });
 
-gpuTest("PrefixCache does without a device that is lost, at every step", async (gpuDevice) => {
+gpuTest("PrefixCache tolerates a lost device at every step", async (gpuDevice) => {
   const device = WebGpuDevice.adopt(gpuDevice);
   const t = await setUp(device);
   const tokens = prompt(12);
@@ -473,7 +473,7 @@ Deno.test("PrefixCache of several models can share a cache", async () => {
   assert(hit.ranges().every(({ byteLength }) => byteLength === large.byteLength));
 });
 
-Deno.test("PrefixCache keeps prompts with different extra keys apart", async () => {
+Deno.test("PrefixCache separates prompts with different extra keys", async () => {
   await using t = await setUp(new HostDevice());
   const tokens = prompt(8);
   using tensors = new EngineTensors(t.cache.device, LAYOUT, 8).fill(1);
@@ -541,7 +541,7 @@ for (const [what, makeBuffer] of Object.entries(refusals)) {
   });
 }
 
-gpuTest("tensors that cannot be copied are refused at once", async (gpu) => {
+gpuTest("tensors that cannot be copied are rejected immediately", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   await using t = await setUp(device);
   const tokens = prompt(8);
@@ -563,7 +563,7 @@ gpuTest("tensors that cannot be copied are refused at once", async (gpu) => {
   for (const { buffer } of [unreadable, unwritable, mapped]) buffer.destroy();
 });
 
-Deno.test("PrefixCache refuses chunks that the cache cannot move, when it is made", async () => {
+Deno.test("PrefixCache rejects chunks that do not fit at construction", async () => {
   const options = { device: new HostDevice(), l1: { capacityBytes: 2 ** 30 } };
   await using cache = await TieredCache.open(options);
   const layout = kvLayout({ layers: 80, kvHeads: 8, headDim: 128, dtype: "f32" });
@@ -571,7 +571,7 @@ Deno.test("PrefixCache refuses chunks that the cache cannot move, when it is mad
   assertThrows(make, RangeError, "prefetch.maxInFlightBytes");
 });
 
-Deno.test("PrefixCache says what is wrong with what it is made of", async () => {
+Deno.test("PrefixCache describes invalid constructor arguments", async () => {
   await using t = await setUp(new HostDevice());
   const make = (options: object) => () =>
     new PrefixCache(t.cache, { model: MODEL, layout: LAYOUT, ...options } as PrefixCacheOptions);
@@ -583,7 +583,7 @@ Deno.test("PrefixCache says what is wrong with what it is made of", async () => 
   assertEquals(await hitTokens(prefixes, prompt(8)), 0);
 });
 
-Deno.test("PrefixHit.renew() keeps a prefix that is read in place", async () => {
+Deno.test("PrefixHit.renew() extends the lease of a prefix", async () => {
   await using t = await setUp(new HostDevice(), 2);
   const tokens = prompt(8);
   put(t, tokens);

@@ -155,7 +155,7 @@ deviceTest(
   },
 );
 
-Deno.test("PrefixCache takes the KV of a group from blocks, and puts it into others", async () => {
+Deno.test("PrefixCache gathers the KV of a group from blocks and scatters it to others", async () => {
   await using t = await setUp();
   const tokens = prompt(16);
   const { device } = t.cache;
@@ -192,7 +192,7 @@ Deno.test("PrefixCache takes the KV of a group from blocks, and puts it into oth
   hit.scatterTo([blocksOf(target, to), freed]);
 });
 
-Deno.test("PrefixCache loads of a group with a window no more than that needs", async () => {
+Deno.test("PrefixCache loads only the chunks that a window needs", async () => {
   await using t = await setUp();
   const tokens = prompt(40);
   put(t, tokens);
@@ -242,7 +242,7 @@ Deno.test("PrefixCache separates groups with equal layouts", async () => {
   }
 });
 
-Deno.test("PrefixCache of other groups finds nothing of these", async () => {
+Deno.test("PrefixCache with other groups finds nothing", async () => {
   await using t = await setUp();
   const tokens = prompt(16);
   put(t, tokens);
@@ -260,7 +260,7 @@ Deno.test("PrefixCache of other groups finds nothing of these", async () => {
   assertEquals(hit.tokens, 0);
 });
 
-Deno.test("PrefixCache tells groups of one layout apart by what they attend to", async () => {
+Deno.test("PrefixCache distinguishes groups of one layout by their windows", async () => {
   await using t = await setUp();
   const tokens = prompt(16);
   const groups = [{ layout: FULL }, { layout: FULL, windowTokens: 8 }];
@@ -274,7 +274,7 @@ Deno.test("PrefixCache tells groups of one layout apart by what they attend to",
   assertEquals(other.tokens, 0);
 });
 
-Deno.test("PrefixCache.put() stores a chunk of all groups or of none", async () => {
+Deno.test("PrefixCache.put() stores a chunk for all groups or none", async () => {
   // Of full attention a chunk takes 256 bytes, of the others 256 too; there is room for 5 objects.
   await using t = await setUp(new HostDevice(), { capacityBytes: 5 * 256 });
   const tokens = prompt(16);
@@ -286,7 +286,7 @@ Deno.test("PrefixCache.put() stores a chunk of all groups or of none", async () 
   await assertRestores(t, tokens, 8);
 });
 
-Deno.test("PrefixCache.put() completes a chunk of which only some groups are there", async () => {
+Deno.test("PrefixCache.put() completes a chunk that some groups lack", async () => {
   await using t = await setUp();
   const tokens = prompt(16);
   put(t, tokens);
@@ -297,7 +297,7 @@ Deno.test("PrefixCache.put() completes a chunk of which only some groups are the
   await assertRestores(t, tokens, 16);
 });
 
-Deno.test("PrefixHit.l1Tokens tells what was in L1, also with windows", async () => {
+Deno.test("PrefixHit.l1Tokens counts tokens from L1, also with windows", async () => {
   await using t = await setUp();
   const tokens = prompt(40);
   const l1Tokens = async (): Promise<number> => {
@@ -329,7 +329,7 @@ Deno.test("PrefixCache.keys() names the chunks of all groups, in order", async (
   assertEquals(t.adapter.held.size, 0);
 });
 
-Deno.test("PrefixCache.warm() brings the groups into L1, of a window what it needs", async () => {
+Deno.test("PrefixCache.warm() loads all groups into L1, for windows only what they need", async () => {
   await using t = await setUp();
   const tokens = prompt(40);
   put(t, tokens);
@@ -376,7 +376,7 @@ for (const [name, [deadline, expectedMs]] of Object.entries(deadlines)) {
   });
 }
 
-Deno.test("PrefixCache rejects groups and tensors that cannot be", async () => {
+Deno.test("PrefixCache rejects invalid groups and tensors", async () => {
   await using t = await setUp();
   const make = (layout: PrefixCacheOptions["layout"]): PrefixCache =>
     new PrefixCache(t.cache, { model: MODEL, layout });
@@ -400,7 +400,7 @@ Deno.test("PrefixCache rejects groups and tensors that cannot be", async () => {
   await assertRejects(() => t.prefixes.warm(tokens.with(3, -1)), RangeError);
 });
 
-Deno.test("PrefixCache.put() leaves out what a window no longer has", async () => {
+Deno.test("PrefixCache.put() omits blocks freed behind a window", async () => {
   await using t = await setUp();
   const tokens = prompt(32);
   const { device } = t.cache;

@@ -129,7 +129,7 @@ for (const [name, call] of Object.entries(LOST)) {
   });
 }
 
-Deno.test("PrefixCache refuses a revision or a rank that was lost on the way", async () => {
+Deno.test("PrefixCache rejects an undefined revision or rank", async () => {
   await using t = await open();
   const make = (options: object) => () =>
     new PrefixCache(t.cache, { ...OPTIONS, ...options } as PrefixCacheOptions);
@@ -142,7 +142,7 @@ Deno.test("PrefixCache refuses a revision or a rank that was lost on the way", a
   assertThrows(make({ kvRank: undefined }), TypeError, "value for kvRank");
 });
 
-Deno.test("an image unshares what comes from its chunk on, and nothing before", async () => {
+Deno.test("an image affects the chunks from its own on, and none before", async () => {
   await using t = await open();
   const image = (atToken: number, key = "image 1") => ({ extraKey: [{ atToken, key }] });
   put(t.prefixes, image(9));

@@ -86,7 +86,7 @@ for (const path of ["kernel", "copies"] as const) {
   });
 }
 
-Deno.test("what lies in memory that the device lacks is never found, nor stored", async () => {
+Deno.test("objects in memory that the device failed to allocate are neither found nor stored", async () => {
   const device = new FragileDevice({ answersLate: true });
   await using t = await setUp(device, 4);
   put(t);
@@ -120,7 +120,7 @@ Deno.test("a match waits until the device has confirmed a put, and a flush too",
   assertEquals(t.adapter.held.size, 1);
 });
 
-Deno.test("a match waits for the device no longer than its deadline, or its signal", async () => {
+Deno.test("a match waits for the device until its deadline or signal", async () => {
   const device = new FragileDevice({ answersLate: true });
   await using t = await setUp(device, 4);
   put(t);
@@ -137,7 +137,7 @@ Deno.test("a match waits for the device no longer than its deadline, or its sign
   assertEquals(await hitTokens(t), 4);
 });
 
-Deno.test("what is forgotten before the device has confirmed it stays forgotten", async () => {
+Deno.test("objects forgotten before the device has confirmed them stay forgotten", async () => {
   const device = new FragileDevice({ answersLate: true });
   await using t = await setUp(device, 4);
   put(t);

@@ -77,7 +77,7 @@ Deno.test("chunkHashes() hashes complete chunks only", () => {
   }
 });
 
-Deno.test("chunkHashes() of prompts with a common prefix agree up to the first other token", () => {
+Deno.test("chunkHashes() agree up to the first differing token", () => {
   fc.assert(
     fc.property(
       fc.array(tokenIds, { minLength: 1, maxLength: 40 }),
@@ -133,13 +133,13 @@ Deno.test("a change of any part of the identity changes every hash", () => {
   assertEquals(new Set(hashes).size, identities.length * 3);
 });
 
-Deno.test("rootHash() without revision and salt is that of empty ones", () => {
+Deno.test("rootHash() treats a missing revision or salt as empty", () => {
   const { model, layout } = IDENTITY;
   const empty = { revision: "", salt: "", extraKey: "", windows: [undefined] };
   assertEquals(rootHash({ model, layout }), rootHash({ model, layout, ...empty }));
 });
 
-Deno.test("rootHash() refuses names that an object key refuses", () => {
+Deno.test("rootHash() rejects names that an object key rejects", () => {
   assertThrows(() => rootHash({ ...IDENTITY, model: "a@b" }), TypeError, "Model name");
   assertThrows(() => rootHash({ ...IDENTITY, model: "" }), RangeError, "Model name");
   assertThrows(() => rootHash({ ...IDENTITY, model: "m".repeat(257) }), RangeError, "Model name");
@@ -175,7 +175,7 @@ function meaning(keys: readonly PositionedKey[], beforeToken: number): string {
     .map(({ atToken, key }) => `${atToken} ${key.length} ${key}`).sort().join(" ");
 }
 
-Deno.test("positioned keys change the hash of their chunk and of all later ones, and no others", () => {
+Deno.test("positioned keys change the hashes of their chunk and all later ones only", () => {
   fc.assert(
     fc.property(positionedKeys, positionedKeys, (a, b) => {
       const [left, right] = [positioned(a), positioned(b)];
@@ -189,7 +189,7 @@ Deno.test("positioned keys change the hash of their chunk and of all later ones,
   );
 });
 
-Deno.test("no positioned keys are no change, and one at the root is another than a whole one", () => {
+Deno.test("an empty list changes nothing, and a key at token 0 differs from a string", () => {
   const plain = hexHashes(rootHash(IDENTITY), SIXTEEN, 4);
   assertEquals(positioned([]), plain);
   assertEquals(positioned([{ atToken: 16, key: "a" }]), plain, "beyond the last chunk");
@@ -217,7 +217,7 @@ Deno.test("the hashes of positioned keys are the same in every release", () => {
   assertEquals(positioned(given).slice(0, 2), [first.toHex(), second.toHex()]);
 });
 
-Deno.test("chunkHashes() hashes as many chunks as it is told", () => {
+Deno.test("chunkHashes() hashes at most maxChunks chunks", () => {
   const root = rootHash(IDENTITY);
   const hashes = hexHashes(root, SIXTEEN, 4);
   for (const maxChunks of [0, 1, 3, 4, 9]) {
@@ -267,7 +267,7 @@ for (const chunkTokens of [0, -1, 1.5, NaN]) {
   });
 }
 
-Deno.test("chunkHashes() returns hashes of their own: changing one changes no other", () => {
+Deno.test("chunkHashes() returns independent arrays", () => {
   const root = rootHash(IDENTITY);
   const [first] = chunkHashes(root, [1, 2, 3, 4], 4);
   const before = first?.toHex();
@@ -276,7 +276,7 @@ Deno.test("chunkHashes() returns hashes of their own: changing one changes no ot
   assertNotEquals(before, root.toHex());
 });
 
-Deno.test("chunkHashes() takes token ids as tokenizers have them", () => {
+Deno.test("chunkHashes() accepts the arrays that tokenizers return", () => {
   const root = rootHash(IDENTITY);
   const tokens = [5, 0, 4_294_967_295, 7];
   const hashes = hexHashes(root, tokens, 2);

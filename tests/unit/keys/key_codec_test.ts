@@ -110,7 +110,7 @@ for (const [fields, name] of EXAMPLES) {
   });
 }
 
-Deno.test("a name tells its key: models, salts and groups of LMCache's tests", () => {
+Deno.test("names decode to their keys: models, salts and groups of LMCache's tests", () => {
   for (const model of ["llama", "meta-llama/Llama-3.1-8B", "a-SEP-b", "a/b"]) {
     for (const cacheSalt of ["", "alice", "user-abc_123.xyz:42", "tenant%prod"]) {
       for (const objectGroup of [0, 1, 255]) {
@@ -121,7 +121,7 @@ Deno.test("a name tells its key: models, salts and groups of LMCache's tests", (
   }
 });
 
-Deno.test("encodeFileName() makes portable names of at most 255 bytes", () => {
+Deno.test("encodeFileName() returns portable names of at most 255 bytes", () => {
   fc.assert(
     fc.property(keys, (key) => {
       const name = encodeFileName(key);
@@ -145,7 +145,7 @@ Deno.test("decodeFileName() undoes encodeFileName(), unless the name is hashed",
   );
 });
 
-Deno.test("hasHashedFileName() is what the name says, near the bound too", () => {
+Deno.test("hasHashedFileName() agrees with the name, also near the limit", () => {
   const pieces = fc.constantFrom("m", "mm", "%", "é", "語", "/");
   const nearBound = fc.record({
     model: fc.tuple(fc.integer({ min: 100, max: 165 }), fc.array(pieces, { maxLength: 12 }))
@@ -162,7 +162,7 @@ Deno.test("hasHashedFileName() is what the name says, near the bound too", () =>
   );
 });
 
-Deno.test("encodeFileName() gives different keys different names", () => {
+Deno.test("encodeFileName() returns different names for different keys", () => {
   // Similar strings, which collide in a careless encoding.
   const similar = fc.array(
     fc.constantFrom("%", "2", "5", "F", "%25", "%2F", "/", ".", "-SEP-", "é", "\u00e9", "e\u0301"),
@@ -198,7 +198,7 @@ Deno.test("a name is spelled out up to 255 bytes, and hashed from 256 on", () =>
   }
 });
 
-Deno.test("decodeFileName() never throws, and takes a name only in its one spelling", () => {
+Deno.test("decodeFileName() never throws and accepts only the canonical name", () => {
   const field = fc.oneof(
     fc.constantFrom("llama", "0x0000002a", "0", "ff", HEX, "%2F", "%", ".data", "é", "..", ""),
     fc.string({ unit: "binary", maxLength: 8 }),
@@ -274,11 +274,11 @@ for (const [what, name] of Object.entries(NOT_OURS)) {
   });
 }
 
-Deno.test("decodeFileName() takes the name that the others are made from", () => {
+Deno.test("decodeFileName() accepts the unmodified name", () => {
   assertEquals(decodedId(`${NAME}.data`), keyOf({ kvRank: 0x2a }).id);
 });
 
-Deno.test("isHashedFileName() knows hashed names from all others", () => {
+Deno.test("isHashedFileName() distinguishes hashed names", () => {
   assert(isHashedFileName(`h-${HEX}.data`));
   for (
     const name of [
@@ -296,7 +296,7 @@ Deno.test("isHashedFileName() knows hashed names from all others", () => {
   }
 });
 
-Deno.test("keys with hashed names differ in name where they differ in any field", () => {
+Deno.test("hashed names differ if any field differs", () => {
   const fields = { model: "m".repeat(256), cacheSalt: "s".repeat(128) };
   const names = [
     fields,

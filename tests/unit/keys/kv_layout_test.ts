@@ -71,7 +71,7 @@ for (const field of ["layers", "kvHeads", "headDim", "chunkTokens"] as const) {
   });
 }
 
-Deno.test("kvLayout() says which key or type is wrong", () => {
+Deno.test("kvLayout() describes a wrong key or type", () => {
   const make = (shape: object) => () => kvLayout({ ...SHAPE, ...shape } as KvShape);
   assertThrows(
     make({ layers: "28" }),
@@ -90,20 +90,20 @@ Deno.test("kvLayout() says which key or type is wrong", () => {
   make(kvLayout(SHAPE))();
 });
 
-Deno.test("kvLayout() refuses an unknown dtype", () => {
+Deno.test("kvLayout() rejects an unknown dtype", () => {
   for (const dtype of ["f64", "", "toString"]) {
     assertThrows(() => kvLayout({ ...SHAPE, dtype: dtype as KvDtype }), RangeError, "dtype");
   }
 });
 
-Deno.test("kvLayout() refuses an unknown order", () => {
+Deno.test("kvLayout() rejects an unknown order", () => {
   for (const order of ["DHN", "", "nhd"]) {
     const shape = { ...SHAPE, order: order as KvOrder };
     assertThrows(() => kvLayout(shape), RangeError, `NHD, HND: received ${order}`);
   }
 });
 
-Deno.test("kvLayout() refuses tensors that GPU copies cannot move", () => {
+Deno.test("kvLayout() rejects tensors that GPU copies do not support", () => {
   const shape: KvShape = { layers: 4, kvHeads: 1, headDim: 1, dtype: "i8", chunkTokens: 6 };
   assertThrows(() => kvLayout(shape), RangeError, "multiple of 4");
   assertEquals(kvLayout({ ...shape, chunkTokens: 8 }).tensorBytes, 8);

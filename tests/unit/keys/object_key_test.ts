@@ -36,7 +36,7 @@ Deno.test("ObjectKey keeps its fields", () => {
   assertEquals(`${key}`, key.id);
 });
 
-Deno.test("ObjectKey has rank 0, group 0 and no salt unless it is told", () => {
+Deno.test("ObjectKey has rank 0, group 0 and no salt by default", () => {
   const { kvRank, objectGroup, cacheSalt } = new ObjectKey({ chunkHash: HASH, model: "m" });
   assertEquals({ kvRank, objectGroup, cacheSalt }, { kvRank: 0, objectGroup: 0, cacheSalt: "" });
 });
@@ -66,7 +66,7 @@ Deno.test("ObjectKey.toBytes() and digest are the same in every release", () => 
   );
 });
 
-Deno.test("keys with equal fields are equal; a change of any field makes another key", () => {
+Deno.test("keys with equal fields are equal; a change to any field changes the key", () => {
   const keys = [
     FIELDS,
     { ...FIELDS, chunkHash: HASH.with(0, 1) },
@@ -103,7 +103,7 @@ Deno.test("keys with equal fields are equal; a change of any field makes another
   assertEquals(again.digest, keys[0]?.digest);
 });
 
-Deno.test("keys are equal exactly where their fields are, in id, digest and bytes", () => {
+Deno.test("ids, digests and bytes are equal exactly for equal fields", () => {
   const text = fc.array(fc.constantFrom("a", "0", "é", "%", ":", "-"), { maxLength: 3 })
     .map((chars) => chars.join(""));
   const fields = fc.record({
@@ -126,7 +126,7 @@ Deno.test("keys are equal exactly where their fields are, in id, digest and byte
   );
 });
 
-Deno.test("ObjectKey does not change with the array it was made of, nor with what it returns", () => {
+Deno.test("ObjectKey is independent of its input array and of returned arrays", () => {
   const chunkHash = HASH.slice();
   const key = new ObjectKey({ ...FIELDS, chunkHash });
   const { id } = key;
@@ -139,7 +139,7 @@ Deno.test("ObjectKey does not change with the array it was made of, nor with wha
   assertEquals(key.digest, new ObjectKey(FIELDS).digest);
 });
 
-Deno.test("ObjectKey.withChunkHash() changes the chunk hash alone", () => {
+Deno.test("ObjectKey.withChunkHash() changes only the chunk hash", () => {
   const other = HASH.toReversed();
   const key = new ObjectKey(FIELDS).withChunkHash(other);
   assertEquals(key.id, new ObjectKey({ ...FIELDS, chunkHash: other }).id);
@@ -154,7 +154,7 @@ for (const length of [0, 4, 31, 33, 64]) {
   });
 }
 
-Deno.test("a model name has 1 to 256 bytes of UTF-8, however many characters that is", () => {
+Deno.test("a model name has 1 to 256 UTF-8 bytes, independent of characters", () => {
   assertThrows(() => withModel(""), RangeError, "empty");
   for (const char of ["m", "é", "語", "🙂"]) {
     const bytes = new TextEncoder().encode(char).length;
@@ -164,7 +164,7 @@ Deno.test("a model name has 1 to 256 bytes of UTF-8, however many characters tha
   }
 });
 
-Deno.test("a cache salt has 0 to 128 characters, however many bytes that is", () => {
+Deno.test("a cache salt has 0 to 128 characters, independent of bytes", () => {
   assertEquals(withSalt("").cacheSalt, "");
   for (const char of ["s", "é", "語", "🙂"]) {
     const longest = char.repeat(128);
@@ -177,7 +177,7 @@ Deno.test("a cache salt has 0 to 128 characters, however many bytes that is", ()
 
 const CONTROLS = [...Array(0x20).keys(), ...Array.from({ length: 0x21 }, (_, i) => 0x7f + i)];
 
-Deno.test("model names and salts refuse NUL and control characters, wherever they stand", () => {
+Deno.test("model names and salts reject NUL and control characters anywhere", () => {
   for (const char of CONTROLS.map((code) => String.fromCharCode(code))) {
     for (const text of [char, `a${char}`, `${char}a`, `a${char}b`]) {
       assertThrows(() => withModel(text), TypeError, "Model name must not contain");
@@ -186,7 +186,7 @@ Deno.test("model names and salts refuse NUL and control characters, wherever the
   }
 });
 
-Deno.test("model names refuse '@', salts do not", () => {
+Deno.test("model names reject '@', salts do not", () => {
   for (const text of ["@", "a@", "@a", "alice@example.com", "a@0x00000000@0@b"]) {
     assertThrows(() => withModel(text), TypeError, "Model name must not contain '@'");
     assertEquals(withSalt(text).cacheSalt, text);
@@ -202,7 +202,7 @@ for (const field of ["cacheSalt", "kvRank", "objectGroup"]) {
   }
 }
 
-Deno.test("ObjectKey says what is wrong with a field of another type", () => {
+Deno.test("ObjectKey describes a field of the wrong type", () => {
   const make = (fields: object) => () => new ObjectKey({ ...FIELDS, ...fields } as ObjectKeyFields);
   const received = "must be a string: received";
   assertThrows(make({ cacheSalt: 7 }), TypeError, `Cache salt ${received} a number`);
@@ -210,7 +210,7 @@ Deno.test("ObjectKey says what is wrong with a field of another type", () => {
   assertThrows(make({ chunkHash: "00" }), TypeError, "must be a Uint8Array: received a string");
 });
 
-Deno.test("model names and salts refuse lone surrogates: two would have one encoding", () => {
+Deno.test("model names and salts reject lone surrogates, which share an encoding", () => {
   for (const text of ["\ud83d", "a\ude42", "\ude42\ud83d", "\udfff b"]) {
     assertThrows(() => withModel(text), TypeError, "well-formed");
     assertThrows(() => withSalt(text), TypeError, "well-formed");
@@ -218,7 +218,7 @@ Deno.test("model names and salts refuse lone surrogates: two would have one enco
   assertEquals(withModel("🙂").model, "🙂");
 });
 
-Deno.test("model names and salts take every other character", () => {
+Deno.test("model names and salts accept all other characters", () => {
   for (
     const text of [
       " ",
@@ -240,13 +240,13 @@ Deno.test("model names and salts take every other character", () => {
   }
 });
 
-Deno.test("an error names a control character by its number, not by itself", () => {
+Deno.test("an error shows the code of a control character, not the character", () => {
   assertThrows(() => withModel("a\u0000b"), TypeError, "received U+0000");
   assertThrows(() => withSalt("a\u0085b"), TypeError, "received U+0085");
   assertThrows(() => withModel("a@b"), TypeError, "received '@'");
 });
 
-Deno.test("a name that was accepted once does not make another one acceptable", () => {
+Deno.test("accepting a name does not affect other names", () => {
   // The last valid name is remembered: a salt must not pass because a model name did.
   const text = "shared@name";
   validateCacheSalt(text);
@@ -264,7 +264,7 @@ for (const value of [-1, 0.5, NaN, Infinity, 2 ** 32]) {
   });
 }
 
-Deno.test("packKvRank() puts one byte a field, world size first", () => {
+Deno.test("packKvRank() packs one byte per field, world size first", () => {
   const fields = { worldSize: 0x84, rank: 3, localWorldSize: 2, localRank: 1 };
   assertEquals(packKvRank(fields), 0x84030201);
   assertEquals(unpackKvRank(0x84030201), fields);
@@ -328,7 +328,7 @@ Deno.test("ObjectKey.fromBytes() is the inverse of toBytes()", () => {
   );
 });
 
-Deno.test("ObjectKey.fromBytes() refuses what toBytes() does not return", () => {
+Deno.test("ObjectKey.fromBytes() rejects bytes that toBytes() does not return", () => {
   const bytes = new ObjectKey(FIELDS).toBytes();
   for (let length = 0; length < bytes.byteLength; length++) {
     assertThrows(() => ObjectKey.fromBytes(bytes.subarray(0, length)), RangeError);

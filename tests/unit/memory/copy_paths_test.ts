@@ -51,7 +51,7 @@ gpuTest("the path of many short copies is measured at the next long read-back", 
   assertEquals(cache.reportStatus().device.copyPaths, device.copyPaths);
 });
 
-gpuTest("copies that a kernel cannot make faster are no reason to measure", async (gpu) => {
+gpuTest("copies that a kernel cannot speed up trigger no measurement", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   using pair = new Pair(gpu);
   using plain = new Pair(gpu, COPIED);
@@ -97,7 +97,7 @@ gpuTest("the faster path is taken for copies of its size", async (gpu) => {
   assertEquals(record(short), { dispatches: 0, copies: 128 }, "without a kernel");
 });
 
-gpuTest("a device that does not take the kernel copies one by one", async (gpu) => {
+gpuTest("a device that rejects the kernel uses individual copies", async (gpu) => {
   const compile = gpu.createShaderModule.bind(gpu);
   gpu.createShaderModule = () => compile({ code: "no shader" });
   using device = WebGpuDevice.adopt(gpu);
@@ -109,7 +109,7 @@ gpuTest("a device that does not take the kernel copies one by one", async (gpu) 
   await assertRejects(() => forceCopyPath(device, "kernel"), Error, "rejects");
 });
 
-gpuTest("a device without memory for a trial copies one by one", async (gpu) => {
+gpuTest("a device without memory for a trial uses individual copies", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   using pair = new Pair(gpu);
   await device.copy(pair.operations(64, 32 * 1024));
@@ -124,7 +124,7 @@ gpuTest("a device without memory for a trial copies one by one", async (gpu) => 
   assertEquals(device.copyPaths, [{ bytesPerCopy: 64 * 1024, path: "copies" }]);
 });
 
-gpuTest("a device that is disposed destroys the buffers of a measurement at once", async (gpu) => {
+gpuTest("a disposed device destroys the buffers of a measurement", async (gpu) => {
   const create = gpu.createBuffer.bind(gpu);
   const live = new Set<GPUBuffer>();
   gpu.createBuffer = (descriptor) => {

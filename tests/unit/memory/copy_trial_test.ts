@@ -43,7 +43,7 @@ Deno.test("a disturbance in one round does not decide a trial", async () => {
   assertEquals((await compareCopyPaths(slowKernel.time))?.path, "kernel");
 });
 
-Deno.test("a trial repeats what is too short to be told apart", async () => {
+Deno.test("a trial repeats copies that are too short to compare", async () => {
   const device = new TimedDevice({ kernel: 0.01, copies: 0.2 });
   const speeds = await compareCopyPaths(device.time);
   assertEquals(speeds?.path, "kernel");
@@ -51,13 +51,13 @@ Deno.test("a trial repeats what is too short to be told apart", async () => {
   assertEquals(repeats.map(([, count]) => count), [1, 8, 64, 64]);
 });
 
-Deno.test("a trial that sees no difference ends, and takes copies", async () => {
+Deno.test("a trial without a clear difference chooses copies", async () => {
   const device = new TimedDevice({ kernel: 0, copies: 0 });
   assertEquals(await compareCopyPaths(device.time), { path: "copies", kernelMs: 0, copiesMs: 0 });
   assertEquals(device.measured.length, 12);
 });
 
-Deno.test("a trial ends where the device does not go on", async () => {
+Deno.test("a trial ends if the device fails", async () => {
   const device = new TimedDevice({ kernel: 5, copies: 20 });
   let left = 5;
   const speeds = await compareCopyPaths(async (path, repeats) =>

@@ -7,7 +7,7 @@ import { testKey, testLayout } from "../../support/objects.ts";
 
 const MIB = 2 ** 20;
 
-Deno.test("HostDevice says that it stands in for a GPU", () => {
+Deno.test("HostDevice reports that it is a fallback", () => {
   using device = new HostDevice();
   assertEquals([device.type, device.isFallback, device.isLost], ["host", true, false]);
 });
@@ -24,7 +24,7 @@ Deno.test("HostDevice.readBack() returns a copy, which does not affect the objec
   assertEquals(buffer, new Uint8Array(1024));
 });
 
-Deno.test("HostDevice.countReadable() has no bound", () => {
+Deno.test("HostDevice.countReadable() is unlimited", () => {
   using device = new HostDevice();
   assertEquals(device.countReadable([2 ** 40, 2 ** 40, 4]), 3);
 });
@@ -42,13 +42,13 @@ class PoorHost extends HostDevice {
   }
 }
 
-Deno.test("a slab that the host refuses is not valid", () => {
+Deno.test("a slab that cannot be allocated is not valid", () => {
   const device = new PoorHost();
   const { valid, byteLength } = device.createSlab(2 ** 49);
   assertEquals([valid, byteLength], [false, 2 ** 49]);
 });
 
-Deno.test("where the host refuses memory smaller slabs are tried, and too much is out-of-memory", () => {
+Deno.test("without enough memory smaller slabs are tried, then the status is out-of-memory", () => {
   const device = new PoorHost();
   const { l1 } = setUp(8, { device, capacityBytes: 2 ** 30, slabBytes: 2 ** 28 });
   const huge = testLayout(2 ** 29);

@@ -42,7 +42,7 @@ function foreignBuffer(device: MemoryDevice): DeviceBuffer {
   return { size: 1024 } as GPUBuffer;
 }
 
-deviceTest("a slab has its size, its memory, and zeros in it", async (device) => {
+deviceTest("a slab has its size, is valid and contains zeros", async (device) => {
   const slab = device.createSlab(4096);
   assertEquals(slab.byteLength, 4096);
   assertEquals(bufferBytes(slab.buffer), 4096);
@@ -54,7 +54,7 @@ deviceTest("a slab has its size, its memory, and zeros in it", async (device) =>
 
 const BLOCK = STAGING_BLOCK_BYTES;
 for (const byteLength of [4, 1000, BLOCK - 4, BLOCK, BLOCK + 4, 9 * MIB, 17 * MIB + 12]) {
-  deviceTest(`${byteLength} bytes go to the device and come back`, async (device) => {
+  deviceTest(`${byteLength} bytes round-trip through the device`, async (device) => {
     using slab = slabOf(device, byteLength);
     const bytes = bytesOf(1, byteLength);
     device.upload(slab.whole, [bytes]);
@@ -63,7 +63,7 @@ for (const byteLength of [4, 1000, BLOCK - 4, BLOCK, BLOCK + 4, 9 * MIB, 17 * MI
 }
 
 deviceTest(
-  "upload() joins parts in order and changes no byte beside its range",
+  "upload() joins parts in order and changes no other byte",
   async (device) => {
     using slab = slabOf(device, 4096);
     const around = bytesOf(1, 4096);
@@ -77,7 +77,7 @@ deviceTest(
   },
 );
 
-deviceTest("upload() is done with its parts when it returns", async (device) => {
+deviceTest("upload() does not use its parts after it returns", async (device) => {
   using slab = slabOf(device, 1024);
   const scratch = bytesOf(1, 512);
   device.upload({ ...slab.whole, byteLength: 512 }, [scratch]);
@@ -111,7 +111,7 @@ deviceTest("uploads and copies take effect in the order of the calls", async (de
 });
 
 deviceTest(
-  "copy() moves ranges between offsets and changes no byte beside them",
+  "copy() copies ranges between offsets and changes no other byte",
   async (device) => {
     using source = slabOf(device, 2048);
     using destination = slabOf(device, 1024);
@@ -141,7 +141,7 @@ deviceTest("copy() and readBack() of nothing do nothing", async (device) => {
 });
 
 deviceTest(
-  "readBack() brings many objects at once, each with room for its tail",
+  "readBack() returns many objects at once, each with space for its tail",
   async (device) => {
     const sizes = Array.from({ length: 200 }, (_, i) => 4 * (1 + i * 37 % 2000));
     using slab = slabOf(device, sizes.reduce((sum, size) => sum + Math.ceil(size / 256) * 256, 0));
@@ -187,7 +187,7 @@ function writeTail(parts: readonly Uint8Array[], byteLength: number, value: numb
 }
 
 deviceTest(
-  "readBack() has room for the tails of objects larger than its buffers",
+  "readBack() has space for the tails of objects larger than its buffers",
   async (device) => {
     const sizes = [STAGING_BLOCK_BYTES, 9 * MIB, 256];
     using slab = slabOf(device, sizes.reduce((sum, size) => sum + size, 0));
@@ -221,7 +221,7 @@ deviceTest("writing a tail does not change the device's memory", async (device) 
 });
 
 deviceTest(
-  "readBack() sees what was uploaded and copied before, each time anew",
+  "readBack() returns all earlier uploads and copies each time",
   async (device) => {
     using a = slabOf(device, 4096);
     using b = slabOf(device, 4096);
@@ -285,7 +285,7 @@ for (const [byteOffset, byteLength] of BAD_RANGES) {
   );
 }
 
-deviceTest("upload() refuses parts that do not fill the range", async (device) => {
+deviceTest("upload() rejects parts that do not fill the range", async (device) => {
   using slab = slabOf(device, 1024);
   const cases: readonly (readonly number[])[] = [[], [0], [4], [12], [4, 0, 4], [8, 4], [6, 2], [
     3,
@@ -299,7 +299,7 @@ deviceTest("upload() refuses parts that do not fill the range", async (device) =
   assertSameBytes(await readRange(device, slab.whole), new Uint8Array(1024), "nothing was written");
 });
 
-deviceTest("copy() refuses one buffer as source and destination", (device) => {
+deviceTest("copy() rejects one buffer as source and destination", (device) => {
   using slab = slabOf(device, 1024);
   const { buffer } = slab;
   const operation = {
@@ -312,7 +312,7 @@ deviceTest("copy() refuses one buffer as source and destination", (device) => {
   assertThrows(() => device.copy([operation]), RangeError, "different buffers");
 });
 
-deviceTest("copy() does nothing if one of its operations is refused", async (device) => {
+deviceTest("copy() does nothing if one of its operations is rejected", async (device) => {
   using source = slabOf(device, 256);
   using destination = slabOf(device, 256);
   device.upload(source.whole, [bytesOf(1, 256)]);
@@ -327,7 +327,7 @@ deviceTest("copy() does nothing if one of its operations is refused", async (dev
   assertSameBytes(await readRange(device, destination.whole), new Uint8Array(256));
 });
 
-deviceTest("a buffer of another kind of device is refused", async (device) => {
+deviceTest("a buffer of another kind of device is rejected", async (device) => {
   using slab = slabOf(device, 1024);
   const range = { buffer: foreignBuffer(device), byteOffset: 0, byteLength: 256 };
   assertThrows(() => device.upload(range, [new Uint8Array(256)]), TypeError, "requires");
@@ -339,14 +339,14 @@ deviceTest("a buffer of another kind of device is refused", async (device) => {
   }
 });
 
-deviceTest("createSlab() refuses sizes that no buffer can have", (device) => {
+deviceTest("createSlab() rejects invalid sizes", (device) => {
   const tooLarge = device.maxSlabBytes + 4;
   for (const byteLength of [0, -4, 2, 257, NaN, Infinity, tooLarge]) {
     assertThrows(() => device.createSlab(byteLength), RangeError, "Slab", `${byteLength}`);
   }
 });
 
-deviceTest("countReadable() says what one readBack() takes", async (device) => {
+deviceTest("countReadable() is the limit of one readBack()", async (device) => {
   using slab = slabOf(device, 4 * MIB);
   const request = { range: { ...slab.whole, byteLength: 3 * MIB }, tailBytes: 64 };
   for (const wanted of [1, 2, 3, 5]) {
@@ -358,7 +358,7 @@ deviceTest("countReadable() says what one readBack() takes", async (device) => {
   }
 }, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
 
-deviceTest("a device that works is not lost", async (device) => {
+deviceTest("a working device is not lost", async (device) => {
   assert(!device.isLost);
   const first = await Promise.race([device.lost, Promise.resolve("not lost")]);
   assertEquals(first, "not lost");

@@ -42,7 +42,7 @@ class WatchedDevice extends HostDevice {
   }
 }
 
-deviceTest("ranges of an allocator keep their bytes while others come and go", async (device) => {
+deviceTest("ranges keep their bytes while others are allocated and freed", async (device) => {
   using allocator = new SlabAllocator(device, { capacityBytes: 64 * KIB, slabBytes: 16 * KIB });
   const live = new Map<number, Allocation>();
   for (let n = 0; n < 120; n++) {
@@ -67,7 +67,7 @@ deviceTest("ranges of an allocator keep their bytes while others come and go", a
   }
 });
 
-Deno.test("SlabAllocator makes no slab before it needs one", () => {
+Deno.test("SlabAllocator creates slabs on demand", () => {
   const device = new WatchedDevice();
   using allocator = new SlabAllocator(device, { capacityBytes: 1024, slabBytes: 512 });
   assertEquals([device.created, allocator.stats().slabs], [0, 0]);
@@ -78,7 +78,7 @@ Deno.test("SlabAllocator makes no slab before it needs one", () => {
   assertEquals(device.created, 2);
 });
 
-Deno.test("SlabAllocator gives a slab back as soon as it is empty, but keeps the last", () => {
+Deno.test("SlabAllocator releases empty slabs, except the last one", () => {
   const device = new WatchedDevice();
   using allocator = new SlabAllocator(device, { capacityBytes: 1024, slabBytes: 256 });
   const live = fill(allocator, 256);
@@ -105,7 +105,7 @@ Deno.test("SlabAllocator.allocate() returns null when nothing fits", () => {
   assertEquals(mustAllocate(allocator, 768).byteOffset, 256);
 });
 
-Deno.test("SlabAllocator makes a larger slab for an object that is larger than a slab", () => {
+Deno.test("SlabAllocator creates a larger slab for a larger object", () => {
   const device = new WatchedDevice();
   using allocator = new SlabAllocator(device, { capacityBytes: 8192, slabBytes: 1024 });
   mustAllocate(allocator, 256);
@@ -128,7 +128,7 @@ for (const small of [256, 1024]) {
   });
 }
 
-Deno.test("SlabAllocator uses the room of an empty slab that is too small", () => {
+Deno.test("SlabAllocator replaces an empty slab that is too small", () => {
   const device = new WatchedDevice();
   using allocator = new SlabAllocator(device, { capacityBytes: 4096, slabBytes: 1024 });
   const first = mustAllocate(allocator, 256);
@@ -138,7 +138,7 @@ Deno.test("SlabAllocator uses the room of an empty slab that is too small", () =
   assertConsistent(allocator, device, [second, third]);
 });
 
-Deno.test("SlabAllocator obeys the device's largest slab", () => {
+Deno.test("SlabAllocator respects the device's maximum slab size", () => {
   const device = new WatchedDevice(1024);
   using allocator = new SlabAllocator(device, { capacityBytes: 8192, slabBytes: 4096 });
   assertEquals(allocator.maxObjectBytes, 1024);
@@ -147,7 +147,7 @@ Deno.test("SlabAllocator obeys the device's largest slab", () => {
   assertEquals(new Set([...device.slabs].map(({ byteLength }) => byteLength)), new Set([1024]));
 });
 
-Deno.test("SlabAllocator.free() refuses a range that is not given out", () => {
+Deno.test("SlabAllocator.free() rejects a range that is not allocated", () => {
   using allocator = new SlabAllocator(new WatchedDevice(), { capacityBytes: 1024 });
   using other = new SlabAllocator(new WatchedDevice(), { capacityBytes: 1024 });
   const [first, second, third] = fill(allocator, 256);
@@ -172,7 +172,7 @@ Deno.test("SlabAllocator.free() rejects a range whose block was allocated again"
   allocator.free(second);
 });
 
-Deno.test("SlabAllocator gives out no memory that the device does not have", async () => {
+Deno.test("SlabAllocator allocates no memory that the device failed to provide", async () => {
   const device = new WatchedDevice(undefined, (index) => index === 1);
   const held = new Map<Slab, Allocation[]>();
   const failed: Slab[] = [];
@@ -203,7 +203,7 @@ Deno.test("SlabAllocator gives out no memory that the device does not have", asy
   mustAllocate(allocator, 256);
 });
 
-Deno.test("SlabAllocator drops a failed slab that holds nothing any more", async () => {
+Deno.test("SlabAllocator releases a failed slab that is empty", async () => {
   const device = new WatchedDevice(undefined, () => true);
   const failed: Slab[] = [];
   const options: SlabAllocatorOptions = {
@@ -221,7 +221,7 @@ Deno.test("SlabAllocator drops a failed slab that holds nothing any more", async
   assertEquals([device.slabs.size, allocator.allocate(256)], [0, null]);
 });
 
-Deno.test("SlabAllocator drops a failed slab with its last range, if that stays for a while", async () => {
+Deno.test("SlabAllocator releases a failed slab with its last range", async () => {
   const device = new WatchedDevice(undefined, () => true);
   using allocator = new SlabAllocator(device, { capacityBytes: 1024, slabBytes: 1024 });
   const allocation = mustAllocate(allocator, 256);
@@ -232,7 +232,7 @@ Deno.test("SlabAllocator drops a failed slab with its last range, if that stays 
   assertEquals([device.slabs.size, allocator.usedBytes], [0, 0]);
 });
 
-Deno.test("SlabAllocator does not hear of a failed slab after it was released", async () => {
+Deno.test("SlabAllocator ignores the failure of a released slab", async () => {
   const device = new WatchedDevice(undefined, () => true);
   const failed: Slab[] = [];
   const allocator = new SlabAllocator(device, {
@@ -246,7 +246,7 @@ Deno.test("SlabAllocator does not hear of a failed slab after it was released", 
   assertEquals([failed, device.slabs.size], [[], 0]);
 });
 
-Deno.test("a disposed SlabAllocator holds no slab, and its ranges are gone", () => {
+Deno.test("a disposed SlabAllocator has no slabs and no ranges", () => {
   const device: WatchedDevice = new WatchedDevice();
   const allocator = new SlabAllocator(device, { capacityBytes: 1024, slabBytes: 256 });
   const [first] = fill(allocator, 256);
@@ -279,7 +279,7 @@ for (const byteLength of [0, -1, 0.5, NaN, Infinity]) {
   });
 }
 
-Deno.test("every size up to a slab gets a range that is large enough", () => {
+Deno.test("ranges of all sizes up to a slab are large enough", () => {
   // Each size class and its edges, on a device that has no memory behind its slabs.
   const buffer: DeviceBuffer = new Uint8Array();
   const device = Object.assign(new HostDevice(), {

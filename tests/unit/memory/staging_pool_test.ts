@@ -66,7 +66,7 @@ Deno.test("packObjects() covers every object exactly, and no byte of a block twi
   );
 });
 
-Deno.test("packObjects() aligns objects and divides none that fits into a block", () => {
+Deno.test("packObjects() aligns objects and splits none that fits into a block", () => {
   fc.assert(
     fc.property(objectSizes, blockSizes, (sizes, blockBytes) => {
       for (const [i, parts] of packObjects(sizes, blockBytes).objects.entries()) {
@@ -81,7 +81,7 @@ Deno.test("packObjects() aligns objects and divides none that fits into a block"
   );
 });
 
-Deno.test("packObjects() puts small objects together, behind the rest of a large one too", () => {
+Deno.test("packObjects() shares blocks between small objects, also after a large one", () => {
   const { objects, usedBytes } = packObjects([100, 28, 2100, 100, 900], 1024);
   assertEquals(objects, [
     [{ block: 0, byteOffset: 0, byteLength: 100 }],
@@ -115,7 +115,7 @@ Deno.test("countThatFit() is the largest number of objects whose blocks fit", ()
   );
 });
 
-Deno.test("StagingPool makes blocks when they are needed, and uses them again", async () => {
+Deno.test("StagingPool creates blocks on demand and reuses them", async () => {
   const { pool, made } = poolOf(3);
   const first = await pool.acquire(2);
   assertEquals([made.length, pool.lentBytes, pool.totalBytes], [2, 20, 20]);
@@ -126,7 +126,7 @@ Deno.test("StagingPool makes blocks when they are needed, and uses them again", 
   assertEquals([made.length, pool.lentBytes, pool.totalBytes], [3, 30, 30]);
 });
 
-Deno.test("StagingPool.acquire() lends whole requests, first come first served", async () => {
+Deno.test("StagingPool.acquire() serves whole requests in FIFO order", async () => {
   const { pool } = poolOf(4);
   const order: string[] = [];
   const ask = (name: string, count: number): Promise<TestBlock[]> => {
@@ -152,7 +152,7 @@ Deno.test("StagingPool.acquire() lends whole requests, first come first served",
   assertEquals(pool.lentBytes, 0);
 });
 
-Deno.test("StagingPool serves all waiters that fit at once", async () => {
+Deno.test("StagingPool serves all pending requests that fit", async () => {
   const { pool } = poolOf(3);
   const all = await pool.acquire(3);
   const waiting = [pool.acquire(1), pool.acquire(2)];
@@ -160,7 +160,7 @@ Deno.test("StagingPool serves all waiters that fit at once", async () => {
   assertEquals((await Promise.all(waiting)).map(({ length }) => length), [1, 2]);
 });
 
-Deno.test("StagingPool.acquire() of no block lends none", async () => {
+Deno.test("StagingPool.acquire() of 0 blocks returns none", async () => {
   const { pool, made } = poolOf(1);
   const held = await pool.acquire(1);
   assertEquals(await pool.acquire(0), []);
@@ -168,21 +168,21 @@ Deno.test("StagingPool.acquire() of no block lends none", async () => {
   pool.release(held);
 });
 
-Deno.test("StagingPool.acquire() refuses more than the pool can ever have", async () => {
+Deno.test("StagingPool.acquire() rejects requests above the capacity", async () => {
   const { pool, made } = poolOf(3);
   await assertRejects(() => pool.acquire(4), RangeError, "cannot hold 4 blocks");
   assertEquals(made.length, 0);
   assertEquals((await pool.acquire(3)).length, 3);
 });
 
-Deno.test("StagingPool refuses a capacity below one block", () => {
+Deno.test("StagingPool rejects a capacity below one block", () => {
   const make = (capacityBytes: number) => () =>
     new StagingPool({ blockBytes: 10, capacityBytes, create: () => 0, destroy: () => {} });
   for (const capacityBytes of [9, 0, -1, NaN]) assertThrows(make(capacityBytes), RangeError);
   make(10)();
 });
 
-Deno.test("StagingPool.discard() destroys blocks and makes room for new ones", async () => {
+Deno.test("StagingPool.discard() destroys blocks and allows new ones", async () => {
   const { pool, made } = poolOf(2);
   const blocks = await pool.acquire(2);
   const waiting = pool.acquire(2);
@@ -226,7 +226,7 @@ Deno.test("StagingPool.close() rejects pending and later requests with its reaso
   assertEquals([liveBlocks(made), pool.totalBytes], [0, 0]);
 });
 
-Deno.test("StagingPool.peakBytes is the most that was ever lent at a time", async () => {
+Deno.test("StagingPool.peakBytes is the maximum lent at a time", async () => {
   const { pool } = poolOf(4);
   assertEquals(pool.peakBytes, 0);
   const [first, second] = [await pool.acquire(1), await pool.acquire(2)];

@@ -77,7 +77,7 @@ gpuTest("WebGpuDevice describes the adapter and its limits", (gpu) => {
   assert(device.maxSlabBytes > gpu.limits.maxBufferSize - 256);
 });
 
-gpuTest("WebGpuDevice.request() makes a device of its own, and destroys it", async () => {
+gpuTest("WebGpuDevice.request() creates a device and destroys it", async () => {
   const device = await WebGpuDevice.request();
   assert(device !== null);
   const range = wholeSlab(device, 1024);
@@ -89,21 +89,24 @@ gpuTest("WebGpuDevice.request() makes a device of its own, and destroys it", asy
   assert(device.isLost);
 });
 
-gpuTest("WebGpuDevice.request() has the limits of its adapter, and what engines use", async () => {
-  const adapter = await navigator.gpu.requestAdapter();
-  assert(adapter !== null);
-  using device = await WebGpuDevice.request();
-  assert(device !== null);
-  const { limits, features } = device.gpuDevice;
-  for (const name of ["maxBufferSize", "maxStorageBufferBindingSize"] as const) {
-    assertEquals(limits[name], adapter.limits[name], name);
-  }
-  for (const feature of ["shader-f16", "subgroups"] as const) {
-    assertEquals(features.has(feature), adapter.features.has(feature), feature);
-  }
-});
+gpuTest(
+  "WebGpuDevice.request() requests the adapter's limits and the features of engines",
+  async () => {
+    const adapter = await navigator.gpu.requestAdapter();
+    assert(adapter !== null);
+    using device = await WebGpuDevice.request();
+    assert(device !== null);
+    const { limits, features } = device.gpuDevice;
+    for (const name of ["maxBufferSize", "maxStorageBufferBindingSize"] as const) {
+      assertEquals(limits[name], adapter.limits[name], name);
+    }
+    for (const feature of ["shader-f16", "subgroups"] as const) {
+      assertEquals(features.has(feature), adapter.features.has(feature), feature);
+    }
+  },
+);
 
-Deno.test("WebGpuDevice.request() returns null where there is no adapter", async () => {
+Deno.test("WebGpuDevice.request() returns null without an adapter", async () => {
   const { gpu } = navigator;
   Object.defineProperty(gpu, "requestAdapter", {
     value: async () => await null,
@@ -128,7 +131,7 @@ gpuTest("WebGpuDevice.destroySlab() destroys the buffer, once", (gpu) => {
   assertEquals(destroyed, 1);
 });
 
-gpuTest("WebGpuDevice makes slabs that an engine can bind as storage", async (gpu) => {
+gpuTest("WebGpuDevice creates slabs that can be bound as storage", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   const { buffer } = wholeSlab(device, 1024);
   const visibility = GPUShaderStage.COMPUTE;
@@ -166,7 +169,7 @@ gpuTest(
   },
 );
 
-gpuTest("WebGpuDevice.readBack() waits for buffers that others hold", async (gpu) => {
+gpuTest("WebGpuDevice.readBack() waits for buffers in use", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const first = await device.readBack([requestOf(range)]);
@@ -179,7 +182,7 @@ gpuTest("WebGpuDevice.readBack() waits for buffers that others hold", async (gpu
   (await second)[Symbol.dispose]();
 });
 
-gpuTest("disposing a read-back twice gives its buffers back once", async (gpu) => {
+gpuTest("disposing a read-back twice returns its buffers once", async (gpu) => {
   const staging = watchStaging(gpu);
   using device = WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
@@ -190,7 +193,7 @@ gpuTest("disposing a read-back twice gives its buffers back once", async (gpu) =
   assertEquals(staging.mostBytes, STAGING_BLOCK_BYTES);
 });
 
-gpuTest("a refused read-back holds no buffers", async (gpu) => {
+gpuTest("a rejected read-back uses no buffers", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 8 * MIB);
   const foreign = { buffer: new Uint8Array(1024), byteOffset: 0, byteLength: 1024 };
@@ -203,7 +206,7 @@ gpuTest("a refused read-back holds no buffers", async (gpu) => {
   assertEquals((await readRange(device, range)).byteLength, 8 * MIB);
 });
 
-gpuTest("a staging capacity below one buffer is refused", (gpu) => {
+gpuTest("a staging capacity below one buffer is rejected", (gpu) => {
   assertThrows(
     () => WebGpuDevice.adopt(gpu, { stagingBytes: STAGING_BLOCK_BYTES - 1 }),
     RangeError,
@@ -211,7 +214,7 @@ gpuTest("a staging capacity below one buffer is refused", (gpu) => {
   );
 });
 
-gpuTest("WebGpuDevice.upload() submits before much waits in host memory", async (gpu) => {
+gpuTest("WebGpuDevice.upload() submits regularly to limit host memory", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   const waiting = { bytes: 0, mostBytes: 0, largestWrite: 0 };
   const { queue } = gpu;
@@ -238,7 +241,7 @@ gpuTest("WebGpuDevice.upload() submits before much waits in host memory", async 
   assertSameBytes(await readRange(device, range), bytes);
 });
 
-gpuTest("a destroyed device is lost: reading rejects, what is under way too", async (gpu) => {
+gpuTest("a destroyed device is lost: read-backs reject, also those in progress", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu, { stagingBytes: 2 * STAGING_BLOCK_BYTES });
   const range = wholeSlab(device, 1024);
   const held = await device.readBack([requestOf(range)]);
@@ -265,7 +268,7 @@ gpuTest("requests for read-back buffers reject when the device is lost", async (
   held[Symbol.dispose]();
 });
 
-gpuTest("a lost device takes calls without throwing, as WebGPU does", async (gpu) => {
+gpuTest("a lost device accepts calls without throwing, like WebGPU", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   const range = wholeSlab(device, 1024);
   gpu.destroy();
@@ -283,7 +286,7 @@ gpuTest("a lost device takes calls without throwing, as WebGPU does", async (gpu
   }]);
 });
 
-gpuTest("WebGpuDevice reads nothing after it was disposed", async (gpu) => {
+gpuTest("WebGpuDevice rejects read-backs after disposal", async (gpu) => {
   const device = WebGpuDevice.adopt(gpu);
   const range = wholeSlab(device, 1024);
   const held = await device.readBack([requestOf(range)]);
@@ -292,7 +295,7 @@ gpuTest("WebGpuDevice reads nothing after it was disposed", async (gpu) => {
   held[Symbol.dispose]();
 });
 
-gpuTest("a slab that the device does not have is not valid", async (gpu) => {
+gpuTest("a slab that the device cannot allocate is not valid", async (gpu) => {
   using device = WebGpuDevice.adopt(gpu);
   const create = gpu.createBuffer.bind(gpu);
   // What an exhausted device answers: a buffer that is invalid, and an error in the scope.

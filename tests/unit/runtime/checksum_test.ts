@@ -27,7 +27,7 @@ Deno.test("crc32() is the CRC-32 of IEEE 802.3, unsigned", () => {
   );
 });
 
-Deno.test("crc32() continues over pieces", () => {
+Deno.test("crc32() continues over several parts", () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 20 })), (pieces) => {
       const whole = Uint8Array.from(pieces.flatMap((piece) => [...piece]));

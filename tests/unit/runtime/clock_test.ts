@@ -25,7 +25,7 @@ Deno.test("systemClock.schedule() calls once the delay is over", async () => {
   assert(systemClock.now() - start >= 1, "1 ms of rounding at most");
 });
 
-Deno.test("systemClock.schedule() returns what cancels the call, also twice and too late", async () => {
+Deno.test("systemClock.schedule() returns a cancel function that can be called twice and late", async () => {
   let calls = 0;
   const cancel = systemClock.schedule(() => calls++, 0);
   cancel();
@@ -46,7 +46,7 @@ Deno.test("wait() resolves after the delay, not before", async () => {
   assert(await isSettled(waiting));
 });
 
-Deno.test("wait() resolves at once when its signal aborts, and leaves no timer", async () => {
+Deno.test("wait() resolves when its signal aborts and leaves no timer", async () => {
   const clock = new ManualClock();
   const controller = new AbortController();
   const waiting = wait(clock, 100, controller.signal);
@@ -79,7 +79,7 @@ Deno.test("wait() leaves no listener on its signal", async () => {
   assertEquals(listeners, 0);
 });
 
-Deno.test("systemClock.schedule() waits longer than timers of the host can", async () => {
+Deno.test("systemClock.schedule() supports delays beyond the limit of setTimeout", async () => {
   let calls = 0;
   const cancels = [Infinity, 2 ** 31, 2 ** 40].map((delayMs) =>
     systemClock.schedule(() => calls++, delayMs)
@@ -101,13 +101,13 @@ async function outputOf(statements: string): Promise<string> {
   return [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
 }
 
-Deno.test("systemClock.schedule() takes any delay, without a warning", async () => {
+Deno.test("systemClock.schedule() accepts any delay without a warning", async () => {
   const delays = "[-1, NaN, -Infinity, 0, 0.1]";
   const statements = `for (const ms of ${delays}) systemClock.schedule(() => console.log(ms), ms)`;
   assertEquals((await outputOf(statements)).trim().split("\n").length, 5);
 });
 
-Deno.test("systemClock.schedule() lets a program end that waits only for background work", async () => {
+Deno.test("systemClock.schedule() does not keep the process alive for background work", async () => {
   const statements = [
     "systemClock.schedule(() => console.log('late'), 3_600_000, { background: true })",
     "systemClock.schedule(() => console.log('late'), 2 ** 40, { background: true })",

@@ -30,7 +30,7 @@ for (
   });
 }
 
-Deno.test("checkOptionKeys() names the key that is unknown and the one that was meant", () => {
+Deno.test("checkOptionKeys() names the unknown key and the nearest known one", () => {
   checkOptionKeys("match() options", {}, KNOWN);
   checkOptionKeys("match() options", { salt: "", signal: undefined }, KNOWN);
   const check = (options: unknown) => () => checkOptionKeys("match() options", options, KNOWN);
@@ -49,7 +49,7 @@ Deno.test("checkOptionKeys() names the key that is unknown and the one that was 
   }
 });
 
-Deno.test("typeInWords() tells types, and no values", () => {
+Deno.test("typeInWords() shows types, not values", () => {
   const values = [undefined, null, "secret", 7, 1n, true, [], [1], {}, { k: 1, v: 2 }];
   assertEquals([...values, new Float32Array(1), () => {}].map(typeInWords), [
     "undefined",
@@ -68,7 +68,7 @@ Deno.test("typeInWords() tells types, and no values", () => {
   assertEquals(typeInWords(Object.create(null)), "an empty object");
 });
 
-Deno.test("checkNumber() takes numbers in the range, and no text that looks like one", () => {
+Deno.test("checkNumber() accepts numbers within bounds, not numeric strings", () => {
   const check = (value: unknown, range: Parameters<typeof checkNumber>[2]) => () =>
     checkNumber("deadlineMs", value, range);
   check(0, { minimum: 0 })();
@@ -85,7 +85,7 @@ Deno.test("checkNumber() takes numbers in the range, and no text that looks like
   }
 });
 
-Deno.test("checkNotNullish() tells a key that is left out from one without a value", () => {
+Deno.test("checkNotNullish() distinguishes a missing key from one without a value", () => {
   checkNotNullish("put() options", {}, ["salt"]);
   checkNotNullish("put() options", { salt: "", other: undefined }, ["salt"]);
   for (const salt of [undefined, null]) {

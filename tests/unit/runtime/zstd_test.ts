@@ -3,7 +3,7 @@ import { ZstdThreads } from "../../../src/runtime/zstd.ts";
 
 const zeros = (length: number): Uint8Array<ArrayBuffer> => new Uint8Array(length);
 
-Deno.test("zstd: bytes come back; what the threads took is detached", async () => {
+Deno.test("zstd: bytes round-trip; input buffers are detached", async () => {
   using threads = new ZstdThreads(2);
   const bytes = zeros(100_000).map((_, i) => i % 7);
   const given = bytes.slice();
@@ -23,7 +23,7 @@ Deno.test("zstd: calls of several threads are not mixed up", async () => {
   }));
 });
 
-Deno.test("zstd: what is no frame, is cut, or is longer than allowed is undefined", async () => {
+Deno.test("zstd: invalid, truncated and oversized frames are undefined", async () => {
   using threads = new ZstdThreads(1);
   const small = await threads.compress(zeros(5000).map((_, i) => i), 1);
   assertEquals(await threads.decompress(zeros(10).fill(9), 100), undefined);
@@ -32,7 +32,7 @@ Deno.test("zstd: what is no frame, is cut, or is longer than allowed is undefine
   assertEquals((await threads.decompress(small, 5000))?.byteLength, 5000, "it still works");
 });
 
-Deno.test("zstd: what is under way when it is closed fails, and so does what comes later", async () => {
+Deno.test("zstd: closing rejects calls in progress and later ones", async () => {
   const threads = new ZstdThreads(2);
   const calls = [1, 2, 3].map(() => threads.compress(zeros(4 * 2 ** 20), 19));
   const failures = calls.map((call) => assertRejects(() => call, Error, "Closed"));
@@ -42,7 +42,7 @@ Deno.test("zstd: what is under way when it is closed fails, and so does what com
   threads[Symbol.dispose]();
 });
 
-Deno.test("zstd: the thread of the program goes on meanwhile", async () => {
+Deno.test("zstd: the main thread is not blocked", async () => {
   using threads = new ZstdThreads(1);
   let isDone = false;
   const work = threads.compress(crypto.getRandomValues(zeros(65_536)), 22).then(async () => {

@@ -265,7 +265,7 @@ function renamed(held: Held, nameOf: (key: ObjectKey) => string): Partial<L2Adap
 const noConfig = (): ConformanceSetup => ({ config: {} });
 
 for (const [what, promises, breakIt] of BROKEN) {
-  Deno.test(`the conformance suite sees an adapter that ${what}`, async () => {
+  Deno.test(`the conformance suite detects an adapter that ${what}`, async () => {
     const module = moduleOf(({ onError }) => {
       const held: Held = new Map();
       return { ...mapAdapter(held), ...breakIt(held, onError) };

@@ -10,17 +10,17 @@ function befallen(rule: FaultRule, count: number, seed = 0): number[] {
     .filter(() => schedule.next("load").rules.length > 0);
 }
 
-Deno.test("a fault without rate and calls befalls every call", () => {
+Deno.test("a fault without rate and calls affects every call", () => {
   assertEquals(befallen({ kind: "error" }, 4), [0, 1, 2, 3]);
 });
 
-Deno.test("a fault befalls the calls that are named", () => {
+Deno.test("a fault affects the given calls", () => {
   assertEquals(befallen({ kind: "error", calls: [1, 3] }, 6), [1, 3]);
   assertEquals(befallen({ kind: "error", calls: [1], rate: 1 }, 3), [0, 1, 2]);
   assertEquals(befallen({ kind: "error", calls: [] }, 3), []);
 });
 
-Deno.test("a rate is the share of the calls, and the seed says which", () => {
+Deno.test("a rate is the share of affected calls, chosen by the seed", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: -(2 ** 31), max: 2 ** 31 }),
@@ -37,7 +37,7 @@ Deno.test("a rate is the share of the calls, and the seed says which", () => {
   assertNotEquals(halves[0], halves[1]);
 });
 
-Deno.test("operations are counted apart, and faults drawn apart", () => {
+Deno.test("operations are counted, and faults drawn, independently", () => {
   const faults: FaultRule[] = [
     { kind: "error", operations: ["store"], calls: [0] },
     { kind: "corrupt", calls: [1] },
@@ -57,7 +57,7 @@ Deno.test("operations are counted apart, and faults drawn apart", () => {
   assertEquals([...pairs].sort(), ["", "delay", "error", "error,delay"]);
 });
 
-Deno.test("what is picked follows from the call, and reaches everything", () => {
+Deno.test("picks are determined by the call and cover the whole range", () => {
   const picks = (): number[] => {
     const schedule = new FaultSchedule({ faults: [] });
     return Array.from({ length: 200 }, () => schedule.next("load").pick(8));
@@ -66,7 +66,7 @@ Deno.test("what is picked follows from the call, and reaches everything", () => 
   assertEquals([...new Set(picks())].sort(), [0, 1, 2, 3, 4, 5, 6, 7]);
 });
 
-Deno.test("a plan that cannot work is refused", () => {
+Deno.test("an invalid plan is rejected", () => {
   const wrong: [FaultRule, string][] = [
     [{ kind: "error", rate: 1.1 }, "rate must be from 0 to 1: received 1.1"],
     [{ kind: "error", rate: NaN }, "rate must be from 0 to 1: received NaN"],

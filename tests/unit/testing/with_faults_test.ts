@@ -102,7 +102,7 @@ function callsOf({ stores, lookups, loads, deletes }: RecordingAdapter): number 
   return stores.length + lookups.length + loads.length + deletes.length;
 }
 
-Deno.test("withFaults: a call that fails does nothing, the next one works", async () => {
+Deno.test("withFaults: a failed call does nothing, the next one works", async () => {
   for (const [operation, call] of Object.entries(CALLS)) {
     const bench = new Bench({ kind: "error", calls: [0] });
     const message = `injected: call 0 of ${operation} fails`;
@@ -113,7 +113,7 @@ Deno.test("withFaults: a call that fails does nothing, the next one works", asyn
   }
 });
 
-Deno.test("withFaults: a delayed call begins when the time has come, or its caller gives up", async () => {
+Deno.test("withFaults: a delayed call starts after the delay, or ends when it is aborted", async () => {
   for (const call of Object.values(CALLS)) {
     const bench = new Bench({ kind: "delay", delayMs: 500 });
     const done = call(bench);
@@ -143,7 +143,7 @@ Deno.test("withFaults: a call hangs until it is released", async () => {
   }
 });
 
-Deno.test("withFaults: a call hangs until its caller gives up, or the adapter closes", async () => {
+Deno.test("withFaults: a call hangs until it is aborted or the adapter closes", async () => {
   for (const call of Object.values(CALLS)) {
     const bench = new Bench({ kind: "hang" });
     const first = call(bench);
@@ -173,7 +173,7 @@ Deno.test("withFaults: closing ends a delay, and the adapter is not used afterwa
   }
 });
 
-Deno.test("withFaults: a load is damaged in one bit of one object, also as its caller is told", async () => {
+Deno.test("withFaults: a load is damaged in one bit of one object, also at onLoaded", async () => {
   const bench = new Bench({ kind: "corrupt", operations: ["load"] });
   bench.inner.load = loadAndTell(bench.inner);
   await bench.store();
@@ -189,7 +189,7 @@ Deno.test("withFaults: a load is damaged in one bit of one object, also as its c
   );
 });
 
-Deno.test("withFaults: over many loads any object and any part of it is damaged", async () => {
+Deno.test("withFaults: over many loads all objects and all of their bytes are damaged", async () => {
   const bench = new Bench({ kind: "corrupt", operations: ["load"] });
   await bench.store();
   const places = new Set<string>();
@@ -203,7 +203,7 @@ Deno.test("withFaults: over many loads any object and any part of it is damaged"
   assertEquals([places.size, bench.adapter.injected.corrupt], [16, 200]);
 });
 
-Deno.test("withFaults: what is stored is damaged in a copy", async () => {
+Deno.test("withFaults: stores damage a copy", async () => {
   const bench = new Bench({ kind: "corrupt", operations: ["store"] });
   const objects = bench.given.map(objectOf);
   const { stored } = await bench.adapter.store(objects, bench.options);
@@ -215,7 +215,7 @@ Deno.test("withFaults: what is stored is damaged in a copy", async () => {
   assertEquals([held.toSorted(), bench.injected], [[0, 0, 0, 1], ["corrupt"]]);
 });
 
-Deno.test("withFaults: a short store keeps half of an object, which is missed later", async () => {
+Deno.test("withFaults: a short store keeps half of an object, which is a miss later", async () => {
   const bench = new Bench({ kind: "short", operations: ["store"] });
   assertEquals((await bench.store()).popcount(), 4);
   const sizes = bench.given.map(({ key }) => bench.inner.held.get(key.id)?.byteLength);
@@ -236,7 +236,7 @@ Deno.test("withFaults: a short load leaves the second half of an object as it wa
   assertEquals([targets[short], bench.injected], [expected, ["short"]]);
 });
 
-Deno.test("withFaults: an answer of a wrong size has one bit more; nothing stays locked by it", async () => {
+Deno.test("withFaults: a result of the wrong size has an extra bit and locks nothing", async () => {
   const bench = new Bench({ kind: "wrong-size" });
   assertEquals((await bench.store()).length, 5);
   const found = await bench.adapter.lookupAndLock(bench.keys, bench.options);
@@ -247,7 +247,7 @@ Deno.test("withFaults: an answer of a wrong size has one bit more; nothing stays
   assertEquals(bench.injected, Array(4).fill("wrong-size"));
 });
 
-Deno.test("withFaults: the bytes of another key come under the one that was asked for", async () => {
+Deno.test("withFaults: a load returns the bytes of another key", async () => {
   const bench = new Bench({ kind: "wrong-key" });
   const empty = await bench.load();
   assertEquals([empty.claimed, bench.injected], [[], []], "nothing was seen yet");
@@ -259,7 +259,7 @@ Deno.test("withFaults: the bytes of another key come under the one that was aske
   assert(sources >= 0 && sources !== wrong, "whole bytes of another object");
 });
 
-Deno.test("withFaults: an object that is not there is not damaged, and an empty call neither", async () => {
+Deno.test("withFaults: missing objects and empty calls are not damaged", async () => {
   const faults = ["corrupt", "short", "wrong-key"] as const;
   const bench = new Bench(...faults.map((kind) => ({ kind })));
   const { claimed } = await bench.load();
@@ -268,7 +268,7 @@ Deno.test("withFaults: an object that is not there is not damaged, and an empty 
   assertEquals([claimed, bench.injected], [[], []]);
 });
 
-Deno.test("withFaults: rates follow from the seed, whatever happens in between", async () => {
+Deno.test("withFaults: rates are determined by the seed alone", async () => {
   const failures = async (seed: number): Promise<number[]> => {
     const inner = new RecordingAdapter();
     const adapter = withFaults(inner, { seed, faults: [{ kind: "error", rate: 0.3 }] });
@@ -288,7 +288,7 @@ Deno.test("withFaults: rates follow from the seed, whatever happens in between",
   assert(first.join() !== other.join());
 });
 
-Deno.test("withFaults has the methods that the adapter has, and its capabilities", () => {
+Deno.test("withFaults has the methods and capabilities of the adapter", () => {
   const inner = new RecordingAdapter();
   const adapter = withFaults(inner, { faults: [] });
   assertInstanceOf(adapter.delete, Function);

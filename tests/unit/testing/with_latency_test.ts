@@ -32,7 +32,7 @@ function setUp(latency: Latency) {
   return { clock, inner, adapter, caller, options, keys, store, load };
 }
 
-Deno.test("withLatency: calls take what they are told to, side by side", async () => {
+Deno.test("withLatency: delays of concurrent calls overlap", async () => {
   const { clock, adapter, options, keys, store } = setUp({ callDelayMs: 100, perKeyMs: 5 });
   assertEquals(await endsOf(clock, [store(), store()]), [120, 120]);
   const lookups = [keys, keys.slice(1), []].map((some) => adapter.lookupAndLock(some, options));
@@ -45,7 +45,7 @@ Deno.test("withLatency: calls take what they are told to, side by side", async (
   assertEquals(clock.pendingTimers, 0);
 });
 
-Deno.test("withLatency: bytes pass one after the other, those that are missed not at all", async () => {
+Deno.test("withLatency: bytes share the bandwidth, misses transfer none", async () => {
   const { clock, inner, store, load } = setUp({ bandwidth: 40_000, callDelayMs: 10 });
   assertEquals(await endsOf(clock, [store(), store()]), [110, 210]);
   assertEquals(await endsOf(clock, [load(), store(), load()]), [110, 210, 310]);
@@ -53,7 +53,7 @@ Deno.test("withLatency: bytes pass one after the other, those that are missed no
   assertEquals(await endsOf(clock, [load()]), [10]);
 });
 
-Deno.test("withLatency: an idle line saves nothing up", async () => {
+Deno.test("withLatency: idle time does not accumulate bandwidth", async () => {
   const { clock, store } = setUp({ bandwidth: 40_000 });
   await clock.advance(1e6);
   assertEquals(await endsOf(clock, [store()]), [100]);
@@ -75,7 +75,7 @@ Deno.test("withLatency does not report objects in transfer", async () => {
   assertEquals([told, asked], [[], [["prefix", "signal"]]]);
 });
 
-Deno.test("withLatency: an aborted call waits no more", async () => {
+Deno.test("withLatency: an aborted call stops waiting", async () => {
   const { clock, caller, store, load } = setUp({ bandwidth: 1, callDelayMs: 5000 });
   const calls = [store(), load()];
   caller.abort();
@@ -83,7 +83,7 @@ Deno.test("withLatency: an aborted call waits no more", async () => {
   assertEquals(clock.pendingTimers, 0);
 });
 
-Deno.test("withLatency: closing ends what waits, and the adapter is not used afterwards", async () => {
+Deno.test("withLatency: closing ends waiting calls, and the adapter is not used afterwards", async () => {
   const { clock, inner, adapter, options, keys, store, load } = setUp({ callDelayMs: 100 });
   const calls = [store(), load(), adapter.lookupAndLock(keys, options)];
   const rejected = calls.map((call) =>
@@ -95,7 +95,7 @@ Deno.test("withLatency: closing ends what waits, and the adapter is not used aft
   assertEquals([inner.stores, inner.loads, inner.lookups], [[], [], []]);
 });
 
-Deno.test("withLatency refuses what no adapter can be", () => {
+Deno.test("withLatency rejects invalid options", () => {
   const wrong: [Latency, string][] = [
     [{ bandwidth: 0 }, "bandwidth must be above 0: received 0"],
     [{ bandwidth: NaN }, "bandwidth must be above 0: received NaN"],

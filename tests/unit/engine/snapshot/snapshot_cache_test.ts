@@ -41,7 +41,7 @@ function tokensOf(seed: number, count: number): number[] {
   return Array.from({ length: count }, () => random.below(1000));
 }
 
-Deno.test("SnapshotCache: states of any length come back as they were saved", async () => {
+Deno.test("SnapshotCache: states of any length are restored exactly", async () => {
   await using cache = await openCache();
   const snapshots = openSnapshots(cache);
   for (const [seed, byteLength] of [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB + 12_345].entries()) {
@@ -54,7 +54,7 @@ Deno.test("SnapshotCache: states of any length come back as they were saved", as
   }
 });
 
-Deno.test("SnapshotCache: the longest saved sequence that the tokens begin with is found", async () => {
+Deno.test("SnapshotCache: the longest saved prefix of the tokens is found", async () => {
   await using cache = await openCache();
   const snapshots = openSnapshots(cache);
   const tokens = tokensOf(1, 5 * CHUNK);
@@ -91,7 +91,7 @@ Deno.test("SnapshotCache: another model, engine, tenant or chunk size finds noth
   assertEquals(await found({}, "alice"), undefined);
 });
 
-Deno.test("SnapshotCache: files are found by another process, whole or not at all", async () => {
+Deno.test("SnapshotCache: files are found by another process as a whole or not at all", async () => {
   await using directory = await tempDirectory();
   const l2 = [{ type: "fs", base_path: `${directory.path}/kv` }];
   const tokens = tokensOf(3, 2 * CHUNK);
@@ -114,7 +114,7 @@ Deno.test("SnapshotCache: files are found by another process, whole or not at al
   assertEquals(names.sort(), ["back.bin", "kv", "state.bin"]);
 });
 
-Deno.test("SnapshotCache: a state with a part that is damaged or gone is not found, but a shorter one", async () => {
+Deno.test("SnapshotCache: with a damaged or missing part, a shorter state is found", async () => {
   for (const kind of ["damaged", "gone"]) {
     await using directory = await tempDirectory();
     const l2 = [{ type: "fs", base_path: directory.path }];
@@ -150,7 +150,7 @@ async function objectFiles(directory: string): Promise<string[]> {
   return entries.map(({ path }) => path);
 }
 
-Deno.test("SnapshotCache: a state larger than L1 goes through it", async () => {
+Deno.test("SnapshotCache: a state can be larger than L1", async () => {
   await using directory = await tempDirectory();
   const l2 = [{ type: "fs", base_path: directory.path }];
   await using cache = await openCache({ l2, l1: { capacityBytes: 8 * MIB } });
@@ -163,7 +163,7 @@ Deno.test("SnapshotCache: a state larger than L1 goes through it", async () => {
   assertEquals((await snapshots.match(tokens))?.bytes, state);
 });
 
-Deno.test("SnapshotCache: all parts of a state that finds no room are counted", async () => {
+Deno.test("SnapshotCache: all parts of a state that does not fit are counted", async () => {
   await using cache = await openCache({ l1: { capacityBytes: 4 * MIB } });
   const held = cache.reserveWrite(testKeys(4), testLayout(MIB));
   assertEquals(held.map(({ status }) => status), Array(4).fill("success"));
@@ -171,7 +171,7 @@ Deno.test("SnapshotCache: all parts of a state that finds no room are counted", 
   assertEquals(cache.reportStatus().skippedWrites["out-of-memory"], 4, "3 parts and a manifest");
 });
 
-Deno.test("SnapshotCache: what does not fit is said so, and never found in part", async () => {
+Deno.test("SnapshotCache: a state that does not fit is reported and never found in part", async () => {
   await using cache = await openCache({ l1: { capacityBytes: 4 * MIB } });
   const snapshots = openSnapshots(cache);
   const tokens = tokensOf(7, CHUNK);
@@ -189,7 +189,7 @@ Deno.test("SnapshotCache: a state that is saved twice is stored once", async () 
   assertEquals(cache.reportStatus().l1.totalObjectCount, totalObjectCount);
 });
 
-Deno.test("SnapshotCache refuses what it cannot save", async () => {
+Deno.test("SnapshotCache rejects invalid arguments", async () => {
   await using cache = await openCache();
   assertThrows(() => openSnapshots(cache, { fingerprint: "" }), TypeError, "fingerprint");
   assertThrows(() => openSnapshots(cache, { chunkTokens: 0 }), RangeError, "chunkTokens");
@@ -211,7 +211,7 @@ Deno.test("fileFingerprint() is the SHA-256 of a file", async () => {
   assertEquals(await fileFingerprint(path), digest.toHex());
 });
 
-Deno.test("a salt that was lost on the way finds and saves nothing", async () => {
+Deno.test("an undefined salt is rejected by all calls", async () => {
   await using cache = await TieredCache.open({ device: new HostDevice() });
   const snapshots = openSnapshots(cache);
   const lost = { salt: undefined } as unknown as { salt: string };
