@@ -88,14 +88,14 @@ Deno.test("downloadModel() goes on where it broke off", async () => {
   await using hub = new Hub(FILES);
   await using directory = await tempDirectory();
   const options = { endpoint: hub.endpoint, directory: directory.path };
-  await downloadModel(ID, options);
   const path = join(directory.path, "owner", "tiny", "onnx", "model_q4.onnx");
-  const bytes = await Deno.readFile(path);
-  await Deno.remove(path);
-  await Deno.writeFile(`${path}.part`, bytes.subarray(0, 500));
+  hub.breaksAfter = 1100;
+  await assertRejects(() => downloadModel(ID, options), Error, "1100 of 1300 bytes");
+  await assertRejects(() => Deno.stat(path), Deno.errors.NotFound);
+  hub.breaksAfter = Infinity;
   await downloadModel(ID, options);
-  assertEquals(hub.requests.at(-1), `/${ID}/resolve/main/onnx/model_q4.onnx bytes=500-`);
-  assertEquals(await Deno.readFile(path), bytes);
+  assertEquals(hub.requests.at(-1), `/${ID}/resolve/main/onnx/model_q4.onnx bytes=1100-`);
+  assertEquals(await Deno.readFile(path), hub.files.get("onnx/model_q4.onnx"));
 });
 
 Deno.test("downloadModel() keeps nothing that is not what it should be", async () => {

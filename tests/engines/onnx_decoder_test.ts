@@ -227,6 +227,32 @@ Deno.test("OnnxDecoder: tenants, models and adapters of the model share nothing"
   assertEquals((await other.prefill(prompt, { salt: "alice" })).reusedTokens, 0);
 });
 
+Deno.test("OnnxDecoder: devices share KV only if the model alone is its identity", async () => {
+  await using directory = await tempDirectory();
+  const l2 = [{ type: "fs", base_path: directory.path }];
+  const prompt = promptOf(10, 2 * CHUNK + 1);
+  for (const [identity, reused] of [["runtime", 0], ["model", 2 * CHUNK]] as const) {
+    const results = [];
+    for (const provider of ["wasm", "webgpu"] as const) {
+      await using cache = await openCache(provider, { l2 });
+      await using decoder = await openDecoder(cache, {}, { identity });
+      results.push(await decoder.prefill(prompt));
+    }
+    const [first, second] = results;
+    assertEquals([first?.reusedTokens, second?.reusedTokens], [0, reused], identity);
+    const difference = Math.max(
+      ...first?.logits.map((x, i) => Math.abs(x - (second?.logits[i] ?? NaN))) ?? [NaN],
+    );
+    assert(difference < 1e-4, `${difference}`);
+  }
+  await using cache = await openCache("wasm");
+  await assertRejects(
+    () => openDecoder(cache, {}, { identity: "file" as "model" }),
+    RangeError,
+    "identity",
+  );
+});
+
 Deno.test("OnnxDecoder: a model file that is replaced under its name is another model", async () => {
   await using directory = await tempDirectory();
   await using cache = await openCache("wasm");

@@ -68,6 +68,8 @@ await using cache = await TieredCache.open({
   l2: [{ type: "fs", base_path: values.cache }],
 });
 await using decoder = await OnnxDecoder.open(cache, { ort, ...options });
+// The first runs compile: no request should wait for that.
+await decoder.prefill(Array(Math.min(64, decoder.contextTokens)).fill(0));
 const engine = new ChatEngine(decoder, format);
 const known = join(values.cache, "conversations.json");
 engine.conversations.restore(

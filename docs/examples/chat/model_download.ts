@@ -93,6 +93,9 @@ async function downloadFile(
       if (done > size) break;
     }
   }
+  if (done < size) {
+    throw new Error(`${url} broke off after ${done} of ${size} bytes: start again to go on there`);
+  }
   const received = await digestOf(partial, isLarge ? undefined : size);
   if (done !== size || received !== digest) {
     await Deno.remove(partial);

@@ -8,10 +8,7 @@ export type Token = number & { readonly __token: never };
 
 /** State of one sequence. */
 export interface LlamaContextSequence {
-  readonly nextTokenIndex: number;
   readonly contextTokens: Token[];
-  adaptStateToTokens(tokens: Token[], allowShift?: boolean): Promise<void>;
-  evaluateWithoutGeneratingNewTokens(tokens: Token[]): Promise<void>;
   saveStateToFile(filePath: string): Promise<{ fileSize: number }>;
   loadStateFromFile(filePath: string, acceptRisk: { acceptRisk: true }): Promise<void>;
 }
@@ -21,10 +18,15 @@ export interface LlamaContext {
   getSequence(): LlamaContextSequence;
 }
 
+/** Text to token ids. */
+export interface Tokenizer {
+  (text: string): Token[];
+}
+
 /** A model. */
 export interface LlamaModel {
-  tokenize(text: string): Token[];
-  createContext(): Promise<LlamaContext>;
+  readonly tokenizer: Tokenizer;
+  createContext(options: { contextSize: number }): Promise<LlamaContext>;
 }
 
 /** The engine. */
@@ -32,4 +34,25 @@ export interface Llama {
   loadModel(options: { modelPath: string }): Promise<LlamaModel>;
 }
 
-export declare function getLlama(): Promise<Llama>;
+/** A message of a conversation. */
+export type ChatHistoryItem =
+  | { type: "system" | "user"; text: string }
+  | { type: "model"; response: string[] };
+
+/** Text with special tokens. */
+export interface LlamaText {
+  tokenize(tokenizer: Tokenizer): Token[];
+}
+
+/** A conversation. */
+export declare class LlamaChatSession {
+  constructor(options: { contextSequence: LlamaContextSequence });
+  readonly chatWrapper: {
+    generateContextState(options: { chatHistory: ChatHistoryItem[] }): { contextText: LlamaText };
+  };
+  getChatHistory(): ChatHistoryItem[];
+  setChatHistory(chatHistory: ChatHistoryItem[]): void;
+  prompt(text: string, options: { maxTokens: number; temperature: number }): Promise<string>;
+}
+
+export declare function getLlama(options: { gpu: false; maxThreads: number }): Promise<Llama>;
