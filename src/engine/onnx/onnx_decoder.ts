@@ -1,6 +1,7 @@
 import type { TokenIds } from "../../keys/chunk_hash.ts";
 import { DEFAULT_CHUNK_TOKENS, kvLayout } from "../../keys/kv_layout.ts";
 import { DeviceLostError, type MemoryDevice } from "../../memory/memory_device.ts";
+import { turnEventLoop } from "../../runtime/event_loop.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
 import { PrefixCache, type PutResult } from "../prefix_cache.ts";
 import type { PromptOptions } from "../prefix_options.ts";
@@ -22,7 +23,7 @@ import {
 import { type LoadedModel, loadModel, type ModelSource } from "./model_source.ts";
 import { type Ort, type OrtSession, type OrtTensor, OrtTensorFactory } from "./ort.ts";
 import { revisionOf } from "./revision.ts";
-import { runInTurn, turnEventLoop } from "./run_in_turn.ts";
+import { runInTurn } from "./run_in_turn.ts";
 
 /** Options of an {@linkcode OnnxDecoder}. */
 export interface OnnxDecoderOptions {

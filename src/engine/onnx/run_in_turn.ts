@@ -12,11 +12,3 @@ export function runInTurn<Result>(
   lastRuns.set(runtime, run.catch(() => {}));
   return run;
 }
-
-/**
- * Yields to the event loop. Runs on the CPU do not: without this, timers, signals, files and
- * connections would stall between the steps of a prompt and the tokens of a response.
- */
-export function turnEventLoop(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
-}

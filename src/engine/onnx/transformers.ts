@@ -1,6 +1,7 @@
 import type { TokenIds } from "../../keys/chunk_hash.ts";
 import { kvLayout } from "../../keys/kv_layout.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
+import { turnEventLoop } from "../../runtime/event_loop.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
 import { PrefixCache, type PutResult } from "../prefix_cache.ts";
 import type { MatchOptions, PromptOptions } from "../prefix_options.ts";
@@ -26,7 +27,7 @@ import {
   type OrtTensors,
 } from "./ort.ts";
 import { revisionOf } from "./revision.ts";
-import { runInTurn, turnEventLoop } from "./run_in_turn.ts";
+import { runInTurn } from "./run_in_turn.ts";
 
 /** The used parts of a transformers.js model. */
 export interface TransformersModel {

@@ -14,6 +14,7 @@ import {
   createFileSink,
   openFileSource,
 } from "../../runtime/state_file.ts";
+import { MemorySink, memorySource } from "../../runtime/state_memory.ts";
 import { concatParts } from "../../l2/adapter.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
 import {
@@ -127,13 +128,7 @@ export class SnapshotCache {
     state: Uint8Array<ArrayBuffer>,
     options: SnapshotOptions = {},
   ): Promise<boolean> {
-    const source: ByteSource = {
-      byteLength: state.byteLength,
-      read: (offset, into) =>
-        Promise.resolve(into.set(state.subarray(offset, offset + into.byteLength))),
-      [Symbol.dispose]: () => {},
-    };
-    return this.#put(tokens, source, options);
+    return this.#put(tokens, memorySource(state), options);
   }
 
   /**
@@ -162,21 +157,12 @@ export class SnapshotCache {
     tokens: TokenIds,
     options: SnapshotMatchOptions = {},
   ): Promise<Snapshot | undefined> {
-    let bytes = new Uint8Array(0);
+    let sink = new MemorySink(0);
     const found = await this.#match(tokens, options, (byteLength) => {
-      bytes = new Uint8Array(byteLength);
-      let done = 0;
-      return Promise.resolve({
-        write: (part) => {
-          bytes.set(part, done);
-          done += part.byteLength;
-          return Promise.resolve();
-        },
-        commit: () => Promise.resolve(),
-        [Symbol.asyncDispose]: () => Promise.resolve(),
-      });
+      sink = new MemorySink(byteLength);
+      return Promise.resolve(sink);
     });
-    return found === undefined ? undefined : { tokens: found, bytes };
+    return found === undefined ? undefined : { tokens: found, bytes: sink.bytes };
   }
 
   /**
@@ -208,24 +194,46 @@ export class SnapshotCache {
     const start = tokens.length - tailTokens;
     const tail = Array.from({ length: tailTokens }, (_, i) => tokenAt(tokens, start + i));
     const digest = await digestOf(source);
-    const parts = names.parts(digest, source.byteLength);
+    const parts = partsOf(source.byteLength);
     const read = createDigest();
     const buffer = new Uint8Array(PART_BYTES);
-    for (const [i, key] of parts.entries()) {
+    using held = new HeldObjects(this.#cache);
+    for (let i = 0; i < parts; i++) {
       const length = Math.min(PART_BYTES, source.byteLength - i * PART_BYTES);
       await source.read(i * PART_BYTES, buffer.subarray(0, length));
       read.update(buffer.subarray(0, length));
       buffer.fill(0, length);
+      const key = names.part(digest, i);
       // A skipped part implies that all later parts and the manifest are skipped.
-      if (!(await this.#write(key, PART_LAYOUT, buffer, parts.length - i + 1))) return false;
+      if (!(await this.#write(key, PART_LAYOUT, buffer, parts - i + 1, held))) return false;
     }
     if (read.finish().toHex() !== digest.toHex()) {
       throw new Error("The state must not change while it is saved: save it again");
     }
-    const manifest = { digest, byteLength: source.byteLength, tail };
-    const slot = names.manifests.length - SLOTS + slotOf(tail);
-    const key = names.manifests[slot] as ObjectKey;
-    return await this.#write(key, MANIFEST_LAYOUT, encodeManifest(manifest), 1);
+    const manifest = encodeManifest({ digest, byteLength: source.byteLength, tail });
+    const key = await this.#slotFor(manifest, names.manifests.slice(-SLOTS));
+    return await this.#write(key, MANIFEST_LAYOUT, manifest, 1, held);
+  }
+
+  /**
+   * The slot that holds a manifest, else a free one. If others hold all slots, the one that covers
+   * the fewest tokens is forgotten.
+   */
+  async #slotFor(
+    manifest: Uint8Array<ArrayBuffer>,
+    slots: readonly ObjectKey[],
+  ): Promise<ObjectKey> {
+    const first = sha256(manifest)[0] ?? 0;
+    let shortest = { key: slots[0] as ObjectKey, tokens: Infinity };
+    for (const i of slots.keys()) {
+      const key = slots[(first + i) % SLOTS] as ObjectKey;
+      const found = await this.#readManifest(key, { deadlineMs: DEFAULT_DEADLINE_MS });
+      if (found === undefined || encodeManifest(found).toHex() === manifest.toHex()) return key;
+      const tokens = found.tail.length;
+      if (tokens < shortest.tokens) shortest = { key, tokens };
+    }
+    await this.#cache.forget({ keys: [shortest.key] });
+    return shortest.key;
   }
 
   /**
@@ -238,6 +246,7 @@ export class SnapshotCache {
     layout: ObjectLayout,
     bytes: Uint8Array<ArrayBuffer>,
     skipped: number,
+    held: HeldObjects,
   ): Promise<boolean> {
     let hasFlushed = false;
     const countSkipped = (reason: L1Status): number =>
@@ -247,12 +256,16 @@ export class SnapshotCache {
       if (reservation?.status === "success") {
         const { staged } = reservation;
         this.#cache.device.upload(staged.range, [bytes]);
-        return this.#cache.finishWrite([staged])[0] === "success";
+        const isWritten = this.#cache.finishWrite([staged])[0] === "success";
+        if (isWritten) held.add(key);
+        return isWritten;
       }
-      if (reservation?.status === "already-present") return true;
+      if (reservation?.status === "already-present") {
+        held.add(key);
+        return true;
+      }
       if (reservation?.status !== "out-of-memory" || hasFlushed) return false;
-      // A state may be larger than L1. Parts that have reached the adapters can be evicted.
-      await this.#cache.flush();
+      await held.store();
       hasFlushed = true;
     }
   }
@@ -272,8 +285,7 @@ export class SnapshotCache {
     const names = this.#names(tokens, salt);
     for await (const { manifest, chunks } of this.#candidates(tokens, names.manifests, limits)) {
       await using sink = await openSink(manifest.byteLength);
-      const parts = names.parts(manifest.digest, manifest.byteLength);
-      if (!(await this.#load(parts, manifest, sink, limits))) continue;
+      if (!(await this.#load(names.part, manifest, sink, limits))) continue;
       await sink.commit();
       return chunks * this.chunkTokens + manifest.tail.length;
     }
@@ -312,14 +324,16 @@ export class SnapshotCache {
 
   /** Loads the parts of a state in order; returns whether all are there and the digest is right. */
   async #load(
-    parts: readonly ObjectKey[],
+    nameOf: SnapshotNames["part"],
     { digest, byteLength }: Manifest,
     sink: ByteSink,
     limits: () => MatchLimits,
   ): Promise<boolean> {
     const read = createDigest();
-    for (let next = 0; next < parts.length;) {
-      const batch = parts.slice(next, next + MAX_PARTS_IN_FLIGHT);
+    const parts = partsOf(byteLength);
+    for (let next = 0; next < parts;) {
+      const length = Math.min(MAX_PARTS_IN_FLIGHT, parts - next);
+      const batch = Array.from({ length }, (_, i) => nameOf(digest, next + i));
       using hit = await this.#cache.match(batch, PART_LAYOUT, limits());
       if (hit.length === 0) return false;
       for (const bytes of await this.#read(hit.ranges())) {
@@ -341,13 +355,7 @@ export class SnapshotCache {
   }
 
   /** The keys of a sequence's manifests and of the parts of its states. */
-  #names(
-    tokens: TokenIds,
-    salt: string,
-  ): {
-    manifests: readonly ObjectKey[];
-    parts: (digest: Uint8Array, byteLength: number) => ObjectKey[];
-  } {
+  #names(tokens: TokenIds, salt: string): SnapshotNames {
     const nameOf = (chunkHash: Uint8Array, objectGroup: number): ObjectKey =>
       new ObjectKey({ chunkHash, model: this.#model, objectGroup, cacheSalt: salt });
     const fields = ["kvtier snapshot 1", this.#model, this.#fingerprint, this.chunkTokens, salt];
@@ -357,12 +365,43 @@ export class SnapshotCache {
       manifests: chunks.flatMap((hash) =>
         Array.from({ length: SLOTS }, (_, slot) => nameOf(sha256(hash, Uint8Array.of(slot)), 1))
       ),
-      parts: (digest, byteLength) =>
-        Array.from(
-          { length: Math.ceil(byteLength / PART_BYTES) },
-          (_, i) => nameOf(sha256(root, digest, uint32(i)), 0),
-        ),
+      part: (digest, i) => nameOf(sha256(root, digest, uint32(i)), 0),
     };
+  }
+}
+
+/** The keys of a sequence. */
+interface SnapshotNames {
+  /** Of its manifests: {@linkcode SLOTS} for each number of complete chunks, from 0. */
+  readonly manifests: readonly ObjectKey[];
+  /** Of one part of a state. */
+  readonly part: (digest: Uint8Array, index: number) => ObjectKey;
+}
+
+/** Keeps the objects of a state in L1 until adapters have them. */
+class HeldObjects implements Disposable {
+  readonly #cache: TieredCache;
+  #leases = new DisposableStack();
+
+  constructor(cache: TieredCache) {
+    this.#cache = cache;
+  }
+
+  /** Holds a resident object. */
+  add(key: ObjectKey): void {
+    this.#leases.use(this.#cache.leaseResident([key]));
+  }
+
+  /** Waits for the adapters. A state may be larger than L1: what they have can be evicted. */
+  async store(): Promise<void> {
+    const { isComplete } = await this.#cache.flush();
+    if (!isComplete || this.#cache.listAdapters().length === 0) return;
+    this[Symbol.dispose]();
+    this.#leases = new DisposableStack();
+  }
+
+  [Symbol.dispose](): void {
+    this.#leases.dispose();
   }
 }
 
@@ -408,10 +447,8 @@ function lengthOf(hit: CacheHit): number {
   return owned.length;
 }
 
-/** Slot of a tail, by hash, so that different tails rarely share one. */
-function slotOf(tail: readonly number[]): number {
-  const [byte = 0] = sha256(...tail.map(uint32));
-  return byte % SLOTS;
+function partsOf(byteLength: number): number {
+  return Math.ceil(byteLength / PART_BYTES);
 }
 
 function uint32(value: number): Uint8Array<ArrayBuffer> {

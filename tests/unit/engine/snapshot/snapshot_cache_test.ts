@@ -5,8 +5,12 @@ import {
   SnapshotCache,
   type SnapshotCacheOptions,
 } from "../../../../src/engine/snapshot/mod.ts";
+import { encodeManifest } from "../../../../src/engine/snapshot/manifest.ts";
+import type { ObjectLayout } from "../../../../src/keys/kv_layout.ts";
+import type { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { HostDevice } from "../../../../src/memory/host_device.ts";
 import type { TieredCacheOptions } from "../../../../src/cache_options.ts";
+import { sha256 } from "../../../../src/runtime/digest.ts";
 import { TieredCache } from "../../../../src/tiered_cache.ts";
 import { seededRandom } from "../../../support/random.ts";
 import { testKeys, testLayout } from "../../../support/objects.ts";
@@ -175,8 +179,85 @@ Deno.test("SnapshotCache: a state that does not fit is reported and never found 
   await using cache = await openCache({ l1: { capacityBytes: 4 * MIB } });
   const snapshots = openSnapshots(cache);
   const tokens = tokensOf(7, CHUNK);
-  await snapshots.put(tokens, stateOf(7, 6 * MIB));
+  assertEquals(await snapshots.put(tokens, stateOf(7, 6 * MIB)), false);
   assertEquals(await snapshots.match(tokens), undefined);
+});
+
+Deno.test("SnapshotCache: each new state of a growing sequence is found, however many there are", async () => {
+  await using cache = await openCache();
+  const snapshots = openSnapshots(cache, { chunkTokens: 64 });
+  const tokens = tokensOf(10, 20);
+  for (let length = 1; length <= tokens.length; length++) {
+    const turn = tokens.slice(0, length);
+    assert(await snapshots.put(turn, stateOf(length, 100)));
+    const found = await snapshots.match(turn);
+    assertEquals([found?.tokens, found?.bytes], [length, stateOf(length, 100)]);
+  }
+  // The newest of them are kept.
+  for (let length = 13; length <= 20; length++) {
+    assertEquals((await snapshots.match(tokens.slice(0, length)))?.tokens, length);
+  }
+});
+
+Deno.test("SnapshotCache: a state is saved anew if a part of the one before is gone", async () => {
+  await using directory = await tempDirectory();
+  const l2 = [{ type: "fs", base_path: directory.path }];
+  const tokens = tokensOf(11, CHUNK + 1);
+  {
+    await using cache = await openCache({ l2 });
+    await openSnapshots(cache).put(tokens, stateOf(11, 2 * MIB));
+    await cache.flush();
+    for (const path of await objectFiles(directory.path)) {
+      if ((await Deno.stat(path)).size > MIB) await Deno.remove(path);
+    }
+  }
+  await using cache = await openCache({ l2 });
+  const snapshots = openSnapshots(cache);
+  assertEquals(await snapshots.match(tokens), undefined);
+  // Engines that compute the same tokens again seldom get the same bits.
+  assert(await snapshots.put(tokens, stateOf(12, 2 * MIB)));
+  assertEquals((await snapshots.match(tokens))?.bytes, stateOf(12, 2 * MIB));
+});
+
+Deno.test("SnapshotCache: a manifest may claim any size", async () => {
+  await using cache = await openCache();
+  let written: [readonly ObjectKey[], ObjectLayout] | undefined;
+  const reserve = cache.reserveWrite.bind(cache);
+  cache.reserveWrite = (keys, layout, countSkipped) => {
+    written = [keys, layout];
+    return reserve(keys, layout, countSkipped);
+  };
+  const snapshots = openSnapshots(cache);
+  await snapshots.put([1, 2, 3], stateOf(13, 1));
+  assert(written !== undefined);
+  const manifest = written;
+  const tail = [1, 2, 3];
+  for (const byteLength of [2 ** 31, 2 ** 40, Number.MAX_SAFE_INTEGER]) {
+    for (const digest of [new Uint8Array(32), sha256(stateOf(13, 1))]) {
+      cache.clearL1();
+      // One part of it is there.
+      await snapshots.put(tokensOf(13, CHUNK), stateOf(13, 1));
+      const [reservation] = reserve(...manifest);
+      assert(reservation?.status === "success");
+      const { staged } = reservation;
+      cache.device.upload(staged.range, [encodeManifest({ digest, byteLength, tail })]);
+      cache.finishWrite([staged]);
+      assertEquals(await snapshots.match([1, 2, 3, 4]), undefined, `${byteLength}`);
+    }
+  }
+});
+
+Deno.test("SnapshotCache: the event loop turns while a state is saved and found", async () => {
+  await using cache = await openCache();
+  const snapshots = openSnapshots(cache);
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  await snapshots.put([1, 2], stateOf(14, 4 * MIB));
+  const before = turns;
+  assert(before > 0);
+  await snapshots.match([1, 2]);
+  clearInterval(timer);
+  assert(turns > before);
 });
 
 Deno.test("SnapshotCache: a state that is saved twice is stored once", async () => {
