@@ -314,7 +314,7 @@ Deno.test("connector: sizes are known without reading the values", async (t) => 
   });
 });
 
-Deno.test("connector: a connector that tells sizes is asked for them, and writes none", async () => {
+Deno.test("connector: sizes come from sizeOf(), and no side values are written", async () => {
   const counted = countedMap();
   const sized = Object.assign(counted, {
     sizeOf: (name: string) => counted.held.get(name)?.byteLength,
