@@ -84,7 +84,7 @@ Deno.test("downloadModel() brings what is needed, once", async () => {
   assertEquals((await Deno.stat(join(target, "onnx/model.onnx"))).size, 7000);
 });
 
-Deno.test("downloadModel() goes on where it broke off", async () => {
+Deno.test("downloadModel() resumes an interrupted download", async () => {
   await using hub = new Hub(FILES);
   await using directory = await tempDirectory();
   const options = { endpoint: hub.endpoint, directory: directory.path };

@@ -2,9 +2,9 @@ import { fromFileUrl } from "@std/path";
 
 const ROOT = fromFileUrl(new URL("../../../", import.meta.url));
 
-/** A chat server in a process of its own. */
+/** A chat server in a separate process. */
 export class ChatProcess implements AsyncDisposable {
-  /** What answers: the model, and where it computes. */
+  /** The model and its execution provider. */
   readonly title: string;
   readonly port: number;
   readonly #process: Deno.ChildProcess;
@@ -22,10 +22,10 @@ export class ChatProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts it on a free port, and waits until it answers.
+   * Starts a server on a free port and waits until it is ready.
    *
-   * @param args As on the command line of `main.ts`.
-   * @throws {Error} With what it said, if it ends instead.
+   * @param args Command-line arguments of `main.ts`.
+   * @throws {Error} If the process ends instead; the message is its output.
    */
   static async start(
     args: readonly string[],
@@ -61,26 +61,26 @@ export class ChatProcess implements AsyncDisposable {
     return new ChatProcess(process, said, await promise);
   }
 
-  /** Asks it for a path. */
+  /** Requests a path. */
   fetch(path: string, init: RequestInit = {}): Promise<Response> {
     return fetch(`http://localhost:${this.port}${path}`, init);
   }
 
-  /** Asks it to go on with a conversation. */
+  /** Requests the next message of a conversation. */
   post(body: unknown, init: RequestInit = {}): Promise<Response> {
     const method = "POST";
     return this.fetch("/v1/chat/completions", { method, body: JSON.stringify(body), ...init });
   }
 
   /**
-   * Ends it as Ctrl+C does.
+   * Stops it like Ctrl+C.
    *
-   * @throws {Error} If it fails meanwhile.
+   * @throws {Error} If it exits with an error.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#process.kill("SIGINT");
     const { code } = await this.#process.status;
     await this.#said;
-    if (code !== 0) throw new Error(`The chat server must end with 0: received ${code}`);
+    if (code !== 0) throw new Error(`The chat server failed with exit code ${code}`);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * A chat whose conversations survive a restart: a server with a part of OpenAI's API, and a page.
+ * A chat server with a part of OpenAI's API and a chat page. Conversations survive a restart.
  *
  * `deno task chat [--model DIR|ID] [--weights NAME] [--port N] [--cache DIR] [--models DIR]`
  */
@@ -23,7 +23,7 @@ const { values } = parseArgs({
   },
 });
 
-/** Lines for a person: standard output stays free for programs. */
+/** Prints a line to stderr. */
 function say(line: string): void {
   Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
 }
@@ -31,14 +31,14 @@ function say(line: string): void {
 async function openModel(): Promise<ChatModel> {
   const { model, weights, models } = values;
   if (model === undefined) {
-    say("No --model is given: a tiny one with random weights answers, and talks nonsense.");
+    say("No --model given: using a tiny model with random weights, which generates nonsense.");
     return tinyModel();
   }
   if (await Deno.stat(model).then(({ isDirectory }) => isDirectory, () => false)) {
     return await openModelDirectory(model, weights);
   }
   if (!/^[\w.-]+\/[\w.-]+$/.test(model)) {
-    throw new Error(`--model must be a directory, or the id of a model such as owner/name`);
+    throw new Error(`--model must be a directory or the id of a model, such as owner/name`);
   }
   const directory = await downloadModel(model, {
     endpoint: Deno.env.get("HF_ENDPOINT") ?? "https://huggingface.co",
@@ -68,7 +68,7 @@ await using cache = await TieredCache.open({
   l2: [{ type: "fs", base_path: values.cache }],
 });
 await using decoder = await OnnxDecoder.open(cache, { ort, ...options });
-// The first runs compile: no request should wait for that.
+// The first runs compile shaders, for which no request should wait.
 await decoder.prefill(Array(Math.min(64, decoder.contextTokens)).fill(0));
 const engine = new ChatEngine(decoder, format);
 const known = join(values.cache, "conversations.json");

@@ -11,25 +11,25 @@ interface RemoteFile {
   readonly isLarge: boolean;
 }
 
-/** How a model is downloaded. */
+/** Options of {@linkcode downloadModel}. */
 export interface DownloadOptions {
-  /** `https://huggingface.co`, or a mirror of it. */
+  /** `https://huggingface.co` or a mirror of it. */
   readonly endpoint: string;
-  /** Where models are kept. */
+  /** Directory for models. */
   readonly directory: string;
-  /** Which weights. */
+  /** Name of the weights, such as `q4`. */
   readonly weights?: string;
-  /** Told how far a file has come. */
+  /** Called with the number of downloaded bytes of a file. */
   readonly onProgress?: (path: string, done: number, size: number) => void;
 }
 
 /**
- * Downloads a model, or what is missing of it: a download that broke off goes on where it stopped,
- * and each file has the digest that the repository names.
+ * Downloads the missing files of a model. Interrupted downloads are resumed, and the digest of each
+ * file is verified.
  *
  * @param id Owner and name, as in `HuggingFaceTB/SmolLM2-135M-Instruct`.
  * @returns The directory of the model.
- * @throws {Error} If the server refuses, or a file is not what it should be.
+ * @throws {Error} If the server responds with an error, or a file has the wrong size or digest.
  */
 export async function downloadModel(id: string, options: DownloadOptions): Promise<string> {
   const { endpoint, directory, weights, onProgress = () => {} } = options;
@@ -62,7 +62,7 @@ async function listFiles(url: string): Promise<RemoteFile[]> {
     const [digest, bytes] = large === undefined ? [oid, size] : [large.oid, large.size];
     const isFile = type === "file" && typeof path === "string" && typeof digest === "string" &&
       typeof bytes === "number";
-    // A path must not lead out of the directory.
+    // Rejects paths that lead out of the directory.
     if (!isFile || path.split("/").some((part) => part === ".." || part === "")) return [];
     return [{ path, size: bytes, digest, isLarge: large !== undefined }];
   });
@@ -80,9 +80,9 @@ async function downloadFile(
   const response = await fetch(url, start === 0 ? {} : { headers: { range: `bytes=${start}-` } });
   if (!response.ok || response.body === null) {
     await response.body?.cancel();
-    throw new Error(`${url} must be there: received ${response.status}`);
+    throw new Error(`Could not download ${url}: received ${response.status}`);
   }
-  // A server that knows no ranges begins anew.
+  // A server without support for ranges sends the whole file.
   let done = response.status === 206 ? start : 0;
   {
     using file = await Deno.open(partial, { write: true, create: true, truncate: done === 0 });
@@ -94,7 +94,7 @@ async function downloadFile(
     }
   }
   if (done < size) {
-    throw new Error(`${url} broke off after ${done} of ${size} bytes: start again to go on there`);
+    throw new Error(`${url} was interrupted after ${done} of ${size} bytes: start again to resume`);
   }
   const received = await digestOf(partial, isLarge ? undefined : size);
   if (done !== size || received !== digest) {

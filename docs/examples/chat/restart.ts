@@ -1,7 +1,7 @@
 // deno-lint-ignore-file no-console -- a program prints
 /**
- * Two questions about one document, to a chat server that is started anew between them: the second
- * one finds the document in the cache. Then the second question again with nothing cached, whose
+ * Asks a chat server two questions about one document and restarts it in between: the second request
+ * finds the document in the cache. Then asks the second question again with an empty cache; the
  * answer must be the same.
  *
  * `deno task chat:restart [--model DIR|ID] [--weights NAME] [--models DIR]`
@@ -14,7 +14,7 @@ const MAX_TOKENS = 48;
 
 const text = await Deno.readTextFile(new URL(NAME, import.meta.url));
 
-/** Asks a server that has just been started; what it answers. */
+/** Starts a server, asks a question and returns the answer. */
 async function ask(question: string, cache: string, heading: string): Promise<string> {
   await using chat = await ChatProcess.start([...Deno.args, `--cache=${cache}`]);
   console.log(`${heading} (${chat.title})\n> ${question}`);
@@ -25,7 +25,7 @@ async function ask(question: string, cache: string, heading: string): Promise<st
     stream: true,
     "stream_options": { "include_usage": true },
   });
-  // The server answers with the first words.
+  // The response starts with the first words.
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
   const events = await response.text();
   if (!response.ok) throw new Error(events);
