@@ -3,16 +3,19 @@ import { walk } from "@std/fs";
 import { type ChatEnd, ChatEngine } from "../../docs/examples/chat/chat_engine.ts";
 import { tinyModel } from "../../docs/examples/chat/model_files.ts";
 import { OnnxDecoder } from "../../src/engine/onnx/mod.ts";
+import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
+import { mapAdapter } from "../support/adapters.ts";
+import { optionsOf } from "../support/caches.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 import { ort } from "./support/ort.ts";
 
-/** Answers one question with a cache over a directory. */
-async function answer(l2: readonly object[]): Promise<ChatEnd & { text: string }> {
-  const { decoder: options, format } = tinyModel();
-  await using cache = await TieredCache.open({ device: new HostDevice(), l2: l2 as never });
-  await using decoder = await OnnxDecoder.open(cache, { ort, ...options });
+/** Answers one question with a cache of its own. */
+async function answer(options: TieredCacheOptions): Promise<ChatEnd & { text: string }> {
+  const { decoder: model, format } = tinyModel();
+  await using cache = await TieredCache.open({ device: new HostDevice(), ...options });
+  await using decoder = await OnnxDecoder.open(cache, { ort, ...model });
   const chat = new ChatEngine(decoder, format);
   const pieces = chat.answer({
     messages: [{ role: "user", content: "All work and no play. ".repeat(30) }],
@@ -33,22 +36,31 @@ async function answer(l2: readonly object[]): Promise<ChatEnd & { text: string }
 Deno.test("chat: with objects that are damaged, the answer comes, computed", async () => {
   await using directory = await tempDirectory();
   const l2 = [{ type: "fs", base_path: directory.path }];
-  const cold = await answer(l2);
+  const cold = await answer({ l2 });
   assertEquals(cold.cachedTokens, 0);
-  assertEquals(await answer(l2), { ...cold, cachedTokens: 512 });
+  assertEquals(await answer({ l2 }), { ...cold, cachedTokens: 512 });
   for await (const { path, isFile } of walk(directory.path)) {
     if (!isFile || (await Deno.stat(path)).size < 1000) continue;
     using file = await Deno.open(path, { read: true, write: true });
     await file.seek(500, Deno.SeekMode.Start);
     await file.write(Uint8Array.of(1, 2, 3, 4));
   }
-  assertEquals(await answer(l2), cold);
+  assertEquals(await answer({ l2 }), cold);
 });
 
 Deno.test("chat: with an adapter that has no room, the answer comes, computed", async () => {
   await using directory = await tempDirectory();
   const l2 = [{ type: "fs", base_path: directory.path, max_capacity_gb: 1e-6 }];
-  const cold = await answer(l2);
+  const cold = await answer({ l2 });
   assertEquals(cold.cachedTokens, 0);
-  assertEquals(await answer(l2), cold);
+  assertEquals(await answer({ l2 }), cold);
+});
+
+Deno.test("chat: with an adapter that finds objects and never brings them, too", async () => {
+  const held = mapAdapter();
+  const l1 = { capacityBytes: 2 ** 26 };
+  const cold = await answer(optionsOf({ held }, { l1 }));
+  assertEquals(await answer(optionsOf({ held }, { l1 })), { ...cold, cachedTokens: 512 });
+  const hanging = { ...held, load: () => new Promise<never>(() => {}) };
+  assertEquals(await answer(optionsOf({ hanging }, { l1 })), cold);
 });
