@@ -382,7 +382,7 @@ Deno.test("PrefixCache rejects invalid groups and tensors", async () => {
     new PrefixCache(t.cache, { model: MODEL, layout });
   assertThrows(() => make([]), RangeError, "must have at least one group");
   const other = kvLayout({ layers: 1, kvHeads: 1, headDim: 4, dtype: "f16", chunkTokens: 8 });
-  assertThrows(() => make([{ layout: FULL }, { layout: other }]), RangeError, "one chunk size");
+  assertThrows(() => make([{ layout: FULL }, { layout: other }]), RangeError, "same chunk size");
   for (const windowTokens of [0, -1, NaN]) {
     assertThrows(() => make([{ layout: FULL, windowTokens }]), RangeError, "windowTokens");
   }

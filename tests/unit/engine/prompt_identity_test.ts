@@ -65,7 +65,7 @@ async function foundBytes(prefixes: PrefixCache, options: MatchOptions): Promise
 }
 
 for (const layout of ["kvtier", "lmcache"]) {
-  Deno.test(`any text is a salt of its own, in files of the layout ${layout} too`, async () => {
+  Deno.test(`any string is a separate salt, in files of the layout ${layout} too`, async () => {
     await using directory = await tempDirectory();
     const fs = {
       "type": "fs",
@@ -113,7 +113,7 @@ const LOST: Record<string, (prefixes: PrefixCache, options: PromptOptions) => un
   keys: async (prefixes, options) => prefixes.keys(TOKENS, options),
 };
 for (const [name, call] of Object.entries(LOST)) {
-  Deno.test(`${name}() refuses a salt or an extra key that was lost on the way`, async () => {
+  Deno.test(`${name}() rejects an undefined salt or extra key`, async () => {
     await using t = await open();
     put(t.prefixes, {});
     for (const key of ["salt", "extraKey"]) {
