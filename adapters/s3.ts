@@ -11,6 +11,7 @@ import {
   type L2AdapterModule,
   systemRandom,
 } from "../src/l2/adapter.ts";
+import { abortAfter } from "../src/runtime/clock.ts";
 import { Bucket, bucketAt } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
 import { S3ObjectNames } from "./_s3/object_names.ts";
@@ -80,13 +81,10 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
       onEvicted,
     });
     try {
-      const tooLate = new AbortController();
-      const cancel = clock.schedule(() => tooLate.abort(), TRY_MS);
+      using tooLate = abortAfter(clock, TRY_MS);
       await probeBucket(
         { client, values, prefix: names.prefix, onError },
         AbortSignal.any([signal, tooLate.signal]),
-      ).finally(
-        cancel,
       );
     } catch (error) {
       await store[Symbol.asyncDispose]();

@@ -1,10 +1,8 @@
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
+import { MAX_TIMER_MS } from "./runtime/clock.ts";
 import { type OptionRules, readOptions, typeInWords } from "./runtime/options.ts";
 import type { PrefetchOptions } from "./tiering/prefetch_controller.ts";
-
-/** Maximum delay of JavaScript timers. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Options of `TieredCache.flush()`. */
 export interface FlushOptions {

@@ -1,5 +1,6 @@
-import { type Clock, systemRandom } from "../../src/l2/adapter.ts";
-import { untilAborted } from "../_shared/until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
+import { systemRandom } from "../../src/l2/adapter.ts";
+import { abortAfter, type Clock } from "../../src/runtime/clock.ts";
 import { type Backend, bytesIn } from "./backend.ts";
 import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
 
@@ -52,16 +53,10 @@ export class BackendCheck {
 
   async #run(): Promise<BackendState> {
     const { backend, clock, names } = this.#options;
-    const late = new AbortController();
-    const cancel = clock.schedule(
-      () => late.abort(new Error("The connector does not answer")),
-      CHECK_MS,
-    );
+    using late = abortAfter(clock, CHECK_MS, new Error("The connector does not answer"));
     const { signal } = late;
     const ask = <Value>(answer: () => Value | Promise<Value>): Promise<Value> =>
-      untilAborted(signal, (async () => await answer())(), () => {
-        throw signal.reason;
-      });
+      untilAborted(signal, (async () => await answer())());
     const name = names.ofPart(backend.delete === undefined ? ONLY_ID : newPartId(), 0);
     try {
       return await this.#roundTrip(name, ask, signal);
@@ -69,7 +64,6 @@ export class BackendCheck {
       return { state: "unknown", cause };
     } finally {
       await ask(() => backend.delete?.(name, signal)).catch(() => {});
-      cancel();
     }
   }
 

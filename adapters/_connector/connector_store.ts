@@ -18,7 +18,7 @@ import { Failures } from "../_shared/failures.ts";
 import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import type { ObjectIndex } from "../_shared/object_book.ts";
-import { untilAborted } from "../_shared/until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
 import type { Backend } from "./backend.ts";
 import type { BackendCheck } from "./backend_check.ts";
 import type { ObjectListing } from "./object_listing.ts";

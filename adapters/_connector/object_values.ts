@@ -5,7 +5,7 @@ import {
   type TrailerFault,
 } from "../../src/l2/adapter.ts";
 import { ObjectParts } from "../_shared/object_parts.ts";
-import { untilAborted } from "../_shared/until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
 import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
 import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
@@ -366,7 +366,7 @@ export class ObjectValues {
   /** Asks the connector; fails as soon as `signal` aborts. */
   #ask(signal: AbortSignal, question: (backend: Backend) => unknown): Promise<unknown> {
     const answer = (async () => await question(this.#options.backend))();
-    return untilAborted(signal, answer, () => Promise.reject(signal.reason));
+    return untilAborted(signal, answer);
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Clock, wait } from "../../src/l2/adapter.ts";
+import { type Clock, within } from "../../src/runtime/clock.ts";
 import { errnoOf, isFull } from "../_shared/errno.ts";
 import { knownTime } from "../_shared/file_info.ts";
 import type { ModelUsage } from "./directory_count.ts";
@@ -532,11 +532,7 @@ export class DiskSpace {
     const counting = this.count();
     // Without eviction there is no alternative to the count.
     if (watermark === undefined) await counting;
-    else {
-      const over = new AbortController();
-      await Promise.race([counting, wait(clock, COUNT_PATIENCE_MS, over.signal)])
-        .finally(() => over.abort());
-    }
+    else await within(clock, counting, COUNT_PATIENCE_MS);
     return this.#account.state !== undefined;
   }
 

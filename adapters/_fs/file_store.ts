@@ -34,7 +34,8 @@ import { LimitedFiles } from "./limited_files.ts";
 import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { IoLimiter } from "../_shared/io_slots.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
-import { untilAborted } from "../_shared/until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
+import { abortAfter } from "../../src/runtime/clock.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import { LockedObjects } from "./locked_objects.ts";
 import type { ObjectPaths } from "./object_paths.ts";
@@ -507,8 +508,7 @@ export class FileStore implements L2Adapter {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
     this.#cancelHousekeeping();
-    const tooLate = new AbortController();
-    const cancel = this.#options.clock.schedule(() => tooLate.abort(), CLOSE_MS);
+    using tooLate = abortAfter(this.#options.clock, CLOSE_MS);
     await untilAborted(tooLate.signal, this.#close(), () => {
       const count = this.#calls.running;
       const cause = new Error(`${count} file system calls hang and were abandoned`);
@@ -516,7 +516,6 @@ export class FileStore implements L2Adapter {
     });
     await this.#direct?.close(tooLate.signal);
     await this.#options.closeFiles?.(tooLate.signal);
-    cancel();
   }
 
   async #close(): Promise<void> {

@@ -1,4 +1,4 @@
-import { wait } from "../../src/l2/adapter.ts";
+import { within } from "../../src/runtime/clock.ts";
 import { DirectoryCount, type DirectoryCountOptions } from "./directory_count.ts";
 import { Evictor, type EvictorOptions, type Removed } from "./evictor.ts";
 import { OldestFiles } from "./oldest_files.ts";
@@ -77,11 +77,8 @@ export class ObjectRemoval {
   /** Waits for progress of a walk or count, but not long, because a walk may hang. */
   async #waitForProgress(): Promise<void> {
     const { counting, clock } = this.#options;
-    const over = new AbortController();
-    const counted = counting()?.catch(() => {});
-    const waits = [this.directory.progress(), wait(clock, CHECK_INTERVAL_MS, over.signal)];
-    await Promise.race(counted === undefined ? waits : [...waits, counted]);
-    over.abort();
+    const waits = [this.directory.progress(), counting()?.catch(() => {})];
+    await within(clock, Promise.race(waits.filter((each) => each !== undefined)), CHECK_INTERVAL_MS);
   }
 
   /**

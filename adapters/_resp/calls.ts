@@ -1,5 +1,5 @@
 import { AdapterError, type Clock } from "../../src/l2/adapter.ts";
-import { untilAborted } from "../_shared/until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionPool } from "./connection_pool.ts";
 

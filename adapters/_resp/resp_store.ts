@@ -17,7 +17,7 @@ import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capa
 import { Failures } from "../_shared/failures.ts";
 import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
-import { untilAborted } from "../_shared/until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
 import {
   asAdapterError,
   closeAfterAbort,

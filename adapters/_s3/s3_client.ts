@@ -1,5 +1,6 @@
 import type { AwsV4Signer } from "aws4fetch";
-import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
+import type { RandomSource } from "../../src/l2/adapter.ts";
+import { abortAfter, type Clock, wait } from "../../src/runtime/clock.ts";
 import { OperationLimiter } from "../_shared/flight_limit.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
@@ -167,8 +168,7 @@ export class S3Client implements Disposable {
     if (!await this.#limiter.acquire(0, signal)) throw signal.reason;
     const { clock, timeoutMs } = this.#options;
     const { method, answers = [] } = request;
-    const timeout = new AbortController();
-    const cancel = clock.schedule(() => timeout.abort(), timeoutMs);
+    using timeout = abortAfter(clock, timeoutMs);
     let response: Response | undefined;
     try {
       const signals = AbortSignal.any([signal, timeout.signal]);
@@ -182,7 +182,6 @@ export class S3Client implements Disposable {
       const isOwn = error instanceof S3Error || error instanceof Deno.errors.NotCapable;
       throw isOwn || signal.aborted ? error : new S3ConnectionError(method, error);
     } finally {
-      cancel();
       await response?.body?.cancel().catch(() => {});
       this.#limiter.release(0);
     }

@@ -11,7 +11,7 @@ import {
   watermarksOf,
 } from "../../src/l2/adapter.ts";
 import { ObjectIndex } from "./object_book.ts";
-import { untilAborted } from "./until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
 
 const GIB = 2 ** 30;
 

@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { ownFile } from "../../src/runtime/own_file.ts";
 import type { AlignedBuffer } from "./direct_access.ts";
-import { untilAborted } from "./until_aborted.ts";
+import { untilAborted } from "../../src/base/abort.ts";
 import type { FileReply, FileRequest, NumberedRequest } from "./file_worker_program.ts";
 
 /** The module that the worker runs; `undefined` in a bundle. */
@@ -85,7 +85,7 @@ export class FileWorker {
   /** Terminates the worker after all pending requests, or when `signal` aborts. */
   async close(signal?: AbortSignal): Promise<void> {
     const done = Promise.allSettled([...this.#answers.values()].map(({ promise }) => promise));
-    await (signal === undefined ? done : untilAborted(signal, done, () => []));
+    await untilAborted(signal, done, () => []);
     // A pending system call completes before the thread ends.
     await this.#worker?.terminate();
     this.#worker = undefined;

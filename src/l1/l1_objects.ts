@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { EvictionPolicy } from "./eviction_policy.ts";
@@ -17,7 +18,9 @@ export class L1Objects {
   readonly policy: EvictionPolicy;
   /** Whether the device is lost or the cache is closed. */
   readonly isLost: () => boolean;
-  readonly listeners = new Set<L1Listener>();
+  readonly listeners = new Listeners<L1Listener>((error) =>
+    logger.error("A listener of L1 failed: {error}", { error })
+  );
   /** Objects evicted so far. */
   evictedCount = 0;
   readonly #left: { readonly key: ObjectKey; readonly reason: L1RemovalReason }[] = [];
@@ -54,17 +57,8 @@ export class L1Objects {
   notifyRemoved(): void {
     if (this.#left.length === 0) return;
     const left = this.#left.splice(0);
-    for (const { key, reason } of left) this.tell((listener) => listener.removed?.(key, reason));
-  }
-
-  /** Calls every listener; logs what they throw. */
-  tell(call: (listener: L1Listener) => void): void {
-    for (const listener of this.listeners) {
-      try {
-        call(listener);
-      } catch (error) {
-        logger.error("A listener of L1 failed: {error}", { error });
-      }
+    for (const { key, reason } of left) {
+      this.listeners.tell((listener) => listener.removed?.(key, reason));
     }
   }
 }

@@ -225,9 +225,11 @@ export class L1Writes {
     if (isNew) {
       const written = admitted.filter(({ isTransient }) => !isTransient)
         .map(({ key, layout }): WrittenObject => ({ key, layout }));
-      if (written.length > 0) this.#objects.tell((listener) => listener.written?.(written));
+      if (written.length > 0) {
+        this.#objects.listeners.tell((listener) => listener.written?.(written));
+      }
     }
-    this.#objects.tell((listener) => listener.admitted?.());
+    this.#objects.listeners.tell((listener) => listener.admitted?.());
   }
 
   /** Whether the objects are filled, which also requires that the device allocated their slabs. */

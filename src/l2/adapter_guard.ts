@@ -1,4 +1,6 @@
 import { getLogger } from "@logtape/logtape";
+import { untilAborted } from "../base/abort.ts";
+import { Listeners } from "../base/listeners.ts";
 import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
@@ -135,7 +137,9 @@ export class AdapterGuard {
   readonly #calls: AdapterCalls;
   readonly #circuits: Readonly<Record<CircuitName, CircuitBreaker>>;
   readonly #speed: LoadSpeed;
-  readonly #listeners = new Set<GuardListener>();
+  readonly #listeners = new Listeners<GuardListener>((error) =>
+    logger.error("{type}: a listener failed: {error}", { id: this.id, type: this.type, error })
+  );
   readonly #damaged: Partial<Record<TrailerFault, number>> = {};
   readonly #counters = {
     storedObjects: 0,
@@ -223,7 +227,7 @@ export class AdapterGuard {
   /** Whether the adapter or a listener wants to know which objects device memory serves. */
   get wantsUses(): boolean {
     return this.#adapter.touch !== undefined ||
-      this.#listeners.values().some(({ used }) => used !== undefined);
+      this.#listeners.some(({ used }) => used !== undefined);
   }
 
   /**
@@ -269,21 +273,12 @@ export class AdapterGuard {
    *
    * @throws The reason of `signal` if that aborts first.
    */
-  idle(signal?: AbortSignal): Promise<void> {
-    if (signal?.aborted) return Promise.reject(signal.reason);
-    if (this.#isIdle) return Promise.resolve();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const wake = (): void => {
-      signal?.removeEventListener("abort", giveUp);
-      resolve();
-    };
-    const giveUp = (): void => {
-      this.#idleWaiters.delete(wake);
-      reject(signal?.reason);
-    };
-    this.#idleWaiters.add(wake);
-    signal?.addEventListener("abort", giveUp, { once: true });
-    return promise;
+  async idle(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.#isIdle) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#idleWaiters.add(resolve);
+    await untilAborted(signal, promise).finally(() => this.#idleWaiters.delete(resolve));
   }
 
   /**
@@ -292,8 +287,7 @@ export class AdapterGuard {
    * @returns A function that removes it.
    */
   addListener(listener: GuardListener): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   /** Records a failure that the adapter reported without failing a call. */
@@ -307,12 +301,12 @@ export class AdapterGuard {
 
   /** Tells listeners about objects that the adapter evicted by itself. */
   reportEvicted(keys: readonly ObjectKey[]): void {
-    this.#notify((listener) => listener.evicted?.(keys));
+    this.#listeners.tell((listener) => listener.evicted?.(keys));
   }
 
   /** Marks objects that device memory served as used. Keys are in prefix order. Never throws. */
   touch(keys: readonly ObjectKey[]): void {
-    this.#notify((listener) => listener.used?.(keys));
+    this.#listeners.tell((listener) => listener.used?.(keys));
     if (this.#adapter.touch === undefined || this.#isPaused) return;
     const touched = (async () => await this.#adapter.touch?.(keys.slice()))();
     touched.catch((cause: unknown) => {
@@ -354,7 +348,7 @@ export class AdapterGuard {
     const tell = ({ stored, sizes }: StoreResult): void => {
       if (this.#listeners.size === 0 || stored.popcount() === 0) return;
       const kept = stored.gather(sizes === undefined ? objects : objects.map(sizedAs(sizes)));
-      this.#notify((listener) => listener.stored?.(kept));
+      this.#listeners.tell((listener) => listener.stored?.(kept));
     };
     call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value));
     const stored = call.result?.value.stored ?? new Bitmap(objects.length);
@@ -455,7 +449,7 @@ export class AdapterGuard {
     const tell = ({ deleted, bytes }: DeleteResult): void => {
       if (this.#listeners.size === 0 || deleted.popcount() === 0) return;
       const gone = deleted.gather(keys);
-      this.#notify((listener) => listener.deleted?.(gone, bytes));
+      this.#listeners.tell((listener) => listener.deleted?.(gone, bytes));
     };
     call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value));
     const result = call.result?.value ?? nothing;
@@ -657,7 +651,7 @@ export class AdapterGuard {
     this.#counters.missedLoads += objects.length - count;
     if (count > 0 && this.#listeners.size > 0) {
       const accessed = verified.gather(keys);
-      this.#notify((listener) => listener.accessed?.(accessed));
+      this.#listeners.tell((listener) => listener.accessed?.(accessed));
     }
     if (damaged.length > 0) await this.delete(damaged);
     return { done: verified, ...settledOf(call) };
@@ -723,7 +717,7 @@ export class AdapterGuard {
   #proceedTo(state: AdapterState): void {
     if (STATES.indexOf(state) <= STATES.indexOf(this.#state)) return;
     this.#state = state;
-    this.#notify((listener) => listener.stateChanged?.());
+    this.#listeners.tell((listener) => listener.stateChanged?.());
   }
 
   #onCircuitChange(name: CircuitName, state: "open" | "closed"): void {
@@ -743,23 +737,13 @@ export class AdapterGuard {
         error: this.#lastErrors.get(name),
       });
     }
-    this.#notify((listener) => listener.stateChanged?.());
-  }
-
-  #notify(tell: (listener: GuardListener) => void): void {
-    for (const listener of this.#listeners) {
-      try {
-        tell(listener);
-      } catch (error) {
-        logger.error("{type}: a listener failed: {error}", { id: this.id, type: this.type, error });
-      }
-    }
+    this.#listeners.tell((listener) => listener.stateChanged?.());
   }
 
   #noteDamage(key: ObjectKey, fault: TrailerFault): void {
     this.#damaged[fault] = (this.#damaged[fault] ?? 0) + 1;
     logger.warn("{type}: object is damaged: {fault}", { type: this.type, fault, key: key.id });
-    this.#notify((listener) => listener.damaged?.(key, fault));
+    this.#listeners.tell((listener) => listener.damaged?.(key, fault));
   }
 
   #measureLoad(objects: readonly AdapterObject[], end: CallEnd<Bitmap>): void {

@@ -22,7 +22,7 @@ export interface ScheduleOptions {
 }
 
 /** The longest delay that `setTimeout` accepts, in milliseconds. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
+export const MAX_TIMER_MS: number = 2 ** 31 - 1;
 
 /** The host's monotonic clock and timers. */
 export const systemClock: Clock = {
@@ -62,6 +62,24 @@ export function wait(clock: Clock, delayMs: number, signal?: AbortSignal): Promi
     const cancel = clock.schedule(done, delayMs);
     signal?.addEventListener("abort", done, { once: true });
   });
+}
+
+/** Signal with a time limit. Disposing it cancels the limit. */
+export interface TimeLimit extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Creates a signal that aborts after `ms` milliseconds of `clock`; never if `ms` is infinite.
+ *
+ * @param reason Reason of the abort.
+ */
+export function abortAfter(clock: Clock, ms: number, reason?: unknown): TimeLimit {
+  const controller = new AbortController();
+  const cancel = ms === Infinity
+    ? () => {}
+    : clock.schedule(() => controller.abort(reason), Math.min(ms, MAX_TIMER_MS));
+  return { signal: controller.signal, [Symbol.dispose]: cancel };
 }
 
 /** Resolves when `work` has settled, but after `ms` milliseconds of `clock` at the latest. */

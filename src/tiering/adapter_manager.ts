@@ -1,3 +1,4 @@
+import { untilAborted } from "../base/abort.ts";
 import type {
   AdapterEnvironment,
   L1MemoryDescription,
@@ -16,7 +17,7 @@ import { openGuarded } from "../l2/open_guarded.ts";
 import { transformedModule } from "../l2/transforms/transformed_module.ts";
 import { withOpen } from "../l2/open_inner.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
-import type { Clock } from "../runtime/clock.ts";
+import { abortAfter, type Clock, type TimeLimit } from "../runtime/clock.ts";
 import { nearestName, type OptionRules, readOptions, STRING } from "../runtime/options.ts";
 import type { AdapterSet } from "./adapter_set.ts";
 import type { AdapterEviction, EvictionController } from "./eviction_controller.ts";
@@ -27,8 +28,6 @@ import type { StoreController } from "./store_controller.ts";
 /** Deadline for opening an adapter, in milliseconds. */
 const OPEN_MS = 30_000;
 const REMOVE_MS = 30_000;
-/** Maximum delay of JavaScript timers. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 const MODES = ["drain", "migrate", "drop"];
 const removeRules: OptionRules<RemoveAdapterOptions> = {
   mode: STRING,
@@ -115,11 +114,6 @@ export interface CheckedConfig {
   readonly values: Record<string, never>;
   /** Limits that the cache enforces on it. */
   readonly eviction: AdapterEviction | undefined;
-}
-
-/** A deadline; also aborts when the cache is closed. */
-interface Deadline extends Disposable {
-  readonly signal: AbortSignal;
 }
 
 /** Opens, lists and removes adapters while the cache is in use. */
@@ -213,8 +207,8 @@ export class AdapterManager {
       using deadline = this.#deadline(timeoutMs, message);
       const { signal } = deadline;
       adapters.retire(guard);
-      if (mode !== "drop") await inTime(store.emptied(guard), signal);
-      if (mode === "migrate") report = await inTime(this.#migrate(guard, signal), signal);
+      if (mode !== "drop") await untilAborted(signal, store.emptied(guard));
+      if (mode === "migrate") report = await untilAborted(signal, this.#migrate(guard, signal));
       guard.drain();
       if (mode !== "drop") await guard.idle(signal);
     } catch (cause) {
@@ -301,14 +295,13 @@ export class AdapterManager {
     return `${instead} there is no other adapter to copy to`;
   }
 
-  #deadline(ms: number, message: string): Deadline {
+  /** Starts a time limit; its signal also aborts when the cache is closed. */
+  #deadline(ms: number, message: string): TimeLimit {
     const { clock } = this.#options;
-    const timeout = new AbortController();
-    const end = (): void => timeout.abort(new DOMException(message, "TimeoutError"));
-    const cancel = ms === Infinity ? () => {} : clock.schedule(end, Math.min(ms, MAX_TIMER_MS));
+    const timeout = abortAfter(clock, ms, new DOMException(message, "TimeoutError"));
     return {
       signal: AbortSignal.any([timeout.signal, this.#stopping.signal]),
-      [Symbol.dispose]: cancel,
+      [Symbol.dispose]: () => timeout[Symbol.dispose](),
     };
   }
 
@@ -320,7 +313,7 @@ export class AdapterManager {
     using deadline = this.#deadline(OPEN_MS, `Not open within ${OPEN_MS} ms`);
     const opening = (async () => await module.create(values, environment))();
     try {
-      return await inTime(opening, deadline.signal);
+      return await untilAborted(deadline.signal, opening);
     } catch (cause) {
       // An adapter that opens after the deadline has no owner, so it is closed here.
       opening.then((adapter) => adapter[Symbol.asyncDispose]()).catch(() => {});
@@ -366,15 +359,6 @@ export async function checkConfig(
     values: parseAdapterConfig(module, own) as Record<string, never>,
     eviction: eviction === undefined ? undefined : parseEviction(config.type, eviction),
   };
-}
-
-function inTime<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  if (signal.aborted) return Promise.reject(signal.reason);
-  const { promise, resolve, reject } = Promise.withResolvers<T>();
-  const giveUp = (): void => reject(signal.reason);
-  signal.addEventListener("abort", giveUp, { once: true });
-  work.then(resolve, reject).finally(() => signal.removeEventListener("abort", giveUp));
-  return promise;
 }
 
 /** Keeps work in a set until it has ended. */

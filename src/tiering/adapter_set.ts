@@ -1,3 +1,4 @@
+import { Listeners } from "../base/listeners.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 
 /** Called when the adapters of a cache change. */
@@ -10,7 +11,7 @@ export type AdapterSetListener = (adapters: AdapterSet) => void;
 export class AdapterSet {
   #guards: readonly AdapterGuard[] = [];
   readonly #retiring = new Set<AdapterGuard>();
-  readonly #listeners = new Set<AdapterSetListener>();
+  readonly #listeners = new Listeners<AdapterSetListener>();
 
   /** All adapters that have not been removed; a new array after each change. */
   get all(): readonly AdapterGuard[] {
@@ -62,6 +63,6 @@ export class AdapterSet {
   }
 
   #notify(): void {
-    for (const listener of this.#listeners) listener(this);
+    this.#listeners.tell((listener) => listener(this));
   }
 }

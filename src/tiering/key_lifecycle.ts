@@ -2,7 +2,7 @@ import { getLogger } from "@logtape/logtape";
 import { type ObjectKey, validateCacheSalt, validateModelName } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import { type Clock, wait } from "../runtime/clock.ts";
+import { type Clock, MAX_TIMER_MS, wait } from "../runtime/clock.ts";
 import { checkNotNullish, checkOptionKeys } from "../runtime/options.ts";
 import { REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
@@ -15,8 +15,6 @@ const TRY_AGAIN_MS = 100;
  */
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 60_000;
-/** Maximum delay of JavaScript timers. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** Objects to forget: those with the given keys, all under a cache salt, or all of a model. */
 export type ForgetSelector =

@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
@@ -104,7 +105,9 @@ export class PrefetchController {
   readonly #options: PrefetchControllerOptions;
   readonly #inFlight = new Map<string, InFlightLoad>();
   readonly #loader: ObjectLoader;
-  readonly #listeners = new Set<PrefetchListener>();
+  readonly #listeners = new Listeners<PrefetchListener>((error) =>
+    logger.error("A listener of prefetches failed: {error}", { error })
+  );
   /** Work in flight and the request that it belongs to. */
   readonly #running = new Map<Promise<void>, PrefetchRequest | undefined>();
   readonly #queue = new Set<QueuedRequest>();
@@ -286,13 +289,9 @@ export class PrefetchController {
     this.#counters.deadlines++;
     const objects = groups.reduce((sum, { keys }) => sum + keys.length, 0);
     const servedObjects = result.leases.reduce((sum, { length }) => sum + length, 0);
-    for (const listener of this.#listeners) {
-      try {
-        listener.deadline?.({ objects, servedObjects, deadlineMs });
-      } catch (error) {
-        logger.error("A listener of prefetches failed: {error}", { error });
-      }
-    }
+    this.#listeners.tell((listener) => {
+      listener.deadline?.({ objects, servedObjects, deadlineMs });
+    });
     return result;
   }
 

@@ -1,3 +1,4 @@
+import { Listeners } from "../base/listeners.ts";
 import { validateCacheSalt } from "../keys/object_key.ts";
 import { type OptionRules, readOptions } from "../runtime/options.ts";
 
@@ -15,7 +16,7 @@ const rules: OptionRules<Quota> = { l1Bytes: bytes, l2Bytes: bytes };
 /** Quotas of cache salts, and the default for salts without one. */
 export class QuotaRegistry {
   readonly #quotas = new Map<string, Quota>();
-  readonly #listeners = new Set<(salt: string | undefined) => void>();
+  readonly #listeners = new Listeners<(salt: string | undefined) => void>();
   #default: Quota = {};
   /** Number of salts with a limit in the adapters. */
   #boundedSalts = 0;
@@ -99,8 +100,7 @@ export class QuotaRegistry {
    * @returns A function that removes the listener.
    */
   onChange(listener: (salt: string | undefined) => void): () => void {
-    this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   #count(quota: Quota | undefined, sign: 1 | -1): void {
@@ -108,7 +108,7 @@ export class QuotaRegistry {
   }
 
   #notify(salt: string | undefined): void {
-    for (const listener of this.#listeners) listener(salt);
+    this.#listeners.tell((listener) => listener(salt));
   }
 }
 

@@ -5,6 +5,7 @@ import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { bytesWithTrailer, tailBytes } from "../l2/object_trailer.ts";
 import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
 import type { ReadBack } from "../memory/memory_device.ts";
+import { MAX_TIMER_MS } from "../runtime/clock.ts";
 import type { FlushReport } from "./flush_report.ts";
 import {
   type DirtyObject,
@@ -46,8 +47,6 @@ interface BatchShare {
 
 /** Maximum delay between two attempts, unless the first delay is longer. */
 const MAX_BACK_OFF_MS = 30_000;
-/** Maximum delay of JavaScript timers. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 const logger = getLogger(["kvtier", "store"]);
 const NONE: ReadonlySet<DirtyObject> = new Set();

@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import { Listeners } from "../base/listeners.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { type FlushReport, UnwrittenTally } from "./flush_report.ts";
@@ -17,7 +18,9 @@ const logger = getLogger(["kvtier", "store"]);
  */
 export class StoreLosses {
   readonly #counters = { failedObjects: 0, droppedObjects: 0, lostObjects: 0 };
-  readonly #listeners = new Set<StoreListener>();
+  readonly #listeners = new Listeners<StoreListener>((error) =>
+    logger.error("A listener of the store failed: {error}", { error })
+  );
   readonly #unwritten = new UnwrittenTally();
   readonly #fullQueues: Overload;
   /** Tally at the time of the previous report. */
@@ -47,13 +50,7 @@ export class StoreLosses {
     if (gone !== "forgotten") {
       for (const guard of guards) this.#unwritten.add(guard, reason, 1);
     }
-    for (const listener of this.#listeners) {
-      try {
-        listener.dropped?.(objects, reason);
-      } catch (error) {
-        logger.error("A listener of the store failed: {error}", { error });
-      }
-    }
+    this.#listeners.tell((listener) => listener.dropped?.(objects, reason));
   }
 
   /**

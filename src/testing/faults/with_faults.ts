@@ -10,6 +10,7 @@ import type {
   ObjectKey,
   StoreResult,
 } from "../../l2/adapter.ts";
+import { untilAborted } from "../../base/abort.ts";
 import { wrapAdapter } from "../../l2/wrap_adapter.ts";
 import { systemClock, wait } from "../../runtime/clock.ts";
 import { firstHalf, flipBit, flippedCopy, saveSecondHalf, withExtraBit } from "./damage.ts";
@@ -147,16 +148,12 @@ class Faults {
   }
 
   async #hang(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const giveUp = (): void => reject(signal.reason);
+    const { promise, resolve } = Promise.withResolvers<void>();
     this.#hung.add(resolve);
-    signal.addEventListener("abort", giveUp, { once: true });
     try {
-      await promise;
+      await untilAborted(signal, promise);
     } finally {
       this.#hung.delete(resolve);
-      signal.removeEventListener("abort", giveUp);
     }
   }
 

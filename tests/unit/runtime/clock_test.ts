@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { systemClock, wait } from "../../../src/runtime/clock.ts";
+import { abortAfter, systemClock, wait } from "../../../src/runtime/clock.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 
 /** Whether a promise has settled, without waiting for it. */
@@ -114,4 +114,25 @@ Deno.test("systemClock.schedule() does not keep the process alive for background
     "systemClock.schedule(() => console.log('awaited'), 1)",
   ];
   assertEquals(await outputOf(statements.join(";")), "awaited\n");
+});
+
+Deno.test("abortAfter() aborts after the delay, with the reason", async () => {
+  const clock = new ManualClock();
+  const reason = new Error("too late");
+  using limit = abortAfter(clock, 100, reason);
+  await clock.advance(99);
+  assert(!limit.signal.aborted);
+  await clock.advance(1);
+  assert(limit.signal.reason === reason);
+});
+
+Deno.test("abortAfter() leaves no timer when it is disposed, and none that never ends", () => {
+  const clock = new ManualClock();
+  {
+    using limit = abortAfter(clock, 100);
+    assertEquals([limit.signal.aborted, clock.pendingTimers], [false, 1]);
+  }
+  assertEquals(clock.pendingTimers, 0);
+  using _ = abortAfter(clock, Infinity);
+  assertEquals(clock.pendingTimers, 0);
 });
