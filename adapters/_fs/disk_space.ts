@@ -1,3 +1,4 @@
+import { Backoff, type BackoffLimits } from "../../src/base/backoff.ts";
 import { type Clock, within } from "../../src/runtime/clock.ts";
 import { errnoOf, isFull } from "../_shared/errno.ts";
 import { knownTime } from "../_shared/file_info.ts";
@@ -19,11 +20,10 @@ const LEASE_SHARE = 1 / 512;
 const MAX_LEASE = 2 ** 26;
 /** Time after which the bytes stored by other processes are read again, in milliseconds. */
 const TURNOVER_MS = 1_000;
-/** First pause after the disk was found full, in milliseconds; doubles each time. */
-const FIRST_PAUSE_MS = 500;
+/** Pauses of stores after the disk was found full. */
+const PAUSES: BackoffLimits = { firstMs: 500, maxMs: 30_000 };
 /** Time for which a refused object counts as a problem, in milliseconds. */
 const REFUSED_MS = 60_000;
-const LAST_PAUSE_MS = 30_000;
 /** Age after which the directory is counted again, in milliseconds. */
 const COUNT_MS = 3_600_000;
 /** Max wait of a store for a count that may show replaced files, in milliseconds. */
@@ -112,6 +112,7 @@ export class DiskSpace {
   #urgentTarget = Infinity;
   #urgentSinceMs = 0;
   #roomMade = Promise.withResolvers<void>();
+  readonly #pauses = new Backoff(PAUSES);
   #pause: { readonly until: number; readonly ms: number; readonly reason: string } | undefined;
   #refusedObjects = 0;
   #refusedAt = -Infinity;
@@ -210,12 +211,13 @@ export class DiskSpace {
   /** Records a successful write: the disk is not full. */
   succeeded(): void {
     this.#pause = undefined;
+    this.#pauses.reset();
   }
 
   /** Records a failed write. If the disk is full, stores pause and objects are evicted. */
   failed(cause: unknown, bytes: number): void {
     if (!isFull(cause)) return;
-    const ms = Math.min(2 * (this.#pause?.ms ?? FIRST_PAUSE_MS / 2), LAST_PAUSE_MS);
+    const ms = this.#pauses.next();
     const reason = cause instanceof Error ? cause.message : String(cause);
     this.#pause = { until: this.#options.clock.now() + ms, ms, reason };
     this.#headroom.forget();

@@ -1,4 +1,5 @@
 import type { AwsV4Signer } from "aws4fetch";
+import { type BackoffLimits, backoffMs } from "../../src/base/backoff.ts";
 import type { RandomSource } from "../../src/l2/adapter.ts";
 import { abortAfter, type Clock, wait } from "../../src/runtime/clock.ts";
 import { OperationLimiter } from "../_shared/flight_limit.ts";
@@ -12,9 +13,8 @@ import {
   S3TimeoutError,
 } from "./s3_error.ts";
 
-/** Upper bound of the first random wait, in milliseconds; it doubles with each attempt. */
-const FIRST_WAIT_MS = 100;
-const MAX_WAIT_MS = 5_000;
+/** Upper bounds of the random waits. */
+const WAITS: BackoffLimits = { firstMs: 100, maxMs: 5_000 };
 /** Idle connections are closed after this time, before the server does so, in milliseconds. */
 const IDLE_MS = 15_000;
 const NOTHING = new Uint8Array(0);
@@ -218,9 +218,8 @@ export class S3Client implements Disposable {
 
   /** A random wait below a limit that doubles per attempt, so that failed requests spread out. */
   #waitMs(attempt: number): number {
-    const limit = Math.min(MAX_WAIT_MS, FIRST_WAIT_MS * 2 ** (attempt - 1));
     const [a = 0, b = 0] = this.#options.random.bytes(2);
-    return limit * (a * 256 + b + 1) / 65_536;
+    return backoffMs(WAITS, attempt) * (a * 256 + b + 1) / 65_536;
   }
 }
 

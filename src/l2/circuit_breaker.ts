@@ -1,3 +1,4 @@
+import { Backoff } from "../base/backoff.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 /** State of a circuit: `closed` lets all calls through, `open` none, `half-open` a single probe. */
@@ -29,8 +30,7 @@ export interface CircuitBreakerOptions extends Partial<BreakerOptions> {
 export class CircuitBreaker {
   readonly #clock: Clock;
   readonly #failures: number;
-  readonly #firstCoolDownMs: number;
-  readonly #maxCoolDownMs: number;
+  readonly #coolDown: Backoff;
   readonly #onChange: (state: "open" | "closed") => void;
   #isClosed = true;
   #isProbing = false;
@@ -38,16 +38,16 @@ export class CircuitBreaker {
   #epoch = 1;
   #failuresInARow = 0;
   #openCount = 0;
-  #coolDownMs: number;
   #retryAt = 0;
 
   /** Creates a closed circuit. */
   constructor(options: CircuitBreakerOptions) {
     this.#clock = options.clock;
     this.#failures = options.failures ?? 3;
-    this.#maxCoolDownMs = options.maxCoolDownMs ?? 300_000;
-    this.#firstCoolDownMs = Math.min(options.coolDownMs ?? 5_000, this.#maxCoolDownMs);
-    this.#coolDownMs = this.#firstCoolDownMs;
+    this.#coolDown = new Backoff({
+      firstMs: options.coolDownMs ?? 5_000,
+      maxMs: options.maxCoolDownMs ?? 300_000,
+    });
     this.#onChange = options.onChange ?? (() => {});
   }
 
@@ -100,7 +100,7 @@ export class CircuitBreaker {
     this.#isClosed = true;
     this.#isProbing = false;
     this.#epoch++;
-    this.#coolDownMs = this.#firstCoolDownMs;
+    this.#coolDown.reset();
     this.#onChange("closed");
   }
 
@@ -109,12 +109,11 @@ export class CircuitBreaker {
     if (pass !== this.#epoch) return;
     this.#failuresInARow++;
     if (this.#isClosed && !options.trip && this.#failuresInARow < this.#failures) return;
-    if (!this.#isClosed) this.#coolDownMs = Math.min(2 * this.#coolDownMs, this.#maxCoolDownMs);
     this.#isClosed = false;
     this.#isProbing = false;
     this.#epoch++;
     this.#openCount++;
-    this.#retryAt = this.#clock.now() + this.#coolDownMs;
+    this.#retryAt = this.#clock.now() + this.#coolDown.next();
     this.#onChange("open");
   }
 

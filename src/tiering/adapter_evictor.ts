@@ -1,3 +1,4 @@
+import { Backoff, type BackoffLimits } from "../base/backoff.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { type Clock, wait } from "../runtime/clock.ts";
@@ -19,8 +20,7 @@ const MAX_PINNED = 1024;
 const MAX_TRACKED = 2 ** 20;
 /** Growth of the index, in objects, after which the adapter is asked for its object count. */
 const REVIEW_STEP = 1_024;
-const FIRST_RETRY_MS = 1_000;
-const LAST_RETRY_MS = 60_000;
+const RETRIES: BackoffLimits = { firstMs: 1_000, maxMs: 60_000 };
 
 /** Eviction status of one adapter. */
 export interface AdapterEvictionStatus {
@@ -317,7 +317,7 @@ export class AdapterEvictor implements Disposable {
 class Retry {
   readonly #clock: Clock;
   readonly #work: () => void;
-  #delayMs = FIRST_RETRY_MS;
+  readonly #backoff = new Backoff(RETRIES);
   #cancel: (() => void) | undefined;
 
   constructor(clock: Clock, work: () => void) {
@@ -336,14 +336,13 @@ class Retry {
         this.#cancel = undefined;
         this.#work();
       },
-      this.#delayMs,
+      this.#backoff.next(),
       { background: true },
     );
-    this.#delayMs = Math.min(2 * this.#delayMs, LAST_RETRY_MS);
   }
 
   reset(): void {
-    this.#delayMs = FIRST_RETRY_MS;
+    this.#backoff.reset();
   }
 
   cancel(): void {

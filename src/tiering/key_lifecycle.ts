@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import { type ObjectKey, validateCacheSalt, validateModelName } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
@@ -9,12 +10,8 @@ import { REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 /** Number of retries for an object that an adapter did not remove at first. */
 const FURTHER_TRIES = 3;
 const TRY_AGAIN_MS = 100;
-/**
- * Delays in milliseconds before the removal of an expired object is retried: the first one, and the
- * limit to which it doubles.
- */
-const FIRST_RETRY_MS = 1_000;
-const LAST_RETRY_MS = 60_000;
+/** Delays before expired objects that an adapter still holds are removed again. */
+const RETRIES: BackoffLimits = { firstMs: 1_000, maxMs: 60_000 };
 
 /** Objects to forget: those with the given keys, all under a cache salt, or all of a model. */
 export type ForgetSelector =
@@ -386,7 +383,7 @@ export class KeyLifecycle implements Disposable {
       const { key, attempts } = expired;
       if (this.#overdue.get(key.id) !== expired) continue;
       if (isAgain) {
-        const delayMs = Math.min(FIRST_RETRY_MS * 2 ** attempts, LAST_RETRY_MS);
+        const delayMs = backoffMs(RETRIES, attempts + 1);
         this.#expect({ key, at: now + delayMs, attempts: attempts + 1 });
       } else {
         this.#overdue.delete(key.id);

@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import { backoffMs } from "../base/backoff.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Lease, L1Listener, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
@@ -608,7 +609,8 @@ export class StoreController implements L1Listener, Disposable {
     const { random, backOffMs } = this.#options;
     this.#counters.retriedObjects += objects.length;
     const jitter = 0.5 + (random.bytes(1)[0] ?? 0) / 256;
-    const delayMs = Math.min(backOffMs * 2 ** (attempts - 1), Math.max(backOffMs, MAX_BACK_OFF_MS));
+    const maxMs = Math.max(backOffMs, MAX_BACK_OFF_MS);
+    const delayMs = backoffMs({ firstMs: backOffMs, maxMs }, attempts);
     lane.backOff(objects, attempts, delayMs * jitter);
   }
 }
