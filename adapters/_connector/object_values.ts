@@ -4,7 +4,7 @@ import {
   type ObjectKey,
   type TrailerFault,
 } from "../../src/l2/adapter.ts";
-import { ObjectParts } from "../_shared/object_parts.ts";
+import { readParts, writeParts } from "../../src/base/byte_parts.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
@@ -135,10 +135,9 @@ export class ObjectValues {
     };
     const replaced = await this.#has(key, signal) ? await this.factsOf(key, signal) : undefined;
     try {
-      const bytes = new ObjectParts(parts);
       await forEachPart(set, byteLength, async (index, start, end) => {
         const copy = new Uint8Array(end - start);
-        bytes.copyTo(copy, start);
+        readParts(parts, start, copy);
         await this.#set(names.ofPart(set.id, index), copy, signal);
       });
       await this.#set(names.of(key), encodeManifest(key, byteLength, set), signal);
@@ -216,17 +215,16 @@ export class ObjectValues {
     if (!found.key.equals(key)) return "key";
     known.remember(factsIn(found));
     if (!fitsRoom(found.byteLength, byteLength, allowShorter)) return "layout";
-    const target = new ObjectParts(parts);
     const { body } = found;
     if (body instanceof Uint8Array) {
-      target.fill(body, 0);
+      writeParts(parts, 0, body);
       return "filled";
     }
     let isWhole = true;
     await forEachPart(body, found.byteLength, async (index, start, end) => {
       if (!isWhole) return;
       const bytes = await this.#get(names.ofPart(body.id, index), signal);
-      if (bytes?.byteLength === end - start) target.fill(bytes, start);
+      if (bytes?.byteLength === end - start) writeParts(parts, start, bytes);
       else isWhole = false;
     });
     return isWhole ? "filled" : "length";

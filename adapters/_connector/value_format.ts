@@ -1,3 +1,4 @@
+import { copyParts } from "../../src/base/byte_parts.ts";
 import { ObjectKey } from "../../src/l2/adapter.ts";
 
 const MAGIC = 0x4b564331; // "KVC1"
@@ -41,11 +42,7 @@ export function encodeWhole(
   parts: readonly Uint8Array[],
 ): Uint8Array<ArrayBuffer> {
   const { bytes, offset } = encodeWithHeader(key, WHOLE, byteLength, byteLength);
-  let end = offset;
-  for (const part of parts) {
-    bytes.set(part, end);
-    end += part.byteLength;
-  }
+  copyParts(parts, bytes, offset);
   return bytes;
 }
 

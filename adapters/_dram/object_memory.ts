@@ -1,3 +1,4 @@
+import { copyParts } from "../../src/base/byte_parts.ts";
 import { type AdapterObject, type ObjectKey, type Place, UseOrder } from "../../src/l2/adapter.ts";
 
 /** Limits of an {@linkcode ObjectMemory}. */
@@ -67,13 +68,13 @@ export class ObjectMemory {
     const present = this.#entries.get(key.id);
     // The copy is synchronous, so readers never see a partly overwritten object.
     if (present?.bytes.byteLength === byteLength) {
-      copy(parts, present.bytes);
+      copyParts(parts, present.bytes);
       return present;
     }
     const grownBy = byteLength - (present?.bytes.byteLength ?? 0);
     if (!this.#canMakeRoom(grownBy, byteLength, present)) return undefined;
     const bytes = this.#makeRoom(grownBy, byteLength, present) ?? new Uint8Array(byteLength);
-    copy(parts, bytes);
+    copyParts(parts, bytes);
     this.#usedBytes += grownBy;
     if (present !== undefined) {
       if (present.locks > 0) this.#lockedBytes += grownBy;
@@ -195,13 +196,5 @@ export class ObjectMemory {
     entry.place = undefined;
     this.#entries.delete(entry.key.id);
     this.#usedBytes -= entry.bytes.byteLength;
-  }
-}
-
-function copy(parts: readonly Uint8Array[], bytes: Uint8Array): void {
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.byteLength;
   }
 }

@@ -1,4 +1,5 @@
 import * as nodeFs from "node:fs";
+import { lengthOfParts } from "../../src/base/byte_parts.ts";
 import { AlignedBuffers, DIRECT_BUFFER_BYTES, O_DIRECT } from "../_shared/direct_access.ts";
 import { FileWorker } from "../_shared/file_worker.ts";
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
@@ -93,7 +94,7 @@ export class DirectIo implements AsyncDisposable {
     const file = await once(this.#readFiles, path, opening);
     const buffer = this.#buffers.take();
     try {
-      let left = parts.reduce((sum, part) => sum + part.byteLength, 0);
+      let left = lengthOfParts(parts);
       let index = 0;
       let done = 0;
       while (left > 0) {

@@ -1,4 +1,5 @@
 import { join } from "@std/path";
+import { lengthOfParts } from "../../src/base/byte_parts.ts";
 import type { AdapterObject } from "../../src/l2/adapter.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import type { DirectIo } from "./direct_io.ts";
@@ -53,8 +54,10 @@ export class SlotFiles implements Disposable {
   async write(header: SlotHeader, { parts, byteLength }: AdapterObject): Promise<void> {
     const { file, offset } = this.geometry.placeOf(header.slot);
     const runs = contiguousRuns(parts);
-    if (byteLength > this.geometry.slotBytes || sumOf(runs) !== byteLength) {
-      throw new RangeError(`The parts must have ${byteLength} bytes: received ${sumOf(runs)}`);
+    if (byteLength > this.geometry.slotBytes || lengthOfParts(runs) !== byteLength) {
+      throw new RangeError(
+        `The parts must have ${byteLength} bytes: received ${lengthOfParts(runs)}`,
+      );
     }
     await this.#use(file, async (handle) => {
       const checksum = encodeHeader(handle.page, header);
@@ -228,8 +231,4 @@ function contiguousRuns(parts: AdapterObject["parts"]): Uint8Array<ArrayBuffer>[
     } else runs.push(part);
   }
   return runs;
-}
-
-function sumOf(runs: readonly Uint8Array[]): number {
-  return runs.reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

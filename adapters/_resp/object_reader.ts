@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
+import { writeParts } from "../../src/base/byte_parts.ts";
 import { type AdapterObject, fitsRoom } from "../../src/l2/adapter.ts";
-import { ObjectParts } from "../_shared/object_parts.ts";
 import type { Connection } from "./connection.ts";
 import { decodeManifest, MANIFEST_BYTES, MAX_CHUNKS, type ObjectManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";
@@ -32,7 +32,7 @@ export class RespObjectReader {
     signal: AbortSignal,
   ): Promise<RespReadOutcome> {
     const manifestKey = this.#names.manifestKeyOf(object.key);
-    const parts = new ObjectParts(object.parts);
+    const { parts } = object;
     let incomplete: string | undefined;
     for (;;) {
       const value = await get(connection, manifestKey, signal);
@@ -48,7 +48,7 @@ export class RespObjectReader {
       if (await this.#readChunks(connection, manifestKey, manifest, parts, signal)) {
         if (signal.aborted) return "absent";
         const start = manifest.chunkCount * manifest.chunkBytes;
-        parts.fill(value.subarray(MANIFEST_BYTES + manifest.keyLength), start);
+        writeParts(parts, start, value.subarray(MANIFEST_BYTES + manifest.keyLength));
         return "filled";
       }
       if (signal.aborted) return "absent";
@@ -63,7 +63,7 @@ export class RespObjectReader {
     connection: Connection,
     manifestKey: string,
     { chunkCount, chunkBytes, byteLength, generation }: ObjectManifest,
-    parts: ObjectParts,
+    parts: AdapterObject["parts"],
     signal: AbortSignal,
   ): Promise<boolean> {
     const chunkPrefix = this.#names.chunkPrefixOf(manifestKey, generation);
@@ -71,7 +71,7 @@ export class RespObjectReader {
       const chunk = await get(connection, `${chunkPrefix}${i}`, signal);
       const end = Math.min(chunkBytes, byteLength - i * chunkBytes);
       if (!Buffer.isBuffer(chunk) || chunk.byteLength !== end) return false;
-      if (!signal.aborted) parts.fill(chunk, i * chunkBytes);
+      if (!signal.aborted) writeParts(parts, i * chunkBytes, chunk);
       return true;
     });
     // Wait for all reads, even after a failure: they write into the caller's parts.

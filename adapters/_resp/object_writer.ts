@@ -1,6 +1,6 @@
-import type { Buffer } from "node:buffer";
+import { Buffer } from "node:buffer";
+import { readParts, sliceParts } from "../../src/base/byte_parts.ts";
 import { type AdapterObject, type RandomSource, systemRandom } from "../../src/l2/adapter.ts";
-import { ObjectParts } from "../_shared/object_parts.ts";
 import type { Connection } from "./connection.ts";
 import { embeddedKeyOf, encodeManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";
@@ -53,7 +53,6 @@ export class RespObjectWriter {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { names, chunkBytes, random = systemRandom } = this.#options;
-    const bytes = new ObjectParts(parts);
     const manifestKey = names.manifestKeyOf(key);
     const chunkCount = countChunks(byteLength, chunkBytes);
     const generation = random.bytes(16).toHex();
@@ -61,7 +60,7 @@ export class RespObjectWriter {
     const embedded = embeddedKeyOf(names.nameIn(manifestKey) ?? "", key);
     const value = encodeManifest({ chunkCount, chunkBytes, byteLength, generation }, embedded, {
       byteLength: byteLength - start,
-      copyTo: (target) => bytes.copyTo(target, start),
+      copyTo: (target) => readParts(parts, start, target),
     });
     if (chunkCount === 0) return await this.#writeWhole(connection, manifestKey, value, signal);
     const chunkPrefix = names.chunkPrefixOf(manifestKey, generation);
@@ -80,7 +79,7 @@ export class RespObjectWriter {
     ];
     const chunks = Array.from(
       { length: chunkCount },
-      (_, i) => bytes.slice(i * chunkBytes, Math.min(byteLength, (i + 1) * chunkBytes)),
+      (_, i) => chunkOf(parts, i * chunkBytes, Math.min(byteLength, (i + 1) * chunkBytes)),
     );
     // On a full server, unpublished chunks must not take space until they expire.
     const removeChunks = (): Promise<void> =>
@@ -153,4 +152,10 @@ function countChunks(byteLength: number, chunkBytes: number): number {
   if (byteLength <= Math.min(chunkBytes, MAX_WHOLE_BYTES)) return 0;
   const full = Math.floor(byteLength / chunkBytes);
   return byteLength - full * chunkBytes > MAX_REST_BYTES ? full + 1 : full;
+}
+
+/** Bytes of an object as one chunk; a copy only if they span several parts. */
+function chunkOf(parts: AdapterObject["parts"], start: number, end: number): Buffer {
+  const { buffer, byteOffset, byteLength } = sliceParts(parts, start, end);
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

@@ -1,4 +1,5 @@
-import type { ObjectParts } from "../_shared/object_parts.ts";
+import { readParts, viewOfParts } from "../../src/base/byte_parts.ts";
+import type { AdapterObject } from "../../src/l2/adapter.ts";
 
 /** Max bytes of a body whose buffer is kept for the next one. */
 const MAX_KEPT_BYTES = 16 * 2 ** 20;
@@ -11,11 +12,15 @@ export class BodyComposer {
   #kept = new Uint8Array(0);
 
   /** The bytes from `start` to `end`; valid until the next call. */
-  compose(parts: ObjectParts, start: number, end: number): Uint8Array<ArrayBuffer> {
-    const view = parts.view(start, end);
+  compose(
+    parts: AdapterObject["parts"],
+    start: number,
+    end: number,
+  ): Uint8Array<ArrayBuffer> {
+    const view = viewOfParts(parts, start, end);
     if (view !== undefined) return view;
     const body = this.#buffer(end - start);
-    parts.copyTo(body, start);
+    readParts(parts, start, body);
     return body;
   }
 

@@ -1,4 +1,5 @@
-import type { ObjectParts } from "../_shared/object_parts.ts";
+import { writeParts } from "../../src/base/byte_parts.ts";
+import type { AdapterObject } from "../../src/l2/adapter.ts";
 
 /** Bytes read from a connection at a time. */
 const SCRATCH_BYTES = 256 * 1024;
@@ -20,7 +21,7 @@ export class BodyReader {
    */
   async copy(
     body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
-    parts: ObjectParts,
+    parts: AdapterObject["parts"],
     start: number,
     end: number,
   ): Promise<boolean> {
@@ -34,7 +35,7 @@ export class BodyReader {
         if (value !== undefined) scratch = new Uint8Array(value.buffer);
         if (done) return offset === end;
         if (offset + value.byteLength > end) return false;
-        parts.fill(value, offset);
+        writeParts(parts, offset, value);
         offset += value.byteLength;
       }
     } finally {

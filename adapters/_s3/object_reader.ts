@@ -1,5 +1,4 @@
 import type { AdapterObject } from "../../src/l2/adapter.ts";
-import { ObjectParts } from "../_shared/object_parts.ts";
 import { BodyReader } from "./body_reader.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
@@ -43,7 +42,7 @@ export class S3ObjectReader {
     signal: AbortSignal,
   ): Promise<S3ReadOutcome> {
     const name = this.#options.names.nameOf(object.key);
-    const parts = new ObjectParts(object.parts);
+    const { parts } = object;
     const byteLength = allowShorter
       ? await this.#options.client.sizeOf(name, signal)
       : object.byteLength;
@@ -58,7 +57,7 @@ export class S3ObjectReader {
 
   async #readWhole(
     name: string,
-    parts: ObjectParts,
+    parts: AdapterObject["parts"],
     byteLength: number,
     signal: AbortSignal,
   ): Promise<S3ReadOutcome> {
@@ -77,7 +76,7 @@ export class S3ObjectReader {
    */
   async #readRanges(
     name: string,
-    parts: ObjectParts,
+    parts: AdapterObject["parts"],
     byteLength: number,
     signal: AbortSignal,
   ): Promise<S3ReadOutcome | "whole"> {
@@ -100,7 +99,7 @@ export class S3ObjectReader {
 
   async #readRange(
     name: string,
-    parts: ObjectParts,
+    parts: AdapterObject["parts"],
     { start, end, byteLength }: { start: number; end: number; byteLength: number },
     signal: AbortSignal,
   ): Promise<RangeOutcome> {

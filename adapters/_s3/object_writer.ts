@@ -1,5 +1,4 @@
 import type { AdapterObject, Clock } from "../../src/l2/adapter.ts";
-import { ObjectParts } from "../_shared/object_parts.ts";
 import { BodyComposer } from "./body_composer.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client, S3Request } from "./s3_client.ts";
@@ -101,12 +100,11 @@ export class S3ObjectWriter implements AsyncDisposable {
     signal: AbortSignal,
   ): Promise<void> {
     const { names } = this.#options;
-    const bytes = new ObjectParts(parts);
     await this.#send({
       method: "PUT",
       name: names.nameOf(key),
       headers: { ...names.headersOf(key), ...condition },
-      body: () => this.#bodies.compose(bytes, 0, byteLength),
+      body: () => this.#bodies.compose(parts, 0, byteLength),
     }, signal);
   }
 
@@ -127,12 +125,11 @@ export class S3ObjectWriter implements AsyncDisposable {
     if (uploadId === undefined) throw new S3Error(200, "NoUploadId", "POST");
     const stop = AbortSignal.any([signal, this.#stopping.signal]);
     try {
-      const bytes = new ObjectParts(parts);
       const size = Math.max(partBytes, Math.ceil(byteLength / MAX_PARTS));
       const numbers = Array.from({ length: Math.ceil(byteLength / size) }, (_, i) => i + 1);
       const etags = await settleAll<number, string>(numbers, stop, async (number, stop) => {
         const end = Math.min(number * size, byteLength);
-        const body = () => this.#bodies.compose(bytes, (number - 1) * size, end);
+        const body = () => this.#bodies.compose(parts, (number - 1) * size, end);
         const query = { partNumber: String(number), uploadId };
         return await client.request({ method: "PUT", name, query, body }, stop, (response) => {
           const etag = response.headers.get("etag");

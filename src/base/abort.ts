@@ -12,7 +12,10 @@ export function untilAborted<Value>(
   if (signal === undefined) return work;
   if (signal.aborted) {
     // A result that is there already counts.
-    return Promise.race([work, fallback === undefined ? Promise.reject(signal.reason) : fallback()]);
+    return Promise.race([
+      work,
+      fallback === undefined ? Promise.reject(signal.reason) : fallback(),
+    ]);
   }
   const { promise, resolve, reject } = Promise.withResolvers<Value>();
   const giveUp = (): void => fallback === undefined ? reject(signal.reason) : resolve(fallback());

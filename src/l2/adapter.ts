@@ -41,8 +41,9 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { ConfigFields, ConfigValues } from "./adapter_config.ts";
 import type { AdapterError } from "./adapter_error.ts";
-import { payloadParts, type TrailerFault } from "./object_trailer.ts";
+import type { TrailerFault } from "./object_trailer.ts";
 
+export { concatParts, fillParts, frontOfParts } from "../base/byte_parts.ts";
 export { Bitmap } from "../keys/bitmap.ts";
 export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
 export { ObjectKey, type ObjectKeyFields } from "../keys/object_key.ts";
@@ -348,50 +349,10 @@ function isAdapterModule(value: unknown): value is L2AdapterModule {
     typeof create === "function";
 }
 
-/** Copies the bytes of an object into one new array. */
-export function concatParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  let offset = 0;
-  for (const part of parts) {
-    bytes.set(part, offset);
-    offset += part.byteLength;
-  }
-  return bytes;
-}
-
-/** Views of the first `byteLength` bytes of parts; nothing is copied. */
-export function frontOfParts(
-  parts: readonly Uint8Array<ArrayBuffer>[],
-  byteLength: number,
-): Uint8Array<ArrayBuffer>[] {
-  return payloadParts(byteLength, parts);
-}
-
 /**
  * Whether an object of `storedBytes` can be loaded into buffers of `roomBytes`; see
  * {@linkcode LoadOptions.allowShorter}.
  */
 export function fitsRoom(storedBytes: number, roomBytes: number, allowShorter = false): boolean {
   return allowShorter ? storedBytes <= roomBytes : storedBytes === roomBytes;
-}
-
-/**
- * Copies `bytes` into the parts of an object.
- *
- * @returns Whether they fit exactly; if not, or if `bytes` is `undefined`, nothing is copied.
- */
-export function fillParts(parts: readonly Uint8Array[], bytes: Uint8Array | undefined): boolean {
-  const wanted = parts.reduce((sum, part) => sum + part.byteLength, 0);
-  if (bytes?.byteLength !== wanted) return false;
-  const [only] = parts;
-  if (only?.byteLength === wanted) {
-    only.set(bytes);
-    return true;
-  }
-  let offset = 0;
-  for (const part of parts) {
-    part.set(bytes.subarray(offset, offset + part.byteLength));
-    offset += part.byteLength;
-  }
-  return true;
 }

@@ -1,5 +1,6 @@
 import { getLogger } from "@logtape/logtape";
 import { untilAborted } from "../base/abort.ts";
+import { frontOfParts } from "../base/byte_parts.ts";
 import { Listeners } from "../base/listeners.ts";
 import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
@@ -33,13 +34,7 @@ import type {
 } from "./adapter_status.ts";
 import { type BreakerOptions, CircuitBreaker } from "./circuit_breaker.ts";
 import { LoadSpeed } from "./load_speed.ts";
-import {
-  payloadParts,
-  tailBytes,
-  type TrailerFault,
-  verifyAnyLayout,
-  verifyObject,
-} from "./object_trailer.ts";
+import { tailBytes, type TrailerFault, verifyAnyLayout, verifyObject } from "./object_trailer.ts";
 
 /** Consecutive failures of one operation after which an adapter counts as unhealthy. */
 const UNHEALTHY_FAILURES = 3;
@@ -666,7 +661,7 @@ export class AdapterGuard {
     if (!this.#isUnsealed) return objects;
     return objects.map(({ key, parts, byteLength: sealed }) => {
       const byteLength = sealed - tailBytes(key);
-      return { key, parts: payloadParts(byteLength, parts), byteLength };
+      return { key, parts: frontOfParts(parts, byteLength), byteLength };
     });
   }
 

@@ -1,3 +1,4 @@
+import { lengthOfParts, sliceParts, writeParts } from "../base/byte_parts.ts";
 import { hasHashedFileName } from "../keys/key_codec.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES, ObjectKey } from "../keys/object_key.ts";
@@ -52,8 +53,8 @@ export function writeTrailer(
   const inline = inlineKey(key);
   const checksum = payloadChecksum(layout.byteLength, parts);
   const trailer = encodeTrailer(key, layout, inline.byteLength, checksum);
-  copyInto(parts, layout.byteLength, inline);
-  copyInto(parts, layout.byteLength + inline.byteLength, trailer);
+  writeParts(parts, layout.byteLength, inline);
+  writeParts(parts, layout.byteLength + inline.byteLength, trailer);
 }
 
 /**
@@ -83,7 +84,7 @@ export function verifyAnyLayout(
   parts: readonly Uint8Array[],
 ): TrailerFault | null {
   const payloadBytes = byteLength - tailBytes(key);
-  const present = parts.reduce((sum, each) => sum + each.byteLength, 0);
+  const present = lengthOfParts(parts);
   if (payloadBytes < 0 || present !== byteLength) return "length";
   return verify(key, payloadBytes, undefined, parts);
 }
@@ -139,21 +140,6 @@ export function keyTail(
   return tail;
 }
 
-/** Views of the payload of an object, without inline key and trailer. */
-export function payloadParts(
-  payloadBytes: number,
-  parts: readonly Uint8Array<ArrayBuffer>[],
-): Uint8Array<ArrayBuffer>[] {
-  const payload: Uint8Array<ArrayBuffer>[] = [];
-  let left = payloadBytes;
-  for (const each of parts) {
-    if (left <= 0) break;
-    payload.push(each.byteLength <= left ? each : each.subarray(0, left));
-    left -= each.byteLength;
-  }
-  return payload;
-}
-
 /** Verifies the trailer; an `undefined` fingerprint accepts any layout. */
 function verify(
   key: ObjectKey,
@@ -162,7 +148,8 @@ function verify(
   parts: readonly Uint8Array[],
 ): TrailerFault | null {
   const inline = inlineKey(key);
-  const tail = viewOf(parts, payloadBytes, inline.byteLength + TRAILER_BYTES);
+  const tailEnd = payloadBytes + inline.byteLength + TRAILER_BYTES;
+  const tail = sliceParts(parts, payloadBytes, tailEnd);
   const trailer = tail.subarray(inline.byteLength);
   const view = new DataView(trailer.buffer, trailer.byteOffset, TRAILER_BYTES);
   if (!holds(trailer, 0, MAGIC)) return "magic";
@@ -213,43 +200,6 @@ function payloadChecksum(payloadBytes: number, parts: readonly Uint8Array[]): nu
     left -= each.byteLength;
   }
   return checksum;
-}
-
-function copyInto(parts: readonly Uint8Array[], offset: number, bytes: Uint8Array): void {
-  forEachOverlap(parts, offset, bytes.byteLength, (part, done) => {
-    part.set(bytes.subarray(done, done + part.byteLength));
-  });
-}
-
-/** A view of some bytes, or a copy if they span several parts. */
-function viewOf(parts: readonly Uint8Array[], offset: number, byteLength: number): Uint8Array {
-  let start = 0;
-  for (const each of parts) {
-    const end = start + each.byteLength;
-    if (offset >= start && offset + byteLength <= end) {
-      return each.subarray(offset - start, offset - start + byteLength);
-    }
-    start = end;
-  }
-  const bytes = new Uint8Array(byteLength);
-  forEachOverlap(parts, offset, byteLength, (part, done) => bytes.set(part, done));
-  return bytes;
-}
-
-/** Visits the subarrays of `parts` that hold `byteLength` bytes from `offset` on. */
-function forEachOverlap(
-  parts: readonly Uint8Array[],
-  offset: number,
-  byteLength: number,
-  visit: (part: Uint8Array, done: number) => void,
-): void {
-  let start = 0;
-  for (const each of parts) {
-    const from = Math.max(offset, start);
-    const to = Math.min(offset + byteLength, start + each.byteLength);
-    if (from < to) visit(each.subarray(from - start, to - start), from - offset);
-    start += each.byteLength;
-  }
 }
 
 /** Whether `bytes` contain `expected` at `offset`. */

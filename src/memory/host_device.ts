@@ -1,3 +1,4 @@
+import { copyParts } from "../base/byte_parts.ts";
 import {
   checkCopy,
   checkRange,
@@ -46,12 +47,7 @@ export class HostDevice implements MemoryDevice {
   /** Copies bytes into a range. */
   upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
     checkUpload(range, parts);
-    const bytes = hostBytes(range.buffer);
-    let offset = range.byteOffset;
-    for (const part of parts) {
-      bytes.set(part, offset);
-      offset += part.byteLength;
-    }
+    copyParts(parts, hostBytes(range.buffer), range.byteOffset);
   }
 
   /** Copies between buffers synchronously. */

@@ -1,9 +1,9 @@
 import { pooledMap } from "@std/async";
 import { getLogger } from "@logtape/logtape";
+import { frontOfParts } from "../base/byte_parts.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import { payloadParts } from "../l2/object_trailer.ts";
 import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
@@ -402,7 +402,7 @@ export class ObjectLoader {
       const reserved = staged[i];
       const object = objects[i];
       if (reserved !== undefined && object !== undefined && l1.isReserved(reserved)) {
-        l1.device.upload(reserved.range, payloadParts(object.layout.byteLength, object.parts));
+        l1.device.upload(reserved.range, frontOfParts(object.parts, object.layout.byteLength));
       } else {
         done.clear(i);
       }

@@ -1,5 +1,5 @@
 import { ObjectKey, type ObjectKeyFields } from "../../keys/object_key.ts";
-import { type AdapterObject, concatParts } from "../../l2/adapter.ts";
+import { type AdapterObject, concatParts, fillParts } from "../../l2/adapter.ts";
 import { sha256 } from "../../runtime/digest.ts";
 
 /** A key and the bytes of its object. */
@@ -47,11 +47,7 @@ export function sampleBytes(seed: number, byteLength: number): Uint8Array<ArrayB
 /** The sample as an object for `store`: a copy of its bytes, in parts of odd sizes. */
 export function objectOf({ key, bytes }: Sample): AdapterObject {
   const object = loadTarget(key, bytes.byteLength);
-  let offset = 0;
-  for (const part of object.parts) {
-    part.set(bytes.subarray(offset, offset + part.byteLength));
-    offset += part.byteLength;
-  }
+  fillParts(object.parts, bytes);
   return object;
 }
 

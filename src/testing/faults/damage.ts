@@ -1,15 +1,9 @@
-import { type AdapterObject, Bitmap, concatParts } from "../../l2/adapter.ts";
+import { type AdapterObject, Bitmap, concatParts, frontOfParts } from "../../l2/adapter.ts";
 
 /** The first half of an object, sharing its buffers. */
 export function firstHalf({ key, parts, byteLength }: AdapterObject): AdapterObject {
   const half = Math.floor(byteLength / 2);
-  const taken: Uint8Array<ArrayBuffer>[] = [];
-  let left = half;
-  for (const part of parts) {
-    taken.push(part.subarray(0, left));
-    left -= Math.min(left, part.byteLength);
-  }
-  return { key, parts: taken, byteLength: half };
+  return { key, parts: frontOfParts(parts, half), byteLength: half };
 }
 
 /** A copy of an object with one bit flipped, which `pick` chooses. */

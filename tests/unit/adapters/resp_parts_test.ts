@@ -9,51 +9,10 @@ import {
 } from "../../../adapters/_resp/object_head.ts";
 import { followSignal } from "../../../adapters/_resp/follow_signal.ts";
 import { RespObjectNames } from "../../../adapters/_resp/object_names.ts";
-import { ObjectParts } from "../../../adapters/_shared/object_parts.ts";
 import { parseServerUrl } from "../../../adapters/_resp/server_url.ts";
 import { anyObjectKey } from "../../support/any_key.ts";
 
-/** Bytes in parts of any size, including empty ones. */
-const anyParts = fc.array(fc.uint8Array({ maxLength: 40 }), { maxLength: 8 }).map((parts) =>
-  parts.map((part) => new Uint8Array([9, ...part, 9]).subarray(1, part.length + 1))
-);
 const nothing = { byteLength: 0, copyTo: () => {} };
-
-Deno.test("slices of parts equal slices of the whole", () => {
-  fc.assert(
-    fc.property(anyParts, fc.nat(200), fc.nat(200), (parts, a, b) => {
-      const whole = Buffer.concat(parts);
-      const [start = 0, end = 0] = [a, b].map((n) => n % (whole.length + 1)).sort((x, y) => x - y);
-      assertEquals(
-        Buffer.from(new ObjectParts(parts).slice(start, end)),
-        Buffer.from(whole.subarray(start, end)),
-      );
-    }),
-    { seed: 1 },
-  );
-});
-
-Deno.test("bytes within one part are not copied", () => {
-  const parts = [new Uint8Array(10), new Uint8Array(100)];
-  const slice = new ObjectParts(parts).slice(20, 110);
-  assert(slice.buffer === parts[1]?.buffer);
-  assertEquals(slice.byteOffset, 10);
-});
-
-Deno.test("chunks written to parts in any order give the whole", () => {
-  fc.assert(
-    fc.property(anyParts, fc.integer({ min: 1, max: 50 }), (parts, size) => {
-      const whole = Buffer.concat(parts);
-      const room = parts.map(({ byteLength }) => new Uint8Array(byteLength));
-      const target = new ObjectParts(room);
-      for (let at = Math.floor(whole.length / size) * size; at >= 0; at -= size) {
-        target.fill(whole.subarray(at, at + size), at);
-      }
-      assertEquals(Buffer.concat(room), whole);
-    }),
-    { seed: 2 },
-  );
-});
 
 Deno.test("a manifest round-trips, with the key if the name does not spell it", () => {
   const names = new RespObjectNames("p:");

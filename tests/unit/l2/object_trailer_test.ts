@@ -2,11 +2,10 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { kvLayout, type ObjectLayout } from "../../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
-import { concatParts } from "../../../src/l2/adapter.ts";
+import { concatParts, frontOfParts } from "../../../src/l2/adapter.ts";
 import {
   keyInTail,
   MAX_TAIL_BYTES,
-  payloadParts,
   tailBytes,
   TRAILER_BYTES,
   verifyAnyLayout,
@@ -121,7 +120,7 @@ Deno.test("parts split anyhow have the trailer of the whole", () => {
     writeTrailer(longKey, layout, pieces);
     assertEquals(fresh, whole);
     assertEquals(verifyObject(longKey, layout, cut(whole, positions)), null);
-    assertEquals(concatParts(payloadParts(layout.byteLength, pieces)), testBytes(longKey, 96));
+    assertEquals(concatParts(frontOfParts(pieces, layout.byteLength)), testBytes(longKey, 96));
   }));
 });
 
