@@ -3,13 +3,14 @@
  *
  * @module
  */
+import { MAX_GIB } from "../src/base/units.ts";
 import {
   AdapterError,
-  ConfigError,
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
 } from "../src/l2/adapter.ts";
+import { failFor } from "../src/l2/adapter_error.ts";
 import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
 import type { Backend } from "./_connector/backend.ts";
 import { BackendCheck } from "./_connector/backend_check.ts";
@@ -28,8 +29,6 @@ export type {
   ConnectorOptions,
 } from "./_connector/connector.ts";
 
-/** Max GiB: above it, byte counts are no safe integers. */
-const MAX_GIB = 2 ** 22;
 /** Default capacity where the store can delete and list. */
 const DEFAULT_GIB = 10;
 
@@ -115,9 +114,7 @@ const connector: L2AdapterModule<typeof config> = defineL2Adapter({
   async create(values, { clock, onError, onEvicted }) {
     const { module: name } = values;
     const subject = `connector adapter (${name})`;
-    const fail = (key: string, expected: string, received: unknown, cause?: unknown): never => {
-      throw new ConfigError({ adapter: subject, key, expected, received, cause });
-    };
+    const fail = failFor(subject);
     const report = (cause: unknown): void => {
       onError(new AdapterError({ adapter: "connector", operation: "connect", cause }));
     };

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { GIB, MAX_GIB } from "../src/base/units.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -18,10 +19,6 @@ import {
   watermarksOf,
 } from "../src/l2/adapter.ts";
 import { type MemoryBounds, type MemoryObject, ObjectMemory } from "./_dram/object_memory.ts";
-
-const GIB = 2 ** 30;
-/** Max GiB: above it, byte counts are no safe integers. */
-const MAX_GIB = 2 ** 22;
 
 const config = {
   max_capacity_gb: {

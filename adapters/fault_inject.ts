@@ -6,14 +6,16 @@
 import { getLogger } from "@logtape/logtape";
 import {
   Bitmap,
-  ConfigError,
   type ConfigValues,
   defineL2Adapter,
   type L2Adapter,
   type L2AdapterModule,
 } from "../src/l2/adapter.ts";
+import { type FailConfig, failFor } from "../src/l2/adapter_error.ts";
 import { wrapAdapter } from "../src/l2/wrap_adapter.ts";
 import { drops } from "./_fault_inject/drops.ts";
+
+const fail: FailConfig = failFor("fault_inject adapter");
 
 const config = {
   inner: {
@@ -73,10 +75,6 @@ const faultInject: L2AdapterModule<typeof config> = defineL2Adapter({
 export default faultInject;
 
 const logger = getLogger(["kvtier", "adapter"]);
-
-function fail(key: string, expected: string, received: unknown): never {
-  throw new ConfigError({ adapter: "fault_inject adapter", key, expected, received });
-}
 
 function injectFaults(
   inner: L2Adapter,

@@ -3,14 +3,12 @@
  *
  * @module
  */
-import {
-  ConfigError,
-  defineL2Adapter,
-  type L2AdapterModule,
-  unmetPath,
-} from "../src/l2/adapter.ts";
+import { defineL2Adapter, type L2AdapterModule, unmetPath } from "../src/l2/adapter.ts";
+import { failFor } from "../src/l2/adapter_error.ts";
 import { MAX_FILES, MAX_SLOTS } from "./_file_pool/pool_geometry.ts";
 import { PoolStore } from "./_file_pool/pool_store.ts";
+
+const fail = failFor("file_pool adapter");
 
 /** Bytes that a slot may have beyond the largest object of device memory: room for the trailer. */
 const MAX_TRAILER_BYTES = 4096;
@@ -92,9 +90,6 @@ const filePool: L2AdapterModule<typeof config> = defineL2Adapter({
     { backend, pool_size: slots, backend_params: params },
     { l1Memory, clock, signal, onError, onEvicted },
   ) {
-    const fail = (key: string, expected: string, received: unknown): never => {
-      throw new ConfigError({ adapter: "file_pool adapter", key, expected, received });
-    };
     if (backend !== "POSIX") fail("backend", `POSIX: ${backend} is ${NEEDS[backend]}`, backend);
     const { slot_bytes: slotBytes, files } = params;
     const maxBytes = l1Memory.maxObjectBytes + MAX_TRAILER_BYTES;

@@ -4,8 +4,8 @@
  * @module
  */
 import { isAbsolute, join, normalize, resolve, SEPARATOR } from "@std/path";
+import { GIB, MAX_GIB } from "../src/base/units.ts";
 import {
-  ConfigError,
   type ConfigValues,
   defineL2Adapter,
   evictionField,
@@ -13,6 +13,7 @@ import {
   unmetPath,
   watermarksOf,
 } from "../src/l2/adapter.ts";
+import { type FailConfig, failFor } from "../src/l2/adapter_error.ts";
 import { isLocalDisk } from "./_shared/local_disk.ts";
 import { FileWorker } from "./_shared/file_worker.ts";
 import { OffThreadFiles } from "./_fs/careful_files.ts";
@@ -23,13 +24,12 @@ import { hostFileSystem } from "./_fs/file_system.ts";
 import { ObjectPaths } from "./_fs/object_paths.ts";
 import { UnsealedStore } from "./_fs/unsealed_store.ts";
 
+const fail: FailConfig = failFor("fs adapter");
+
 /**
  * Directory of the locks and the ledger, the same for all processes whatever their configuration.
  */
 const SHARED_DIRECTORY = "tmp";
-const GIB = 2 ** 30;
-/** Max GiB: above it, byte counts are no safe integers. */
-const MAX_GIB = 2 ** 22;
 /** Default limit of the bytes in flight. */
 const MAX_BYTES_IN_FLIGHT = 256 * 2 ** 20;
 
@@ -182,9 +182,6 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
   capabilities: { durable: true, shared: true, evicts: true },
   async create(values, { clock, onError, onEvicted }) {
     const { base_path: given, file_layout: layout } = values;
-    const fail = (key: string, expected: string, received: unknown): never => {
-      throw new ConfigError({ adapter: "fs adapter", key, expected, received });
-    };
     if (layout === "lmcache" && !values.accept_unsealed) {
       fail("accept_unsealed", "true with file_layout lmcache: its files have no trailer", false);
     }
@@ -272,13 +269,7 @@ async function absolutePath(given: string): Promise<string> {
     path = resolve(given);
   } catch (cause) {
     const expected = "an absolute path, or the permission to read the working directory";
-    throw new ConfigError({
-      adapter: "fs adapter",
-      key: "base_path",
-      expected,
-      received: given,
-      cause,
-    });
+    fail("base_path", expected, given, cause);
   }
   return await Deno.realPath(path).catch(() => path);
 }

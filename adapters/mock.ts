@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { GIB } from "../src/base/units.ts";
 import {
   type AdapterEnvironment,
   type AdapterObject,
@@ -18,8 +19,6 @@ import {
   type ObjectKey,
   wait,
 } from "../src/l2/adapter.ts";
-
-const GIB = 2 ** 30;
 
 const config = {
   max_size_gb: {

@@ -6,11 +6,12 @@
 import {
   AdapterError,
   asAdapterModule,
-  ConfigError,
+  type ConfigError,
   defineL2Adapter,
   type L2AdapterModule,
   parseAdapterConfig,
 } from "../src/l2/adapter.ts";
+import { failFor } from "../src/l2/adapter_error.ts";
 import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
 import { checkIntegrity, INTEGRITY } from "./_plugin/integrity.ts";
 import { whatIsMissing, withOrigin } from "./_plugin/plugin_adapter.ts";
@@ -47,9 +48,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
   config,
   async create({ module: name, params, integrity }, environment) {
     const subject = `plugin adapter (${name})`;
-    const fail = (key: string, expected: string, received: unknown, cause?: unknown): never => {
-      throw new ConfigError({ adapter: subject, key, expected, received, cause });
-    };
+    const fail = failFor(subject);
     const address = moduleAddress(name) ?? fail("module", MODULE_SPECIFIER, name);
     const pinned = integrity === undefined
       ? address
@@ -72,7 +71,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
       if (cause.adapter === subject) throw cause;
       const { key, expected, received } = cause;
       const param = key === undefined ? "params" : `params.${key}`;
-      throw new ConfigError({ adapter: subject, key: param, expected, received, cause });
+      return fail(param, expected, received, cause);
     }
   },
 });

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { MAX_GIB } from "../src/base/units.ts";
 import {
   ConfigError,
   type ConfigValues,
@@ -11,6 +12,7 @@ import {
   type L2AdapterModule,
   unmetPath,
 } from "../src/l2/adapter.ts";
+import { failFor } from "../src/l2/adapter_error.ts";
 import { readSecretVariable, unmetVariableName } from "../src/runtime/secrets.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
 import { RespObjectNames } from "./_resp/object_names.ts";
@@ -19,8 +21,8 @@ import { RespStore } from "./_resp/resp_store.ts";
 import { parseServerUrl, type ServerUrl, URL_SHAPE } from "./_resp/server_url.ts";
 import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
 
-/** Max GiB: above it, byte counts are no safe integers. */
-const MAX_GIB = 2 ** 22;
+const fail = failFor("resp adapter");
+
 /** Error codes for missing or wrong credentials. */
 const REFUSALS = ["WRONGPASS", "NOAUTH"];
 
@@ -268,10 +270,6 @@ async function certificatesIn(path: string | undefined): Promise<string | undefi
   } catch (cause) {
     const expected = "a file that can be read";
     const key = "tls_ca_file";
-    throw new ConfigError({ adapter: "resp adapter", key, expected, received: path, cause });
+    return fail(key, expected, path, cause);
   }
-}
-
-function fail(key: string, expected: string, received: unknown): never {
-  throw new ConfigError({ adapter: "resp adapter", key, expected, received });
 }

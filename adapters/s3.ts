@@ -5,12 +5,12 @@
  */
 import {
   AdapterError,
-  ConfigError,
   type ConfigValues,
   defineL2Adapter,
   type L2AdapterModule,
   systemRandom,
 } from "../src/l2/adapter.ts";
+import { failFor } from "../src/l2/adapter_error.ts";
 import { abortAfter } from "../src/runtime/clock.ts";
 import { Bucket, bucketAt } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
@@ -20,6 +20,8 @@ import { s3Config } from "./_s3/s3_config.ts";
 import { S3Error } from "./_s3/s3_error.ts";
 import { S3Store } from "./_s3/s3_store.ts";
 import { boundsOf } from "./_shared/capacity.ts";
+
+const fail = failFor("s3 adapter");
 
 /** Max time to wait for the bucket at open, in milliseconds; it may become reachable later. */
 const TRY_MS = 5_000;
@@ -169,10 +171,6 @@ async function certificatesIn(path: string | undefined): Promise<readonly string
   } catch (cause) {
     const expected = "a file that can be read";
     const key = "tls_ca_file";
-    throw new ConfigError({ adapter: "s3 adapter", key, expected, received: path, cause });
+    return fail(key, expected, path, cause);
   }
-}
-
-function fail(key: string, expected: string, received: unknown): never {
-  throw new ConfigError({ adapter: "s3 adapter", key, expected, received });
 }

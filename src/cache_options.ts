@@ -1,3 +1,4 @@
+import { MIB } from "./base/units.ts";
 import type { L2AdapterModule } from "./l2/adapter.ts";
 import { ConfigError } from "./l2/adapter_error.ts";
 import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_status.ts";
@@ -12,8 +13,6 @@ import { resolvePrefetchPolicy, resolveStorePolicy } from "./tiering/policies/re
 import type { PrefetchPolicy } from "./tiering/policies/prefetch_policy.ts";
 import type { StorePolicy } from "./tiering/policies/store_policy.ts";
 import type { WhenFull } from "./tiering/store_controller.ts";
-
-const MIB = 2 ** 20;
 
 /** Options of L1. */
 export interface L1Options {

@@ -1,6 +1,9 @@
-import { ConfigError, type ConfigValues } from "../../src/l2/adapter.ts";
+import type { ConfigValues } from "../../src/l2/adapter.ts";
+import { failFor } from "../../src/l2/adapter_error.ts";
 import { readSecretVariable } from "../../src/runtime/secrets.ts";
 import type { s3Config } from "./s3_config.ts";
+
+const fail = failFor("s3 adapter");
 
 /** Credentials for signing requests. */
 export interface Credentials {
@@ -30,14 +33,20 @@ export type CredentialsConfig = Pick<
 export async function readCredentials(config: CredentialsConfig): Promise<Credentials> {
   const { aws_access_key_id: id, aws_secret_access_key: secret, aws_session_token: token } = config;
   if (id || secret) {
-    if (!id) return fail("aws_access_key_id", "a string together with aws_secret_access_key");
-    if (!secret) return fail("aws_secret_access_key", "a string together with aws_access_key_id");
+    if (!id) {
+      return fail("aws_access_key_id", "a string together with aws_secret_access_key", "nothing");
+    }
+    if (!secret) {
+      return fail("aws_secret_access_key", "a string together with aws_access_key_id", "nothing");
+    }
     checkValue("aws_access_key_id", id);
     checkValue("aws_secret_access_key", secret);
     checkValue("aws_session_token", token);
     return credentials(id, secret, token);
   }
-  if (token) return fail("aws_access_key_id", "a string together with aws_session_token");
+  if (token) {
+    return fail("aws_access_key_id", "a string together with aws_session_token", "nothing");
+  }
   return credentials(
     await variable("aws_access_key_id_env", config.aws_access_key_id_env),
     await variable("aws_secret_access_key_env", config.aws_secret_access_key_env),
@@ -70,8 +79,4 @@ async function optionalVariable(key: string, name: string): Promise<string | und
   const { value } = await readSecretVariable(name);
   checkValue(key, value, " in the variable");
   return value;
-}
-
-function fail(key: string, expected: string, received: unknown = "nothing"): never {
-  throw new ConfigError({ adapter: "s3 adapter", key, expected, received });
 }

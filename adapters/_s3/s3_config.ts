@@ -1,11 +1,8 @@
+import { MAX_GIB, MIB } from "../../src/base/units.ts";
 import { evictionField, unmetPath } from "../../src/l2/adapter.ts";
 import { unmetVariableName } from "../../src/runtime/secrets.ts";
 import { checkCapacity } from "../_shared/capacity.ts";
 import { checkBucket } from "./bucket_url.ts";
-
-const MIB = 2 ** 20;
-/** Max GiB: above it, byte counts are no safe integers. */
-const MAX_GIB = 2 ** 22;
 
 /** Configuration keys of the adapter, named as in LMCache where LMCache has them. */
 export const s3Config = {

@@ -1,3 +1,4 @@
+import { GIB } from "../../src/base/units.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -12,8 +13,6 @@ import {
 } from "../../src/l2/adapter.ts";
 import { ObjectIndex } from "./object_book.ts";
 import { untilAborted } from "../../src/base/abort.ts";
-
-const GIB = 2 ** 30;
 
 /** What a value of `max_capacity_gb` should be instead; `undefined` if it is valid. */
 export function checkCapacity(gib: number): string | undefined {

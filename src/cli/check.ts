@@ -1,3 +1,4 @@
+import { MIB } from "../base/units.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { bytesWithTrailer } from "../l2/object_trailer.ts";
@@ -8,7 +9,6 @@ import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
 import { print } from "./output.ts";
 
-const MIB = 2 ** 20;
 /** Maximum size of one `crypto.getRandomValues` call, in bytes. */
 const MAX_RANDOM_BYTES = 2 ** 16;
 

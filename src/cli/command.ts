@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { AdapterError, ConfigError } from "../l2/adapter_error.ts";
+import { AdapterError, ConfigError, failFor } from "../l2/adapter_error.ts";
 import { nearestName } from "../runtime/options.ts";
 import { print, printError } from "./output.ts";
 
@@ -124,6 +124,7 @@ function parse(name: string, command: CliCommand, raw: readonly string[]): Comma
   for (const [option, def] of Object.entries(options)) {
     if (def.default !== undefined) values[option] = def.default;
   }
+  const refuse = failFor(name);
   const seen = new Set<string>();
   for (const token of tokens) {
     if (token.kind === "positional") given.push(token.value);
@@ -131,23 +132,23 @@ function parse(name: string, command: CliCommand, raw: readonly string[]): Comma
     const { name: option, rawName, value } = token;
     const def = Object.hasOwn(options, option) ? options[option] : undefined;
     if (def === undefined) refuseOption(name, options, rawName);
-    if (seen.has(option) && !def.multiple) refuse(name, rawName, "it once", "it twice");
+    if (seen.has(option) && !def.multiple) refuse(rawName, "it once", "it twice");
     seen.add(option);
     if (def.type === "boolean") {
-      if (value !== undefined) refuse(name, rawName, "no value", "one");
+      if (value !== undefined) refuse(rawName, "no value", "one");
       flags.add(option);
     } else {
       // An argument that looks like an option is not taken as a value.
       const isMissing = value === undefined || value === "" ||
         (!token.inlineValue && value.startsWith("--"));
-      if (isMissing) refuse(name, rawName, `a value: ${def.valueHint ?? "VALUE"}`, "nothing");
+      if (isMissing) refuse(rawName, `a value: ${def.valueHint ?? "VALUE"}`, "nothing");
       values[option] = value;
     }
   }
   const allowed = positional === undefined ? 0 : 1;
   if (given.length > allowed) {
     const expected = positional === undefined ? "no arguments" : `one ${positional.name}`;
-    refuse(name, "arguments", expected, String(given.length));
+    refuse("arguments", expected, String(given.length));
   }
   return { positional: given[0], values, flags, raw };
 }
@@ -161,10 +162,6 @@ function refuseOption(
   const nearest = nearestName(received, known);
   const expected = nearest ?? (known.length === 0 ? "no options" : `one of ${known.join(", ")}`);
   throw new ConfigError({ adapter, expected, received });
-}
-
-function refuse(adapter: string, key: string, expected: string, received: string): never {
-  throw new ConfigError({ adapter, key, expected, received });
 }
 
 function helpOf(name: string, command: CliCommand | CommandGroup): string {

@@ -1,10 +1,12 @@
 import { parseArgs } from "node:util";
 import type { ParseError } from "jsonc-parser";
 import type { AdapterPlaces } from "../cache_wiring.ts";
-import { ConfigError } from "../l2/adapter_error.ts";
+import { failFor } from "../l2/adapter_error.ts";
 import { unmetPath } from "../l2/host_path.ts";
 import type { L2Config } from "../tiering/adapter_manager.ts";
 import type { CommandArgs, OptionDef } from "./command.ts";
+
+const fail = failFor("kvtier");
 
 const EXAMPLE = '{"type":"fs","base_path":"/data/kv"}';
 
@@ -128,8 +130,4 @@ function kindOf(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "an array";
   return typeof value === "object" ? "an object without it" : `a ${typeof value}`;
-}
-
-function fail(key: string, expected: string, received: unknown, cause?: unknown): never {
-  throw new ConfigError({ adapter: "kvtier", key, expected, received, cause });
 }

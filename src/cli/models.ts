@@ -1,13 +1,15 @@
+import { GIB } from "../base/units.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import { ConfigError } from "../l2/adapter_error.ts";
+import { ConfigError, failFor } from "../l2/adapter_error.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { CliCommand } from "./command.ts";
 import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
 import { openAdapter } from "./open_adapter.ts";
 import { print } from "./output.ts";
 
+const fail = failFor("kvtier models");
+
 const DAY_MS = 86_400_000;
-const GIB = 2 ** 30;
 /** Objects removed per call. */
 const REMOVAL_BATCH = 256;
 
@@ -52,12 +54,7 @@ export const modelsCommand: CliCommand = {
     const unusedDays = daysIn(days);
     const isRemoving = args.flags.has("remove-unused");
     if (isRemoving && unusedDays === undefined) {
-      throw new ConfigError({
-        adapter: "kvtier models",
-        key: "--remove-unused",
-        expected: "to be combined with --unused-days",
-        received: "--remove-unused alone",
-      });
+      fail("--remove-unused", "to be combined with --unused-days", "--remove-unused alone");
     }
     const configs = await readL2Config(args.raw);
     for (const config of configs) await checkPlaces(config);
@@ -79,12 +76,7 @@ async function checkPlaces(config: Readonly<Record<string, unknown>>, prefix = "
       await checkPlaces({ ...value }, `${prefix}${key}.`);
     }
     if (!PATH_KEYS.includes(key) || typeof value !== "string" || await exists(value)) continue;
-    throw new ConfigError({
-      adapter: "kvtier models",
-      key: prefix + key,
-      expected: "a directory that exists",
-      received: value,
-    });
+    fail(prefix + key, "a directory that exists", value);
   }
 }
 
@@ -139,12 +131,7 @@ function daysIn(text: unknown): number | undefined {
   if (text === undefined) return undefined;
   const days = Number(text);
   if (typeof text === "string" && text.trim() !== "" && days >= 0) return days;
-  throw new ConfigError({
-    adapter: "kvtier models",
-    key: "--unused-days",
-    expected: "a number of days",
-    received: text,
-  });
+  return fail("--unused-days", "a number of days", text);
 }
 
 async function modelsIn(

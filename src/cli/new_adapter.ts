@@ -1,10 +1,12 @@
 import { join } from "@std/path";
-import { ConfigError } from "../l2/adapter_error.ts";
+import { failFor } from "../l2/adapter_error.ts";
 import { unmetPath } from "../l2/host_path.ts";
 import { openAdapterRegistry } from "../cache_wiring.ts";
 import type { CliCommand, CommandGroup } from "./command.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
 import { print } from "./output.ts";
+
+const fail = failFor("kvtier new adapter");
 
 const TYPE = /^[a-z][a-z0-9_]{0,62}$/;
 /** Module names that adapter discovery skips. */
@@ -62,8 +64,4 @@ async function checkAbsent(path: string): Promise<void> {
     throw error;
   }
   fail("NAME", "files that do not exist yet", path);
-}
-
-function fail(key: string, expected: string, received: unknown): never {
-  throw new ConfigError({ adapter: "kvtier new adapter", key, expected, received });
 }

@@ -54,6 +54,21 @@ export class ConfigError extends Error {
   }
 }
 
+/** Throws a {@linkcode ConfigError} about a configuration key. */
+export type FailConfig = (
+  key: string,
+  expected: string,
+  received: unknown,
+  cause?: unknown,
+) => never;
+
+/** Creates a function that throws a {@linkcode ConfigError} about a key of `adapter`. */
+export function failFor(adapter: string): FailConfig {
+  return (key, expected, received, cause) => {
+    throw new ConfigError({ adapter, key, expected, received, cause });
+  };
+}
+
 /** Details of an {@linkcode AdapterError}. */
 export interface AdapterErrorDetails {
   /** Type of the adapter. */

@@ -1,3 +1,4 @@
+import { MIB } from "../base/units.ts";
 import {
   type MemoryDevice,
   type MemoryRange,
@@ -5,7 +6,6 @@ import {
   type Slab,
 } from "./memory_device.ts";
 
-const MIB = 2 ** 20;
 const DEFAULT_SLAB_BYTES = 256 * MIB;
 /** When the device cannot allocate a slab, smaller slabs are tried down to this size. */
 const MIN_SLAB_BYTES = 16 * MIB;

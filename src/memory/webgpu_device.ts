@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import { MIB } from "../base/units.ts";
 import {
   bufferBytes,
   checkCopy,
@@ -24,7 +25,6 @@ import { catchGpuErrors } from "./gpu_errors.ts";
 import { countThatFit, packObjects, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
 const logger = getLogger(["kvtier", "memory"]);
-const MIB = 2 ** 20;
 /**
  * Maximum size of a `writeBuffer` call, and of the writes between two submits: written data occupies
  * host memory until it is submitted.

@@ -1,11 +1,8 @@
+import { GIB, MAX_GIB } from "../base/units.ts";
 import { parseAdapterConfig } from "../l2/adapter_config.ts";
 import { ConfigError } from "../l2/adapter_error.ts";
 import { evictionField, watermarksOf } from "../l2/eviction_field.ts";
 import type { AdapterEviction } from "./eviction_controller.ts";
-
-const GIB = 2 ** 30;
-/** Larger values in bytes are not safe integers. */
-const MAX_GIB = 2 ** 22;
 
 const config = {
   eviction: {

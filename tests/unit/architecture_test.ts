@@ -43,6 +43,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "runtime",
     "keys",
     "src/l2/adapter.ts",
+    "src/l2/adapter_error.ts",
     "src/l2/named_module.ts",
     "src/l2/wrap_adapter.ts",
   ],

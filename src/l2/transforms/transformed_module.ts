@@ -1,7 +1,7 @@
 import type { L2Adapter, L2AdapterModule } from "../adapter.ts";
 import { acceptsShortObjects } from "../adapter_answers.ts";
 import { type ConfigValues, parseAdapterConfig } from "../adapter_config.ts";
-import { ConfigError, receivedType } from "../adapter_error.ts";
+import { ConfigError, failFor, receivedType } from "../adapter_error.ts";
 import { aesGcm } from "./aes_gcm.ts";
 import type { Transform, TransformModule } from "./transform.ts";
 import { TransformChain } from "./transform_chain.ts";
@@ -40,10 +40,8 @@ export function transformedModule(module: L2AdapterModule, serde: unknown): L2Ad
       using cleanup = new DisposableStack();
       const transforms: Transform[] = [];
       for (const { module, values } of checked) {
-        const transform = await module.create(values, (key, expected, received) => {
-          const adapter = `${type} adapter: ${module.type}`;
-          throw new ConfigError({ adapter, key, expected, received });
-        });
+        const fail = failFor(`${type} adapter: ${module.type}`);
+        const transform = await module.create(values, fail);
         transforms.push(cleanup.use(transform));
       }
       const chain = new TransformChain(transforms);

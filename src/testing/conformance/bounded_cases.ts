@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertGreater, assertLessOrEqual } from "@std/assert";
+import { MIB } from "../../base/units.ts";
 import { loadTarget, objectOf, type Sample, sample, samples } from "./samples.ts";
 import { bits, call, type Subject, type SubjectCase } from "./subject.ts";
 
-const MIB = 2 ** 20;
 const CAPACITY_BYTES = 4 * MIB;
 const OBJECT_BYTES = 60_000;
 const BATCH = 8;

@@ -1,8 +1,7 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
+import { MIB } from "../../base/units.ts";
 import { objectInParts, type Sample, sample, sampleBytes, samples } from "./samples.ts";
 import { bits, call, type SubjectCase } from "./subject.ts";
-
-const MIB = 2 ** 20;
 
 /** Cases about storing and loading. */
 export const roundTripCases: readonly SubjectCase[] = [
