@@ -1,3 +1,4 @@
+import { LruMap } from "../../src/base/lru_map.ts";
 import type { ObjectKey } from "../../src/l2/adapter.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { PartSet } from "./value_format.ts";
@@ -16,7 +17,7 @@ export interface ObjectFacts {
 
 /** Cache of what was stored, read or listed, so that no value is read again to learn its size. */
 export class KnownObjects {
-  readonly #facts = new Map<string, ObjectFacts>();
+  readonly #facts = new LruMap<ObjectFacts>(({ key }) => key.id, MAX_KNOWN);
   readonly #foreign = new RecentKeys(MAX_KNOWN);
 
   /** The facts of an object, if cached. */
@@ -26,15 +27,8 @@ export class KnownObjects {
 
   /** Caches the facts of an object; drops the oldest ones above the limit. */
   remember(facts: ObjectFacts): void {
-    const { id } = facts.key;
     this.#foreign.delete(facts.key);
-    this.#facts.delete(id);
-    this.#facts.set(id, facts);
-    if (this.#facts.size <= MAX_KNOWN) return;
-    for (const oldest of this.#facts.keys()) {
-      this.#facts.delete(oldest);
-      return;
-    }
+    this.#facts.put(facts);
   }
 
   /** Drops the facts of an object. */

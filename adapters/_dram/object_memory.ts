@@ -1,5 +1,6 @@
 import { copyParts } from "../../src/base/byte_parts.ts";
-import { type AdapterObject, type ObjectKey, type Place, UseOrder } from "../../src/l2/adapter.ts";
+import { LruMap } from "../../src/base/lru_map.ts";
+import type { AdapterObject, ObjectKey } from "../../src/l2/adapter.ts";
 
 /** Limits of an {@linkcode ObjectMemory}. */
 export interface MemoryBounds {
@@ -21,14 +22,12 @@ export interface MemoryObject {
 interface MemoryEntry extends MemoryObject {
   bytes: Uint8Array<ArrayBuffer>;
   locks: number;
-  place: Place<MemoryEntry> | undefined;
 }
 
 /** Objects in host memory, in order of their last use. */
 export class ObjectMemory {
   readonly #bounds: MemoryBounds;
-  readonly #entries = new Map<string, MemoryEntry>();
-  readonly #order = new UseOrder<MemoryEntry>();
+  readonly #entries = new LruMap<MemoryEntry>(({ key }) => key.id);
   #usedBytes = 0;
   #lockedBytes = 0;
   #lockedObjects = 0;
@@ -81,9 +80,8 @@ export class ObjectMemory {
       present.bytes = bytes;
       return present;
     }
-    const entry: MemoryEntry = { key, bytes, locks: 0, place: undefined };
-    entry.place = this.#order.add(entry);
-    this.#entries.set(key.id, entry);
+    const entry: MemoryEntry = { key, bytes, locks: 0 };
+    this.#entries.put(entry);
     return entry;
   }
 
@@ -91,7 +89,7 @@ export class ObjectMemory {
   shrink(): void {
     const { highBytes = Infinity, lowBytes = highBytes } = this.#bounds;
     if (this.#usedBytes <= highBytes) return;
-    for (const entry of this.#order) {
+    for (const entry of this.#entries) {
       if (this.#usedBytes <= lowBytes) return;
       if (entry.locks === 0) this.#evict(entry);
     }
@@ -109,14 +107,14 @@ export class ObjectMemory {
 
   /** Whether an object is still in memory. */
   has(object: MemoryObject): boolean {
-    return (object as MemoryEntry).place !== undefined;
+    return this.#entries.get(object.key.id) === object;
   }
 
   /** Marks a chain as just used. The end of the chain is evicted before its front. */
   touch(chain: readonly MemoryObject[]): void {
     for (let i = chain.length - 1; i >= 0; i--) {
-      const { place } = chain[i] as MemoryEntry;
-      if (place !== undefined) this.#order.renew(place);
+      const held = chain[i] as MemoryObject;
+      if (this.has(held)) this.#entries.renew(held.key.id);
     }
   }
 
@@ -145,12 +143,12 @@ export class ObjectMemory {
   }
 
   list(): MemoryObject[] {
-    return [...this.#order];
+    return [...this.#entries];
   }
 
   /** Removes all objects, including locked ones. */
   clear(): void {
-    for (const entry of this.#order) this.#drop(entry);
+    for (const entry of this.#entries) this.#drop(entry);
     this.#lockedBytes = 0;
     this.#lockedObjects = 0;
   }
@@ -176,7 +174,7 @@ export class ObjectMemory {
   ): Uint8Array<ArrayBuffer> | undefined {
     let reusable: Uint8Array<ArrayBuffer> | undefined;
     if (this.#usedBytes + grownBy <= this.#bounds.capacityBytes) return undefined;
-    for (const entry of this.#order) {
+    for (const entry of this.#entries) {
       if (entry.locks > 0 || entry === present) continue;
       this.#evict(entry);
       if (entry.bytes.byteLength === byteLength) reusable = entry.bytes;
@@ -192,8 +190,6 @@ export class ObjectMemory {
   }
 
   #drop(entry: MemoryEntry): void {
-    if (entry.place !== undefined) this.#order.remove(entry.place);
-    entry.place = undefined;
     this.#entries.delete(entry.key.id);
     this.#usedBytes -= entry.bytes.byteLength;
   }

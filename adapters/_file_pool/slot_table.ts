@@ -1,3 +1,4 @@
+import { LruMap } from "../../src/base/lru_map.ts";
 import type { ObjectKey } from "../../src/l2/adapter.ts";
 
 /** An object in a slot. */
@@ -25,7 +26,7 @@ export interface SlotEntry extends PooledObject {
  */
 export class SlotTable {
   /** Entries by key id, least recently used first. */
-  readonly #entries = new Map<string, SlotEntry>();
+  readonly #entries = new LruMap<SlotEntry>(({ key }) => key.id);
   /** Free slots; taken from the end. */
   readonly #free: number[] = [];
   #usedBytes = 0;
@@ -65,13 +66,13 @@ export class SlotTable {
   /** Number of locked objects. */
   get lockedCount(): number {
     let count = 0;
-    for (const { locks } of this.#entries.values()) if (locks > 0) count++;
+    for (const { locks } of this.#entries) if (locks > 0) count++;
     return count;
   }
 
   /** All objects, least recently used first. */
   entries(): SlotEntry[] {
-    return [...this.#entries.values()];
+    return [...this.#entries];
   }
 
   get({ id }: ObjectKey): SlotEntry | undefined {
@@ -80,12 +81,7 @@ export class SlotTable {
 
   /** Records a use of a chain; its end is evicted before its front. */
   touch(keys: readonly ObjectKey[]): void {
-    for (const { id } of keys.toReversed()) {
-      const entry = this.#entries.get(id);
-      if (entry === undefined) continue;
-      this.#entries.delete(id);
-      this.#entries.set(id, entry);
-    }
+    for (const { id } of keys.toReversed()) this.#entries.renew(id);
   }
 
   /**
@@ -98,7 +94,7 @@ export class SlotTable {
   takeSlot(onEvicted: (key: ObjectKey) => void): number | undefined {
     const free = this.#free.pop();
     if (free !== undefined) return free;
-    for (const entry of this.#entries.values()) {
+    for (const entry of this.#entries) {
       if (entry.locks > 0 || entry.uses > 0) continue;
       this.#remove(entry);
       this.#evictedCount++;
@@ -158,7 +154,7 @@ export class SlotTable {
   }
 
   #put(entry: SlotEntry): void {
-    this.#entries.set(entry.key.id, entry);
+    this.#entries.put(entry);
     this.#usedBytes += entry.byteLength;
   }
 

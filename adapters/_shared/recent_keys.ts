@@ -1,25 +1,19 @@
+import { LruMap } from "../../src/base/lru_map.ts";
 import type { ObjectKey } from "../../src/l2/adapter.ts";
 
 /** A bounded set of keys that drops the oldest ones. */
 export class RecentKeys {
-  readonly #ids = new Set<string>();
-  readonly #maxKeys: number;
+  readonly #ids: LruMap<string>;
 
   /**
    * @param maxKeys Max keys in the set.
    */
   constructor(maxKeys: number) {
-    this.#maxKeys = maxKeys;
+    this.#ids = new LruMap((id) => id, maxKeys);
   }
 
   add({ id }: ObjectKey): void {
-    this.#ids.delete(id);
-    this.#ids.add(id);
-    if (this.#ids.size <= this.#maxKeys) return;
-    for (const oldest of this.#ids) {
-      this.#ids.delete(oldest);
-      return;
-    }
+    this.#ids.put(id);
   }
 
   delete({ id }: ObjectKey): void {

@@ -44,6 +44,12 @@ import type { AdapterError } from "./adapter_error.ts";
 import type { TrailerFault } from "./object_trailer.ts";
 
 export { concatParts, fillParts, frontOfParts } from "../base/byte_parts.ts";
+export {
+  LruList,
+  LruList as UseOrder,
+  type LruPlace,
+  type LruPlace as Place,
+} from "../base/lru_list.ts";
 export { Bitmap } from "../keys/bitmap.ts";
 export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
 export { ObjectKey, type ObjectKeyFields } from "../keys/object_key.ts";
@@ -75,7 +81,6 @@ export {
   MAX_TAIL_BYTES,
   type TrailerFault,
 } from "./object_trailer.ts";
-export { type Place, UseOrder } from "./use_order.ts";
 
 /**
  * One object of a batch: its key and its bytes in consecutive parts, opaque to the adapter. The

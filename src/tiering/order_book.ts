@@ -1,7 +1,7 @@
+import { LruMap } from "../base/lru_map.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import { SaltUsage } from "../l1/salt_usage.ts";
 import type { StoredObject } from "../l2/adapter_guard.ts";
-import { type Place, UseOrder } from "../l2/use_order.ts";
 
 /** An object in an adapter. */
 export interface TrackedObject {
@@ -151,59 +151,33 @@ export class EvictionIndex {
 
 /** Ids in order of use, preceded by ids that were listed but not used. */
 class EvictionOrder {
-  readonly #seeded = new IdOrder();
-  readonly #used = new IdOrder();
+  readonly #seeded = new LruMap<string>((id) => id);
+  readonly #used = new LruMap<string>((id) => id);
 
   get isEmpty(): boolean {
-    return this.#seeded.isEmpty && this.#used.isEmpty;
+    return this.#seeded.size === 0 && this.#used.size === 0;
   }
 
   /** Marks ids, given in prefix order, as used now. */
   renew(ids: readonly string[]): void {
     for (let i = ids.length - 1; i >= 0; i--) {
       const id = ids[i] as string;
-      this.#seeded.remove(id);
-      this.#used.renew(id);
+      this.#seeded.delete(id);
+      if (!this.#used.renew(id)) this.#used.put(id);
     }
   }
 
   seed(id: string): void {
-    this.#seeded.renew(id);
+    if (!this.#seeded.renew(id)) this.#seeded.put(id);
   }
 
   removed(id: string): void {
-    this.#seeded.remove(id);
-    this.#used.remove(id);
+    this.#seeded.delete(id);
+    this.#used.delete(id);
   }
 
   *oldest(): Generator<string> {
     yield* this.#seeded;
     yield* this.#used;
-  }
-}
-
-class IdOrder implements Iterable<string> {
-  readonly #order = new UseOrder<string>();
-  readonly #places = new Map<string, Place<string>>();
-
-  get isEmpty(): boolean {
-    return this.#places.size === 0;
-  }
-
-  renew(id: string): void {
-    const place = this.#places.get(id);
-    if (place === undefined) this.#places.set(id, this.#order.add(id));
-    else this.#order.renew(place);
-  }
-
-  remove(id: string): void {
-    const place = this.#places.get(id);
-    if (place === undefined) return;
-    this.#order.remove(place);
-    this.#places.delete(id);
-  }
-
-  [Symbol.iterator](): Iterator<string> {
-    return this.#order[Symbol.iterator]();
   }
 }

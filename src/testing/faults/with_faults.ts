@@ -11,6 +11,7 @@ import type {
   StoreResult,
 } from "../../l2/adapter.ts";
 import { untilAborted } from "../../base/abort.ts";
+import { LruMap } from "../../base/lru_map.ts";
 import { wrapAdapter } from "../../l2/wrap_adapter.ts";
 import { systemClock, wait } from "../../runtime/clock.ts";
 import { firstHalf, flipBit, flippedCopy, saveSecondHalf, withExtraBit } from "./damage.ts";
@@ -51,7 +52,10 @@ class Faults {
   readonly #hung = new Set<() => void>();
   readonly #closing = new AbortController();
   /** Keys and sizes of stored and loaded objects, most recent last. */
-  readonly #seen = new Map<string, { key: ObjectKey; byteLength: number }>();
+  readonly #seen = new LruMap<{ key: ObjectKey; byteLength: number }>(
+    ({ key }) => key.id,
+    MAX_SEEN,
+  );
 
   constructor(inner: L2Adapter, plan: FaultPlan) {
     this.#inner = inner;
@@ -210,15 +214,12 @@ class Faults {
 
   /** The most recently seen other key whose object has the same size. */
   #lookalike({ key, byteLength }: AdapterObject): ObjectKey | undefined {
-    return [...this.#seen.values()]
+    return [...this.#seen]
       .findLast((seen) => seen.byteLength === byteLength && seen.key.id !== key.id)?.key;
   }
 
   #see({ key, byteLength }: AdapterObject): void {
-    this.#seen.delete(key.id);
-    this.#seen.set(key.id, { key, byteLength });
-    const [oldest] = this.#seen.keys();
-    if (this.#seen.size > MAX_SEEN && oldest !== undefined) this.#seen.delete(oldest);
+    this.#seen.put({ key, byteLength });
   }
 }
 

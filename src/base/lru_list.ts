@@ -1,5 +1,5 @@
-/** Handle of an item in a {@linkcode UseOrder}. */
-export interface Place<T> {
+/** Handle of an item in a {@linkcode LruList}. */
+export interface LruPlace<T> {
   /** The item. */
   readonly item: T;
 }
@@ -9,21 +9,20 @@ interface Link<T> {
   next: Link<T>;
 }
 
-interface Member<T> extends Link<T>, Place<T> {
+interface Member<T> extends Link<T>, LruPlace<T> {
   isRemoved: boolean;
 }
 
 /**
- * Items in order of last use, for adapters that evict by themselves. Every operation takes constant
- * time; a `Map` does not guarantee that, because each iteration skips the entries deleted at its
- * front.
+ * Items in order of last use. Every operation takes constant time; a `Map` does not guarantee that,
+ * because each iteration skips the entries deleted at its front.
  */
-export class UseOrder<T> implements Iterable<T> {
+export class LruList<T> implements Iterable<T> {
   // Sentinel of a ring: the least recently used item follows it, the most recently used one
   // precedes it.
   readonly #end: Link<T>;
 
-  /** Creates an empty order. */
+  /** Creates an empty list. */
   constructor() {
     const end = {} as Link<T>;
     end.previous = end;
@@ -31,8 +30,13 @@ export class UseOrder<T> implements Iterable<T> {
     this.#end = end;
   }
 
+  /** The least recently used item; `undefined` if the list is empty. */
+  get oldest(): T | undefined {
+    return (this.#end.next as Partial<Member<T>>).item;
+  }
+
   /** Inserts an item as most recently used. */
-  add(item: T): Place<T> {
+  add(item: T): LruPlace<T> {
     const { previous } = this.#end;
     const member: Member<T> = { item, previous, next: this.#end, isRemoved: false };
     previous.next = member;
@@ -41,7 +45,7 @@ export class UseOrder<T> implements Iterable<T> {
   }
 
   /** Marks an item as most recently used, unless it was removed. */
-  renew(place: Place<T>): void {
+  renew(place: LruPlace<T>): void {
     const member = place as Member<T>;
     if (member.isRemoved) return;
     unlink(member);
@@ -53,7 +57,7 @@ export class UseOrder<T> implements Iterable<T> {
   }
 
   /** Removes an item, unless it was removed before. */
-  remove(place: Place<T>): void {
+  remove(place: LruPlace<T>): void {
     const member = place as Member<T>;
     if (member.isRemoved) return;
     // Keeps the removed node's links so that a running iterator can continue.

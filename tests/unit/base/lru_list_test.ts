@@ -1,15 +1,15 @@
 import { assertEquals } from "@std/assert";
 import * as fc from "fast-check";
-import { type Place, UseOrder } from "../../../src/l2/use_order.ts";
+import { LruList, type LruPlace } from "../../../src/base/lru_list.ts";
 
-Deno.test("use order: the least recently used item comes first, whatever was renewed and removed", () => {
+Deno.test("LruList: the least recently used item comes first, whatever was renewed and removed", () => {
   const step = fc.record({
     action: fc.constantFrom("add", "renew", "remove"),
     n: fc.nat(9),
   });
   fc.assert(fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
-    const order = new UseOrder<number>();
-    const places: Place<number>[] = [];
+    const order = new LruList<number>();
+    const places: LruPlace<number>[] = [];
     let model: number[] = [];
     for (const { action, n } of steps) {
       const place = places[n];
@@ -25,12 +25,13 @@ Deno.test("use order: the least recently used item comes first, whatever was ren
         model = [...model.filter((item) => item !== place.item), place.item];
       }
       assertEquals([...order], model);
+      assertEquals(order.oldest, model[0]);
     }
   }));
 });
 
-Deno.test("use order: items may be removed while they are visited", () => {
-  const order = new UseOrder<number>();
+Deno.test("LruList: items may be removed while they are visited", () => {
+  const order = new LruList<number>();
   const places = [0, 1, 2, 3].map((item) => order.add(item));
   const seen: number[] = [];
   for (const item of order) {
