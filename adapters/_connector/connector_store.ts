@@ -1,3 +1,4 @@
+import { Limiter } from "../../src/base/limiter.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -15,7 +16,6 @@ import {
 } from "../../src/l2/adapter.ts";
 import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
-import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import type { ObjectIndex } from "../_shared/object_book.ts";
 import { untilAborted } from "../../src/base/abort.ts";
@@ -75,16 +75,16 @@ export class ConnectorStore implements L2Adapter {
   /** Records uses of objects in device memory; absent without a capacity. */
   readonly touch?: NonNullable<L2Adapter["touch"]>;
   readonly #options: ConnectorStoreOptions;
-  readonly #writeLimiter: OperationLimiter;
-  readonly #readLimiter: OperationLimiter;
+  readonly #writeLimiter: Limiter;
+  readonly #readLimiter: Limiter;
   readonly #locks = new KeyLocks();
   readonly #capacity: Capacity | undefined;
 
   constructor(options: ConnectorStoreOptions) {
     const { backend, bounds, concurrency: operations, maxBytesInFlight: bytes } = options;
     this.#options = options;
-    this.#writeLimiter = new OperationLimiter({ operations, bytes });
-    this.#readLimiter = new OperationLimiter({ operations, bytes });
+    this.#writeLimiter = new Limiter({ operations, bytes });
+    this.#readLimiter = new Limiter({ operations, bytes });
     this.#capacity = bounds && new Capacity({
       ...bounds,
       adapter: "connector",
@@ -135,7 +135,7 @@ export class ConnectorStore implements L2Adapter {
       if (object !== undefined && hasRoom?.[index]) this.#capacity?.settle(object, isThere);
     };
     const batches = this.#batches(objects, hasRoom, this.#options.backend.setMany !== undefined);
-    await this.#writeLimiter.forEach(batches, bytesOf, signal, async (batch) => {
+    await this.#writeLimiter.forEach(batches, bytesOf, async (batch) => {
       const outcomes = await this.#options.values.writeAll(batch.objects, signal);
       for (const [i, { key, byteLength }] of batch.objects.entries()) {
         const index = batch.indices[i] ?? 0;
@@ -147,7 +147,7 @@ export class ConnectorStore implements L2Adapter {
           bytes += byteLength;
         } else if (!signal.aborted) failures.add(key, failure);
       }
-    });
+    }, signal);
     for (const index of objects.keys()) if (!settled.has(index)) settle(index, false);
     this.#capacity?.index.touch(stored.gather(objects).map(({ key }) => key));
     this.#capacity?.maintain();
@@ -185,7 +185,7 @@ export class ConnectorStore implements L2Adapter {
       undefined,
       this.#options.backend.getMany !== undefined,
     );
-    await this.#readLimiter.forEach(batches, bytesOf, signal, async (batch) => {
+    await this.#readLimiter.forEach(batches, bytesOf, async (batch) => {
       const outcomes = await this.#options.values.readAll(batch.objects, allowShorter, signal);
       for (const [i, { key }] of batch.objects.entries()) {
         const index = batch.indices[i] ?? 0;
@@ -199,7 +199,7 @@ export class ConnectorStore implements L2Adapter {
           onLoaded?.(index, outcome);
         } else if (!signal.aborted) failures.add(key, outcome);
       }
-    });
+    }, signal);
     this.#capacity?.index.touch(loaded.gather(objects).map(({ key }) => key));
     this.#report(failures, objects.length);
     return loaded;
@@ -253,7 +253,7 @@ export class ConnectorStore implements L2Adapter {
     const removeStale = this.#capacity?.index.staleRemover(keys);
     const deleted = new Bitmap(keys.length);
     let bytes = 0;
-    await this.#readLimiter.forEach(keys, () => 0, signal, async (key, index) => {
+    await this.#readLimiter.forEach(keys, () => 0, async (key, index) => {
       if (!this.#locks.startRemoval(key)) return;
       try {
         const removed = await values.remove(key, signal);
@@ -267,7 +267,7 @@ export class ConnectorStore implements L2Adapter {
       } finally {
         this.#locks.endRemoval(key);
       }
-    });
+    }, signal);
     this.#report(failures, keys.length);
     return { deleted, bytes };
   }

@@ -1,3 +1,4 @@
+import { Limiter } from "../../src/base/limiter.ts";
 import { type PoolFile, type PoolFileSystem, readAll, writeAll } from "./pool_file.ts";
 import { PAGE_BYTES } from "./pool_geometry.ts";
 
@@ -48,8 +49,7 @@ export class FileHandles implements Disposable {
   readonly path: string;
   readonly #files: PoolFileSystem;
   readonly #idle: FileHandle[] = [];
-  readonly #waiters: PromiseWithResolvers<FileHandle>[] = [];
-  #opened = 0;
+  readonly #limiter = new Limiter({ operations: MAX_HANDLES });
 
   constructor(files: PoolFileSystem, path: string) {
     this.#files = files;
@@ -58,37 +58,22 @@ export class FileHandles implements Disposable {
 
   /** Runs `work` with a handle. */
   async use<T>(work: (handle: FileHandle) => Promise<T>): Promise<T> {
-    const handle = this.#idle.pop() ?? await this.#open();
+    if (!this.#limiter.tryAcquire(0)) await this.#limiter.acquire(0);
     try {
-      return await work(handle);
+      const handle = this.#idle.pop() ??
+        new FileHandle(await this.#files.open(this.path, "write"));
+      try {
+        return await work(handle);
+      } finally {
+        this.#idle.push(handle);
+      }
     } finally {
-      const next = this.#waiters.shift();
-      if (next === undefined) this.#idle.push(handle);
-      else next.resolve(handle);
+      this.#limiter.release(0);
     }
   }
 
   /** Closes all handles; none may be in use. */
   [Symbol.dispose](): void {
     for (const handle of this.#idle.splice(0)) handle[Symbol.dispose]();
-    this.#opened = 0;
-  }
-
-  async #open(): Promise<FileHandle> {
-    if (this.#opened >= MAX_HANDLES) {
-      const waiter = Promise.withResolvers<FileHandle>();
-      this.#waiters.push(waiter);
-      return waiter.promise;
-    }
-    this.#opened++;
-    try {
-      return new FileHandle(await this.#files.open(this.path, "write"));
-    } catch (error) {
-      this.#opened--;
-      // Callers that wait for this handle would wait forever.
-      const next = this.#waiters.shift();
-      if (next !== undefined) this.#open().then(next.resolve, next.reject);
-      throw error;
-    }
   }
 }

@@ -1,4 +1,4 @@
-import type { IoLimiter } from "../_shared/io_slots.ts";
+import type { Limiter } from "../../src/base/limiter.ts";
 import type { OsCalls } from "../_shared/os_calls.ts";
 import type { PoolIndex } from "./index_file.ts";
 import type { PoolDirectory } from "./pool_directory.ts";
@@ -22,7 +22,7 @@ export interface PoolOpenerOptions {
   /** Opens the files of a layout. */
   readonly filesOf: (geometry: PoolGeometry) => SlotFiles;
   /** Limits how many slots are inspected at a time. */
-  readonly limiter: IoLimiter;
+  readonly limiter: Limiter;
   /** This adapter's share of Deno's threads. */
   readonly calls: OsCalls;
   /** Aborts when the cache closes. */

@@ -1,3 +1,4 @@
+import { Limiter } from "../../src/base/limiter.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -17,7 +18,6 @@ import {
   type StoreResult,
   systemRandom,
 } from "../../src/l2/adapter.ts";
-import { IoLimiter } from "../_shared/io_slots.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { DirectIo } from "./direct_io.ts";
 import { PoolDirectory, UnsafeDirectoryError } from "./pool_directory.ts";
@@ -68,8 +68,8 @@ export class PoolStore implements L2Adapter {
   readonly #directory: PoolDirectory;
   readonly #opener: PoolOpener;
   /** Limits loads and removals; stores have a separate limiter, because they may wait for slots. */
-  readonly #limiter = new IoLimiter({ operations: MAX_LOADS, bytes: Infinity });
-  readonly #storeLimiter = new IoLimiter({ operations: MAX_STORES, bytes: Infinity });
+  readonly #limiter = new Limiter({ operations: MAX_LOADS });
+  readonly #storeLimiter = new Limiter({ operations: MAX_STORES });
   /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
   readonly #run: Uint8Array = systemRandom.bytes(RUN_BYTES);

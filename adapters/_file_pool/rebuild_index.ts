@@ -1,5 +1,5 @@
+import type { Limiter } from "../../src/base/limiter.ts";
 import type { OsCalls } from "../_shared/os_calls.ts";
-import type { IoLimiter } from "../_shared/io_slots.ts";
 import type { PoolIndex } from "./index_file.ts";
 import type { ReadHeader } from "./slot_format.ts";
 import type { SlotFiles } from "./slot_files.ts";
@@ -7,7 +7,7 @@ import type { SlotFiles } from "./slot_files.ts";
 /** Options of {@linkcode rebuildIndex}. */
 export interface RebuildOptions {
   /** Limits how many slots are inspected at a time. */
-  readonly limiter: IoLimiter;
+  readonly limiter: Limiter;
   /** This adapter's share of Deno's threads. */
   readonly calls: OsCalls;
   /** Called for each slot that cannot be read; it counts as free. */

@@ -1,4 +1,5 @@
 import { basename, dirname, join } from "@std/path";
+import { Limiter } from "../../src/base/limiter.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -31,8 +32,6 @@ import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
 import { foldsNames } from "./name_folding.ts";
 import { LimitedFiles } from "./limited_files.ts";
-import { OperationLimiter } from "../_shared/flight_limit.ts";
-import { IoLimiter } from "../_shared/io_slots.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import { abortAfter } from "../../src/runtime/clock.ts";
@@ -114,10 +113,10 @@ export class FileStore implements L2Adapter {
   readonly capabilities: L2Adapter["capabilities"];
   readonly #options: FileStoreOptions;
   /** Limits loads and removals; stores have a separate limiter, because they may wait for space. */
-  readonly #limiter: IoLimiter;
-  readonly #storeLimiter: IoLimiter;
+  readonly #limiter: Limiter;
+  readonly #storeLimiter: Limiter;
   /** Lookups are limited separately: each is cheap, and a chain may need many at once. */
-  readonly #lookupLimiter: OperationLimiter;
+  readonly #lookupLimiter: Limiter;
   /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
   /** File operations for background work. */
@@ -153,9 +152,9 @@ export class FileStore implements L2Adapter {
       "housekeeping",
     );
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
-    this.#limiter = new IoLimiter(limits);
-    this.#storeLimiter = new IoLimiter(limits);
-    this.#lookupLimiter = new OperationLimiter({ operations: options.ioConcurrency });
+    this.#limiter = new Limiter(limits);
+    this.#storeLimiter = new Limiter(limits);
+    this.#lookupLimiter = new Limiter({ operations: options.ioConcurrency });
     const mode = this.#fileMode;
     const places = (): AsyncIterable<string> => this.#temporaryPlaces();
     const isForeign = (name: string, place: string): boolean =>
@@ -318,9 +317,9 @@ export class FileStore implements L2Adapter {
       found = new Bitmap(keys.length, end);
     } else {
       found = new Bitmap(keys.length);
-      await this.#lookupLimiter.forEach(keys, () => 0, signal, async (key, index) => {
+      await this.#lookupLimiter.forEach(keys, () => 0, async (key, index) => {
         if (await isPresent(key)) found.set(index);
-      });
+      }, signal);
     }
     const [first] = keys;
     // An unreadable directory looks empty; one full lookup reports the error.

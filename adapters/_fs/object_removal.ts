@@ -78,7 +78,11 @@ export class ObjectRemoval {
   async #waitForProgress(): Promise<void> {
     const { counting, clock } = this.#options;
     const waits = [this.directory.progress(), counting()?.catch(() => {})];
-    await within(clock, Promise.race(waits.filter((each) => each !== undefined)), CHECK_INTERVAL_MS);
+    await within(
+      clock,
+      Promise.race(waits.filter((each) => each !== undefined)),
+      CHECK_INTERVAL_MS,
+    );
   }
 
   /**

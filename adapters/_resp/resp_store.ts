@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { Limiter } from "../../src/base/limiter.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -15,7 +16,6 @@ import {
 } from "../../src/l2/adapter.ts";
 import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
-import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import {
@@ -78,8 +78,8 @@ export class RespStore implements L2Adapter {
   /** Stores have separate connections, because an aborted store may have to close its own. */
   readonly #writes: ConnectionPool;
   readonly #reads: ConnectionPool;
-  readonly #writeLimiter = new OperationLimiter(WRITES);
-  readonly #readLimiter = new OperationLimiter(READS);
+  readonly #writeLimiter = new Limiter(WRITES);
+  readonly #readLimiter = new Limiter(READS);
   readonly #writer: RespObjectWriter;
   readonly #reader: RespObjectReader;
   readonly #locks = new KeyLocks();
@@ -151,7 +151,7 @@ export class RespStore implements L2Adapter {
     let hasRoom: readonly boolean[] | undefined;
     try {
       hasRoom = await this.#capacity?.reserve(objects, signal);
-      await this.#writeLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
+      await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
         begun++;
         if (hasRoom?.[index] === false) return;
         let isStored = false;
@@ -172,7 +172,7 @@ export class RespStore implements L2Adapter {
         if (!isStored) return;
         stored.set(index);
         bytes += object.byteLength;
-      });
+      }, signal);
     } finally {
       stopWaiting();
       this.#writes.release(connections);
@@ -245,7 +245,7 @@ export class RespStore implements L2Adapter {
       async (connections) => {
         const failures = new Failures("resp", "load");
         const removeStale = this.#capacity?.index.staleRemover(objects.map(({ key }) => key));
-        await this.#readLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
+        await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
           if (signal.aborted) return;
           try {
             const outcome = await this.#onRightServer(
@@ -264,7 +264,7 @@ export class RespStore implements L2Adapter {
           } catch (cause) {
             if (!signal.aborted) failures.add(object.key, cause);
           }
-        });
+        }, signal);
         this.#report(failures, objects.length);
       },
     );
@@ -393,13 +393,13 @@ export class RespStore implements L2Adapter {
     const { signal } = this.#closing;
     await withConnections(this.#reads, async (connections) => {
       // The server's clock is coarse: the last command counts as the most recent use.
-      await this.#readLimiter.forEach(keys.toReversed(), () => 0, signal, async (key) => {
+      await this.#readLimiter.forEach(keys.toReversed(), () => 0, async (key) => {
         const manifestKey = this.#options.names.manifestKeyOf(key);
         // Without the touch, only the eviction order is less exact.
         await at(connections, 0).send(manifestKey, ["EVAL", TOUCH, "1", manifestKey], signal).catch(
           () => {},
         );
-      });
+      }, signal);
     });
   }
 

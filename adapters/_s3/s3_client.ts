@@ -1,8 +1,8 @@
 import type { AwsV4Signer } from "aws4fetch";
+import { Limiter } from "../../src/base/limiter.ts";
 import { type BackoffLimits, backoffMs } from "../../src/base/backoff.ts";
 import type { RandomSource } from "../../src/l2/adapter.ts";
 import { abortAfter, type Clock, wait } from "../../src/runtime/clock.ts";
-import { OperationLimiter } from "../_shared/flight_limit.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
 import {
@@ -64,7 +64,7 @@ export interface S3Request {
 /** Sends signed requests to a bucket. Retries transient failures after waits with full jitter. */
 export class S3Client implements Disposable {
   readonly #options: S3ClientOptions;
-  readonly #limiter: OperationLimiter;
+  readonly #limiter: Limiter;
   readonly #http: Deno.HttpClient;
   /** Cache of signing keys by day; never shown. */
   readonly #signingKeys = new Map<string, ArrayBuffer>();
@@ -77,7 +77,7 @@ export class S3Client implements Disposable {
   constructor(options: S3ClientOptions) {
     const { maxRequests, prefersHttp2, caCertificates } = options;
     this.#options = options;
-    this.#limiter = new OperationLimiter({ operations: maxRequests });
+    this.#limiter = new Limiter({ operations: maxRequests });
     this.#http = Deno.createHttpClient({
       poolMaxIdlePerHost: maxRequests,
       poolIdleTimeout: IDLE_MS,

@@ -1,3 +1,4 @@
+import { Limiter } from "../../src/base/limiter.ts";
 import {
   AdapterError,
   type AdapterObject,
@@ -15,7 +16,6 @@ import {
 } from "../../src/l2/adapter.ts";
 import { Capacity, type CapacityBounds } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
-import { OperationLimiter } from "../_shared/flight_limit.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";
 import { listBucket, type ListedInBucket } from "./bucket_listing.ts";
 import { ObjectFinder } from "./object_finder.ts";
@@ -73,8 +73,8 @@ export class S3Store implements L2Adapter {
   /** Records uses of objects in device memory; absent without a capacity. */
   readonly touch?: NonNullable<L2Adapter["touch"]>;
   readonly #options: S3StoreOptions;
-  readonly #writeLimiter: OperationLimiter;
-  readonly #readLimiter: OperationLimiter;
+  readonly #writeLimiter: Limiter;
+  readonly #readLimiter: Limiter;
   readonly #finder: ObjectFinder;
   readonly #writer: S3ObjectWriter;
   readonly #reader: S3ObjectReader;
@@ -85,8 +85,8 @@ export class S3Store implements L2Adapter {
   constructor(options: S3StoreOptions) {
     const { bounds, maxRequests: operations, maxBytesInFlight: bytes } = options;
     this.#options = options;
-    this.#writeLimiter = new OperationLimiter({ operations, bytes });
-    this.#readLimiter = new OperationLimiter({ operations, bytes });
+    this.#writeLimiter = new Limiter({ operations, bytes });
+    this.#readLimiter = new Limiter({ operations, bytes });
     this.#finder = new ObjectFinder(options);
     this.#writer = new S3ObjectWriter(options);
     this.#reader = new S3ObjectReader(options);
@@ -127,7 +127,7 @@ export class S3Store implements L2Adapter {
       if (hasRoom?.[index] === true) this.#capacity?.settle(object, isThere);
       settled.add(index);
     };
-    await this.#writeLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
+    await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
       if (hasRoom?.[index] === false) return;
       try {
         const written = await this.#writer.write(object, signal);
@@ -140,7 +140,7 @@ export class S3Store implements L2Adapter {
         settle(object, index, isTransient(cause));
         if (!signal.aborted) failures.add(object.key, cause);
       }
-    });
+    }, signal);
     for (const [index, object] of objects.entries()) {
       if (!settled.has(index)) settle(object, index, false);
     }
@@ -181,7 +181,7 @@ export class S3Store implements L2Adapter {
     const loaded = new Bitmap(objects.length);
     const failures = new Failures("s3", "load");
     const removeStale = this.#staleRemover(objects.map(({ key }) => key));
-    await this.#readLimiter.forEach(objects, byteLengthOf, signal, async (object, index) => {
+    await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
       try {
         const outcome = await this.#reader.read(object, allowShorter, signal);
         if (outcome === "absent") {
@@ -195,7 +195,7 @@ export class S3Store implements L2Adapter {
       } catch (cause) {
         if (!signal.aborted) failures.add(object.key, cause);
       }
-    });
+    }, signal);
     this.#capacity?.index.touch(loaded.gather(objects).map(({ key }) => key));
     this.#report(failures, objects.length);
     return loaded;

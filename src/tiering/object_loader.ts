@@ -1,5 +1,6 @@
 import { pooledMap } from "@std/async";
 import { getLogger } from "@logtape/logtape";
+import { Limiter } from "../base/limiter.ts";
 import { frontOfParts } from "../base/byte_parts.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
@@ -7,7 +8,6 @@ import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { AdapterSet } from "./adapter_set.ts";
-import { ByteLimiter } from "./byte_budget.ts";
 import { FoundObjects, type Source } from "./found_objects.ts";
 import type { PrefetchRequest, StagedBatch } from "./prefetch_request.ts";
 
@@ -106,7 +106,7 @@ const logger = getLogger(["kvtier", "prefetch"]);
 /** Loads objects of requests from the adapters into L1: lookup, plan, load. */
 export class ObjectLoader {
   readonly #options: ObjectLoaderOptions;
-  readonly #limiters = new Map<AdapterGuard, ByteLimiter>();
+  readonly #limiters = new Map<AdapterGuard, Limiter>();
   /** Slow adapters, with the number of hedged loads that they have not finished. */
   readonly #slowAdapters = new Map<AdapterGuard, number>();
 
@@ -450,11 +450,13 @@ export class ObjectLoader {
     return staged;
   }
 
-  #limiterOf(adapter: AdapterGuard): ByteLimiter {
+  #limiterOf(adapter: AdapterGuard): Limiter {
     let limiter = this.#limiters.get(adapter);
     if (limiter === undefined) {
       const { scratch, adapters } = this.#options;
-      limiter = new ByteLimiter(() => scratch.capacityBytes / Math.max(1, adapters.all.length));
+      limiter = new Limiter({
+        bytes: () => scratch.capacityBytes / Math.max(1, adapters.all.length),
+      });
       this.#limiters.set(adapter, limiter);
     }
     return limiter;

@@ -1,3 +1,4 @@
+import { Limiter } from "../../base/limiter.ts";
 import { Bitmap } from "../../keys/bitmap.ts";
 import type {
   AdapterCapabilities,
@@ -14,7 +15,6 @@ import { fillParts } from "../adapter.ts";
 import { copyBits, copyStoreResult } from "../adapter_answers.ts";
 import { AdapterError } from "../adapter_error.ts";
 import type { TrailerFault } from "../object_trailer.ts";
-import { Limiter } from "./allowance.ts";
 import { BufferPool } from "./rooms.ts";
 import type { TransformChain } from "./transform_chain.ts";
 
@@ -57,12 +57,12 @@ export class TransformedObjects {
   readonly #adapter: L2Adapter;
   readonly #options: TransformOptions;
   readonly #storing: Limits = {
-    scratch: new Limiter(STORE_BYTES),
-    operations: new Limiter(STORE_OPERATIONS),
+    scratch: new Limiter({ bytes: STORE_BYTES }),
+    operations: new Limiter({ operations: STORE_OPERATIONS }),
   };
   readonly #loading: Limits = {
-    scratch: new Limiter(LOAD_BYTES),
-    operations: new Limiter(LOAD_OPERATIONS),
+    scratch: new Limiter({ bytes: LOAD_BYTES }),
+    operations: new Limiter({ operations: LOAD_OPERATIONS }),
   };
   readonly #buffers = new BufferPool(IDLE_BYTES);
   readonly #refused: Partial<Record<TrailerFault, number>> = {};
@@ -163,7 +163,7 @@ export class TransformedObjects {
       givenBytes: this.#givenBytes,
       keptBytes: this.#keptBytes,
       refusedObjects: { ...this.#refused },
-      scratchBytes: this.#storing.scratch.used + this.#loading.scratch.used,
+      scratchBytes: this.#storing.scratch.bytes + this.#loading.scratch.bytes,
     };
   }
 
@@ -234,14 +234,14 @@ export class TransformedObjects {
     object: AdapterObject,
     { signal }: CallOptions,
   ): Promise<AdapterObject | undefined> {
-    if (!(await this.#storing.operations.acquire(1, signal))) return undefined;
+    if (!(await this.#storing.operations.acquire(0, signal))) return undefined;
     try {
       return await this.#options.chain.encode(object);
     } catch (cause) {
       this.#report("store", object, cause);
       return undefined;
     } finally {
-      this.#storing.operations.release(1);
+      this.#storing.operations.release(0);
     }
   }
 
@@ -255,7 +255,7 @@ export class TransformedObjects {
     buffer: Uint8Array<ArrayBuffer>,
     signal: AbortSignal,
   ): Promise<TrailerFault | "failed" | null> {
-    if (!(await this.#loading.operations.acquire(1, signal))) return "failed";
+    if (!(await this.#loading.operations.acquire(0, signal))) return "failed";
     try {
       const { key, byteLength, parts } = object;
       const decoded = await this.#options.chain.decode(key, byteLength, buffer);
@@ -265,7 +265,7 @@ export class TransformedObjects {
       this.#report("load", object, cause);
       return "failed";
     } finally {
-      this.#loading.operations.release(1);
+      this.#loading.operations.release(0);
     }
   }
 
