@@ -411,3 +411,35 @@ Deno.test("operations without bytes count as operations", () => {
   limiter.release(0);
   assert(limiter.tryAcquire(0));
 });
+
+Deno.test("a call that waits when its signal aborts ends without starting anything", async () => {
+  const limiter = new Limiter({ operations: 1 });
+  assert(limiter.tryAcquire(0));
+  const controller = new AbortController();
+  const started: number[] = [];
+  const all = limiter.forEach([1, 2], self, (item) => {
+    started.push(item);
+    return Promise.resolve();
+  }, controller.signal);
+  controller.abort();
+  await all;
+  assertEquals([started, limiter.operations], [[], 1]);
+});
+
+Deno.test("a request that was granted leaves no listener on its signal", async () => {
+  const limiter = new Limiter({ operations: 1 });
+  const { signal } = new AbortController();
+  let listeners = 0;
+  const add = signal.addEventListener.bind(signal);
+  const remove = signal.removeEventListener.bind(signal);
+  signal.addEventListener = (...args: Parameters<typeof add>) => (listeners++, add(...args));
+  signal.removeEventListener = (
+    ...args: Parameters<typeof remove>
+  ) => (listeners--, remove(...args));
+  assert(limiter.tryAcquire(0));
+  const granted = limiter.acquire(0, signal);
+  assertEquals(listeners, 1);
+  limiter.release(0);
+  assert(await granted);
+  assertEquals(listeners, 0);
+});
