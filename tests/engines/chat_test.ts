@@ -159,6 +159,49 @@ Deno.test("chat: other sites and wrong requests are told so", async () => {
   assertNotEquals(joined.answer.content, "");
 });
 
+Deno.test("chat: a body that names no length is limited too", async () => {
+  await using directory = await tempDirectory();
+  await using chat = await startChat(directory.path);
+  const part = new TextEncoder().encode(" ".repeat(2 ** 20));
+  let sent = 0;
+  const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    pull(controller) {
+      if (sent++ < 32) controller.enqueue(part);
+      else controller.close();
+    },
+  });
+  // The server answers before it has all, or cuts the connection.
+  const status = await chat.fetch("/v1/chat/completions", { method: "POST", body })
+    .then(async (response) => {
+      await response.body?.cancel();
+      return response.status;
+    }, () => 413);
+  assertEquals(status, 413);
+  assertEquals((await ask(chat, [message(10)])).reason, "length");
+});
+
+Deno.test("chat: SIGINT ends long answers, and does not wait for clients that stall", async () => {
+  await using directory = await tempDirectory();
+  let answer = Promise.resolve("");
+  {
+    await using chat = await startChat(directory.path);
+    using stalled = await Deno.connect({ hostname: "127.0.0.1", port: chat.port });
+    const head = `POST /v1/chat/completions HTTP/1.1\r\nHost: localhost:${chat.port}\r\n`;
+    await stalled.write(new TextEncoder().encode(`${head}Content-Length: 10\r\n\r\n{`));
+    const response = await chat.post({
+      messages: [message(600)],
+      stream: true,
+      "max_tokens": 3000,
+    });
+    answer = response.text();
+  }
+  assertMatch(await answer, /"finish_reason":"length"[^]*data: \[DONE\]/);
+  const path = `${directory.path}/conversations.json`;
+  const { tokenizer, conversations } = JSON.parse(await Deno.readTextFile(path));
+  assertEquals([tokenizer, conversations.length], ["bytes", 1]);
+  assertEquals(((await Deno.stat(path)).mode ?? 0) & 0o777, 0o600);
+});
+
 /** A request under another name than the one it is sent to. */
 async function rawRequest(port: number, host: string): Promise<Response> {
   using connection = await Deno.connect({ hostname: "127.0.0.1", port });

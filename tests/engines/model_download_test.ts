@@ -113,3 +113,34 @@ Deno.test("downloadModel() keeps nothing that is not what it should be", async (
   assertEquals(names, ["owner"]);
   await assertRejects(() => downloadModel("owner/none", options), Error, "404");
 });
+
+Deno.test("downloadModel() replaces a file of another revision, of the same size or begun", async () => {
+  await using hub = new Hub(FILES);
+  await using directory = await tempDirectory();
+  const options = { endpoint: `${hub.endpoint}/`, directory: directory.path };
+  const path = join(await downloadModel(ID, options), "onnx", "model_q4.onnx");
+  const changed = (await Deno.readFile(path)).fill(1, 10, 20);
+  hub.files.set("onnx/model_q4.onnx", changed);
+  await downloadModel(ID, options);
+  assertEquals(await Deno.readFile(path), changed);
+  await Deno.remove(path);
+  await Deno.writeFile(`${path}.part`, new Uint8Array(500));
+  await downloadModel(ID, options);
+  assertEquals(await Deno.readFile(path), changed);
+});
+
+Deno.test("downloadModel() writes below its directory only", async () => {
+  await using hub = new Hub({
+    ...FILES,
+    "onnx/model_q4.onnx_data": "more weights",
+    "onnx/model_q4.onnx_data\\..\\..\\x": "not weights",
+  });
+  await using directory = await tempDirectory();
+  const options = { endpoint: hub.endpoint, directory: directory.path };
+  for (const id of ["../tiny", "./tiny", "owner/..", "owner", "owner/tiny/x", "owner/"]) {
+    await assertRejects(() => downloadModel(id, options), Error, "owner/name");
+  }
+  const onnx = join(await downloadModel(ID, options), "onnx");
+  const names = await Array.fromAsync(Deno.readDir(onnx), ({ name }) => name);
+  assertEquals(names.sort(), ["model_q4.onnx", "model_q4.onnx_data"]);
+});

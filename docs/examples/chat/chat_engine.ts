@@ -34,7 +34,7 @@ export class BusyError extends Error {
 
 /** Answers conversations sequentially with one decoder. */
 export class ChatEngine {
-  readonly conversations = new Conversations();
+  readonly conversations: Conversations;
   readonly #decoder: OnnxDecoder;
   readonly #format: ChatFormat;
   readonly #maxWaiting: number;
@@ -45,6 +45,7 @@ export class ChatEngine {
   constructor(decoder: OnnxDecoder, format: ChatFormat, maxWaiting = 16) {
     this.#decoder = decoder;
     this.#format = format;
+    this.conversations = new Conversations(format.tokenizer);
     this.#maxWaiting = maxWaiting;
   }
 

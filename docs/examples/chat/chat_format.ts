@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { Template } from "npm:@huggingface/jinja@0.5.11";
 import { Tokenizer } from "npm:@huggingface/tokenizers@0.2.0";
 
@@ -9,6 +10,8 @@ export interface ChatMessage {
 
 /** Encodes and decodes conversations for a model. */
 export interface ChatFormat {
+  /** Identifies the tokenizer by its content. */
+  readonly tokenizer: string;
   /** Tokens that end an answer. */
   readonly endTokens: ReadonlySet<number>;
   /** Renders a conversation in the model's training format, up to the start of its answer. */
@@ -52,6 +55,7 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
   };
   const special = { "bos_token": textOf("bos_token"), "eos_token": textOf("eos_token") };
   return {
+    tokenizer: createHash("sha256").update(JSON.stringify(files.tokenizer)).digest("hex"),
     endTokens: new Set(endTokens),
     render: (messages) => template.render({ ...special, messages, "add_generation_prompt": true }),
     // The template has already added the special tokens.
@@ -68,6 +72,7 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
 export function byteFormat(): ChatFormat {
   const [END, OFFSET] = [2, 3];
   return {
+    tokenizer: "bytes",
     endTokens: new Set([END]),
     render: (messages) =>
       messages.map(({ role, content }) => `${role}: ${content}\n`).join("") + "assistant: ",

@@ -23,16 +23,24 @@ class HttpError extends Error {
 }
 
 const MAX_BODY_BYTES = 16 * 2 ** 20;
-const JSON_TYPE = { "content-type": "application/json" };
 
 /** A part of the API of OpenAI: `/v1/models`, `/v1/chat/completions`. */
 export class ChatServer {
   readonly #options: ChatServerOptions;
   /** Accepted values of the Host header. */
   #hosts: readonly string[] = [];
+  /** Accepted keys as {@linkcode saltOf} derives them, whose comparison tells nothing of a key. */
+  readonly #accepted: Promise<ReadonlySet<string>>;
+  readonly #stopping = new AbortController();
 
   constructor(options: ChatServerOptions) {
     this.#options = options;
+    this.#accepted = Promise.all(options.apiKeys.map(saltOf)).then((salts) => new Set(salts));
+  }
+
+  /** Ends the answers in progress after the current token and refuses those that wait. */
+  stop(): void {
+    this.#stopping.abort(new Error("The server is stopping: try again when it has restarted"));
   }
 
   /** Sets the port in accepted Host headers. */
@@ -45,19 +53,8 @@ export class ChatServer {
     try {
       return await this.#route(request);
     } catch (error) {
-      const status = error instanceof HttpError
-        ? error.status
-        : error instanceof TooLongError
-        ? 400
-        : error instanceof BusyError
-        ? 429
-        : 500;
-      const message = error instanceof Error ? error.message : String(error);
-      const type = status < 500 ? "invalid_request_error" : "server_error";
-      return new Response(JSON.stringify({ error: { message, type } }), {
-        status,
-        headers: JSON_TYPE,
-      });
+      const { status, body } = errorOf(error);
+      return Response.json(body, { status });
     }
   };
 
@@ -98,13 +95,12 @@ export class ChatServer {
   /** Derives a cache salt from the API key, which is not stored. */
   async #saltOf(request: Request): Promise<string> {
     const key = /^Bearer (.+)$/.exec(request.headers.get("authorization") ?? "")?.[1];
-    const { apiKeys } = this.#options;
-    if (apiKeys.length > 0 && !apiKeys.includes(key ?? "")) {
+    const salt = key === undefined ? "" : await saltOf(key);
+    const accepted = await this.#accepted;
+    if (accepted.size > 0 && !accepted.has(salt)) {
       throw new HttpError(401, "Authorization must be Bearer followed by an accepted key");
     }
-    if (key === undefined) return "";
-    const bytes = new TextEncoder().encode(`kvtier chat ${key}`);
-    return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 32);
+    return salt;
   }
 
   async #complete(request: Request, salt: string): Promise<Response> {
@@ -119,7 +115,7 @@ export class ChatServer {
       temperature: numberIn("temperature", body["temperature"], { min: 0, max: 2, default: 0 }),
       topP: numberIn("top_p", body["top_p"], { min: 0, max: 1, default: 1 }),
       salt,
-      signal: AbortSignal.any([request.signal, gone.signal]),
+      signal: AbortSignal.any([request.signal, gone.signal, this.#stopping.signal]),
     });
     const id = `chatcmpl-${crypto.randomUUID()}`;
     const created = Math.floor(Date.now() / 1000);
@@ -155,29 +151,28 @@ export class ChatServer {
       chunk({ choices: [{ index: 0, delta, "finish_reason": reason }] });
     // Waits for the first part, so that errors of the request get an error status.
     let step = await answer.next();
-    let hasBegun = false;
     const stream = new ReadableStream<Uint8Array>({
-      async pull(controller) {
-        if (!hasBegun) {
-          hasBegun = true;
-          return controller.enqueue(event(delta({ role: "assistant", content: "" }, null)));
+      // Does not wait for the client: one that stops reading must not hold up the others.
+      async start(controller) {
+        const send = (data: object): void => {
+          if (!gone.signal.aborted) controller.enqueue(event(data));
+        };
+        send(delta({ role: "assistant", content: "" }, null));
+        try {
+          for (; !step.done; step = await answer.next()) {
+            send(delta({ content: step.value }, null));
+          }
+          send(delta({}, step.value.reason));
+          if (wantsUsage === true) send(chunk({ choices: [], usage: usageOf(step.value) }));
+        } catch (error) {
+          send(errorOf(error).body);
         }
-        if (!step.done) {
-          controller.enqueue(event(delta({ content: step.value }, null)));
-          step = await answer.next();
-          return;
-        }
-        controller.enqueue(event(delta({}, step.value.reason)));
-        if (wantsUsage === true) {
-          controller.enqueue(event(chunk({ choices: [], usage: usageOf(step.value) })));
-        }
+        if (gone.signal.aborted) return;
         controller.enqueue(new TextEncoder().encode("data: [DONE]\n\n"));
         controller.close();
       },
-      async cancel() {
+      cancel() {
         gone.abort(new Error("The client disconnected"));
-        // Ends the generator, so that the engine stops.
-        await answer.return(undefined as never);
       },
     });
     return new Response(stream, { headers: { "content-type": "text/event-stream" } });
@@ -193,11 +188,45 @@ function usageOf({ promptTokens, cachedTokens, answerTokens }: ChatEnd): object 
   };
 }
 
+async function saltOf(key: string): Promise<string> {
+  const bytes = new TextEncoder().encode(`kvtier chat ${key}`);
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex().slice(0, 32);
+}
+
+function errorOf(error: unknown): { status: number; body: object } {
+  const status = error instanceof HttpError
+    ? error.status
+    : error instanceof TooLongError
+    ? 400
+    : error instanceof BusyError
+    ? 429
+    : 500;
+  const message = error instanceof Error ? error.message : String(error);
+  const type = status < 500 ? "invalid_request_error" : "server_error";
+  return { status, body: { error: { message, type } } };
+}
+
+/** Reads a body up to the limit: one that is sent in chunks names no length. */
+async function readText(request: Request): Promise<string> {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let byteLength = 0;
+  for await (const part of request.body ?? []) {
+    byteLength += part.byteLength;
+    if (byteLength > MAX_BODY_BYTES) throw tooLarge();
+    parts.push(part);
+  }
+  return await new Blob(parts).text();
+}
+
+function tooLarge(): HttpError {
+  return new HttpError(413, `Body must have at most ${MAX_BODY_BYTES} bytes`);
+}
+
 async function readJson(request: Request): Promise<Record<string, unknown>> {
   if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
-    throw new HttpError(413, `Body must have at most ${MAX_BODY_BYTES} bytes`);
+    throw tooLarge();
   }
-  const text = await request.text();
+  const text = await readText(request);
   try {
     const body: unknown = JSON.parse(text);
     if (typeof body === "object" && body !== null) return body as Record<string, unknown>;

@@ -12,16 +12,25 @@ export interface Conversation {
  */
 export class Conversations {
   readonly #known = new Map<string, Conversation>();
+  readonly #tokenizer: string;
   readonly #maxConversations: number;
 
-  /** Keeps the `maxConversations` most recently used conversations. */
-  constructor(maxConversations = 256) {
+  /**
+   * Keeps the `maxConversations` most recently used conversations.
+   *
+   * @param tokenizer Identifies the tokenizer: token ids of another one mean something else.
+   */
+  constructor(tokenizer: string, maxConversations = 256) {
+    this.#tokenizer = tokenizer;
     this.#maxConversations = maxConversations;
   }
 
   /** Adds a conversation. The one that it continues is kept, for alternative answers. */
   note(salt: string, conversation: Conversation): void {
-    const key = keyOf(salt, conversation.text);
+    this.#add(keyOf(salt, conversation.text), conversation);
+  }
+
+  #add(key: string, conversation: Conversation): void {
     this.#known.delete(key);
     this.#known.set(key, conversation);
     const [oldest] = this.#known.size > this.#maxConversations ? this.#known.keys() : [];
@@ -41,15 +50,17 @@ export class Conversations {
 
   /** All conversations, for writing to a file. */
   toJSON(): unknown {
-    return [...this.#known];
+    return { tokenizer: this.#tokenizer, conversations: [...this.#known] };
   }
 
-  /** Restores the result of {@linkcode toJSON}, skipping invalid entries. */
+  /** Restores the result of {@linkcode toJSON}, skipping invalid entries and other tokenizers. */
   restore(json: unknown): void {
-    for (const entry of Array.isArray(json) ? json : []) {
+    const { tokenizer, conversations } = (json ?? {}) as Record<string, unknown>;
+    if (tokenizer !== this.#tokenizer) return;
+    for (const entry of Array.isArray(conversations) ? conversations : []) {
       const [key, conversation] = Array.isArray(entry) ? entry : [];
       if (typeof key === "string" && isConversation(conversation)) {
-        this.#known.set(key, conversation);
+        this.#add(key, conversation);
       }
     }
   }

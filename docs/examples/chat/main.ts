@@ -59,9 +59,15 @@ function showProgress(path: string, done: number, size: number): void {
   Deno.stderr.writeSync(new TextEncoder().encode(`\r${percent}${end}`));
 }
 
+/** Time that connections have to end. */
+const STOP_MS = 1000;
+
 ort.env.wasm.numThreads = 1;
 ort.env.logLevel = "error";
 const { id, format, decoder: options } = await openModel();
+let isStuck = false;
+// A client that neither reads nor sends must not keep the process.
+using _end = { [Symbol.dispose]: () => isStuck && Deno.exit() };
 using device = await requestEngineDevice();
 await using cache = await TieredCache.open({
   device,
@@ -73,7 +79,10 @@ await decoder.prefill(Array(Math.min(64, decoder.contextTokens)).fill(0));
 const engine = new ChatEngine(decoder, format);
 const known = join(values.cache, "conversations.json");
 engine.conversations.restore(
-  await Deno.readTextFile(known).then(JSON.parse).catch(() => undefined),
+  await Deno.readTextFile(known).then(JSON.parse).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return;
+    say(`${known} cannot be read, its conversations are tokenized again: ${error.message}`);
+  }),
 );
 
 const port = Number(values.port);
@@ -96,7 +105,13 @@ const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop());
 await stopped;
 say("Saving …");
-await http.shutdown();
+server.stop();
 await engine.idle();
-await Deno.writeTextFile(`${known}.tmp`, JSON.stringify(engine.conversations));
+const { promise: late, resolve: giveUp } = Promise.withResolvers<boolean>();
+const timer = setTimeout(() => giveUp(true), STOP_MS);
+isStuck = await Promise.race([http.shutdown().then(() => false), late]);
+clearTimeout(timer);
+const json = JSON.stringify(engine.conversations);
+// What people have written is for the eyes of this user alone.
+await Deno.writeTextFile(`${known}.tmp`, json, { mode: 0o600 });
 await Deno.rename(`${known}.tmp`, known);

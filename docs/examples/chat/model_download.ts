@@ -32,15 +32,19 @@ export interface DownloadOptions {
  * @throws {Error} If the server responds with an error, or a file has the wrong size or digest.
  */
 export async function downloadModel(id: string, options: DownloadOptions): Promise<string> {
-  const { endpoint, directory, weights, onProgress = () => {} } = options;
+  const { directory, weights, onProgress = () => {} } = options;
+  const endpoint = options.endpoint.replace(/\/+$/, "");
+  const names = id.split("/");
+  if (names.length !== 2 || names.some((name) => !/^(?!\.+$)[\w.-]+$/.test(name))) {
+    throw new Error(`Id of a model must be owner/name: received ${id}`);
+  }
   const files = await listFiles(`${endpoint}/api/models/${id}/tree/main?recursive=true`);
   const { model, data } = weightFiles(files.map(({ path }) => path), weights);
   const wanted = new Set([...TEXT_FILES, model, ...data]);
-  const target = join(directory, ...id.split("/"));
+  const target = join(directory, ...names);
   for (const file of files.filter(({ path }) => wanted.has(path))) {
     const path = join(target, file.path);
-    const info = await Deno.stat(path).catch(() => undefined);
-    if (info?.size === file.size) continue;
+    if (await isComplete(path, file)) continue;
     await Deno.mkdir(dirname(path), { recursive: true });
     const url = `${endpoint}/${id}/resolve/main/${file.path}`;
     await downloadFile(url, path, file, (done) => onProgress(file.path, done, file.size));
@@ -71,9 +75,10 @@ async function listFiles(url: string): Promise<RemoteFile[]> {
 async function downloadFile(
   url: string,
   path: string,
-  { size, digest, isLarge }: RemoteFile,
+  file: RemoteFile,
   onProgress: (done: number) => void,
 ): Promise<void> {
+  const { size, digest, isLarge } = file;
   const partial = `${path}.part`;
   const before = (await Deno.stat(partial).catch(() => undefined))?.size ?? 0;
   const start = before < size ? before : 0;
@@ -85,10 +90,10 @@ async function downloadFile(
   // A server without support for ranges sends the whole file.
   let done = response.status === 206 ? start : 0;
   {
-    using file = await Deno.open(partial, { write: true, create: true, truncate: done === 0 });
-    await file.seek(done, Deno.SeekMode.Start);
+    using output = await Deno.open(partial, { write: true, create: true, truncate: done === 0 });
+    await output.seek(done, Deno.SeekMode.Start);
     for await (const bytes of response.body) {
-      for (let sent = 0; sent < bytes.byteLength;) sent += await file.write(bytes.subarray(sent));
+      for (let sent = 0; sent < bytes.byteLength;) sent += await output.write(bytes.subarray(sent));
       onProgress(done += bytes.byteLength);
       if (done > size) break;
     }
@@ -99,11 +104,19 @@ async function downloadFile(
   const received = await digestOf(partial, isLarge ? undefined : size);
   if (done !== size || received !== digest) {
     await Deno.remove(partial);
+    // What was there before may be of another revision.
+    if (start > 0) return await downloadFile(url, path, file, onProgress);
     throw new Error(
       `${url} must be ${size} bytes with the digest ${digest}: received ${done} with ${received}`,
     );
   }
   await Deno.rename(partial, path);
+}
+
+/** Whether a file is there as the repository has it now: revisions often have the same size. */
+async function isComplete(path: string, { size, digest, isLarge }: RemoteFile): Promise<boolean> {
+  const info = await Deno.stat(path).catch(() => undefined);
+  return info?.size === size && await digestOf(path, isLarge ? undefined : size) === digest;
 }
 
 /** The SHA-256 of a file, or the SHA-1 of a Git blob of `blobBytes`. */

@@ -43,7 +43,12 @@ export function weightFiles(
     const found = paths.filter((path) => path.endsWith(".onnx")).join(", ") || "none";
     throw new Error(`Model must have one of ${names.map(fileOf).join(", ")}: found ${found}`);
   }
-  return { model, data: paths.filter((path) => path.startsWith(`${model}_data`)) };
+  return { model, data: paths.filter((path) => dataOf(path) === model) };
+}
+
+/** The model that a file of external data belongs to: `model.onnx_data`, `model.onnx_data_1`, … */
+function dataOf(path: string): string | undefined {
+  return /^(.+)_data(_\d+)?$/.exec(path)?.[1];
 }
 
 /** Reads a model from a directory in the layout of Hugging Face. */
