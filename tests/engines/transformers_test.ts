@@ -1,4 +1,4 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { runChild } from "../support/child.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
@@ -10,6 +10,7 @@ interface Answer {
   readonly reused: number;
   readonly storedTokens: number;
   readonly tokens: readonly number[];
+  readonly refused: string;
 }
 
 async function generate(directory: string, provider: string): Promise<Answer> {
@@ -25,5 +26,6 @@ for (const provider of ["wasm", "webgpu"]) {
     const warm = await generate(directory.path, provider);
     assertEquals([warm.reused, warm.storedTokens], [64, 0]);
     assertEquals(warm.tokens, cold.tokens);
+    assertMatch(warm.refused, /^RangeError: .* one sequence must be float32 \[1,2,64,/);
   });
 }

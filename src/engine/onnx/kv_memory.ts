@@ -64,6 +64,24 @@ export function kvMemoryFor(
   );
 }
 
+/**
+ * Throws unless a past has all of its tokens, of one sequence, in the shape of the model. A model
+ * that drops tokens cannot be cached by prefix.
+ *
+ * @throws {RangeError} If a tensor has other dimensions or another element type.
+ */
+export function checkPast({ tokens, layers }: Past, signature: DecoderSignature): void {
+  const { kvHeads, headDim, ortType } = signature;
+  const expected = `${ortType} [${[1, kvHeads, tokens, headDim]}]`;
+  for (const tensor of layers.flatMap(({ key, value }) => [key, value])) {
+    const received = `${tensor.type} [${tensor.dims}]`;
+    if (received === expected) continue;
+    throw new RangeError(
+      `K and V of ${tokens} tokens of one sequence must be ${expected}: received ${received}`,
+    );
+  }
+}
+
 /** Releases the tensors of a past. */
 export function disposePast({ layers }: Past): void {
   for (const { key, value } of layers) {

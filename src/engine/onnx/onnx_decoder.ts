@@ -13,6 +13,7 @@ import {
   UnsupportedModelError,
 } from "./decoder_signature.ts";
 import {
+  checkPast,
   disposePast,
   type KvMemory,
   kvMemoryFor,
@@ -377,7 +378,7 @@ export class OnnxDecoder implements AsyncDisposable {
       }));
       const next: Past = { tokens: total, layers };
       try {
-        this.#checkPresent(next);
+        checkPast(next, this.#signature);
         if (!wantsLogits) return { past: next };
         const logits = output("logits");
         try {
@@ -418,20 +419,6 @@ export class OnnxDecoder implements AsyncDisposable {
       feeds[value.past] = computed?.value ?? nothing();
     }
     return feeds;
-  }
-
-  /** Checks that the model keeps K and V of all tokens; otherwise prefixes cannot be cached. */
-  #checkPresent({ tokens, layers }: Past): void {
-    const { kvHeads, headDim } = this.#signature;
-    const expected = [1, kvHeads, tokens, headDim].join();
-    for (const { key, value } of layers) {
-      for (const { dims } of [key, value]) {
-        if (dims.join() === expected) continue;
-        throw new Error(
-          `Model must return K and V of [${expected}] after ${tokens} tokens: received [${dims}]`,
-        );
-      }
-    }
   }
 }
 

@@ -12,6 +12,7 @@ import {
   UnsupportedModelError,
 } from "./decoder_signature.ts";
 import {
+  checkPast,
   type KvMemory,
   kvMemoryFor,
   type LayerTensors,
@@ -258,7 +259,9 @@ export class TransformersPrefixes<Cache extends object> {
       value: tensorOf(value.past),
     }));
     const computed = layers[0]?.key.dims[2] ?? 0;
-    const kv = { layers: this.#memory.kvOf({ tokens: computed, layers }), blockTokens: computed };
+    const computedPast = { tokens: computed, layers };
+    checkPast(computedPast, this.#signature);
+    const kv = { layers: this.#memory.kvOf(computedPast), blockTokens: computed };
     const computedTokens = Math.min(computed, tokens.length);
     return this.#prefixes.put(tokens, kv, { ...options, computedTokens });
   }

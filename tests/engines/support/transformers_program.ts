@@ -4,6 +4,7 @@
  * DIRECTORY has the model in `models/tiny`; the cache is in `kv`.
  */
 import * as ort from "npm:onnxruntime-web@1.30.0/webgpu";
+import { HEAD_DIM } from "../../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 import { TransformersRuntime } from "../../../src/engine/onnx/mod.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
@@ -48,5 +49,18 @@ const tokens = Array.from(sequences.data as BigInt64Array, Number);
 const { storedTokens } = prefixes.save(tokens, computed);
 await computed.dispose();
 await cache.flush();
+// Two sequences, as a batch or a search with beams keeps them.
+const names = [0, 1].flatMap((n) => [`past_key_values.${n}.key`, `past_key_values.${n}.value`]);
+const dims = [2, 2, 64, HEAD_DIM];
+const size = dims.reduce((product, count) => product * count, 1);
+const batch = Object.fromEntries(
+  names.map((name) => [name, new Tensor("float32", new Float32Array(size), dims)]),
+);
+let refused = "";
+try {
+  prefixes.save(prompt, new DynamicCache(batch), { salt: "batch" });
+} catch (error) {
+  refused = String(error);
+}
 // deno-lint-ignore no-console
-console.log(JSON.stringify({ reused, storedTokens, tokens }));
+console.log(JSON.stringify({ reused, storedTokens, tokens, refused }));
