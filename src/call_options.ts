@@ -1,7 +1,7 @@
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
 import { MAX_TIMER_MS } from "./runtime/clock.ts";
-import { type OptionRules, readOptions, typeInWords } from "./runtime/options.ts";
+import { type OptionRules, readOptions, SIGNAL, typeInWords } from "./runtime/options.ts";
 import type { PrefetchOptions } from "./tiering/prefetch_controller.ts";
 
 /** Options of `TieredCache.flush()`. */
@@ -22,11 +22,7 @@ export interface CloseOptions {
 const deadlineRules: OptionRules<FlushOptions> = { deadlineMs: { type: "number", minimum: 0 } };
 const prefetchRules: OptionRules<PrefetchOptions> = {
   deadlineMs: { type: "number", minimum: 0 },
-  signal: {
-    type: "value",
-    accepts: (value) => value instanceof AbortSignal,
-    expected: "an AbortSignal",
-  },
+  signal: SIGNAL,
 };
 
 /**

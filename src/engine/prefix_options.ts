@@ -1,6 +1,12 @@
 import type { PositionedKey, TokenIds } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
-import { checkNotNullish, type OptionRules, readOptions, STRING } from "../runtime/options.ts";
+import {
+  checkNotNullish,
+  type OptionRules,
+  readOptions,
+  SIGNAL,
+  STRING,
+} from "../runtime/options.ts";
 import type { KvGroup } from "./kv_groups.ts";
 
 /** Options of a {@linkcode PrefixCache}. */
@@ -86,11 +92,7 @@ const PROMPT_RULES: OptionRules<PromptOptions> = {
 /** Rules for the limits of a match. */
 export const LIMIT_RULES: OptionRules<Pick<MatchOptions, "deadlineMs" | "signal">> = {
   deadlineMs: { type: "number", minimum: 0 },
-  signal: {
-    type: "value",
-    accepts: (value) => value instanceof AbortSignal,
-    expected: "an AbortSignal",
-  },
+  signal: SIGNAL,
 };
 const MATCH_RULES: OptionRules<MatchOptions> = { ...PROMPT_RULES, ...LIMIT_RULES };
 const RULES = {

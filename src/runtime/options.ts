@@ -230,3 +230,10 @@ export const STRING: OptionRule = {
   accepts: (value) => typeof value === "string",
   expected: "a string",
 };
+
+/** Rule for an option that takes an `AbortSignal`. */
+export const SIGNAL: OptionRule = {
+  type: "value",
+  accepts: (value) => value instanceof AbortSignal,
+  expected: "an AbortSignal",
+};

@@ -1,3 +1,4 @@
+import { lengthOfParts } from "../../base/byte_parts.ts";
 import type { ObjectKey } from "../../keys/object_key.ts";
 import { sha256 } from "../../runtime/digest.ts";
 import type { AdapterObject } from "../adapter.ts";
@@ -57,7 +58,7 @@ export class TransformChain implements Disposable {
     const context = { key, fingerprint: this.fingerprint };
     let body = parts;
     for (const transform of this.#transforms) body = await transform.encode(body, context);
-    const byteLength = this.#headerBytes + body.reduce((sum, part) => sum + part.byteLength, 0);
+    const byteLength = this.#headerBytes + lengthOfParts(body);
     const tail = new Uint8Array(tailBytes(key));
     const whole = byteLength + tail.byteLength;
     const header = this.isFixed ? [] : [encodeFrameHeader(whole)];
