@@ -1,3 +1,9 @@
+/** A server that answers, but not with the bytes. The message does not name the URL. */
+export class DownloadError extends Error {
+  /** The name of the class. */
+  override readonly name = "DownloadError";
+}
+
 /**
  * Reads a file, or downloads it over HTTP.
  *
@@ -14,7 +20,7 @@ export async function loadBytes(
   const response = await fetch(source, signal === undefined ? {} : { signal });
   if (!response.ok) {
     await response.body?.cancel();
-    throw new Error(`Could not download ${source}: the server answered ${response.status}`);
+    throw new DownloadError(`the server answered ${response.status}`);
   }
   return await response.bytes();
 }

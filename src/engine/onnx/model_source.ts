@@ -1,5 +1,5 @@
 import { createDigest } from "../../runtime/digest.ts";
-import { loadBytes } from "../../runtime/load_bytes.ts";
+import { DownloadError, loadBytes } from "../../runtime/load_bytes.ts";
 
 /** A file of a model: its bytes, a path, or a URL (`file:`, `http:`, `https:`). */
 export type ModelSource = string | URL | Uint8Array<ArrayBuffer>;
@@ -49,8 +49,22 @@ async function load(source: ModelSource): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return await loadBytes(source);
   } catch (cause) {
-    throw new Error(`Model file ${source} must be readable`, { cause });
+    const isRemote = /^https?:/i.test(String(source));
+    if (!isRemote) throw new Error(`Model file ${source} must be readable`, { cause });
+    throw new Error(`Model file ${withoutSecrets(source)} must be readable: ${reasonOf(cause)}`);
   }
+}
+
+/** An HTTP URL without its credentials and query, which may be secrets. */
+function withoutSecrets(source: string | URL): string {
+  const url = URL.parse(String(source));
+  return url === null ? "with a URL that is not valid" : `${url.origin}${url.pathname}`;
+}
+
+/** Why a download failed. The errors of the host name the whole URL. */
+function reasonOf(cause: unknown): string {
+  if (cause instanceof DownloadError) return cause.message;
+  return "there is no answer, or the URL is not valid, has credentials or needs --allow-net";
 }
 
 function nameOf(model: ModelSource): string {
