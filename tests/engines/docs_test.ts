@@ -41,8 +41,8 @@ Deno.test("docs/engines.md: its decoder finds its prompt again in another proces
 Deno.test("docs/engines.md: its program for transformers.js runs", async () => {
   await using directory = await tempDirectory();
   await writeTinyModel(join(directory.path, "model"));
-  const reused = "\nconsole.log(past.get_seq_length());\n";
-  const program = programNamed("transformers").replace("// before", `// before${reused}`);
+  const program = programNamed("transformers")
+    .replace(/^const past = .*$/m, "$&\nconsole.log(past.get_seq_length());");
   await Deno.writeTextFile(join(directory.path, "main.ts"), program);
   assertMatch(await deno(directory.path, "run", "-A", config, "main.ts"), /^0$/m);
   assertMatch(await deno(directory.path, "run", "-A", config, "main.ts"), /^512$/m);
