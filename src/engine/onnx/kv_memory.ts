@@ -1,4 +1,5 @@
 import { concatParts } from "../../l2/adapter.ts";
+import { catchGpuErrors } from "../../memory/gpu_errors.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice } from "../../memory/webgpu_device.ts";
 import type { KvTensors } from "../kv_binding.ts";
@@ -139,8 +140,12 @@ class GpuKvMemory implements KvMemory {
       });
       return this.#tensors.ofBuffer(ortType, buffer, dims);
     };
-    const pairs = Array.from({ length: layers }, () => ({ key: create(), value: create() }));
-    return { tokens, layers: pairs };
+    // A device that lacks the memory rejects the copies into it.
+    const { result } = catchGpuErrors(
+      gpuDevice,
+      () => Array.from({ length: layers }, () => ({ key: create(), value: create() })),
+    );
+    return { tokens, layers: result };
   }
 
   kvOf({ layers }: Past): KvTensors {
