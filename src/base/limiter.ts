@@ -1,5 +1,5 @@
 /** Limits of a {@linkcode Limiter}. */
-export interface Limits {
+export interface LimiterOptions {
   /** Max operations at a time. @default {Infinity} */
   readonly operations?: number;
   /** Max bytes in flight, or a function that returns the current maximum. @default {Infinity} */
@@ -25,7 +25,7 @@ export class Limiter {
   #operations = 0;
   #bytes = 0;
 
-  constructor({ operations = Infinity, bytes = Infinity }: Limits) {
+  constructor({ operations = Infinity, bytes = Infinity }: LimiterOptions) {
     this.#maxOperations = operations;
     this.#maxBytes = typeof bytes === "number" ? () => bytes : bytes;
   }
