@@ -26,6 +26,41 @@ export function countIn(config: ModelConfig, name: string): number | undefined {
   );
 }
 
+/**
+ * Reads how many tokens the layers with sliding windows attend to.
+ *
+ * @returns `undefined` if the config names no such layers.
+ */
+export function slidingWindowOf(config: ModelConfig): number | undefined {
+  const { "text_config": text } = config;
+  const valueOf = (name: string): unknown => config[name] ?? (text as ModelConfig | null)?.[name];
+  const [window, types] = [valueOf("sliding_window"), valueOf("layer_types")];
+  if (valueOf("use_sliding_window") === false) return undefined;
+  if (Array.isArray(types) && !types.includes("sliding_attention")) return undefined;
+  return typeof window === "number" && Number.isSafeInteger(window) && window > 0
+    ? window
+    : undefined;
+}
+
+/**
+ * The error for a model that returns K and V of `received` tokens after `tokens` tokens.
+ *
+ * @param window Its sliding window.
+ */
+export function cutPastError(
+  tokens: number,
+  received: number | undefined,
+  window: number | undefined,
+): UnsupportedModelError {
+  const advice = window === undefined || window >= tokens
+    ? ""
+    : `; its sliding_window is ${window}: use an export that returns all, or sequences of at most ` +
+      `${window} tokens`;
+  return new UnsupportedModelError(
+    `Model must return K and V of all ${tokens} tokens: received those of ${received}${advice}`,
+  );
+}
+
 /** Inputs and outputs of a decoder session. */
 export interface DecoderSignature {
   /** Number of layers. */
@@ -113,6 +148,13 @@ export function readSignature(
     throw new UnsupportedModelError(
       "K and V must be [batch, heads, tokens, elements]: received " +
         `[${wrongShape.shape?.join(", ")}] as ${wrongShape.name}`,
+    );
+  }
+  const fixedLength = shapes.find(({ shape = [] }) => typeof shape[2] === "number");
+  if (fixedLength !== undefined) {
+    throw new UnsupportedModelError(
+      "K and V must grow with the number of tokens: received a fixed number of " +
+        `${fixedLength.shape?.[2]} tokens as ${fixedLength.name}`,
     );
   }
   const heads = countIn(config, "num_attention_heads");

@@ -7,9 +7,11 @@ import { PrefixCache, type PutResult } from "../prefix_cache.ts";
 import type { PromptOptions } from "../prefix_options.ts";
 import {
   countIn,
+  cutPastError,
   type DecoderSignature,
   type ModelConfig,
   readSignature,
+  slidingWindowOf,
   UnsupportedModelError,
 } from "./decoder_signature.ts";
 import {
@@ -62,7 +64,7 @@ export interface OnnxDecoderOptions {
   readonly exact?: boolean;
   /** Deadline of a match; see `PrefixCacheOptions`. */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
-  /** Additional options of the runtime's session. */
+  /** Additional options of the runtime's session, except its device and where its outputs are. */
   readonly sessionOptions?: object;
 }
 
@@ -124,6 +126,7 @@ export class OnnxDecoder implements AsyncDisposable {
   readonly #memory: KvMemory;
   readonly #prefixes: PrefixCache;
   readonly #isExact: boolean;
+  readonly #slidingWindow: number | undefined;
   #state: DecoderState = "ready";
   #idle: Promise<void> = Promise.resolve();
   #sequence: Sequence | undefined;
@@ -139,6 +142,7 @@ export class OnnxDecoder implements AsyncDisposable {
     this.#tensors = tensors;
     this.#prefixes = prefixes;
     this.#isExact = options.exact ?? false;
+    this.#slidingWindow = slidingWindowOf(options.config ?? {});
     this.contextTokens = contextTokens;
     this.chunkTokens = prefixes.layout.chunkTokens;
     this.provider = memory.provider;
@@ -153,6 +157,7 @@ export class OnnxDecoder implements AsyncDisposable {
    * @throws {UnsupportedModelError} If prefixes of the model cannot be cached, its context length is
    * unknown, or the device lacks a required feature.
    * @throws {RangeError} If a number is out of range, or a chunk does not fit into device memory.
+   * @throws {TypeError} If `sessionOptions` choose a device.
    * @throws {Error} If the model cannot be read, or the runtime rejects it.
    */
   static async open(cache: TieredCache, options: OnnxDecoderOptions): Promise<OnnxDecoder> {
@@ -197,6 +202,7 @@ export class OnnxDecoder implements AsyncDisposable {
    * @throws {RangeError} If the prompt is empty or longer than the context.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid.
    * @throws The reason of `options.signal` if that aborts.
+   * @throws {UnsupportedModelError} If the model does not return K and V of all tokens.
    * @throws {DeviceLostError} If the device was lost after the decoder was opened.
    * @throws {Error} If another call is in progress, the decoder is closed, or the runtime fails.
    */
@@ -247,6 +253,7 @@ export class OnnxDecoder implements AsyncDisposable {
    *
    * @returns Logits of the next token.
    * @throws {RangeError} If the context is full, or the token id is not valid.
+   * @throws {UnsupportedModelError} If the model does not return K and V of all tokens.
    * @throws {DeviceLostError} If the device was lost after the decoder was opened.
    * @throws {Error} If there is no sequence, another call is in progress, the decoder is closed, or
    * the runtime fails, which does not change the sequence.
@@ -378,18 +385,17 @@ export class OnnxDecoder implements AsyncDisposable {
       }));
       const next: Past = { tokens: total, layers };
       try {
+        this.#checkComplete(next);
         checkPast(next, this.#signature);
         if (!wantsLogits) return { past: next };
         const logits = output("logits");
-        try {
-          const row = (logits.dims.at(-2) ?? 1) - 1;
-          return { past: next, logits: await this.#memory.readRow(logits, row) };
-        } finally {
-          logits.dispose();
-        }
+        const row = (logits.dims.at(-2) ?? 1) - 1;
+        return { past: next, logits: await this.#memory.readRow(logits, row) };
       } catch (error) {
         disposePast(next);
         throw error;
+      } finally {
+        outputs["logits"]?.dispose();
       }
     });
   }
@@ -420,6 +426,13 @@ export class OnnxDecoder implements AsyncDisposable {
     }
     return feeds;
   }
+
+  /** Checks that the model keeps K and V of all tokens; otherwise prefixes cannot be cached. */
+  #checkComplete({ tokens, layers }: Past): void {
+    const cut = layers.flatMap(({ key, value }) => [key, value])
+      .find(({ dims }) => dims[2] !== tokens);
+    if (cut !== undefined) throw cutPastError(tokens, cut.dims[2], this.#slidingWindow);
+  }
 }
 
 /** The parts of an {@linkcode OnnxDecoder}. */
@@ -439,9 +452,19 @@ async function createSession(
   { ort, sessionOptions = {} }: OnnxDecoderOptions,
   { bytes, externalData }: LoadedModel,
 ): Promise<OrtSession> {
+  const shared = sessionOptionsFor(device);
+  const chosen = Object.keys(sessionOptions).filter((name) => name in shared);
+  if (chosen.length > 0) {
+    throw new TypeError(
+      `sessionOptions must not have ${
+        chosen.join(" or ")
+      }: the session computes on the device of ` +
+        "the cache, which TieredCache.open() takes as device",
+    );
+  }
   const options = {
     ...sessionOptions,
-    ...sessionOptionsFor(device),
+    ...shared,
     ...(externalData.length === 0 ? {} : { externalData }),
   };
   return await runInTurn(ort, () => ort.InferenceSession.create(bytes, options));

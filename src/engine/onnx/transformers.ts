@@ -6,9 +6,11 @@ import type { TieredCache } from "../../tiered_cache.ts";
 import { PrefixCache, type PutResult } from "../prefix_cache.ts";
 import type { MatchOptions, PromptOptions } from "../prefix_options.ts";
 import {
+  cutPastError,
   type DecoderSignature,
   type ModelConfig,
   readSignature,
+  slidingWindowOf,
   UnsupportedModelError,
 } from "./decoder_signature.ts";
 import {
@@ -77,7 +79,7 @@ const RUNTIME = Symbol.for("onnxruntime");
 export class TransformersRuntime {
   readonly #cache: TieredCache;
   readonly #ort: Ort;
-  readonly #models = new WeakMap<object, { readonly name: string; readonly digest: string }>();
+  readonly #models = new WeakMap<object, LoadedSession>();
 
   private constructor(cache: TieredCache, ort: Ort) {
     this.#cache = cache;
@@ -110,13 +112,21 @@ export class TransformersRuntime {
     transformers: Transformers<Cache>,
     options: TransformersPrefixesOptions = {},
   ): TransformersPrefixes<Cache> {
-    const sessions = Object.values(model.sessions).map((session) => session as OrtSession & object);
-    const session = sessions.find((session) => this.#models.has(session));
-    const loaded = session && this.#models.get(session);
-    if (session === undefined || loaded === undefined || sessions.length !== 1) {
+    const [session, ...others] = Object.values(model.sessions)
+      .map((session) => session as OrtSession & object);
+    if (session === undefined || others.length > 0) {
       throw new UnsupportedModelError(
-        "Model must be a decoder with one session, loaded after TransformersRuntime.install(): " +
-          `received ${sessions.length} sessions`,
+        `Model must be a decoder with 1 session: received ${
+          Object.keys(model.sessions).join(", ")
+        }`,
+      );
+    }
+    const loaded = this.#models.get(session);
+    if (loaded === undefined) {
+      throw new UnsupportedModelError(
+        "Model must be loaded by this runtime, on the device of its cache: call " +
+          "TransformersRuntime.install() once, before @huggingface/transformers is imported, and " +
+          "load the model afterwards",
       );
     }
     const signature = readSignature(session, model.config as ModelConfig);
@@ -136,7 +146,12 @@ export class TransformersRuntime {
       }),
       ...(deadline === undefined ? {} : { deadline }),
     });
-    return new TransformersPrefixes(prefixes, signature, memory, transformers);
+    const checkComplete = (): void => {
+      const { cut } = loaded.session;
+      const window = slidingWindowOf(model.config as ModelConfig);
+      if (cut !== undefined) throw cutPastError(cut.tokens, cut.received, window);
+    };
+    return new TransformersPrefixes(prefixes, signature, memory, transformers, checkComplete);
   }
 
   async #createSession(source: ModelSource, options: object): Promise<OrtSession> {
@@ -153,9 +168,15 @@ export class TransformersRuntime {
         }),
     );
     const shared = new SharedSession(this.#ort, session, this.#cache.device);
-    this.#models.set(shared, model);
+    this.#models.set(shared, { name: model.name, digest: model.digest, session: shared });
     return shared;
   }
+}
+
+interface LoadedSession {
+  readonly name: string;
+  readonly digest: string;
+  readonly session: SharedSession;
 }
 
 interface ExternalFile {
@@ -173,6 +194,8 @@ class SharedSession implements OrtSession {
   readonly #session: OrtSession;
   readonly #tensors: OrtTensorFactory;
   readonly #isOnGpu: boolean;
+  /** Numbers of tokens computed and returned by the first run whose outputs lack some. */
+  cut: { readonly tokens: number; readonly received: number | undefined } | undefined;
 
   constructor(ort: Ort, session: OrtSession, device: MemoryDevice) {
     this.#ort = ort;
@@ -189,6 +212,7 @@ class SharedSession implements OrtSession {
     return runInTurn(this.#ort, async () => {
       const outputs = await this.#session.run(feeds, fetches);
       if (!this.#isOnGpu) await turnEventLoop();
+      this.#findCut(feeds, outputs);
       const named = Object.entries(outputs).map(async ([name, tensor]) => {
         if (!this.#isOnGpu || name.startsWith("present.")) return [name, tensor] as const;
         const data = await tensor.getData(true) as ArrayBufferView;
@@ -201,6 +225,16 @@ class SharedSession implements OrtSession {
   release(): Promise<void> {
     return this.#session.release();
   }
+
+  #findCut(feeds: OrtTensors, outputs: OrtTensors): void {
+    const { "input_ids": ids } = feeds;
+    for (const [name, { dims }] of Object.entries(outputs)) {
+      const past = feeds[name.replace(/^present\./, "past_key_values.")];
+      if (past === undefined || ids === undefined) continue;
+      const tokens = (past.dims[2] ?? 0) + (ids.dims[1] ?? 0);
+      if (dims[2] !== tokens) this.cut ??= { tokens, received: dims[2] };
+    }
+  }
 }
 
 /** The prefix cache of a transformers.js model. */
@@ -209,6 +243,7 @@ export class TransformersPrefixes<Cache extends object> {
   readonly #signature: DecoderSignature;
   readonly #memory: KvMemory;
   readonly #transformers: Transformers<Cache>;
+  readonly #checkComplete: () => void;
 
   /** @ignore Created by {@linkcode TransformersRuntime.prefixesOf}. */
   constructor(
@@ -216,11 +251,13 @@ export class TransformersPrefixes<Cache extends object> {
     signature: DecoderSignature,
     memory: KvMemory,
     transformers: Transformers<Cache>,
+    checkComplete: () => void,
   ) {
     this.#prefixes = prefixes;
     this.#signature = signature;
     this.#memory = memory;
     this.#transformers = transformers;
+    this.#checkComplete = checkComplete;
   }
 
   /**
@@ -246,8 +283,10 @@ export class TransformersPrefixes<Cache extends object> {
    * @param past The `past_key_values` returned by `generate`.
    * @throws {TypeError | RangeError} If the salt or a token id is not valid, or the past does not
    * belong to this model.
+   * @throws {UnsupportedModelError} If the model has not returned K and V of all tokens.
    */
   save(tokens: TokenIds, past: Cache, options: PromptOptions = {}): PutResult {
+    this.#checkComplete();
     const entries = past as Readonly<Record<string, TransformersTensor | undefined>>;
     const tensorOf = (name: string): OrtTensor => {
       const tensor = entries[name]?.ort_tensor as OrtTensor | undefined;

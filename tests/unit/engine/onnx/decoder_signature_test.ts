@@ -97,6 +97,9 @@ Deno.test("readSignature() refuses what a prefix of K and V does not describe", 
   assertRefused("an output named logits", { without: "logits" });
   assertRefused("received uint8", { type: "uint8" });
   assertRefused("received [b, t, 32]", { kv: ["b", "t", 32] });
+  assertRefused("received a fixed number of 4096 tokens as past_key_values.0.key", {
+    kv: ["b", 2, 4096, 16],
+  });
   assertThrows(
     () => readSignature({ inputMetadata: [value("input_ids", ["b", "s"])], outputMetadata: [] }),
     UnsupportedModelError,
