@@ -1,60 +1,10 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { createHash } from "node:crypto";
 import { join } from "@std/path";
 import { downloadModel } from "../../docs/examples/chat/model_download.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
+import { Hub } from "./support/hub.ts";
 
 const ID = "owner/tiny";
-
-/** A server that has one model, as Hugging Face has it. */
-class Hub implements AsyncDisposable {
-  readonly requests: string[] = [];
-  readonly files: Map<string, Uint8Array<ArrayBuffer>>;
-  /** Bytes after which an answer breaks off. */
-  breaksAfter = Infinity;
-  /** What to say of a file instead of the truth. */
-  lies: Readonly<Record<string, object>> = {};
-  readonly #server: Deno.HttpServer<Deno.NetAddr>;
-
-  constructor(files: Record<string, string>) {
-    const bytes = Object.entries(files).map(([path, text]) =>
-      [path, new TextEncoder().encode(text)] as const
-    );
-    this.files = new Map(bytes);
-    const quiet = { hostname: "127.0.0.1", port: 0, onListen: () => {} };
-    this.#server = Deno.serve(quiet, (request) => this.#answer(request));
-  }
-
-  get endpoint(): string {
-    return `http://127.0.0.1:${this.#server.addr.port}`;
-  }
-
-  #answer(request: Request): Response {
-    const { pathname } = new URL(request.url);
-    const range = request.headers.get("range");
-    this.requests.push(range === null ? pathname : `${pathname} ${range}`);
-    if (pathname === `/api/models/${ID}/tree/main`) return Response.json(this.#list());
-    const bytes = this.files.get(pathname.replace(`/${ID}/resolve/main/`, ""));
-    if (bytes === undefined) return new Response(null, { status: 404 });
-    const start = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
-    const end = Math.min(bytes.byteLength, start + this.breaksAfter);
-    return new Response(bytes.slice(start, end), { status: range === null ? 200 : 206 });
-  }
-
-  #list(): object[] {
-    return [...this.files].map(([path, bytes]) => {
-      const size = bytes.byteLength;
-      const blob = createHash("sha1").update(`blob ${size}\0`).update(bytes).digest("hex");
-      const sha256 = createHash("sha256").update(bytes).digest("hex");
-      const large = path.endsWith(".onnx") ? { lfs: { oid: sha256, size } } : {};
-      return { type: "file", path, size, oid: blob, ...large, ...this.lies[path] };
-    });
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#server.shutdown();
-  }
-}
 
 const FILES = {
   "config.json": "{}",

@@ -32,16 +32,7 @@ export class ChatProcess implements AsyncDisposable {
     env: Readonly<Record<string, string>> = {},
   ): Promise<ChatProcess> {
     const process = new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "-RWN",
-        "--allow-env",
-        "--allow-sys=uid",
-        "--unstable-no-legacy-abort",
-        "docs/examples/chat/main.ts",
-        ...args,
-        "--port=0",
-      ],
+      args: ["task", "--quiet", "chat", ...args, "--port=0"],
       cwd: ROOT,
       env: { ...env, NO_COLOR: "1" },
       stdin: "null",
