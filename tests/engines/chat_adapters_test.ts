@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import { walk } from "@std/fs";
 import { type ChatEnd, ChatEngine } from "../../docs/examples/chat/chat_engine.ts";
 import { tinyModel } from "../../docs/examples/chat/model_files.ts";
-import { OnnxDecoder } from "../../src/engine/onnx/mod.ts";
+import { OnnxDecoder, type OnnxDecoderOptions } from "../../src/engine/onnx/mod.ts";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
@@ -12,10 +12,13 @@ import { tempDirectory } from "../support/temp_directory.ts";
 import { ort } from "./support/ort.ts";
 
 /** Answers one question with a cache of its own. */
-async function answer(options: TieredCacheOptions): Promise<ChatEnd & { text: string }> {
+async function answer(
+  options: TieredCacheOptions,
+  decoding: Pick<OnnxDecoderOptions, "deadline"> = {},
+): Promise<ChatEnd & { text: string }> {
   const { decoder: model, format } = tinyModel();
   await using cache = await TieredCache.open({ device: new HostDevice(), ...options });
-  await using decoder = await OnnxDecoder.open(cache, { ort, ...model });
+  await using decoder = await OnnxDecoder.open(cache, { ort, ...model, ...decoding });
   const chat = new ChatEngine(decoder, format);
   const pieces = chat.answer({
     messages: [{ role: "user", content: "All work and no play. ".repeat(30) }],
@@ -62,5 +65,8 @@ Deno.test("chat: with an adapter that finds objects and never brings them, too",
   const cold = await answer(optionsOf({ held }, { l1 }));
   assertEquals(await answer(optionsOf({ held }, { l1 })), { ...cold, cachedTokens: 512 });
   const hanging = { ...held, load: () => new Promise<never>(() => {}) };
-  assertEquals(await answer(optionsOf({ hanging }, { l1 })), cold);
+  // Only the deadline of the match can end the wait.
+  const timeouts = { loadMs: 1e6, closeMs: 50 };
+  const deadline = { baseMs: 200 };
+  assertEquals(await answer(optionsOf({ hanging }, { l1, timeouts }), { deadline }), cold);
 });
