@@ -87,7 +87,8 @@ export class TransformersRuntime {
   }
 
   /**
-   * Installs a runtime for transformers.js with sessions that share memory with a cache.
+   * Installs a runtime for transformers.js with sessions that share memory with a cache. Call it
+   * once: transformers.js keeps the runtime that was installed when it was imported.
    *
    * @param ort The module `onnxruntime-web/webgpu`.
    */
