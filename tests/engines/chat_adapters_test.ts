@@ -14,7 +14,8 @@ import { ort } from "./support/ort.ts";
 /** Answers one question with a cache of its own. */
 async function answer(
   options: TieredCacheOptions,
-  decoding: Pick<OnnxDecoderOptions, "deadline"> = {},
+  { closeMs = 10_000, ...decoding }: Pick<OnnxDecoderOptions, "deadline"> & { closeMs?: number } =
+    {},
 ): Promise<ChatEnd & { text: string }> {
   const { decoder: model, format } = tinyModel();
   await using cache = await TieredCache.open({ device: new HostDevice(), ...options });
@@ -31,7 +32,10 @@ async function answer(
   let text = "";
   for (;;) {
     const { done, value } = await pieces.next();
-    if (done) return { ...value, text };
+    if (done) {
+      await cache.close({ deadlineMs: closeMs });
+      return { ...value, text };
+    }
     text += value;
   }
 }
@@ -66,7 +70,6 @@ Deno.test("chat: with an adapter that finds objects and never brings them, too",
   assertEquals(await answer(optionsOf({ held }, { l1 })), { ...cold, cachedTokens: 512 });
   const hanging = { ...held, load: () => new Promise<never>(() => {}) };
   // Only the deadline of the match can end the wait.
-  const timeouts = { loadMs: 1e6, closeMs: 50 };
-  const deadline = { baseMs: 200 };
-  assertEquals(await answer(optionsOf({ hanging }, { l1, timeouts }), { deadline }), cold);
+  const options = optionsOf({ hanging }, { l1, timeouts: { loadMs: 1e6 } });
+  assertEquals(await answer(options, { deadline: { baseMs: 200 }, closeMs: 200 }), cold);
 });
