@@ -1,5 +1,13 @@
-import { assert, assertEquals, assertGreater, assertLess, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertLess,
+  assertMatch,
+  assertStringIncludes,
+} from "@std/assert";
 import { fromFileUrl, join } from "@std/path";
+import { tempDirectory } from "../support/temp_directory.ts";
 
 const DEMO = fromFileUrl(new URL("../../docs/examples/demo.ts", import.meta.url));
 const CHUNK_TOKENS = 64;
@@ -85,6 +93,16 @@ Deno.test("demo: without a WebGPU adapter it says so and runs on the host device
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
+});
+
+Deno.test("demo: prints a table, and how to do the same with a real model", async () => {
+  await using directory = await tempDirectory();
+  const file = await writeText(directory.path, 200);
+  const { code, stdout, stderr } = await runDemo([file], { env: { DENO_WEBGPU_BACKEND: "none" } });
+  assertEquals(code, 0, stderr);
+  assertMatch(stdout, /^warm: the same in a new process, from disk +192 of 200 /m);
+  const lastLine = stdout.trimEnd().split("\n").at(-1);
+  assertEquals(lastLine, "With a real model: deno task chat --model owner/name");
 });
 
 Deno.test("demo: answers when the cache directory cannot be written", async () => {
