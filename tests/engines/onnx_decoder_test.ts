@@ -253,6 +253,18 @@ Deno.test("OnnxDecoder: devices share KV only if the model alone is its identity
   );
 });
 
+Deno.test("OnnxDecoder: sessions whose graphs are optimized differently share nothing", async () => {
+  await using cache = await openCache("wasm");
+  const prompt = promptOf(13, 2 * CHUNK + 1);
+  const reused: number[] = [];
+  for (const level of ["all", "disabled", "disabled"]) {
+    const sessionOptions = { graphOptimizationLevel: level };
+    await using decoder = await openDecoder(cache, {}, { sessionOptions });
+    reused.push((await decoder.prefill(prompt)).reusedTokens);
+  }
+  assertEquals(reused, [0, 0, 2 * CHUNK]);
+});
+
 Deno.test("OnnxDecoder: a model file that is replaced under its name is another model", async () => {
   await using directory = await tempDirectory();
   await using cache = await openCache("wasm");

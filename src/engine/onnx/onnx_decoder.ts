@@ -170,7 +170,7 @@ export class OnnxDecoder implements AsyncDisposable {
     const signature = readSignature(session, options.config);
     const memory = kvMemoryFor(cache.device, signature, tensors);
     const { layers, kvHeads, headDim, dtype } = signature;
-    const revision = revisionOf(model.digest, identity, ort, memory);
+    const revision = revisionOf(model.digest, identity, ort, memory, options.sessionOptions);
     const prefixes = new PrefixCache(cache, {
       model: {
         name: options.name ?? model.name,

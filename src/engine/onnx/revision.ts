@@ -3,7 +3,8 @@ import type { Ort } from "./ort.ts";
 
 /**
  * The revision of a model's KV: the digest of its bytes and, unless `identity` is `model`, the
- * runtime, its execution provider and the device, between which KV differs in the last bits.
+ * runtime, its execution provider and the device, and the optimization level of the graph if the
+ * session's options name one: KV differs between them in the last bits.
  *
  * @throws {RangeError} If the identity is unknown.
  */
@@ -12,11 +13,14 @@ export function revisionOf(
   identity: "runtime" | "model" = "runtime",
   { env: { versions } }: Ort,
   { provider, description }: KvMemory,
+  sessionOptions: object = {},
 ): string {
   if (identity === "model") return digest;
   if (identity !== "runtime") {
     throw new RangeError(`identity must be "runtime" or "model": received ${typeof identity}`);
   }
   const runtime = `onnxruntime-web ${versions.web ?? versions.common}`;
-  return [digest, provider, runtime, description].join("; ");
+  const { graphOptimizationLevel: level } = sessionOptions as { graphOptimizationLevel?: string };
+  const graph = level === undefined ? [] : [`graph optimization ${level}`];
+  return [digest, provider, runtime, description, ...graph].join("; ");
 }

@@ -135,8 +135,10 @@ export class TransformersRuntime {
     const memory = kvMemoryFor(this.#cache.device, signature, tensors);
     const { layers, kvHeads, headDim, dtype } = signature;
     const { name = loaded.name, chunkTokens, identity, deadline } = options;
+    const { digest, sessionOptions } = loaded;
+    const revision = revisionOf(digest, identity, this.#ort, memory, sessionOptions);
     const prefixes = new PrefixCache(this.#cache, {
-      model: { name, revision: revisionOf(loaded.digest, identity, this.#ort, memory) },
+      model: { name, revision },
       layout: kvLayout({
         layers,
         kvHeads,
@@ -169,7 +171,8 @@ export class TransformersRuntime {
         }),
     );
     const shared = new SharedSession(this.#ort, session, this.#cache.device);
-    this.#models.set(shared, { name: model.name, digest: model.digest, session: shared });
+    const { name, digest } = model;
+    this.#models.set(shared, { name, digest, session: shared, sessionOptions: options });
     return shared;
   }
 }
@@ -178,6 +181,7 @@ interface LoadedSession {
   readonly name: string;
   readonly digest: string;
   readonly session: SharedSession;
+  readonly sessionOptions: object;
 }
 
 interface ExternalFile {
