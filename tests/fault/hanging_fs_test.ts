@@ -88,10 +88,13 @@ Deno.test({
     await using directory = await tempDirectory();
     const hanging = ["a", "b"].map((name) => join(mount.path, name));
     const healthy = join(directory.path, "c");
-    // The configuration requires more free space than there is.
-    const cache = await open([...hanging, healthy], { io_concurrency: 24 });
+    const paths = [...hanging, healthy];
+    const config = { "io_concurrency": 24 };
     const keys = testKeys(24);
-    await putObjects(cache, keys, layout);
+    await using patient = await open(paths, config, PATIENT_MS);
+    await putObjects(patient, keys, layout);
+    await patient.close();
+    const cache = await open(paths, config);
     await Deno.writeFile(join(mount.backing, "a", ".here"), new Uint8Array(1));
     await mount.hang(...HANGS.everything ?? []);
     for (let round = 0; round < 3; round++) {
