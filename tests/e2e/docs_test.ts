@@ -13,7 +13,6 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["deno task ok", ".ci/run runs its parts"],
   ["bash .ci/run", "it is what runs this test"],
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
-  ["deno add jsr:@kvtier/kvtier npm:onnxruntime-web@1.30.0", "needs the published package"],
   ["deno task test:long", ".ci/run runs this very command"],
   [
     `deno task kvtier models --l2-adapter '{"type":"fs","base_path":"./kv-cache"}' --remove llama-2`,
