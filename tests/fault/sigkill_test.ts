@@ -73,6 +73,11 @@ Deno.test(`${KILLS} writers killed at random moments leave no wrong object, seed
     await assertReclaimed(path);
     unswept = 0;
   }
+  // What the killed writers left does not stop one that lives.
+  const what = { ...STORED, basePath: path, durability: "none", rounds: 1 } as const;
+  await using last = await WriterProcess.start(what);
+  await last.go();
+  assert(await last.ended());
   assertEquals((await set.inspect(path)).whole.length, STORED.count);
   figures.tempsLeft = temps.size;
   // Otherwise no kill ever hit a write.
