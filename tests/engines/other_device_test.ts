@@ -10,6 +10,7 @@ import {
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { tinyDecoder } from "../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 import { ort } from "./support/ort.ts";
+import { DynamicCache, Tensor } from "./support/transformers_classes.ts";
 
 const CHUNK = 16;
 const prompt = Array.from({ length: 2 * CHUNK + 1 }, (_, i) => i % 60);
@@ -63,19 +64,6 @@ Deno.test("OnnxDecoder: a session on a device other than the cache's is refused"
 async function createSession(): Promise<OrtSession> {
   const runtime = Reflect.get(globalThis, Symbol.for("onnxruntime"));
   return await runtime.InferenceSession.create(model, { logSeverityLevel: 3 });
-}
-
-class Tensor {
-  readonly ort_tensor: unknown;
-  constructor(tensor: unknown) {
-    this.ort_tensor = tensor;
-  }
-}
-
-class DynamicCache {
-  constructor(entries: object) {
-    Object.assign(this, entries);
-  }
 }
 
 const classes = { DynamicCache, Tensor };

@@ -11,6 +11,7 @@ import { TieredCache } from "../../src/tiered_cache.ts";
 import { tinyDecoder } from "../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 import { ort } from "./support/ort.ts";
 import { windowDecoder } from "./support/window_decoder.ts";
+import { DynamicCache, Tensor } from "./support/transformers_classes.ts";
 
 const CHUNK = 16;
 const WINDOW = 40;
@@ -98,19 +99,6 @@ Deno.test("OnnxDecoder: the message names the window only of layers that have on
     assertEquals(error.message.includes("sliding_window"), isNamed, JSON.stringify(config));
   }
 });
-
-class Tensor {
-  readonly ort_tensor: unknown;
-  constructor(tensor: unknown) {
-    this.ort_tensor = tensor;
-  }
-}
-
-class DynamicCache {
-  constructor(entries: object) {
-    Object.assign(this, entries);
-  }
-}
 
 Deno.test("TransformersPrefixes: K and V cut to a window are not saved", async () => {
   await using cache = await openCache("wasm");
