@@ -21,6 +21,12 @@
  *
  * @module
  */
+export type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "./src/adapter/contract.ts";
+export { AdapterError } from "./src/adapter/errors.ts";
+export type { TrailerFault } from "./src/adapter/object_trailer.ts";
+export { type Clock, type ScheduleOptions, systemClock } from "./src/base/clock.ts";
+export { ConfigError } from "./src/base/config_error.ts";
+export { type RandomSource, systemRandom } from "./src/base/random.ts";
 export { CacheHit } from "./src/cache_hit.ts";
 export {
   type L1Options,
@@ -30,6 +36,15 @@ export {
 } from "./src/cache_options.ts";
 export type { CacheStatus } from "./src/cache_status.ts";
 export type { CloseOptions, FlushOptions } from "./src/call_options.ts";
+export type { AdapterEvictionStatus } from "./src/eviction/adapter_evictor.ts";
+export type { EvictionStatus } from "./src/eviction/eviction_controller.ts";
+export { type Quota, QuotaRegistry } from "./src/eviction/quota_registry.ts";
+export type {
+  AdapterInfo,
+  L2Config,
+  RemoveAdapterOptions,
+  RemoveAdapterReport,
+} from "./src/hotplug/adapter_manager.ts";
 export { Bitmap } from "./src/keys/bitmap.ts";
 export { decodeFileName, encodeFileName } from "./src/keys/key_codec.ts";
 export type { ObjectLayout } from "./src/keys/kv_layout.ts";
@@ -47,8 +62,6 @@ export type {
   WriteReservation,
   WrittenObject,
 } from "./src/l1/l1_cache.ts";
-export type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "./src/l2/adapter.ts";
-export { AdapterError, ConfigError } from "./src/l2/adapter_error.ts";
 export type {
   AdapterState,
   AdapterStatus,
@@ -57,7 +70,11 @@ export type {
   CircuitStatus,
 } from "./src/l2/adapter_status.ts";
 export type { BreakerOptions, CircuitState } from "./src/l2/circuit_breaker.ts";
-export type { TrailerFault } from "./src/l2/object_trailer.ts";
+export type {
+  ForgetReport,
+  ForgetSelector,
+  LifecycleStatus,
+} from "./src/lifecycle/key_lifecycle.ts";
 export { HostDevice } from "./src/memory/host_device.ts";
 export {
   type CopyOperation,
@@ -75,8 +92,13 @@ export {
 } from "./src/memory/memory_device.ts";
 export type { SlabAllocatorStats } from "./src/memory/slab_allocator.ts";
 export { WebGpuDevice, type WebGpuDeviceOptions } from "./src/memory/webgpu_device.ts";
-export { type Clock, type ScheduleOptions, systemClock } from "./src/runtime/clock.ts";
-export { type RandomSource, systemRandom } from "./src/runtime/random.ts";
+export type { KeyGroup, KeyRow } from "./src/prefetch/key_rows.ts";
+export type { PrefetchOptions, PrefetchStatus } from "./src/prefetch/prefetch_controller.ts";
+export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";
+export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store/flush_report.ts";
+export type { SkipReason } from "./src/store/skipped_writes.ts";
+export type { StoreStatus, WhenFull } from "./src/store/store_controller.ts";
+export type { StorePolicy, StoreTarget } from "./src/store/store_policy.ts";
 export {
   type AdapterReference,
   type CacheEvent,
@@ -86,20 +108,3 @@ export {
   type CacheEventType,
 } from "./src/telemetry/events.ts";
 export { TieredCache, type WarmResult } from "./src/tiered_cache.ts";
-export type { AdapterEvictionStatus } from "./src/tiering/adapter_evictor.ts";
-export type {
-  AdapterInfo,
-  L2Config,
-  RemoveAdapterOptions,
-  RemoveAdapterReport,
-} from "./src/tiering/adapter_manager.ts";
-export type { EvictionStatus } from "./src/tiering/eviction_controller.ts";
-export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/tiering/flush_report.ts";
-export type { ForgetReport, ForgetSelector, LifecycleStatus } from "./src/tiering/key_lifecycle.ts";
-export type { KeyGroup, KeyRow } from "./src/tiering/key_rows.ts";
-export type { PrefetchPolicy } from "./src/tiering/policies/prefetch_policy.ts";
-export type { StorePolicy, StoreTarget } from "./src/tiering/policies/store_policy.ts";
-export type { PrefetchOptions, PrefetchStatus } from "./src/tiering/prefetch_controller.ts";
-export { type Quota, QuotaRegistry } from "./src/tiering/quota_registry.ts";
-export type { SkipReason } from "./src/tiering/skipped_writes.ts";
-export type { StoreStatus, WhenFull } from "./src/tiering/store_controller.ts";

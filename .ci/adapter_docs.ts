@@ -1,6 +1,6 @@
 // Writes what adapter modules declare into docs/adapters.md.
-import type { L2AdapterModule } from "../src/l2/adapter.ts";
-import { adapterTable, promisesOf } from "../src/l2/adapter_summary.ts";
+import type { L2AdapterModule } from "../src/adapter/contract.ts";
+import { adapterTable, promisesOf } from "../src/adapter/adapter_summary.ts";
 import { openAdapterRegistry } from "../src/cache_wiring.ts";
 
 /** The page that has a block for each adapter. */

@@ -9,9 +9,9 @@ import {
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
-} from "../src/l2/adapter.ts";
-import { failFor } from "../src/l2/adapter_error.ts";
-import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
+} from "../src/adapter/contract.ts";
+import { failFor } from "../src/base/config_error.ts";
+import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/adapter/named_module.ts";
 import type { Backend } from "./_connector/backend.ts";
 import { BackendCheck } from "./_connector/backend_check.ts";
 import { ConnectorStore } from "./_connector/connector_store.ts";

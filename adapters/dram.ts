@@ -17,7 +17,7 @@ import {
   type L2AdapterModule,
   type ObjectKey,
   watermarksOf,
-} from "../src/l2/adapter.ts";
+} from "../src/adapter/contract.ts";
 import { type MemoryBounds, type MemoryObject, ObjectMemory } from "./_dram/object_memory.ts";
 
 const config = {

@@ -10,9 +10,9 @@ import {
   defineL2Adapter,
   type L2Adapter,
   type L2AdapterModule,
-} from "../src/l2/adapter.ts";
-import { type FailConfig, failFor } from "../src/l2/adapter_error.ts";
-import { wrapAdapter } from "../src/l2/wrap_adapter.ts";
+} from "../src/adapter/contract.ts";
+import { type FailConfig, failFor } from "../src/base/config_error.ts";
+import { wrapAdapter } from "../src/adapter/wrap_adapter.ts";
 import { drops } from "./_fault_inject/drops.ts";
 
 const fail: FailConfig = failFor("fault_inject adapter");

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { defineL2Adapter, type L2AdapterModule, unmetPath } from "../src/l2/adapter.ts";
-import { failFor } from "../src/l2/adapter_error.ts";
+import { defineL2Adapter, type L2AdapterModule, unmetPath } from "../src/adapter/contract.ts";
+import { failFor } from "../src/base/config_error.ts";
 import { MAX_FILES, MAX_SLOTS } from "./_file_pool/pool_geometry.ts";
 import { PoolStore } from "./_file_pool/pool_store.ts";
 

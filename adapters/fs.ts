@@ -12,8 +12,8 @@ import {
   type L2AdapterModule,
   unmetPath,
   watermarksOf,
-} from "../src/l2/adapter.ts";
-import { type FailConfig, failFor } from "../src/l2/adapter_error.ts";
+} from "../src/adapter/contract.ts";
+import { type FailConfig, failFor } from "../src/base/config_error.ts";
 import { isLocalDisk } from "./_shared/local_disk.ts";
 import { FileWorker } from "./_shared/file_worker.ts";
 import { OffThreadFiles } from "./_fs/careful_files.ts";

@@ -18,7 +18,7 @@ import {
   type L2AdapterModule,
   type ObjectKey,
   wait,
-} from "../src/l2/adapter.ts";
+} from "../src/adapter/contract.ts";
 
 const config = {
   max_size_gb: {

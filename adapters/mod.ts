@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ownFile } from "../src/runtime/own_file.ts";
+import { ownFile } from "../src/base/own_file.ts";
 
 /** The directory of the adapter modules; `undefined` in a bundle. */
 export const adaptersDirectory: URL | undefined = ownFile(

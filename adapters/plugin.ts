@@ -10,9 +10,9 @@ import {
   defineL2Adapter,
   type L2AdapterModule,
   parseAdapterConfig,
-} from "../src/l2/adapter.ts";
-import { failFor } from "../src/l2/adapter_error.ts";
-import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/l2/named_module.ts";
+} from "../src/adapter/contract.ts";
+import { failFor } from "../src/base/config_error.ts";
+import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/adapter/named_module.ts";
 import { checkIntegrity, INTEGRITY } from "./_plugin/integrity.ts";
 import { whatIsMissing, withOrigin } from "./_plugin/plugin_adapter.ts";
 
@@ -68,7 +68,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
       if (!isConfigError(cause)) {
         throw new AdapterError({ adapter: `plugin (${name})`, operation: "open", cause });
       }
-      if (cause.adapter === subject) throw cause;
+      if (cause.subject === subject) throw cause;
       const { key, expected, received } = cause;
       const param = key === undefined ? "params" : `params.${key}`;
       return fail(param, expected, received, cause);

@@ -11,9 +11,9 @@ import {
   evictionField,
   type L2AdapterModule,
   unmetPath,
-} from "../src/l2/adapter.ts";
-import { failFor } from "../src/l2/adapter_error.ts";
-import { readSecretVariable, unmetVariableName } from "../src/runtime/secrets.ts";
+} from "../src/adapter/contract.ts";
+import { failFor } from "../src/base/config_error.ts";
+import { readSecretVariable, unmetVariableName } from "../src/base/secrets.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
 import { RespObjectNames } from "./_resp/object_names.ts";
 import { ReplyError } from "./_resp/resp_error.ts";

@@ -9,9 +9,9 @@ import {
   defineL2Adapter,
   type L2AdapterModule,
   systemRandom,
-} from "../src/l2/adapter.ts";
-import { failFor } from "../src/l2/adapter_error.ts";
-import { abortAfter } from "../src/runtime/clock.ts";
+} from "../src/adapter/contract.ts";
+import { failFor } from "../src/base/config_error.ts";
+import { abortAfter } from "../src/base/clock.ts";
 import { Bucket, bucketAt } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
 import { S3ObjectNames } from "./_s3/object_names.ts";

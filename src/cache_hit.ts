@@ -1,6 +1,6 @@
 import type { L1Cache, L1Lease } from "./l1/l1_cache.ts";
 import { DeviceLostError, type MemoryDevice, type MemoryRange } from "./memory/memory_device.ts";
-import type { PrefetchResult } from "./tiering/prefetch_request.ts";
+import type { PrefetchResult } from "./prefetch/prefetch_request.ts";
 
 /** The longest available prefix of a chain of objects, leased until disposed. */
 export class CacheHit implements Disposable {

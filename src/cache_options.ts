@@ -1,18 +1,17 @@
 import { MIB } from "./base/units.ts";
-import type { L2AdapterModule } from "./l2/adapter.ts";
-import { ConfigError } from "./l2/adapter_error.ts";
+import type { L2AdapterModule } from "./adapter/contract.ts";
+import { ConfigError } from "./base/config_error.ts";
 import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_status.ts";
 import type { BreakerOptions } from "./l2/circuit_breaker.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { STAGING_BLOCK_BYTES } from "./memory/staging_pool.ts";
-import type { Clock } from "./runtime/clock.ts";
-import { type OptionRule, type OptionRules, readOptions, STRING } from "./runtime/options.ts";
-import type { RandomSource } from "./runtime/random.ts";
-import type { L2Config } from "./tiering/adapter_manager.ts";
-import { resolvePrefetchPolicy, resolveStorePolicy } from "./tiering/policies/registry.ts";
-import type { PrefetchPolicy } from "./tiering/policies/prefetch_policy.ts";
-import type { StorePolicy } from "./tiering/policies/store_policy.ts";
-import type { WhenFull } from "./tiering/store_controller.ts";
+import type { Clock } from "./base/clock.ts";
+import { type OptionRule, type OptionRules, readOptions, STRING } from "./base/options.ts";
+import type { RandomSource } from "./base/random.ts";
+import type { L2Config } from "./hotplug/adapter_manager.ts";
+import { type PrefetchPolicy, resolvePrefetchPolicy } from "./prefetch/prefetch_policy.ts";
+import { resolveStorePolicy, type StorePolicy } from "./store/store_policy.ts";
+import type { WhenFull } from "./store/store_controller.ts";
 
 /** Options of L1. */
 export interface L1Options {
@@ -237,7 +236,7 @@ export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
   const whenFull = store.whenFull ?? "wait";
   if (!WHEN_FULL.includes(whenFull)) {
     throw new ConfigError({
-      adapter: "store.whenFull",
+      subject: "store.whenFull",
       expected: WHEN_FULL.map((known) => `"${known}"`).join(", "),
       received: whenFull,
     });

@@ -1,11 +1,11 @@
 import type { L1StatusReport } from "./l1/l1_cache.ts";
 import type { AdapterStatus } from "./l2/adapter_status.ts";
 import type { MeasuredCopyPath } from "./memory/memory_device.ts";
-import type { EvictionStatus } from "./tiering/eviction_controller.ts";
-import type { LifecycleStatus } from "./tiering/key_lifecycle.ts";
-import type { PrefetchStatus } from "./tiering/prefetch_controller.ts";
-import type { SkipReason } from "./tiering/skipped_writes.ts";
-import type { StoreStatus } from "./tiering/store_controller.ts";
+import type { EvictionStatus } from "./eviction/eviction_controller.ts";
+import type { LifecycleStatus } from "./lifecycle/key_lifecycle.ts";
+import type { PrefetchStatus } from "./prefetch/prefetch_controller.ts";
+import type { SkipReason } from "./store/skipped_writes.ts";
+import type { StoreStatus } from "./store/store_controller.ts";
 
 /** Status of a {@linkcode TieredCache}. */
 export interface CacheStatus {

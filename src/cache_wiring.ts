@@ -1,14 +1,14 @@
 import { adaptersDirectory, builtInAdapters } from "../adapters/mod.ts";
 import type { ResolvedOptions, TieredCacheOptions } from "./cache_options.ts";
-import { asAdapterModule, type L2AdapterModule } from "./l2/adapter.ts";
+import { asAdapterModule, type L2AdapterModule } from "./adapter/contract.ts";
 import {
   type AdapterSource,
   builtInAdapterSources,
   discoverAdapters,
 } from "./l2/adapter_discovery.ts";
-import { ConfigError } from "./l2/adapter_error.ts";
+import { ConfigError } from "./base/config_error.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
-import { unmetPath } from "./l2/host_path.ts";
+import { unmetPath } from "./adapter/host_path.ts";
 import { HostDevice } from "./memory/host_device.ts";
 import type { MemoryDevice } from "./memory/memory_device.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
@@ -58,7 +58,7 @@ function checkModule(module: unknown, i: number): L2AdapterModule {
   } catch {
     const expected = "a module made by defineL2Adapter(): the default export, not its namespace";
     throw new ConfigError({
-      adapter: `adapters[${i}]`,
+      subject: `adapters[${i}]`,
       expected,
       received: module,
       hidden: true,
@@ -69,13 +69,13 @@ function checkModule(module: unknown, i: number): L2AdapterModule {
 async function listAdaptersDir(directory: string | URL): Promise<AdapterSource[]> {
   const expected = typeof directory === "string" ? unmetPath(directory) : undefined;
   if (expected !== undefined) {
-    throw new ConfigError({ adapter: "adaptersDir", expected, received: directory });
+    throw new ConfigError({ subject: "adaptersDir", expected, received: directory });
   }
   try {
     return await discoverAdapters(directory);
   } catch (cause) {
     throw new ConfigError({
-      adapter: "adaptersDir",
+      subject: "adaptersDir",
       expected: "a directory that can be listed",
       received: String(directory),
       cause,

@@ -1,8 +1,8 @@
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
-import { MAX_TIMER_MS } from "./runtime/clock.ts";
-import { type OptionRules, readOptions, SIGNAL, typeInWords } from "./runtime/options.ts";
-import type { PrefetchOptions } from "./tiering/prefetch_controller.ts";
+import { MAX_TIMER_MS } from "./base/clock.ts";
+import { type OptionRules, readOptions, SIGNAL, typeInWords } from "./base/options.ts";
+import type { PrefetchOptions } from "./prefetch/prefetch_controller.ts";
 
 /** Options of `TieredCache.flush()`. */
 export interface FlushOptions {

@@ -18,12 +18,12 @@ import { L1Cache, type L1Status, type StagedObject, type WriteReservation } from
 import { LruPolicy } from "./l1/lru.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import type { AdapterRegistry } from "./l2/adapter_registry.ts";
-import { bytesWithTrailer, TRAILER_BYTES } from "./l2/object_trailer.ts";
+import { bytesWithTrailer, TRAILER_BYTES } from "./adapter/object_trailer.ts";
 import { type DeviceAnswer, type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { countThatFit, STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
-import { type Clock, systemClock, within } from "./runtime/clock.ts";
-import { systemRandom } from "./runtime/random.ts";
+import { type Clock, systemClock, within } from "./base/clock.ts";
+import { systemRandom } from "./base/random.ts";
 import { CacheEvents } from "./telemetry/events.ts";
 import {
   type AdapterInfo,
@@ -32,17 +32,17 @@ import {
   type L2Config,
   type RemoveAdapterOptions,
   type RemoveAdapterReport,
-} from "./tiering/adapter_manager.ts";
-import { AdapterSet } from "./tiering/adapter_set.ts";
-import { EvictionController } from "./tiering/eviction_controller.ts";
-import type { FlushReport } from "./tiering/flush_report.ts";
-import type { KeyGroup } from "./tiering/key_rows.ts";
-import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./tiering/key_lifecycle.ts";
-import { PrefetchController, type PrefetchOptions } from "./tiering/prefetch_controller.ts";
-import { QuotaRegistry } from "./tiering/quota_registry.ts";
-import { isSkip, SkippedWrites, type SkipReason } from "./tiering/skipped_writes.ts";
-import { StoreController } from "./tiering/store_controller.ts";
-import { UseReporter } from "./tiering/use_reporter.ts";
+} from "./hotplug/adapter_manager.ts";
+import { AdapterSet } from "./l2/adapter_set.ts";
+import { EvictionController } from "./eviction/eviction_controller.ts";
+import type { FlushReport } from "./store/flush_report.ts";
+import type { KeyGroup } from "./prefetch/key_rows.ts";
+import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./lifecycle/key_lifecycle.ts";
+import { PrefetchController, type PrefetchOptions } from "./prefetch/prefetch_controller.ts";
+import { QuotaRegistry } from "./eviction/quota_registry.ts";
+import { isSkip, SkippedWrites, type SkipReason } from "./store/skipped_writes.ts";
+import { StoreController } from "./store/store_controller.ts";
+import { UseReporter } from "./prefetch/use_reporter.ts";
 
 const logger = getLogger(["kvtier", "cache"]);
 const FINGERPRINT_BYTES = 8;

@@ -1,6 +1,6 @@
 import { untilAborted } from "../../src/base/abort.ts";
-import { systemRandom } from "../../src/l2/adapter.ts";
-import { abortAfter, type Clock } from "../../src/runtime/clock.ts";
+import { systemRandom } from "../../src/adapter/contract.ts";
+import { abortAfter, type Clock } from "../../src/base/clock.ts";
 import { type Backend, bytesIn } from "./backend.ts";
 import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
 

@@ -1,5 +1,5 @@
 import { LruMap } from "../../src/base/lru_map.ts";
-import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { PartSet } from "./value_format.ts";
 

@@ -1,4 +1,4 @@
-import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
 import type { Backend } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
 import { type ConnectorObjectNames, partsBegunAt } from "./object_names.ts";

@@ -4,7 +4,7 @@ import {
   isHashedFileName,
   type ObjectKey,
   systemRandom,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 
 /** Max length of a name: the limit of most file systems. */
 const MAX_NAME_LENGTH = 255;

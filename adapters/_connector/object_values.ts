@@ -3,7 +3,7 @@ import {
   fitsRoom,
   type ObjectKey,
   type TrailerFault,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { readParts, writeParts } from "../../src/base/byte_parts.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";

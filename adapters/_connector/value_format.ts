@@ -1,5 +1,5 @@
 import { copyParts } from "../../src/base/byte_parts.ts";
-import { ObjectKey } from "../../src/l2/adapter.ts";
+import { ObjectKey } from "../../src/adapter/contract.ts";
 
 const MAGIC = 0x4b564331; // "KVC1"
 const HEADER_BYTES = 16;

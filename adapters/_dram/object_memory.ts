@@ -1,6 +1,6 @@
 import { copyParts } from "../../src/base/byte_parts.ts";
 import { LruMap } from "../../src/base/lru_map.ts";
-import type { AdapterObject, ObjectKey } from "../../src/l2/adapter.ts";
+import type { AdapterObject, ObjectKey } from "../../src/adapter/contract.ts";
 
 /** Limits of an {@linkcode ObjectMemory}. */
 export interface MemoryBounds {

@@ -1,5 +1,5 @@
-import type { ObjectKey } from "../../src/l2/adapter.ts";
-import { sha256 } from "../../src/runtime/digest.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
+import { sha256 } from "../../src/base/digest.ts";
 
 /** Rules for the loads that fail. */
 export interface DropRules {

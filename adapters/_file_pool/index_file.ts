@@ -1,6 +1,6 @@
-import { ObjectKey } from "../../src/l2/adapter.ts";
+import { ObjectKey } from "../../src/adapter/contract.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../src/keys/object_key.ts";
-import { crc32 } from "../../src/runtime/checksum.ts";
+import { crc32 } from "../../src/base/checksum.ts";
 import type { PoolGeometry } from "./pool_geometry.ts";
 import { knownSequence } from "./slot_format.ts";
 import type { PooledObject } from "./slot_table.ts";

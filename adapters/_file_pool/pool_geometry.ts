@@ -1,4 +1,4 @@
-import { crc32 } from "../../src/runtime/checksum.ts";
+import { crc32 } from "../../src/base/checksum.ts";
 import { FOOTER_BYTES } from "./slot_format.ts";
 
 /** Alignment of slots and of the objects in them, so that no page is shared. */

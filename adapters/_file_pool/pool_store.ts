@@ -17,7 +17,7 @@ import {
   type ObjectKey,
   type StoreResult,
   systemRandom,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { DirectIo } from "./direct_io.ts";
 import { PoolDirectory, UnsafeDirectoryError } from "./pool_directory.ts";
@@ -323,7 +323,7 @@ export class PoolStore implements L2Adapter {
       }
       if ((await this.#opener.contentOf(existing)).objects.length > 0) {
         throw new ConfigError({
-          adapter: "file_pool adapter",
+          subject: "file_pool adapter",
           expected:
             `the layout of the existing pool in ${path} (${existing}), or another file_path, ` +
             "or a pool with its files removed",
@@ -537,7 +537,7 @@ function wrongParameter(
   cause?: unknown,
 ): ConfigError {
   return new ConfigError({
-    adapter: "file_pool adapter",
+    subject: "file_pool adapter",
     key: `backend_params.${key}`,
     expected,
     received: cause instanceof Error ? `${received} (${cause.message})` : received,

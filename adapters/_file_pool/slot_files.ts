@@ -1,6 +1,6 @@
 import { join } from "@std/path";
 import { lengthOfParts } from "../../src/base/byte_parts.ts";
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../src/adapter/contract.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import type { DirectIo } from "./direct_io.ts";
 import { type FileHandle, FileHandles } from "./file_handles.ts";

@@ -1,5 +1,5 @@
-import { ObjectKey } from "../../src/l2/adapter.ts";
-import { crc32 } from "../../src/runtime/checksum.ts";
+import { ObjectKey } from "../../src/adapter/contract.ts";
+import { crc32 } from "../../src/base/checksum.ts";
 
 export const FOOTER_BYTES = 32;
 /** Bytes of a run id, which identifies one opening of a pool. */

@@ -1,5 +1,5 @@
 import { LruMap } from "../../src/base/lru_map.ts";
-import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
 
 /** An object in a slot. */
 export interface PooledObject {

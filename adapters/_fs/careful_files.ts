@@ -1,4 +1,4 @@
-import { concatParts } from "../../src/l2/adapter.ts";
+import { concatParts } from "../../src/adapter/contract.ts";
 import { notAFile } from "../_shared/errno.ts";
 import { FileWorker } from "../_shared/file_worker.ts";
 import {

@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/l2/adapter.ts";
+import type { Clock } from "../../src/adapter/contract.ts";
 import { knownCount } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
 

@@ -1,5 +1,5 @@
 import { Backoff, type BackoffLimits } from "../../src/base/backoff.ts";
-import { type Clock, within } from "../../src/runtime/clock.ts";
+import { type Clock, within } from "../../src/base/clock.ts";
 import { errnoOf, isFull } from "../_shared/errno.ts";
 import { knownTime } from "../_shared/file_info.ts";
 import type { ModelUsage } from "./directory_count.ts";

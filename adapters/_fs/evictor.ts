@@ -1,4 +1,4 @@
-import { type Clock, type ObjectKey, wait } from "../../src/l2/adapter.ts";
+import { type Clock, type ObjectKey, wait } from "../../src/adapter/contract.ts";
 import { isFull, isLockUnsupported } from "../_shared/errno.ts";
 import { diskBytesFor, usedAtOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";

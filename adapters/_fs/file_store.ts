@@ -20,7 +20,7 @@ import {
   type ObjectKey,
   type StoreResult,
   systemRandom,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
@@ -34,7 +34,7 @@ import { foldsNames } from "./name_folding.ts";
 import { LimitedFiles } from "./limited_files.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { untilAborted } from "../../src/base/abort.ts";
-import { abortAfter } from "../../src/runtime/clock.ts";
+import { abortAfter } from "../../src/base/clock.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import { LockedObjects } from "./locked_objects.ts";
 import type { ObjectPaths } from "./object_paths.ts";
@@ -828,5 +828,5 @@ function bytesOf({ byteLength }: AdapterObject): number {
 }
 
 function wrongBasePath(expected: string, received: string): ConfigError {
-  return new ConfigError({ adapter: "fs adapter", key: "base_path", expected, received });
+  return new ConfigError({ subject: "fs adapter", key: "base_path", expected, received });
 }

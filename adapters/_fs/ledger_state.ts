@@ -1,4 +1,4 @@
-import { crc32 } from "../../src/runtime/checksum.ts";
+import { crc32 } from "../../src/base/checksum.ts";
 import { knownCount } from "../_shared/file_info.ts";
 
 /** Max writers that a ledger lists. */

@@ -1,4 +1,4 @@
-import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
 import type { ObjectPaths } from "./object_paths.ts";
 
 /**

@@ -3,7 +3,7 @@ import {
   encodeFileName,
   isHashedFileName,
   type ObjectKey,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import {
   hashedFileName,
   MAX_FILE_NAME_BYTES,

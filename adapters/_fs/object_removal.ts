@@ -1,4 +1,4 @@
-import { within } from "../../src/runtime/clock.ts";
+import { within } from "../../src/base/clock.ts";
 import { DirectoryCount, type DirectoryCountOptions } from "./directory_count.ts";
 import { Evictor, type EvictorOptions, type Removed } from "./evictor.ts";
 import { OldestFiles } from "./oldest_files.ts";

@@ -1,4 +1,4 @@
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../src/adapter/contract.ts";
 import type { ReadableFile } from "./file_system.ts";
 
 /** How to read an object from its file. */

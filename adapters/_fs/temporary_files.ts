@@ -1,5 +1,5 @@
 import { join } from "@std/path";
-import { type Clock, systemRandom, wait } from "../../src/l2/adapter.ts";
+import { type Clock, systemRandom, wait } from "../../src/adapter/contract.ts";
 import { entriesOf } from "./directory_walk.ts";
 import { isFull, isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesOf, knownTime } from "../_shared/file_info.ts";

@@ -13,8 +13,8 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
-} from "../../src/l2/adapter.ts";
-import { crc32 } from "../../src/runtime/checksum.ts";
+} from "../../src/adapter/contract.ts";
+import { crc32 } from "../../src/base/checksum.ts";
 import type { FileStore } from "./file_store.ts";
 
 /** Checksum format: this magic, then the CRC-32 of the bytes before it, little-endian. */

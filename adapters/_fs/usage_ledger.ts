@@ -1,4 +1,4 @@
-import { type Clock, type RandomSource, wait } from "../../src/l2/adapter.ts";
+import { type Clock, type RandomSource, wait } from "../../src/adapter/contract.ts";
 import { isLockUnsupported } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import { decodeLedger, encodeLedger, type LedgerState } from "./ledger_state.ts";

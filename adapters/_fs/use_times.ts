@@ -1,4 +1,4 @@
-import type { Bitmap, Clock, ObjectKey } from "../../src/l2/adapter.ts";
+import type { Bitmap, Clock, ObjectKey } from "../../src/adapter/contract.ts";
 import { errnoOf, isReadOnly } from "../_shared/errno.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";

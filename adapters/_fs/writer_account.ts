@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/l2/adapter.ts";
+import type { Clock } from "../../src/adapter/contract.ts";
 import { isContinued, type LedgerState } from "./ledger_state.ts";
 import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
 

@@ -1,5 +1,5 @@
-import { sha256 } from "../../src/runtime/digest.ts";
-import { ConfigError } from "../../src/l2/adapter.ts";
+import { sha256 } from "../../src/base/digest.ts";
+import { ConfigError } from "../../src/adapter/contract.ts";
 
 /** Format of a hash, as in `integrity` attributes on the web. */
 export const INTEGRITY = /^sha256-[A-Za-z0-9+/]{43}=$/;
@@ -22,14 +22,14 @@ export async function checkIntegrity(
   const key = "integrity";
   if (!address.startsWith("file:")) {
     const instead = "no value: only a file can be hashed, so pin an exact version instead";
-    throw new ConfigError({ adapter, key, expected: instead, received: expected });
+    throw new ConfigError({ subject: adapter, key, expected: instead, received: expected });
   }
   const bytes = await Deno.readFile(new URL(address)).catch((cause) => {
     const expected = "a file that can be read";
-    throw new ConfigError({ adapter, key: "module", expected, received: address, cause });
+    throw new ConfigError({ subject: adapter, key: "module", expected, received: address, cause });
   });
   const received = `sha256-${sha256(bytes).toBase64()}`;
-  if (received !== expected) throw new ConfigError({ adapter, key, expected, received });
+  if (received !== expected) throw new ConfigError({ subject: adapter, key, expected, received });
   const pinned = new URL(address);
   pinned.hash = expected;
   return pinned.href;

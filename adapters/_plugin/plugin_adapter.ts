@@ -1,5 +1,5 @@
-import type { L2Adapter } from "../../src/l2/adapter.ts";
-import { wrapAdapter } from "../../src/l2/wrap_adapter.ts";
+import type { L2Adapter } from "../../src/adapter/contract.ts";
+import { wrapAdapter } from "../../src/adapter/wrap_adapter.ts";
 
 const REQUIRED = ["store", "lookupAndLock", "load", Symbol.asyncDispose] as const;
 

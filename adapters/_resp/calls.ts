@@ -1,4 +1,4 @@
-import { AdapterError, type Clock } from "../../src/l2/adapter.ts";
+import { AdapterError, type Clock } from "../../src/adapter/contract.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import type { Connection } from "./connection.ts";
 import type { ConnectionPool } from "./connection_pool.ts";

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import type * as Redis from "@redis/client";
-import type { Clock } from "../../src/l2/adapter.ts";
+import type { Clock } from "../../src/adapter/contract.ts";
 import { followSignal } from "./follow_signal.ts";
 import { ConnectionError, ReplyError } from "./resp_error.ts";
 

@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { isHashedFileName, ObjectKey } from "../../src/l2/adapter.ts";
+import { isHashedFileName, ObjectKey } from "../../src/adapter/contract.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../src/keys/object_key.ts";
 
 /**

@@ -1,4 +1,4 @@
-import { decodeFileName, encodeFileName, type ObjectKey } from "../../src/l2/adapter.ts";
+import { decodeFileName, encodeFileName, type ObjectKey } from "../../src/adapter/contract.ts";
 
 /**
  * Server keys of objects: `<prefix>{<name>}` for the manifest,

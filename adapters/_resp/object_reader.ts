@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { writeParts } from "../../src/base/byte_parts.ts";
-import { type AdapterObject, fitsRoom } from "../../src/l2/adapter.ts";
+import { type AdapterObject, fitsRoom } from "../../src/adapter/contract.ts";
 import type { Connection } from "./connection.ts";
 import { decodeManifest, MANIFEST_BYTES, MAX_CHUNKS, type ObjectManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
 import { readParts, sliceParts } from "../../src/base/byte_parts.ts";
-import { type AdapterObject, type RandomSource, systemRandom } from "../../src/l2/adapter.ts";
+import { type AdapterObject, type RandomSource, systemRandom } from "../../src/adapter/contract.ts";
 import type { Connection } from "./connection.ts";
 import { embeddedKeyOf, encodeManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";

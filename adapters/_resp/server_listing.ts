@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { isHashedFileName, type ObjectKey } from "../../src/l2/adapter.ts";
+import { isHashedFileName, type ObjectKey } from "../../src/adapter/contract.ts";
 import type { FoundObject } from "../_shared/capacity.ts";
 import type { Reply, ServerNode } from "./connection.ts";
 import { decodeEmbeddedKey, decodeManifest, MANIFEST_BYTES, MAX_KEY_BYTES } from "./object_head.ts";

@@ -1,5 +1,5 @@
 import { readParts, viewOfParts } from "../../src/base/byte_parts.ts";
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../src/adapter/contract.ts";
 
 /** Max bytes of a body whose buffer is kept for the next one. */
 const MAX_KEPT_BYTES = 16 * 2 ** 20;

@@ -1,5 +1,5 @@
 import { writeParts } from "../../src/base/byte_parts.ts";
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../src/adapter/contract.ts";
 
 /** Bytes read from a connection at a time. */
 const SCRATCH_BYTES = 256 * 1024;

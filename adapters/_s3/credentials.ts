@@ -1,6 +1,6 @@
-import type { ConfigValues } from "../../src/l2/adapter.ts";
-import { failFor } from "../../src/l2/adapter_error.ts";
-import { readSecretVariable } from "../../src/runtime/secrets.ts";
+import type { ConfigValues } from "../../src/adapter/contract.ts";
+import { failFor } from "../../src/base/config_error.ts";
+import { readSecretVariable } from "../../src/base/secrets.ts";
 import type { s3Config } from "./s3_config.ts";
 
 const fail = failFor("s3 adapter");

@@ -1,4 +1,4 @@
-import { Bitmap, type ObjectKey } from "../../src/l2/adapter.ts";
+import { Bitmap, type ObjectKey } from "../../src/adapter/contract.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
 import type { Failures } from "../_shared/failures.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";

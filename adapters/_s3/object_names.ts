@@ -3,7 +3,7 @@ import {
   encodeFileName,
   isHashedFileName,
   ObjectKey,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 
 /** Metadata header with the key of an object whose name does not spell it. */
 export const KEY_HEADER = "x-amz-meta-kvtier-key";

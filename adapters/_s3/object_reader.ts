@@ -1,4 +1,4 @@
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../src/adapter/contract.ts";
 import { BodyReader } from "./body_reader.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";

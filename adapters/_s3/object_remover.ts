@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";

@@ -1,4 +1,4 @@
-import type { AdapterObject, Clock } from "../../src/l2/adapter.ts";
+import type { AdapterObject, Clock } from "../../src/adapter/contract.ts";
 import { BodyComposer } from "./body_composer.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client, S3Request } from "./s3_client.ts";

@@ -1,8 +1,8 @@
 import type { AwsV4Signer } from "aws4fetch";
 import { Limiter } from "../../src/base/limiter.ts";
 import { type BackoffLimits, backoffMs } from "../../src/base/backoff.ts";
-import type { RandomSource } from "../../src/l2/adapter.ts";
-import { abortAfter, type Clock, wait } from "../../src/runtime/clock.ts";
+import type { RandomSource } from "../../src/adapter/contract.ts";
+import { abortAfter, type Clock, wait } from "../../src/base/clock.ts";
 import type { Bucket } from "./bucket_url.ts";
 import type { Credentials } from "./credentials.ts";
 import {

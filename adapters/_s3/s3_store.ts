@@ -13,7 +13,7 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { Capacity, type CapacityBounds } from "../_shared/capacity.ts";
 import { Failures } from "../_shared/failures.ts";
 import { KeyLocks } from "../_shared/key_locks.ts";

@@ -10,7 +10,7 @@ import {
   type evictionField,
   type ObjectKey,
   watermarksOf,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { ObjectIndex } from "./object_book.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 

@@ -1,4 +1,4 @@
-import { AdapterError, type ObjectKey } from "../../src/l2/adapter.ts";
+import { AdapterError, type ObjectKey } from "../../src/adapter/contract.ts";
 
 /** Collects the failures of one call, by object. */
 export class Failures {

@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { ownFile } from "../../src/runtime/own_file.ts";
+import { ownFile } from "../../src/base/own_file.ts";
 import type { AlignedBuffer } from "./direct_access.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import type { FileReply, FileRequest, NumberedRequest } from "./file_worker_program.ts";

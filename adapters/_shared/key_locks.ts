@@ -1,4 +1,4 @@
-import { Bitmap, type ObjectKey } from "../../src/l2/adapter.ts";
+import { Bitmap, type ObjectKey } from "../../src/adapter/contract.ts";
 
 /** Counts the locks that lookups hold on objects, and tracks objects that are being removed. */
 export class KeyLocks {

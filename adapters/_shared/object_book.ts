@@ -1,4 +1,4 @@
-import type { ObjectKey } from "../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../src/adapter/contract.ts";
 
 /** What the index knows about one object on the server. */
 export interface IndexedObject {

@@ -1,7 +1,7 @@
 import { openAdapterRegistry } from "../cache_wiring.ts";
-import type { L2AdapterModule } from "../l2/adapter.ts";
-import { adapterHelp } from "../l2/adapter_config.ts";
-import { promisesOf } from "../l2/adapter_summary.ts";
+import type { L2AdapterModule } from "../adapter/contract.ts";
+import { adapterHelp } from "../adapter/config.ts";
+import { promisesOf } from "../adapter/adapter_summary.ts";
 import type { CliCommand } from "./command.ts";
 import { placesArgs, placesOf } from "./l2_config.ts";
 import { print } from "./output.ts";

@@ -1,8 +1,8 @@
 import { MIB } from "../base/units.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import { bytesWithTrailer } from "../l2/object_trailer.ts";
-import { promisesOf } from "../l2/adapter_summary.ts";
+import { bytesWithTrailer } from "../adapter/object_trailer.ts";
+import { promisesOf } from "../adapter/adapter_summary.ts";
 import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
 import type { CliCommand } from "./command.ts";
 import { l2Args, placesOf, readL2Config } from "./l2_config.ts";

@@ -1,6 +1,7 @@
 import { parseArgs } from "node:util";
-import { AdapterError, ConfigError, failFor } from "../l2/adapter_error.ts";
-import { nearestName } from "../runtime/options.ts";
+import { ConfigError, failFor } from "../base/config_error.ts";
+import { AdapterError } from "../adapter/errors.ts";
+import { nearestName } from "../base/options.ts";
 import { print, printError } from "./output.ts";
 
 /** One option of a command. */
@@ -161,7 +162,7 @@ function refuseOption(
   const known = Object.keys(options).map((option) => `--${option}`);
   const nearest = nearestName(received, known);
   const expected = nearest ?? (known.length === 0 ? "no options" : `one of ${known.join(", ")}`);
-  throw new ConfigError({ adapter, expected, received });
+  throw new ConfigError({ subject: adapter, expected, received });
 }
 
 function helpOf(name: string, command: CliCommand | CommandGroup): string {

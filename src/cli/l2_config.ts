@@ -1,9 +1,9 @@
 import { parseArgs } from "node:util";
 import type { ParseError } from "jsonc-parser";
 import type { AdapterPlaces } from "../cache_wiring.ts";
-import { failFor } from "../l2/adapter_error.ts";
-import { unmetPath } from "../l2/host_path.ts";
-import type { L2Config } from "../tiering/adapter_manager.ts";
+import { failFor } from "../base/config_error.ts";
+import { unmetPath } from "../adapter/host_path.ts";
+import type { L2Config } from "../hotplug/adapter_manager.ts";
 import type { CommandArgs, OptionDef } from "./command.ts";
 
 const fail = failFor("kvtier");

@@ -1,6 +1,6 @@
 import { GIB } from "../base/units.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import { ConfigError, failFor } from "../l2/adapter_error.ts";
+import { ConfigError, failFor } from "../base/config_error.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { CliCommand } from "./command.ts";
 import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
@@ -139,7 +139,7 @@ async function modelsIn(
 ): Promise<{ models: Map<string, ModelObjects>; isComplete: boolean }> {
   if (!guard.canList) {
     const expected = "an adapter that supports listing";
-    throw new ConfigError({ adapter: "kvtier models", expected, received: guard.type });
+    throw new ConfigError({ subject: "kvtier models", expected, received: guard.type });
   }
   const models = new Map<string, ModelObjects>();
   let isComplete = true;

@@ -1,6 +1,6 @@
 import { join } from "@std/path";
-import { failFor } from "../l2/adapter_error.ts";
-import { unmetPath } from "../l2/host_path.ts";
+import { failFor } from "../base/config_error.ts";
+import { unmetPath } from "../adapter/host_path.ts";
 import { openAdapterRegistry } from "../cache_wiring.ts";
 import type { CliCommand, CommandGroup } from "./command.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";

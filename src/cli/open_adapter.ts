@@ -2,8 +2,8 @@ import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../l2/adapter_status.ts";
 import { openGuarded } from "../l2/open_guarded.ts";
 import { withOpen } from "../l2/open_inner.ts";
-import { systemClock } from "../runtime/clock.ts";
-import { checkConfig, type L2Config } from "../tiering/adapter_manager.ts";
+import { systemClock } from "../base/clock.ts";
+import { checkConfig, type L2Config } from "../hotplug/adapter_manager.ts";
 import { type AdapterPlaces, openAdapterRegistry } from "../cache_wiring.ts";
 
 /**

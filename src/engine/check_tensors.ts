@@ -1,5 +1,5 @@
 import { bufferBytes, type DeviceBuffer } from "../memory/memory_device.ts";
-import { checkNotNullish, checkNumber, checkOptionKeys, typeInWords } from "../runtime/options.ts";
+import { checkNotNullish, checkNumber, checkOptionKeys, typeInWords } from "../base/options.ts";
 
 const KV = "KV must be an array of layers, { key, value } each, or { layers, blockTokens, … }";
 const TENSOR = "a GPUBuffer, a Uint8Array, or { buffer, byteOffset, byteLength }";

@@ -1,5 +1,5 @@
 import type { KvLayout } from "../keys/kv_layout.ts";
-import { checkNumber, numberInWords } from "../runtime/options.ts";
+import { checkNumber, numberInWords } from "../base/options.ts";
 import { checkKvTypes } from "./check_tensors.ts";
 import {
   bufferBytes,

@@ -1,5 +1,5 @@
 import type { KvLayout } from "../keys/kv_layout.ts";
-import { checkNumber, checkOptionKeys, typeInWords } from "../runtime/options.ts";
+import { checkNumber, checkOptionKeys, typeInWords } from "../base/options.ts";
 import type { SequenceKv } from "./kv_binding.ts";
 
 /** Layers that attend alike. Their KV is stored in objects separate from those of other groups. */

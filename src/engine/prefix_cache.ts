@@ -9,9 +9,9 @@ import type { KvLayout } from "../keys/kv_layout.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { StagedObject } from "../l1/l1_cache.ts";
 import type { DeviceAnswer } from "../memory/memory_device.ts";
-import { typeInWords } from "../runtime/options.ts";
+import { typeInWords } from "../base/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
-import type { KeyGroup } from "../tiering/key_rows.ts";
+import type { KeyGroup } from "../prefetch/key_rows.ts";
 import { checkSequenceKv, gatherOperations, hasChunk, type SequenceKv } from "./kv_binding.ts";
 import {
   chunksOf,

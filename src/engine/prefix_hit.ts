@@ -1,6 +1,6 @@
 import type { CacheHit } from "../cache_hit.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
-import { checkNumber } from "../runtime/options.ts";
+import { checkNumber } from "../base/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import { checkSequenceKv, scatterOperations, type SequenceKv } from "./kv_binding.ts";
 import { chunksOf, firstOf, type GroupedKv, type KvGroup, splitByGroup } from "./kv_groups.ts";

@@ -1,12 +1,6 @@
 import type { PositionedKey, TokenIds } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
-import {
-  checkNotNullish,
-  type OptionRules,
-  readOptions,
-  SIGNAL,
-  STRING,
-} from "../runtime/options.ts";
+import { checkNotNullish, type OptionRules, readOptions, SIGNAL, STRING } from "../base/options.ts";
 import type { KvGroup } from "./kv_groups.ts";
 
 /** Options of a {@linkcode PrefixCache}. */

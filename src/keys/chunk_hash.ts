@@ -1,11 +1,11 @@
-import { sha256 } from "../runtime/digest.ts";
+import { sha256 } from "../base/digest.ts";
 import {
   checkNotNullish,
   checkNumber,
   checkOptionKeys,
   numberInWords,
   typeInWords,
-} from "../runtime/options.ts";
+} from "../base/options.ts";
 import type { KvLayout } from "./kv_layout.ts";
 import { validateCacheSalt, validateModelName } from "./object_key.ts";
 

@@ -1,5 +1,5 @@
-import { sha256 } from "../runtime/digest.ts";
-import { checkNumber, checkOptionKeys, numberInWords } from "../runtime/options.ts";
+import { sha256 } from "../base/digest.ts";
+import { checkNumber, checkOptionKeys, numberInWords } from "../base/options.ts";
 
 /** Default number of tokens per chunk. */
 export const DEFAULT_CHUNK_TOKENS = 256;

@@ -1,5 +1,5 @@
-import { sha256 } from "../runtime/digest.ts";
-import { checkNotNullish, typeInWords } from "../runtime/options.ts";
+import { sha256 } from "../base/digest.ts";
+import { checkNotNullish, typeInWords } from "../base/options.ts";
 
 /** Longest model name, in UTF-8 bytes. */
 export const MAX_MODEL_BYTES = 256;

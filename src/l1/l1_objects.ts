@@ -1,7 +1,7 @@
 import { getLogger } from "@logtape/logtape";
 import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { Clock } from "../runtime/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import type { EvictionPolicy } from "./eviction_policy.ts";
 import type { L1Entry } from "./l1_entry.ts";
 import type { L1Listener, L1RemovalReason, L1Status } from "./l1_types.ts";

@@ -2,7 +2,7 @@ import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryDevice, MemoryRange } from "../memory/memory_device.ts";
 import type { SlabAllocatorStats } from "../memory/slab_allocator.ts";
-import type { Clock } from "../runtime/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import type { EvictionPolicy } from "./eviction_policy.ts";
 
 /** Outcome of a call for one key. */

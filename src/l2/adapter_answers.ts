@@ -5,7 +5,7 @@ import type {
   DeleteResult,
   ListedObject,
   StoreResult,
-} from "./adapter.ts";
+} from "../adapter/contract.ts";
 
 /**
  * Copies the bits of an answer, since the adapter may keep the object it returned; `undefined` if

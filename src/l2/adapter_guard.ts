@@ -5,7 +5,7 @@ import { Listeners } from "../base/listeners.ts";
 import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { Clock } from "../runtime/clock.ts";
+import type { Clock } from "../base/clock.ts";
 import type {
   AdapterCapabilities,
   AdapterObject,
@@ -15,7 +15,7 @@ import type {
   ListedObject,
   ListOptions,
   StoreResult,
-} from "./adapter.ts";
+} from "../adapter/contract.ts";
 import {
   copyBits,
   copyDeleteResult,
@@ -24,7 +24,7 @@ import {
   isListedObject,
 } from "./adapter_answers.ts";
 import { AdapterCalls, type CallEnd, type CallOutcome } from "./adapter_calls.ts";
-import { AdapterError } from "./adapter_error.ts";
+import { AdapterError } from "../adapter/errors.ts";
 import type {
   AdapterState,
   AdapterStatus,
@@ -34,7 +34,12 @@ import type {
 } from "./adapter_status.ts";
 import { type BreakerOptions, CircuitBreaker } from "./circuit_breaker.ts";
 import { LoadSpeed } from "./load_speed.ts";
-import { tailBytes, type TrailerFault, verifyAnyLayout, verifyObject } from "./object_trailer.ts";
+import {
+  tailBytes,
+  type TrailerFault,
+  verifyAnyLayout,
+  verifyObject,
+} from "../adapter/object_trailer.ts";
 
 /** Consecutive failures of one operation after which an adapter counts as unhealthy. */
 const UNHEALTHY_FAILURES = 3;

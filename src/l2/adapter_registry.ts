@@ -1,7 +1,7 @@
-import { asAdapterModule, type L2AdapterModule } from "./adapter.ts";
+import { asAdapterModule, type L2AdapterModule } from "../adapter/contract.ts";
 import type { AdapterSource } from "./adapter_discovery.ts";
-import { nearestName } from "../runtime/options.ts";
-import { ConfigError, receivedType } from "./adapter_error.ts";
+import { nearestName } from "../base/options.ts";
+import { ConfigError, receivedType } from "../base/config_error.ts";
 import { lmcacheTypes } from "./lmcache_types.ts";
 
 /** Sources of an {@linkcode AdapterRegistry}. */
@@ -59,7 +59,7 @@ export class AdapterRegistry {
     const matches = outcomes.filter(isLoaded).filter(({ module }) => module.type === type);
     if (matches.length > 1) {
       throw new ConfigError({
-        adapter: `Adapter type "${type}"`,
+        subject: `Adapter type "${type}"`,
         expected: "one module",
         received: matches.map(({ origin }) => origin).join(", "),
       });
@@ -70,7 +70,7 @@ export class AdapterRegistry {
     const broken = failed.find(({ name }) => name === type);
     if (broken !== undefined) {
       throw new ConfigError({
-        adapter: `Adapter type "${type}"`,
+        subject: `Adapter type "${type}"`,
         expected: `a usable module in ${broken.origin}`,
         received: describeReason(broken.reason),
         cause: broken.reason,
@@ -87,7 +87,7 @@ export class AdapterRegistry {
     const names = [...known].sort();
     const nearest = nearestName(type, names);
     throw new ConfigError({
-      adapter: "Adapter type",
+      subject: "Adapter type",
       expected: `one of ${names.join(", ")}${nearest === undefined ? "" : `, perhaps ${nearest}`}`,
       ...receivedType(type),
       ...(help === "" ? {} : { help }),

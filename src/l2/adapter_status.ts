@@ -1,6 +1,6 @@
-import type { AdapterCapabilities } from "./adapter.ts";
+import type { AdapterCapabilities } from "../adapter/contract.ts";
 import type { CircuitState } from "./circuit_breaker.ts";
-import type { TrailerFault } from "./object_trailer.ts";
+import type { TrailerFault } from "../adapter/object_trailer.ts";
 
 /** Deadlines of adapter calls in milliseconds. */
 export interface AdapterTimeouts {

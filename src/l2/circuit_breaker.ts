@@ -1,5 +1,5 @@
 import { Backoff } from "../base/backoff.ts";
-import type { Clock } from "../runtime/clock.ts";
+import type { Clock } from "../base/clock.ts";
 
 /** State of a circuit: `closed` lets all calls through, `open` none, `half-open` a single probe. */
 export type CircuitState = "closed" | "open" | "half-open";

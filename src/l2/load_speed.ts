@@ -1,4 +1,4 @@
-import type { Clock } from "../runtime/clock.ts";
+import type { Clock } from "../base/clock.ts";
 
 /** Weight of the newest measurement. */
 const WEIGHT = 1 / 4;

@@ -1,7 +1,7 @@
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { GuardedObject } from "./adapter_guard.ts";
-import { bytesWithTrailer, writeTrailer } from "./object_trailer.ts";
+import { bytesWithTrailer, writeTrailer } from "../adapter/object_trailer.ts";
 
 /**
  * An object whose trailer is written when an adapter first reads its parts: by then earlier objects

@@ -1,5 +1,5 @@
-import type { AdapterEnvironment, L2Adapter } from "./adapter.ts";
-import type { AdapterError } from "./adapter_error.ts";
+import type { AdapterEnvironment, L2Adapter } from "../adapter/contract.ts";
+import type { AdapterError } from "../adapter/errors.ts";
 import { AdapterGuard, type AdapterGuardOptions } from "./adapter_guard.ts";
 
 /** Reports that an adapter makes by itself. */

@@ -1,5 +1,5 @@
-import type { AdapterEnvironment } from "./adapter.ts";
-import { parseAdapterConfig } from "./adapter_config.ts";
+import type { AdapterEnvironment } from "../adapter/contract.ts";
+import { parseAdapterConfig } from "../adapter/config.ts";
 import type { AdapterRegistry } from "./adapter_registry.ts";
 
 /** Adds `open` to an environment, so that adapters can open others of the types in a registry. */

@@ -1,6 +1,6 @@
-import type { AdapterObject, CallOptions, L2Adapter, ObjectKey } from "../l2/adapter.ts";
-import { wrapAdapter } from "../l2/wrap_adapter.ts";
-import { type Clock, systemClock, wait } from "../runtime/clock.ts";
+import type { AdapterObject, CallOptions, L2Adapter, ObjectKey } from "../adapter/contract.ts";
+import { wrapAdapter } from "../adapter/wrap_adapter.ts";
+import { type Clock, systemClock, wait } from "../base/clock.ts";
 
 /** Latency and bandwidth of an adapter. */
 export interface Latency {

@@ -1,5 +1,5 @@
 import { ObjectKey } from "../../src/keys/object_key.ts";
-import { sha256 } from "../../src/runtime/digest.ts";
+import { sha256 } from "../../src/base/digest.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";

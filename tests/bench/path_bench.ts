@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { type MemoryDevice, TieredCache } from "../../mod.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
-import { sha256 } from "../../src/runtime/digest.ts";
+import { sha256 } from "../../src/base/digest.ts";
 import { stagedOf } from "../support/l1.ts";
 import { type Row, time } from "./rows.ts";
 import { median } from "./statistics.ts";

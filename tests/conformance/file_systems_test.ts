@@ -2,7 +2,7 @@ import { assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import filePool from "../../adapters/file_pool.ts";
 import fs from "../../adapters/fs.ts";
-import type { L2AdapterModule } from "../../src/l2/adapter.ts";
+import type { L2AdapterModule } from "../../src/adapter/contract.ts";
 import { adapterConformanceCases } from "../../src/testing/mod.ts";
 import { loopMount, type Mount, mountObstacle, tmpfsMount } from "../fault/lab/loop_mount.ts";
 import { notRun } from "../fault/lab/not_run.ts";

@@ -5,7 +5,7 @@ import fs from "../../adapters/fs.ts";
 import mock from "../../adapters/mock.ts";
 import resp from "../../adapters/resp.ts";
 import s3 from "../../adapters/s3.ts";
-import type { L2AdapterModule } from "../../src/l2/adapter.ts";
+import type { L2AdapterModule } from "../../src/adapter/contract.ts";
 import { transformedModule } from "../../src/l2/transforms/transformed_module.ts";
 import { adapterConformanceCases, type ConformanceSetup } from "../../src/testing/mod.ts";
 import { filePoolConfig } from "../support/file_pool_config.ts";

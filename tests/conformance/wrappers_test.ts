@@ -1,5 +1,5 @@
 import dram from "../../adapters/dram.ts";
-import { defineL2Adapter, type L2Adapter } from "../../src/l2/adapter.ts";
+import { defineL2Adapter, type L2Adapter } from "../../src/adapter/contract.ts";
 import {
   adapterConformanceCases,
   ManualClock,

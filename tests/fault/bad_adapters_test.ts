@@ -1,5 +1,5 @@
 import { assertEquals, assertLessOrEqual } from "@std/assert";
-import type { L2Adapter } from "../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../src/adapter/contract.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { ManualClock, withFaults } from "../../src/testing/mod.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";

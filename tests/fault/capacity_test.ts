@@ -9,7 +9,7 @@ import { delay } from "@std/async";
 import { statfsSync } from "node:fs";
 import { join } from "@std/path";
 import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
-import { type ScheduleOptions, systemClock } from "../../src/runtime/clock.ts";
+import { type ScheduleOptions, systemClock } from "../../src/base/clock.ts";
 import { openFs } from "../support/fs_adapter.ts";
 import { testKeys } from "../support/objects.ts";
 import { seededRandom } from "../support/random.ts";

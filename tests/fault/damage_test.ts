@@ -3,7 +3,7 @@ import { dirname, join } from "@std/path";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { AdapterStatus } from "../../src/l2/adapter_status.ts";
-import { TRAILER_BYTES } from "../../src/l2/object_trailer.ts";
+import { TRAILER_BYTES } from "../../src/adapter/object_trailer.ts";
 import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
 import { fileOf } from "../support/fs_adapter.ts";
 import { testKey, testKeys, testLayout } from "../support/objects.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { concatParts } from "../../src/l2/adapter.ts";
+import { concatParts } from "../../src/adapter/contract.ts";
 import { DeviceLostError } from "../../src/memory/memory_device.ts";
 import type { CacheHit } from "../../src/cache_hit.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";

@@ -6,7 +6,7 @@ import { type FileSystem, hostFileSystem } from "../../adapters/_fs/file_system.
 import { ObjectPaths } from "../../adapters/_fs/object_paths.ts";
 import { decodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { type AdapterObject, concatParts, type L2Adapter } from "../../src/l2/adapter.ts";
+import { type AdapterObject, concatParts, type L2Adapter } from "../../src/adapter/contract.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { FaultyFiles, systemError } from "../support/faulty_files.ts";
 import {

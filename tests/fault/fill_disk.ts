@@ -1,7 +1,7 @@
 // Stores objects until the file system is full, frees space, and stores again; prints the results.
 import { join } from "@std/path";
 import { adapterStatus, countHits, openFsCache, putObjects } from "../support/fs_cache.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { temporaryFilesIn } from "../support/fs_adapter.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { join } from "@std/path";
-import type { AdapterError } from "../../src/l2/adapter.ts";
+import type { AdapterError } from "../../src/adapter/contract.ts";
 import { testObject } from "../support/fs_adapter.ts";
 import { testKeys } from "../support/objects.ts";
 import { waitUntil } from "../support/wait_until.ts";

@@ -3,7 +3,7 @@ import { dirname, join } from "@std/path";
 import * as fc from "fast-check";
 import { type FileLayout, ObjectPaths } from "../../adapters/_fs/object_paths.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { type AdapterError, ConfigError, type L2Adapter } from "../../src/l2/adapter.ts";
+import { type AdapterError, ConfigError, type L2Adapter } from "../../src/adapter/contract.ts";
 import { anyObjectKey } from "../support/any_key.ts";
 import { runChild } from "../support/child.ts";
 import { FaultyFiles } from "../support/faulty_files.ts";

@@ -1,5 +1,5 @@
 // Submits operations without waiting; prints their maximum memory usage.
-import { type AdapterObject, concatParts } from "../../src/l2/adapter.ts";
+import { type AdapterObject, concatParts } from "../../src/adapter/contract.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { mapAdapter, moduleOf } from "../support/adapters.ts";

@@ -2,10 +2,14 @@ import { Buffer } from "node:buffer";
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { hasHashedFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { concatParts } from "../../src/l2/adapter.ts";
+import { concatParts } from "../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import { type TrailerFault, verifyAnyLayout, verifyObject } from "../../src/l2/object_trailer.ts";
+import {
+  type TrailerFault,
+  verifyAnyLayout,
+  verifyObject,
+} from "../../src/adapter/object_trailer.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { fileOf, openFs } from "../support/fs_adapter.ts";
 import { testKey, testLayout } from "../support/objects.ts";

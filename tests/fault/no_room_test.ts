@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { join } from "@std/path";
 import type { DiskSpaceStatus } from "../../adapters/_fs/disk_space.ts";
-import type { AdapterError, L2Adapter } from "../../src/l2/adapter.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import type { AdapterError, L2Adapter } from "../../src/adapter/contract.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { openFs, testObject } from "../support/fs_adapter.ts";
 import { testKeys } from "../support/objects.ts";
 import { mountObstacle, tmpfsMount } from "./lab/loop_mount.ts";

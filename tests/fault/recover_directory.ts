@@ -1,7 +1,7 @@
 // Opens a directory full of objects, loads one of them at once, and waits until all are counted;
 // says how long that took, and what memory. Runs with --v8-flags=--expose-gc.
 import { delay } from "@std/async";
-import { verifyObject } from "../../src/l2/object_trailer.ts";
+import { verifyObject } from "../../src/adapter/object_trailer.ts";
 import { openFs } from "../support/fs_adapter.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 import { emptyObject } from "../support/sealed_objects.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertLess } from "@std/assert";
 import { join } from "@std/path";
 import * as nodeFs from "node:fs";
-import { concatParts } from "../../src/l2/adapter.ts";
+import { concatParts } from "../../src/adapter/contract.ts";
 import { fileOf } from "../support/fs_adapter.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 import { runs } from "../support/runs.ts";

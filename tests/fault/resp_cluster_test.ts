@@ -4,7 +4,7 @@ import * as library from "@redis/client";
 import { Connection } from "../../adapters/_resp/connection.ts";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { testKeys } from "../support/objects.ts";
 import {
   type RedisCluster,

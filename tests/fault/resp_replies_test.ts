@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { deadline, delay } from "@std/async";
 import fc from "fast-check";
-import { AdapterError } from "../../src/l2/adapter.ts";
+import { AdapterError } from "../../src/adapter/contract.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { testBytes, testKeys } from "../support/objects.ts";
 import {

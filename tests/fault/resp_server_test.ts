@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { deadline } from "@std/async";
-import { AdapterError, type L2Adapter } from "../../src/l2/adapter.ts";
+import { AdapterError, type L2Adapter } from "../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { testBytes, testKeys, testLayout } from "../support/objects.ts";
 import { type RedisServer, redisTest, startRedis, waitUntil } from "../support/redis_server.ts";
 import {

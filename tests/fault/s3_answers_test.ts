@@ -2,8 +2,8 @@ import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { deadline } from "@std/async";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { AdapterError } from "../../src/l2/adapter_error.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { AdapterError } from "../../src/adapter/errors.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { testKeys } from "../support/objects.ts";
 import {
   ATTEMPTS,

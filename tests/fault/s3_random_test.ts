@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import * as fc from "fast-check";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { AdapterError } from "../../src/l2/adapter_error.ts";
+import { AdapterError } from "../../src/adapter/errors.ts";
 import { testKeys } from "../support/objects.ts";
 import { type SeededRandom, seededRandom } from "../support/random.ts";
 import { runs } from "../support/runs.ts";

@@ -2,8 +2,8 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { AdapterError } from "../../src/l2/adapter_error.ts";
-import { type Clock, systemClock } from "../../src/runtime/clock.ts";
+import { AdapterError } from "../../src/adapter/errors.ts";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { testKey, testKeys } from "../support/objects.ts";
 import {

@@ -1,6 +1,6 @@
 // Stores, loads, deletes and evicts through a cache for some time; prints the used resources.
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { concatParts } from "../../src/l2/adapter.ts";
+import { concatParts } from "../../src/adapter/contract.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { assertIdle, put } from "../support/caches.ts";

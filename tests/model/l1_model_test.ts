@@ -10,7 +10,7 @@ import {
 } from "../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../src/l1/lru.ts";
 import type { DeviceBuffer, MemoryRange } from "../../src/memory/memory_device.ts";
-import type { Clock } from "../../src/runtime/clock.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import { assertSameBytes } from "../support/bytes.ts";
 import { FragileDevice, microtasks } from "../support/fragile_device.ts";
 import { testBytes, testKey, testLayout } from "../support/objects.ts";

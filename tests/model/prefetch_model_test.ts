@@ -11,19 +11,18 @@ import {
   type L2Adapter,
   type LookupOptions,
   type StoreResult,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import type { StagingPool } from "../../src/memory/staging_pool.ts";
-import { type Clock, wait } from "../../src/runtime/clock.ts";
+import { type Clock, wait } from "../../src/base/clock.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
-import { AdapterSet } from "../../src/tiering/adapter_set.ts";
-import { firstNeeded, type KeyGroup, usablePrefix } from "../../src/tiering/key_rows.ts";
-import { defaultPrefetch } from "../../src/tiering/policies/default_prefetch.ts";
-import { retain } from "../../src/tiering/policies/retain.ts";
-import { PrefetchController } from "../../src/tiering/prefetch_controller.ts";
-import type { PrefetchResult } from "../../src/tiering/prefetch_request.ts";
+import { AdapterSet } from "../../src/l2/adapter_set.ts";
+import { firstNeeded, type KeyGroup, usablePrefix } from "../../src/prefetch/key_rows.ts";
+import { defaultPrefetch, retain } from "../../src/prefetch/prefetch_policy.ts";
+import { PrefetchController } from "../../src/prefetch/prefetch_controller.ts";
+import type { PrefetchResult } from "../../src/prefetch/prefetch_request.ts";
 import { scratchPool } from "../support/controllers.ts";
 import { assertNoLocks, lruL1, stage, writeObjects } from "../support/l1.ts";
 import { testBytes, testKeys, testLayout } from "../support/objects.ts";

@@ -11,10 +11,10 @@ import {
   concatParts,
   type L2Adapter,
   type StoreResult,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import { bytesWithTrailer } from "../../src/l2/object_trailer.ts";
+import { bytesWithTrailer } from "../../src/adapter/object_trailer.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import {
   DeviceLostError,
@@ -23,12 +23,9 @@ import {
   type Slab,
 } from "../../src/memory/memory_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
-import { AdapterSet } from "../../src/tiering/adapter_set.ts";
-import { defaultStore } from "../../src/tiering/policies/default_store.ts";
-import { onEvict } from "../../src/tiering/policies/on_evict.ts";
-import { skipL1 } from "../../src/tiering/policies/skip_l1.ts";
-import type { StorePolicy } from "../../src/tiering/policies/store_policy.ts";
-import type { StoreController, WhenFull } from "../../src/tiering/store_controller.ts";
+import { AdapterSet } from "../../src/l2/adapter_set.ts";
+import { defaultStore, onEvict, skipL1, type StorePolicy } from "../../src/store/store_policy.ts";
+import type { StoreController, WhenFull } from "../../src/store/store_controller.ts";
 import { assertSameBytes } from "../support/bytes.ts";
 import { storeController } from "../support/controllers.ts";
 import { finishAndRead } from "../support/l1.ts";

@@ -14,8 +14,8 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
-} from "../../src/l2/adapter.ts";
-import { tailBytes, verifyAnyLayout, writeTrailer } from "../../src/l2/object_trailer.ts";
+} from "../../src/adapter/contract.ts";
+import { tailBytes, verifyAnyLayout, writeTrailer } from "../../src/adapter/object_trailer.ts";
 import { contentOf, MODELS, staleLayout } from "./sim_content.ts";
 import type { SimBuffers } from "./sim_buffers.ts";
 import type { Fault, FaultPhases } from "./sim_faults.ts";

@@ -1,4 +1,4 @@
-import type { AdapterObject } from "../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../src/adapter/contract.ts";
 
 type Use = "store" | "load";
 

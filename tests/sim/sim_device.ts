@@ -13,7 +13,7 @@ import {
   STAGING_BLOCK_BYTES,
   StagingPool,
 } from "../../src/memory/staging_pool.ts";
-import type { Clock } from "../../src/runtime/clock.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import type { SimRandom } from "./sim_random.ts";
 
 const STAGING_BYTES = 4 * STAGING_BLOCK_BYTES;

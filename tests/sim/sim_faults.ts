@@ -1,4 +1,4 @@
-import type { Clock } from "../../src/runtime/clock.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import type { SimRandom } from "./sim_random.ts";
 
 /** Behaviour of an adapter during a phase. */

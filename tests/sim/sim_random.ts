@@ -1,4 +1,4 @@
-import type { RandomSource } from "../../src/runtime/random.ts";
+import type { RandomSource } from "../../src/base/random.ts";
 import { seededRandom } from "../support/random.ts";
 
 /** Deterministic random numbers from a seed. */

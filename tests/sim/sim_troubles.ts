@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { AdapterError, ConfigError } from "../../src/l2/adapter.ts";
+import { AdapterError, ConfigError } from "../../src/adapter/contract.ts";
 import type { TieredCache } from "../../src/tiered_cache.ts";
-import type { ForgetReport, ForgetSelector } from "../../src/tiering/key_lifecycle.ts";
+import type { ForgetReport, ForgetSelector } from "../../src/lifecycle/key_lifecycle.ts";
 import { SALTS, type SimChats } from "./sim_chats.ts";
 import { MODELS } from "./sim_content.ts";
 import { configOf } from "./sim_kinds.ts";

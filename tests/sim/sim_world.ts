@@ -1,6 +1,6 @@
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { defineL2Adapter, type L2AdapterModule } from "../../src/l2/adapter.ts";
+import { defineL2Adapter, type L2AdapterModule } from "../../src/adapter/contract.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import type { CacheEvents } from "../../src/telemetry/events.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";

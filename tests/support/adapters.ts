@@ -6,8 +6,8 @@ import {
   fillParts,
   type L2Adapter,
   type L2AdapterModule,
-} from "../../src/l2/adapter.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+} from "../../src/adapter/contract.ts";
+import { systemClock } from "../../src/base/clock.ts";
 
 /** A minimal conforming adapter: objects in a Map, no optional methods. */
 export function mapAdapter(held = new Map<string, Uint8Array<ArrayBuffer>>()): L2Adapter {

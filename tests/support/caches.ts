@@ -2,7 +2,7 @@ import { assertEquals } from "@std/assert";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { L2Adapter } from "../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../src/adapter/contract.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import type { DeviceLoss } from "../../src/memory/memory_device.ts";
 import type { CacheEventMap, CacheEvents, CacheEventType } from "../../src/telemetry/events.ts";

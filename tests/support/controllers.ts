@@ -1,13 +1,10 @@
 import type { L1Cache } from "../../src/l1/l1_cache.ts";
-import type { L2Adapter } from "../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../src/adapter/contract.ts";
 import { StagingPool } from "../../src/memory/staging_pool.ts";
-import type { Clock } from "../../src/runtime/clock.ts";
-import { AdapterSet } from "../../src/tiering/adapter_set.ts";
-import { defaultStore } from "../../src/tiering/policies/default_store.ts";
-import {
-  StoreController,
-  type StoreControllerOptions,
-} from "../../src/tiering/store_controller.ts";
+import type { Clock } from "../../src/base/clock.ts";
+import { AdapterSet } from "../../src/l2/adapter_set.ts";
+import { defaultStore } from "../../src/store/store_policy.ts";
+import { StoreController, type StoreControllerOptions } from "../../src/store/store_controller.ts";
 import { guardAll } from "./recording_adapter.ts";
 
 /** Guarded adapters with default deadlines. */

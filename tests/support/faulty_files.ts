@@ -1,11 +1,11 @@
 import { setImmediate } from "node:timers";
-import type {
-  FileSystem,
-  LockedFile,
-  ReadableFile,
-  WritableFile,
+import {
+  type FileSystem,
+  hostFileSystem,
+  type LockedFile,
+  type ReadableFile,
+  type WritableFile,
 } from "../../adapters/_fs/file_system.ts";
-import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
 
 /** A pending file operation. */
 export interface FileCall {

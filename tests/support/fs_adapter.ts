@@ -6,9 +6,9 @@ import { type FileLayout, ObjectPaths } from "../../adapters/_fs/object_paths.ts
 import fs from "../../adapters/fs.ts";
 import { encodeFileName } from "../../src/keys/key_codec.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { AdapterEnvironment, AdapterObject, L2Adapter } from "../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../src/l2/adapter_config.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import type { AdapterEnvironment, AdapterObject, L2Adapter } from "../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../src/adapter/config.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import { testEnvironment } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 

@@ -14,7 +14,7 @@ import {
 import { LruPolicy } from "../../src/l1/lru.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
-import type { Clock } from "../../src/runtime/clock.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { assertSameBytes } from "./bytes.ts";
 import { readRange } from "./devices.ts";

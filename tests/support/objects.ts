@@ -1,6 +1,6 @@
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
-import { sha256 } from "../../src/runtime/digest.ts";
+import { sha256 } from "../../src/base/digest.ts";
 
 /** The key of chunk `n` of an artificial prefix; `fields` replace model or salt. */
 export function testKey(n: number, fields: { model?: string; cacheSalt?: string } = {}): ObjectKey {

@@ -2,17 +2,17 @@ import { assertEquals } from "@std/assert";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { L1Cache, L1Lease } from "../../src/l1/l1_cache.ts";
-import type { L2Adapter } from "../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../src/adapter/contract.ts";
 import type { MemoryDevice } from "../../src/memory/memory_device.ts";
 import type { StagingPool } from "../../src/memory/staging_pool.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
-import type { AdapterSet } from "../../src/tiering/adapter_set.ts";
-import { retain } from "../../src/tiering/policies/retain.ts";
+import type { AdapterSet } from "../../src/l2/adapter_set.ts";
+import { retain } from "../../src/prefetch/prefetch_policy.ts";
 import {
   PrefetchController,
   type PrefetchControllerOptions,
   type PrefetchOptions,
-} from "../../src/tiering/prefetch_controller.ts";
+} from "../../src/prefetch/prefetch_controller.ts";
 import { adapterSet, scratchPool } from "./controllers.ts";
 import { assertNoLocks, lruL1 } from "./l1.ts";
 import { testLayout } from "./objects.ts";

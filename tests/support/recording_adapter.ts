@@ -12,10 +12,10 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
-} from "../../src/l2/adapter.ts";
+} from "../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import type { Clock } from "../../src/runtime/clock.ts";
+import type { Clock } from "../../src/base/clock.ts";
 import { sealedObject } from "./sealed_objects.ts";
 
 /** Runs before a call; may wait or throw. */

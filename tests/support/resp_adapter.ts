@@ -1,7 +1,7 @@
 import resp from "../../adapters/resp.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import type { AdapterEnvironment, AdapterObject, L2Adapter } from "../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../src/l2/adapter_config.ts";
+import type { AdapterEnvironment, AdapterObject, L2Adapter } from "../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../src/adapter/config.ts";
 import { testEnvironment } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 

@@ -5,9 +5,9 @@ import type {
   AdapterError,
   AdapterObject,
   L2Adapter,
-} from "../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../src/l2/adapter_config.ts";
-import { type Clock, systemClock } from "../../src/runtime/clock.ts";
+} from "../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../src/adapter/config.ts";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { testEnvironment } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 import { ScriptedS3 } from "./scripted_s3.ts";

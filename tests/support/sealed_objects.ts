@@ -1,7 +1,7 @@
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { GuardedObject } from "../../src/l2/adapter_guard.ts";
-import { bytesWithTrailer, tailBytes, writeTrailer } from "../../src/l2/object_trailer.ts";
+import { bytesWithTrailer, tailBytes, writeTrailer } from "../../src/adapter/object_trailer.ts";
 import { testBytes } from "./objects.ts";
 
 /** The object that belongs under a key, sealed: its payload, and what stands behind it. */

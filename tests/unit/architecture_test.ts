@@ -8,49 +8,49 @@ const project = fromFileUrl(new URL("../../", import.meta.url));
 const mayImport: Readonly<Record<string, readonly string[]>> = {
   // Tools that every part may use.
   base: [],
-  runtime: [],
-  keys: ["runtime"],
-  memory: ["runtime"],
-  l1: ["runtime", "keys", "memory"],
-  l2: ["runtime", "keys"],
-  tiering: ["runtime", "keys", "memory", "l1", "l2", "telemetry"],
+  keys: [],
+  memory: [],
+  l1: ["keys", "memory"],
+  adapter: ["keys"],
+  l2: ["keys", "adapter"],
   telemetry: ["keys"],
-  "cache_options": ["runtime", "memory", "l2", "tiering"],
-  "call_options": ["runtime", "keys", "tiering"],
-  "cache_hit": ["memory", "l1", "tiering"],
-  "cache_status": ["memory", "l1", "l2", "tiering"],
+  store: ["keys", "memory", "l1", "adapter", "l2"],
+  prefetch: ["keys", "memory", "l1", "adapter", "l2"],
+  eviction: ["keys", "l1", "adapter", "l2"],
+  lifecycle: ["keys", "l1", "l2", "eviction"],
+  hotplug: ["keys", "memory", "adapter", "l2", "store", "eviction"],
+  "cache_options": ["memory", "adapter", "l2", "store", "prefetch", "hotplug"],
+  "call_options": ["keys", "prefetch"],
+  "cache_hit": ["memory", "l1", "prefetch"],
+  "cache_status": ["memory", "l1", "l2", "store", "prefetch", "eviction", "lifecycle"],
   // The table of dynamic imports is not an adapter.
-  "cache_wiring": ["memory", "l2", "cache_options", "adapters/mod.ts"],
+  "cache_wiring": ["memory", "adapter", "l2", "cache_options", "adapters/mod.ts"],
   "tiered_cache": [
-    "runtime",
     "keys",
     "memory",
     "l1",
+    "adapter",
     "l2",
-    "tiering",
     "telemetry",
+    "store",
+    "prefetch",
+    "eviction",
+    "lifecycle",
+    "hotplug",
     "cache_options",
     "cache_hit",
     "cache_status",
     "cache_wiring",
     "call_options",
   ],
-  engine: ["runtime", "keys", "memory", "l1", "l2", "tiering", "tiered_cache", "cache_hit"],
-  cli: ["runtime", "keys", "memory", "l1", "l2", "tiering", "cache_wiring", "deno.json"],
-  testing: ["runtime", "keys", "l2"],
-  // Some adapters import modules that the user names, or wrap other adapters.
-  adapters: [
-    "runtime",
-    "keys",
-    "src/l2/adapter.ts",
-    "src/l2/adapter_error.ts",
-    "src/l2/named_module.ts",
-    "src/l2/wrap_adapter.ts",
-  ],
+  engine: ["keys", "memory", "l1", "adapter", "prefetch", "tiered_cache", "cache_hit"],
+  cli: ["keys", "memory", "adapter", "l2", "hotplug", "cache_wiring", "deno.json"],
+  testing: ["keys", "adapter", "l2"],
+  adapters: ["keys", "adapter"],
 };
 
 /** Where host APIs may be used; everything else is plain Web platform. */
-const hostParts = ["runtime", "adapters", "src/l2/adapter_discovery.ts", "testing", "cli"];
+const hostParts = ["base", "adapters", "src/l2/adapter_discovery.ts", "testing", "cli"];
 
 /** One source file. */
 interface Source {

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { resolveOptions, type TieredCacheOptions } from "../../src/cache_options.ts";
-import { ConfigError } from "../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../src/base/config_error.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { STAGING_BLOCK_BYTES } from "../../src/memory/staging_pool.ts";
 

@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { builtInAdapters } from "../../adapters/mod.ts";
 import { AdapterRegistry } from "../../src/l2/adapter_registry.ts";
-import { asAdapterModule, type L2AdapterModule } from "../../src/l2/adapter.ts";
-import type { ConfigField, ConfigFields } from "../../src/l2/adapter_config.ts";
+import { asAdapterModule, type L2AdapterModule } from "../../src/adapter/contract.ts";
+import type { ConfigField, ConfigFields } from "../../src/adapter/config.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import { checkConfig } from "../../src/tiering/adapter_manager.ts";
+import { checkConfig } from "../../src/hotplug/adapter_manager.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
 
 const MARKER = "hunter2Hunter2";

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
-import { AdapterError, ConfigError } from "../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../src/base/config_error.ts";
+import { AdapterError } from "../../src/adapter/errors.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { mapAdapter, moduleOf } from "../support/adapters.ts";

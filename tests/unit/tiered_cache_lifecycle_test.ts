@@ -12,7 +12,7 @@ import { DeviceLostError } from "../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import type { ForgetSelector } from "../../src/tiering/key_lifecycle.ts";
+import type { ForgetSelector } from "../../src/lifecycle/key_lifecycle.ts";
 import { mapAdapter, moduleOf } from "../support/adapters.ts";
 import { assertIdle, listen, LosableDevice, optionsOf, put } from "../support/caches.ts";
 import { gpuTest } from "../support/devices.ts";

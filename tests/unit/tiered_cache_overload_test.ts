@@ -5,7 +5,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import type { L2Adapter } from "../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../src/adapter/contract.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import { listen, optionsOf, put } from "../support/caches.ts";

@@ -10,16 +10,16 @@ import { join, toFileUrl } from "@std/path";
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
-import { defineL2Adapter, type L2Adapter } from "../../src/l2/adapter.ts";
-import { ConfigError } from "../../src/l2/adapter_error.ts";
+import { defineL2Adapter, type L2Adapter } from "../../src/adapter/contract.ts";
+import { ConfigError } from "../../src/base/config_error.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { DeviceLostError } from "../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import type { L2Config } from "../../src/tiering/adapter_manager.ts";
-import type { KeyGroup } from "../../src/tiering/key_rows.ts";
-import type { StorePolicy } from "../../src/tiering/policies/store_policy.ts";
+import type { L2Config } from "../../src/hotplug/adapter_manager.ts";
+import type { KeyGroup } from "../../src/prefetch/key_rows.ts";
+import type { StorePolicy } from "../../src/store/store_policy.ts";
 import { moduleOf } from "../support/adapters.ts";
 import { assertIdle, listen, optionsOf, put } from "../support/caches.ts";
 import { runChild } from "../support/child.ts";
@@ -151,7 +151,7 @@ Deno.test("TieredCache.open() releases what it opened if an adapter cannot be ma
 // Adapters of users
 
 Deno.test("TieredCache.open() takes an adapter that is one new file in a directory", async () => {
-  const contract = new URL("../../src/l2/adapter.ts", import.meta.url).href;
+  const contract = new URL("../../src/adapter/contract.ts", import.meta.url).href;
   await using directory = await directoryOf({
     "dropped.ts": `
       import { Bitmap, concatParts, defineL2Adapter, fillParts } from ${JSON.stringify(contract)};

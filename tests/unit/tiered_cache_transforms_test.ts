@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
-import { ConfigError } from "../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../src/base/config_error.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import type { L2Config } from "../../src/tiering/adapter_manager.ts";
+import type { L2Config } from "../../src/hotplug/adapter_manager.ts";
 import { assertIdle } from "../support/caches.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
@@ -93,7 +93,7 @@ Deno.test("an adapter that the cache bounds is bounded by what compressed object
 const MEMORY_ADAPTER = `
 import {
   Bitmap, concatParts, defineL2Adapter, fillParts, frontOfParts,
-} from "${new URL("../../src/l2/adapter.ts", import.meta.url)}";
+} from "${new URL("../../src/adapter/contract.ts", import.meta.url)}";
 
 export default defineL2Adapter({
   type: "memory",

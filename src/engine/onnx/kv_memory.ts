@@ -1,4 +1,4 @@
-import { concatParts } from "../../l2/adapter.ts";
+import { concatParts } from "../../adapter/contract.ts";
 import { catchGpuErrors } from "../../memory/gpu_errors.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice } from "../../memory/webgpu_device.ts";

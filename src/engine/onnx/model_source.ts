@@ -1,5 +1,5 @@
-import { createDigest } from "../../runtime/digest.ts";
-import { DownloadError, loadBytes } from "../../runtime/load_bytes.ts";
+import { createDigest } from "../../base/digest.ts";
+import { DownloadError, loadBytes } from "../../base/load_bytes.ts";
 
 /** A file of a model: its bytes, a path, or a URL (`file:`, `http:`, `https:`). */
 export type ModelSource = string | URL | Uint8Array<ArrayBuffer>;

@@ -1,7 +1,7 @@
 import type { TokenIds } from "../../keys/chunk_hash.ts";
 import { kvLayout } from "../../keys/kv_layout.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
-import { turnEventLoop } from "../../runtime/event_loop.ts";
+import { turnEventLoop } from "../../base/event_loop.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
 import { PrefixCache, type PutResult } from "../prefix_cache.ts";
 import type { MatchOptions, PromptOptions } from "../prefix_options.ts";

@@ -4,18 +4,18 @@ import { DEFAULT_CHUNK_TOKENS, type ObjectLayout } from "../../keys/kv_layout.ts
 import { ObjectKey } from "../../keys/object_key.ts";
 import type { L1Status } from "../../l1/l1_cache.ts";
 import type { MemoryRange } from "../../memory/memory_device.ts";
-import { systemClock } from "../../runtime/clock.ts";
-import { createDigest, sha256 } from "../../runtime/digest.ts";
-import { checkNotNullish, type OptionRules, readOptions, STRING } from "../../runtime/options.ts";
+import { systemClock } from "../../base/clock.ts";
+import { createDigest, sha256 } from "../../base/digest.ts";
+import { checkNotNullish, type OptionRules, readOptions, STRING } from "../../base/options.ts";
 import { LIMIT_RULES } from "../prefix_options.ts";
 import {
   type ByteSink,
   type ByteSource,
   createFileSink,
   openFileSource,
-} from "../../runtime/state_file.ts";
-import { MemorySink, memorySource } from "../../runtime/state_memory.ts";
-import { concatParts } from "../../l2/adapter.ts";
+} from "../../base/state_file.ts";
+import { MemorySink, memorySource } from "../../base/state_memory.ts";
+import { concatParts } from "../../adapter/contract.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
 import {
   decodeManifest,

@@ -1,5 +1,5 @@
-import { type RandomSource, systemRandom } from "../../runtime/random.ts";
-import { concatParts } from "../adapter.ts";
+import { type RandomSource, systemRandom } from "../../base/random.ts";
+import { concatParts } from "../../adapter/contract.ts";
 import { MasterKey, masterKeyFields, readMasterKey } from "./master_key.ts";
 import {
   defineTransform,

@@ -1,4 +1,4 @@
-import { crc32 } from "../../runtime/checksum.ts";
+import { crc32 } from "../../base/checksum.ts";
 
 /** Size of a frame header in bytes. */
 export const FRAME_HEADER_BYTES = 16;

@@ -1,6 +1,6 @@
-import { readSecretFile, readSecretVariable, unmetVariableName } from "../../runtime/secrets.ts";
-import type { ConfigValues } from "../adapter_config.ts";
-import { unmetPath } from "../host_path.ts";
+import { readSecretFile, readSecretVariable, unmetVariableName } from "../../base/secrets.ts";
+import type { ConfigValues } from "../../adapter/config.ts";
+import { unmetPath } from "../../adapter/host_path.ts";
 import type { RefuseValue } from "./transform.ts";
 
 /** Size of a master key in bytes. */

@@ -1,4 +1,4 @@
-import { TRAILER_BYTES } from "../object_trailer.ts";
+import { TRAILER_BYTES } from "../../adapter/object_trailer.ts";
 import { FRAME_HEADER_BYTES } from "./frame_header.ts";
 
 /**

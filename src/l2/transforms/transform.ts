@@ -1,5 +1,5 @@
 import type { ObjectKey } from "../../keys/object_key.ts";
-import type { ConfigFields, ConfigValues } from "../adapter_config.ts";
+import type { ConfigFields, ConfigValues } from "../../adapter/config.ts";
 
 /** Data that a transform may authenticate along with the bytes. */
 export interface TransformContext {

@@ -1,14 +1,14 @@
 import { lengthOfParts } from "../../base/byte_parts.ts";
 import type { ObjectKey } from "../../keys/object_key.ts";
-import { sha256 } from "../../runtime/digest.ts";
-import type { AdapterObject } from "../adapter.ts";
+import { sha256 } from "../../base/digest.ts";
+import type { AdapterObject } from "../../adapter/contract.ts";
 import {
   tailBytes,
   TRAILER_BYTES,
   type TrailerFault,
   verifyObject,
   writeTrailer,
-} from "../object_trailer.ts";
+} from "../../adapter/object_trailer.ts";
 import { decodeFrameHeader, encodeFrameHeader, FRAME_HEADER_BYTES } from "./frame_header.ts";
 import type { Transform } from "./transform.ts";
 

@@ -1,4 +1,4 @@
-import type { AdapterCapabilities, L2Adapter } from "../adapter.ts";
+import type { AdapterCapabilities, L2Adapter } from "../../adapter/contract.ts";
 import { TransformedObjects, type TransformOptions } from "./transformed_objects.ts";
 
 /**

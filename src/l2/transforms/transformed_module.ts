@@ -1,7 +1,7 @@
-import type { L2Adapter, L2AdapterModule } from "../adapter.ts";
+import type { L2Adapter, L2AdapterModule } from "../../adapter/contract.ts";
 import { acceptsShortObjects } from "../adapter_answers.ts";
-import { type ConfigValues, parseAdapterConfig } from "../adapter_config.ts";
-import { ConfigError, failFor, receivedType } from "../adapter_error.ts";
+import { type ConfigValues, parseAdapterConfig } from "../../adapter/config.ts";
+import { ConfigError, failFor, receivedType } from "../../base/config_error.ts";
 import { aesGcm } from "./aes_gcm.ts";
 import type { Transform, TransformModule } from "./transform.ts";
 import { TransformChain } from "./transform_chain.ts";
@@ -50,7 +50,7 @@ export function transformedModule(module: L2AdapterModule, serde: unknown): L2Ad
       if (expected !== undefined) {
         await adapter[Symbol.asyncDispose]();
         const received = names.join(", ");
-        throw new ConfigError({ adapter: `${type} adapter`, key: "serde", expected, received });
+        throw new ConfigError({ subject: `${type} adapter`, key: "serde", expected, received });
       }
       cleanup.move();
       return transformAdapter(adapter, { type, chain, names, onError: environment.onError });
@@ -69,14 +69,14 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
     if (module === undefined) {
       const expected = `an object, or an array of objects, with a type: ${known}`;
       const received = name === undefined ? { received: one, hidden: true } : receivedType(name);
-      throw new ConfigError({ adapter, key: "serde", expected, ...received });
+      throw new ConfigError({ subject: adapter, key: "serde", expected, ...received });
     }
     return { module, values: parseAdapterConfig(module, config, `${adapter}: ${module.type}`) };
   });
   const names = checked.map(({ module }) => module.type);
   if (names.length === 0 || new Set(names).size < names.length) {
     const expected = `at least one of ${known}, each at most once`;
-    throw new ConfigError({ adapter, key: "serde", expected, received: names.join(", ") });
+    throw new ConfigError({ subject: adapter, key: "serde", expected, received: names.join(", ") });
   }
   return checked;
 }

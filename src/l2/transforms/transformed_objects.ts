@@ -1,20 +1,20 @@
 import { Limiter } from "../../base/limiter.ts";
 import { Bitmap } from "../../keys/bitmap.ts";
-import type {
-  AdapterCapabilities,
-  AdapterEnvironment,
-  AdapterObject,
-  CallOptions,
-  L2Adapter,
-  ListedObject,
-  ListOptions,
-  LoadOptions,
-  StoreResult,
-} from "../adapter.ts";
-import { fillParts } from "../adapter.ts";
+import {
+  type AdapterCapabilities,
+  type AdapterEnvironment,
+  type AdapterObject,
+  type CallOptions,
+  fillParts,
+  type L2Adapter,
+  type ListedObject,
+  type ListOptions,
+  type LoadOptions,
+  type StoreResult,
+} from "../../adapter/contract.ts";
 import { copyBits, copyStoreResult } from "../adapter_answers.ts";
-import { AdapterError } from "../adapter_error.ts";
-import type { TrailerFault } from "../object_trailer.ts";
+import { AdapterError } from "../../adapter/errors.ts";
+import type { TrailerFault } from "../../adapter/object_trailer.ts";
 import { BufferPool } from "./rooms.ts";
 import type { TransformChain } from "./transform_chain.ts";
 

@@ -1,5 +1,5 @@
-import { ZstdThreads } from "../../runtime/zstd.ts";
-import { concatParts } from "../adapter.ts";
+import { ZstdThreads } from "../../base/zstd.ts";
+import { concatParts } from "../../adapter/contract.ts";
 import { defineTransform, type Transform, type TransformModule } from "./transform.ts";
 
 const config = {

@@ -1,6 +1,6 @@
 import { assert, fail } from "@std/assert";
 import { deadline } from "@std/async";
-import type { AdapterObject } from "../../l2/adapter.ts";
+import type { AdapterObject } from "../../adapter/contract.ts";
 import { loadTarget, objectOf, type Sample, sample, samples } from "./samples.ts";
 import { areEqual, call, type Subject, type SubjectCase } from "./subject.ts";
 

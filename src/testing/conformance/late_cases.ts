@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import type { AdapterObject } from "../../l2/adapter.ts";
+import type { AdapterObject } from "../../adapter/contract.ts";
 import {
   bytesOf,
   loadTarget,

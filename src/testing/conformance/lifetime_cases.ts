@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import type { ObjectKey, ObjectKeyFields } from "../../keys/object_key.ts";
-import { adapterHelp } from "../../l2/adapter_config.ts";
+import { adapterHelp } from "../../adapter/config.ts";
 import { sampleBytes, sampleKey, samples } from "./samples.ts";
 import { bits, call, type SubjectCase } from "./subject.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import type { ObjectKey } from "../../keys/object_key.ts";
-import type { ListedObject } from "../../l2/adapter.ts";
+import type { ListedObject } from "../../adapter/contract.ts";
 import { acceptsShortObjects } from "../../l2/adapter_answers.ts";
 import {
   areGuardsIntact,

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import type { AdapterCapabilities } from "../../l2/adapter.ts";
+import type { AdapterCapabilities } from "../../adapter/contract.ts";
 import { type Sample, sample, sampleBytes, sampleKey } from "./samples.ts";
 import { call, type Subject, type SubjectCase } from "./subject.ts";
 

@@ -1,6 +1,6 @@
 import { ObjectKey, type ObjectKeyFields } from "../../keys/object_key.ts";
-import { type AdapterObject, concatParts, fillParts } from "../../l2/adapter.ts";
-import { sha256 } from "../../runtime/digest.ts";
+import { type AdapterObject, concatParts, fillParts } from "../../adapter/contract.ts";
+import { sha256 } from "../../base/digest.ts";
 
 /** A key and the bytes of its object. */
 export interface Sample {

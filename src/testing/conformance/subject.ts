@@ -3,12 +3,12 @@ import { assert, assertEquals } from "@std/assert";
 import { deadline } from "@std/async";
 import type { Bitmap } from "../../keys/bitmap.ts";
 import type { ObjectKey } from "../../keys/object_key.ts";
-import type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "../../l2/adapter.ts";
-import { parseAdapterConfig } from "../../l2/adapter_config.ts";
-import type { AdapterError } from "../../l2/adapter_error.ts";
+import type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "../../adapter/contract.ts";
+import { parseAdapterConfig } from "../../adapter/config.ts";
+import type { AdapterError } from "../../adapter/errors.ts";
 import { AdapterRegistry } from "../../l2/adapter_registry.ts";
 import { withOpen } from "../../l2/open_inner.ts";
-import { systemClock, wait } from "../../runtime/clock.ts";
+import { systemClock, wait } from "../../base/clock.ts";
 import { bytesOf, loadTarget, objectOf, type Sample } from "./samples.ts";
 
 /** A case that takes longer fails, in milliseconds. */

@@ -1,4 +1,4 @@
-import { type AdapterObject, Bitmap, concatParts, frontOfParts } from "../../l2/adapter.ts";
+import { type AdapterObject, Bitmap, concatParts, frontOfParts } from "../../adapter/contract.ts";
 
 /** The first half of an object, sharing its buffers. */
 export function firstHalf({ key, parts, byteLength }: AdapterObject): AdapterObject {

@@ -1,4 +1,4 @@
-import type { Clock } from "../../runtime/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 
 /** An operation into which faults can be injected. */
 export type FaultOperation = "store" | "lookup" | "load" | "delete";

@@ -9,11 +9,11 @@ import type {
   LookupOptions,
   ObjectKey,
   StoreResult,
-} from "../../l2/adapter.ts";
+} from "../../adapter/contract.ts";
 import { untilAborted } from "../../base/abort.ts";
 import { LruMap } from "../../base/lru_map.ts";
-import { wrapAdapter } from "../../l2/wrap_adapter.ts";
-import { systemClock, wait } from "../../runtime/clock.ts";
+import { wrapAdapter } from "../../adapter/wrap_adapter.ts";
+import { systemClock, wait } from "../../base/clock.ts";
 import { firstHalf, flipBit, flippedCopy, saveSecondHalf, withExtraBit } from "./damage.ts";
 import {
   type DueFaults,

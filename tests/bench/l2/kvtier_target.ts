@@ -1,11 +1,11 @@
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
-import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { TRAILER_BYTES } from "../../../src/adapter/object_trailer.ts";
 import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
 import { openGuarded } from "../../../src/l2/open_guarded.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
-import type { CheckedConfig } from "../../../src/tiering/adapter_manager.ts";
+import { systemClock } from "../../../src/base/clock.ts";
+import type { CheckedConfig } from "../../../src/hotplug/adapter_manager.ts";
 import type { ObjectRoom } from "./objects.ts";
 import type { LookupKind } from "./row.ts";
 import type { BenchTarget, Round } from "./target.ts";

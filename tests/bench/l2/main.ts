@@ -3,12 +3,12 @@
  * `deno task bench:l2 [options]`, with `--help` for the options. Medians over rounds in which all
  * take turns; the page cache is warm.
  */
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import {
   checkConfig,
   type CheckedConfig,
   type L2Config,
-} from "../../../src/tiering/adapter_manager.ts";
+} from "../../../src/hotplug/adapter_manager.ts";
 import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
 import { groups } from "./groups.ts";
 import { KvtierTarget } from "./kvtier_target.ts";

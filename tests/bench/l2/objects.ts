@@ -1,9 +1,9 @@
 import type { ObjectLayout } from "../../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
-import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { TRAILER_BYTES } from "../../../src/adapter/object_trailer.ts";
 import { alignedBytes } from "../../../src/memory/aligned_bytes.ts";
 import { STAGING_BLOCK_BYTES } from "../../../src/memory/staging_pool.ts";
-import { sha256 } from "../../../src/runtime/digest.ts";
+import { sha256 } from "../../../src/base/digest.ts";
 
 const PATTERN_BYTES = 65_521;
 

@@ -2,8 +2,8 @@ import { join } from "@std/path";
 import { hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import type { LedgerState } from "../../../adapters/_fs/ledger_state.ts";
 import { UsageLedger } from "../../../adapters/_fs/usage_ledger.ts";
-import { systemRandom } from "../../../src/l2/adapter.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
+import { systemRandom } from "../../../src/adapter/contract.ts";
+import { systemClock } from "../../../src/base/clock.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 
 /** The files in a directory of the fs adapter. */

@@ -1,5 +1,5 @@
-import { crc32 } from "../../../src/runtime/checksum.ts";
-import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { crc32 } from "../../../src/base/checksum.ts";
+import { TRAILER_BYTES } from "../../../src/adapter/object_trailer.ts";
 import type { SeededRandom } from "../../support/random.ts";
 
 /** Damages the bytes of an object; `other` are the bytes of another object of the same size. */

@@ -2,7 +2,7 @@ import { join } from "@std/path";
 import { FileStore } from "../../../adapters/_fs/file_store.ts";
 import type { FileSystem } from "../../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
+import { systemClock } from "../../../src/base/clock.ts";
 
 /** Opens a directory like the adapter, with file operations of the caller. */
 export function openFileStore(

@@ -1,4 +1,4 @@
-import { concatParts } from "../../../src/l2/adapter.ts";
+import { concatParts } from "../../../src/adapter/contract.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
 import type { Found, StoredSet } from "./stored_set.ts";

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import type { ObjectLayout } from "../../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { concatParts } from "../../../src/l2/adapter.ts";
+import { concatParts } from "../../../src/adapter/contract.ts";
 import type { GuardedObject } from "../../../src/l2/adapter_guard.ts";
 import { fileOf } from "../../support/fs_adapter.ts";
 import { testKeys, testLayout } from "../../support/objects.ts";

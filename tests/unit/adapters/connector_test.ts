@@ -1,9 +1,14 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import connector from "../../../adapters/connector.ts";
 import { map } from "../../support/connectors.ts";
-import type { AdapterError, AdapterObject, L2Adapter, ObjectKey } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import type {
+  AdapterError,
+  AdapterObject,
+  L2Adapter,
+  ObjectKey,
+} from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testBytes, testKeys } from "../../support/objects.ts";
 

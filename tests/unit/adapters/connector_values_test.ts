@@ -6,7 +6,7 @@ import { createStorage } from "unstorage";
 import memoryDriver from "unstorage/drivers/memory";
 import connector from "../../../adapters/connector.ts";
 import { encodeFileName } from "../../../src/keys/key_codec.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import {
   type AdapterEnvironment,
   AdapterError,
@@ -14,7 +14,7 @@ import {
   ConfigError,
   type L2Adapter,
   ObjectKey,
-} from "../../../src/l2/adapter.ts";
+} from "../../../src/adapter/contract.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testBytes, testKeys } from "../../support/objects.ts";
 

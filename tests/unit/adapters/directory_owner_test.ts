@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
-import { ConfigError } from "../../../src/l2/adapter.ts";
+import { ConfigError } from "../../../src/adapter/contract.ts";
 import { runChild } from "../../support/child.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 import { type TempDirectory, tempDirectory } from "../../support/temp_directory.ts";

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import * as fc from "fast-check";
 import dram from "../../../adapters/dram.ts";
-import type { AdapterError, L2Adapter } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import type { AdapterError, L2Adapter } from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testObject } from "../../support/fs_adapter.ts";

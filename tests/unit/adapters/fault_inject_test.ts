@@ -2,7 +2,11 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "fast-check";
 import { drops } from "../../../adapters/_fault_inject/drops.ts";
 import faultInject from "../../../adapters/fault_inject.ts";
-import { ConfigError, type LoadOptions, parseAdapterConfig } from "../../../src/l2/adapter.ts";
+import {
+  ConfigError,
+  type LoadOptions,
+  parseAdapterConfig,
+} from "../../../src/adapter/contract.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
 import { moduleOf, testEnvironment } from "../../support/adapters.ts";

@@ -7,8 +7,8 @@ import {
 } from "@std/assert";
 import { join } from "@std/path";
 import filePool from "../../../adapters/file_pool.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { runChild } from "../../support/child.ts";
 import { testKeys } from "../../support/objects.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
 import fc from "fast-check";
-import { concatParts, type ObjectKey } from "../../../src/l2/adapter.ts";
+import { concatParts, type ObjectKey } from "../../../src/adapter/contract.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { testBytes, testKey, testKeys } from "../../support/objects.ts";
 import {

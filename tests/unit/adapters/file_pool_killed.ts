@@ -1,5 +1,5 @@
-import { sha256 } from "../../../src/runtime/digest.ts";
-import type { AdapterObject, ObjectKey } from "../../../src/l2/adapter.ts";
+import { sha256 } from "../../../src/base/digest.ts";
+import type { AdapterObject, ObjectKey } from "../../../src/adapter/contract.ts";
 
 /** Number of objects that the killed process stores. */
 export const OBJECTS = 10;

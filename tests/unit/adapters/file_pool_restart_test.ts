@@ -15,8 +15,8 @@ import {
 } from "../../../adapters/_file_pool/index_file.ts";
 import { PoolGeometry } from "../../../adapters/_file_pool/pool_geometry.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES } from "../../../src/keys/object_key.ts";
-import type { AdapterError } from "../../../src/l2/adapter.ts";
-import { crc32 } from "../../../src/runtime/checksum.ts";
+import type { AdapterError } from "../../../src/adapter/contract.ts";
+import { crc32 } from "../../../src/base/checksum.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";

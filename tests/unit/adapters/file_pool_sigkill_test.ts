@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import { delay } from "@std/async";
 import { join } from "@std/path";
-import { concatParts } from "../../../src/l2/adapter.ts";
+import { concatParts } from "../../../src/adapter/contract.ts";
 import { decodeHeader } from "../../../adapters/_file_pool/slot_format.ts";
 import { PoolGeometry } from "../../../adapters/_file_pool/pool_geometry.ts";
 import { childCommand } from "../../support/child.ts";

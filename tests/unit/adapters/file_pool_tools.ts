@@ -1,13 +1,13 @@
 import { assertEquals } from "@std/assert";
 import filePool from "../../../adapters/file_pool.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import {
   type AdapterEnvironment,
   type AdapterError,
   concatParts,
   type L2Adapter,
   type ObjectKey,
-} from "../../../src/l2/adapter.ts";
+} from "../../../src/adapter/contract.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { testBytes } from "../../support/objects.ts";

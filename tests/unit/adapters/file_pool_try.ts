@@ -1,7 +1,7 @@
 // Opens a file_pool adapter, stores objects, loads them and stops; prints the outcome. Arguments:
 // the directory, and the number of slots and backend_params as JSON.
 import { join } from "@std/path";
-import type { AdapterError } from "../../../src/l2/adapter.ts";
+import type { AdapterError } from "../../../src/adapter/contract.ts";
 import { testKeys } from "../../support/objects.ts";
 import { load, openPool, statusOf, store } from "./file_pool_tools.ts";
 

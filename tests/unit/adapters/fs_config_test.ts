@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fs from "../../../adapters/fs.ts";
-import { ConfigError } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import { ConfigError } from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import { runChild } from "../../support/child.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
@@ -91,7 +91,7 @@ for (const [key, values] of Object.entries(WRONG)) {
   Deno.test(`${key} refuses invalid values, and the error names it`, () => {
     for (const value of values) {
       const error = errorOf({ base_path: "x", [key]: value });
-      assertEquals([error.adapter, error.key], ["fs adapter", key], `${value}`);
+      assertEquals([error.subject, error.key], ["fs adapter", key], `${value}`);
       assertEquals(error.message.split("\n").length, 1);
     }
   });

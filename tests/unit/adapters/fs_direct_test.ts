@@ -4,7 +4,11 @@ import type { FileStore, FileStoreOptions } from "../../../adapters/_fs/file_sto
 import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { type AdapterError, type AdapterObject, concatParts } from "../../../src/l2/adapter.ts";
+import {
+  type AdapterError,
+  type AdapterObject,
+  concatParts,
+} from "../../../src/adapter/contract.ts";
 import { FaultyFiles, systemError } from "../../support/faulty_files.ts";
 import { openFileStore, openFs, temporaryFilesIn } from "../../support/fs_adapter.ts";
 import { testBytes, testKey, testKeys } from "../../support/objects.ts";

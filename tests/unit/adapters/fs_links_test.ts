@@ -3,7 +3,7 @@ import { walk } from "@std/fs";
 import { join } from "@std/path";
 import { OffThreadFiles } from "../../../adapters/_fs/careful_files.ts";
 import { hostFileSystem } from "../../../adapters/_fs/file_system.ts";
-import type { AdapterError } from "../../../src/l2/adapter.ts";
+import type { AdapterError } from "../../../src/adapter/contract.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import {
   fileOf,

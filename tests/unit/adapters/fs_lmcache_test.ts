@@ -7,7 +7,7 @@ import {
   concatParts,
   ConfigError,
   type L2Adapter,
-} from "../../../src/l2/adapter.ts";
+} from "../../../src/adapter/contract.ts";
 import { objectFilesIn, openFs, temporaryFilesIn } from "../../support/fs_adapter.ts";
 import { testBytes, testKeys } from "../../support/objects.ts";
 import { runChild } from "../../support/child.ts";

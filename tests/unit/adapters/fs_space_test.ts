@@ -7,9 +7,9 @@ import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_syst
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";
 import { UsageLedger } from "../../../adapters/_fs/usage_ledger.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import type { AdapterError } from "../../../src/l2/adapter.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
-import { systemRandom } from "../../../src/runtime/random.ts";
+import type { AdapterError } from "../../../src/adapter/contract.ts";
+import { systemClock } from "../../../src/base/clock.ts";
+import { systemRandom } from "../../../src/base/random.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { FaultyFiles, systemError } from "../../support/faulty_files.ts";
 import {

@@ -4,9 +4,9 @@ import { basename, dirname, join } from "@std/path";
 import fs from "../../../adapters/fs.ts";
 import { isHashedFileName } from "../../../src/keys/key_codec.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
-import { type AdapterError, concatParts, type L2Adapter } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { type AdapterError, concatParts, type L2Adapter } from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import { runChild } from "../../support/child.ts";
 import {
   fileOf,

@@ -1,6 +1,6 @@
 // Opens and closes an fs adapter in each directory of its arguments; prints the refused
 // configuration key, or "open".
-import { ConfigError } from "../../../src/l2/adapter.ts";
+import { ConfigError } from "../../../src/adapter/contract.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 
 const outcomes: string[] = [];

@@ -1,5 +1,5 @@
 // Opens fs adapters with limits that need a missing permission; prints the errors.
-import { ConfigError } from "../../../src/l2/adapter.ts";
+import { ConfigError } from "../../../src/adapter/contract.ts";
 import { openFs } from "../../support/fs_adapter.ts";
 
 const [basePath = ""] = Deno.args;

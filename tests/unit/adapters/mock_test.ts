@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import mock from "../../../adapters/mock.ts";
-import type { L2Adapter } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import type { L2Adapter } from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testObject } from "../../support/fs_adapter.ts";

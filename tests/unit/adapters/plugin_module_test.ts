@@ -8,16 +8,16 @@ import {
 import { join, relative, toFileUrl } from "@std/path";
 import plugin from "../../../adapters/plugin.ts";
 import { HostDevice, TieredCache } from "../../../mod.ts";
-import { AdapterError, ConfigError, type L2Adapter } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
-import { sha256 } from "../../../src/runtime/digest.ts";
+import { AdapterError, ConfigError, type L2Adapter } from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
+import { sha256 } from "../../../src/base/digest.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { directoryOf } from "../../support/module_files.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 
 const call = { signal: new AbortController().signal };
-const contract = new URL("../../../src/l2/adapter.ts", import.meta.url).href;
+const contract = new URL("../../../src/adapter/contract.ts", import.meta.url).href;
 
 /** A custom adapter: a Map that reports its arguments; `extra` is inserted into its create(). */
 function shelf(extra = "", optional = ""): string {
@@ -131,7 +131,7 @@ Deno.test("plugin: an error of create() names the module; a ConfigError stays on
   await using directory = await directoryOf({
     "plain.ts": shelf("throw new Error('the shelf fell down');"),
     "config.ts": shelf(
-      "throw new ConfigError({ adapter: 'shelf adapter', key: 'door', expected: 'a door', " +
+      "throw new ConfigError({ subject: 'shelf adapter', key: 'door', expected: 'a door', " +
         "received: config.door });",
     ),
   });

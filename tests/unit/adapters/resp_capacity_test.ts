@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import type { L2Adapter } from "../../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../../src/adapter/contract.ts";
 import { testKeys } from "../../support/objects.ts";
 import { redisTest, startRedis, waitUntil } from "../../support/redis_server.ts";
 import {

@@ -3,8 +3,8 @@ import * as library from "@redis/client";
 import { Connection } from "../../../adapters/_resp/connection.ts";
 import { RespObjectNames } from "../../../adapters/_resp/object_names.ts";
 import { RespObjectWriter } from "../../../adapters/_resp/object_writer.ts";
-import { AdapterError, encodeFileName, ObjectKey } from "../../../src/l2/adapter.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
+import { AdapterError, encodeFileName, ObjectKey } from "../../../src/adapter/contract.ts";
+import { systemClock } from "../../../src/base/clock.ts";
 import { testKey, testKeys } from "../../support/objects.ts";
 import { type RedisServer, redisTest, startRedis } from "../../support/redis_server.ts";
 import {

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import resp from "../../../adapters/resp.ts";
-import { ConfigError } from "../../../src/l2/adapter.ts";
-import { parseAdapterConfig } from "../../../src/l2/adapter_config.ts";
+import { ConfigError } from "../../../src/adapter/contract.ts";
+import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testKeys } from "../../support/objects.ts";
 import { redisTest, startRedis, startRedisCluster } from "../../support/redis_server.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { delay } from "@std/async";
 import { encodeFileName } from "../../../src/keys/key_codec.ts";
-import { AdapterError } from "../../../src/l2/adapter_error.ts";
+import { AdapterError } from "../../../src/adapter/errors.ts";
 import { testKeys } from "../../support/objects.ts";
 import {
   call,

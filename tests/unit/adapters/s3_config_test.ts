@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "@std/path";
-import { AdapterError, ConfigError } from "../../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
+import { AdapterError } from "../../../src/adapter/errors.ts";
 import { testKeys } from "../../support/objects.ts";
 import { loadBits, openS3, openS3Lab, storeBits } from "../../support/s3_adapter.ts";
 import { error, ScriptedS3, SECRETS } from "../../support/scripted_s3.ts";

@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { encodeFileName } from "../../../src/keys/key_codec.ts";
-import { AdapterError, ObjectKey } from "../../../src/l2/adapter.ts";
+import { AdapterError, ObjectKey } from "../../../src/adapter/contract.ts";
 import { testKeys } from "../../support/objects.ts";
 import {
   call,

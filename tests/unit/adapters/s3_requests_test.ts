@@ -5,7 +5,7 @@ import { Bucket } from "../../../adapters/_s3/bucket_url.ts";
 import { S3Client } from "../../../adapters/_s3/s3_client.ts";
 import { S3Error } from "../../../adapters/_s3/s3_error.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
+import { systemClock } from "../../../src/base/clock.ts";
 import { testKeys } from "../../support/objects.ts";
 import { seededRandom } from "../../support/random.ts";
 import { call, loadBits, lookupBits, openS3Lab, storeBits } from "../../support/s3_adapter.ts";

@@ -1,4 +1,4 @@
-import { TRAILER_BYTES } from "../../../src/l2/object_trailer.ts";
+import { TRAILER_BYTES } from "../../../src/adapter/object_trailer.ts";
 import { assert, assertEquals } from "@std/assert";
 import { measure, type MeasureOptions } from "../../bench/l2/measure.ts";
 import { KvtierTarget } from "../../bench/l2/kvtier_target.ts";
@@ -7,7 +7,7 @@ import type { LookupKind } from "../../bench/l2/row.ts";
 import { median, percentile } from "../../bench/statistics.ts";
 import { summarise } from "../../bench/l2/summary.ts";
 import type { BenchTarget, Round } from "../../bench/l2/target.ts";
-import { checkConfig } from "../../../src/tiering/adapter_manager.ts";
+import { checkConfig } from "../../../src/hotplug/adapter_manager.ts";
 import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 

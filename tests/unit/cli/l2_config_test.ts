@@ -1,7 +1,7 @@
 import { assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { join } from "@std/path";
 import { readL2Config } from "../../../src/cli/l2_config.ts";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const fs = { type: "fs", "base_path": "/data/kv" };

@@ -38,7 +38,7 @@ async function namesIn(directory: string): Promise<string[]> {
 async function writeProject(directory: string): Promise<void> {
   const { imports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", project)));
   const own = {
-    "@kvtier/kvtier/adapter": new URL("src/l2/adapter.ts", project).href,
+    "@kvtier/kvtier/adapter": new URL("src/adapter/contract.ts", project).href,
     "@kvtier/kvtier/testing": new URL("src/testing/mod.ts", project).href,
   };
   const text = JSON.stringify({ lock: false, imports: { ...imports, ...own } }, null, 2);

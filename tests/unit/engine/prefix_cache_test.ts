@@ -15,7 +15,7 @@ import {
   type PutResult,
 } from "../../../src/engine/mod.ts";
 import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
-import type { L2Adapter } from "../../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../../src/adapter/contract.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { DeviceLostError, type MemoryDevice } from "../../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";

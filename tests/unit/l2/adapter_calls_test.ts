@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { AdapterCalls, type CallEnd } from "../../../src/l2/adapter_calls.ts";
-import type { Clock } from "../../../src/runtime/clock.ts";
+import type { Clock } from "../../../src/base/clock.ts";
 
 /**
  * Clock of a thread that sometimes computes: callbacks due in the meantime are called late, once.

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
-import { Bitmap, type L2Adapter } from "../../../src/l2/adapter.ts";
+import { Bitmap, type L2Adapter } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import type { CircuitName } from "../../../src/l2/adapter_status.ts";
 import { mapAdapter } from "../../support/adapters.ts";

@@ -1,6 +1,6 @@
 // Promises of the contract to an adapter, which the guard keeps.
 import { assertEquals } from "@std/assert";
-import type { AdapterObject } from "../../../src/l2/adapter.ts";
+import type { AdapterObject } from "../../../src/adapter/contract.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
 import { bound, empty, guardOf, keys, layout, sealed } from "./guarded.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { Bitmap } from "../../../src/l2/adapter.ts";
+import { Bitmap } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import type { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { gate, RecordingAdapter } from "../../support/recording_adapter.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertStringIncludes } from "@std/assert";
-import type { L2Adapter, ListedObject } from "../../../src/l2/adapter.ts";
+import type { L2Adapter, ListedObject } from "../../../src/adapter/contract.ts";
 import { testKey, testLayout } from "../../support/objects.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
 import { answerWith, bound, guardOf, hang, keys, TIMEOUTS } from "./guarded.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Bitmap } from "../../../src/l2/adapter.ts";
+import { Bitmap } from "../../../src/adapter/contract.ts";
 import type { GuardListener } from "../../../src/l2/adapter_guard.ts";
 import { testKey, testLayout } from "../../support/objects.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";

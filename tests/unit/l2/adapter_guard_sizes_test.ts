@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { Bitmap } from "../../../src/l2/adapter.ts";
+import { Bitmap } from "../../../src/adapter/contract.ts";
 import type { StoredObject } from "../../../src/l2/adapter_guard.ts";
 import { answerWith, empty, filledGuard, guardOf, keys, sealed } from "./guarded.ts";
 

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { Bitmap } from "../../../src/l2/adapter.ts";
+import { Bitmap } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
-import { writeTrailer } from "../../../src/l2/object_trailer.ts";
-import { crc32 } from "../../../src/runtime/checksum.ts";
+import { writeTrailer } from "../../../src/adapter/object_trailer.ts";
+import { crc32 } from "../../../src/base/checksum.ts";
 import type { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { mapAdapter } from "../../support/adapters.ts";
 import { testBytes, testKey } from "../../support/objects.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { join, toFileUrl } from "@std/path";
 import { type AdapterSource, discoverAdapters } from "../../../src/l2/adapter_discovery.ts";
-import { ConfigError } from "../../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../../src/base/config_error.ts";
 import { AdapterRegistry } from "../../../src/l2/adapter_registry.ts";
 import { directoryOf, moduleSource } from "../../support/module_files.ts";
 

@@ -1,4 +1,4 @@
-import type { L2Adapter } from "../../../src/l2/adapter.ts";
+import type { L2Adapter } from "../../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import type { BreakerOptions } from "../../../src/l2/circuit_breaker.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";

@@ -1,6 +1,6 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
-import { bytesWithTrailer, tailBytes, verifyObject } from "../../../src/l2/object_trailer.ts";
+import { bytesWithTrailer, tailBytes, verifyObject } from "../../../src/adapter/object_trailer.ts";
 import { testBytes, testKey, testLayout } from "../../support/objects.ts";
 
 Deno.test("the trailer is written when the parts are first read, and not before", () => {

@@ -7,7 +7,7 @@ import {
   type MemoryDevice,
   type MemoryRange,
 } from "../../../src/memory/memory_device.ts";
-import { concatParts } from "../../../src/l2/adapter.ts";
+import { concatParts } from "../../../src/adapter/contract.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 import { deviceTest, readRange } from "../../support/devices.ts";
 import { testBytes, testKey } from "../../support/objects.ts";

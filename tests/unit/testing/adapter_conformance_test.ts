@@ -9,7 +9,7 @@ import {
   fillParts,
   type L2Adapter,
   type ObjectKey,
-} from "../../../src/l2/adapter.ts";
+} from "../../../src/adapter/contract.ts";
 import { adapterConformanceCases, type ConformanceSetup } from "../../../src/testing/mod.ts";
 import { mapAdapter, moduleOf } from "../../support/adapters.ts";
 

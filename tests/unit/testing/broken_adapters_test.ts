@@ -6,9 +6,9 @@ import {
   fillParts,
   type L2Adapter,
   type ObjectKey,
-} from "../../../src/l2/adapter.ts";
-import { wrapAdapter } from "../../../src/l2/wrap_adapter.ts";
-import { systemClock, wait } from "../../../src/runtime/clock.ts";
+} from "../../../src/adapter/contract.ts";
+import { wrapAdapter } from "../../../src/adapter/wrap_adapter.ts";
+import { systemClock, wait } from "../../../src/base/clock.ts";
 import { mapAdapter, moduleOf } from "../../support/adapters.ts";
 import { type Broken, type BrokenOptions, failedCases } from "../../support/failed_cases.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";

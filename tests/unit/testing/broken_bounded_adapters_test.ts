@@ -7,8 +7,8 @@ import {
   Bitmap,
   type L2Adapter,
   type ObjectKey,
-} from "../../../src/l2/adapter.ts";
-import { wrapAdapter } from "../../../src/l2/wrap_adapter.ts";
+} from "../../../src/adapter/contract.ts";
+import { wrapAdapter } from "../../../src/adapter/wrap_adapter.ts";
 import { adapterConformanceCases, type ConformanceSetup } from "../../../src/testing/mod.ts";
 import { mapAdapter, moduleOf, testEnvironment } from "../../support/adapters.ts";
 import { type Broken, type BrokenOptions, failedCases } from "../../support/failed_cases.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertInstanceOf, assertRejects } from "@std/assert";
-import { type Bitmap, concatParts, type L2Adapter } from "../../../src/l2/adapter.ts";
+import { type Bitmap, concatParts, type L2Adapter } from "../../../src/adapter/contract.ts";
 import {
   loadTarget,
   objectOf,

@@ -1,5 +1,5 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
-import type { ObjectKey } from "../../../src/l2/adapter.ts";
+import type { ObjectKey } from "../../../src/adapter/contract.ts";
 import { loadTarget, objectOf, samples } from "../../../src/testing/conformance/samples.ts";
 import { type Latency, ManualClock, withLatency } from "../../../src/testing/mod.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { join } from "@std/path";
 import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
 import { TemporaryFiles } from "../../../../adapters/_fs/temporary_files.ts";
-import { type Clock, systemClock } from "../../../../src/runtime/clock.ts";
+import { type Clock, systemClock } from "../../../../src/base/clock.ts";
 import { ManualClock } from "../../../../src/testing/manual_clock.ts";
 import { FaultyFiles, systemError } from "../../../support/faulty_files.ts";
 import { filesIn } from "../../../support/fs_adapter.ts";

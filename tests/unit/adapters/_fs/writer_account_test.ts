@@ -4,8 +4,8 @@ import { hostFileSystem } from "../../../../adapters/_fs/file_system.ts";
 import type { LedgerState } from "../../../../adapters/_fs/ledger_state.ts";
 import { UsageLedger } from "../../../../adapters/_fs/usage_ledger.ts";
 import { WriterAccount } from "../../../../adapters/_fs/writer_account.ts";
-import { systemClock } from "../../../../src/runtime/clock.ts";
-import { systemRandom } from "../../../../src/runtime/random.ts";
+import { systemClock } from "../../../../src/base/clock.ts";
+import { systemRandom } from "../../../../src/base/random.ts";
 import { tempDirectory } from "../../../support/temp_directory.ts";
 
 /** Writers of one directory with their leases, in a new ledger. */

@@ -10,7 +10,7 @@ import type { ObjectLayout } from "../../../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { HostDevice } from "../../../../src/memory/host_device.ts";
 import type { TieredCacheOptions } from "../../../../src/cache_options.ts";
-import { sha256 } from "../../../../src/runtime/digest.ts";
+import { sha256 } from "../../../../src/base/digest.ts";
 import { TieredCache } from "../../../../src/tiered_cache.ts";
 import { seededRandom } from "../../../support/random.ts";
 import { testKeys, testLayout } from "../../../support/objects.ts";

@@ -2,19 +2,19 @@ import {
   type AdapterObject,
   concatParts,
   type L2AdapterModule,
-} from "../../../../src/l2/adapter.ts";
+} from "../../../../src/adapter/contract.ts";
 import { AdapterGuard } from "../../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../../src/l2/adapter_status.ts";
-import type { AdapterError } from "../../../../src/l2/adapter_error.ts";
+import type { AdapterError } from "../../../../src/adapter/errors.ts";
 import { AesGcmTransform } from "../../../../src/l2/transforms/aes_gcm.ts";
 import { MasterKey } from "../../../../src/l2/transforms/master_key.ts";
 import type { Transform } from "../../../../src/l2/transforms/transform.ts";
 import { TransformChain } from "../../../../src/l2/transforms/transform_chain.ts";
 import { zstd } from "../../../../src/l2/transforms/zstd.ts";
-import type { RandomSource } from "../../../../src/runtime/random.ts";
-import { checkConfig } from "../../../../src/tiering/adapter_manager.ts";
+import type { RandomSource } from "../../../../src/base/random.ts";
+import { checkConfig } from "../../../../src/hotplug/adapter_manager.ts";
 import { AdapterRegistry } from "../../../../src/l2/adapter_registry.ts";
-import { systemClock } from "../../../../src/runtime/clock.ts";
+import { systemClock } from "../../../../src/base/clock.ts";
 import { testEnvironment } from "../../../support/adapters.ts";
 
 /** A master key of one repeated byte, as hex. */

@@ -2,8 +2,8 @@ import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import * as fc from "fast-check";
 import { zstdCompressSync } from "node:zlib";
 import { ObjectKey } from "../../../../src/keys/object_key.ts";
-import { type AdapterObject, concatParts } from "../../../../src/l2/adapter.ts";
-import { tailBytes, writeTrailer } from "../../../../src/l2/object_trailer.ts";
+import { type AdapterObject, concatParts } from "../../../../src/adapter/contract.ts";
+import { tailBytes, writeTrailer } from "../../../../src/adapter/object_trailer.ts";
 import {
   encodeFrameHeader,
   FRAME_HEADER_BYTES,

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { join } from "@std/path";
 import fs from "../../../../adapters/fs.ts";
-import { Bitmap, concatParts, type L2Adapter } from "../../../../src/l2/adapter.ts";
-import { tailBytes, writeTrailer } from "../../../../src/l2/object_trailer.ts";
+import { Bitmap, concatParts, type L2Adapter } from "../../../../src/adapter/contract.ts";
+import { tailBytes, writeTrailer } from "../../../../src/adapter/object_trailer.ts";
 import type { Transform } from "../../../../src/l2/transforms/transform.ts";
 import { TransformChain } from "../../../../src/l2/transforms/transform_chain.ts";
 import { transformAdapter } from "../../../../src/l2/transforms/transformed_adapter.ts";

@@ -1,6 +1,6 @@
 /** A program that opens a compressing adapter and prints the outcome as JSON. */
 import mock from "../../../../adapters/mock.ts";
-import { ConfigError } from "../../../../src/l2/adapter_error.ts";
+import { ConfigError } from "../../../../src/base/config_error.ts";
 import { openGuard } from "./chains.ts";
 
 const config = { "max_size_gb": 1, "mock_bandwidth_gb": 1000 };

@@ -1,0 +1,364 @@
+/**
+ * API for authors of storage adapters: the contract, the declaration of a module, and the types
+ * used by both.
+ *
+ * An adapter is a module whose default export is created by {@linkcode defineL2Adapter}. The cache
+ * takes care of deadlines, integrity and accounting, so a small adapter stays small:
+ *
+ * @example The smallest adapter: objects in a Map
+ * ```ts
+ * import { Bitmap, concatParts, defineL2Adapter, fillParts } from "@kvtier/kvtier/adapter";
+ *
+ * export default defineL2Adapter({
+ *   type: "map",
+ *   summary: "Objects in a Map.",
+ *   config: {},
+ *   create() {
+ *     const held = new Map<string, Uint8Array>();
+ *     return {
+ *       capabilities: {},
+ *       async store(objects) {
+ *         for (const { key, parts } of objects) held.set(key.id, concatParts(parts));
+ *         const bytes = objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
+ *         return { stored: new Bitmap(objects.length, objects.length), bytes };
+ *       },
+ *       async lookupAndLock(keys) {
+ *         return Bitmap.from(keys, ({ id }) => held.has(id));
+ *       },
+ *       async load(objects) {
+ *         return Bitmap.from(objects, ({ key, parts }) => fillParts(parts, held.get(key.id)));
+ *       },
+ *       async [Symbol.asyncDispose]() {},
+ *     };
+ *   },
+ * });
+ * ```
+ *
+ * @module
+ */
+import type { Bitmap } from "../keys/bitmap.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { Clock } from "../base/clock.ts";
+import type { ConfigFields, ConfigValues } from "./config.ts";
+import type { AdapterError } from "./errors.ts";
+import type { TrailerFault } from "./object_trailer.ts";
+
+export { concatParts, fillParts, frontOfParts } from "../base/byte_parts.ts";
+export {
+  LruList,
+  LruList as UseOrder,
+  type LruPlace,
+  type LruPlace as Place,
+} from "../base/lru_list.ts";
+export { Bitmap } from "../keys/bitmap.ts";
+export { decodeFileName, encodeFileName, isHashedFileName } from "../keys/key_codec.ts";
+export { ObjectKey, type ObjectKeyFields } from "../keys/object_key.ts";
+export { type Clock, type ScheduleOptions, wait } from "../base/clock.ts";
+export { type RandomSource, systemRandom } from "../base/random.ts";
+export { parseAdapterConfig } from "./config.ts";
+export type {
+  BooleanField,
+  ConfigField,
+  ConfigFields,
+  Configurable,
+  ConfigValue,
+  ConfigValues,
+  FieldBase,
+  NumberField,
+  NumberRange,
+  NumbersField,
+  ObjectField,
+  RecordField,
+  StringField,
+} from "./config.ts";
+export { ConfigError } from "../base/config_error.ts";
+export { AdapterError } from "./errors.ts";
+export { evictionField, watermarksOf } from "./eviction_field.ts";
+export { unmetPath } from "./host_path.ts";
+export {
+  keyInTail,
+  keyTail,
+  keyTailBytes,
+  MAX_TAIL_BYTES,
+  type TrailerFault,
+} from "./object_trailer.ts";
+
+/**
+ * One object of a batch: its key and its bytes in consecutive parts, opaque to the adapter. The
+ * buffers belong to the caller and are valid until the call settles. An adapter must not keep,
+ * transfer or (in `store`) change them.
+ */
+export interface AdapterObject {
+  /** Key of the object. */
+  readonly key: ObjectKey;
+  /** Bytes of the object: `store` reads them, `load` fills them. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  /** Total bytes of all parts. */
+  readonly byteLength: number;
+}
+
+/** Options of every call. */
+export interface CallOptions {
+  /** Aborts when the caller stops waiting; the adapter may stop as well. */
+  readonly signal: AbortSignal;
+}
+
+/** Options of `load`. */
+export interface LoadOptions extends CallOptions {
+  /**
+   * May be called, before the call settles, with the index of an object whose parts are filled: the
+   * object is then verified while others are still loading. The bit in the result is decisive.
+   *
+   * Never throws, whatever the index, and does nothing after the call has settled.
+   *
+   * A `fault` says that the object exists but is not what was stored, as the adapter itself has
+   * detected: a miss that counts as damaged. An object of another length has the fault `layout`: it
+   * was stored with another layout or `serde`, and is not removed.
+   */
+  readonly onLoaded?: (index: number, fault?: TrailerFault) => void;
+  /**
+   * An object that is shorter than its parts fills the front of them instead of being a miss.
+   * Passed only to adapters that declare `acceptsShortObjects`.
+   *
+   * @default {false}
+   */
+  readonly allowShorter?: boolean;
+}
+
+/** Options of `lookupAndLock`. */
+export interface LookupOptions extends CallOptions {
+  /**
+   * The keys form a chain of which only the front is wanted, so the answer may stop at the first
+   * gap. Where lookups are slow, an adapter may search for the end of the chain instead of checking
+   * each key, and take a key for present because later ones are. If that turns out wrong, `load`
+   * misses it, and the adapter must not claim it again.
+   */
+  readonly prefix: boolean;
+}
+
+/** Options of `list`. */
+export interface ListOptions extends CallOptions {
+  /** Restricts the listing to objects of this model. */
+  readonly model?: string;
+  /** Called for each object that is left out of the listing because its key is unknown. */
+  readonly onKeyless?: () => void;
+}
+
+/** Result of `store`. */
+export interface StoreResult {
+  /** One bit for each object: whether it can be loaded now. */
+  readonly stored: Bitmap;
+  /** Bytes written. */
+  readonly bytes: number;
+  /** Bytes that each object occupies; may be left out if equal to its `byteLength`. */
+  readonly sizes?: readonly number[];
+}
+
+/** Result of `delete`. */
+export interface DeleteResult {
+  /** One bit for each key: whether its object existed and has been removed. */
+  readonly deleted: Bitmap;
+  /** Bytes of the removed objects. */
+  readonly bytes: number;
+}
+
+/** An object found by `list`. */
+export interface ListedObject {
+  /** Key of the object. */
+  readonly key: ObjectKey;
+  /** Bytes that the object occupies. */
+  readonly byteLength: number;
+  /** Bytes to request from `load`; left out if equal to `byteLength`. */
+  readonly loadBytes?: number;
+  /** Time of the last store or use, in milliseconds since 1970; left out if unknown. */
+  readonly usedAt?: number;
+}
+
+/** Amount of data that an adapter holds. */
+export interface AdapterUsage {
+  /** Bytes used. */
+  readonly usedBytes: number;
+  /** Maximum bytes it may use; left out if unknown. */
+  readonly capacityBytes?: number;
+  /** Number of objects. */
+  readonly objectCount: number;
+}
+
+/** What an adapter guarantees beyond the contract. */
+export interface AdapterCapabilities {
+  /** Other processes with the same configuration see the same objects. @default {false} */
+  readonly shared?: boolean;
+  /** Objects survive the process. @default {false} */
+  readonly durable?: boolean;
+  /**
+   * Objects are stored without the trailer of the cache and are loaded unverified. Allowed only
+   * with the explicit consent of the user. @default {false}
+   */
+  readonly unsealed?: boolean;
+  /**
+   * It evicts by itself, so the cache removes nothing to make room. The objects looked up, loaded
+   * or touched last should be evicted last. @default {false}
+   */
+  readonly evicts?: boolean;
+  /**
+   * `load` supports {@linkcode LoadOptions.allowShorter}, so objects that a transform made smaller
+   * can be stored. @default {false}
+   */
+  readonly acceptsShortObjects?: boolean;
+  /** @deprecated Use {@linkcode acceptsShortObjects}. */
+  readonly loadsShorter?: boolean;
+  /** A listing does not show how many bytes to request from `load`. @default {false} */
+  readonly variableLength?: boolean;
+  /** @deprecated Use {@linkcode variableLength}. */
+  readonly hidesLengths?: boolean;
+  /** Size in bytes of the largest object it accepts; left out if there is no limit. */
+  readonly maxObjectBytes?: number;
+  /** Bytes that a batch should have to reach full throughput; left out if it does not matter. */
+  readonly preferredBytesInFlight?: number;
+}
+
+/**
+ * A store for objects. Methods take batches of any size, return one bit for each key, and reject
+ * only if the adapter fails: a missing object is a cleared bit. An object must become visible
+ * completely or not at all, whatever happens meanwhile. The arrays passed to a call do not change
+ * before it settles; the adapter must not read them afterwards.
+ */
+export interface L2Adapter {
+  /** Capabilities of the adapter. */
+  readonly capabilities: AdapterCapabilities;
+  /** Stores objects, replacing those with the same keys. */
+  store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult>;
+  /**
+   * Finds objects. An adapter that evicts by itself must keep the objects found until they are
+   * unlocked. Locks are counted: after two lookups, an object is free after two unlocks.
+   */
+  lookupAndLock(keys: readonly ObjectKey[], options: LookupOptions): Promise<Bitmap>;
+  /** Releases one lock of each key; keys that are unknown or not locked are ignored. */
+  unlock?(keys: readonly ObjectKey[]): void;
+  /**
+   * Marks objects that were served from device memory as used, so that an adapter that evicts by
+   * use does not evict them first. Called occasionally, with batches in prefix order; missing keys
+   * are ignored. Returns at once and works in the background.
+   */
+  touch?(keys: readonly ObjectKey[]): void;
+  /** Fills the parts of objects. An object whose length differs from the stored one is a miss. */
+  load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap>;
+  /** Removes objects that are not locked. Reports which existed and how many bytes were freed. */
+  delete?(keys: readonly ObjectKey[], options: CallOptions): Promise<DeleteResult>;
+  /** Lists all objects in any order, including those of earlier runs. */
+  list?(options: ListOptions): AsyncIterable<ListedObject>;
+  /** Reports how much it holds, including objects of earlier runs. */
+  usage?(options: CallOptions): Promise<AdapterUsage>;
+  /**
+   * Further status as JSON, never with secrets. Strings in a list named `problems` are shown in the
+   * status of the cache, and make the adapter unhealthy.
+   */
+  reportStatus?(): Readonly<Record<string, unknown>>;
+  /**
+   * Releases all resources. A second call does nothing. Calls to other methods afterwards settle,
+   * as misses or by rejecting.
+   */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Properties of device memory. */
+export interface L1MemoryDescription {
+  /** Kind of memory. */
+  readonly type: "webgpu" | "host";
+  /** Size in bytes of the largest object that it can hold. */
+  readonly maxObjectBytes: number;
+  /** Alignment of objects in it, in bytes. */
+  readonly alignmentBytes: number;
+}
+
+/** What an adapter receives in addition to its configuration. */
+export interface AdapterEnvironment {
+  /** Device memory that objects come from and go to. */
+  readonly l1Memory: L1MemoryDescription;
+  /** Clock to use for all time. */
+  readonly clock: Clock;
+  /** Aborts when the cache closes. */
+  readonly signal: AbortSignal;
+  /** Reports a failure that affected a key but not the whole call. */
+  readonly onError: (error: AdapterError) => void;
+  /**
+   * Reports objects that the adapter removed by itself to make room, so that the cache drops what
+   * it knows of them. For adapters that evict.
+   */
+  readonly onEvicted?: (keys: readonly ObjectKey[]) => void;
+  /**
+   * Opens an adapter to be wrapped, which the caller must close. Rejects with a `ConfigError` if
+   * the configuration is not valid. Left out where no other types are known.
+   */
+  readonly open?: (config: InnerConfig) => Promise<L2Adapter>;
+}
+
+/** Configuration of an adapter that another one wraps: its type and the keys of that type. */
+export interface InnerConfig {
+  /** Type of the adapter. */
+  readonly type: string;
+  /** Keys that the type declares. */
+  readonly [key: string]: unknown;
+}
+
+/** A module that provides one type of adapter; this is its default export. */
+export interface L2AdapterModule<Fields extends ConfigFields = ConfigFields> {
+  /** Name in configurations: lower-case letters, digits and `_`. */
+  readonly type: string;
+  /** Summary in one sentence. */
+  readonly summary: string;
+  /** Configuration keys other than `type`. */
+  readonly config: Fields;
+  /**
+   * Capabilities of its adapters with the default configuration, for listings; left out if they
+   * depend on a backend.
+   */
+  readonly capabilities?: AdapterCapabilities;
+  /**
+   * Creates an adapter.
+   *
+   * @throws {ConfigError} If the configuration is not valid. A temporary outage is no reason to
+   * throw.
+   */
+  create(
+    config: ConfigValues<Fields>,
+    environment: AdapterEnvironment,
+  ): L2Adapter | Promise<L2Adapter>;
+}
+
+/** Declares an adapter module. The types of its configuration are inferred from the declaration. */
+export function defineL2Adapter<const Fields extends ConfigFields>(
+  module: L2AdapterModule<Fields>,
+): L2AdapterModule<Fields> {
+  return module;
+}
+
+/**
+ * Checks that the default export of an imported module is an adapter module.
+ *
+ * @param exported A default export.
+ * @throws {TypeError} If it was not created by {@linkcode defineL2Adapter}.
+ */
+export function asAdapterModule(exported: unknown): L2AdapterModule {
+  if (isAdapterModule(exported)) return exported;
+  const received = exported === undefined ? "none" : typeof exported;
+  throw new TypeError(
+    `Default export must be made by defineL2Adapter(), with type, summary, config and create: received ${received}`,
+  );
+}
+
+function isAdapterModule(value: unknown): value is L2AdapterModule {
+  if (typeof value !== "object" || value === null) return false;
+  const { type, summary, config, create } = value as Partial<Record<string, unknown>>;
+  return typeof type === "string" && /^[a-z][a-z0-9_]*$/.test(type) &&
+    typeof summary === "string" && typeof config === "object" && config !== null &&
+    typeof create === "function";
+}
+
+/**
+ * Whether an object of `storedBytes` can be loaded into buffers of `roomBytes`; see
+ * {@linkcode LoadOptions.allowShorter}.
+ */
+export function fitsRoom(storedBytes: number, roomBytes: number, allowShorter = false): boolean {
+  return allowShorter ? storedBytes <= roomBytes : storedBytes === roomBytes;
+}

@@ -1,0 +1,60 @@
+import type { ConfigValues, NumberField, StringField } from "./config.ts";
+
+/** Policies of LMCache that are not supported, and what to use instead. */
+const unsupportedPolicies: Readonly<Record<string, string>> = {
+  IsolatedLRU: "LRU or noop: the quotas of the cache limit the bytes of each salt",
+  ARC: "LRU or noop: ARC is not implemented",
+};
+
+/**
+ * The configuration key `eviction` of an adapter with a capacity, with LMCache's names and
+ * defaults.
+ */
+export const evictionField = {
+  type: "object",
+  help: "How to evict.",
+  fields: {
+    eviction_policy: {
+      type: "string",
+      oneOf: ["LRU", "noop", "IsolatedLRU", "ARC"],
+      default: "LRU",
+      check: (policy: string) => unsupportedPolicies[policy],
+      help: "LRU evicts the least recently used objects first; noop evicts nothing. LMCache's " +
+        "IsolatedLRU and ARC are not supported.",
+    },
+    trigger_watermark: {
+      type: "number",
+      exclusiveMinimum: 0,
+      maximum: 1,
+      default: 0.8,
+      help: "Share of the capacity above which objects are evicted. To evict nothing, use " +
+        "eviction_policy noop rather than a value above 1.",
+    },
+    eviction_ratio: {
+      type: "number",
+      exclusiveMinimum: 0,
+      maximum: 1,
+      default: 0.2,
+      help: "Share of the capacity that an eviction removes.",
+    },
+  },
+} as const satisfies {
+  type: "object";
+  help: string;
+  fields: Record<string, StringField | NumberField>;
+};
+
+/**
+ * The shares of the capacity at which an eviction starts and stops.
+ *
+ * @returns `undefined` if nothing is to be evicted.
+ */
+export function watermarksOf(
+  eviction: Partial<ConfigValues<typeof evictionField.fields>> = {},
+): { high: number; low: number } | undefined {
+  const { fields } = evictionField;
+  const policy = eviction.eviction_policy ?? fields.eviction_policy.default;
+  const high = eviction.trigger_watermark ?? fields.trigger_watermark.default;
+  const ratio = eviction.eviction_ratio ?? fields.eviction_ratio.default;
+  return policy === "noop" ? undefined : { high, low: Math.max(0, high - ratio) };
+}

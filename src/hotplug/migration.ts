@@ -1,0 +1,165 @@
+import { Bitmap } from "../keys/bitmap.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import type { AdapterObject, ListedObject } from "../adapter/contract.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
+
+/** Maximum bytes of a batch. */
+const BATCH_BYTES = 8 * 2 ** 20;
+/** Maximum objects of a batch. */
+const BATCH_OBJECTS = 256;
+
+/** Result of a migration. */
+export interface MigrationReport {
+  /** Objects copied. */
+  readonly copiedObjects: number;
+  /** Bytes copied. */
+  readonly copiedBytes: number;
+  /** Objects not copied because another adapter already had them. */
+  readonly presentObjects: number;
+  /** Objects that could not be read, or that no other adapter accepted. */
+  readonly failedObjects: number;
+}
+
+/** Options of {@linkcode migrate}. */
+export interface MigrationOptions {
+  readonly from: AdapterGuard;
+  /** Adapters to copy to; called for each batch. */
+  readonly to: () => readonly AdapterGuard[];
+  /** Host memory for the batches. */
+  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly signal: AbortSignal;
+  /** Whether an object is blocked by a forget in progress; blocked objects are not copied. */
+  readonly isBlocked: (key: ObjectKey) => boolean;
+  /** Called with each batch when it starts. */
+  readonly track: (work: Promise<void>) => void;
+}
+
+type Counts = { -readonly [Name in keyof MigrationReport]: number };
+
+/** Objects to copy, the destinations, and which objects each destination already has. */
+interface MigrationBatch {
+  readonly objects: readonly ListedObject[];
+  readonly to: readonly AdapterGuard[];
+  readonly present: readonly Bitmap[];
+}
+
+/**
+ * Copies the objects of one adapter to others that lack them.
+ *
+ * @throws {Error} If the listing is incomplete.
+ * @throws The reason of `options.signal` if that aborts.
+ */
+export async function migrate(options: MigrationOptions): Promise<MigrationReport> {
+  const { from, scratch, signal, track } = options;
+  const counts = { copiedObjects: 0, copiedBytes: 0, presentObjects: 0, failedObjects: 0 };
+  const listed: ListedObject[] = [];
+  let bytes = 0;
+  const copy = async (): Promise<void> => {
+    bytes = 0;
+    while (listed.length > 0) {
+      const sizes = listed.map(({ byteLength }) => byteLength);
+      const fitting = countThatFit(sizes, scratch.blockBytes, scratch.capacityBytes);
+      const copying = copyBatch(options, listed.splice(0, Math.max(1, fitting)), counts);
+      track(copying);
+      await copying;
+    }
+  };
+  let isComplete = true;
+  const onIncomplete = (): void => void (isComplete = false);
+  for await (const { loadBytes, ...found } of from.list({ signal, onIncomplete })) {
+    const object = { ...found, byteLength: loadBytes ?? found.byteLength };
+    if (bytes + object.byteLength > BATCH_BYTES || listed.length === BATCH_OBJECTS) await copy();
+    listed.push(object);
+    bytes += object.byteLength;
+  }
+  signal.throwIfAborted();
+  await copy();
+  if (!isComplete) throw new Error("Not all objects of the adapter could be listed: call again");
+  return counts;
+}
+
+/** Copies one batch: objects that fit into the host memory together, or a single larger one. */
+async function copyBatch(
+  options: MigrationOptions,
+  listed: readonly ListedObject[],
+  counts: Counts,
+): Promise<void> {
+  const { signal, isBlocked } = options;
+  const to = options.to();
+  // A forget in progress waits for the batches that started before it.
+  const objects = listed.filter(({ key }) => !isBlocked(key));
+  const keys = objects.map(({ key }) => key);
+  const present = await Promise.all(to.map(async (guard) => {
+    const found = await guard.lookup(keys, { prefix: false, signal });
+    guard.unlock(found.gather(keys));
+    return found;
+  }));
+  signal.throwIfAborted();
+  const { copied, gone } = await copyLacking(options, { objects, to, present });
+  for (const [i, { byteLength }] of objects.entries()) {
+    if (copied.test(i)) {
+      counts.copiedObjects++;
+      counts.copiedBytes += byteLength;
+    } else if (present.some((bits) => bits.test(i))) {
+      counts.presentObjects++;
+    } else if (!gone.test(i)) {
+      counts.failedObjects++;
+    }
+  }
+}
+
+/**
+ * Copies the objects that destinations lack. Returns which were stored by at least one destination
+ * and which no longer exist in the source.
+ */
+async function copyLacking(
+  { from, scratch, signal }: MigrationOptions,
+  { objects, to, present }: MigrationBatch,
+): Promise<{ copied: Bitmap; gone: Bitmap }> {
+  const copied = new Bitmap(objects.length);
+  const gone = new Bitmap(objects.length);
+  const lacks = (i: number, t: number): boolean =>
+    takes(to[t], objects[i]) && present[t]?.test(i) === false;
+  const lacking = [...objects.keys()].filter((i) => to.some((_, t) => lacks(i, t)));
+  const sizes = lacking.map((i) => objects[i]?.byteLength ?? 0);
+  const packing = packObjects(sizes, scratch.blockBytes);
+  const count = packing.usedBytes.length;
+  if (count === 0 || count * scratch.blockBytes > scratch.capacityBytes) return { copied, gone };
+
+  using cleanup = new DisposableStack();
+  const blocks = await scratch.acquire(count);
+  let isAbandoned = false;
+  cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
+  const buffers = lacking.map((i, n): AdapterObject => ({
+    ...objects[i] as ListedObject,
+    parts: (packing.objects[n] ?? []).map((piece) =>
+      (blocks[piece.block] as Uint8Array<ArrayBuffer>)
+        .subarray(piece.byteOffset, piece.byteOffset + piece.byteLength)
+    ),
+  }));
+  const before = from.unansweredCalls;
+  const found = await from.lookup(buffers.map(({ key }) => key), { prefix: false, signal });
+  // A working adapter that no longer finds an object has deleted or evicted it.
+  const isSure = from.unansweredCalls === before && !signal.aborted;
+  for (const [n, i] of lacking.entries()) if (isSure && !found.test(n)) gone.set(i);
+  const indices = found.gather(lacking);
+  const locked = found.gather(buffers);
+  if (locked.length === 0) return { copied, gone };
+
+  const { done, settled } = await from.loadAnyLayout(locked);
+  isAbandoned = settled !== undefined;
+  await Promise.all(to.map(async (guard, t) => {
+    const chosen = done.indices().filter((n) => lacks(indices[n] as number, t));
+    if (chosen.length === 0) return;
+    const outcome = await guard.store(chosen.map((n) => locked[n] as AdapterObject));
+    if (outcome.settled !== undefined) isAbandoned = true;
+    for (const n of outcome.done.gather(chosen)) copied.set(indices[n] as number);
+  }));
+  return { copied, gone };
+}
+
+function takes(guard: AdapterGuard | undefined, object: ListedObject | undefined): boolean {
+  const { maxObjectBytes = Infinity } = guard?.capabilities ?? {};
+  return object !== undefined && object.byteLength <= maxObjectBytes;
+}
