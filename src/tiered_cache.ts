@@ -37,6 +37,7 @@ import { AdapterSet } from "./l2/adapter_set.ts";
 import { EvictionController } from "./eviction/eviction_controller.ts";
 import type { FlushReport } from "./store/flush_report.ts";
 import type { KeyGroup } from "./prefetch/key_rows.ts";
+import { ForgetBarrier } from "./lifecycle/forget_barrier.ts";
 import { type ForgetReport, type ForgetSelector, KeyLifecycle } from "./lifecycle/key_lifecycle.ts";
 import { PrefetchController, type PrefetchOptions } from "./prefetch/prefetch_controller.ts";
 import { QuotaRegistry } from "./eviction/quota_registry.ts";
@@ -70,6 +71,7 @@ export class TieredCache implements AsyncDisposable {
   /** Quotas of cache salts. */
   readonly quota: QuotaRegistry = new QuotaRegistry();
   readonly #l1: L1Cache;
+  readonly #barrier = new ForgetBarrier();
   readonly #adapters = new AdapterSet();
   readonly #registry: AdapterRegistry;
   readonly #scratch: StagingPool<Uint8Array<ArrayBuffer>>;
@@ -121,9 +123,7 @@ export class TieredCache implements AsyncDisposable {
       l1,
       adapters: () => adapters.all,
       clock,
-      beforeForget: async (test, keys) => {
-        await Promise.all([this.#store.settle(test, keys), this.#manager.copied()]);
-      },
+      barrier: this.#barrier,
     });
     this.#store = new StoreController({
       ...store,
@@ -134,6 +134,7 @@ export class TieredCache implements AsyncDisposable {
       random,
       watermark: watermark ?? { high: 1, low: 1 },
     });
+    this.#barrier.addWriter(this.#store);
     this.#eviction = new EvictionController({
       l1,
       quotas: this.quota,
@@ -147,7 +148,7 @@ export class TieredCache implements AsyncDisposable {
       scratch,
       policy: prefetch.policy,
       clock,
-      isBlocked: (key) => this.#lifecycle.isBlocked(key),
+      barrier: this.#barrier,
       onServed: (groups, result) => this.#uses.note(groups, result),
     });
     this.#uses = new UseReporter(adapters, clock);
@@ -165,7 +166,7 @@ export class TieredCache implements AsyncDisposable {
         maxObjectBytes: l1.maxObjectBytes,
         alignmentBytes: RANGE_ALIGNMENT,
       }),
-      isBlocked: (key) => this.#lifecycle.isBlocked(key),
+      barrier: this.#barrier,
       listenerOf: (guard) => this.#listenerOf(guard),
       onRemoved: ({ id, type }) => this.events.emit("adapterremoved", { id, type }),
     });
@@ -610,7 +611,7 @@ export class TieredCache implements AsyncDisposable {
   async #relieve(salt: string): Promise<void> {
     if (this.#relieved.has(salt)) return;
     this.#relieved.add(salt);
-    await this.#store.settle(({ cacheSalt }) => cacheSalt === salt);
+    await this.#store.settle({ matches: ({ cacheSalt }) => cacheSalt === salt });
     this.#relieved.delete(salt);
   }
 

@@ -5,7 +5,6 @@ import type {
   L2Adapter,
   L2AdapterModule,
 } from "../adapter/contract.ts";
-import type { ObjectKey } from "../keys/object_key.ts";
 import { hasVariableLength } from "../l2/adapter_answers.ts";
 import { parseAdapterConfig } from "../adapter/config.ts";
 import { ConfigError } from "../base/config_error.ts";
@@ -23,6 +22,7 @@ import { nearestName, type OptionRules, readOptions, STRING } from "../base/opti
 import type { AdapterSet } from "../l2/adapter_set.ts";
 import type { AdapterEviction, EvictionController } from "../eviction/eviction_controller.ts";
 import { parseEviction } from "../eviction/eviction_config.ts";
+import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import { migrate, type MigrationReport } from "./migration.ts";
 import type { StoreController } from "../store/store_controller.ts";
 
@@ -101,8 +101,8 @@ export interface AdapterManagerOptions {
   /** When a failing operation is paused. */
   readonly breaker: Partial<BreakerOptions>;
   readonly l1Memory: () => L1MemoryDescription;
-  /** Whether an object is blocked by a forget in progress. */
-  readonly isBlocked: (key: ObjectKey) => boolean;
+  /** Blocks objects that are being forgotten. */
+  readonly barrier: ForgetBarrier;
   readonly listenerOf: (guard: AdapterGuard) => GuardListener;
   /** Called after an adapter has been removed. */
   readonly onRemoved: (guard: AdapterGuard) => void;
@@ -122,8 +122,8 @@ export class AdapterManager {
   readonly #options: AdapterManagerOptions;
   readonly #stopping = new AbortController();
   readonly #closing = new AbortController();
-  readonly #removals = new Set<Promise<unknown>>();
-  readonly #copies = new Set<Promise<void>>();
+  /** Removals and migrations in progress. */
+  readonly #running = new Set<Promise<unknown>>();
   /** Adapters whose removal failed, with the reason. */
   readonly #stuck = new Map<AdapterGuard, string>();
   #nextId = 0;
@@ -191,8 +191,7 @@ export class AdapterManager {
     }
     this.#checkRemoval(guard, mode);
     this.#stuck.delete(guard);
-    const removal = this.#remove(guard, mode, timeoutMs);
-    return await track(this.#removals, removal);
+    return await this.#track(this.#remove(guard, mode, timeoutMs));
   }
 
   async #remove(
@@ -209,7 +208,9 @@ export class AdapterManager {
       const { signal } = deadline;
       adapters.retire(guard);
       if (mode !== "drop") await untilAborted(signal, store.emptied(guard));
-      if (mode === "migrate") report = await untilAborted(signal, this.#migrate(guard, signal));
+      if (mode === "migrate") {
+        report = await untilAborted(signal, this.#track(this.#migrate(guard, signal)));
+      }
       guard.drain();
       if (mode !== "drop") await guard.idle(signal);
     } catch (cause) {
@@ -226,25 +227,14 @@ export class AdapterManager {
   }
 
   async #migrate(guard: AdapterGuard, signal: AbortSignal): Promise<RemoveAdapterReport> {
-    const { adapters, scratch, isBlocked } = this.#options;
+    const { adapters, scratch, barrier } = this.#options;
     guard.migrate();
-    const report = await migrate({
-      from: guard,
-      to: () => adapters.storing,
-      scratch,
-      signal,
-      isBlocked,
-      track: (work) => void track(this.#copies, work),
-    });
+    const to = (): readonly AdapterGuard[] => adapters.storing;
+    const report = await migrate({ from: guard, to, scratch, signal, barrier });
     if (report.failedObjects === 0) return report;
     throw new Error(
       `${report.failedObjects} objects could not be copied: call again, or use mode "drain"`,
     );
-  }
-
-  /** Resolves when the migration batches that are in flight now have finished. */
-  async copied(): Promise<void> {
-    await Promise.allSettled(this.#copies);
   }
 
   /** Problems of adapters whose removal failed, as sentences. */
@@ -270,7 +260,15 @@ export class AdapterManager {
     this.stop();
     this.#closing.abort();
     await Promise.all(this.#options.adapters.all.map((guard) => guard.close(ms)));
-    await Promise.allSettled([...this.#removals, ...this.#copies]);
+    await Promise.allSettled(this.#running);
+  }
+
+  /** Keeps track of work until it has ended. */
+  #track<T>(work: Promise<T>): Promise<T> {
+    this.#running.add(work);
+    const ended = (): void => void this.#running.delete(work);
+    work.then(ended, ended);
+    return work;
   }
 
   #checkRemoval(guard: AdapterGuard, mode: string): void {
@@ -360,12 +358,4 @@ export async function checkConfig(
     values: parseAdapterConfig(module, own) as Record<string, never>,
     eviction: eviction === undefined ? undefined : parseEviction(config.type, eviction),
   };
-}
-
-/** Keeps work in a set until it has ended. */
-function track<T>(running: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
-  running.add(work);
-  const ended = (): void => void running.delete(work);
-  work.then(ended, ended);
-  return work;
 }

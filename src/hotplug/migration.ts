@@ -1,6 +1,6 @@
 import { Bitmap } from "../keys/bitmap.ts";
-import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterObject, ListedObject } from "../adapter/contract.ts";
+import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 
@@ -29,10 +29,8 @@ export interface MigrationOptions {
   /** Host memory for the batches. */
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
   readonly signal: AbortSignal;
-  /** Whether an object is blocked by a forget in progress; blocked objects are not copied. */
-  readonly isBlocked: (key: ObjectKey) => boolean;
-  /** Called with each batch when it starts. */
-  readonly track: (work: Promise<void>) => void;
+  /** Blocks objects that are being forgotten; forgets wait for the batches in flight. */
+  readonly barrier: Pick<ForgetBarrier, "blocks" | "track">;
 }
 
 type Counts = { -readonly [Name in keyof MigrationReport]: number };
@@ -51,7 +49,7 @@ interface MigrationBatch {
  * @throws The reason of `options.signal` if that aborts.
  */
 export async function migrate(options: MigrationOptions): Promise<MigrationReport> {
-  const { from, scratch, signal, track } = options;
+  const { from, scratch, signal, barrier } = options;
   const counts = { copiedObjects: 0, copiedBytes: 0, presentObjects: 0, failedObjects: 0 };
   const listed: ListedObject[] = [];
   let bytes = 0;
@@ -60,9 +58,7 @@ export async function migrate(options: MigrationOptions): Promise<MigrationRepor
     while (listed.length > 0) {
       const sizes = listed.map(({ byteLength }) => byteLength);
       const fitting = countThatFit(sizes, scratch.blockBytes, scratch.capacityBytes);
-      const copying = copyBatch(options, listed.splice(0, Math.max(1, fitting)), counts);
-      track(copying);
-      await copying;
+      await barrier.track(copyBatch(options, listed.splice(0, Math.max(1, fitting)), counts));
     }
   };
   let isComplete = true;
@@ -85,10 +81,10 @@ async function copyBatch(
   listed: readonly ListedObject[],
   counts: Counts,
 ): Promise<void> {
-  const { signal, isBlocked } = options;
+  const { signal, barrier } = options;
   const to = options.to();
   // A forget in progress waits for the batches that started before it.
-  const objects = listed.filter(({ key }) => !isBlocked(key));
+  const objects = listed.filter(({ key }) => !barrier.blocks(key));
   const keys = objects.map(({ key }) => key);
   const present = await Promise.all(to.map(async (guard) => {
     const found = await guard.lookup(keys, { prefix: false, signal });

@@ -5,6 +5,7 @@ import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { type Clock, MAX_TIMER_MS, wait } from "../base/clock.ts";
 import { checkNotNullish, checkOptionKeys } from "../base/options.ts";
+import type { ForgetBarrier, ForgetTarget } from "./forget_barrier.ts";
 import { REMOVAL_BATCH, removeObjects } from "../eviction/remove_objects.ts";
 
 /** Number of retries for an object that an adapter did not remove at first. */
@@ -58,21 +59,8 @@ export interface KeyLifecycleOptions {
   readonly adapters: () => readonly AdapterGuard[];
   /** Clock for expiry and retries. */
   readonly clock: Clock;
-  /** Resolves when no object that is to be forgotten is being stored in an adapter. */
-  readonly beforeForget?: (
-    isForgotten: (key: ObjectKey) => boolean,
-    /** The only keys that can match, if known. */
-    keys?: readonly ObjectKey[],
-  ) => Promise<void>;
-}
-
-/** A parsed selector. */
-interface Target {
-  readonly test: (key: ObjectKey) => boolean;
-  /** The only keys that match, if known. */
-  readonly keys?: readonly ObjectKey[];
-  /** The only model that matches, if known. */
-  readonly model?: string;
+  /** Blocks what is being forgotten. */
+  readonly barrier: ForgetBarrier;
 }
 
 interface Expiration {
@@ -94,7 +82,6 @@ export class KeyLifecycle implements Disposable {
   readonly #queue = new ExpirationQueue();
   /** Expired objects that an adapter may still hold. */
   readonly #overdue = new Map<string, Expiration>();
-  readonly #forgotten = new Set<Target["test"]>();
   readonly #closing = new AbortController();
   #timerAt = Infinity;
   #cancelTimer = (): void => {};
@@ -137,20 +124,11 @@ export class KeyLifecycle implements Disposable {
     const now = this.#options.clock.now();
     for (const key of keys) {
       this.#overdue.delete(key.id);
+      this.#options.barrier.unblock(key);
       if (ms === null) this.#expirations.delete(key.id);
       else this.#expect({ key, at: now + ms, attempts: 0 });
     }
     this.#setTimer();
-  }
-
-  /** Whether an object is blocked by a forget in progress: it must not be loaded or copied. */
-  isBlocked(key: ObjectKey): boolean {
-    if (this.#overdue.size > 0 && this.#overdue.has(key.id)) return true;
-    if (this.#forgotten.size === 0) return false;
-    for (const test of this.#forgotten) {
-      if (test(key)) return true;
-    }
-    return false;
   }
 
   /**
@@ -163,7 +141,10 @@ export class KeyLifecycle implements Disposable {
   async forget(selector: ForgetSelector): Promise<ForgetReport> {
     const target = parseSelector(selector);
     for (const marks of [this.#expirations, this.#overdue]) {
-      for (const { key } of chosen(marks, target, ({ key }) => key)) marks.delete(key.id);
+      for (const { key } of chosen(marks, target, ({ key }) => key)) {
+        marks.delete(key.id);
+        this.#options.barrier.unblock(key);
+      }
     }
     this.#setTimer();
     return await this.#forget(target);
@@ -174,7 +155,7 @@ export class KeyLifecycle implements Disposable {
       pinned: this.#pinned.size,
       expiring: this.#expirations.size +
         this.#overdue.keys().filter((id) => !this.#expirations.has(id)).toArray().length,
-      forgetting: this.#forgotten.size,
+      forgetting: this.#options.barrier.forgets,
     };
   }
 
@@ -190,27 +171,23 @@ export class KeyLifecycle implements Disposable {
    * Everything before the first `await` is synchronous: L1 holds none of the objects when the call
    * returns.
    */
-  async #forget(target: Target): Promise<ForgetReport> {
-    const { l1, adapters, beforeForget } = this.#options;
-    const { test, keys } = target;
-    this.#forgotten.add(test);
-    try {
-      this.unpin(chosen(this.#pinned, target, (key) => key));
-      const first = l1.forget(test, keys);
-      await beforeForget?.(test, keys);
-      const removed = await Promise.all(adapters().map((guard) => this.#forgetIn(guard, target)));
-      // Objects that were being loaded when the forget started.
-      const second = l1.forget(test, keys);
-      return {
-        l1: { objects: first.objects + second.objects, bytes: first.bytes + second.bytes },
-        adapters: removed,
-      };
-    } finally {
-      this.#forgotten.delete(test);
-    }
+  async #forget(target: ForgetTarget): Promise<ForgetReport> {
+    const { l1, adapters, barrier } = this.#options;
+    const { matches, keys } = target;
+    using _blocked = barrier.raise(target);
+    this.unpin(chosen(this.#pinned, target, (key) => key));
+    const first = l1.forget(matches, keys);
+    await barrier.passed(target);
+    const removed = await Promise.all(adapters().map((guard) => this.#forgetIn(guard, target)));
+    // Objects that were being loaded when the forget started.
+    const second = l1.forget(matches, keys);
+    return {
+      l1: { objects: first.objects + second.objects, bytes: first.bytes + second.bytes },
+      adapters: removed,
+    };
   }
 
-  async #forgetIn(guard: AdapterGuard, target: Target): Promise<AdapterReport> {
+  async #forgetIn(guard: AdapterGuard, target: ForgetTarget): Promise<AdapterReport> {
     const { id, type } = guard;
     const incapable = incapacity(guard, target);
     if (incapable !== undefined) {
@@ -233,7 +210,7 @@ export class KeyLifecycle implements Disposable {
   /** Lists the keys in an adapter that match a target; an incomplete listing is a problem. */
   async #listKeys(
     guard: AdapterGuard,
-    { test, model }: Target,
+    { matches, model }: ForgetTarget,
     problems: string[],
   ): Promise<ObjectKey[]> {
     const keys: ObjectKey[] = [];
@@ -245,7 +222,7 @@ export class KeyLifecycle implements Disposable {
     const onKeyless = (): void => void keyless++;
     const options = { signal, onIncomplete, onKeyless, ...(model === undefined ? {} : { model }) };
     for await (const { key } of guard.list(options)) {
-      if (test(key)) keys.push(key);
+      if (matches(key)) keys.push(key);
     }
     if (keyless > 0) {
       problems.push(
@@ -346,6 +323,7 @@ export class KeyLifecycle implements Disposable {
       if (this.#isCurrent(next)) {
         this.#expirations.delete(next.key.id);
         this.#overdue.set(next.key.id, next);
+        this.#options.barrier.block(next.key);
         due.push(next);
       }
       next = this.#queue.first;
@@ -387,6 +365,7 @@ export class KeyLifecycle implements Disposable {
         this.#expect({ key, at: now + delayMs, attempts: attempts + 1 });
       } else {
         this.#overdue.delete(key.id);
+        this.#options.barrier.unblock(key);
       }
     }
     this.#setTimer();
@@ -445,7 +424,7 @@ class ExpirationQueue {
 
 const SELECTOR_KEYS = ["keys", "salt", "model"];
 
-function parseSelector(selector: ForgetSelector): Target {
+function parseSelector(selector: ForgetSelector): ForgetTarget {
   const what = "forget() selector";
   checkOptionKeys(what, selector, SELECTOR_KEYS);
   const { keys, salt, model }: { keys?: readonly ObjectKey[]; salt?: string; model?: string } =
@@ -467,29 +446,29 @@ function parseSelector(selector: ForgetSelector): Target {
   } catch (cause) {
     throw new TypeError(cause instanceof Error ? cause.message : String(cause), { cause });
   }
-  if (model !== undefined) return { test: (key) => key.model === model, model };
-  return { test: (key) => key.cacheSalt === salt };
+  if (model !== undefined) return { matches: (key) => key.model === model, model };
+  return { matches: (key) => key.cacheSalt === salt };
 }
 
-function keysTarget(keys: readonly ObjectKey[]): Target {
+function keysTarget(keys: readonly ObjectKey[]): ForgetTarget {
   const own = new Map(keys.map((key) => [key.id, key]));
-  return { test: ({ id }) => own.has(id), keys: [...own.values()] };
+  return { matches: ({ id }) => own.has(id), keys: [...own.values()] };
 }
 
 /** Entries of `marks` that match a target. */
 function chosen<T>(
   marks: ReadonlyMap<string, T>,
-  { keys, test }: Target,
+  { keys, matches }: ForgetTarget,
   keyOf: (mark: T) => ObjectKey,
 ): T[] {
-  if (keys === undefined) return [...marks.values()].filter((mark) => test(keyOf(mark)));
+  if (keys === undefined) return [...marks.values()].filter((mark) => matches(keyOf(mark)));
   return keys.flatMap(({ id }) => marks.get(id) ?? []);
 }
 
 /**
  * Why an adapter can never remove the objects of a target, and what to do; `undefined` if it can.
  */
-function incapacity(guard: AdapterGuard, { keys }: Target): string | undefined {
+function incapacity(guard: AdapterGuard, { keys }: ForgetTarget): string | undefined {
   if (guard.state === "closed") return "it is closed: add it again, then forget again";
   if (!guard.canDelete) return "it cannot delete objects: delete them in its storage";
   if (keys !== undefined || guard.canList) return undefined;

@@ -2,12 +2,12 @@ import { pooledMap } from "@std/async";
 import { getLogger } from "@logtape/logtape";
 import { Limiter } from "../base/limiter.ts";
 import { frontOfParts } from "../base/byte_parts.ts";
-import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
+import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import { FoundObjects, type Source } from "./found_objects.ts";
 import type { PrefetchRequest, StagedBatch } from "./prefetch_request.ts";
 
@@ -42,8 +42,8 @@ export interface ObjectLoaderOptions {
   readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
   /** Clock for hedging. */
   readonly clock: Clock;
-  /** Whether an object is blocked by a forget in progress. */
-  readonly isBlocked: (key: ObjectKey) => boolean;
+  /** Blocks objects that are being forgotten. */
+  readonly barrier: Pick<ForgetBarrier, "blocks">;
   /** Called when L1 is full. */
   readonly onOutOfMemory: () => void;
   /** Tracks work that may outlive the call that started it. */
@@ -143,7 +143,8 @@ export class ObjectLoader {
       // Objects that were hedged and that no other adapter could load are worth waiting for after
       // all.
       const isRetryable = (slot: number): boolean =>
-        found.wasHedged(slot) && !filling.has(slot) && !this.#options.isBlocked(request.key(slot));
+        found.wasHedged(slot) && !filling.has(slot) &&
+        !this.#options.barrier.blocks(request.key(slot));
       const plan = request.plan((slot) => isInFlight(slot) || isRetryable(slot));
       const retried = plan.slots.filter(isRetryable);
       if (retried.length === 0 || request.isPublished) return absent;
@@ -427,7 +428,7 @@ export class ObjectLoader {
     source: Source,
     batch: readonly number[],
   ): StagedBatch {
-    const { l1, isBlocked, onOutOfMemory } = this.#options;
+    const { l1, barrier, onOutOfMemory } = this.#options;
     const giveUp = (slots: readonly number[]): void => {
       for (const slot of slots) {
         if (request.has(slot)) onOutcome(slot, "loaded");
@@ -437,7 +438,7 @@ export class ObjectLoader {
       found.unlock(slots);
       found.narrow(slots);
     };
-    const nowBlocked = batch.filter((slot) => isBlocked(request.key(slot)));
+    const nowBlocked = batch.filter((slot) => barrier.blocks(request.key(slot)));
     for (const slot of nowBlocked) blocked.add(slot);
     giveUp(nowBlocked);
     const staged = request.stage(batch.filter((slot) => found.has(source, slot)));

@@ -5,6 +5,7 @@ import type { L1Cache } from "../l1/l1_cache.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
+import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import type { KeyGroup } from "./key_rows.ts";
 import { type LoadOutcome, ObjectLoader } from "./object_loader.ts";
 import type { PrefetchPolicy } from "./prefetch_policy.ts";
@@ -24,8 +25,8 @@ export interface PrefetchControllerOptions {
   readonly policy: PrefetchPolicy;
   /** Clock for deadlines and hedging. */
   readonly clock: Clock;
-  /** Whether an object is blocked by a forget in progress: it must not be loaded. */
-  readonly isBlocked?: (key: ObjectKey) => boolean;
+  /** Blocks objects that are being forgotten: they must not be loaded. */
+  readonly barrier: Pick<ForgetBarrier, "blocks">;
   /** Called with the result of each request. */
   readonly onServed?: (groups: readonly KeyGroup[], result: PrefetchResult) => void;
 }
@@ -127,7 +128,6 @@ export class PrefetchController {
     this.#options = options;
     this.#loader = new ObjectLoader({
       ...options,
-      isBlocked: (key) => this.#isBlocked(key),
       onOutOfMemory: () => this.#counters.outOfMemory++,
       track: (work, request) => this.#track(work, request),
     });
@@ -302,14 +302,10 @@ export class PrefetchController {
     this.#running.set(running, request);
   }
 
-  #isBlocked(key: ObjectKey): boolean {
-    return this.#options.isBlocked?.(key) ?? false;
-  }
-
   /** Loads missing objects of the prefix, and answers the request when no more can be loaded. */
   async #load(request: PrefetchRequest): Promise<void> {
     using _answer = { [Symbol.dispose]: () => request.publish() };
-    const { l1 } = this.#options;
+    const { l1, barrier } = this.#options;
     const absent = new Set<number>();
     const mayExist = (slot: number): boolean => !absent.has(slot);
     while (!request.isPublished && request.plan(mayExist).slots.length > 0) {
@@ -341,7 +337,7 @@ export class PrefetchController {
             request.leaseWritten(slot);
             settle("abandoned");
           });
-        } else if (this.#isBlocked(key)) absent.add(slot);
+        } else if (barrier.blocks(key)) absent.add(slot);
         else {
           const load: InFlightLoad = [];
           own.set(slot, load);

@@ -30,6 +30,13 @@ export type {
   WhenFull,
 } from "./store_types.ts";
 
+/** Dirty objects to store now. */
+export interface DirtySelection {
+  readonly matches: (key: ObjectKey) => boolean;
+  /** The only keys that can match, if known. */
+  readonly keys?: readonly ObjectKey[];
+}
+
 /** One batch read back from the device, shared by the adapters that store it. */
 interface ReadBackBatch {
   readonly readBack: ReadBack;
@@ -161,14 +168,9 @@ export class StoreController implements L1Listener, Disposable {
     return report(unanswered);
   }
 
-  /**
-   * Stores the dirty objects whose keys pass `test`. Resolves when every adapter has answered for
-   * them.
-   *
-   * @param keys The only keys that can pass the test, if known.
-   */
-  settle(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): Promise<void> {
-    return this.#settle(this.#chosen(test, keys));
+  /** Stores the dirty objects that match. Resolves when every adapter has answered for them. */
+  settle({ matches, keys }: DirtySelection): Promise<void> {
+    return this.#settle(this.#chosen(matches, keys));
   }
 
   /** Resolves when every queue has room, regardless of `whenFull`. */

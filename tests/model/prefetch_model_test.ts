@@ -325,7 +325,7 @@ class World {
       scratch: this.scratch,
       policy: isRetaining ? retain : defaultPrefetch,
       clock: this.clock,
-      isBlocked: ({ id }) => this.blocked.has(id),
+      barrier: { blocks: ({ id }) => this.blocked.has(id) },
     });
   }
 

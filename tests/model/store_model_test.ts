@@ -620,7 +620,7 @@ class World {
     const { full } = this.#dropped;
     const stories = [...this.#resident.values(), ...this.#leaving]
       .filter(({ n }) => test(keyOf(n)));
-    const settled = this.#store.settle(test).then(() => {
+    const settled = this.#store.settle({ matches: test }).then(() => {
       if (!this.#isDisposed) this.#noting(() => this.#checkSettled(stories));
     });
     assertEquals(this.#dropped.full, full, "what is flushed is not dropped");

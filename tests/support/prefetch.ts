@@ -4,6 +4,7 @@ import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { L1Cache, L1Lease } from "../../src/l1/l1_cache.ts";
 import type { L2Adapter } from "../../src/adapter/contract.ts";
 import type { MemoryDevice } from "../../src/memory/memory_device.ts";
+import { ForgetBarrier } from "../../src/lifecycle/forget_barrier.ts";
 import type { StagingPool } from "../../src/memory/staging_pool.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import type { AdapterSet } from "../../src/l2/adapter_set.ts";
@@ -76,6 +77,7 @@ export function setUp(
     scratch,
     policy: retain,
     clock,
+    barrier: new ForgetBarrier(),
     ...controllerOptions,
   });
   const match: SetUp["match"] = async (keys, layout, options) => {

@@ -8,6 +8,7 @@ import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { AdapterRegistry } from "../../../src/l2/adapter_registry.ts";
 import type { L1Cache } from "../../../src/l1/l1_cache.ts";
+import { ForgetBarrier } from "../../../src/lifecycle/forget_barrier.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import {
@@ -35,6 +36,7 @@ interface SetUp extends AsyncDisposable {
   readonly set: AdapterSet;
   readonly store: StoreController;
   readonly manager: AdapterManager;
+  readonly barrier: ForgetBarrier;
   readonly removed: number[];
   /** Adds an adapter; returns its id. */
   add(adapter: L2Adapter): Promise<number>;
@@ -50,6 +52,7 @@ function setUp(): SetUp {
   const eviction = new EvictionController({ l1, quotas: new QuotaRegistry(), clock });
   const scratch = scratchPool(4096, 4);
   const removed: number[] = [];
+  const barrier = new ForgetBarrier();
   const manager = new AdapterManager({
     registry: new AdapterRegistry({ builtIn: [], custom: [] }),
     adapters: set,
@@ -60,7 +63,7 @@ function setUp(): SetUp {
     timeouts: DEFAULT_ADAPTER_TIMEOUTS,
     breaker: {},
     l1Memory: () => ({ type: "host", maxObjectBytes: 1024, alignmentBytes: 256 }),
-    isBlocked: () => false,
+    barrier,
     listenerOf: () => ({}),
     onRemoved: ({ id }) => removed.push(id),
   });
@@ -70,6 +73,7 @@ function setUp(): SetUp {
     set,
     store,
     manager,
+    barrier,
     removed,
     add: (adapter) => manager.add(checked(() => adapter)),
     guard: (id) => set.get(id) as AdapterGuard,
@@ -441,18 +445,19 @@ Deno.test("AdapterManager.close() ends removals, and leaves nothing running", as
   }
 });
 
-Deno.test("AdapterManager.copied() waits for the batch that is being copied", async () => {
+Deno.test("AdapterManager makes a forget wait for the batch that is being copied", async () => {
   await using t = setUp();
   const [leaving, other] = [new RecordingAdapter(), new RecordingAdapter()];
   await t.add(leaving);
   await t.add(other);
   leaving.seed(testKeys(2), LAYOUT);
-  await t.manager.copied();
+  const target = { matches: () => true };
+  await t.barrier.passed(target);
   const { promise, open } = gate();
   other.beforeStore = () => promise;
   const removed = outcomeOf(t.manager.remove(0, { mode: "migrate" }));
   await settle();
-  const copied = outcomeOf(t.manager.copied());
+  const copied = outcomeOf(t.barrier.passed(target));
   await settle();
   assertEquals([copied.isOver, removed.isOver], [false, false]);
   open();

@@ -1,6 +1,7 @@
 import { assertEquals, assertGreater, assertRejects } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
+import type { ForgetBarrier } from "../../../src/lifecycle/forget_barrier.ts";
 import type { StagingPool } from "../../../src/memory/staging_pool.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { migrate, type MigrationOptions } from "../../../src/hotplug/migration.ts";
@@ -23,11 +24,18 @@ interface SetUp {
 
 /** Three adapters; the first one is copied to the others. */
 function setUp(
-  options: { blocks?: number; adapters?: RecordingAdapter[] } & Partial<MigrationOptions> = {},
+  options:
+    & {
+      blocks?: number;
+      adapters?: RecordingAdapter[];
+      isBlocked?: ForgetBarrier["blocks"];
+    }
+    & Partial<MigrationOptions> = {},
 ): SetUp {
   const {
     blocks = 4,
     adapters = Array.from({ length: 3 }, () => new RecordingAdapter()),
+    isBlocked = () => false,
     ...rest
   } = options;
   const clock = new ManualClock();
@@ -46,9 +54,14 @@ function setUp(
       to: () => others,
       scratch,
       signal: new AbortController().signal,
-      isBlocked: () => false,
-      track: (work) => batches.push(work),
       ...rest,
+      barrier: {
+        blocks: isBlocked,
+        track: (copy) => {
+          batches.push(copy);
+          return copy;
+        },
+      },
     },
   };
 }

@@ -14,6 +14,7 @@ import type { L2Adapter } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { bytesWithTrailer } from "../../../src/adapter/object_trailer.ts";
+import { ForgetBarrier, type ForgetWriter } from "../../../src/lifecycle/forget_barrier.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import {
@@ -36,12 +37,13 @@ interface SetUp extends Disposable {
   readonly clock: ManualClock;
   readonly l1: L1Cache;
   readonly guards: readonly AdapterGuard[];
+  readonly barrier: ForgetBarrier;
   readonly lifecycle: KeyLifecycle;
 }
 
 function setUp(
   adapters: readonly L2Adapter[] = [],
-  beforeForget?: (isForgotten: (key: ObjectKey) => boolean) => Promise<void>,
+  settle?: ForgetWriter["settle"],
 ): SetUp {
   const clock = new ManualClock();
   const l1 = new L1Cache({
@@ -51,16 +53,14 @@ function setUp(
     policy: new LruPolicy(),
   });
   const guards = guardAll(adapters, clock);
-  const lifecycle = new KeyLifecycle({
-    l1,
-    clock,
-    adapters: () => guards,
-    ...(beforeForget === undefined ? {} : { beforeForget }),
-  });
+  const barrier = new ForgetBarrier();
+  if (settle !== undefined) barrier.addWriter({ settle });
+  const lifecycle = new KeyLifecycle({ l1, clock, adapters: () => guards, barrier });
   return {
     clock,
     l1,
     guards,
+    barrier,
     lifecycle,
     [Symbol.dispose]() {
       lifecycle[Symbol.dispose]();
@@ -227,14 +227,14 @@ Deno.test("KeyLifecycle bars expired objects while an adapter still has them", a
   const removing = gate();
   adapter.beforeDelete = () => removing.promise;
   t.lifecycle.ttl([key], 10);
-  assertEquals(t.lifecycle.isBlocked(key), false);
+  assertEquals(t.barrier.blocks(key), false);
 
   await t.clock.advance(10);
-  assertEquals([t.lifecycle.isBlocked(key), t.lifecycle.isBlocked(other)], [true, false]);
+  assertEquals([t.barrier.blocks(key), t.barrier.blocks(other)], [true, false]);
 
   removing.open();
   await t.clock.advance(0);
-  assertEquals(t.lifecycle.isBlocked(key), false);
+  assertEquals(t.barrier.blocks(key), false);
 });
 
 Deno.test("KeyLifecycle tries expired objects again until an adapter removed them", async () => {
@@ -249,14 +249,14 @@ Deno.test("KeyLifecycle tries expired objects again until an adapter removed the
 
   t.lifecycle.ttl([key], 10);
   await t.clock.advance(60_000);
-  assertEquals([adapter.count([key]), t.lifecycle.isBlocked(key)], [1, true]);
+  assertEquals([adapter.count([key]), t.barrier.blocks(key)], [1, true]);
   assertEquals(t.lifecycle.reportStatus().expiring, 1);
   const tries = adapter.deletes.length;
   assert(tries > 3 && tries < 20, `${tries} tries`);
 
   isBroken = false;
   await t.clock.advance(120_000);
-  assertEquals([adapter.count([key]), t.lifecycle.isBlocked(key)], [0, false]);
+  assertEquals([adapter.count([key]), t.barrier.blocks(key)], [0, false]);
   assertEquals(t.lifecycle.reportStatus().expiring, 0);
   assertEquals(t.clock.pendingTimers, 0);
 });
@@ -271,11 +271,11 @@ Deno.test("KeyLifecycle.ttl() decides anew about what could not be removed", asy
   };
   t.lifecycle.ttl(keys, 10);
   await t.clock.advance(500);
-  assertEquals(keys.map((key) => t.lifecycle.isBlocked(key)), [true, true]);
+  assertEquals(keys.map((key) => t.barrier.blocks(key)), [true, true]);
 
   t.lifecycle.ttl(keys.slice(0, 1), null);
   t.lifecycle.ttl(keys.slice(1), 1_000_000);
-  assertEquals(keys.map((key) => t.lifecycle.isBlocked(key)), [false, false]);
+  assertEquals(keys.map((key) => t.barrier.blocks(key)), [false, false]);
   assertEquals(t.lifecycle.reportStatus().expiring, 1);
   adapter.beforeDelete = () => {};
   await t.clock.advance(500_000);
@@ -289,7 +289,7 @@ Deno.test("KeyLifecycle does not insist where an adapter can never remove object
   t.lifecycle.ttl(keys, 10);
   await t.clock.advance(10);
   assertEquals(t.clock.pendingTimers, 0);
-  assertEquals(t.lifecycle.isBlocked(keys[0] as ObjectKey), false);
+  assertEquals(t.barrier.blocks(keys[0] as ObjectKey), false);
 });
 
 Deno.test("KeyLifecycle lets objects expire exactly when the plainest model does", async () => {
@@ -403,8 +403,8 @@ Deno.test("KeyLifecycle.forget() bars what it removes until its answer", async (
   const settled = gate();
   const asked: boolean[] = [];
   const [a, b] = [...saltKeys("a", 1), ...saltKeys("b", 1)] as [ObjectKey, ObjectKey];
-  using t = setUp([adapter], (isForgotten) => {
-    asked.push(isForgotten(a), isForgotten(b));
+  using t = setUp([adapter], ({ matches }) => {
+    asked.push(matches(a), matches(b));
     return settled.promise;
   });
   writeObjects(t.l1, [a, b], LAYOUT);
@@ -412,7 +412,7 @@ Deno.test("KeyLifecycle.forget() bars what it removes until its answer", async (
 
   const forgetting = t.lifecycle.forget({ salt: "a" });
   assertEquals(t.l1.has(a), false, "at once");
-  assertEquals([t.lifecycle.isBlocked(a), t.lifecycle.isBlocked(b)], [true, false]);
+  assertEquals([t.barrier.blocks(a), t.barrier.blocks(b)], [true, false]);
   assertEquals(t.lifecycle.reportStatus().forgetting, 1);
   await t.clock.advance(0);
   assertEquals(adapter.deletes, [], "first what is on its way arrives");
@@ -420,7 +420,7 @@ Deno.test("KeyLifecycle.forget() bars what it removes until its answer", async (
 
   settled.open();
   await forgetting;
-  assertEquals(t.lifecycle.isBlocked(a), false);
+  assertEquals(t.barrier.blocks(a), false);
   assertEquals(t.lifecycle.reportStatus().forgetting, 0);
 });
 
@@ -554,7 +554,7 @@ Deno.test("KeyLifecycle.forget() names an adapter that fails, and serves the oth
   assertProblem(report, "2 objects may still be there", "forget again", "read-only");
   assertEquals(report.adapters[1]?.complete, true);
   assertEquals([broken.held.size, sound.held.size], [2, 0]);
-  assertEquals(t.lifecycle.isBlocked(keys[0] as ObjectKey), false);
+  assertEquals(t.barrier.blocks(keys[0] as ObjectKey), false);
 
   // Its circuit is open now: it is neither called nor awaited.
   const calls = broken.deletes.length;
@@ -650,7 +650,7 @@ Deno.test("KeyLifecycle lifts the bar even if preparing fails", async () => {
   using t = setUp([], () => Promise.reject(new Error("bug")));
   const [key] = testKeys(1) as [ObjectKey];
   await assertRejects(() => t.lifecycle.forget({ keys: [key] }), Error, "bug");
-  assertEquals(t.lifecycle.isBlocked(key), false);
+  assertEquals(t.barrier.blocks(key), false);
 });
 
 Deno.test("KeyLifecycle ends with objects that expire, and with one that waits", async () => {

@@ -351,7 +351,9 @@ Deno.test("ObjectLoader loads no blocked object", async () => {
   const keys = testKeys(4);
   const adapter = new RecordingAdapter();
   const blocked = new Set([keys[2]?.id]);
-  using t = setUp(new HostDevice(), [adapter], { isBlocked: ({ id }) => blocked.has(id) });
+  using t = setUp(new HostDevice(), [adapter], {
+    barrier: { blocks: ({ id }) => blocked.has(id) },
+  });
   adapter.seed(keys, LAYOUT);
   assertEquals(await t.count(keys), [2, 0]);
   const [looked] = adapter.lookups;

@@ -932,13 +932,13 @@ Deno.test("StoreController.settle() waits for writes of what was forgotten meanw
   const isForgotten = ({ id }: ObjectKey): boolean => id === keys[0]?.id || id === keys[4]?.id;
   t.l1.forget(isForgotten);
   assertEquals(losses(t), [0, 0, 1], "the one that waited");
-  const settled = t.store.settle(isForgotten);
+  const settled = t.store.settle({ matches: isForgotten });
   assertEquals(await hasSettled(t, settled), false);
   open();
   await Promise.all([settled, flushed]);
   assertEquals(adapter.count(keys), 4, "the one that was being written may be stored");
   assertEquals(losses(t), [0, 0, 1]);
-  await t.store.settle(isForgotten);
+  await t.store.settle({ matches: isForgotten });
 });
 
 Deno.test("StoreController.settle() writes what its test chooses", async () => {
@@ -947,7 +947,7 @@ Deno.test("StoreController.settle() writes what its test chooses", async () => {
   const [first, second] = testKeys(2) as [ObjectKey, ObjectKey];
 
   writeObjects(t.l1, [first, second], LAYOUT);
-  await t.store.settle(({ id }) => id === second.id);
+  await t.store.settle({ matches: ({ id }) => id === second.id });
   assertEquals(adapter.stores, [[second.id]]);
   await t.store.flush();
 });
