@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertGreater, assertRejects } from "@std/assert";
 import { dirname, join } from "@std/path";
-import * as fc from "fast-check";
+import * as fc from "../support/fast_check.ts";
 import { type FileLayout, ObjectPaths } from "../../adapters/_fs/object_paths.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { type AdapterError, ConfigError, type L2Adapter } from "../../src/adapter/contract.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { deadline, delay } from "@std/async";
-import fc from "fast-check";
+import * as fc from "../support/fast_check.ts";
 import { AdapterError } from "../../src/adapter/contract.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { testBytes, testKeys } from "../support/objects.ts";

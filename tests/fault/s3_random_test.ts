@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../support/fast_check.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { AdapterError } from "../../src/adapter/errors.ts";
 import { testKeys } from "../support/objects.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../support/fast_check.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { L1Cache, L1Lease } from "../../src/l1/l1_cache.ts";
 import {

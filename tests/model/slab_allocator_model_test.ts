@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../support/fast_check.ts";
 import { type Allocation, SlabAllocator } from "../../src/memory/slab_allocator.ts";
 import { FragileDevice, microtasks } from "../support/fragile_device.ts";
 import { runs } from "../support/runs.ts";

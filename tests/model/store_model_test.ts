@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../support/fast_check.ts";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { L1Cache, type L1Lease, type L1RemovalReason } from "../../src/l1/l1_cache.ts";

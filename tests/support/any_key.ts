@@ -1,4 +1,4 @@
-import * as fc from "fast-check";
+import * as fc from "./fast_check.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 
 const ODD = [

@@ -1,7 +1,4 @@
-import Keyv from "keyv";
-import { createStorage } from "unstorage";
-import fsDriver from "unstorage/drivers/fs-lite";
-import memoryDriver from "unstorage/drivers/memory";
+import { createStorage, fsDriver, Keyv, memoryDriver } from "./stores.ts";
 
 /** A minimal connector on a Map. */
 export const map = (): Map<string, Uint8Array> => new Map();

@@ -1,4 +1,4 @@
-import S3rver from "s3rver";
+import S3rver from "npm:s3rver@^3.7.1";
 
 /** Runs s3rver in a directory, with a bucket for each further argument, and prints its port. */
 const [directory = "", ...buckets] = Deno.args;

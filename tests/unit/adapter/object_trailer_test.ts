@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { kvLayout, type ObjectLayout } from "../../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
 import { concatParts, frontOfParts } from "../../../src/adapter/contract.ts";

@@ -1,9 +1,5 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { delay } from "@std/async";
-import Keyv from "keyv";
-import Keyv4 from "keyv-4";
-import { createStorage } from "unstorage";
-import memoryDriver from "unstorage/drivers/memory";
 import connector from "../../../adapters/connector.ts";
 import { encodeFileName } from "../../../src/keys/key_codec.ts";
 import { parseAdapterConfig } from "../../../src/adapter/config.ts";
@@ -17,6 +13,7 @@ import {
 } from "../../../src/adapter/contract.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testBytes, testKeys } from "../../support/objects.ts";
+import { createStorage, Keyv, Keyv4, memoryDriver } from "../../support/stores.ts";
 
 const SIZE = 32 * 1024;
 const module = new URL("../../support/connectors.ts", import.meta.url).href;

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import dram from "../../../adapters/dram.ts";
 import type { AdapterError, L2Adapter } from "../../../src/adapter/contract.ts";
 import { parseAdapterConfig } from "../../../src/adapter/config.ts";

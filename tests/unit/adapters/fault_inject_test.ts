@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { drops } from "../../../adapters/_fault_inject/drops.ts";
 import faultInject from "../../../adapters/fault_inject.ts";
 import {

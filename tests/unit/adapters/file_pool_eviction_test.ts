@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { concatParts, type ObjectKey } from "../../../src/adapter/contract.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { testBytes, testKey, testKeys } from "../../support/objects.ts";

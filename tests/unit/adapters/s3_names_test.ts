@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { Bucket, bucketAt } from "../../../adapters/_s3/bucket_url.ts";
 import { S3ObjectNames } from "../../../adapters/_s3/object_names.ts";
 import { elementsIn, escapeXml, tagIn } from "../../../adapters/_s3/xml.ts";

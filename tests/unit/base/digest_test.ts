@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { sha256 } from "../../../src/base/digest.ts";
 import { runs } from "../../support/runs.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { Limiter } from "../../../src/base/limiter.ts";
 import { runs } from "../../support/runs.ts";
 

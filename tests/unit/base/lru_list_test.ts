@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { LruList, type LruPlace } from "../../../src/base/lru_list.ts";
 
 Deno.test("LruList: the least recently used item comes first, whatever was renewed and removed", () => {

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { type KvGroup, PrefixCache, type SequenceKv } from "../../../src/engine/mod.ts";
 import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";

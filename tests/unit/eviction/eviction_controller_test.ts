@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import mock from "../../../adapters/mock.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";

@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { Bitmap } from "../../../src/keys/bitmap.ts";
 import { runs } from "../../support/runs.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { type Queued, RankQueue } from "../../../src/l1/rank_queue.ts";
 import { runs } from "../../support/runs.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { CircuitBreaker } from "../../../src/l2/circuit_breaker.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { runs } from "../../support/runs.ts";

@@ -5,7 +5,7 @@ import {
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { Bitmap } from "../../../src/keys/bitmap.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { type CopyPlan, ENTRY_BYTES, planCopies } from "../../../src/memory/copy_plan.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import type { CopyOperation, DeviceBuffer } from "../../../src/memory/memory_device.ts";

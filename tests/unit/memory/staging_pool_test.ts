@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { countThatFit, packObjects, StagingPool } from "../../../src/memory/staging_pool.ts";
 import { runs } from "../../support/runs.ts";
 

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import { firstNeeded, type KeyGroup, usablePrefix } from "../../../src/prefetch/key_rows.ts";
 import { testKeys, testLayout } from "../../support/objects.ts";
 import { runs } from "../../support/runs.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";

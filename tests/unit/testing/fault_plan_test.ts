@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import * as fc from "../../support/fast_check.ts";
 import type { FaultRule } from "../../../src/testing/mod.ts";
 import { FAULT_KINDS, FaultSchedule } from "../../../src/testing/faults/fault_plan.ts";
 

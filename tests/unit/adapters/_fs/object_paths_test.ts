@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../../support/fast_check.ts";
 import { type FileLayout, ObjectPaths } from "../../../../adapters/_fs/object_paths.ts";
 import { ObjectKey, type ObjectKeyFields } from "../../../../src/keys/object_key.ts";
 import { testKey } from "../../../support/objects.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../../support/fast_check.ts";
 import { OldestFiles } from "../../../../adapters/_fs/oldest_files.ts";
 import { runs } from "../../../support/runs.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertLessOrEqual } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../../support/fast_check.ts";
 import { findChainEnd } from "../../../../adapters/_shared/chain_search.ts";
 import { runs } from "../../../support/runs.ts";
 

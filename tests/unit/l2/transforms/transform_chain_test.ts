@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
-import * as fc from "fast-check";
+import * as fc from "../../../support/fast_check.ts";
 import { zstdCompressSync } from "node:zlib";
 import { ObjectKey } from "../../../../src/keys/object_key.ts";
 import { type AdapterObject, concatParts } from "../../../../src/adapter/contract.ts";
