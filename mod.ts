@@ -21,6 +21,17 @@
  *
  * @module
  */
+export type {
+  ConnectorConfig,
+  DramConfig,
+  FaultInjectConfig,
+  FilePoolConfig,
+  FsConfig,
+  MockConfig,
+  PluginConfig,
+  RespConfig,
+  S3Config,
+} from "./adapters/mod.ts";
 export type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "./src/adapter/contract.ts";
 export { AdapterError } from "./src/adapter/errors.ts";
 export type { TrailerFault } from "./src/adapter/object_trailer.ts";

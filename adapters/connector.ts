@@ -36,7 +36,8 @@ const config = {
   module: {
     type: "string",
     required: true,
-    check: (name: string) => moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
+    check: (name: string): string | undefined =>
+      moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
     help: `Module to import: ${MODULE_SPECIFIER}; a relative path starts at the working directory.`,
   },
   export: {
@@ -59,7 +60,7 @@ const config = {
   key_prefix: {
     type: "string",
     default: "kvtier-",
-    check: (prefix: string) =>
+    check: (prefix: string): string | undefined =>
       /^[\w.-]{0,100}$/.test(prefix) ? undefined : "at most 100 letters, digits, _, . and -",
     help: "Prefix of all keys.",
   },

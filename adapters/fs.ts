@@ -43,7 +43,8 @@ const config = {
   relative_tmp_dir: {
     type: "string",
     nullable: true,
-    check: (path: string) => path === "" ? undefined : unmetPath(path) ?? unmetInside(path),
+    check: (path: string): string | undefined =>
+      path === "" ? undefined : unmetPath(path) ?? unmetInside(path),
     help:
       "Directory below base_path for temporary files. Default (also null or empty): next to the " +
       "objects, which is faster.",

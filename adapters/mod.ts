@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { ConfigOf } from "../src/adapter/contract.ts";
 import { ownFile } from "../src/base/own_file.ts";
 
 /** The directory of the adapter modules; `undefined` in a bundle. */
@@ -25,3 +26,33 @@ export const builtInAdapters: Readonly<Record<string, () => Promise<unknown>>> =
   resp: () => import("./resp.ts"),
   s3: () => import("./s3.ts"),
 };
+
+/** Configuration of the `connector` adapter. */
+export type ConnectorConfig = ConfigOf<"connector", (typeof import("./connector.ts"))["default"]>;
+
+/** Configuration of the `dram` adapter. */
+export type DramConfig = ConfigOf<"dram", (typeof import("./dram.ts"))["default"]>;
+
+/** Configuration of the `fault_inject` adapter. */
+export type FaultInjectConfig = ConfigOf<
+  "fault_inject",
+  (typeof import("./fault_inject.ts"))["default"]
+>;
+
+/** Configuration of the `file_pool` adapter. */
+export type FilePoolConfig = ConfigOf<"file_pool", (typeof import("./file_pool.ts"))["default"]>;
+
+/** Configuration of the `fs` adapter. */
+export type FsConfig = ConfigOf<"fs", (typeof import("./fs.ts"))["default"]>;
+
+/** Configuration of the `mock` adapter. */
+export type MockConfig = ConfigOf<"mock", (typeof import("./mock.ts"))["default"]>;
+
+/** Configuration of the `plugin` adapter. */
+export type PluginConfig = ConfigOf<"plugin", (typeof import("./plugin.ts"))["default"]>;
+
+/** Configuration of the `resp` adapter. */
+export type RespConfig = ConfigOf<"resp", (typeof import("./resp.ts"))["default"]>;
+
+/** Configuration of the `s3` adapter. */
+export type S3Config = ConfigOf<"s3", (typeof import("./s3.ts"))["default"]>;

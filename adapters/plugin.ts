@@ -20,7 +20,8 @@ const config = {
   module: {
     type: "string",
     required: true,
-    check: (name: string) => moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
+    check: (name: string): string | undefined =>
+      moduleAddress(name) === undefined ? MODULE_SPECIFIER : undefined,
     help:
       `Adapter module to import: ${MODULE_SPECIFIER}; a relative path starts at the working directory.`,
   },
@@ -31,7 +32,8 @@ const config = {
   },
   integrity: {
     type: "string",
-    check: (hash: string) => INTEGRITY.test(hash) ? undefined : "sha256- and 44 base64 characters",
+    check: (hash: string): string | undefined =>
+      INTEGRITY.test(hash) ? undefined : "sha256- and 44 base64 characters",
     help:
       "SHA-256 of the module's file, verified at start; does not cover what the module imports.",
   },

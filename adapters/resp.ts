@@ -37,7 +37,7 @@ const config = {
   },
   host: {
     type: "string",
-    check: (host: string) =>
+    check: (host: string): string | undefined =>
       HOST.test(host) ? undefined : "a host name or an address; for a URL use the key url",
     help: "Host name or address of the server, or of a node of the cluster.",
   },
@@ -93,7 +93,7 @@ const config = {
   key_prefix: {
     type: "string",
     default: "kvtier:",
-    check: (prefix: string) =>
+    check: (prefix: string): string | undefined =>
       /^[^{}\p{Cc}]{0,128}$/u.test(prefix) ? undefined : "at most 128 characters without { and }",
     help: "Prefix of all keys on the server.",
   },
@@ -111,7 +111,7 @@ const config = {
     minimum: 0,
     maximum: 1e9,
     default: 0,
-    check: (seconds: number) =>
+    check: (seconds: number): string | undefined =>
       seconds === 0 || seconds >= 0.001 ? undefined : "0, or at least 0.001",
     help: "Lifetime of objects in seconds, rounded to milliseconds; 0: unlimited.",
   },

@@ -21,7 +21,8 @@ export const s3Config = {
   s3_region: {
     type: "string",
     required: true,
-    check: (region: string) => /^[\w-]{1,64}$/.test(region) ? undefined : "a region like us-east-1",
+    check: (region: string): string | undefined =>
+      /^[\w-]{1,64}$/.test(region) ? undefined : "a region like us-east-1",
     help: "Region that requests are signed for; servers other than AWS accept us-east-1.",
   },
   s3_use_path_style: {
@@ -81,7 +82,7 @@ export const s3Config = {
   key_prefix: {
     type: "string",
     default: "kvtier/",
-    check: (prefix: string) =>
+    check: (prefix: string): string | undefined =>
       /^(?!\/)(?!.*\/\/)(?!(?:.*\/)?\.{1,2}(?:\/|$))[\w./-]{0,512}$/.test(prefix)
         ? undefined
         : "at most 512 of A-Z a-z 0-9 . _ - and / between names",
@@ -110,7 +111,7 @@ export const s3Config = {
   s3_enable_s3express: {
     type: "boolean",
     default: false,
-    check: (isExpress: boolean) =>
+    check: (isExpress: boolean): string | undefined =>
       isExpress ? "false: sessions of S3 Express One Zone are not supported" : undefined,
     help: "LMCache's key for S3 Express One Zone, which is not supported.",
   },

@@ -99,6 +99,38 @@ export type ConfigValues<Fields extends ConfigFields> = {
     : ConfigValue<Fields[Key]> | undefined;
 };
 
+/** Type of a value as configurations contain it. */
+export type GivenValue<Field extends ConfigField> = Field extends
+  { readonly type: "object"; readonly fields: infer Fields extends ConfigFields }
+  ? GivenValues<Fields>
+  : ConfigValue<Field> | (Field extends { readonly nullable: true } ? null : never);
+
+/** Types of the values as configurations contain them: keys that are not required may be left out. */
+export type GivenValues<Fields extends ConfigFields> =
+  & {
+    readonly [Key in keyof Fields as Fields[Key] extends { readonly required: true } ? Key : never]:
+      GivenValue<Fields[Key]>;
+  }
+  & {
+    readonly [
+      Key in keyof Fields as Fields[Key] extends { readonly required: true } ? never : Key
+    ]?: GivenValue<Fields[Key]>;
+  };
+
+/**
+ * Configuration of an adapter, derived from the declaration of its module: the type, the declared
+ * keys, and the keys `eviction` and `serde`, which the cache handles unless they are declared.
+ *
+ * @example
+ * ```ts ignore
+ * export type ShelfConfig = ConfigOf<"shelf", typeof shelf>;
+ * ```
+ */
+export type ConfigOf<Type extends string, Module extends { readonly config: ConfigFields }> =
+  & { readonly type: Type }
+  & GivenValues<Module["config"]>
+  & { readonly [Key in Exclude<"eviction" | "serde", keyof Module["config"]>]?: unknown };
+
 /** The part of an adapter module that this file needs. */
 export interface Configurable<Fields extends ConfigFields = ConfigFields> {
   /** The adapter type. */
