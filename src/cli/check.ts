@@ -50,7 +50,7 @@ async function tryOut(guard: AdapterGuard): Promise<string> {
       return done.test(0);
     });
     const found = await timed(guard, "lookup", async () => {
-      return (await guard.lookup([key], { prefix: false })).test(0);
+      return (await guard.lookup([key], { prefix: false })).done.test(0);
     });
     const loaded = await timed(guard, "load", async () => {
       const { done } = await guard.load([{ key, layout, parts: [read], byteLength }]);
@@ -59,7 +59,7 @@ async function tryOut(guard: AdapterGuard): Promise<string> {
     times.push(`stored in ${stored} ms`, `found in ${found} ms`, `loaded in ${loaded} ms`);
   } finally {
     guard.unlock([key]);
-    isRemoved = (await guard.delete([key])).deleted.test(0);
+    isRemoved = (await guard.delete([key])).done.test(0);
   }
   return [...times, ...isRemoved ? [] : ["but not removed"]].join(", ");
 }

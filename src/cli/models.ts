@@ -160,8 +160,8 @@ async function modelsIn(
 async function remove(guard: AdapterGuard, keys: readonly ObjectKey[]): Promise<number> {
   let removed = 0;
   for (let start = 0; start < keys.length; start += REMOVAL_BATCH) {
-    const { deleted } = await guard.delete(keys.slice(start, start + REMOVAL_BATCH));
-    removed += deleted.popcount();
+    const { done } = await guard.delete(keys.slice(start, start + REMOVAL_BATCH));
+    removed += done.popcount();
   }
   return removed;
 }

@@ -21,7 +21,7 @@ export interface Removal {
   readonly absent: readonly ObjectKey[];
   /** Objects whose state is unknown because the adapter failed. */
   readonly unknown: readonly ObjectKey[];
-  /** Whether the call was skipped because the adapter is closed or paused. */
+  /** Whether the call was skipped. */
   readonly isSkipped: boolean;
 }
 
@@ -36,8 +36,7 @@ export async function removeObjects(
   keys: readonly ObjectKey[],
   { isVerified = false }: { readonly isVerified?: boolean } = {},
 ): Promise<Removal> {
-  const before = guard.unansweredCalls;
-  const { deleted, bytes, skipped = false } = await guard.delete(keys);
+  const { status, done: deleted, bytes } = await guard.delete(keys);
   const missed = deleted.invert().gather(keys);
   const removal = {
     objects: keys.length - missed.length,
@@ -46,11 +45,11 @@ export async function removeObjects(
     stayed: [],
     absent: [],
     unknown: [],
-    isSkipped: skipped,
+    isSkipped: status === "skipped",
   };
   const asked = isVerified && guard.takesLookups ? keys : missed;
   if (asked.length === 0) return removal;
-  if (guard.unansweredCalls > before) return { ...removal, unknown: missed };
+  if (status !== "answered") return { ...removal, unknown: missed };
   const answer = await lookFor(guard, asked);
   if (answer === undefined) return { ...removal, unknown: missed };
   const present = new Set(answer.found.map(({ id }) => id));
@@ -69,10 +68,9 @@ export async function lookFor(
   guard: AdapterGuard,
   keys: readonly ObjectKey[],
 ): Promise<{ found: ObjectKey[]; absent: ObjectKey[] } | undefined> {
-  const before = guard.unansweredCalls;
-  const bits = await guard.lookup(keys, { prefix: false });
-  const found = bits.gather(keys);
+  const { status, done } = await guard.lookup(keys, { prefix: false });
+  if (status !== "answered") return undefined;
+  const found = done.gather(keys);
   guard.unlock(found);
-  if (guard.unansweredCalls > before) return undefined;
-  return { found, absent: bits.invert().gather(keys) };
+  return { found, absent: done.invert().gather(keys) };
 }

@@ -87,9 +87,9 @@ async function copyBatch(
   const objects = listed.filter(({ key }) => !barrier.blocks(key));
   const keys = objects.map(({ key }) => key);
   const present = await Promise.all(to.map(async (guard) => {
-    const found = await guard.lookup(keys, { prefix: false, signal });
-    guard.unlock(found.gather(keys));
-    return found;
+    const { done } = await guard.lookup(keys, { prefix: false, signal });
+    guard.unlock(done.gather(keys));
+    return done;
   }));
   signal.throwIfAborted();
   const { copied, gone } = await copyLacking(options, { objects, to, present });
@@ -134,13 +134,11 @@ async function copyLacking(
         .subarray(piece.byteOffset, piece.byteOffset + piece.byteLength)
     ),
   }));
-  const before = from.unansweredCalls;
-  const found = await from.lookup(buffers.map(({ key }) => key), { prefix: false, signal });
-  // A working adapter that no longer finds an object has deleted or evicted it.
-  const isSure = from.unansweredCalls === before && !signal.aborted;
-  for (const [n, i] of lacking.entries()) if (isSure && !found.test(n)) gone.set(i);
-  const indices = found.gather(lacking);
-  const locked = found.gather(buffers);
+  const lookup = await from.lookup(buffers.map(({ key }) => key), { prefix: false, signal });
+  // An adapter that no longer finds an object has deleted or evicted it.
+  for (const [n, i] of lacking.entries()) if (lookup.outcomeOf(n) === "absent") gone.set(i);
+  const indices = lookup.done.gather(lacking);
+  const locked = lookup.done.gather(buffers);
   if (locked.length === 0) return { copied, gone };
 
   const { done, settled } = await from.loadAnyLayout(locked);

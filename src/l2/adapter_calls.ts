@@ -1,4 +1,5 @@
 import type { Clock } from "../base/clock.ts";
+import type { AnswerStatus } from "./guarded_answer.ts";
 
 /** How a call ended. */
 export type CallEnd<T> =
@@ -15,6 +16,7 @@ export type CallEnd<T> =
 
 /** What the caller of a call receives. */
 export interface CallOutcome<T> {
+  readonly status: Exclude<AnswerStatus, "skipped">;
   /** The answer, if it arrived in time. */
   readonly result: { readonly value: T } | undefined;
   /** Eventual answer of a call that has not ended yet. */
@@ -73,9 +75,9 @@ export class AdapterCalls {
     const late = Promise.withResolvers<{ readonly value: T } | undefined>();
     const startedAt = this.#clock.now();
     let isHung = false;
-    const stopWaiting = (reason: DOMException): void => {
+    const stopWaiting = (status: "timed-out" | "abandoned", reason: DOMException): void => {
       controller.abort(reason);
-      answer.resolve({ result: undefined, late: late.promise });
+      answer.resolve({ status, result: undefined, late: late.promise });
     };
     const end = (how: CallEnd<T>): void => {
       if (!this.#inFlight.delete(abandon)) return;
@@ -86,18 +88,18 @@ export class AdapterCalls {
     };
     const abandon = (): void => {
       end({ status: "abandoned", hasWorked: false });
-      stopWaiting(new DOMException("The adapter is closed", "AbortError"));
+      stopWaiting("abandoned", new DOMException("The adapter is closed", "AbortError"));
     };
     // The call stays in flight, because whether the adapter hangs matters even after the caller has
     // left.
     const onAbort = (): void =>
-      stopWaiting(new DOMException("The caller stopped waiting", "AbortError"));
+      stopWaiting("abandoned", new DOMException("The caller stopped waiting", "AbortError"));
     const expire = (): void => {
       isHung = true;
       this.#hung++;
       const cause = new DOMException(`No answer within ${timeoutMs} ms`, "TimeoutError");
       end({ status: "failed", cause, ms: timeoutMs, isTimeout: true });
-      stopWaiting(cause);
+      stopWaiting("timed-out", cause);
     };
     let cancelDeadline = (): void => {};
     const countDown = (leftMs: number): void => {
@@ -113,7 +115,7 @@ export class AdapterCalls {
       const isLate = controller.signal.aborted;
       end(isLate ? { status: "abandoned", hasWorked: result !== undefined } : how);
       late.resolve(result);
-      answer.resolve({ result });
+      answer.resolve({ status: result === undefined ? "failed" : "answered", result });
     };
     this.#inFlight.add(abandon);
     signal?.addEventListener("abort", onAbort, { once: true });

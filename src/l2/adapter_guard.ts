@@ -33,6 +33,7 @@ import type {
   CircuitStatus,
 } from "./adapter_status.ts";
 import { type BreakerOptions, CircuitBreaker } from "./circuit_breaker.ts";
+import { GuardedAnswer } from "./guarded_answer.ts";
 import { LoadSpeed } from "./load_speed.ts";
 import {
   tailBytes,
@@ -57,25 +58,6 @@ export interface GuardedObject extends AdapterObject {
 
 /** An object in an adapter; `byteLength` is what it occupies there. */
 export type StoredObject = Pick<AdapterObject, "key" | "byteLength">;
-
-/** Outcome of a call that borrows buffers. */
-export interface GuardedOutcome {
-  /** One bit for each object: whether it was stored, or loaded and verified. */
-  readonly done: Bitmap;
-  /**
-   * Resolves when an adapter that missed its deadline has released the buffers; left out if it has
-   * already done so.
-   */
-  readonly settled?: Promise<void>;
-  /** The call was skipped because the adapter is closed or paused. */
-  readonly skipped?: true;
-}
-
-/** Outcome of a delete. */
-export interface GuardedDeletion extends DeleteResult {
-  /** The call was skipped because the adapter is closed or paused. */
-  readonly skipped?: true;
-}
 
 /** Callbacks about the objects of an adapter. Errors that they throw are logged. */
 export interface GuardListener {
@@ -230,14 +212,6 @@ export class AdapterGuard {
       this.#listeners.some(({ used }) => used !== undefined);
   }
 
-  /**
-   * Calls that failed or were skipped. If the number grows during a call, a cleared bit in its
-   * result is inconclusive.
-   */
-  get unansweredCalls(): number {
-    return this.#counters.failedCalls + this.#counters.skippedCalls;
-  }
-
   /** Calls that missed their deadline and have not ended. */
   get hungCalls(): number {
     return this.#calls.hung;
@@ -320,12 +294,12 @@ export class AdapterGuard {
   }
 
   /** Stores objects, which include their trailers. */
-  async store(given: readonly AdapterObject[]): Promise<GuardedOutcome> {
+  async store(given: readonly AdapterObject[]): Promise<GuardedAnswer> {
     const objects = given.slice();
     const pass = this.#enter("store");
     if (pass === undefined) {
       this.#counters.failedStores += objects.length;
-      return { done: new Bitmap(objects.length), skipped: true };
+      return new GuardedAnswer("skipped", objects.length);
     }
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.storeMs,
@@ -357,7 +331,7 @@ export class AdapterGuard {
     this.#counters.storedBytes += call.result?.value.bytes ?? 0;
     this.#counters.failedStores += objects.length - count;
     if (call.result !== undefined) tell(call.result.value);
-    return { done: stored, ...settledOf(call) };
+    return new GuardedAnswer(call.status, stored, { settled: settledOf(call) });
   }
 
   /**
@@ -368,12 +342,12 @@ export class AdapterGuard {
   async lookup(
     given: readonly ObjectKey[],
     options: { prefix: boolean; signal?: AbortSignal },
-  ): Promise<Bitmap> {
+  ): Promise<GuardedAnswer> {
     const keys = given.slice();
     const { prefix, signal } = options;
-    if (signal?.aborted) return new Bitmap(keys.length);
+    if (signal?.aborted) return new GuardedAnswer("abandoned", keys.length);
     const pass = this.#enter("lookup");
-    if (pass === undefined) return new Bitmap(keys.length);
+    if (pass === undefined) return new GuardedAnswer("skipped", keys.length);
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.lookupMs,
       signal,
@@ -395,7 +369,7 @@ export class AdapterGuard {
     const found = call.result?.value ?? new Bitmap(keys.length);
     this.#counters.lookedUpKeys += keys.length;
     this.#counters.foundKeys += found.popcount();
-    return found;
+    return new GuardedAnswer(call.status, found);
   }
 
   /** Releases the locks of a lookup. */
@@ -408,7 +382,7 @@ export class AdapterGuard {
    * Loads objects locked by a lookup, and verifies them. Releases the locks as soon as the adapter
    * has released the buffers, and removes damaged objects, so that later lookups miss them.
    */
-  load(objects: readonly GuardedObject[]): Promise<GuardedOutcome> {
+  load(objects: readonly GuardedObject[]): Promise<GuardedAnswer> {
     return this.#load(objects, ({ key, layout, parts }) => {
       return this.#isUnsealed ? null : verifyObject(key, layout, parts);
     });
@@ -418,20 +392,18 @@ export class AdapterGuard {
    * Like {@linkcode load}, but accepts any layout: each object is verified against its own trailer.
    * Not for an adapter that stores no trailers.
    */
-  loadAnyLayout(objects: readonly AdapterObject[]): Promise<GuardedOutcome> {
+  loadAnyLayout(objects: readonly AdapterObject[]): Promise<GuardedAnswer> {
     return this.#load(
       objects,
       ({ key, byteLength, parts }) => verifyAnyLayout(key, byteLength, parts),
     );
   }
 
-  /** Deletes objects. Returns one bit for each object that existed, and the bytes freed. */
-  async delete(given: readonly ObjectKey[]): Promise<GuardedDeletion> {
+  /** Deletes objects: those that existed are `done`, and `bytes` were freed. */
+  async delete(given: readonly ObjectKey[]): Promise<GuardedAnswer> {
     const keys = given.slice();
-    const nothing = { deleted: new Bitmap(keys.length), bytes: 0 };
-    if (!this.canDelete) return nothing;
-    const pass = this.#enter("delete");
-    if (pass === undefined) return { ...nothing, skipped: true };
+    const pass = this.canDelete ? this.#enter("delete") : undefined;
+    if (pass === undefined) return new GuardedAnswer("skipped", keys.length);
     const call = await this.#calls.run({
       timeoutMs: this.#timeouts.deleteMs,
       work: async (signal) => {
@@ -452,9 +424,9 @@ export class AdapterGuard {
       this.#listeners.tell((listener) => listener.deleted?.(gone, bytes));
     };
     call.late?.then((answer) => answer === undefined ? undefined : tell(answer.value));
-    const result = call.result?.value ?? nothing;
-    tell(result);
-    return result;
+    const { deleted, bytes } = call.result?.value ?? { deleted: keys.length, bytes: 0 };
+    if (call.result !== undefined) tell(call.result.value);
+    return new GuardedAnswer(call.status, deleted, { bytes });
   }
 
   /**
@@ -589,24 +561,24 @@ export class AdapterGuard {
   async #load<T extends AdapterObject>(
     given: readonly T[],
     verify: (object: T) => TrailerFault | null,
-  ): Promise<GuardedOutcome> {
+  ): Promise<GuardedAnswer> {
     const objects = given.slice();
     const keys = objects.map(({ key }) => key);
     const pass = this.#enter("load");
     if (pass === undefined) {
       this.#counters.missedLoads += objects.length;
       this.unlock(keys);
-      return { done: new Bitmap(objects.length), skipped: true };
+      return new GuardedAnswer("skipped", objects.length);
     }
     // `undefined` until the object has been verified.
-    const faults = new Array<TrailerFault | null | undefined>(objects.length);
+    const checked = new Array<TrailerFault | null | undefined>(objects.length);
     // Objects that the adapter itself reported as faulty.
     let refused: Set<number> | undefined;
     let isOver = false;
     const onLoaded = (index: number, fault?: TrailerFault): void => {
       const object = objects[index];
       if (isOver || object === undefined) return;
-      faults[index] = fault ?? verify(object);
+      checked[index] = fault ?? verify(object);
       if (fault !== undefined) (refused ??= new Set()).add(index);
     };
     const call = await this.#calls.run({
@@ -630,16 +602,18 @@ export class AdapterGuard {
     isOver = true;
     const verified = new Bitmap(objects.length);
     const damaged: ObjectKey[] = [];
+    let faults: Map<number, TrailerFault> | undefined;
     for (const [i, object] of objects.entries()) {
       if (call.result === undefined) break;
       if (!call.result.value.test(i) && !refused?.has(i)) continue;
-      const known = faults[i];
+      const known = checked[i];
       const fault = known === undefined ? verify(object) : known;
       if (fault === null) {
         verified.set(i);
         this.#counters.loadedBytes += object.byteLength;
         if (this.#isUnsealed) this.#counters.unverifiedLoads++;
       } else {
+        (faults ??= new Map()).set(i, fault);
         this.#noteDamage(object.key, fault);
         // With another layout, format or key, it may be an intact object of another reader. A store
         // that folds the case of names returns such objects.
@@ -654,7 +628,7 @@ export class AdapterGuard {
       this.#listeners.tell((listener) => listener.accessed?.(accessed));
     }
     if (damaged.length > 0) await this.delete(damaged);
-    return { done: verified, ...settledOf(call) };
+    return new GuardedAnswer(call.status, verified, { faults, settled: settledOf(call) });
   }
 
   get #isUnsealed(): boolean {
@@ -806,8 +780,8 @@ function problemsIn({ problems }: Readonly<Record<string, unknown>>): string[] {
   return Array.isArray(problems) ? problems.filter((text) => typeof text === "string") : [];
 }
 
-function settledOf(call: CallOutcome<unknown>): { settled?: Promise<void> } {
-  return call.late === undefined ? {} : { settled: call.late.then(() => {}) };
+function settledOf({ late }: CallOutcome<unknown>): Promise<void> | undefined {
+  return late?.then(() => {});
 }
 
 function sizedAs(sizes: readonly number[]): (object: AdapterObject, i: number) => StoredObject {

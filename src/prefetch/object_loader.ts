@@ -225,10 +225,10 @@ export class ObjectLoader {
     }, { once: true });
     const options = { prefix: found.isChain, signal: over };
     for (const source of found.sources) {
-      source.adapter.lookup(found.keys, options).then((answer) => {
-        if (over.aborted) return source.adapter.unlock(answer.gather(found.keys));
-        found.answer(source, answer);
-        if (cancelGrace === undefined && !found.isComplete && answer.popcount() > 0) {
+      source.adapter.lookup(found.keys, options).then(({ done }) => {
+        if (over.aborted) return source.adapter.unlock(done.gather(found.keys));
+        found.answer(source, done);
+        if (cancelGrace === undefined && !found.isComplete && done.popcount() > 0) {
           const graceMs = Math.max(MIN_GRACE_MS, GRACE_FACTOR * (clock.now() - startedAt));
           cancelGrace = clock.schedule(() => {
             lookups.isGraceOver = true;

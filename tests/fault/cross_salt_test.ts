@@ -103,7 +103,7 @@ for (const [type, opening] of Object.entries(openings)) {
           : `tenant-${random.below(1e9).toString(36)}`;
         return testKey(random.below(OBJECTS), { cacheSalt });
       }).filter(({ cacheSalt }) => cacheSalt !== SALT);
-      const found = await guard.lookup(keys, { prefix: false });
+      const { done: found } = await guard.lookup(keys, { prefix: false });
       guard.unlock(found.gather(keys));
       const some = keys.slice(0, Math.ceil(keys.length / LOADED));
       figures.hits += found.popcount() + await loadedOf(guard, some);
@@ -111,7 +111,7 @@ for (const [type, opening] of Object.entries(openings)) {
       figures.loads += some.length;
     }
     assertEquals(figures.hits, 0);
-    const found = await guard.lookup(own, { prefix: false });
+    const { done: found } = await guard.lookup(own, { prefix: false });
     const sameSalt = await loadedOf(guard, own);
     guard.unlock(found.gather(own));
     assertEquals([found.popcount(), sameSalt], [OBJECTS, OBJECTS], "the control");

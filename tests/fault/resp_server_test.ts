@@ -104,7 +104,7 @@ redisTest(
     const status = guard.reportStatus();
     assert(stored <= offered - 60, "nothing was stored when the server was gone");
     assertEquals([status.storedObjects, status.failedStores], [stored, offered - stored]);
-    assertEquals((await guard.lookup(keys, { prefix: false })).popcount(), 0);
+    assertEquals((await guard.lookup(keys, { prefix: false })).done.popcount(), 0);
     assertEquals(
       (await guard.load(keys.map((key) => emptyObject(key, layout)))).done.popcount(),
       0,
@@ -112,7 +112,9 @@ redisTest(
 
     await server.start();
     await waitUntil(async () => (await guard.store(batch.slice(0, 20))).done.popcount() === 20);
-    await waitUntil(async () => (await guard.lookup(keys, { prefix: true })).popcount() === 20);
+    await waitUntil(async () =>
+      (await guard.lookup(keys, { prefix: true })).done.popcount() === 20
+    );
     await waitUntil(async () => {
       const rooms = keys.map((key) => emptyObject(key, layout));
       const { done } = await guard.load(rooms);

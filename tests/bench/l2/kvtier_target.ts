@@ -70,7 +70,7 @@ export class KvtierTarget implements BenchTarget {
   lookup({ lookups, inFlight }: Round, how: LookupKind): Promise<number> {
     return sum(
       splits(lookups, inFlight).map(async (keys) => {
-        const found = await this.#guard.lookup(keys, { prefix: how === "chain" });
+        const { done: found } = await this.#guard.lookup(keys, { prefix: how === "chain" });
         this.#guard.unlock(found.gather(keys));
         return found.popcount();
       }),

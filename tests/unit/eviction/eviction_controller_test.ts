@@ -124,7 +124,7 @@ async function store(guard: AdapterGuard, keys: readonly ObjectKey[]): Promise<v
 }
 
 async function load(guard: AdapterGuard, keys: readonly ObjectKey[]): Promise<void> {
-  const found = await guard.lookup(keys, { prefix: false });
+  const { done: found } = await guard.lookup(keys, { prefix: false });
   const { done } = await guard.load(found.gather(keys).map((key) => emptyObject(key, LAYOUT)));
   assertEquals(done.popcount(), keys.length, "loaded");
 }

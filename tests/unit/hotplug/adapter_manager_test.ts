@@ -201,12 +201,12 @@ Deno.test("AdapterManager drains: it waits for calls and locks, and the adapter 
   await t.add(leaving);
   leaving.seed(testKeys(2), LAYOUT);
   const guard = t.guard(0);
-  const found = await guard.lookup(testKeys(2), { prefix: true });
+  const { done: found } = await guard.lookup(testKeys(2), { prefix: true });
   assertEquals(found.popcount(), 2);
   const removed = outcomeOf(t.manager.remove(0));
   await settle();
   assertEquals([removed.isOver, guard.state, t.set.serving], [false, "draining", []]);
-  assertEquals((await guard.lookup(testKeys(2), { prefix: true })).popcount(), 0);
+  assertEquals((await guard.lookup(testKeys(2), { prefix: true })).done.popcount(), 0);
   guard.unlock(testKeys(1));
   await settle();
   assertEquals([removed.isOver, leaving.isDisposed], [false, false], "a lock is left");

@@ -106,18 +106,22 @@ Deno.test("a skipped call says so, costs no lock, and is not a failure", async (
   adapter.seed(keys, layout);
   adapter.beforeStore = adapter.beforeLoad = adapter.beforeDelete = () => Promise.reject("down");
   const { guard } = guardOf(bound(adapter));
-  for (let i = 0; i < 4; i++) assertEquals(String(await guard.lookup(keys, prefix)), "111");
-  for (let i = 0; i < 3; i++) assertEquals((await guard.load(empty())).skipped, undefined);
+  for (let i = 0; i < 4; i++) assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
+  for (let i = 0; i < 3; i++) assertEquals((await guard.load(empty())).status, "failed");
   const skipped = await guard.load(empty());
-  assertEquals([String(skipped.done), skipped.skipped, skipped.settled], ["000", true, undefined]);
+  assertEquals([String(skipped.done), skipped.status, skipped.settled], [
+    "000",
+    "skipped",
+    undefined,
+  ]);
   assertEquals([adapter.lockCount, guard.lockedKeys], [0, 0]);
   for (let i = 0; i < 3; i++) {
-    assertEquals((await guard.store(sealed)).skipped, undefined);
-    assertEquals((await guard.delete(keys)).skipped, undefined);
+    assertEquals((await guard.store(sealed)).status, "failed");
+    assertEquals((await guard.delete(keys)).status, "failed");
   }
-  assertEquals((await guard.store(sealed)).skipped, true);
+  assertEquals((await guard.store(sealed)).status, "skipped");
   const deletion = await guard.delete(keys);
-  assertEquals([String(deletion.deleted), deletion.bytes, deletion.skipped], ["000", 0, true]);
+  assertEquals([String(deletion.done), deletion.bytes, deletion.status], ["000", 0, "skipped"]);
   const { failedCalls, skippedCalls, failedStores, missedLoads } = guard.reportStatus();
   assertEquals([failedCalls, skippedCalls, failedStores, missedLoads], [9, 3, 12, 12]);
 });
@@ -132,23 +136,23 @@ Deno.test("while loads are paused nothing is looked up; a load, not a lookup, is
     await guard.load(empty());
   }
   assertEquals(adapter.lookups.length, 3);
-  assertEquals(String(await guard.lookup(keys, prefix)), "000");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "000");
   assertEquals(adapter.lookups.length, 3, "not asked");
   await clock.advance(BREAKER.coolDownMs);
-  assertEquals(String(await guard.lookup(keys, prefix)), "111");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
   assertEquals(guard.reportStatus().circuits.load.state, "half-open");
   const { promise, resolve } = Promise.withResolvers<void>();
   adapter.beforeLoad = () => promise;
   const probe = guard.load(empty());
   assertEquals(
-    String(await guard.lookup(keys, prefix)),
+    String((await guard.lookup(keys, prefix)).done),
     "000",
     "another load would not go through",
   );
   resolve();
   assertEquals(String((await probe).done), "111");
   assertEquals(guard.reportStatus().circuits.load.state, "closed");
-  assertEquals(String(await guard.lookup(keys, prefix)), "111");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
 });
 
 Deno.test("an abandoned probe that fails later allows another one", async () => {
@@ -169,11 +173,11 @@ Deno.test("an abandoned probe that fails later allows another one", async () => 
   const caller = new AbortController();
   const probe = guard.lookup(keys, { prefix: true, signal: caller.signal });
   caller.abort();
-  assertEquals(String(await probe), "000");
+  assertEquals(String((await probe).done), "000");
   fail();
   await clock.advance(0);
   assertEquals(guard.reportStatus().circuits.lookup.state, "half-open");
-  assertEquals(String(await guard.lookup(keys, prefix)), "111");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
   assertEquals(guard.reportStatus().circuits.lookup.state, "closed");
 });
 
@@ -186,7 +190,7 @@ Deno.test("a caller that has left already takes no probe", async () => {
   isBroken = false;
   await clock.advance(BREAKER.coolDownMs);
   await guard.lookup(keys, { prefix: true, signal: AbortSignal.abort() });
-  assertEquals(String(await guard.lookup(keys, prefix)), "111");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
 });
 
 Deno.test("with eight hanging calls, everything except closing is skipped until one ends", async () => {
@@ -208,14 +212,14 @@ Deno.test("with eight hanging calls, everything except closing is skipped until 
     await storing;
     await clock.advance(BREAKER.maxCoolDownMs);
   }
-  assertEquals([hung.length, String(await guard.lookup(keys, prefix))], [7, "111"]);
+  assertEquals([hung.length, String((await guard.lookup(keys, prefix)).done)], [7, "111"]);
   const storing = guard.store(sealed);
   await clock.advance(TIMEOUTS.storeMs);
   await storing;
   await clock.advance(BREAKER.maxCoolDownMs);
-  assertEquals(String(await guard.lookup(keys, prefix)), "000");
-  assertEquals((await guard.store(sealed)).skipped, true);
-  assertEquals((await guard.load(empty())).skipped, true);
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "000");
+  assertEquals((await guard.store(sealed)).status, "skipped");
+  assertEquals((await guard.load(empty())).status, "skipped");
   assertEquals(await guard.usage(), undefined);
   assertEquals(await Array.fromAsync(guard.list()), []);
   const { hungCalls, skippedCalls, failedCalls, problems } = guard.reportStatus();
@@ -223,7 +227,7 @@ Deno.test("with eight hanging calls, everything except closing is skipped until 
   assertMatch(problems.at(-1) ?? "", /8 calls hang/);
   hung[3]?.reject(new Error("at last"));
   await clock.advance(0);
-  assertEquals(String(await guard.lookup(keys, prefix)), "111");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
   const probing = guard.store(sealed);
   await clock.advance(TIMEOUTS.storeMs);
   await probing;

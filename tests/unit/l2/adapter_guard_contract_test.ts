@@ -2,7 +2,7 @@
 import { assertEquals } from "@std/assert";
 import type { AdapterObject } from "../../../src/adapter/contract.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
-import { bound, empty, guardOf, keys, layout, sealed } from "./guarded.ts";
+import { bound, empty, guardOf, keys, layout, prefix, sealed } from "./guarded.ts";
 
 Deno.test("the arrays that an adapter is given stay as they are until its call settles", async () => {
   const adapter = new RecordingAdapter();
@@ -27,12 +27,14 @@ Deno.test("the arrays that an adapter is given stay as they are until its call s
     items.length = 0;
     return await calling;
   };
-  const looking = (items: typeof keys): Promise<unknown> => guard.lookup(items, { prefix: true });
   assertEquals(String((await cleared([...sealed], (items) => guard.store(items))).done), "111");
-  assertEquals(String(await cleared([...keys], looking)), "111");
+  assertEquals(
+    String((await cleared([...keys], (items) => guard.lookup(items, prefix))).done),
+    "111",
+  );
   assertEquals(String((await cleared(empty(), (items) => guard.load(items))).done), "111");
   assertEquals(guard.lockedKeys, 0);
-  assertEquals(String((await cleared([...keys], (items) => guard.delete(items))).deleted), "111");
+  assertEquals(String((await cleared([...keys], (items) => guard.delete(items))).done), "111");
   assertEquals([adapter.stores, adapter.lookups, adapter.loads, adapter.deletes], [
     [ids],
     [ids],
@@ -67,7 +69,7 @@ Deno.test("onLoaded never throws, so that no adapter loses the rest of a load fo
       return loaded;
     },
   });
-  await guard.lookup(keys, { prefix: true });
+  await guard.lookup(keys, prefix);
   assertEquals(String((await guard.load(empty())).done), "101");
   for (const tell of late) tell(0);
   assertEquals(thrown, []);

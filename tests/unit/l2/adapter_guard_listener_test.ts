@@ -45,7 +45,7 @@ Deno.test("listeners learn exactly what was stored, loaded and deleted", async (
   const { listener: first, events } = listener();
   const remove = guard.addListener(first);
   await guard.store(sealed);
-  const found = await guard.lookup(keys, { prefix: false });
+  const { done: found } = await guard.lookup(keys, { prefix: false });
   await guard.load(found.gather(empty()));
   await guard.delete(keys);
   assertEquals(events, [["stored", a, c], ["accessed", a, c], ["deleted", a, c, 640]]);

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { Bitmap } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
+import type { GuardedAnswer } from "../../../src/l2/guarded_answer.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { writeTrailer } from "../../../src/adapter/object_trailer.ts";
 import { crc32 } from "../../../src/base/checksum.ts";
@@ -47,9 +48,9 @@ for (const [what, fail, reason] of FAILURES) {
       [Symbol.asyncDispose]: fail,
     });
     assertEquals(String((await guard.store(sealed)).done), "000");
-    assertEquals(String(await guard.lookup(keys, prefix)), "000");
+    assertEquals(String((await guard.lookup(keys, prefix)).done), "000");
     assertEquals(String((await guard.load(empty())).done), "000");
-    assertEquals(String((await guard.delete(keys)).deleted), "000");
+    assertEquals(String((await guard.delete(keys)).done), "000");
     guard.unlock(keys);
     await clock.advance(0);
     await guard.close();
@@ -90,9 +91,9 @@ for (const [what, answer] of WRONG_ANSWERS) {
       delete: wrong({ deleted: answer, bytes: 1 }),
     });
     assertEquals(String((await guard.store(sealed)).done), "000");
-    assertEquals(String(await guard.lookup(keys, prefix)), "000");
+    assertEquals(String((await guard.lookup(keys, prefix)).done), "000");
     assertEquals(String((await guard.load(empty())).done), "000");
-    assertEquals(String((await guard.delete(keys)).deleted), "000");
+    assertEquals(String((await guard.delete(keys)).done), "000");
     const { failedCalls, failedStores, missedLoads, storedBytes } = guard.reportStatus();
     assertEquals([failedCalls, failedStores, missedLoads, storedBytes], [4, 3, 3, 0]);
     assertEquals(clock.pendingTimers, 0);
@@ -110,7 +111,7 @@ for (const result of [undefined, null, 3, {}, { stored: new Bitmap(3, 3) }]) {
 for (const result of [undefined, null, 3, new Bitmap(3, 3), { deleted: new Bitmap(3, 3) }]) {
   Deno.test(`an adapter that answers a removal with ${JSON.stringify(result)} removed nothing`, async () => {
     const { guard } = guardOf({ delete: wrong(result) });
-    const { deleted, bytes } = await guard.delete(keys);
+    const { done: deleted, bytes } = await guard.delete(keys);
     assertEquals([String(deleted), bytes, guard.reportStatus().failedCalls], ["000", 0, 1]);
   });
 }
@@ -128,7 +129,7 @@ Deno.test("bits of another copy of this package, with fewer methods, are underst
     lookupAndLock: wrong(foreign),
   });
   assertEquals(String((await guard.store(sealed)).done), "101");
-  assertEquals(String(await guard.lookup(keys, prefix)), "101");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "101");
   const { storedObjects, storedBytes, foundKeys } = guard.reportStatus();
   assertEquals([storedObjects, storedBytes, foundKeys], [2, 7, 2]);
 });
@@ -136,7 +137,7 @@ Deno.test("bits of another copy of this package, with fewer methods, are underst
 Deno.test("bits that the adapter changes after its answer do not change the answer", async () => {
   const kept = new Bitmap(3, 1);
   const { guard } = guardOf({ lookupAndLock: wrong(kept) });
-  const found = await guard.lookup(keys, prefix);
+  const { done: found } = await guard.lookup(keys, prefix);
   kept.set(2);
   assertEquals(String(found), "100");
 });
@@ -145,7 +146,7 @@ Deno.test("what is stored is loaded, verified and counted", async () => {
   const { guard, clock } = guardOf();
   const stored = await guard.store(sealed);
   assertEquals([String(stored.done), stored.settled], ["111", undefined]);
-  assertEquals(String(await guard.lookup([...keys, testKey(9)], prefix)), "1110");
+  assertEquals(String((await guard.lookup([...keys, testKey(9)], prefix)).done), "1110");
   const rooms = empty();
   const loaded = await guard.load(rooms);
   assertEquals([String(loaded.done), loaded.settled], ["111", undefined]);
@@ -222,7 +223,7 @@ Deno.test("an adapter that fills only part of an object is not believed", async 
 
 Deno.test("an object that is found and then cannot be loaded is a counted miss, not a failure", async () => {
   const { guard } = await filledGuard({ load: wrong(new Bitmap(3)) });
-  assertEquals(String(await guard.lookup(keys, prefix)), "111");
+  assertEquals(String((await guard.lookup(keys, prefix)).done), "111");
   for (let i = 0; i < 5; i++) assertEquals(String((await guard.load(empty())).done), "000");
   const { missedLoads, failedCalls, isHealthy } = guard.reportStatus();
   assertEquals([missedLoads, failedCalls, isHealthy], [15, 0, true]);
@@ -329,7 +330,7 @@ Deno.test("a damaged object that cannot be deleted in time is still a miss", asy
 
 Deno.test("an adapter without optional methods is guarded too", async () => {
   const { guard } = await filledGuard({ load: wrong(new Bitmap(3, 3)) });
-  assertEquals(String((await guard.delete(keys)).deleted), "000");
+  assertEquals(String((await guard.delete(keys)).done), "000");
   assertEquals(String((await guard.load(empty())).done), "000");
   guard.unlock(keys);
   assertEquals(guard.reportStatus().failedCalls, 0);
@@ -337,14 +338,10 @@ Deno.test("an adapter without optional methods is guarded too", async () => {
 
 for (
   const [operation, timeoutMs, run] of [
-    ["store", TIMEOUTS.storeMs, async (guard: AdapterGuard) => (await guard.store(sealed)).done],
-    ["load", TIMEOUTS.loadMs, async (guard: AdapterGuard) => (await guard.load(empty())).done],
+    ["store", TIMEOUTS.storeMs, (guard: AdapterGuard) => guard.store(sealed)],
+    ["load", TIMEOUTS.loadMs, (guard: AdapterGuard) => guard.load(empty())],
     ["lookup", TIMEOUTS.lookupMs, (guard: AdapterGuard) => guard.lookup(keys, prefix)],
-    [
-      "delete",
-      TIMEOUTS.deleteMs,
-      async (guard: AdapterGuard) => (await guard.delete(keys)).deleted,
-    ],
+    ["delete", TIMEOUTS.deleteMs, (guard: AdapterGuard) => guard.delete(keys)],
   ] as const
 ) {
   Deno.test(`${operation}: an adapter that never settles costs its deadline and is told to stop`, async () => {
@@ -359,12 +356,12 @@ for (
       lookupAndLock: hang,
       delete: hang,
     });
-    let answer: Bitmap | undefined;
-    run(guard).then((bits) => answer = bits);
+    let answer: GuardedAnswer | undefined;
+    run(guard).then((given) => answer = given);
     await clock.advance(timeoutMs - 1);
     assertEquals([answer, signal?.aborted], [undefined, false]);
     await clock.advance(1);
-    assertEquals(String(answer), "000");
+    assertEquals([answer?.status, String(answer?.done)], ["timed-out", "000"]);
     assert(signal?.aborted);
     const { timeouts, failedCalls, lastError } = guard.reportStatus();
     assertEquals([timeouts, failedCalls, clock.pendingTimers], [1, 1, 0]);
@@ -425,7 +422,7 @@ Deno.test("what a lookup finds after its deadline is unlocked", async () => {
   const { guard, clock, answer, unlocked } = lateLookups();
   const looking = guard.lookup(keys, prefix);
   await clock.advance(TIMEOUTS.lookupMs);
-  assertEquals(String(await looking), "000");
+  assertEquals(String((await looking).done), "000");
   assertEquals(unlocked, []);
   answer(Bitmap.of(3, [0, 2]));
   await clock.advance(0);
@@ -437,7 +434,7 @@ Deno.test("what a lookup finds after the caller left is unlocked", async () => {
   const caller = new AbortController();
   const looking = guard.lookup(keys, { prefix: true, signal: caller.signal });
   caller.abort();
-  assertEquals(String(await looking), "000");
+  assertEquals(String((await looking).done), "000");
   answer(Bitmap.of(3, [1]));
   await clock.advance(0);
   assertEquals(unlocked, [keys[1]?.id]);
@@ -449,7 +446,7 @@ Deno.test("what a lookup finds in time is unlocked by the caller", async () => {
   const { guard, clock, answer, unlocked } = lateLookups();
   const looking = guard.lookup(keys, prefix);
   answer(new Bitmap(3, 3));
-  assertEquals(String(await looking), "111");
+  assertEquals(String((await looking).done), "111");
   await clock.advance(TIMEOUTS.lookupMs);
   assertEquals(unlocked, []);
   guard.unlock(keys.slice(0, 1));
@@ -459,7 +456,7 @@ Deno.test("what a lookup finds in time is unlocked by the caller", async () => {
 Deno.test("a caller that has left already asks nothing", async () => {
   const { guard } = guardOf({ lookupAndLock: () => Promise.reject(new Error("asked")) });
   const signal = AbortSignal.abort();
-  assertEquals(String(await guard.lookup(keys, { prefix: true, signal })), "000");
+  assertEquals(String((await guard.lookup(keys, { prefix: true, signal })).done), "000");
   assertEquals(guard.reportStatus().failedCalls, 0);
 });
 

@@ -138,7 +138,7 @@ for (
     await Promise.resolve();
     const [guard] = set.all;
     assert(guard?.lastError?.includes("broken"), String(guard?.lastError));
-    assertEquals(guard?.unansweredCalls, 0);
+    assertEquals(guard?.reportStatus().failedCalls, 0);
   });
 }
 

@@ -69,7 +69,7 @@ for (const [name, [module, config]] of Object.entries(adapters)) {
 
       const [first] = keys;
       assert(first !== undefined);
-      const { deleted, bytes } = await guard.delete([first, testKey(99)]);
+      const { done: deleted, bytes } = await guard.delete([first, testKey(99)]);
       assertEquals([deleted.test(0), deleted.test(1), bytes], [true, false, sizeOf(first.id)]);
       assertEquals((await guard.usage())?.usedBytes, kept - sizeOf(first.id));
       await guard.store(objects.slice(0, 1));
