@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { ObjectKey, ObjectKeyFields } from "../../keys/object_key.ts";
-import { sampleBytes, sampleKey } from "./samples.ts";
-import type { SubjectCase } from "./subject.ts";
+import { keysOf, sampleBytes, sampleKey } from "./samples.ts";
+import type { Cases, Check } from "./subject.ts";
 
 /** Model names that a careless encoding would confuse with others, or interpret as paths. */
 const HOSTILE_MODELS = [
@@ -81,35 +81,31 @@ function neighbours(fields: Partial<ObjectKeyFields>): ObjectKey[] {
   ];
 }
 
-/** A case that stores similar keys one by one, and checks that none is confused with another. */
-function neverMixesUp(what: string, makeKeys: () => ObjectKey[]): SubjectCase {
-  return {
-    name: `${what} are never confused`,
-    async check(subject) {
-      const given = makeKeys().map((key, n) => ({ key, bytes: sampleBytes(n, 100) }));
-      const keys = given.map(({ key }) => key);
-      for (const [n, each] of given.entries()) {
-        const stored = "1".repeat(n) + "0".repeat(keys.length - n);
-        assertEquals(await subject.lookup(keys), stored);
-        assertEquals(await subject.load(each), null, `bytes under ${each.key.id}`);
-        await subject.store([each]);
-      }
-      await subject.assertStored(given);
-      assertEquals(subject.errors, []);
-    },
+/** Stores similar keys one by one, and checks that none is confused with another. */
+function neverMixesUp(makeKeys: () => ObjectKey[]): Check {
+  return async (subject) => {
+    const given = makeKeys().map((key, n) => ({ key, bytes: sampleBytes(n, 100) }));
+    for (const [n, each] of given.entries()) {
+      const stored = "1".repeat(n) + "0".repeat(given.length - n);
+      assertEquals(await subject.lookup(keysOf(given)), stored);
+      assertEquals(await subject.load(each), null, `bytes under ${each.key.id}`);
+      await subject.store([each]);
+    }
+    await subject.assertStored(given);
+    assertEquals(subject.errors, []);
   };
 }
 
 /** Cases about the isolation of keys. */
-export const isolationCases: readonly SubjectCase[] = [
-  neverMixesUp("keys that differ in one field", () => neighbours({})),
-  neverMixesUp(
-    "long keys that differ in one field",
-    () => neighbours({ model: "x".repeat(256), cacheSalt: "s".repeat(128) }),
+export const isolationCases: Cases = {
+  "keys that differ in one field are never confused": neverMixesUp(() => neighbours({})),
+  "long keys that differ in one field are never confused": neverMixesUp(() =>
+    neighbours({ model: "x".repeat(256), cacheSalt: "s".repeat(128) })
   ),
-  neverMixesUp("hostile model names", () => HOSTILE_MODELS.map((model) => sampleKey(0, { model }))),
-  neverMixesUp(
-    "hostile salts",
-    () => HOSTILE_SALTS.map((cacheSalt) => sampleKey(0, { cacheSalt })),
+  "hostile model names are never confused": neverMixesUp(() =>
+    HOSTILE_MODELS.map((model) => sampleKey(0, { model }))
   ),
-];
+  "hostile salts are never confused": neverMixesUp(() =>
+    HOSTILE_SALTS.map((cacheSalt) => sampleKey(0, { cacheSalt }))
+  ),
+};

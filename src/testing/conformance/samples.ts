@@ -1,3 +1,4 @@
+import { Buffer } from "node:buffer";
 import { ObjectKey, type ObjectKeyFields } from "../../keys/object_key.ts";
 import { type AdapterObject, concatParts, fillParts } from "../../adapter/contract.ts";
 import { sha256 } from "../../base/digest.ts";
@@ -26,9 +27,19 @@ export function sample(n: number, byteLength = 1024): Sample {
   return { key, bytes: sampleBytes(n, byteLength) };
 }
 
-/** Samples `0 … count - 1`. */
-export function samples(count: number, byteLength = 1024): Sample[] {
-  return Array.from({ length: count }, (_, n) => sample(n, byteLength));
+/** `count` samples, from number `first` on. */
+export function samples(count: number, byteLength = 1024, first = 0): Sample[] {
+  return Array.from({ length: count }, (_, n) => sample(first + n, byteLength));
+}
+
+/** Version `v` of the object of key `n`; the bytes depend on both. */
+export function version(n: number, v: number, byteLength: number): Sample {
+  return { key: sampleKey(n), bytes: sampleBytes(n * 1000 + v, byteLength) };
+}
+
+/** The keys of samples. */
+export function keysOf(samples: readonly Sample[]): ObjectKey[] {
+  return samples.map(({ key }) => key);
 }
 
 /** Pseudo-random bytes determined by `seed` (Marsaglia's xorshift32). */
@@ -45,9 +56,9 @@ export function sampleBytes(seed: number, byteLength: number): Uint8Array<ArrayB
 }
 
 /** The sample as an object for `store`: a copy of its bytes, in parts of odd sizes. */
-export function objectOf({ key, bytes }: Sample): AdapterObject {
-  const object = loadTarget(key, bytes.byteLength);
-  fillParts(object.parts, bytes);
+export function objectOf(given: Sample): AdapterObject {
+  const object = targetOf(given);
+  fillParts(object.parts, given.bytes);
   return object;
 }
 
@@ -74,6 +85,11 @@ export function loadTarget(key: ObjectKey, byteLength: number): AdapterObject {
   return { key, parts, byteLength };
 }
 
+/** An object for `load` to fill with the bytes of a sample. */
+export function targetOf({ key, bytes }: Sample): AdapterObject {
+  return loadTarget(key, bytes.byteLength);
+}
+
 /** Whether the guard bytes of an object from {@linkcode loadTarget} are unchanged. */
 export function areGuardsIntact({ parts }: AdapterObject): boolean {
   return parts.every(({ buffer, byteOffset, byteLength }) => {
@@ -86,4 +102,14 @@ export function areGuardsIntact({ parts }: AdapterObject): boolean {
 /** The bytes of an object, in one new array. */
 export function bytesOf({ parts }: AdapterObject): Uint8Array<ArrayBuffer> {
   return concatParts(parts);
+}
+
+/** Whether two arrays have the same bytes. Much faster than `assertEquals`. */
+export function areEqual(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}
+
+/** Whether the parts of a loaded object have the bytes of its sample. */
+export function isFilled(target: AdapterObject | undefined, given: Sample | undefined): boolean {
+  return target !== undefined && given !== undefined && areEqual(bytesOf(target), given.bytes);
 }

@@ -1,18 +1,25 @@
-import { Buffer } from "node:buffer";
 import { assert, assertEquals } from "@std/assert";
 import { deadline } from "@std/async";
 import type { Bitmap } from "../../keys/bitmap.ts";
 import type { ObjectKey } from "../../keys/object_key.ts";
-import type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "../../adapter/contract.ts";
+import type {
+  AdapterCapabilities,
+  AdapterObject,
+  L2Adapter,
+  L2AdapterModule,
+} from "../../adapter/contract.ts";
 import { parseAdapterConfig } from "../../adapter/config.ts";
 import type { AdapterError } from "../../adapter/errors.ts";
 import { AdapterRegistry } from "../../l2/adapter_registry.ts";
 import { withOpen } from "../../l2/open_inner.ts";
 import { systemClock, wait } from "../../base/clock.ts";
-import { bytesOf, loadTarget, objectOf, type Sample } from "./samples.ts";
+import { MIB } from "../../base/units.ts";
+import { areEqual, bytesOf, isFilled, keysOf, objectOf, type Sample, targetOf } from "./samples.ts";
 
 /** A case that takes longer fails, in milliseconds. */
 const CASE_DEADLINE_MS = 60_000;
+/** Capacity of a bounded store, in bytes. */
+export const CAPACITY_BYTES: number = 4 * MIB;
 
 /** The configuration for one case and its cleanup. */
 export interface ConformanceSetup {
@@ -47,15 +54,11 @@ export interface AdapterConformanceOptions {
   readonly deadlineMs?: number;
 }
 
-/** One requirement of the contract. */
-export interface SubjectCase {
-  /** The requirement. */
-  readonly name: string;
-  /** Throws if the adapter violates the requirement. */
-  readonly check: (subject: Subject) => void | Promise<void>;
-  /** Capacity in bytes, if the case needs a bounded store. */
-  readonly capacityBytes?: number;
-}
+/** Throws if the adapter violates a requirement of the contract. */
+export type Check = (subject: Subject) => void | Promise<void>;
+
+/** Checks by requirement. */
+export type Cases = Readonly<Record<string, Check>>;
 
 /** An adapter under test, open and empty, with helpers for the cases. */
 export class Subject implements AsyncDisposable {
@@ -142,9 +145,30 @@ export class Subject implements AsyncDisposable {
     return bits(found);
   }
 
+  /** Locks objects and returns the locked ones: storing a batch may evict some of its own objects. */
+  async lock(samples: readonly Sample[]): Promise<Sample[]> {
+    const found = await this.adapter.lookupAndLock(keysOf(samples), { ...call(), prefix: false });
+    return found.gather(samples);
+  }
+
+  /** Unlocks objects. */
+  unlock(samples: readonly Sample[]): void {
+    this.adapter.unlock?.(keysOf(samples));
+  }
+
+  /**
+   * Deletes objects; returns the result as a string of bits, and the number of freed bytes.
+   *
+   * @returns `undefined` if the adapter cannot delete.
+   */
+  async delete(keys: readonly ObjectKey[]): Promise<[deleted: string, bytes: number] | undefined> {
+    const result = await this.adapter.delete?.(keys, call());
+    return result && [bits(result.deleted), result.bytes];
+  }
+
   /** The stored bytes of a key, or `null` for a miss. */
-  async load({ key, bytes }: Sample, adapter = this.adapter): Promise<Uint8Array | null> {
-    const target = loadTarget(key, bytes.byteLength);
+  async load(given: Sample, adapter = this.adapter): Promise<Uint8Array | null> {
+    const target = targetOf(given);
     const loaded = await adapter.load([target], call());
     assertEquals(loaded.length, 1, "one bit an object");
     return loaded.test(0) ? bytesOf(target) : null;
@@ -152,31 +176,46 @@ export class Subject implements AsyncDisposable {
 
   /** Loads objects in one batch; all must be found and have the right bytes. */
   async assertStored(samples: readonly Sample[], adapter = this.adapter): Promise<void> {
-    const targets = samples.map(({ key, bytes }) => loadTarget(key, bytes.byteLength));
+    const targets = samples.map(targetOf);
     const loaded = await adapter.load(targets, call());
     assertEquals(bits(loaded), "1".repeat(samples.length), "bits of the loaded objects");
-    for (const [i, { key, bytes }] of samples.entries()) {
-      const target = targets[i];
-      assert(
-        target !== undefined && areEqual(bytesOf(target), bytes),
-        `Wrong bytes under ${key.id}`,
-      );
-    }
+    assertFilled(loaded, targets, samples);
+  }
+
+  /** Loads an object, which must be a whole version or a miss; returns whether it is there. */
+  async assertWhole(...versions: readonly [Sample, ...Sample[]]): Promise<boolean> {
+    const [first] = versions;
+    const found = await this.load(first);
+    const isWhole = found === null || versions.some(({ bytes }) => areEqual(bytes, found));
+    assert(isWhole, `Wrong bytes under ${first.key.id}`);
+    return found !== null;
   }
 }
 
-/** Opens an adapter, runs a case and closes everything again. */
+/** Fails if the parts of a loaded object have other bytes than its sample. */
+export function assertFilled(
+  loaded: Bitmap,
+  targets: readonly AdapterObject[],
+  samples: readonly Sample[],
+): void {
+  for (const [i, each] of samples.entries()) {
+    assert(!loaded.test(i) || isFilled(targets[i], each), `Wrong bytes under ${each.key.id}`);
+  }
+}
+
+/**
+ * Opens an adapter, runs a check and closes everything again.
+ *
+ * @param isBounded Whether it needs a bounded store; it passes if there is none.
+ */
 export async function testSubject(
   options: AdapterConformanceOptions,
-  { check, capacityBytes }: SubjectCase,
+  check: Check,
+  isBounded: boolean,
 ): Promise<void> {
-  const { config, boundedConfig } = options;
-  const makeConfig = capacityBytes === undefined
-    ? config
-    : boundedConfig && (() => boundedConfig(capacityBytes));
-  if (makeConfig === undefined) return;
+  const setup = await (isBounded ? options.boundedConfig?.(CAPACITY_BYTES) : options.config());
+  if (setup === undefined) return;
   await using cleanup = new AsyncDisposableStack();
-  const setup = await makeConfig();
   cleanup.defer(async () => await setup[Symbol.asyncDispose]?.());
   const subject = cleanup.use(new Subject(options, setup.config));
   await subject.restart();
@@ -196,9 +235,4 @@ export function call(): { signal: AbortSignal } {
 /** A bitmap as a string of `0` and `1`. Uses only the methods that the cache uses. */
 export function bits(bitmap: Bitmap): string {
   return Array.from({ length: bitmap.length }, (_, i) => bitmap.test(i) ? "1" : "0").join("");
-}
-
-/** Whether two arrays have the same bytes. Much faster than `assertEquals`. */
-export function areEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return Buffer.compare(a, b) === 0;
 }
