@@ -1,7 +1,7 @@
 // Writes what adapter modules declare into docs/adapters.md.
 import type { L2AdapterModule } from "../src/adapter/contract.ts";
 import { adapterTable, promisesOf } from "../src/adapter/adapter_summary.ts";
-import { openAdapterRegistry } from "../src/cache_wiring.ts";
+import { openAdapterRegistry } from "../src/known_adapters.ts";
 
 /** The page that has a block for each adapter. */
 export const page = new URL("../docs/adapters.md", import.meta.url);

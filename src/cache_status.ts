@@ -1,3 +1,4 @@
+import type { CacheParts } from "./cache_wiring.ts";
 import type { L1StatusReport } from "./l1/l1_cache.ts";
 import type { AdapterStatus } from "./l2/adapter_status.ts";
 import type { MeasuredCopyPath } from "./memory/memory_device.ts";
@@ -38,4 +39,37 @@ export interface CacheStatus {
   readonly lifecycle: LifecycleStatus;
   /** One entry for each adapter. */
   readonly adapters: readonly AdapterStatus[];
+}
+
+/** Collects the status of all parts of a cache. */
+export function statusOf(parts: CacheParts): CacheStatus {
+  const { l1, skipped, store, adapters, manager } = parts;
+  const { type, description, isFallback, isLost, copyPaths = [] } = l1.device;
+  const l1Status = l1.reportStatus();
+  const adapterStatus = adapters.all.map((adapter) => adapter.reportStatus());
+  const problems = [
+    ...(parts.isOpen ? [] : ["the cache is closed"]),
+    ...(isLost ? ["the GPU device is lost: call attachDevice() with a new one"] : []),
+    ...(l1Status.failedSlabCount === 0 ? [] : [
+      "the device is out of memory, so L1 has less than l1.capacityBytes: lower l1.capacityBytes",
+    ]),
+    ...skipped.problems(l1Status.heldCount > l1Status.totalObjectCount / 2),
+    ...store.problems(),
+    ...adapterStatus.flatMap((adapter) =>
+      adapter.problems.map((problem) => `adapter ${adapter.id} (${adapter.type}): ${problem}`)
+    ),
+    ...manager.problems(),
+  ];
+  return {
+    isHealthy: problems.length === 0,
+    problems,
+    device: { type, description, isFallback, isLost, copyPaths },
+    l1: l1Status,
+    skippedWrites: skipped.objects,
+    store: store.reportStatus(),
+    prefetch: parts.prefetch.reportStatus(),
+    eviction: parts.eviction.reportStatus(),
+    lifecycle: parts.lifecycle.reportStatus(),
+    adapters: adapterStatus,
+  };
 }

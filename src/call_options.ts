@@ -1,7 +1,5 @@
-import type { ObjectLayout } from "./keys/kv_layout.ts";
-import type { ObjectKey } from "./keys/object_key.ts";
 import { MAX_TIMER_MS } from "./base/clock.ts";
-import { type OptionRules, readOptions, SIGNAL, typeInWords } from "./base/options.ts";
+import { type OptionRules, readOptions, SIGNAL } from "./base/options.ts";
 import type { PrefetchOptions } from "./prefetch/prefetch_controller.ts";
 
 /** Options of `TieredCache.flush()`. */
@@ -39,35 +37,4 @@ export function readDeadline(call: string, options: FlushOptions): number | unde
 export function readPrefetchOptions(options: PrefetchOptions): PrefetchOptions {
   const { deadlineMs = Infinity, ...others } = readOptions("match options", options, prefetchRules);
   return deadlineMs > MAX_TIMER_MS ? others : { ...others, deadlineMs };
-}
-
-/**
- * Checks that a value is an array.
- *
- * @throws {TypeError} If it is not.
- */
-export function checkList(what: string, list: readonly unknown[] | undefined): void {
-  if (Array.isArray(list)) return;
-  throw new TypeError(`${what} must be an array: received ${typeInWords(list)}`);
-}
-
-/**
- * Checks that the keys of a call are an array.
- *
- * @throws {TypeError} If they are not.
- */
-export function checkKeys(call: string, keys: readonly ObjectKey[] | undefined): void {
-  checkList(`keys of ${call}${call.includes(" ") ? "" : "()"}`, keys);
-}
-
-/**
- * Checks that a layout is an object.
- *
- * @throws {TypeError} If it is not.
- */
-export function checkIsLayout(layout: ObjectLayout | undefined): void {
-  if (typeof layout === "object" && layout !== null) return;
-  throw new TypeError(
-    `layout must be an object, as kvLayout() returns it: received ${typeInWords(layout)}`,
-  );
 }

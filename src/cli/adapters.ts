@@ -1,4 +1,4 @@
-import { openAdapterRegistry } from "../cache_wiring.ts";
+import { openAdapterRegistry } from "../known_adapters.ts";
 import type { L2AdapterModule } from "../adapter/contract.ts";
 import { adapterHelp } from "../adapter/config.ts";
 import { promisesOf } from "../adapter/adapter_summary.ts";

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 import type { ParseError } from "jsonc-parser";
-import type { AdapterPlaces } from "../cache_wiring.ts";
+import type { AdapterPlaces } from "../known_adapters.ts";
 import { failFor } from "../base/config_error.ts";
 import { unmetPath } from "../adapter/host_path.ts";
 import type { L2Config } from "../hotplug/adapter_manager.ts";

@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { failFor } from "../base/config_error.ts";
 import { unmetPath } from "../adapter/host_path.ts";
-import { openAdapterRegistry } from "../cache_wiring.ts";
+import { openAdapterRegistry } from "../known_adapters.ts";
 import type { CliCommand, CommandGroup } from "./command.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
 import { print } from "./output.ts";

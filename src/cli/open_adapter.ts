@@ -4,7 +4,7 @@ import { openGuarded } from "../l2/open_guarded.ts";
 import { withOpen } from "../l2/open_inner.ts";
 import { systemClock } from "../base/clock.ts";
 import { checkConfig, type L2Config } from "../hotplug/adapter_manager.ts";
-import { type AdapterPlaces, openAdapterRegistry } from "../cache_wiring.ts";
+import { type AdapterPlaces, openAdapterRegistry } from "../known_adapters.ts";
 
 /**
  * Opens an adapter without a cache.

@@ -6,7 +6,7 @@ import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 import { withOpen } from "../../src/l2/open_inner.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { checkConfig, type L2Config } from "../../src/hotplug/adapter_manager.ts";
-import { openAdapterRegistry } from "../../src/cache_wiring.ts";
+import { openAdapterRegistry } from "../../src/known_adapters.ts";
 import { testEnvironment } from "../support/adapters.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 import { seededRandom } from "../support/random.ts";

@@ -9,7 +9,7 @@ import {
   type CheckedConfig,
   type L2Config,
 } from "../../../src/hotplug/adapter_manager.ts";
-import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
+import { openAdapterRegistry } from "../../../src/known_adapters.ts";
 import { groups } from "./groups.ts";
 import { KvtierTarget } from "./kvtier_target.ts";
 import { measure } from "./measure.ts";

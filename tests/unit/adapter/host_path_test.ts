@@ -5,7 +5,7 @@ import { readL2Config } from "../../../src/cli/l2_config.ts";
 import { asAdapterModule, ConfigError, unmetPath } from "../../../src/adapter/contract.ts";
 import type { ConfigField, ConfigFields } from "../../../src/adapter/config.ts";
 import { readMasterKey } from "../../../src/l2/transforms/master_key.ts";
-import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
+import { openAdapterRegistry } from "../../../src/known_adapters.ts";
 
 /** Paths that a shell or a browser would expand, and a word of the message. */
 const UNEXPANDED: readonly (readonly [string, string])[] = [

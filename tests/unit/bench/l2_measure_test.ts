@@ -8,7 +8,7 @@ import { median, percentile } from "../../bench/statistics.ts";
 import { summarise } from "../../bench/l2/summary.ts";
 import type { BenchTarget, Round } from "../../bench/l2/target.ts";
 import { checkConfig } from "../../../src/hotplug/adapter_manager.ts";
-import { openAdapterRegistry } from "../../../src/cache_wiring.ts";
+import { openAdapterRegistry } from "../../../src/known_adapters.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const SHAPE = { objectBytes: 4096, numKeys: 4, inFlight: 3 };
