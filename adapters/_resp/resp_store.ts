@@ -150,7 +150,7 @@ export class RespStore extends RemoteStore {
 
   /** A server that refuses a store, such as a full one, may still answer loads. */
   protected override isOutage(cause: unknown): boolean {
-    return !(cause instanceof ReplyError) || cause.isWrongServer;
+    return !(cause instanceof ReplyError);
   }
 
   /** Looks up all keys at once, or a chain in long steps until a key is missing. */
