@@ -138,11 +138,10 @@ export class ConnectorStore extends RemoteStore {
    */
   protected override async *scan(call: ScanCall): AsyncGenerator<FoundObject, void> {
     const { listing, check } = this.#options;
-    const { index, signal } = call;
-    if (index !== undefined) {
+    const { bytesOf, signal } = call;
+    if (bytesOf !== undefined) {
       for await (const { key, byteLength } of listing.listAndRepair(call)) {
-        const isKnown = byteLength === 0 && index.get(key.id) !== undefined;
-        yield { key, byteLength: isKnown ? undefined : byteLength };
+        yield { key, byteLength: byteLength === 0 ? bytesOf(key) ?? 0 : byteLength };
       }
       return;
     }

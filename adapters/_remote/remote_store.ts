@@ -12,7 +12,6 @@ import {
   type ListOptions,
   type LoadOptions,
   type LookupOptions,
-  type ObjectIndex,
   type ObjectKey,
   type RemovalResult,
   type StoreResult,
@@ -108,8 +107,11 @@ export interface RemoveCall {
 export interface ScanCall {
   /** Lists only objects of this model; all models if left out. */
   readonly model?: string | undefined;
-  /** The objects whose sizes need not be read; left out unless the objects are counted. */
-  readonly index?: ObjectIndex;
+  /**
+   * Bytes of an object that is counted already, so that its size need not be read; left out unless
+   * the objects are being counted.
+   */
+  readonly bytesOf?: (key: ObjectKey) => number | undefined;
   readonly signal: AbortSignal;
   /** Called for each object whose key or size cannot be determined. */
   readonly onUnread: (reason: unknown) => void;
@@ -143,7 +145,7 @@ export abstract class RemoteStore implements L2Adapter {
       bounds,
       removalBatch: traits.removalBatch,
       recountMs: traits.recountMs,
-      scan: (signal, index) => this.#count(signal, index),
+      scan: (signal) => this.#count(signal),
       remove: (keys, signal, purpose) => this.#remove(keys, signal, purpose),
       clock,
       onError,
@@ -310,10 +312,11 @@ export abstract class RemoteStore implements L2Adapter {
   }
 
   /** Lists the objects for the capacity. */
-  async *#count(signal: AbortSignal, index: ObjectIndex): AsyncGenerator<FoundObject, void> {
+  async *#count(signal: AbortSignal): AsyncGenerator<FoundObject, void> {
     const causes: unknown[] = [];
     const onUnread = (reason: unknown): void => void causes.push(reason);
-    yield* this.#scan({ index, signal, onUnread });
+    const bytesOf = (key: ObjectKey): number | undefined => this.capacity.bytesOf(key);
+    yield* this.#scan({ bytesOf, signal, onUnread });
     const cause = causes.find((reason) => reason instanceof Error);
     if (cause !== undefined && !signal.aborted) this.#onError(this.#error("list", cause));
   }

@@ -49,13 +49,13 @@ export async function* listServers(
 async function readManifest(
   node: ServerNode,
   manifestKey: string,
-  { names, index, onUnread, signal }: ServerScan,
+  { names, bytesOf, onUnread, signal }: ServerScan,
 ): Promise<FoundObject | undefined> {
   const name = names.nameIn(manifestKey);
   if (name === undefined) return undefined;
   const spelled = names.keyOf(name, undefined);
   if (spelled === null && !isHashedFileName(name)) return undefined;
-  const isRead = spelled === null || index?.get(spelled.id) === undefined;
+  const isRead = spelled === null || bytesOf?.(spelled) === undefined;
   const end = MANIFEST_BYTES + (spelled === null ? MAX_KEY_BYTES : 0) - 1;
   // Reading the value resets its idle time, so the idle time is read first.
   const [idle, value] = await Promise.all([

@@ -55,7 +55,7 @@ export interface CapacityOptions {
    * Lists the objects in the store. Left out if the store is empty at first, and no other process
    * uses it.
    */
-  readonly scan?: (signal: AbortSignal, index: ObjectIndex) => AsyncIterable<FoundObject>;
+  readonly scan?: (signal: AbortSignal) => AsyncIterable<FoundObject>;
   /** Max objects per call of `remove`. @default {64} */
   readonly removalBatch?: number;
   /**
@@ -89,7 +89,7 @@ export class Capacity implements AsyncDisposable {
   #counting: Promise<boolean> | undefined;
   #evicting: Promise<void> | undefined;
 
-  /** @param options Limits, and the operations of the store. */
+  /** Counts nothing yet: the first count starts with the first use or {@linkcode maintain}. */
   constructor(options: CapacityOptions) {
     this.#options = options;
     this.#capacityBytes = options.bounds?.capacityBytes ?? Infinity;
@@ -348,7 +348,7 @@ export class Capacity implements AsyncDisposable {
     const { signal } = this.#closing;
     const index = this.#index;
     const before = index.now;
-    for await (const { key, byteLength, usedAt } of scan?.(signal, index) ?? []) {
+    for await (const { key, byteLength, usedAt } of scan?.(signal) ?? []) {
       const entry = index.get(key.id);
       const isReplaced = byteLength !== undefined && entry !== undefined &&
         entry.byteLength !== byteLength && entry.seenAt <= before;

@@ -83,7 +83,6 @@ export {
   type FoundObject,
   type RemovalResult,
 } from "./capacity.ts";
-export type { ObjectIndex } from "./object_index.ts";
 export { parseAdapterConfig } from "./config.ts";
 export type {
   BooleanField,
