@@ -103,7 +103,7 @@ export {
 } from "./src/memory/memory_device.ts";
 export type { SlabAllocatorStats } from "./src/memory/slab_allocator.ts";
 export { WebGpuDevice, type WebGpuDeviceOptions } from "./src/memory/webgpu_device.ts";
-export type { KeyGroup, KeyRow } from "./src/prefetch/key_rows.ts";
+export type { KeyGroup, KeyRow } from "./src/prefetch/key_group.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/prefetch/prefetch_controller.ts";
 export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";
 export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store/flush_report.ts";

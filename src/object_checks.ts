@@ -5,7 +5,7 @@ import type { ObjectKey } from "./keys/object_key.ts";
 import type { L1Cache } from "./l1/l1_cache.ts";
 import type { MemoryDevice } from "./memory/memory_device.ts";
 import { countThatFit, type StagingPool } from "./memory/staging_pool.ts";
-import type { KeyGroup } from "./prefetch/key_rows.ts";
+import type { KeyGroup } from "./prefetch/key_group.ts";
 
 const FINGERPRINT_BYTES = 8;
 

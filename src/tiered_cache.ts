@@ -21,7 +21,7 @@ import type { L1Status, StagedObject, WriteReservation } from "./l1/l1_cache.ts"
 import type { ForgetReport, ForgetSelector } from "./lifecycle/key_lifecycle.ts";
 import type { DeviceAnswer, MemoryDevice } from "./memory/memory_device.ts";
 import { checkKeys } from "./object_checks.ts";
-import type { KeyGroup } from "./prefetch/key_rows.ts";
+import type { KeyGroup } from "./prefetch/key_group.ts";
 import type { PrefetchOptions } from "./prefetch/prefetch_controller.ts";
 import type { FlushReport } from "./store/flush_report.ts";
 import { isSkip, type SkipReason } from "./store/skipped_writes.ts";

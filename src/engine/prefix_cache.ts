@@ -11,7 +11,7 @@ import type { StagedObject } from "../l1/l1_cache.ts";
 import type { DeviceAnswer } from "../memory/memory_device.ts";
 import { typeInWords } from "../base/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
-import type { KeyGroup } from "../prefetch/key_rows.ts";
+import type { KeyGroup } from "../prefetch/key_group.ts";
 import { checkSequenceKv, gatherOperations, hasChunk, type SequenceKv } from "./kv_binding.ts";
 import {
   chunksOf,

@@ -6,8 +6,10 @@ import type { StagingPool } from "../memory/staging_pool.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
 import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
-import type { KeyGroup } from "./key_rows.ts";
-import { type LoadOutcome, ObjectLoader } from "./object_loader.ts";
+import type { ChunkTable } from "./chunk_table.ts";
+import type { KeyGroup } from "./key_group.ts";
+import { ObjectLoader } from "./object_loader.ts";
+import { plan } from "./plan.ts";
 import type { PrefetchPolicy } from "./prefetch_policy.ts";
 import { PrefetchRequest, type PrefetchResult } from "./prefetch_request.ts";
 
@@ -92,8 +94,11 @@ interface QueuedRequest {
   cancelWait: () => void;
 }
 
-/** An object that a request is loading: callbacks of the requests that wait for it. */
-type InFlightLoad = ((outcome: LoadOutcome) => void)[];
+/** A request that waits for an object that another one is to load. */
+interface SharedLoad {
+  readonly request: PrefetchRequest;
+  readonly slot: number;
+}
 
 const logger = getLogger(["kvtier", "prefetch"]);
 
@@ -104,7 +109,8 @@ const logger = getLogger(["kvtier", "prefetch"]);
  */
 export class PrefetchController {
   readonly #options: PrefetchControllerOptions;
-  readonly #inFlight = new Map<string, InFlightLoad>();
+  /** For each object that a request is to load, the requests that wait for it. */
+  readonly #inFlight = new Map<string, SharedLoad[]>();
   readonly #loader: ObjectLoader;
   readonly #listeners = new Listeners<PrefetchListener>((error) =>
     logger.error("A listener of prefetches failed: {error}", { error })
@@ -178,20 +184,9 @@ export class PrefetchController {
     const id = ++this.#counters.requests;
     this.#counters.requestedObjects += groups.reduce((sum, { keys }) => sum + keys.length, 0);
     const call: PrefetchCall = { ...options, id, groups, isLeasing, startedAt: clock.now() };
-    const isResident = groups.every(({ keys }) => keys.every((key) => l1.has(key)));
-    if (isResident || (adapters.all.length === 0 && !this.#isFilling(groups))) {
-      return this.#answerNow(call);
-    }
-    if (this.#active >= ACTIVE_REQUESTS) return this.#enqueue(call);
-    this.#active++;
-    return this.#serve(call);
-  }
-
-  /** Whether any of the objects is filling: it may become resident soon. */
-  #isFilling(groups: readonly KeyGroup[]): boolean {
-    const { l1 } = this.#options;
-    if (l1.filled() === undefined) return false;
-    return groups.some(({ keys }) => keys.some((key) => l1.whenFilled(key) !== undefined));
+    const isQueued = this.#active >= ACTIVE_REQUESTS && adapters.all.length > 0 &&
+      !groups.every(({ keys }) => keys.every((key) => l1.has(key)));
+    return isQueued ? this.#enqueue(call) : this.#serve(call);
   }
 
   /** Queues a request. At its deadline it is answered from L1. */
@@ -228,7 +223,8 @@ export class PrefetchController {
   #open({ id, groups, isLeasing }: PrefetchCall): PrefetchRequest {
     const { l1, policy } = this.#options;
     const retains = (key: ObjectKey): boolean => !isLeasing || policy.retains(key);
-    return new PrefetchRequest({ id, groups, l1, retains, isLeasing });
+    const onSettled = this.#onSettled.bind(this);
+    return new PrefetchRequest({ id, groups, l1, retains, isLeasing, onSettled });
   }
 
   /** Answers from L1 alone. */
@@ -238,11 +234,18 @@ export class PrefetchController {
     return this.#count(call, await request.published);
   }
 
-  /** Serves an active request, and starts the next one when it is answered. */
+  /** Serves a request, and starts the next one when it is answered. */
   async #serve(call: PrefetchCall): Promise<PrefetchResult> {
     const { deadlineMs, signal, startedAt } = call;
     const { clock } = this.#options;
     const request = this.#open(call);
+    const own = this.#divide(request);
+    if (needsNothing(request.table)) {
+      request.table.abandon(own);
+      request.publish();
+      return this.#count(call, await request.published);
+    }
+    this.#active++;
     let isAtDeadline = false;
     const onDeadline = (): void => {
       isAtDeadline = !request.isPublished;
@@ -253,7 +256,7 @@ export class PrefetchController {
       ? undefined
       : clock.schedule(onDeadline, startedAt + deadlineMs - clock.now());
     signal?.addEventListener("abort", onAbort, { once: true });
-    this.#track(this.#load(request));
+    this.#track(this.#load(request, own));
     try {
       const result = this.#count(call, await request.published);
       return isAtDeadline ? this.#notifyDeadline(call, result) : result;
@@ -268,7 +271,6 @@ export class PrefetchController {
     this.#active--;
     for (const request of this.#queue) {
       if (this.#active >= ACTIVE_REQUESTS) return;
-      this.#active++;
       this.#dequeue(request);
       request.resolve(this.#serve(request.call));
     }
@@ -302,77 +304,77 @@ export class PrefetchController {
     this.#running.set(running, request);
   }
 
-  /** Loads missing objects of the prefix, and answers the request when no more can be loaded. */
-  async #load(request: PrefetchRequest): Promise<void> {
+  /**
+   * Loads missing objects of the prefix, and answers the request when no more can be loaded.
+   *
+   * @param own Slots of the objects that this request is to load first.
+   */
+  async #load(request: PrefetchRequest, own: readonly number[]): Promise<void> {
     using _answer = { [Symbol.dispose]: () => request.publish() };
-    const { l1, barrier } = this.#options;
-    const absent = new Set<number>();
-    const mayExist = (slot: number): boolean => !absent.has(slot);
-    while (!request.isPublished && request.plan(mayExist).slots.length > 0) {
-      const own = new Map<number, InFlightLoad>();
-      const followed = new Set<number>();
-      let outstanding = 0;
-      const allSettled = Promise.withResolvers<void>();
-      const follow = (slot: number): (outcome: LoadOutcome) => void => {
-        followed.add(slot);
-        outstanding++;
-        return (outcome) => {
-          if (outcome === "absent") absent.add(slot);
-          if (outcome === "loaded") request.lease(slot);
-          if (outcome === "no-room") request.endBefore(slot);
-          if (--outstanding === 0) allSettled.resolve();
-        };
-      };
-      for (const slot of request.missing().filter(mayExist)) {
-        const key = request.key(slot);
-        const load = this.#inFlight.get(key.id);
-        if (l1.has(key) && request.lease(slot)) continue;
-        const filled = l1.whenFilled(key);
-        if (load !== undefined) {
-          this.#counters.sharedLoads++;
-          load.push(follow(slot));
-        } else if (filled !== undefined) {
-          const settle = follow(slot);
-          filled.then(() => {
-            request.leaseWritten(slot);
-            settle("abandoned");
-          });
-        } else if (barrier.blocks(key)) absent.add(slot);
-        else {
-          const load: InFlightLoad = [];
-          own.set(slot, load);
-          this.#inFlight.set(key.id, load);
-        }
-      }
-      if (own.size > 0) {
-        // Objects that other requests abandoned still count here; otherwise two requests that wait
-        // for each other could both give up.
-        const isInFlight = (slot: number): boolean => followed.has(slot) && mayExist(slot);
-        for (const slot of await this.#loadOwn(request, own, isInFlight)) absent.add(slot);
-      }
-      if (outstanding > 0 && request.plan(mayExist).slots.length > 0) {
-        await Promise.race([allSettled.promise, request.published.catch(() => {})]);
-      }
+    const { table } = request;
+    for (let slots = own;; slots = this.#divide(request)) {
+      if (slots.length > 0) await this.#loader.load(request, slots);
+      if (request.isPublished || needsNothing(table)) return;
+      await Promise.race([table.whenQuiet(), request.published.catch(() => {})]);
+      if (request.isPublished || needsNothing(table)) return;
+      request.leaseResident();
     }
   }
 
   /**
-   * Loads objects, passing the outcome of each to the requests that wait for it.
+   * Decides what is done about each object that is wanted.
    *
-   * @returns The objects that must not be tried again.
+   * @returns The slots of those that this request is to load.
    */
-  async #loadOwn(
-    request: PrefetchRequest,
-    own: Map<number, InFlightLoad>,
-    isInFlight: (slot: number) => boolean,
-  ): Promise<Iterable<number>> {
-    const onOutcome = (slot: number, outcome: LoadOutcome): void => {
-      const load = own.get(slot);
-      if (load === undefined) return;
-      own.delete(slot);
-      this.#inFlight.delete(request.key(slot).id);
-      for (const waiter of load) waiter(outcome);
-    };
-    return await this.#loader.load(request, [...own.keys()], { isInFlight, onOutcome });
+  #divide(request: PrefetchRequest): number[] {
+    const { l1, adapters, barrier } = this.#options;
+    const { table } = request;
+    const own: number[] = [];
+    for (let slot = 0; slot < table.size; slot++) {
+      if (!table.hasWindows && !table.isPossible(slot)) break;
+      if (table.state(slot) !== "wanted") continue;
+      const key = table.key(slot);
+      const waiters = this.#inFlight.get(key.id);
+      const filled = l1.whenFilled(key);
+      if (waiters !== undefined) {
+        this.#counters.sharedLoads++;
+        table.transition(slot, "shared");
+        waiters.push({ request, slot });
+      } else if (filled !== undefined) {
+        table.transition(slot, "filling");
+        filled.then(() => {
+          if (table.state(slot) !== "filling") return;
+          if (!request.leaseWritten(slot)) table.transition(slot, "wanted");
+        });
+      } else if (barrier.blocks(key)) table.transition(slot, "blocked");
+      else if (adapters.serving.length === 0) table.miss(slot, "absent");
+      else {
+        table.transition(slot, "asked");
+        this.#inFlight.set(key.id, []);
+        own.push(slot);
+      }
+    }
+    return own;
   }
+
+  /** Passes what became of an object to the requests that wait for it. */
+  #onSettled({ table }: PrefetchRequest, slot: number): void {
+    const { id } = table.key(slot);
+    const waiters = this.#inFlight.get(id) ?? [];
+    this.#inFlight.delete(id);
+    const reason = table.reason(slot);
+    for (const { request, slot: waiting } of waiters) {
+      if (request.table.state(waiting) !== "shared") continue;
+      if (table.state(slot) === "resident" && request.lease(waiting)) continue;
+      const isFull = reason === "no-room" || reason === "lost";
+      if (reason === undefined || isFull) request.table.transition(waiting, "wanted");
+      else request.table.miss(waiting, reason);
+      if (isFull) request.endBefore(waiting);
+    }
+  }
+}
+
+/** Whether no object that is missing can make the prefix longer. */
+function needsNothing(table: ChunkTable): boolean {
+  return plan(table, (slot) => table.isPossible(slot)).slots.length === 0;
 }

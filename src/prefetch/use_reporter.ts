@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { Clock } from "../base/clock.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
-import { firstNeeded, type KeyGroup } from "./key_rows.ts";
+import { firstNeeded, type KeyGroup } from "./key_group.ts";
 import type { PrefetchResult } from "./prefetch_request.ts";
 
 /** How long hits are collected before the adapters are told, in milliseconds. */

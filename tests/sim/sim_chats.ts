@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { StagedObject } from "../../src/l1/l1_cache.ts";
 import type { CacheHit } from "../../src/cache_hit.ts";
-import type { KeyGroup } from "../../src/prefetch/key_rows.ts";
+import type { KeyGroup } from "../../src/prefetch/key_group.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
 import { SimHit } from "./sim_hit.ts";
 import { READ_TTL_MS, WRITE_TTL_MS } from "./sim_kinds.ts";

@@ -1,7 +1,7 @@
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import { ObjectKey } from "../../src/keys/object_key.ts";
 import { sha256 } from "../../src/base/digest.ts";
-import type { KeyGroup } from "../../src/prefetch/key_rows.ts";
+import type { KeyGroup } from "../../src/prefetch/key_group.ts";
 
 /** One group of layers of a simulated model. */
 export interface SimGroup {

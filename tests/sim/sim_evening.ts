@@ -1,6 +1,6 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import type { StagedObject } from "../../src/l1/l1_cache.ts";
-import type { KeyGroup } from "../../src/prefetch/key_rows.ts";
+import type { KeyGroup } from "../../src/prefetch/key_group.ts";
 import type { SimChats } from "./sim_chats.ts";
 import { contentOf, MODELS, rowsOf, type SimModel } from "./sim_content.ts";
 import { SimHit } from "./sim_hit.ts";

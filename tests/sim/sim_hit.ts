@@ -1,6 +1,6 @@
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { DeviceLostError, type MemoryRange } from "../../src/memory/memory_device.ts";
-import { firstNeeded, type KeyGroup } from "../../src/prefetch/key_rows.ts";
+import { firstNeeded, type KeyGroup } from "../../src/prefetch/key_group.ts";
 import type { CacheHit } from "../../src/cache_hit.ts";
 import { isContentOf } from "./sim_content.ts";
 import type { SimDevice } from "./sim_device.ts";

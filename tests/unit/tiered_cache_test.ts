@@ -18,7 +18,7 @@ import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
 import type { L2Config } from "../../src/hotplug/adapter_manager.ts";
-import type { KeyGroup } from "../../src/prefetch/key_rows.ts";
+import type { KeyGroup } from "../../src/prefetch/key_group.ts";
 import type { StorePolicy } from "../../src/store/store_policy.ts";
 import { moduleOf } from "../support/adapters.ts";
 import { assertIdle, listen, optionsOf, put } from "../support/caches.ts";

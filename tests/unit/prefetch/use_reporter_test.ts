@@ -6,7 +6,7 @@ import { kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../../src/tiered_cache.ts";
-import type { KeyGroup } from "../../../src/prefetch/key_rows.ts";
+import type { KeyGroup } from "../../../src/prefetch/key_group.ts";
 import { UseReporter } from "../../../src/prefetch/use_reporter.ts";
 import { mapAdapter, moduleOf } from "../../support/adapters.ts";
 import { put } from "../../support/caches.ts";

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import * as fc from "../../support/fast_check.ts";
-import { firstNeeded, type KeyGroup, usablePrefix } from "../../../src/prefetch/key_rows.ts";
+import { firstNeeded, type KeyGroup } from "../../../src/prefetch/key_group.ts";
+import { usablePrefix } from "../../../src/prefetch/plan.ts";
 import { testKeys, testLayout } from "../../support/objects.ts";
 import { runs } from "../../support/runs.ts";
 
