@@ -6,6 +6,8 @@
 import { MAX_GIB } from "../src/base/units.ts";
 import {
   AdapterError,
+  boundsOf,
+  checkCapacity,
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
@@ -20,7 +22,6 @@ import { ObjectListing } from "./_connector/object_listing.ts";
 import { ConnectorObjectNames } from "./_connector/object_names.ts";
 import { ObjectValues } from "./_connector/object_values.ts";
 import { recognise } from "./_connector/recognise.ts";
-import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
 
 export type {
   Awaitable,

@@ -3,11 +3,13 @@
  *
  * @module
  */
+import { copyParts } from "../src/base/byte_parts.ts";
 import { GIB, MAX_GIB } from "../src/base/units.ts";
 import {
   AdapterError,
   type AdapterObject,
   Bitmap,
+  Capacity,
   defineL2Adapter,
   evictionField,
   fillParts,
@@ -16,9 +18,9 @@ import {
   type L2Adapter,
   type L2AdapterModule,
   type ObjectKey,
+  type RemovalResult,
   watermarksOf,
 } from "../src/adapter/contract.ts";
-import { type MemoryBounds, type MemoryObject, ObjectMemory } from "./_dram/object_memory.ts";
 
 const config = {
   max_capacity_gb: {
@@ -34,153 +36,147 @@ const config = {
   },
 } as const;
 
+/** An object in host memory. */
+interface MemoryObject {
+  readonly key: ObjectKey;
+  /** Bytes of the object. They are overwritten when the object is replaced or evicted. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
 /** Objects in host memory, which are lost when the process ends. */
 const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "dram",
   summary: "Objects in host memory, which are lost when the process ends.",
   config,
   capabilities: { evicts: true },
-  create({ max_capacity_gb: capacity, eviction }, { onError, onEvicted }) {
-    const capacityBytes = Math.floor(capacity * GIB);
-    const watermarks = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
-    return createDramAdapter(
-      watermarks === undefined ? { capacityBytes } : {
-        capacityBytes,
-        highBytes: capacityBytes * watermarks.high,
-        lowBytes: capacityBytes * watermarks.low,
-      },
+  create({ max_capacity_gb: gib, eviction }, { clock, onError, onEvicted }): L2Adapter {
+    const capacityBytes = Math.floor(gib * GIB);
+    const watermark = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
+    const held = new Map<string, MemoryObject>();
+    /** Memory of evicted objects, which the store in progress reuses. */
+    let spare: Uint8Array<ArrayBuffer>[] = [];
+    let refusedStores = 0;
+    let isClosed = false;
+
+    const remove = (keys: readonly ObjectKey[], isEvicted: boolean): RemovalResult[] =>
+      keys.map(({ id }) => {
+        const bytes = held.get(id)?.bytes;
+        if (bytes === undefined) return "absent";
+        held.delete(id);
+        if (isEvicted) spare.push(bytes);
+        return bytes.byteLength;
+      });
+    const capacity = new Capacity({
+      adapter: "dram",
+      bounds: { capacityBytes, watermark },
+      remove: (keys, _, purpose) => Promise.resolve(remove(keys, purpose === "evict")),
+      clock,
       onError,
       onEvicted,
-    );
+    });
+    const refuse = (key: ObjectKey, cause: unknown): void =>
+      onError(new AdapterError({ adapter: "dram", operation: "store", key, cause }));
+    const isHeld = ({ key, byteLength }: AdapterObject): boolean =>
+      held.get(key.id)?.bytes.byteLength === byteLength;
+    const allocate = (byteLength: number): Uint8Array<ArrayBuffer> => {
+      const index = spare.findLastIndex((bytes) => bytes.byteLength === byteLength);
+      const [reused] = index < 0 ? [] : spare.splice(index, 1);
+      return reused ?? new Uint8Array(byteLength);
+    };
+    /** Copies an object into memory. The copy is synchronous, so readers never see a part of it. */
+    const put = (object: AdapterObject): boolean => {
+      const { key, parts, byteLength } = object;
+      try {
+        const present = isHeld(object) ? held.get(key.id) : undefined;
+        const bytes = present?.bytes ?? allocate(byteLength);
+        copyParts(parts, bytes);
+        held.set(key.id, { key, bytes });
+        return true;
+      } catch (cause) {
+        refuse(key, cause);
+        return false;
+      }
+    };
+    return {
+      capabilities: { evicts: true, acceptsShortObjects: true, maxObjectBytes: capacityBytes },
+      async store(batch, { signal }) {
+        const stored = new Bitmap(batch.length);
+        let bytes = 0;
+        if (signal.aborted || isClosed) return { stored, bytes };
+        // Objects of the same size are overwritten in place: they need no room, and stay until then.
+        const inPlace = Bitmap.from(batch, isHeld);
+        const kept = inPlace.gather(batch).map(({ key }) => key);
+        capacity.lock(kept);
+        const added = inPlace.invert().gather(batch);
+        const hasRoom = await capacity.reserve(added, signal);
+        let next = 0;
+        for (const [index, object] of batch.entries()) {
+          const isAdded = !inPlace.test(index);
+          const isFit = !isAdded || hasRoom[next++] === true;
+          const isStored = isFit && !isClosed && put(object);
+          if (isFit && isAdded) capacity.settle(object, isStored);
+          if (isStored) {
+            stored.set(index);
+            bytes += object.byteLength;
+            continue;
+          }
+          refusedStores++;
+          const { usedBytes, lockedObjects } = capacity.reportStatus();
+          const text = `No room for ${object.byteLength} bytes: ${usedBytes} of ${capacityBytes} ` +
+            `are used, ${lockedObjects} objects are locked`;
+          // The capacity reports an object that can never fit.
+          if (!isFit && object.byteLength <= capacityBytes) refuse(object.key, new Error(text));
+        }
+        capacity.unlock(kept);
+        capacity.touch(stored.gather(batch).map(({ key }) => key));
+        capacity.maintain();
+        spare = [];
+        return { stored, bytes };
+      },
+      lookupAndLock(keys, { prefix }) {
+        const present = Bitmap.from(keys, ({ id }) => held.has(id));
+        const found = prefix ? new Bitmap(keys.length, present.countLeadingOnes()) : present;
+        capacity.lock(found.gather(keys));
+        return Promise.resolve(found);
+      },
+      unlock: (keys) => capacity.unlock(keys),
+      touch: (keys) => capacity.touch(keys),
+      load(batch, { signal, onLoaded, allowShorter = false }) {
+        const loaded = new Bitmap(batch.length);
+        if (signal.aborted) return Promise.resolve(loaded);
+        for (const [index, { key, parts, byteLength }] of batch.entries()) {
+          const bytes = held.get(key.id)?.bytes;
+          if (bytes === undefined) continue;
+          if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) {
+            onLoaded?.(index, "layout");
+            continue;
+          }
+          if (!fillParts(frontOfParts(parts, bytes.byteLength), bytes)) continue;
+          loaded.set(index);
+          onLoaded?.(index);
+        }
+        capacity.touch(loaded.gather(batch).map(({ key }) => key));
+        return Promise.resolve(loaded);
+      },
+      delete: (keys, call) => capacity.delete(keys, call),
+      async *list({ model, signal }) {
+        for (const { key, bytes: { byteLength } } of [...held.values()]) {
+          if (signal.aborted) return;
+          if (model === undefined || key.model === model) yield { key, byteLength };
+        }
+      },
+      usage: (call) => capacity.usage(call),
+      reportStatus: () => ({
+        storedObjects: held.size,
+        ...capacity.reportStatus(),
+        refusedStores,
+      }),
+      [Symbol.asyncDispose]() {
+        isClosed = true;
+        held.clear();
+        return capacity[Symbol.asyncDispose]();
+      },
+    };
   },
 });
 export default dram;
-
-function createDramAdapter(
-  bounds: MemoryBounds,
-  onError: (error: AdapterError) => void,
-  onEvicted: (keys: readonly ObjectKey[]) => void = () => {},
-): L2Adapter {
-  const { capacityBytes } = bounds;
-  const memory = new ObjectMemory(bounds);
-  let refusedStores = 0;
-  let isClosed = false;
-
-  const refuse = (key: ObjectKey, cause: unknown): undefined => {
-    refusedStores++;
-    onError(new AdapterError({ adapter: "dram", operation: "store", key, cause }));
-    return undefined;
-  };
-  const put = (object: AdapterObject): MemoryObject | undefined => {
-    try {
-      const entry = memory.put(object);
-      if (entry !== undefined) return entry;
-    } catch (cause) {
-      return refuse(object.key, cause);
-    }
-    const { usedBytes, lockedObjects } = memory;
-    const text = `No room for ${object.byteLength} bytes: ${usedBytes} of ${capacityBytes} are ` +
-      `used, ${lockedObjects} objects are locked`;
-    return refuse(object.key, new Error(text));
-  };
-  return {
-    capabilities: { evicts: true, acceptsShortObjects: true, maxObjectBytes: capacityBytes },
-    store(batch, { signal }) {
-      const stored = new Bitmap(batch.length);
-      if (signal.aborted || isClosed) return Promise.resolve({ stored, bytes: 0 });
-      const entries = batch.map((object) => {
-        const entry = put(object);
-        // Locked until the end, so that no object of the batch evicts another.
-        if (entry !== undefined) memory.lock(entry);
-        return entry;
-      });
-      const kept = entries.filter((entry) => entry !== undefined);
-      for (const entry of kept) memory.unlock(entry);
-      memory.touch(kept);
-      memory.shrink();
-      const evicted = memory.takeEvicted();
-      if (evicted.length > 0) onEvicted(evicted);
-      let bytes = 0;
-      for (const [index, { byteLength }] of batch.entries()) {
-        const entry = entries[index];
-        if (entry === undefined || !memory.has(entry)) continue;
-        stored.set(index);
-        bytes += byteLength;
-      }
-      return Promise.resolve({ stored, bytes });
-    },
-    lookupAndLock(keys, { prefix }) {
-      const found = new Bitmap(keys.length);
-      const entries: MemoryObject[] = [];
-      for (const [index, key] of keys.entries()) {
-        const entry = memory.get(key);
-        if (entry !== undefined) {
-          memory.lock(entry);
-          entries.push(entry);
-          found.set(index);
-        } else if (prefix) break;
-      }
-      memory.touch(entries);
-      return Promise.resolve(found);
-    },
-    unlock(keys) {
-      for (const key of keys) {
-        const entry = memory.get(key);
-        if (entry !== undefined) memory.unlock(entry);
-      }
-    },
-    touch(keys) {
-      memory.touch(keys.flatMap((key) => memory.get(key) ?? []));
-    },
-    load(batch, { signal, onLoaded, allowShorter = false }) {
-      const loaded = new Bitmap(batch.length);
-      if (signal.aborted) return Promise.resolve(loaded);
-      const entries: MemoryObject[] = [];
-      for (const [index, { key, parts, byteLength }] of batch.entries()) {
-        const entry = memory.get(key);
-        if (entry === undefined) continue;
-        const { bytes } = entry;
-        if (!fitsRoom(bytes.byteLength, byteLength, allowShorter)) {
-          onLoaded?.(index, "layout");
-          continue;
-        }
-        if (!fillParts(frontOfParts(parts, bytes.byteLength), bytes)) continue;
-        entries.push(entry);
-        loaded.set(index);
-        onLoaded?.(index);
-      }
-      memory.touch(entries);
-      return Promise.resolve(loaded);
-    },
-    delete(keys) {
-      const before = memory.usedBytes;
-      const deleted = Bitmap.from(keys, (key) => memory.remove(key));
-      return Promise.resolve({ deleted, bytes: before - memory.usedBytes });
-    },
-    async *list({ model, signal }) {
-      for (const { key, bytes: { byteLength } } of memory.list()) {
-        if (signal.aborted) return;
-        if (model === undefined || key.model === model) yield { key, byteLength };
-      }
-    },
-    usage: () =>
-      Promise.resolve({
-        usedBytes: memory.usedBytes,
-        capacityBytes,
-        objectCount: memory.objectCount,
-      }),
-    reportStatus: () => ({
-      storedObjects: memory.objectCount,
-      usedBytes: memory.usedBytes,
-      capacityBytes,
-      lockedObjects: memory.lockedObjects,
-      evictedObjects: memory.evictedObjects,
-      refusedStores,
-    }),
-    [Symbol.asyncDispose]() {
-      isClosed = true;
-      memory.clear();
-      return Promise.resolve();
-    },
-  };
-}

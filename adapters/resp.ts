@@ -5,6 +5,8 @@
  */
 import { MAX_GIB } from "../src/base/units.ts";
 import {
+  boundsOf,
+  checkCapacity,
   ConfigError,
   type ConfigValues,
   defineL2Adapter,
@@ -19,7 +21,6 @@ import { RespObjectNames } from "./_resp/object_names.ts";
 import { ReplyError } from "./_resp/resp_error.ts";
 import { RespStore } from "./_resp/resp_store.ts";
 import { parseServerUrl, type ServerUrl, URL_SHAPE } from "./_resp/server_url.ts";
-import { boundsOf, checkCapacity } from "./_shared/capacity.ts";
 
 const fail = failFor("resp adapter");
 

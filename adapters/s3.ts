@@ -5,6 +5,7 @@
  */
 import {
   AdapterError,
+  boundsOf,
   type ConfigValues,
   defineL2Adapter,
   type L2AdapterModule,
@@ -19,7 +20,6 @@ import { S3Client } from "./_s3/s3_client.ts";
 import { s3Config } from "./_s3/s3_config.ts";
 import { S3Error } from "./_s3/s3_error.ts";
 import { S3Store } from "./_s3/s3_store.ts";
-import { boundsOf } from "./_shared/capacity.ts";
 
 const fail = failFor("s3 adapter");
 

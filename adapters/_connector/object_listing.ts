@@ -1,4 +1,5 @@
 import type { ObjectKey } from "../../src/adapter/contract.ts";
+import type { ScanCall } from "../_remote/remote_store.ts";
 import type { Backend } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
 import { type ConnectorObjectNames, partsBegunAt } from "./object_names.ts";
@@ -13,16 +14,6 @@ export interface ObjectListingOptions {
   readonly names: ConnectorObjectNames;
   readonly known: KnownObjects;
   readonly values: ObjectValues;
-}
-
-/** Options of one listing. */
-export interface ListingCall {
-  /** Filters objects by key. The key is `undefined` where only the value contains it. */
-  readonly isWanted?: (key: ObjectKey | undefined) => boolean;
-  /** Called when an object cannot be read. */
-  readonly onUnread: (cause: unknown) => void;
-  /** Aborts when the caller needs no more objects. */
-  readonly signal: AbortSignal;
 }
 
 interface ListedName {
@@ -49,7 +40,7 @@ export class ObjectListing {
   }
 
   /** Lists the objects. */
-  async *list(call: ListingCall): AsyncGenerator<ObjectFacts, void> {
+  async *list(call: ScanCall): AsyncGenerator<ObjectFacts, void> {
     yield* this.#facts(await this.#names(call.signal), call);
   }
 
@@ -57,7 +48,7 @@ export class ObjectListing {
    * Lists the objects; also removes leftovers of interrupted stores, and writes missing side
    * values.
    */
-  async *listAndRepair(call: ListingCall): AsyncGenerator<ObjectFacts, void> {
+  async *listAndRepair(call: ScanCall): AsyncGenerator<ObjectFacts, void> {
     const { signal } = call;
     const { values, names } = this.#options;
     const found = await this.#names(signal);
@@ -105,9 +96,12 @@ export class ObjectListing {
 
   async *#facts(
     { objects, sizes }: Names,
-    { isWanted = () => true, onUnread, signal }: ListingCall,
+    { model, onUnread, signal }: ScanCall,
   ): AsyncGenerator<ObjectFacts, void> {
     const { known } = this.#options;
+    // The key is undefined where only the value contains it.
+    const isWanted = (key: ObjectKey | undefined): boolean =>
+      key === undefined || model === undefined || key.model === model;
     for (const object of objects) {
       if (signal.aborted) return;
       if (!isWanted(object.key)) continue;

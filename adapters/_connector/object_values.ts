@@ -1,11 +1,7 @@
-import {
-  type AdapterObject,
-  fitsRoom,
-  type ObjectKey,
-  type TrailerFault,
-} from "../../src/adapter/contract.ts";
+import { type AdapterObject, fitsRoom, type ObjectKey } from "../../src/adapter/contract.ts";
 import { readParts, writeParts } from "../../src/base/byte_parts.ts";
 import { untilAborted } from "../../src/base/abort.ts";
+import type { ReadOutcome } from "../_remote/remote_store.ts";
 import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
 import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
@@ -42,9 +38,6 @@ export interface ObjectValuesOptions {
    */
   readonly reportsSizes: () => boolean;
 }
-
-/** Result of reading an object; a {@linkcode TrailerFault} if the value is not that object. */
-export type ConnectorReadOutcome = "filled" | "absent" | TrailerFault;
 
 /**
  * Objects as values of a connector. A large object is split into parts with unique names, and its
@@ -93,7 +86,7 @@ export class ObjectValues {
     objects: readonly AdapterObject[],
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<(ConnectorReadOutcome | Error)[]> {
+  ): Promise<(ReadOutcome | Error)[]> {
     const values = await this.#getMany(objects, signal);
     return await Promise.all(
       objects.map((object, i) =>
@@ -202,7 +195,7 @@ export class ObjectValues {
     answer: unknown,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<ConnectorReadOutcome> {
+  ): Promise<ReadOutcome> {
     const { names, known } = this.#options;
     const { key, parts, byteLength } = object;
     const value = bytesIn(answer) ?? await this.#get(names.of(key), signal);

@@ -1,14 +1,12 @@
 import { Buffer } from "node:buffer";
 import { writeParts } from "../../src/base/byte_parts.ts";
 import { type AdapterObject, fitsRoom } from "../../src/adapter/contract.ts";
+import type { ReadOutcome } from "../_remote/remote_store.ts";
 import type { Connection } from "./connection.ts";
 import { decodeManifest, MANIFEST_BYTES, MAX_CHUNKS, type ObjectManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";
 import { ReplyError } from "./resp_error.ts";
 import { REMOVE } from "./scripts.ts";
-
-/** Result of reading an object; `damaged` if its server key holds something else. */
-export type RespReadOutcome = "filled" | "absent" | "different" | "damaged";
 
 /** Loads objects into their parts. */
 export class RespObjectReader {
@@ -30,17 +28,17 @@ export class RespObjectReader {
     object: AdapterObject,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<RespReadOutcome> {
+  ): Promise<ReadOutcome> {
     const manifestKey = this.#names.manifestKeyOf(object.key);
     const { parts } = object;
     let incomplete: string | undefined;
     for (;;) {
       const value = await get(connection, manifestKey, signal);
       if (value === undefined) return "absent";
-      if (value === "no string") return "damaged";
+      if (value === "no string") return "magic";
       const manifest = decodeManifest(value);
-      if (manifest === undefined || !isWhole(manifest, value)) return "damaged";
-      if (!fitsRoom(manifest.byteLength, object.byteLength, allowShorter)) return "different";
+      if (manifest === undefined || !isWhole(manifest, value)) return "magic";
+      if (!fitsRoom(manifest.byteLength, object.byteLength, allowShorter)) return "layout";
       if (manifest.generation === incomplete) {
         await connection.send(manifestKey, ["EVAL", REMOVE, "1", manifestKey, incomplete], signal);
         return "absent";

@@ -1,30 +1,25 @@
 import { Buffer } from "node:buffer";
+import { untilAborted } from "../../src/base/abort.ts";
 import { Limiter } from "../../src/base/limiter.ts";
 import {
-  AdapterError,
-  type AdapterObject,
   Bitmap,
-  type CallOptions,
-  type DeleteResult,
-  type L2Adapter,
-  type ListedObject,
-  type ListOptions,
-  type LoadOptions,
-  type LookupOptions,
+  type FoundObject,
   type ObjectKey,
-  type StoreResult,
+  type RemovalResult,
 } from "../../src/adapter/contract.ts";
-import { Capacity, type CapacityBounds, type FoundObject } from "../_shared/capacity.ts";
-import { Failures } from "../_shared/failures.ts";
-import { KeyLocks } from "../_shared/key_locks.ts";
-import { untilAborted } from "../../src/base/abort.ts";
 import {
-  asAdapterError,
-  closeAfterAbort,
-  runAbortable,
-  takeConnections,
-  withConnections,
-} from "./calls.ts";
+  byteLengthOf,
+  findInSteps,
+  type FoundKeys,
+  type LoadCall,
+  type LookupCall,
+  type RemoteOptions,
+  RemoteStore,
+  type RemoveCall,
+  type ScanCall,
+  type StoreCall,
+} from "../_remote/remote_store.ts";
+import { closeAfterAbort, takeConnections, withConnections } from "./calls.ts";
 import type { Connection, ServerSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection_pool.ts";
 import { decodeManifest, MAX_CHUNKS } from "./object_head.ts";
@@ -49,8 +44,9 @@ const REMOVAL_BATCH = 128;
 const RECOUNT_MS = 60_000;
 /** Keys of a chain per lookup round. */
 const CHAIN_STEP = 512;
+
 /** Options of a {@linkcode RespStore}. */
-export interface RespStoreOptions {
+export interface RespStoreOptions extends Omit<RemoteOptions, "clock"> {
   readonly settings: ServerSettings;
   readonly names: RespObjectNames;
   /** Number of connections for stores, and for everything else. */
@@ -58,22 +54,10 @@ export interface RespStoreOptions {
   readonly chunkBytes: number;
   /** Lifetime of objects in milliseconds; 0: unlimited. */
   readonly ttlMs: number;
-  /** Capacity that this adapter enforces; `undefined` if the server evicts. */
-  readonly bounds: CapacityBounds | undefined;
-  /** Called with each failure that affects a key. */
-  readonly onError: (error: AdapterError) => void;
-  /** Called with the keys of evicted objects. */
-  readonly onEvicted: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
 /** Objects on a server that speaks RESP, or on a cluster of them. */
-export class RespStore implements L2Adapter {
-  /**
-   * Objects are shared. Whether they survive a restart of the server depends on its persistence.
-   */
-  readonly capabilities: L2Adapter["capabilities"];
-  /** Counted objects and bytes; absent if the server evicts, because that would list everything. */
-  readonly usage?: NonNullable<L2Adapter["usage"]>;
+export class RespStore extends RemoteStore {
   readonly #options: RespStoreOptions;
   /** Stores have separate connections, because an aborted store may have to close its own. */
   readonly #writes: ConnectionPool;
@@ -82,40 +66,32 @@ export class RespStore implements L2Adapter {
   readonly #readLimiter = new Limiter(READS);
   readonly #writer: RespObjectWriter;
   readonly #reader: RespObjectReader;
-  readonly #locks = new KeyLocks();
-  readonly #capacity: Capacity | undefined;
   readonly #closing = new AbortController();
   #touching: Promise<void> | undefined;
 
   constructor(options: RespStoreOptions) {
-    const { settings, names, connections, chunkBytes, bounds, onError } = options;
+    const { settings, names, connections, chunkBytes } = options;
+    super({ ...options, clock: settings.clock }, {
+      type: "resp",
+      // Whether objects survive a restart of the server depends on its persistence.
+      capabilities: {
+        shared: true,
+        durable: true,
+        evicts: true,
+        acceptsShortObjects: true,
+        maxObjectBytes: chunkBytes * MAX_CHUNKS,
+        preferredBytesInFlight: PREFERRED_BYTES,
+      },
+      canDelete: true,
+      canList: true,
+      removalBatch: REMOVAL_BATCH,
+      recountMs: RECOUNT_MS,
+    });
     this.#options = options;
-    this.capabilities = {
-      shared: true,
-      durable: true,
-      evicts: true,
-      acceptsShortObjects: true,
-      maxObjectBytes: chunkBytes * MAX_CHUNKS,
-      preferredBytesInFlight: PREFERRED_BYTES,
-    };
     this.#writes = new ConnectionPool(settings, connections);
     this.#reads = new ConnectionPool(settings, connections);
     this.#writer = new RespObjectWriter(options);
     this.#reader = new RespObjectReader(names);
-    this.#capacity = bounds && new Capacity({
-      ...bounds,
-      adapter: "resp",
-      removalBatch: REMOVAL_BATCH,
-      recountMs: RECOUNT_MS,
-      scan: (index, signal) => this.#scan((key) => index.get(key) !== undefined, signal, () => {}),
-      remove: (keys, signal) => this.delete(keys, { signal }),
-      isLocked: (key) => this.#locks.has(key),
-      clock: settings.clock,
-      onError,
-      onEvicted: options.onEvicted,
-    });
-    const capacity = this.#capacity;
-    if (capacity !== undefined) this.usage = (call) => capacity.usage(call);
   }
 
   /**
@@ -125,167 +101,112 @@ export class RespStore implements L2Adapter {
    * @throws {ConnectionError} If the server does not answer.
    */
   async ask(command: readonly string[]): Promise<unknown> {
-    return await withConnections(this.#reads, async ([connection]) => {
+    return await withConnections(this.#reads, undefined, async ([connection]) => {
       const [node] = await connection?.nodes() ?? [];
       return await node?.send(command);
     });
-  }
-
-  /** Starts the first count, if there is a capacity. */
-  start(): void {
-    this.#capacity?.maintain();
-  }
-
-  /**
-   * Stores objects. After an abort, nothing more is published, and connections that do not answer
-   * soon are closed, so that no buffer of the caller stays in use.
-   */
-  async store(objects: readonly AdapterObject[], { signal }: CallOptions): Promise<StoreResult> {
-    const stored = new Bitmap(objects.length);
-    if (signal.aborted || objects.length === 0) return { stored, bytes: 0 };
-    const failures = new Failures("resp", "store");
-    const connections = await takeConnections(this.#writes, "store", signal);
-    const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
-    let bytes = 0;
-    let begun = 0;
-    let hasRoom: readonly boolean[] | undefined;
-    try {
-      hasRoom = await this.#capacity?.reserve(objects, signal);
-      await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
-        begun++;
-        if (hasRoom?.[index] === false) return;
-        let isStored = false;
-        try {
-          isStored = !signal.aborted &&
-            await this.#onRightServer(
-              this.#writes,
-              at(connections, index),
-              signal,
-              (connection) => this.#writer.write(connection, object, signal),
-            );
-          this.#capacity?.settle(object, isStored);
-        } catch (cause) {
-          // Without a refusal the object may exist. The next count corrects it if it does not.
-          this.#capacity?.settle(object, cause instanceof ConnectionError);
-          if (!signal.aborted) failures.add(object.key, cause);
-        }
-        if (!isStored) return;
-        stored.set(index);
-        bytes += object.byteLength;
-      }, signal);
-    } finally {
-      stopWaiting();
-      this.#writes.release(connections);
-      for (const [index, object] of objects.entries()) {
-        if (index >= begun && hasRoom?.[index]) this.#capacity?.settle(object, false);
-      }
-    }
-    this.#capacity?.index.touch(stored.gather(objects).map(({ key }) => key));
-    this.#capacity?.maintain();
-    this.#report(failures, connections.every(({ isLost }) => isLost) ? objects.length : Infinity);
-    return { stored, bytes };
-  }
-
-  /** Looks up all keys at once, or a chain in long steps until a key is missing. */
-  async lookupAndLock(
-    keys: readonly ObjectKey[],
-    { prefix, signal }: LookupOptions,
-  ): Promise<Bitmap> {
-    const nothing = (): Bitmap => new Bitmap(keys.length);
-    if (signal.aborted || keys.length === 0) return nothing();
-    const removeStale = this.#capacity?.index.staleRemover(keys);
-    const found = await this.#locks.lockFound(keys, prefix, () =>
-      runAbortable(
-        this.#reads,
-        { operation: "lookup", signal, fallback: nothing },
-        async (connections) => {
-          const found = new Bitmap(keys.length);
-          const step = prefix ? CHAIN_STEP : keys.length;
-          for (let start = 0; start < keys.length && !signal.aborted; start += step) {
-            const asked = keys.slice(start, start + step);
-            await this.#lookupStep(connections, asked, signal, {
-              present: (i) => found.set(start + i),
-              absent: (i) => removeStale?.(asked[i] as ObjectKey),
-            });
-            if (prefix && found.countLeadingOnes() < start + step) break;
-          }
-          return found;
-        },
-      ));
-    this.#capacity?.index.touch(found.gather(keys));
-    return found;
-  }
-
-  /** Releases the locks of a lookup. */
-  unlock(keys: readonly ObjectKey[]): void {
-    this.#locks.remove(keys);
   }
 
   /**
    * Records uses of objects, also on the server. Drops the server part while another is in
    * progress.
    */
-  touch(keys: readonly ObjectKey[]): void {
-    this.#capacity?.index.touch(keys);
+  override touch(keys: readonly ObjectKey[]): void {
+    super.touch(keys);
     this.#touching ??= this.#touchOnServer(keys)
       .catch(() => {})
       .finally(() => this.#touching = undefined);
   }
 
-  /** Loads objects into their parts, each as soon as its bytes arrive. */
-  async load(
-    objects: readonly AdapterObject[],
-    { signal, onLoaded, allowShorter = false }: LoadOptions,
-  ): Promise<Bitmap> {
-    const loaded = new Bitmap(objects.length);
-    if (signal.aborted || objects.length === 0) return loaded;
-    await runAbortable(
-      this.#reads,
-      { operation: "load", signal, fallback: () => {} },
-      async (connections) => {
-        const failures = new Failures("resp", "load");
-        const removeStale = this.#capacity?.index.staleRemover(objects.map(({ key }) => key));
-        await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
-          if (signal.aborted) return;
-          try {
-            const outcome = await this.#onRightServer(
-              this.#reads,
-              at(connections, index),
-              signal,
-              (connection) => this.#reader.read(connection, object, allowShorter, signal),
-            );
-            if (signal.aborted) return;
-            if (outcome === "absent") removeStale?.(object.key);
-            if (outcome === "damaged") onLoaded?.(index, "magic");
-            if (outcome === "different") onLoaded?.(index, "layout");
-            if (outcome !== "filled") return;
-            loaded.set(index);
-            onLoaded?.(index);
-          } catch (cause) {
-            if (!signal.aborted) failures.add(object.key, cause);
-          }
-        }, signal);
-        this.#report(failures, objects.length);
-      },
-    );
-    this.#capacity?.index.touch(loaded.gather(objects).map(({ key }) => key));
-    // A copy: the caller's bitmap does not change after an abort.
-    return loaded.and(loaded);
+  /**
+   * After an abort, nothing more is published, and connections that do not answer soon are closed,
+   * so that no buffer of the caller stays in use.
+   */
+  protected override async write(call: StoreCall): Promise<void> {
+    const { objects, signal } = call;
+    const connections = await takeConnections(this.#writes, signal);
+    const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
+    try {
+      await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
+        if (!call.hasRoom(index) || signal.aborted) return;
+        try {
+          const isStored = await this.#onRightServer(
+            this.#writes,
+            at(connections, index),
+            signal,
+            (connection) => this.#writer.write(connection, object, signal),
+          );
+          if (isStored) call.stored(index, object.byteLength);
+        } catch (cause) {
+          // Without a refusal the object may exist.
+          call.failed(index, cause, cause instanceof ConnectionError);
+        }
+      }, signal);
+    } finally {
+      stopWaiting();
+      this.#writes.release(connections);
+    }
+  }
+
+  /** A server that refuses a store, such as a full one, may still answer loads. */
+  protected override isOutage(cause: unknown): boolean {
+    return !(cause instanceof ReplyError);
+  }
+
+  /** Looks up all keys at once, or a chain in long steps until a key is missing. */
+  protected override async find(call: LookupCall): Promise<FoundKeys> {
+    const { keys, isChain, signal } = call;
+    const nothing = (): FoundKeys => ({ found: new Bitmap(keys.length), asked: 0 });
+    const finding = withConnections(this.#reads, signal, async (connections) => {
+      const exists = async (key: ObjectKey, i: number): Promise<boolean | Error> => {
+        const manifestKey = this.#options.names.manifestKeyOf(key);
+        try {
+          return 1 === await this.#onRightServer(
+            this.#reads,
+            at(connections, i),
+            signal,
+            (connection) => connection.send(manifestKey, ["EXISTS", manifestKey], signal),
+          );
+        } catch (cause) {
+          return cause instanceof Error ? cause : new Error(String(cause));
+        }
+      };
+      const step = isChain ? CHAIN_STEP : keys.length;
+      return await findInSteps(call, step, (asked) => Promise.all(asked.map(exists)));
+    });
+    return await untilAborted(signal, finding, nothing);
+  }
+
+  protected override async read(call: LoadCall): Promise<void> {
+    const { objects, allowShorter, signal } = call;
+    const reading = withConnections(this.#reads, signal, async (connections) => {
+      await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
+        if (signal.aborted) return;
+        try {
+          const outcome = await this.#onRightServer(
+            this.#reads,
+            at(connections, index),
+            signal,
+            (connection) => this.#reader.read(connection, object, allowShorter, signal),
+          );
+          call.settle(index, outcome);
+        } catch (cause) {
+          call.failed(object.key, cause);
+        }
+      }, signal);
+    });
+    await untilAborted(signal, reading, () => {});
   }
 
   /** Removes objects and their chunks. */
-  async delete(keys: readonly ObjectKey[], { signal }: CallOptions): Promise<DeleteResult> {
-    const deleted = new Bitmap(keys.length);
-    let bytes = 0;
-    if (signal.aborted || keys.length === 0) return { deleted, bytes };
-    await runAbortable(
+  protected override async remove(
+    { keys, signal, failed }: RemoveCall,
+  ): Promise<readonly RemovalResult[]> {
+    return await withConnections(
       this.#reads,
-      { operation: "delete", signal, fallback: () => {} },
-      async (connections) => {
-        const failures = new Failures("resp", "delete");
-        const removeStale = this.#capacity?.index.staleRemover(keys);
-        await Promise.all(keys.map(async (key, index) => {
-          if (!this.#locks.startRemoval(key)) return;
+      signal,
+      (connections) =>
+        Promise.all(keys.map(async (key, index) => {
           const manifestKey = this.#options.names.manifestKeyOf(key);
           try {
             const command = ["EVAL", REMOVE, "1", manifestKey, ""];
@@ -295,45 +216,37 @@ export class RespStore implements L2Adapter {
               signal,
               (connection) => connection.send(manifestKey, command, signal),
             );
-            removeStale?.(key);
-            if (signal.aborted || !Buffer.isBuffer(old) || old.byteLength === 0) return;
-            deleted.set(index);
-            bytes += decodeManifest(old)?.byteLength ?? 0;
+            if (!Buffer.isBuffer(old) || old.byteLength === 0) return "absent";
+            return decodeManifest(old)?.byteLength ?? 0;
           } catch (cause) {
-            if (!signal.aborted) failures.add(key, cause);
-          } finally {
-            this.#locks.endRemoval(key);
+            failed(key, cause);
+            return "failed";
           }
-        }));
-        this.#report(failures, keys.length);
-      },
+        })),
     );
-    return { deleted: deleted.and(deleted), bytes };
   }
 
-  /**
-   * Lists the objects of all servers.
-   *
-   * @throws {AdapterError} After the last object, if some objects could not be identified.
-   */
-  async *list({ model, signal }: ListOptions): AsyncIterable<ListedObject> {
-    let unread = 0;
-    const objects = this.#scan(() => false, signal, () => unread++);
-    for await (const { key, byteLength = 0, usedAt } of objects) {
-      if (model !== undefined && key.model !== model) continue;
-      yield { key, byteLength, ...(usedAt === undefined ? {} : { usedAt }) };
+  /** Lists the objects of all servers. */
+  protected override async *scan(call: ScanCall): AsyncGenerator<FoundObject, void> {
+    const { names } = this.#options;
+    const { signal } = call;
+    const connections = await takeConnections(this.#reads, signal);
+    try {
+      const [connection] = connections;
+      if (connection === undefined || signal.aborted) return;
+      const nodes = await untilAborted(signal, connection.nodes(), () => []);
+      const waiting = nodes.map(({ send }) => ({
+        send: (command: Parameters<typeof send>[0]) =>
+          untilAborted(signal, send(command, signal), () => null),
+      }));
+      yield* listServers(waiting, { ...call, names });
+    } finally {
+      this.#reads.release(connections);
     }
-    if (unread === 0) return;
-    const cause = new Error(
-      `${unread} objects were left out: the server does not return their keys, or is moving them`,
-    );
-    throw new AdapterError({ adapter: "resp", operation: "list", cause });
   }
 
-  /** Connection settings and counts, and the capacity figures. */
-  reportStatus(): Readonly<Record<string, unknown>> {
+  protected override describe(): Readonly<Record<string, unknown>> {
     const { settings, chunkBytes, ttlMs } = this.#options;
-    const capacity = this.#capacity;
     return {
       servers: settings.servers.map(({ host, port }) => `${host}:${port}`),
       isCluster: settings.isCluster,
@@ -342,20 +255,15 @@ export class RespStore implements L2Adapter {
       openedConnections: this.#reads.openedCount + this.#writes.openedCount,
       chunkBytes,
       ttlMs,
-      lockedObjects: this.#locks.size,
-      evictedBy: capacity === undefined ? "server" : "kvtier",
-      ...capacity?.reportStatus(),
+      evictedBy: this.capacity.isBounded ? "kvtier" : "server",
     };
   }
 
-  /** Closes all connections. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  protected override async close(): Promise<void> {
     this.#closing.abort();
-    const counting = this.#capacity?.[Symbol.asyncDispose]();
     await Promise.all([
       this.#reads[Symbol.asyncDispose](),
       this.#writes[Symbol.asyncDispose](),
-      counting,
       this.#touching,
     ]);
   }
@@ -379,7 +287,7 @@ export class RespStore implements L2Adapter {
       // A connection that was just opened already uses the current address of the server.
       if (!connection.isLost || signal.aborted) throw error;
     }
-    return await withConnections(pool, async (connections) => {
+    return await withConnections(pool, undefined, async (connections) => {
       const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
       try {
         return await work(at(connections, 0));
@@ -391,7 +299,7 @@ export class RespStore implements L2Adapter {
 
   async #touchOnServer(keys: readonly ObjectKey[]): Promise<void> {
     const { signal } = this.#closing;
-    await withConnections(this.#reads, async (connections) => {
+    await withConnections(this.#reads, undefined, async (connections) => {
       // The server's clock is coarse: the last command counts as the most recent use.
       await this.#readLimiter.forEach(keys.toReversed(), () => 0, async (key) => {
         const manifestKey = this.#options.names.manifestKeyOf(key);
@@ -402,70 +310,10 @@ export class RespStore implements L2Adapter {
       }, signal);
     });
   }
-
-  async #lookupStep(
-    connections: readonly Connection[],
-    asked: readonly ObjectKey[],
-    signal: AbortSignal,
-    report: { readonly present: (i: number) => void; readonly absent: (i: number) => void },
-  ): Promise<void> {
-    const failures = new Failures("resp", "lookup");
-    await Promise.all(asked.map(async (key, i) => {
-      const manifestKey = this.#options.names.manifestKeyOf(key);
-      try {
-        const answer = await this.#onRightServer(
-          this.#reads,
-          at(connections, i),
-          signal,
-          (connection) => connection.send(manifestKey, ["EXISTS", manifestKey], signal),
-        );
-        if (answer === 1) report.present(i);
-        else report.absent(i);
-      } catch (cause) {
-        if (!signal.aborted) failures.add(key, cause);
-      }
-    }));
-    this.#report(failures, asked.length);
-  }
-
-  async *#scan(
-    isKnown: (key: ObjectKey) => boolean,
-    signal: AbortSignal,
-    onUnread: () => void,
-  ): AsyncIterable<FoundObject> {
-    const { names } = this.#options;
-    const connections = await takeConnections(this.#reads, "list", signal);
-    try {
-      const [connection] = connections;
-      if (connection === undefined || signal.aborted) return;
-      const nodes = await untilAborted(signal, connection.nodes(), () => []);
-      const waiting = nodes.map(({ send }) => ({
-        send: (command: Parameters<typeof send>[0]) =>
-          untilAborted(signal, send(command, signal), () => null),
-      }));
-      yield* listServers(waiting, { names, isKnown, onUnread, signal });
-    } catch (cause) {
-      throw asAdapterError("list", cause);
-    } finally {
-      this.#reads.release(connections);
-    }
-  }
-
-  /** Reports the failures; throws if all objects failed. */
-  #report(failures: Failures, count: number): void {
-    const errors = failures.errors();
-    const [first] = errors;
-    if (first !== undefined && failures.isAll(count)) throw first;
-    for (const error of errors) this.#options.onError(error);
-  }
 }
 
 function at(connections: readonly Connection[], index: number): Connection {
   const connection = connections[index % connections.length];
   if (connection === undefined) throw new RangeError("There is no connection");
   return connection;
-}
-
-function byteLengthOf({ byteLength }: AdapterObject): number {
-  return byteLength;
 }

@@ -1,6 +1,6 @@
 import { Buffer } from "node:buffer";
-import { isHashedFileName, type ObjectKey } from "../../src/adapter/contract.ts";
-import type { FoundObject } from "../_shared/capacity.ts";
+import { type FoundObject, isHashedFileName } from "../../src/adapter/contract.ts";
+import type { ScanCall } from "../_remote/remote_store.ts";
 import type { Reply, ServerNode } from "./connection.ts";
 import { decodeEmbeddedKey, decodeManifest, MANIFEST_BYTES, MAX_KEY_BYTES } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";
@@ -9,21 +9,18 @@ import { ReplyError } from "./resp_error.ts";
 /** Server keys per SCAN step. */
 const STEP_NAMES = 500;
 
-/** Options of a listing. */
-export interface ServerListingOptions {
+/** Why an object is left out of a listing. */
+const UNREAD = "the server does not return their keys, or is moving them";
+
+/** One scan, with the names of the objects. */
+export interface ServerScan extends ScanCall {
   readonly names: RespObjectNames;
-  /** Whether the size of an object is known, so that its value need not be read. */
-  readonly isKnown: (key: ObjectKey) => boolean;
-  /** Called for each object whose key or size the server does not return. */
-  readonly onUnread: () => void;
-  /** Aborts when the caller needs no more objects. */
-  readonly signal: AbortSignal;
 }
 
 /** Lists the objects on several servers, each once. */
 export async function* listServers(
   nodes: readonly ServerNode[],
-  options: ServerListingOptions,
+  options: ServerScan,
 ): AsyncIterable<FoundObject> {
   const { names, signal } = options;
   const seen = new Set<string>();
@@ -52,13 +49,13 @@ export async function* listServers(
 async function readManifest(
   node: ServerNode,
   manifestKey: string,
-  { names, isKnown, onUnread, signal }: ServerListingOptions,
+  { names, bytesOf, onUnread, signal }: ServerScan,
 ): Promise<FoundObject | undefined> {
   const name = names.nameIn(manifestKey);
   if (name === undefined) return undefined;
   const spelled = names.keyOf(name, undefined);
   if (spelled === null && !isHashedFileName(name)) return undefined;
-  const isRead = spelled === null || !isKnown(spelled);
+  const isRead = spelled === null || bytesOf?.(spelled) === undefined;
   const end = MANIFEST_BYTES + (spelled === null ? MAX_KEY_BYTES : 0) - 1;
   // Reading the value resets its idle time, so the idle time is read first.
   const [idle, value] = await Promise.all([
@@ -69,7 +66,7 @@ async function readManifest(
   // Whole seconds, rounded up: a more exact time known to this process takes precedence.
   const usedAt = typeof idle === "number" ? Date.now() - (idle + 1) * 1000 : undefined;
   if (spelled !== null && !isRead) return { key: spelled, byteLength: undefined, usedAt };
-  if (value === "refused") return void onUnread();
+  if (value === "refused") return void onUnread(UNREAD);
   // The object expired or was removed after SCAN returned it.
   if (Buffer.isBuffer(value) && value.byteLength === 0) return undefined;
   const manifest = Buffer.isBuffer(value) ? decodeManifest(value) : undefined;
@@ -79,7 +76,7 @@ async function readManifest(
   }
   if (manifest === undefined || !Buffer.isBuffer(value)) return undefined;
   const key = names.keyOf(name, decodeEmbeddedKey(value, manifest));
-  return key === null ? void onUnread() : { key, byteLength: manifest.byteLength, usedAt };
+  return key === null ? void onUnread(UNREAD) : { key, byteLength: manifest.byteLength, usedAt };
 }
 
 /** The first bytes of a value; empty if there is none. */

@@ -1,4 +1,5 @@
-import type { FoundObject } from "../_shared/capacity.ts";
+import type { FoundObject } from "../../src/adapter/contract.ts";
+import type { ScanCall } from "../_remote/remote_store.ts";
 import { KEY_HEADER, type S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";
@@ -7,27 +8,18 @@ import { elementsIn, tagIn } from "./xml.ts";
 /** Objects per page: the maximum that servers return. */
 const PAGE_OBJECTS = 1_000;
 
-/** Options of a listing. */
-export interface BucketListingOptions {
+/** One scan of a bucket. */
+export interface BucketScan extends ScanCall {
   readonly client: S3Client;
   readonly names: S3ObjectNames;
-  /** Lists only objects of this model; all models if left out. */
-  readonly model?: string | undefined;
-  /** Called for each object whose key cannot be determined. */
-  readonly onUnread: () => void;
-  /** Aborts when the caller needs no more objects. */
-  readonly signal: AbortSignal;
 }
-
-/** An object found in a bucket. */
-export type ListedInBucket = FoundObject & { readonly byteLength: number };
 
 /**
  * Lists the objects in a bucket whose keys can be determined, page by page.
  *
  * @throws {S3Error} If the server refuses.
  */
-export async function* listBucket(options: BucketListingOptions): AsyncIterable<ListedInBucket[]> {
+export async function* listBucket(options: BucketScan): AsyncIterable<FoundObject[]> {
   for (const prefix of options.names.prefixesOf(options.model)) {
     let token: string | undefined;
     do {
@@ -48,7 +40,7 @@ export async function* listBucket(options: BucketListingOptions): AsyncIterable<
 }
 
 async function readPage(
-  { client, signal }: BucketListingOptions,
+  { client, signal }: BucketScan,
   prefix: string,
   token: string | undefined,
 ): Promise<string> {
@@ -71,9 +63,9 @@ async function readPage(
 }
 
 async function readEntry(
-  { client, names, model, onUnread, signal }: BucketListingOptions,
+  { client, names, model, onUnread, signal }: BucketScan,
   element: string,
-): Promise<ListedInBucket | undefined> {
+): Promise<FoundObject | undefined> {
   const name = tagIn(element, "Key") ?? "";
   const size = Number(tagIn(element, "Size") || NaN);
   let key = names.keyIn(name);
@@ -81,7 +73,7 @@ async function readEntry(
     const header = await readKeyHeader(client, name, signal);
     if (header === undefined) return undefined;
     key = names.keyInHeader(name, header);
-    if (key === null) onUnread();
+    if (key === null) onUnread("they lack the metadata kvtier-key");
   }
   if (key === null) return undefined;
   if (model !== undefined && key.model !== model) return undefined;

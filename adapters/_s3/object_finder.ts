@@ -1,6 +1,6 @@
 import { Bitmap, type ObjectKey } from "../../src/adapter/contract.ts";
+import type { FoundKeys, LookupCall, RemoveCall } from "../_remote/remote_store.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
-import type { Failures } from "../_shared/failures.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
@@ -14,14 +14,6 @@ const MAX_SUSPECTS = 10_000;
 export interface ObjectFinderOptions {
   readonly client: S3Client;
   readonly names: S3ObjectNames;
-}
-
-/** Result of a search. */
-export interface FoundKeys {
-  /** The objects that exist. */
-  readonly found: Bitmap;
-  /** Number of keys looked up. */
-  readonly asked: number;
 }
 
 /** Looks up which objects exist. */
@@ -43,28 +35,21 @@ export class ObjectFinder {
     this.#suspects.delete(key);
   }
 
-  /**
-   * Looks up all keys at once; of a chain, only as many as it takes to find its end. A key whose
-   * lookup fails counts as missing. Calls `onAbsent` for missing keys.
-   */
-  async find(
-    keys: readonly ObjectKey[],
-    isChain: boolean,
-    failures: Failures,
-    signal: AbortSignal,
-    onAbsent: (key: ObjectKey) => void,
-  ): Promise<FoundKeys> {
-    const { client } = this.#options;
+  /** Looks up all keys at once; of a chain, only as many as it takes to find its end. */
+  async find({ keys, isChain, signal, absent, failed }: LookupCall): Promise<FoundKeys> {
+    const { client, names } = this.#options;
     let asked = 0;
     const isPresent = async (key: ObjectKey): Promise<boolean> => {
       asked++;
-      let exists = false;
-      await this.#ask([key], failures, signal, async (name) => {
-        exists = await client.has(name, signal);
+      try {
+        const exists = await client.has(names.nameOf(key), signal);
         if (exists) this.trust(key);
-        else onAbsent(key);
-      });
-      return exists;
+        else absent(key);
+        return exists;
+      } catch (cause) {
+        failed(key, cause);
+        return false;
+      }
     };
     if (!isChain) {
       const present = await Promise.all(keys.map(isPresent));
@@ -76,35 +61,15 @@ export class ObjectFinder {
     return { found: new Bitmap(keys.length, end), asked };
   }
 
-  /** Bytes of the objects that exist, by key id. */
-  async sizesOf(
-    keys: readonly ObjectKey[],
-    failures: Failures,
-    signal: AbortSignal,
-    onAbsent: (key: ObjectKey) => void,
-  ): Promise<Map<string, number>> {
-    const { client } = this.#options;
-    const sizes = new Map<string, number>();
-    await this.#ask(keys, failures, signal, async (name, key) => {
-      const size = await client.sizeOf(name, signal);
-      if (size === undefined) onAbsent(key);
-      else sizes.set(key.id, size);
-    });
-    return sizes;
-  }
-
-  /** Runs `ask` for all keys at once and collects the failures. */
-  async #ask(
-    keys: readonly ObjectKey[],
-    failures: Failures,
-    signal: AbortSignal,
-    ask: (name: string, key: ObjectKey) => Promise<void>,
-  ): Promise<void> {
-    await Promise.all(keys.map(async (key) => {
+  /** Bytes of each object, or why there are none. */
+  async sizesOf({ keys, signal, failed }: RemoveCall): Promise<(number | "absent" | "failed")[]> {
+    const { client, names } = this.#options;
+    return await Promise.all(keys.map(async (key) => {
       try {
-        await ask(this.#options.names.nameOf(key), key);
+        return await client.sizeOf(names.nameOf(key), signal) ?? "absent";
       } catch (cause) {
-        if (!signal.aborted) failures.add(key, cause);
+        failed(key, cause);
+        return "failed";
       }
     }));
   }

@@ -1,15 +1,13 @@
 import type { AdapterObject } from "../../src/adapter/contract.ts";
+import type { ReadOutcome } from "../_remote/remote_store.ts";
 import { BodyReader } from "./body_reader.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { absentOrFail } from "./s3_error.ts";
 import { settleAll } from "./settle_all.ts";
 
-/** Result of reading an object. */
-export type S3ReadOutcome = "filled" | "absent" | "different";
-
 /** Result of reading a range; `whole` if the server ignored the range. */
-type RangeOutcome = { readonly etag: string } | "absent" | "different" | "whole";
+type RangeOutcome = { readonly etag: string } | "absent" | "layout" | "whole";
 
 /** Options of an {@linkcode S3ObjectReader}. */
 export interface S3ObjectReaderOptions {
@@ -40,14 +38,14 @@ export class S3ObjectReader {
     object: AdapterObject,
     allowShorter: boolean,
     signal: AbortSignal,
-  ): Promise<S3ReadOutcome> {
+  ): Promise<ReadOutcome> {
     const name = this.#options.names.nameOf(object.key);
     const { parts } = object;
     const byteLength = allowShorter
       ? await this.#options.client.sizeOf(name, signal)
       : object.byteLength;
     if (byteLength === undefined) return "absent";
-    if (byteLength > object.byteLength) return "different";
+    if (byteLength > object.byteLength) return "layout";
     if (byteLength > this.#options.rangesAboveBytes) {
       const outcome = await this.#readRanges(name, parts, byteLength, signal);
       if (outcome !== "whole") return outcome;
@@ -60,13 +58,13 @@ export class S3ObjectReader {
     parts: AdapterObject["parts"],
     byteLength: number,
     signal: AbortSignal,
-  ): Promise<S3ReadOutcome> {
+  ): Promise<ReadOutcome> {
     const request = { method: "GET", name, answers: [404] } as const;
     return await this.#options.client.request(request, signal, async (response) => {
       if (response.status === 404) return absentOrFail(response);
       const length = response.headers.get("content-length");
-      if (length !== null && Number(length) !== byteLength) return "different";
-      return await this.#bodies.copy(response.body, parts, 0, byteLength) ? "filled" : "different";
+      if (length !== null && Number(length) !== byteLength) return "layout";
+      return await this.#bodies.copy(response.body, parts, 0, byteLength) ? "filled" : "layout";
     });
   }
 
@@ -79,7 +77,7 @@ export class S3ObjectReader {
     parts: AdapterObject["parts"],
     byteLength: number,
     signal: AbortSignal,
-  ): Promise<S3ReadOutcome | "whole"> {
+  ): Promise<ReadOutcome | "whole"> {
     const { partBytes } = this.#options;
     const starts = Array.from(
       { length: Math.ceil(byteLength / partBytes) },
@@ -107,12 +105,12 @@ export class S3ObjectReader {
     const request = { method: "GET", name, range, answers: [404, 416] } as const;
     return await this.#options.client.request(request, signal, async (response) => {
       if (response.status === 404) return absentOrFail(response);
-      if (response.status === 416) return "different";
+      if (response.status === 416) return "layout";
       if (response.status !== 206) return "whole";
       const given = response.headers.get("content-range");
-      if (given !== `bytes ${range}/${byteLength}`) return "different";
+      if (given !== `bytes ${range}/${byteLength}`) return "layout";
       const isFilled = await this.#bodies.copy(response.body, parts, start, end);
-      return isFilled ? { etag: response.headers.get("etag") ?? "" } : "different";
+      return isFilled ? { etag: response.headers.get("etag") ?? "" } : "layout";
     });
   }
 }

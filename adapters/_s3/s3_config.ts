@@ -1,7 +1,6 @@
 import { MAX_GIB, MIB } from "../../src/base/units.ts";
-import { evictionField, unmetPath } from "../../src/adapter/contract.ts";
+import { checkCapacity, evictionField, unmetPath } from "../../src/adapter/contract.ts";
 import { unmetVariableName } from "../../src/base/secrets.ts";
-import { checkCapacity } from "../_shared/capacity.ts";
 import { checkBucket } from "./bucket_url.ts";
 
 /** Configuration keys of the adapter, named as in LMCache where LMCache has them. */

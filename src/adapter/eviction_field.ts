@@ -1,3 +1,5 @@
+import { GIB } from "../base/units.ts";
+import type { CapacityBounds } from "./capacity.ts";
 import type { ConfigValues, NumberField, StringField } from "./config.ts";
 
 /** Policies of LMCache that are not supported, and what to use instead. */
@@ -57,4 +59,23 @@ export function watermarksOf(
   const high = eviction.trigger_watermark ?? fields.trigger_watermark.default;
   const ratio = eviction.eviction_ratio ?? fields.eviction_ratio.default;
   return policy === "noop" ? undefined : { high, low: Math.max(0, high - ratio) };
+}
+
+/** What a value of `max_capacity_gb` should be instead; `undefined` if it is valid. */
+export function checkCapacity(gib: number): string | undefined {
+  return gib === 0 || gib * GIB >= 1 ? undefined : "0, or at least one byte";
+}
+
+/**
+ * The limits of a {@linkcode Capacity} that a configuration sets.
+ *
+ * @param gib Capacity in GiB, such as `max_capacity_gb`.
+ * @returns `undefined` if the capacity is 0 GiB or not given.
+ */
+export function boundsOf(
+  gib: number | undefined,
+  eviction?: Partial<ConfigValues<typeof evictionField.fields>>,
+): CapacityBounds | undefined {
+  if (gib === undefined || gib === 0) return undefined;
+  return { capacityBytes: Math.floor(gib * GIB), watermark: watermarksOf(eviction) };
 }

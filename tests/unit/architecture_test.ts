@@ -83,6 +83,9 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 /** Where host APIs may be used; everything else is plain Web platform. */
 const hostParts = ["base", "adapters", "src/l2/adapter_discovery.ts", "testing", "cli"];
 
+/** The adapters that share the base of stores on a server. */
+const remoteAdapters = ["connector", "resp", "s3"];
+
 /** One source file. */
 interface Source {
   /** Path from the root of the repository. */
@@ -137,7 +140,8 @@ function isAllowed(from: string, to: string): boolean {
   if (from === "mod.ts" || from === "adapters/mod.ts") return true;
   if (part === "adapters" && partOf(to) === "adapters") {
     const isOwn = to.startsWith("adapters/_") && adapterOf(from) === adapterOf(to);
-    return isOwn || to.startsWith("adapters/_shared/");
+    const isRemote = remoteAdapters.includes(adapterOf(from)) && to.startsWith("adapters/_remote/");
+    return isOwn || isRemote || to.startsWith("adapters/_shared/");
   }
   const allowed = mayImport[part] ?? [];
   return partOf(to) === part || allowed.includes(partOf(to)) ||

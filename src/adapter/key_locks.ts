@@ -1,4 +1,5 @@
-import { Bitmap, type ObjectKey } from "../../src/adapter/contract.ts";
+import { Bitmap } from "../keys/bitmap.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
 
 /** Counts the locks that lookups hold on objects, and tracks objects that are being removed. */
 export class KeyLocks {
@@ -10,9 +11,19 @@ export class KeyLocks {
     return this.#counts.size;
   }
 
+  /** Ids of the locked objects. */
+  ids(): Iterable<string> {
+    return this.#counts.keys();
+  }
+
   /** Whether an object is locked. */
   has({ id }: ObjectKey): boolean {
     return this.#counts.has(id);
+  }
+
+  /** Adds one lock to each object. */
+  add(keys: readonly ObjectKey[]): void {
+    for (const { id } of keys) this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
   }
 
   /** Releases one lock of each object; objects without a lock are skipped. */
@@ -36,7 +47,7 @@ export class KeyLocks {
     ask: () => Promise<Bitmap>,
   ): Promise<Bitmap> {
     const removable = Bitmap.from(keys, ({ id }) => !this.#removing.has(id));
-    for (const { id } of keys) this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
+    this.add(keys);
     let found = new Bitmap(keys.length);
     try {
       const present = (await ask()).and(removable);

@@ -1,6 +1,7 @@
-import type { ObjectKey } from "../../src/adapter/contract.ts";
+import { LruMap } from "../base/lru_map.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
 
-/** What the index knows about one object on the server. */
+/** What the index knows about one stored object. */
 export interface IndexedObject {
   readonly key: ObjectKey;
   readonly byteLength: number;
@@ -13,38 +14,45 @@ export interface IndexedObject {
 /** Age difference between neighbors of a chain, in milliseconds: later objects count as older. */
 const STEP_MS = 1e-3;
 
-/** Index of the objects assumed to be on the server, with their sizes and times of use. */
-export class ObjectIndex {
-  readonly #entries = new Map<string, IndexedObject>();
+/** Objects assumed to be stored, with their sizes, in order of their last use. */
+export class ObjectIndex implements Iterable<IndexedObject> {
+  readonly #entries = new LruMap<IndexedObject>(({ key }) => key.id);
   #usedBytes = 0;
   #events = 0;
 
+  /** Bytes of all objects. */
   get usedBytes(): number {
     return this.#usedBytes;
   }
 
+  /** Number of objects. */
   get size(): number {
     return this.#entries.size;
   }
 
+  /** Number of the last event. */
   get now(): number {
     return this.#events;
   }
 
-  /** The entry of an object, if indexed. */
-  get({ id }: ObjectKey): IndexedObject | undefined {
+  /** The entry of a key id, if indexed. */
+  get(id: string): IndexedObject | undefined {
     return this.#entries.get(id);
   }
 
   /**
-   * Adds an object. Sizes and times come from servers: an invalid size counts as 0 bytes, an
-   * invalid or future time as now.
+   * Adds an object as most recently used. Sizes and times come from servers: an invalid size counts
+   * as 0 bytes, an invalid or future time as now.
    */
   put(key: ObjectKey, byteLength: number, usedAt?: number): void {
     this.remove(key);
     const bytes = Number.isSafeInteger(byteLength) && byteLength >= 0 ? byteLength : 0;
-    const entry = { key, byteLength: bytes, usedAt: timeOf(usedAt), seenAt: ++this.#events };
-    this.#entries.set(key.id, entry);
+    this.#entries.put({
+      key,
+      byteLength: bytes,
+      usedAt: timeOf(usedAt),
+      seenAt: ++this.#events,
+    });
     this.#usedBytes += bytes;
   }
 
@@ -54,12 +62,21 @@ export class ObjectIndex {
     if (usedAt !== undefined) entry.usedAt = Math.max(entry.usedAt, timeOf(usedAt));
   }
 
+  /** Orders the objects by the times of their last use, after they were put and seen in any order. */
+  sort(): void {
+    const entries = [...this.#entries].sort((a, b) => a.usedAt - b.usedAt);
+    for (const { key } of entries) this.#entries.renew(key.id);
+  }
+
   /** Records a use of a chain of objects; later objects count as older. */
   touch(keys: readonly ObjectKey[]): void {
     const time = Date.now();
-    for (const [place, { id }] of keys.entries()) {
+    for (let place = keys.length - 1; place >= 0; place--) {
+      const { id } = keys[place] as ObjectKey;
       const entry = this.#entries.get(id);
-      if (entry !== undefined) entry.usedAt = time - place * STEP_MS;
+      if (entry === undefined) continue;
+      entry.usedAt = time - place * STEP_MS;
+      this.#entries.renew(id);
     }
   }
 
@@ -76,22 +93,22 @@ export class ObjectIndex {
    * after this call, because the answer may predate them.
    */
   staleRemover(keys: readonly ObjectKey[]): (key: ObjectKey) => void {
-    const before = new Map(keys.map((key) => [key.id, this.get(key)]));
+    const before = new Map(keys.map(({ id }) => [id, this.get(id)]));
     return (key) => {
-      if (this.get(key) === before.get(key.id)) this.remove(key);
+      if (this.get(key.id) === before.get(key.id)) this.remove(key);
     };
   }
 
   /** Removes the objects not seen after event number `event`; returns their keys. */
   removeUnseenSince(event: number): ObjectKey[] {
-    const unseen = [...this.#entries.values()].filter(({ seenAt }) => seenAt <= event);
+    const unseen = [...this.#entries].filter(({ seenAt }) => seenAt <= event);
     for (const { key } of unseen) this.remove(key);
     return unseen.map(({ key }) => key);
   }
 
-  /** All objects, least recently used first. */
-  oldestFirst(): IndexedObject[] {
-    return [...this.#entries.values()].sort((a, b) => a.usedAt - b.usedAt);
+  /** Iterates from the least to the most recently used object. */
+  [Symbol.iterator](): Iterator<IndexedObject> {
+    return this.#entries[Symbol.iterator]();
   }
 }
 
