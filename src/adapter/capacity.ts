@@ -2,7 +2,13 @@ import { untilAborted } from "../base/abort.ts";
 import type { Clock } from "../base/clock.ts";
 import { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { AdapterObject, AdapterUsage, CallOptions, DeleteResult } from "./calls.ts";
+import type {
+  AdapterObject,
+  AdapterUsage,
+  CallOptions,
+  DeleteResult,
+  StoreResult,
+} from "./calls.ts";
 import { AdapterError } from "./errors.ts";
 import { KeyLocks } from "./key_locks.ts";
 import { ObjectIndex } from "./object_index.ts";
@@ -89,7 +95,7 @@ export class Capacity implements AsyncDisposable {
   #counting: Promise<boolean> | undefined;
   #evicting: Promise<void> | undefined;
 
-  /** Counts nothing yet: the first count starts with the first use or {@linkcode maintain}. */
+  /** Takes the limits and the operations of the store. */
   constructor(options: CapacityOptions) {
     this.#options = options;
     this.#capacityBytes = options.bounds?.capacityBytes ?? Infinity;
@@ -117,6 +123,33 @@ export class Capacity implements AsyncDisposable {
         isCounted: this.#countedAt !== undefined,
       },
     };
+  }
+
+  /**
+   * Stores objects: reserves room for them, lets `write` store those that have it, and evicts others
+   * above the high watermark.
+   *
+   * @param write Returns one bit for each object that it receives: whether it is stored.
+   */
+  async store(
+    objects: readonly AdapterObject[],
+    { signal }: CallOptions,
+    write: (fitting: readonly AdapterObject[]) => Promise<Bitmap>,
+  ): Promise<StoreResult> {
+    const hasRoom = await this.reserve(objects, signal);
+    const fitting = objects.filter((_, i) => hasRoom[i]);
+    let written = new Bitmap(fitting.length);
+    try {
+      written = await write(fitting);
+    } finally {
+      for (const [i, object] of fitting.entries()) this.settle(object, written.test(i));
+    }
+    let next = 0;
+    const stored = Bitmap.from(objects, (_, i) => hasRoom[i] === true && written.test(next++));
+    const kept = stored.gather(objects);
+    this.touch(kept.map(({ key }) => key));
+    this.maintain();
+    return { stored, bytes: kept.reduce((sum, { byteLength }) => sum + byteLength, 0) };
   }
 
   /**

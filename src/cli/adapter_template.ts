@@ -4,10 +4,16 @@ export function adapterSource(type: string): string {
   AdapterError,
   type AdapterObject,
   Bitmap,
+  boundsOf,
+  Capacity,
   concatParts,
+  decodeFileName,
   defineL2Adapter,
   encodeFileName,
   fillParts,
+  isHashedFileName,
+  keyInTail,
+  type ListOptions,
   type ObjectKey,
 } from ${own("adapter")};
 
@@ -23,8 +29,15 @@ export default defineL2Adapter({
       required: true,
       help: "Directory for the objects; created if it does not exist.",
     },
+    max_capacity_gb: {
+      type: "number",
+      exclusiveMinimum: 0,
+      default: 10,
+      help: "Max GiB of objects; the least recently used are evicted first.",
+    },
   },
-  async create({ base_path: directory }, { onError }) {
+  async create(config, { clock, onError, onEvicted }) {
+    const { base_path: directory, max_capacity_gb: gib } = config;
     await Deno.mkdir(directory, { recursive: true });
     const pathOf = (key: ObjectKey) => \`\${directory}/\${encodeFileName(key)}\`;
 
@@ -34,7 +47,6 @@ export default defineL2Adapter({
       try {
         await Deno.writeFile(temporary, concatParts(parts));
         await Deno.rename(temporary, pathOf(key));
-        return true;
       } catch (error) {
         await Deno.remove(temporary).catch(() => {});
         throw error;
@@ -42,39 +54,81 @@ export default defineL2Adapter({
     };
     const read = async ({ key, parts }: AdapterObject) =>
       fillParts(parts, await Deno.readFile(pathOf(key)));
-    const exists = async ({ key }: { key: ObjectKey }) =>
-      (await Deno.stat(pathOf(key))).isFile;
+    const sizeOf = async ({ key }: { key: ObjectKey }) =>
+      (await Deno.stat(pathOf(key))).size;
+    const remove = async (item: { key: ObjectKey }) => {
+      const size = await sizeOf(item);
+      await Deno.remove(pathOf(item.key));
+      return size;
+    };
+    const keyOf = async (name: string) => {
+      if (!isHashedFileName(name)) return decodeFileName(name);
+      // The key is too long for a name; the cache writes it into the object.
+      const bytes = await Deno.readFile(\`\${directory}/\${name}\`);
+      return keyInTail(bytes, bytes.byteLength);
+    };
 
     /** Runs \`work\` for each item. Failures are reported and affect only their own item. */
-    const forEach = async <T extends { key: ObjectKey }>(
+    const forEach = <Item extends { key: ObjectKey }, Result>(
       operation: string,
-      items: readonly T[],
-      work: (item: T) => Promise<boolean>,
-    ) => {
-      const results = await Promise.allSettled(items.map(work));
-      return Bitmap.from(items, ({ key }, i) => {
-        const result = results[i];
-        if (result?.status === "fulfilled") return result.value;
-        const cause = result?.reason;
-        if (!(cause instanceof Deno.errors.NotFound)) {
+      items: readonly Item[],
+      work: (item: Item) => Promise<Result>,
+    ) =>
+      Promise.all(items.map((item) =>
+        work(item).catch((cause: unknown) => {
+          if (cause instanceof Deno.errors.NotFound) return "absent";
+          const { key } = item;
           onError(new AdapterError({ adapter: TYPE, operation, key, cause }));
-        }
-        return false;
-      });
+          return "failed";
+        })
+      ));
+    const isDone = (result: unknown) =>
+      typeof result !== "string" && result !== false;
+    const bits = (results: readonly unknown[]) => Bitmap.from(results, isDone);
+    const keyed = (keys: readonly ObjectKey[]) => keys.map((key) => ({ key }));
+
+    const list = async function* ({ model, onKeyless }: Partial<ListOptions>) {
+      for await (const { name } of Deno.readDir(directory)) {
+        const key = await keyOf(name).catch(() => null);
+        if (key === null && isHashedFileName(name)) onKeyless?.();
+        if (key === null || key.model !== (model ?? key.model)) continue;
+        const [byteLength] = await forEach("list", keyed([key]), sizeOf);
+        if (typeof byteLength === "number") yield { key, byteLength };
+      }
     };
+
+    // Reserves room before a write, evicts above a watermark, locks lookups.
+    const capacity = new Capacity({
+      adapter: TYPE,
+      bounds: boundsOf(gib),
+      scan: () => list({}),
+      remove: (keys) => forEach("delete", keyed(keys), remove),
+      clock,
+      onError,
+      onEvicted,
+    });
 
     return {
       // The conformance suite tests the capabilities declared here.
-      capabilities: { durable: true, shared: true },
-      async store(objects) {
-        const stored = await forEach("store", objects, write);
-        const sizes = stored.gather(objects).map((object) => object.byteLength);
-        return { stored, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+      capabilities: { durable: true, shared: true, evicts: true },
+      store: (objects, call) =>
+        capacity.store(objects, call, async (fitting) => {
+          return bits(await forEach("store", fitting, write));
+        }),
+      lookupAndLock: (keys, { prefix }) =>
+        capacity.lockFound(keys, prefix, async () => {
+          return bits(await forEach("lookup", keyed(keys), sizeOf));
+        }),
+      unlock: (keys) => capacity.unlock(keys),
+      touch: (keys) => capacity.touch(keys),
+      async load(objects) {
+        const loaded = bits(await forEach("load", objects, read));
+        capacity.touch(loaded.gather(objects).map(({ key }) => key));
+        return loaded;
       },
-      lookupAndLock: (keys) =>
-        forEach("lookup", keys.map((key) => ({ key })), exists),
-      load: (objects) => forEach("load", objects, read),
-      [Symbol.asyncDispose]: () => Promise.resolve(),
+      delete: (keys, call) => capacity.delete(keys, call),
+      list,
+      [Symbol.asyncDispose]: () => capacity[Symbol.asyncDispose](),
     };
   },
 });
@@ -86,16 +140,20 @@ export function adapterTestSource(type: string): string {
   return `import { runAdapterConformance } from ${own("testing")};
 import adapter from "./${type}.ts";
 
+async function newDirectory(config: Record<string, unknown>) {
+  const directory = await Deno.makeTempDir();
+  return {
+    config: { ...config, base_path: directory },
+    [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }),
+  };
+}
+
 runAdapterConformance({
   module: adapter,
-  capabilities: { durable: true, shared: true },
-  async config() {
-    const directory = await Deno.makeTempDir();
-    return {
-      config: { base_path: directory },
-      [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }),
-    };
-  },
+  capabilities: { durable: true, shared: true, evicts: true },
+  config: () => newDirectory({}),
+  boundedConfig: (capacityBytes) =>
+    newDirectory({ max_capacity_gb: capacityBytes / 2 ** 30 }),
 });
 `;
 }
