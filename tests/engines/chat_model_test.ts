@@ -1,6 +1,6 @@
 import { assertEquals, assertNotEquals } from "@std/assert";
 import { ChatProcess } from "../../docs/examples/chat/chat_process.ts";
-import { HEAD_DIM, tinyDecoder } from "../../docs/examples/chat/tiny_model/tiny_decoder.ts";
+import { tinyConfig, tinyDecoder } from "../../docs/examples/chat/tiny_model/tiny_decoder.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 import { Hub } from "./support/hub.ts";
 
@@ -23,30 +23,17 @@ function byteCharacters(): string[] {
 function tinyRepository(): Record<string, string | Uint8Array<ArrayBuffer>> {
   const merged = MERGES.map((pair) => pair.replace(" ", ""));
   const tokens = [...SPECIAL_TOKENS, ...byteCharacters(), ...merged];
-  const positions = 1024;
-  const { model, external = new Uint8Array() } = tinyDecoder({
+  const options = {
     vocabulary: tokens.length,
-    positions,
+    positions: 1024,
     externalName: "model_q4.onnx_data",
-  });
+  };
+  const { model, external = new Uint8Array() } = tinyDecoder(options);
   const byteLevel = {
     type: "ByteLevel",
     "add_prefix_space": false,
     "trim_offsets": true,
     "use_regex": true,
-  };
-  const config = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": HEAD_DIM,
-    "hidden_size": 64,
-    "vocab_size": tokens.length,
-    "max_position_embeddings": positions,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
   };
   const tokenizer = {
     version: "1.0",
@@ -80,7 +67,7 @@ function tinyRepository(): Record<string, string | Uint8Array<ArrayBuffer>> {
   };
   return {
     "README.md": "not needed",
-    "config.json": JSON.stringify(config),
+    "config.json": JSON.stringify(tinyConfig(options, { begin: 1, end: 2 })),
     "generation_config.json": JSON.stringify({ "eos_token_id": 2 }),
     "tokenizer.json": JSON.stringify(tokenizer),
     "tokenizer_config.json": JSON.stringify(tokenizerConfig),

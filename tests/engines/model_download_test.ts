@@ -1,6 +1,7 @@
-import { assertEquals, assertRejects } from "@std/assert";
-import { join } from "@std/path";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { basename, join } from "@std/path";
 import { downloadModel } from "../../docs/examples/chat/model_download.ts";
+import { PartialFile } from "../../docs/examples/chat/partial_file.ts";
 import { tempDirectory } from "../support/temp_directory.ts";
 import { Hub } from "./support/hub.ts";
 
@@ -94,3 +95,49 @@ Deno.test("downloadModel() writes below its directory only", async () => {
   const names = await Array.fromAsync(Deno.readDir(onnx), ({ name }) => name);
   assertEquals(names.sort(), ["model_q4.onnx", "model_q4.onnx_data"]);
 });
+
+Deno.test("downloadModel() starts over if a partial file cannot be continued", async () => {
+  await using hub = new Hub(FILES);
+  await using directory = await tempDirectory();
+  const options = { endpoint: hub.endpoint, directory: directory.path };
+  const onnx = join(directory.path, "owner", "tiny", "onnx");
+  const { byteLength = 0 } = hub.files.get("onnx/model_q4.onnx") ?? {};
+  hub.lies = { "onnx/model_q4.onnx": { lfs: { oid: "00", size: byteLength + 1 } } };
+  for (let start = 1; start <= 2; start++) {
+    const before = hub.requests.length;
+    await assertRejects(() => downloadModel(ID, options), Error, "1300 of 1301 bytes");
+    const asked = hub.requests.slice(before).filter((path) => path.includes("model_q4"));
+    const whole = `/${ID}/resolve/main/onnx/model_q4.onnx`;
+    assertEquals(asked, start === 1 ? [whole] : [`${whole} bytes=1300-`, whole]);
+  }
+  hub.lies = {};
+  await downloadModel(ID, options);
+  assertEquals(await namesIn(onnx), ["model_q4.onnx"]);
+});
+
+Deno.test("downloadModel(): two at a time write to different partial files", async () => {
+  await using hub = new Hub(FILES);
+  await using directory = await tempDirectory();
+  const options = { endpoint: hub.endpoint, directory: directory.path };
+  const onnx = join(directory.path, "owner", "tiny", "onnx");
+  const during: string[][] = [];
+  const onProgress = (path: string): void => {
+    if (path.startsWith("onnx/")) during.push([...Deno.readDirSync(onnx)].map(({ name }) => name));
+  };
+  await Deno.mkdir(onnx, { recursive: true });
+  const path = join(onnx, "model_q4.onnx");
+  // One process is downloading, two were killed.
+  using other = await PartialFile.open(path);
+  await other.write(new Uint8Array(700));
+  await Deno.writeFile(`${path}.part`, new Uint8Array(500));
+  await Deno.writeFile(`${path}.killed.part`, new Uint8Array(500));
+  await Promise.all([downloadModel(ID, { ...options, onProgress }), downloadModel(ID, options)]);
+  assertEquals(await Deno.readFile(path), hub.files.get("onnx/model_q4.onnx"));
+  assert(during.every((names) => names.includes(basename(other.path))), "the other one's is gone");
+  assertEquals((await Deno.stat(other.path)).size, 700);
+  assertEquals(await namesIn(onnx), ["model_q4.onnx", basename(other.path)].sort());
+});
+
+async function namesIn(directory: string): Promise<string[]> {
+  return (await Array.fromAsync(Deno.readDir(directory), ({ name }) => name)).sort();
+}

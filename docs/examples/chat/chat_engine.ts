@@ -78,21 +78,27 @@ export class ChatEngine {
     return this.#last;
   }
 
+  /** Tokens left for the answer after a prompt of at least `tokens` tokens. */
+  #roomAfter(tokens: number): number {
+    const { contextTokens } = this.#decoder;
+    if (tokens < contextTokens) return contextTokens - tokens;
+    throw new TooLongError(
+      `Conversation must have fewer than the ${contextTokens} tokens of the context: received ` +
+        `at least ${tokens}`,
+    );
+  }
+
   async *#answer(request: ChatRequest): AsyncGenerator<string, ChatEnd> {
     const { messages, maxTokens, salt, signal } = request;
     signal.throwIfAborted();
     const text = this.#format.render(messages);
     const known = this.conversations.find(salt, text);
-    const prompt = known === undefined
-      ? this.#format.encode(text)
-      : [...known.tokens, ...this.#format.encode(text.slice(known.text.length))];
-    const room = this.#decoder.contextTokens - prompt.length;
-    if (room < 1) {
-      throw new TooLongError(
-        `Conversation must have fewer than the ${this.#decoder.contextTokens} tokens of the ` +
-          `context: received ${prompt.length}`,
-      );
-    }
+    const { tokens = [], text: knownText = "" } = known ?? {};
+    const rest = text.slice(knownText.length);
+    // Tokenizing blocks the server, so it is not even tried if there are too many characters.
+    this.#roomAfter(tokens.length + Math.ceil(rest.length / this.#format.maxTokenLength));
+    const prompt = [...tokens, ...this.#format.encode(rest)];
+    const room = this.#roomAfter(prompt.length);
     const first = await this.#decoder.prefill(prompt, { salt, signal });
     let { logits } = first;
     const answer: number[] = [];

@@ -14,6 +14,8 @@ export interface ChatFormat {
   readonly tokenizer: string;
   /** Tokens that end an answer. */
   readonly endTokens: ReadonlySet<number>;
+  /** Length of the longest token, in characters. A longer string has several tokens. */
+  readonly maxTokenLength: number;
   /** Renders a conversation in the model's training format, up to the start of its answer. */
   render(messages: readonly ChatMessage[]): string;
   /** Tokenizes a rendered conversation. */
@@ -57,6 +59,7 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
   return {
     tokenizer: createHash("sha256").update(JSON.stringify(files.tokenizer)).digest("hex"),
     endTokens: new Set(endTokens),
+    maxTokenLength: longestToken(files.tokenizer),
     render: (messages) => template.render({ ...special, messages, "add_generation_prompt": true }),
     // The template has already added the special tokens.
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
@@ -68,12 +71,24 @@ export function huggingFaceFormat(files: FormatFiles): ChatFormat {
   };
 }
 
+/** Length of the longest token of a `tokenizer.json`, whose vocabulary is a map or a list of pairs. */
+function longestToken(tokenizer: object): number {
+  const { model: { vocab }, "added_tokens": added = [] } = tokenizer as {
+    readonly model: { readonly vocab: object | readonly (readonly [string, number])[] };
+    readonly "added_tokens"?: readonly { readonly content: string }[];
+  };
+  const vocabulary = Array.isArray(vocab) ? vocab.map(([token]) => token) : Object.keys(vocab);
+  return [...vocabulary, ...added.map(({ content }) => content)]
+    .reduce((longest, { length }) => Math.max(longest, length), 1);
+}
+
 /** The format of a model with byte tokens, whose ids start at 3. */
 export function byteFormat(): ChatFormat {
   const [END, OFFSET] = [2, 3];
   return {
     tokenizer: "bytes",
     endTokens: new Set([END]),
+    maxTokenLength: 1,
     render: (messages) =>
       messages.map(({ role, content }) => `${role}: ${content}\n`).join("") + "assistant: ",
     encode: (text) => Array.from(new TextEncoder().encode(text), (byte) => byte + OFFSET),

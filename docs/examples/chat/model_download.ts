@@ -1,6 +1,10 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "@std/path";
+import { PartialFile } from "./partial_file.ts";
 import { TEXT_FILES, weightFiles } from "./model_files.ts";
+
+/** Status of an answer to a range that begins behind the end of a file. */
+const RANGE_NOT_SATISFIABLE = 416;
 
 /** A file of a repository. */
 interface RemoteFile {
@@ -25,7 +29,7 @@ export interface DownloadOptions {
 
 /**
  * Downloads the missing files of a model. Interrupted downloads are resumed, and the digest of each
- * file is verified.
+ * file is verified. Several processes may download one model: each writes its own partial files.
  *
  * @param id Owner and name, as in `HuggingFaceTB/SmolLM2-135M-Instruct`.
  * @returns The directory of the model.
@@ -79,38 +83,37 @@ async function downloadFile(
   onProgress: (done: number) => void,
 ): Promise<void> {
   const { size, digest, isLarge } = file;
-  const partial = `${path}.part`;
-  const before = (await Deno.stat(partial).catch(() => undefined))?.size ?? 0;
-  const start = before < size ? before : 0;
+  using part = await PartialFile.open(path);
+  const start = part.byteLength < size ? part.byteLength : 0;
   const response = await fetch(url, start === 0 ? {} : { headers: { range: `bytes=${start}-` } });
-  if (!response.ok || response.body === null) {
-    await response.body?.cancel();
-    throw new Error(`Could not download ${url}: received ${response.status}`);
-  }
   // A server without support for ranges sends the whole file.
   let done = response.status === 206 ? start : 0;
-  {
-    using output = await Deno.open(partial, { write: true, create: true, truncate: done === 0 });
-    await output.seek(done, Deno.SeekMode.Start);
+  if (response.ok && response.body !== null) {
+    await part.truncate(done);
     for await (const bytes of response.body) {
-      for (let sent = 0; sent < bytes.byteLength;) sent += await output.write(bytes.subarray(sent));
+      await part.write(bytes);
       onProgress(done += bytes.byteLength);
       if (done > size) break;
     }
+  } else {
+    await response.body?.cancel();
+    if (response.status !== RANGE_NOT_SATISFIABLE) {
+      throw new Error(`Could not download ${url}: received ${response.status}`);
+    }
+    done = start;
   }
-  if (done < size) {
+  // A resumed download that brought nothing will never bring more.
+  if (done < size && done !== start) {
     throw new Error(`${url} was interrupted after ${done} of ${size} bytes: start again to resume`);
   }
-  const received = await digestOf(partial, isLarge ? undefined : size);
-  if (done !== size || received !== digest) {
-    await Deno.remove(partial);
-    // What was there before may be of another revision.
-    if (start > 0) return await downloadFile(url, path, file, onProgress);
-    throw new Error(
-      `${url} must be ${size} bytes with the digest ${digest}: received ${done} with ${received}`,
-    );
-  }
-  await Deno.rename(partial, path);
+  const received = await digestOf(part.path, isLarge ? undefined : size);
+  if (done === size && received === digest) return await Deno.rename(part.path, path);
+  await part.remove();
+  // What was there before may be of another revision.
+  if (start > 0) return await downloadFile(url, path, file, onProgress);
+  throw new Error(
+    `${url} must be ${size} bytes with the digest ${digest}: received ${done} with ${received}`,
+  );
 }
 
 /** Whether a file is there as the repository has it now: revisions often have the same size. */

@@ -37,6 +37,7 @@ export class Hub implements AsyncDisposable {
     const bytes = this.files.get(pathname.replace(`/${this.id}/resolve/main/`, ""));
     if (bytes === undefined) return new Response(null, { status: 404 });
     const start = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
+    if (range !== null && start >= bytes.byteLength) return new Response(null, { status: 416 });
     const end = Math.min(bytes.byteLength, start + this.breaksAfter);
     return new Response(bytes.slice(start, end), { status: range === null ? 200 : 206 });
   }

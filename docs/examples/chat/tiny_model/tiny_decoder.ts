@@ -102,6 +102,31 @@ export function tinyDecoder(options: TinyDecoderOptions = {}): OnnxFile {
   return encodeModel({ ...graph, inputs, outputs }, options.externalName);
 }
 
+/**
+ * The `config.json` of a {@linkcode tinyDecoder} with the same options.
+ *
+ * @param tokens Ids of the tokens that begin and end a sequence.
+ */
+export function tinyConfig(
+  options: TinyDecoderOptions,
+  tokens: { readonly begin: number; readonly end: number },
+): Readonly<Record<string, unknown>> {
+  const { attention = "gqa", layers = 2, vocabulary = 64, positions = 512 } = options;
+  return {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "num_hidden_layers": layers,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": kvHeadsOf(attention),
+    "head_dim": HEAD_DIM,
+    "hidden_size": HIDDEN,
+    "vocab_size": vocabulary,
+    "max_position_embeddings": positions,
+    "bos_token_id": tokens.begin,
+    "eos_token_id": tokens.end,
+  };
+}
+
 interface Heads {
   readonly heads: number;
   readonly kvHeads: number;
