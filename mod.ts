@@ -108,8 +108,8 @@ export type { PrefetchOptions, PrefetchStatus } from "./src/prefetch/prefetch_co
 export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";
 export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store/flush_report.ts";
 export type { SkipReason } from "./src/store/skipped_writes.ts";
-export type { StoreStatus, WhenFull } from "./src/store/store_controller.ts";
 export type { StorePolicy, StoreTarget } from "./src/store/store_policy.ts";
+export type { StoreStatus, WhenFull } from "./src/store/store_types.ts";
 export {
   type AdapterReference,
   type CacheEvent,

@@ -11,7 +11,7 @@ import type { RandomSource } from "./base/random.ts";
 import type { L2Config } from "./hotplug/adapter_manager.ts";
 import { type PrefetchPolicy, resolvePrefetchPolicy } from "./prefetch/prefetch_policy.ts";
 import { resolveStorePolicy, type StorePolicy } from "./store/store_policy.ts";
-import type { WhenFull } from "./store/store_controller.ts";
+import type { WhenFull } from "./store/store_types.ts";
 
 /** Options of L1. */
 export interface L1Options {

@@ -6,7 +6,7 @@ import type { EvictionStatus } from "./eviction/eviction_controller.ts";
 import type { LifecycleStatus } from "./lifecycle/key_lifecycle.ts";
 import type { PrefetchStatus } from "./prefetch/prefetch_controller.ts";
 import type { SkipReason } from "./store/skipped_writes.ts";
-import type { StoreStatus } from "./store/store_controller.ts";
+import type { StoreStatus } from "./store/store_types.ts";
 
 /** Status of a {@linkcode TieredCache}. */
 export interface CacheStatus {

@@ -117,6 +117,7 @@ export class CacheParts implements AsyncDisposable {
       clock,
       random,
       watermark: watermark ?? { high: 1, low: 1 },
+      onDropped: (objects, reason) => events.emit("dropped", { objects, reason }),
     });
     barrier.addWriter(this.store);
     this.skipped = new SkippedWrites({
@@ -159,9 +160,6 @@ export class CacheParts implements AsyncDisposable {
       }),
       listenerOf: (guard) => adapterEvents(events, guard),
       onRemoved: ({ id, type }) => events.emit("adapterremoved", { id, type }),
-    });
-    this.store.addListener({
-      dropped: (objects, reason) => events.emit("dropped", { objects, reason }),
     });
     this.prefetch.addListener({ deadline: (details) => events.emit("deadline", details) });
     l1.addListener({ removed: (key, reason) => events.emit("removed", { key, reason }) });

@@ -14,6 +14,9 @@ export type UnwrittenReason =
    */
   | "deadline";
 
+/** Why an adapter does not get an object. */
+export type DropReason = Exclude<UnwrittenReason, "deadline">;
+
 /** Objects that one adapter does not have, for one reason. */
 export interface UnwrittenObjects {
   /** The adapter. */

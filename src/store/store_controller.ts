@@ -1,34 +1,14 @@
-import { getLogger } from "@logtape/logtape";
-import { backoffMs } from "../base/backoff.ts";
+import { within } from "../base/clock.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { L1Lease, L1Listener, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
-import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import { bytesWithTrailer, tailBytes } from "../adapter/object_trailer.ts";
-import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
-import type { ReadBack } from "../memory/memory_device.ts";
-import { MAX_TIMER_MS } from "../base/clock.ts";
-import type { FlushReport } from "./flush_report.ts";
-import {
-  type DirtyObject,
-  type FlushWaiter,
-  StoreLane,
-  type WaitingObjects,
-} from "./store_lane.ts";
+import type { L1Listener, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { DirtyObject, type StoreWaiter } from "./dirty_object.ts";
+import type { DropReason, FlushReport } from "./flush_report.ts";
+import { StoreLane } from "./store_lane.ts";
 import { StoreLosses } from "./store_losses.ts";
-import type {
-  DropReason,
-  StoreControllerOptions,
-  StoreListener,
-  StoreStatus,
-} from "./store_types.ts";
-
-export type {
-  DropReason,
-  StoreControllerOptions,
-  StoreListener,
-  StoreStatus,
-  WhenFull,
-} from "./store_types.ts";
+import { chooseTargets } from "./store_policy.ts";
+import type { StoreControllerOptions, StoreStatus } from "./store_types.ts";
+import { StoreWriter } from "./store_writer.ts";
 
 /** Dirty objects to store now. */
 export interface DirtySelection {
@@ -36,28 +16,6 @@ export interface DirtySelection {
   /** The only keys that can match, if known. */
   readonly keys?: readonly ObjectKey[];
 }
-
-/** One batch read back from the device, shared by the adapters that store it. */
-interface ReadBackBatch {
-  readonly readBack: ReadBack;
-  readonly objects: ReadonlyMap<DirtyObject, GuardedObject>;
-  /** Number of adapters that still use the batch. */
-  borrowers: number;
-  /** Each resolves when an adapter that missed its deadline has released the buffers. */
-  readonly unsettled: Promise<void>[];
-}
-
-/** Objects of a batch that one adapter stores, with their failed attempts. */
-interface BatchShare {
-  readonly lane: StoreLane;
-  readonly attempts: ReadonlyMap<DirtyObject, number>;
-}
-
-/** Maximum delay between two attempts, unless the first delay is longer. */
-const MAX_BACK_OFF_MS = 30_000;
-
-const logger = getLogger(["kvtier", "store"]);
-const NONE: ReadonlySet<DirtyObject> = new Set();
 
 /**
  * Stores what engines put into L1 in the adapters, in the background and in batches. The device is
@@ -71,48 +29,34 @@ export class StoreController implements L1Listener, Disposable {
   /** Objects that left L1 while adapters were storing them. */
   readonly #doomed = new Set<DirtyObject>();
   readonly #lanes = new Map<AdapterGuard, StoreLane>();
-  readonly #waiting: WaitingObjects = { objects: 0, bytes: 0 };
-  readonly #readyWaiters = new Set<() => void>();
-  readonly #laneWaiters = new Map<() => void, StoreLane>();
-  readonly #counters = {
-    batches: 0,
-    readBackBytes: 0,
-    readBackMs: 0,
-    retriedObjects: 0,
-    failedReadBacks: 0,
-  };
-  /** Objects that adapters did not get. */
+  readonly #waiting = { objects: 0, bytes: 0 };
+  /** Calls that wait for shorter queues. */
+  readonly #waits = new Set<{ readonly isOver: () => boolean; readonly resolve: () => void }>();
+  readonly #writer: StoreWriter;
   readonly #losses: StoreLosses;
+  #retriedObjects = 0;
   #cancelIdle = (): void => {};
-  #isPumping = false;
   #isDisposed = false;
 
   /** Subscribes to L1 and to the adapter set. */
   constructor(options: StoreControllerOptions) {
     this.#options = options;
-    this.#losses = new StoreLosses(options.clock);
+    this.#losses = new StoreLosses(options.clock, options.onDropped);
+    this.#writer = new StoreWriter({
+      ...options,
+      lanes: () => this.#lanes.values(),
+      onTaken: () => this.#wake(),
+      onAnswered: (...answer) => this.#afterBatch(...answer),
+    });
     options.l1.addListener(this);
     options.adapters.onChange(() => this.#closeRemovedLanes());
-  }
-
-  addListener(listener: StoreListener): void {
-    this.#losses.addListener(listener);
   }
 
   /** Marks new objects dirty and queues them as the policy demands. */
   written(objects: readonly WrittenObject[]): void {
     const { l1, adapters, policy } = this.#options;
     if (adapters.storing.length === 0) return;
-    const fresh = objects.map((object): DirtyObject => {
-      return {
-        object,
-        lanes: new Set(),
-        waiting: 0,
-        waiters: new Set(),
-        isStored: false,
-        gone: undefined,
-      };
-    });
+    const fresh = objects.map((object) => new DirtyObject(object));
     for (const dirty of fresh) this.#dirty.set(dirty.object.key.id, dirty);
     l1.markDirty(objects.map(({ key }) => key));
     if (policy.writes === "at-once") this.#enqueue(fresh);
@@ -126,7 +70,7 @@ export class StoreController implements L1Listener, Disposable {
     if (usedBytes <= watermark.high * capacityBytes) return;
     const wantedBytes = usedBytes - watermark.low * capacityBytes;
     let pendingBytes = this.#waiting.bytes;
-    for (const { bytesInFlight } of this.#lanes.values()) pendingBytes += bytesInFlight;
+    for (const { storing } of this.#lanes.values()) pendingBytes += storing.bytes;
     // Finding candidates skips everything already queued, so it is done once for each batch rather
     // than for each object.
     if (pendingBytes > 0 && wantedBytes < pendingBytes + flushBytes) return;
@@ -158,19 +102,19 @@ export class StoreController implements L1Listener, Disposable {
     const { l1, adapters, clock } = this.#options;
     const report = this.#losses.startReport();
     const startedAt = clock.now();
-    const confirmed = this.#confirmed(deadlineMs);
-    if (confirmed !== undefined) await confirmed;
-    const chosen = this.#chosen(() => true);
+    const filled = l1.filled();
+    if (filled !== undefined) await within(clock, filled, deadlineMs);
+    const chosen = this.#chosen({ matches: () => true });
     await this.#settle(chosen, Math.max(0, deadlineMs - (clock.now() - startedAt)));
-    const unanswered = chosen.flatMap(({ lanes }) => [...lanes].map(({ guard }) => guard));
+    const unanswered = chosen.flatMap(({ shares }) => [...shares.keys()]);
     const unconfirmed = l1.filled() === undefined ? 0 : l1.reportStatus().fillingObjectCount;
     for (let i = 0; i < unconfirmed; i++) unanswered.push(...adapters.storing);
     return report(unanswered);
   }
 
   /** Stores the dirty objects that match. Resolves when every adapter has answered for them. */
-  settle({ matches, keys }: DirtySelection): Promise<void> {
-    return this.#settle(this.#chosen(matches, keys));
+  settle(selection: DirtySelection): Promise<void> {
+    return this.#settle(this.#chosen(selection));
   }
 
   /** Resolves when every queue has room, regardless of `whenFull`. */
@@ -178,27 +122,18 @@ export class StoreController implements L1Listener, Disposable {
     // Objects that the device has not confirmed yet are queued only afterwards.
     const filled = this.#options.l1.filled();
     if (filled !== undefined) return filled.then(() => this.ready());
-    if (this.#hasRoom()) return Promise.resolve();
-    this.#writeNow();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#readyWaiters.add(resolve);
-    return promise;
+    return this.#until(() => this.#hasRoom());
   }
 
   /** Resolves when no object is queued for an adapter, backing off or being stored. */
   emptied(guard: AdapterGuard): Promise<void> {
-    const lane = this.#lanes.get(guard);
-    if (lane === undefined || lane.isEmpty) return Promise.resolve();
-    this.#writeNow();
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#laneWaiters.set(resolve, lane);
-    return promise;
+    return this.#until(() => this.#lanes.get(guard)?.isEmpty ?? true);
   }
 
   reportStatus(): StoreStatus {
     const { policy, whenFull } = this.#options;
     let inFlightObjects = 0;
-    for (const lane of this.#lanes.values()) inFlightObjects += lane.objectsInFlight;
+    for (const lane of this.#lanes.values()) inFlightObjects += lane.storing.size;
     return {
       policy: policy.name,
       whenFull,
@@ -206,7 +141,8 @@ export class StoreController implements L1Listener, Disposable {
       pendingObjects: this.#waiting.objects,
       pendingBytes: this.#waiting.bytes,
       inFlightObjects,
-      ...this.#counters,
+      retriedObjects: this.#retriedObjects,
+      ...this.#writer.counters,
       ...this.#losses.counters,
     };
   }
@@ -227,59 +163,42 @@ export class StoreController implements L1Listener, Disposable {
       this.#options.l1.markClean([dirty.object.key]);
       this.#giveUp(dirty, "removed");
     }
-    for (const dirty of this.#doomed) tellWaiters(dirty);
-    for (const resolve of [...this.#readyWaiters, ...this.#laneWaiters.keys()]) resolve();
-    this.#readyWaiters.clear();
-    this.#laneWaiters.clear();
+    for (const dirty of this.#doomed) dirty.tellWaiters();
+    for (const { resolve } of this.#waits) resolve();
+    this.#waits.clear();
   }
 
-  #chosen(test: (key: ObjectKey) => boolean, keys?: readonly ObjectKey[]): DirtyObject[] {
+  #chosen({ matches, keys }: DirtySelection): DirtyObject[] {
     const ids = keys === undefined ? this.#dirty.keys() : new Set(keys.map(({ id }) => id));
     const dirty = [...ids].flatMap((id) => this.#dirty.get(id) ?? []);
-    return [...dirty, ...this.#doomed].filter(({ object }) => test(object.key));
-  }
-
-  /** Resolves when the device has confirmed every filling object, or at the deadline. */
-  #confirmed(deadlineMs: number): Promise<void> | undefined {
-    const filled = this.#options.l1.filled();
-    if (filled === undefined || deadlineMs > MAX_TIMER_MS) return filled;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const cancel = this.#options.clock.schedule(resolve, deadlineMs);
-    filled.then(() => {
-      cancel();
-      resolve();
-    });
-    return promise;
+    return [...dirty, ...this.#doomed].filter(({ object }) => matches(object.key));
   }
 
   /** Stores objects. Resolves when every adapter has answered for them, or at the deadline. */
-  #settle(chosen: readonly DirtyObject[], deadlineMs = Infinity): Promise<void> {
-    if (chosen.length === 0) return Promise.resolve();
+  async #settle(chosen: readonly DirtyObject[], deadlineMs = Infinity): Promise<void> {
+    if (chosen.length === 0) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const giveUp = (): void => {
-      for (const dirty of chosen) dirty.waiters.delete(waiter);
-      resolve();
-    };
-    const cancelDeadline = deadlineMs > MAX_TIMER_MS
-      ? () => {}
-      : this.#options.clock.schedule(giveUp, deadlineMs);
-    const waiter: FlushWaiter = {
-      left: chosen.length,
-      resolve: () => {
-        cancelDeadline();
-        resolve();
-      },
-    };
-    for (const dirty of chosen) dirty.waiters.add(waiter);
-    this.#enqueue(chosen.filter(({ lanes }) => lanes.size === 0), Infinity);
+    const waiter: StoreWaiter = { left: chosen.length, resolve };
+    for (const { waiters } of chosen) waiters.add(waiter);
+    this.#enqueue(chosen.filter(({ shares }) => shares.size === 0), Infinity);
     this.#writeNow();
+    await within(this.#options.clock, promise, deadlineMs);
+    for (const { waiters } of chosen) waiters.delete(waiter);
+  }
+
+  /** Resolves when `isOver` returns `true`. */
+  #until(isOver: () => boolean): Promise<void> {
+    if (isOver()) return Promise.resolve();
+    this.#writeNow();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#waits.add({ isOver, resolve });
     return promise;
   }
 
   #enqueueCandidates(bytes: number): void {
     const candidates = this.#options.l1.evictionCandidates(bytes).flatMap(({ key }) => {
       const dirty = this.#dirty.get(key.id);
-      return dirty === undefined || dirty.lanes.size > 0 ? [] : [dirty];
+      return dirty === undefined || dirty.shares.size > 0 ? [] : [dirty];
     });
     this.#enqueue(candidates);
   }
@@ -287,48 +206,28 @@ export class StoreController implements L1Listener, Disposable {
   /** Queues objects for the adapters that the policy chooses. */
   #enqueue(objects: readonly DirtyObject[], maxQueuedBytes = this.#options.maxQueuedBytes): void {
     if (objects.length === 0) return;
-    const { adapters, clock, idleMs } = this.#options;
+    const { adapters, policy, clock, idleMs } = this.#options;
     const guards = adapters.storing;
     for (const dirty of objects) {
-      for (const guard of this.#targetsOf(dirty, guards)) {
+      for (const guard of chooseTargets(policy, dirty.object, guards)) {
         this.#queue(this.#laneOf(guard), dirty, maxQueuedBytes);
       }
-      if (dirty.lanes.size === 0) this.#finish(dirty);
+      if (dirty.shares.size === 0) this.#finish(dirty);
     }
     this.#cancelIdle();
     this.#cancelIdle = clock.schedule(() => this.#writeNow(), idleMs);
     this.#proceed();
   }
 
-  /** Adapters that the policy chooses for an object and that accept its size. */
-  #targetsOf({ object }: DirtyObject, guards: readonly AdapterGuard[]): readonly AdapterGuard[] {
-    const { policy } = this.#options;
-    let targets: readonly { readonly id: number }[] | undefined;
-    try {
-      targets = policy.targets?.(object, guards);
-    } catch (error) {
-      const { name } = policy;
-      logger.error("Store policy {name} failed, all adapters get the object: {error}", {
-        name,
-        error,
-      });
-    }
-    const bytes = bytesWithTrailer(object.key, object.layout);
-    return guards.filter(({ id, capabilities: { maxObjectBytes = Infinity } }) =>
-      bytes <= maxObjectBytes && (targets?.some((target) => target.id === id) ?? true)
-    );
-  }
-
   /** Queues an object if the lane has room or can make some; otherwise counts it as dropped. */
   #queue(lane: StoreLane, dirty: DirtyObject, maxQueuedBytes: number): void {
     const { whenFull } = this.#options;
-    const bytes = dirty.object.layout.byteLength;
+    const { bytes } = dirty;
     // An adapter that does not work must not slow down producers.
     const isBounded = whenFull !== "wait" || !lane.guard.isStoring;
     if (isBounded && whenFull === "drop_oldest" && bytes <= maxQueuedBytes) {
       for (const oldest of lane.waiting()) {
         if (lane.waitingBytes + bytes <= maxQueuedBytes) break;
-        lane.remove(oldest);
         this.#drop(lane, oldest, "full");
       }
     }
@@ -340,16 +239,16 @@ export class StoreController implements L1Listener, Disposable {
   /** Records that one adapter will not get an object. */
   #drop(lane: StoreLane, dirty: DirtyObject, reason: DropReason): void {
     this.#losses.count([lane.guard], dirty, reason);
-    this.#removeFromLane(lane, dirty);
+    this.#end(lane, dirty, "dropped");
   }
 
-  /** Ends the interest of one adapter in an object, stored or not. */
-  #removeFromLane(lane: StoreLane, dirty: DirtyObject): void {
-    dirty.lanes.delete(lane);
-    if (dirty.lanes.size === 0) this.#finish(dirty);
+  /** Ends the interest of one adapter in an object. */
+  #end(lane: StoreLane, dirty: DirtyObject, phase: "stored" | "dropped"): void {
+    lane.end(dirty, phase);
+    if (dirty.shares.size === 0) this.#finish(dirty);
   }
 
-  /** Finishes an object that no lane contains any more. */
+  /** Finishes an object that no adapter is to get any more. */
   #finish(dirty: DirtyObject): void {
     const { l1, policy } = this.#options;
     const { key } = dirty.object;
@@ -360,33 +259,31 @@ export class StoreController implements L1Listener, Disposable {
       l1.markClean([key]);
       if (dirty.isStored && !policy.keepsInL1) l1.release([key]);
     }
-    tellWaiters(dirty);
+    dirty.tellWaiters();
   }
 
-  /** Drops an object from every lane. Stores in flight may still complete. */
+  /** Drops an object for every adapter. Stores in flight may still complete. */
   #giveUp(dirty: DirtyObject, gone: NonNullable<DirtyObject["gone"]>): void {
-    const { lanes, object } = dirty;
+    const { adapters, policy } = this.#options;
+    const { shares, object } = dirty;
     const reason = gone === "removed" ? "removed" : "lost";
     dirty.gone = gone;
     this.#dirty.delete(object.key.id);
     this.#doomed.add(dirty);
-    if (lanes.size === 0) {
-      const guards = this.#targetsOf(dirty, this.#options.adapters.storing);
-      this.#losses.count(guards, dirty, reason);
+    if (shares.size === 0) {
+      this.#losses.count(chooseTargets(policy, object, adapters.storing), dirty, reason);
       this.#finish(dirty);
     }
-    for (const lane of [...lanes]) {
-      if (lane.remove(dirty)) this.#drop(lane, dirty, reason);
+    for (const [guard, { phase }] of [...shares]) {
+      if (phase !== "storing") this.#drop(this.#laneOf(guard), dirty, reason);
     }
   }
 
   #laneOf(guard: AdapterGuard): StoreLane {
     let lane = this.#lanes.get(guard);
     if (lane === undefined) {
-      const { clock } = this.#options;
-      lane = new StoreLane({
-        guard,
-        clock,
+      lane = new StoreLane(guard, {
+        ...this.#options,
         waiting: this.#waiting,
         onRetryDue: () => this.#proceed(),
       });
@@ -397,16 +294,10 @@ export class StoreController implements L1Listener, Disposable {
 
   #closeRemovedLanes(): void {
     for (const [guard, lane] of this.#lanes) {
-      if (!this.#isPresent(guard)) this.#close(lane);
+      if (this.#isPresent(guard)) continue;
+      for (const dirty of lane.waiting()) this.#drop(lane, dirty, "removed");
+      this.#wake();
     }
-  }
-
-  #close(lane: StoreLane): void {
-    for (const dirty of lane.waiting()) {
-      lane.remove(dirty);
-      this.#drop(lane, dirty, "removed");
-    }
-    this.#wake();
   }
 
   #isPresent(guard: AdapterGuard): boolean {
@@ -431,206 +322,53 @@ export class StoreController implements L1Listener, Disposable {
    * adapters, and starts batches.
    */
   #wake(): void {
-    for (const [resolve, lane] of this.#laneWaiters) {
-      if (!lane.isEmpty) continue;
-      this.#laneWaiters.delete(resolve);
-      resolve();
-    }
     for (const [guard, lane] of this.#lanes) {
       if (lane.isEmpty && !this.#isPresent(guard)) this.#lanes.delete(guard);
     }
-    if (this.#readyWaiters.size > 0 && this.#hasRoom()) {
-      for (const resolve of this.#readyWaiters) resolve();
-      this.#readyWaiters.clear();
+    for (const wait of this.#waits) {
+      if (!wait.isOver()) continue;
+      this.#waits.delete(wait);
+      wait.resolve();
     }
     this.#proceed();
   }
 
   /** Starts storing if a lane is ready, and cancels the idle timer if nothing waits for it. */
   #proceed(): void {
-    if (this.#lanes.values().some((lane) => this.#isReady(lane))) this.#pump();
-    if (!this.#lanes.values().some((lane) => lane.hasQueued && !lane.isDue)) this.#cancelIdle();
-  }
-
-  #isReady(lane: StoreLane): boolean {
-    return lane.isDue || lane.queuedBytes >= this.#options.flushBytes;
-  }
-
-  #pump(): void {
-    if (this.#isPumping || this.#isDisposed) return;
-    this.#isPumping = true;
-    this.#writeBatches().catch((error: unknown) => {
-      this.#isPumping = false;
-      logger.error("Storing failed: {error}", { error });
-    });
-  }
-
-  /** Reads back one batch after the other; adapters store them in the meantime. */
-  async #writeBatches(): Promise<void> {
-    // Let the caller finish its own work first.
-    await Promise.resolve();
-    for (;;) {
-      const free = this.#lanes.values().filter((lane) =>
-        lane.hasQueued && lane.hasRoomInFlight(this.#maxLaneBytes)
-      ).toArray();
-      const ready = free.filter((lane) => this.#isReady(lane));
-      if (ready.length === 0) break;
-      const fullest = ready.reduce((a, b) => b.queuedBytes > a.queuedBytes ? b : a);
-      await this.#writeBatch(this.#nextBatch(fullest), free);
+    if (!this.#isDisposed && this.#lanes.values().some(({ isReady }) => isReady)) {
+      this.#writer.start();
     }
-    // Reset in the same turn as the last check of the lanes, so that an object queued later starts
-    // a new pump.
-    this.#isPumping = false;
-  }
-
-  /** Share of the read-back buffers for one adapter, so that no adapter waits for another. */
-  get #maxLaneBytes(): number {
-    const { adapters, maxInFlightBytes } = this.#options;
-    return maxInFlightBytes / Math.max(1, adapters.all.length);
-  }
-
-  /** Next batch of a lane. */
-  #nextBatch(lane: StoreLane): DirtyObject[] {
-    const { l1, flushBytes } = this.#options;
-    const limit = Math.min(flushBytes, this.#maxLaneBytes / 2);
-    const objects: DirtyObject[] = [];
-    let bytes = 0;
-    for (const dirty of lane.queued()) {
-      const { byteLength } = dirty.object.layout;
-      if (objects.length > 0 && bytes + byteLength > limit) break;
-      objects.push(dirty);
-      bytes += byteLength;
-    }
-    const sizes = objects.map(({ object }) => bytesWithTrailer(object.key, object.layout));
-    return objects.slice(0, Math.max(1, l1.device.countReadable(sizes)));
-  }
-
-  /** Reads a batch back once and stores it in every adapter that has it queued. */
-  async #writeBatch(chosen: readonly DirtyObject[], lanes: readonly StoreLane[]): Promise<void> {
-    const shares = lanes.map((lane): BatchShare => ({ lane, attempts: lane.take(chosen) }))
-      .filter(({ attempts }) => attempts.size > 0);
-    this.#wake();
-    // Skip the read-back if no adapter would be called.
-    const isOffered = shares.some(({ lane }) => lane.guard.canStore);
-    const batch = isOffered ? await this.#readBack(chosen, shares.length) : undefined;
-    for (const share of shares) this.#store(share, batch);
-  }
-
-  /** Reads objects back from the device; `undefined` if that fails. */
-  async #readBack(
-    chosen: readonly DirtyObject[],
-    borrowers: number,
-  ): Promise<ReadBackBatch | undefined> {
-    const { l1, clock } = this.#options;
-    const startedAt = clock.now();
-    const leased = new Map<L1Lease, DirtyObject>();
-    const reservations = l1.reserveRead(chosen.map(({ object }) => object.key));
-    for (const [i, reservation] of reservations.entries()) {
-      if (reservation.status === "success") leased.set(reservation.lease, chosen[i] as DirtyObject);
-    }
-    const leases = [...leased.keys()];
-    using cleanup = new DisposableStack();
-    try {
-      const requests = leases.map(({ key, range }) => ({ range, tailBytes: tailBytes(key) }));
-      const readBack = cleanup.use(await l1.device.readBack(requests));
-      const objects = new Map<DirtyObject, GuardedObject>();
-      for (const [i, lease] of leases.entries()) {
-        const { key, layout } = lease;
-        const [dirty, parts] = [leased.get(lease), readBack.objects[i]];
-        // If the lease expired, the bytes may belong to another object.
-        if (dirty === undefined || parts === undefined || !l1.isLeased(lease)) continue;
-        objects.set(dirty, new ObjectWithTrailer(key, layout, parts));
-        this.#counters.readBackBytes += layout.byteLength;
-      }
-      this.#counters.batches++;
-      cleanup.move();
-      return { readBack, objects, borrowers, unsettled: [] };
-    } catch (error) {
-      this.#counters.failedReadBacks++;
-      logger.warn("Objects could not be read back: {error}", { error, count: leases.length });
-      return undefined;
-    } finally {
-      this.#counters.readBackMs += clock.now() - startedAt;
-      l1.finishRead(leases);
+    if (!this.#lanes.values().some((lane) => lane.queued.size > 0 && !lane.isDue)) {
+      this.#cancelIdle();
     }
   }
 
-  /** Stores one adapter's share of a batch, if the read-back succeeded. */
-  async #store({ lane, attempts }: BatchShare, batch: ReadBackBatch | undefined): Promise<void> {
-    if (batch === undefined) return this.#afterBatch(lane, attempts, NONE);
-    const { objects, unsettled } = batch;
-    const offered = attempts.keys()
-      .filter((dirty) => dirty.gone === undefined && objects.has(dirty)).toArray();
-    let stored = NONE;
-    if (offered.length > 0) {
-      const { done, settled } = await lane.guard.store(
-        offered.map((dirty) => objects.get(dirty) as GuardedObject),
-      );
-      if (settled !== undefined) unsettled.push(settled);
-      stored = new Set(done.gather(offered));
-    }
-    batch.borrowers--;
-    if (batch.borrowers === 0) giveBack(batch);
-    this.#afterBatch(lane, attempts, stored);
-  }
-
-  /** Finishes the objects that were stored; retries or drops the others. */
+  /** Finishes the objects that an adapter stored; retries or drops the others. */
   #afterBatch(
     lane: StoreLane,
-    attempts: ReadonlyMap<DirtyObject, number>,
+    taken: readonly DirtyObject[],
     stored: ReadonlySet<DirtyObject>,
   ): void {
-    lane.finish(attempts);
+    lane.endBatch();
     const again: DirtyObject[] = [];
-    for (const [dirty, count] of attempts) {
+    for (const dirty of taken) {
+      const reason = this.#dropReasonOf(lane, dirty);
       if (stored.has(dirty)) {
         dirty.isStored = true;
-        this.#removeFromLane(lane, dirty);
-        continue;
-      }
-      const reason = this.#dropReasonOf(lane, dirty, count + 1);
-      if (reason === undefined) again.push(dirty);
+        this.#end(lane, dirty, "stored");
+      } else if (reason === undefined) again.push(dirty);
       else this.#drop(lane, dirty, reason);
     }
-    const byCount = Map.groupBy(again, (dirty) => (attempts.get(dirty) ?? 0) + 1);
-    for (const [count, objects] of byCount) this.#retryLater(lane, objects, count);
+    this.#retriedObjects += again.length;
+    lane.retryLater(again);
     this.#wake();
   }
 
-  /**
-   * Reason not to retry an object in a lane after this many failed attempts; `undefined` to retry.
-   */
-  #dropReasonOf(lane: StoreLane, { gone }: DirtyObject, attempts: number): DropReason | undefined {
+  /** Reason not to retry an object whose attempt failed; `undefined` to retry. */
+  #dropReasonOf(lane: StoreLane, dirty: DirtyObject): DropReason | undefined {
     const { guard } = lane;
     if (this.#isDisposed || !guard.takesStores || !this.#isPresent(guard)) return "removed";
-    if (gone !== undefined) return "lost";
-    return attempts >= this.#options.attempts ? "failed" : undefined;
-  }
-
-  #retryLater(lane: StoreLane, objects: readonly DirtyObject[], attempts: number): void {
-    const { random, backOffMs } = this.#options;
-    this.#counters.retriedObjects += objects.length;
-    const jitter = 0.5 + (random.bytes(1)[0] ?? 0) / 256;
-    const maxMs = Math.max(backOffMs, MAX_BACK_OFF_MS);
-    const delayMs = backoffMs({ firstMs: backOffMs, maxMs }, attempts);
-    lane.backOff(objects, attempts, delayMs * jitter);
-  }
-}
-
-/** Returns the buffers as soon as no adapter uses them. */
-function giveBack({ readBack, unsettled }: ReadBackBatch): void {
-  if (unsettled.length === 0) return readBack[Symbol.dispose]();
-  // An adapter past its deadline may still read the buffers, so they are not reused until then.
-  readBack.abandon();
-  Promise.all(unsettled).then(() => readBack[Symbol.dispose]());
-}
-
-function tellWaiters(dirty: DirtyObject): void {
-  if (dirty.waiters.size === 0) return;
-  const waiters = [...dirty.waiters];
-  dirty.waiters.clear();
-  for (const waiter of waiters) {
-    waiter.left--;
-    if (waiter.left === 0) waiter.resolve();
+    if (dirty.gone !== undefined) return "lost";
+    return lane.hasAttemptsLeft(dirty) ? undefined : "failed";
   }
 }

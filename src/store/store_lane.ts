@@ -1,32 +1,8 @@
-import type { WrittenObject } from "../l1/l1_cache.ts";
-import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { backoffMs } from "../base/backoff.ts";
 import type { Clock } from "../base/clock.ts";
-
-/** A flush that waits until the adapters have answered for its objects. */
-export interface FlushWaiter {
-  /** Objects without an answer. */
-  left: number;
-  /** Called when every object has an answer. */
-  readonly resolve: () => void;
-}
-
-/** A dirty object: written by an engine and not yet in every chosen adapter. */
-export interface DirtyObject {
-  /** Key and layout of the object. */
-  readonly object: WrittenObject;
-  /** Lanes in which it is queued, backing off or being stored. */
-  readonly lanes: Set<StoreLane>;
-  /** Number of lanes in which it is queued or backing off. */
-  waiting: number;
-  readonly waiters: Set<FlushWaiter>;
-  /** Whether at least one adapter has stored it. */
-  isStored: boolean;
-  /**
-   * Why it is not offered to adapters any more: it left L1 (`lost`), was forgotten, or the
-   * controller was disposed (`removed`).
-   */
-  gone: "lost" | "forgotten" | "removed" | undefined;
-}
+import type { RandomSource } from "../base/random.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import type { DirtyObject, RetryGroup, StorePhase, StoreShare } from "./dirty_object.ts";
 
 /** Objects that are queued or backing off in any lane, each counted once, and their bytes. */
 export interface WaitingObjects {
@@ -36,73 +12,56 @@ export interface WaitingObjects {
 
 /** Batches in flight per adapter: one is stored while the next is read back. */
 const BATCHES_IN_FLIGHT = 2;
+/** Maximum delay between two attempts, unless the first delay is longer. */
+const MAX_BACK_OFF_MS = 30_000;
 
-/** Objects that failed together and back off until a timer fires. */
-interface BackOff {
-  readonly attempts: number;
-  readonly objects: Set<DirtyObject>;
-  readonly cancelTimer: () => void;
-}
+/** Allowed transitions. */
+const NEXT_PHASES: Readonly<Record<StorePhase, readonly StorePhase[]>> = {
+  new: ["queued"],
+  queued: ["storing", "dropped"],
+  storing: ["backing-off", "stored", "dropped"],
+  "backing-off": ["queued", "dropped"],
+  stored: [],
+  dropped: [],
+};
 
 /** Options of {@linkcode StoreLane}. */
 export interface StoreLaneOptions {
-  readonly guard: AdapterGuard;
   /** Clock for back-off. */
   readonly clock: Clock;
+  /** Source of jitter. */
+  readonly random: RandomSource;
+  /** Queued bytes at which a batch is stored immediately. */
+  readonly flushBytes: number;
+  /** Maximum number of attempts. */
+  readonly attempts: number;
+  /** Delay before the second attempt in milliseconds; doubles with each further one. */
+  readonly backOffMs: number;
   /** Totals over all lanes, updated by each lane. */
   readonly waiting: WaitingObjects;
   /** Called when objects have finished backing off and are queued again. */
   readonly onRetryDue: () => void;
 }
 
-/**
- * Store queue of one adapter: objects that are queued, and objects that are backing off after a
- * failed attempt. Objects being stored are only counted.
- */
+/** The dirty objects of one adapter, by phase. */
 export class StoreLane {
   readonly guard: AdapterGuard;
-  readonly #clock: Clock;
-  readonly #onRetryDue: () => void;
-  readonly #allWaiting: WaitingObjects;
-  /** Queued objects with the number of failed attempts. */
-  readonly #queue = new Map<DirtyObject, number>();
-  readonly #backingOff = new Map<DirtyObject, BackOff>();
-  #queuedBytes = 0;
-  #backOffBytes = 0;
+  readonly queued = new PhaseObjects();
+  readonly storing = new PhaseObjects();
+  readonly backingOff = new PhaseObjects();
+  readonly #options: StoreLaneOptions;
   #batchesInFlight = 0;
-  #objectsInFlight = 0;
-  #bytesInFlight = 0;
   #isDue = false;
 
   /** Creates an empty lane. */
-  constructor({ guard, clock, waiting, onRetryDue }: StoreLaneOptions) {
+  constructor(guard: AdapterGuard, options: StoreLaneOptions) {
     this.guard = guard;
-    this.#allWaiting = waiting;
-    this.#clock = clock;
-    this.#onRetryDue = onRetryDue;
-  }
-
-  get queuedBytes(): number {
-    return this.#queuedBytes;
+    this.#options = options;
   }
 
   /** Bytes of objects that are queued or backing off. */
   get waitingBytes(): number {
-    return this.#queuedBytes + this.#backOffBytes;
-  }
-
-  /** Bytes being stored. */
-  get bytesInFlight(): number {
-    return this.#bytesInFlight;
-  }
-
-  /** Objects being stored. */
-  get objectsInFlight(): number {
-    return this.#objectsInFlight;
-  }
-
-  get hasQueued(): boolean {
-    return this.#queue.size > 0;
+    return this.queued.bytes + this.backingOff.bytes;
   }
 
   /** Whether the queue is to be stored even if it is smaller than a batch. */
@@ -110,129 +69,157 @@ export class StoreLane {
     return this.#isDue;
   }
 
-  /** Whether no object is queued, backing off or being stored. */
-  get isEmpty(): boolean {
-    return this.#queue.size === 0 && this.#backingOff.size === 0 && this.#batchesInFlight === 0;
+  /** Whether a batch is to be stored now. */
+  get isReady(): boolean {
+    return this.#isDue || this.queued.bytes >= this.#options.flushBytes;
   }
 
-  /** Queued objects, oldest first. */
-  queued(): Iterable<DirtyObject> {
-    return this.#queue.keys();
+  /** Whether no object is queued, backing off or being stored. */
+  get isEmpty(): boolean {
+    return this.queued.size + this.backingOff.size + this.#batchesInFlight === 0;
   }
 
   /**
-   * Objects that are backing off, then queued objects, oldest first. Objects may be removed during
+   * Objects that are backing off, then queued objects, oldest first. Objects may be dropped during
    * the iteration.
    */
   *waiting(): Generator<DirtyObject> {
-    yield* this.#backingOff.keys();
-    yield* this.#queue.keys();
+    yield* this.backingOff.objects();
+    yield* this.queued.objects();
   }
 
   /** Whether another batch may be started without exceeding `maxBytes` in flight. */
   hasRoomInFlight(maxBytes: number): boolean {
     if (this.#batchesInFlight === 0) return true;
     return this.#batchesInFlight < BATCHES_IN_FLIGHT &&
-      this.#bytesInFlight <= maxBytes / BATCHES_IN_FLIGHT;
+      this.storing.bytes <= maxBytes / BATCHES_IN_FLIGHT;
   }
 
-  queue(dirty: DirtyObject, attempts = 0): void {
-    this.#queue.set(dirty, attempts);
-    this.#queuedBytes += bytesOf(dirty);
-    dirty.lanes.add(this);
-    this.#count(dirty, 1);
-  }
-
-  /** Backs objects off for `delayMs` milliseconds; then they are queued and due. */
-  backOff(objects: Iterable<DirtyObject>, attempts: number, delayMs: number): void {
-    const failed = new Set(objects);
-    if (failed.size === 0) return;
-    const backOff: BackOff = {
-      attempts,
-      objects: failed,
-      cancelTimer: this.#clock.schedule(() => this.#requeue(backOff), delayMs),
-    };
-    for (const dirty of failed) {
-      this.#backingOff.set(dirty, backOff);
-      this.#backOffBytes += bytesOf(dirty);
-      this.#count(dirty, 1);
-    }
+  queue(dirty: DirtyObject): void {
+    dirty.shares.set(this.guard, { phase: "new", attempts: 0 });
+    this.#proceed(dirty, "queued");
   }
 
   /** Makes everything that is queued now due. */
   makeDue(): void {
-    this.#isDue = this.#queue.size > 0;
+    this.#isDue = this.queued.size > 0;
   }
 
-  /**
-   * Takes those of `objects` that are queued as a batch in flight.
-   *
-   * @returns The objects taken, with their failed attempts.
-   */
-  take(objects: readonly DirtyObject[]): Map<DirtyObject, number> {
-    const taken = new Map<DirtyObject, number>();
-    for (const dirty of objects) {
-      const attempts = this.#queue.get(dirty);
-      if (attempts === undefined) continue;
-      this.#unqueue(dirty);
-      taken.set(dirty, attempts);
-      this.#bytesInFlight += bytesOf(dirty);
-    }
-    if (taken.size > 0) this.#batchesInFlight++;
-    this.#objectsInFlight += taken.size;
+  /** Starts a batch with those of `objects` that are queued, and returns them. */
+  take(objects: readonly DirtyObject[]): DirtyObject[] {
+    const taken = objects.filter((dirty) => dirty.shares.get(this.guard)?.phase === "queued");
+    for (const dirty of taken) this.#proceed(dirty, "storing");
+    if (taken.length > 0) this.#batchesInFlight++;
     return taken;
   }
 
-  /** Ends a batch in flight. */
-  finish(taken: ReadonlyMap<DirtyObject, number>): void {
+  /** Ends a batch. Its objects are then stored, dropped or retried. */
+  endBatch(): void {
     this.#batchesInFlight--;
-    this.#objectsInFlight -= taken.size;
-    for (const dirty of taken.keys()) this.#bytesInFlight -= bytesOf(dirty);
   }
 
-  /**
-   * Removes an object that is queued or backing off.
-   *
-   * @returns Whether it was.
-   */
-  remove(dirty: DirtyObject): boolean {
-    if (this.#unqueue(dirty)) return true;
-    const backOff = this.#backingOff.get(dirty);
-    if (backOff === undefined) return false;
-    this.#backingOff.delete(dirty);
-    this.#backOffBytes -= bytesOf(dirty);
-    this.#count(dirty, -1);
-    backOff.objects.delete(dirty);
-    if (backOff.objects.size === 0) backOff.cancelTimer();
-    return true;
+  /** Ends the interest of the adapter in an object. */
+  end(dirty: DirtyObject, phase: "stored" | "dropped"): void {
+    this.#proceed(dirty, phase);
+    dirty.shares.delete(this.guard);
   }
 
-  #unqueue(dirty: DirtyObject): boolean {
-    if (!this.#queue.delete(dirty)) return false;
-    this.#queuedBytes -= bytesOf(dirty);
-    this.#count(dirty, -1);
-    if (this.#queue.size === 0) this.#isDue = false;
-    return true;
+  /** Whether an object whose attempt failed may be retried. */
+  hasAttemptsLeft(dirty: DirtyObject): boolean {
+    return this.#shareOf(dirty).attempts + 1 < this.#options.attempts;
   }
 
-  #count(dirty: DirtyObject, sign: 1 | -1): void {
-    const wasWaiting = dirty.waiting > 0;
-    dirty.waiting += sign;
-    if (wasWaiting === (dirty.waiting > 0)) return;
-    this.#allWaiting.objects += sign;
-    this.#allWaiting.bytes += sign * bytesOf(dirty);
-  }
-
-  #requeue({ attempts, objects }: BackOff): void {
-    for (const dirty of [...objects]) {
-      this.remove(dirty);
-      this.queue(dirty, attempts);
+  /** Backs off objects whose attempt failed; then they are queued and due. */
+  retryLater(objects: readonly DirtyObject[]): void {
+    const { clock, random, backOffMs } = this.#options;
+    const groups = Map.groupBy(objects, (dirty) => ++this.#shareOf(dirty).attempts);
+    for (const [attempts, failed] of groups) {
+      const jitter = 0.5 + (random.bytes(1)[0] ?? 0) / 256;
+      const maxMs = Math.max(backOffMs, MAX_BACK_OFF_MS);
+      const delayMs = backoffMs({ firstMs: backOffMs, maxMs }, attempts);
+      const retry: RetryGroup = {
+        objects: new Set(failed),
+        cancelTimer: clock.schedule(() => this.#requeue(retry), delayMs * jitter),
+      };
+      for (const dirty of failed) {
+        this.#proceed(dirty, "backing-off");
+        this.#shareOf(dirty).retry = retry;
+      }
     }
+  }
+
+  #requeue({ objects }: RetryGroup): void {
+    for (const dirty of objects) this.#proceed(dirty, "queued");
     this.makeDue();
-    this.#onRetryDue();
+    this.#options.onRetryDue();
+  }
+
+  #proceed(dirty: DirtyObject, phase: StorePhase): void {
+    const share = this.#shareOf(dirty);
+    const before = share.phase;
+    if (!NEXT_PHASES[before].includes(phase)) {
+      throw new Error(`An object that is ${before} cannot become ${phase}`);
+    }
+    share.phase = phase;
+    this.#objectsIn(before)?.delete(dirty);
+    this.#objectsIn(phase)?.add(dirty);
+    if (before === "backing-off" && share.retry !== undefined) {
+      share.retry.objects.delete(dirty);
+      if (share.retry.objects.size === 0) share.retry.cancelTimer();
+    }
+    if (this.queued.size === 0) this.#isDue = false;
+    this.#countWaiting(dirty, Number(isWaiting(phase)) - Number(isWaiting(before)));
+  }
+
+  #countWaiting(dirty: DirtyObject, change: number): void {
+    const { waiting } = this.#options;
+    const wasWaiting = dirty.waiting > 0;
+    dirty.waiting += change;
+    const sign = Number(dirty.waiting > 0) - Number(wasWaiting);
+    waiting.objects += sign;
+    waiting.bytes += sign * dirty.bytes;
+  }
+
+  #objectsIn(phase: StorePhase): PhaseObjects | undefined {
+    if (phase === "queued") return this.queued;
+    if (phase === "storing") return this.storing;
+    return phase === "backing-off" ? this.backingOff : undefined;
+  }
+
+  #shareOf({ shares }: DirtyObject): StoreShare {
+    return shares.get(this.guard) as StoreShare;
   }
 }
 
-function bytesOf({ object }: DirtyObject): number {
-  return object.layout.byteLength;
+/** Objects in one phase. */
+class PhaseObjects {
+  readonly #objects = new Set<DirtyObject>();
+  #bytes = 0;
+
+  get size(): number {
+    return this.#objects.size;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** The objects, oldest first. */
+  objects(): Iterable<DirtyObject> {
+    return this.#objects;
+  }
+
+  add(dirty: DirtyObject): void {
+    this.#objects.add(dirty);
+    this.#bytes += dirty.bytes;
+  }
+
+  delete(dirty: DirtyObject): void {
+    this.#objects.delete(dirty);
+    this.#bytes -= dirty.bytes;
+  }
+}
+
+function isWaiting(phase: StorePhase): boolean {
+  return phase === "queued" || phase === "backing-off";
 }

@@ -1,42 +1,33 @@
-import { getLogger } from "@logtape/logtape";
-import { Listeners } from "../base/listeners.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { Clock } from "../base/clock.ts";
-import { type FlushReport, UnwrittenTally } from "./flush_report.ts";
+import { type DropReason, type FlushReport, UnwrittenTally } from "./flush_report.ts";
 import { Overload } from "./overload.ts";
-import type { DirtyObject } from "./store_lane.ts";
-import type { DropReason, StoreListener, StoreStatus } from "./store_types.ts";
+import type { DirtyObject } from "./dirty_object.ts";
+import type { StoreControllerOptions, StoreStatus } from "./store_types.ts";
 
 /** Counters of objects that adapters did not get. */
 type LossCounters = Pick<StoreStatus, "failedObjects" | "droppedObjects" | "lostObjects">;
 
-const logger = getLogger(["kvtier", "store"]);
-
 /**
- * Objects that adapters did not get although the policy chose them: counted, passed to listeners,
- * and reported once.
+ * Objects that adapters did not get although the policy chose them: counted, passed to
+ * `onDropped`, and reported once.
  */
 export class StoreLosses {
   readonly #counters = { failedObjects: 0, droppedObjects: 0, lostObjects: 0 };
-  readonly #listeners = new Listeners<StoreListener>((error) =>
-    logger.error("A listener of the store failed: {error}", { error })
-  );
+  readonly #onDropped: StoreControllerOptions["onDropped"];
   readonly #unwritten = new UnwrittenTally();
   readonly #fullQueues: Overload;
   /** Tally at the time of the previous report. */
   #reported = new UnwrittenTally();
 
   /** Starts with all counts at zero. */
-  constructor(clock: Clock) {
+  constructor(clock: Clock, onDropped: StoreControllerOptions["onDropped"]) {
+    this.#onDropped = onDropped;
     this.#fullQueues = new Overload(clock);
   }
 
   get counters(): LossCounters {
     return { ...this.#counters };
-  }
-
-  addListener(listener: StoreListener): void {
-    this.#listeners.add(listener);
   }
 
   /** Records that adapters will not get an object. */
@@ -50,7 +41,7 @@ export class StoreLosses {
     if (gone !== "forgotten") {
       for (const guard of guards) this.#unwritten.add(guard, reason, 1);
     }
-    this.#listeners.tell((listener) => listener.dropped?.(objects, reason));
+    this.#onDropped?.(objects, reason);
   }
 
   /**

@@ -1,4 +1,6 @@
+import { getLogger } from "@logtape/logtape";
 import type { AdapterCapabilities } from "../adapter/contract.ts";
+import { bytesWithTrailer } from "../adapter/object_trailer.ts";
 import { namedChoice } from "../base/named_choice.ts";
 import type { WrittenObject } from "../l1/l1_cache.ts";
 
@@ -38,6 +40,30 @@ export const onEvict: StorePolicy = {
   writes: "before-eviction",
   keepsInL1: true,
 };
+
+const logger = getLogger(["kvtier", "store"]);
+
+/** Adapters that the policy chooses for an object and that accept its size. */
+export function chooseTargets<Target extends StoreTarget>(
+  policy: StorePolicy,
+  object: WrittenObject,
+  adapters: readonly Target[],
+): readonly Target[] {
+  let targets: readonly StoreTarget[] | undefined;
+  try {
+    targets = policy.targets?.(object, adapters);
+  } catch (error) {
+    const { name } = policy;
+    logger.error("Store policy {name} failed, all adapters get the object: {error}", {
+      name,
+      error,
+    });
+  }
+  const bytes = bytesWithTrailer(object.key, object.layout);
+  return adapters.filter(({ id, capabilities: { maxObjectBytes = Infinity } }) =>
+    bytes <= maxObjectBytes && (targets?.some((target) => target.id === id) ?? true)
+  );
+}
 
 /** Resolves the option `store.policy`; throws a `ConfigError` for an unknown name. */
 export function resolveStorePolicy(policy: string | StorePolicy): StorePolicy {

@@ -2,6 +2,7 @@ import type { L1Cache } from "../l1/l1_cache.ts";
 import type { Clock } from "../base/clock.ts";
 import type { RandomSource } from "../base/random.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
+import type { DropReason } from "./flush_report.ts";
 import type { StorePolicy } from "./store_policy.ts";
 
 /** What happens to objects when the queue of an adapter is full. */
@@ -45,6 +46,8 @@ export interface StoreControllerOptions {
    * `low`.
    */
   readonly watermark: { readonly high: number; readonly low: number };
+  /** Called when adapters will not get objects chosen for them. Must not throw. */
+  readonly onDropped?: ((objects: number, reason: DropReason) => void) | undefined;
 }
 
 /** Status and counters of a {@linkcode StoreController}. */
@@ -86,20 +89,3 @@ export interface StoreStatus {
   /** Batches that could not be read back from the device. */
   readonly failedReadBacks: number;
 }
-
-/** Callbacks of a {@linkcode StoreController}. */
-export interface StoreListener {
-  /** An adapter will not get objects chosen for it. Errors that the callback throws are logged. */
-  dropped?(count: number, reason: DropReason): void;
-}
-
-/** Why an adapter does not get an object. */
-export type DropReason =
-  /** Its queue was full. */
-  | "full"
-  /** It failed to store the object in every attempt. */
-  | "failed"
-  /** It was removed, or the controller was disposed. */
-  | "removed"
-  /** The object left device memory first. */
-  | "lost";

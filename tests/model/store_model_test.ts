@@ -25,7 +25,8 @@ import {
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { AdapterSet } from "../../src/l2/adapter_set.ts";
 import { defaultStore, onEvict, skipL1, type StorePolicy } from "../../src/store/store_policy.ts";
-import type { StoreController, WhenFull } from "../../src/store/store_controller.ts";
+import type { StoreController } from "../../src/store/store_controller.ts";
+import type { WhenFull } from "../../src/store/store_types.ts";
 import { assertSameBytes } from "../support/bytes.ts";
 import { storeController } from "../support/controllers.ts";
 import { finishAndRead } from "../support/l1.ts";
@@ -333,8 +334,8 @@ class World {
       maxInFlightBytes: setting.maxInFlight * SIZE,
       maxQueuedBytes: setting.maxQueued * SIZE,
       watermark: { high: HIGH, low: 0.5 },
+      onDropped: (count, reason) => this.#dropped[reason] += count,
     });
-    this.#store.addListener({ dropped: (count, reason) => this.#dropped[reason] += count });
   }
 
   async run({ call, turns }: Step): Promise<void> {

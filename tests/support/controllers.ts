@@ -4,7 +4,8 @@ import { StagingPool } from "../../src/memory/staging_pool.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { AdapterSet } from "../../src/l2/adapter_set.ts";
 import { defaultStore } from "../../src/store/store_policy.ts";
-import { StoreController, type StoreControllerOptions } from "../../src/store/store_controller.ts";
+import { StoreController } from "../../src/store/store_controller.ts";
+import type { StoreControllerOptions } from "../../src/store/store_types.ts";
 import { guardAll } from "./recording_adapter.ts";
 
 /** Guarded adapters with default deadlines. */

@@ -11,10 +11,8 @@ import { WebGpuDevice } from "../../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
 import type { AdapterSet } from "../../../src/l2/adapter_set.ts";
 import { onEvict, skipL1, type StorePolicy } from "../../../src/store/store_policy.ts";
-import type {
-  StoreController,
-  StoreControllerOptions,
-} from "../../../src/store/store_controller.ts";
+import type { StoreController } from "../../../src/store/store_controller.ts";
+import type { StoreControllerOptions } from "../../../src/store/store_types.ts";
 import { adapterSet, storeController } from "../../support/controllers.ts";
 import { deviceTest, gpuTest } from "../../support/devices.ts";
 import {
@@ -63,7 +61,7 @@ interface SetUp extends Disposable {
   readonly adapters: AdapterSet;
   readonly guards: readonly AdapterGuard[];
   readonly store: StoreController;
-  /** Drops, as reported to listeners. */
+  /** Drops, as reported. */
   readonly dropped: string[];
 }
 
@@ -81,9 +79,15 @@ function setUp(
   const clock = new ManualClock();
   const l1 = lruL1(device, clock, capacityBytes, { readTtlMs });
   const set = adapterSet(adapters, clock);
-  const store = storeController({ l1, adapters: set, clock, attempts: 1, ...options });
   const dropped: string[] = [];
-  store.addListener({ dropped: (count, reason) => dropped.push(`${count} ${reason}`) });
+  const store = storeController({
+    l1,
+    adapters: set,
+    clock,
+    attempts: 1,
+    onDropped: (count, reason) => dropped.push(`${count} ${reason}`),
+    ...options,
+  });
   return {
     clock,
     l1,
@@ -1110,20 +1114,6 @@ Deno.test("StoreController offers nothing that was read back when it was dispose
   await t.clock.advance(0);
   assertEquals(adapter.stores, []);
   assertEquals(losses(t), [0, 1, 0]);
-});
-
-Deno.test("StoreController continues when a listener throws", async () => {
-  const adapter = new RecordingAdapter();
-  adapter.beforeStore = () => Promise.reject(new Error("broken"));
-  using t = setUp(new WatchedDevice(), [adapter]);
-  t.store.addListener({
-    dropped: () => {
-      throw new Error("A listener's own");
-    },
-  });
-  writeObjects(t.l1, testKeys(2), LAYOUT);
-  await t.store.flush();
-  assertEquals(losses(t), [2, 0, 0]);
 });
 
 Deno.test("StoreController reads nothing back for an adapter that is paused", async () => {
