@@ -175,15 +175,17 @@ export class StoreController implements L1Listener, Disposable {
   }
 
   /** Stores objects. Resolves when every adapter has answered for them, or at the deadline. */
-  async #settle(chosen: readonly DirtyObject[], deadlineMs = Infinity): Promise<void> {
-    if (chosen.length === 0) return;
+  #settle(chosen: readonly DirtyObject[], deadlineMs = Infinity): Promise<void> {
+    if (chosen.length === 0) return Promise.resolve();
     const { promise, resolve } = Promise.withResolvers<void>();
     const waiter: StoreWaiter = { left: chosen.length, resolve };
     for (const { waiters } of chosen) waiters.add(waiter);
     this.#enqueue(chosen.filter(({ shares }) => shares.size === 0), Infinity);
     this.#writeNow();
-    await within(this.#options.clock, promise, deadlineMs);
-    for (const { waiters } of chosen) waiters.delete(waiter);
+    if (deadlineMs === Infinity) return promise;
+    return within(this.#options.clock, promise, deadlineMs).then(() => {
+      for (const { waiters } of chosen) waiters.delete(waiter);
+    });
   }
 
   /** Resolves when `isOver` returns `true`. */
