@@ -52,7 +52,6 @@ export type { EvictionStatus } from "./src/eviction/eviction_controller.ts";
 export { type Quota, QuotaRegistry } from "./src/eviction/quota_registry.ts";
 export type {
   AdapterInfo,
-  L2Config,
   RemoveAdapterOptions,
   RemoveAdapterReport,
 } from "./src/hotplug/adapter_manager.ts";
@@ -73,6 +72,7 @@ export type {
   WriteReservation,
   WrittenObject,
 } from "./src/l1/l1_cache.ts";
+export type { L2Config } from "./src/l2/adapter_config.ts";
 export type {
   AdapterState,
   AdapterStatus,

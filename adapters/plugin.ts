@@ -9,12 +9,11 @@ import {
   type ConfigError,
   defineL2Adapter,
   type L2AdapterModule,
-  parseAdapterConfig,
 } from "../src/adapter/contract.ts";
 import { failFor } from "../src/base/config_error.ts";
+import { wrapAdapter } from "../src/adapter/wrap_adapter.ts";
 import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/adapter/named_module.ts";
 import { checkIntegrity, INTEGRITY } from "./_plugin/integrity.ts";
-import { whatIsMissing, withOrigin } from "./_plugin/plugin_adapter.ts";
 
 const config = {
   module: {
@@ -48,7 +47,7 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "plugin",
   summary: "An adapter module named by the configuration.",
   config,
-  async create({ module: name, params, integrity }, environment) {
+  async create({ module: name, params, integrity }, { open }) {
     const subject = `plugin adapter (${name})`;
     const fail = failFor(subject);
     const address = moduleAddress(name) ?? fail("module", MODULE_SPECIFIER, name);
@@ -58,22 +57,22 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
     const inner = await importNamed(pinned).then(({ default: exported }) =>
       asAdapterModule(exported)
     ).catch((cause) => fail("module", "a usable adapter module", describeCause(cause), cause));
+    if (open === undefined) return fail("module", "a cache that opens it", "none");
     try {
-      // The values were validated against this module's own declaration.
-      const values = parseAdapterConfig(inner, params) as Record<string, never>;
-      const adapter = await inner.create(values, environment);
-      const missing = whatIsMissing(adapter);
-      if (missing === undefined) return withOrigin(adapter, { module: name, type: inner.type });
-      await adapter?.[Symbol.asyncDispose]?.();
-      return fail("module", "a create() that returns an adapter", `one without ${missing}`);
+      const adapter = await open({ ...params, type: inner.type }, inner);
+      return wrapAdapter(adapter, {
+        reportStatus: () => ({
+          ...adapter.reportStatus?.(),
+          plugin: { module: name, type: inner.type },
+        }),
+      });
     } catch (cause) {
       if (!isConfigError(cause)) {
         throw new AdapterError({ adapter: `plugin (${name})`, operation: "open", cause });
       }
-      if (cause.subject === subject) throw cause;
       const { key, expected, received } = cause;
-      const param = key === undefined ? "params" : `params.${key}`;
-      return fail(param, expected, received, cause);
+      const place = key === undefined ? "params" : `params.${key}`;
+      return fail(key === "create()" ? "module" : place, expected, received, cause);
     }
   },
 });

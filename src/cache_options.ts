@@ -8,7 +8,7 @@ import { STAGING_BLOCK_BYTES } from "./memory/staging_pool.ts";
 import type { Clock } from "./base/clock.ts";
 import { type OptionRule, type OptionRules, readOptions, STRING } from "./base/options.ts";
 import type { RandomSource } from "./base/random.ts";
-import type { L2Config } from "./hotplug/adapter_manager.ts";
+import type { L2Config } from "./l2/adapter_config.ts";
 import { type PrefetchPolicy, resolvePrefetchPolicy } from "./prefetch/prefetch_policy.ts";
 import { resolveStorePolicy, type StorePolicy } from "./store/store_policy.ts";
 import type { WhenFull } from "./store/store_types.ts";

@@ -11,13 +11,13 @@ import {
 import type { QuotaRegistry } from "./eviction/quota_registry.ts";
 import type {
   AdapterInfo,
-  L2Config,
   RemoveAdapterOptions,
   RemoveAdapterReport,
 } from "./hotplug/adapter_manager.ts";
 import type { ObjectLayout } from "./keys/kv_layout.ts";
 import type { ObjectKey } from "./keys/object_key.ts";
 import type { L1Status, StagedObject, WriteReservation } from "./l1/l1_cache.ts";
+import type { L2Config } from "./l2/adapter_config.ts";
 import type { ForgetReport, ForgetSelector } from "./lifecycle/key_lifecycle.ts";
 import type { DeviceAnswer, MemoryDevice } from "./memory/memory_device.ts";
 import { checkKeys } from "./object_checks.ts";

@@ -217,10 +217,12 @@ export interface AdapterEnvironment {
    */
   readonly onEvicted?: (keys: readonly ObjectKey[]) => void;
   /**
-   * Opens an adapter to be wrapped, which the caller must close. Rejects with a `ConfigError` if
-   * the configuration is not valid. Left out where no other types are known.
+   * Opens an adapter to be wrapped, which the caller must close: of the module, or else of one of
+   * the known types. `serde` and `eviction` in its configuration work as at the top; the limits of
+   * `eviction` apply to the outer adapter if that has none. Rejects with a `ConfigError` if the
+   * configuration is not valid. Left out where no other types are known.
    */
-  readonly open?: (config: InnerConfig) => Promise<L2Adapter>;
+  readonly open?: (config: InnerConfig, module?: L2AdapterModule) => Promise<L2Adapter>;
 }
 
 /** Configuration of an adapter that another one wraps: its type and the keys of that type. */

@@ -1,9 +1,8 @@
-import { openAdapterRegistry } from "../known_adapters.ts";
 import type { L2AdapterModule } from "../adapter/contract.ts";
 import { adapterHelp } from "../adapter/config.ts";
 import { promisesOf } from "../adapter/adapter_summary.ts";
 import type { CliCommand } from "./command.ts";
-import { placesArgs, placesOf } from "./l2_config.ts";
+import { placesArgs, registryFor } from "./l2_config.ts";
 import { print } from "./output.ts";
 
 /** `kvtier adapters [TYPE]`: lists adapter types with their configuration keys. */
@@ -13,7 +12,7 @@ export const adaptersCommand: CliCommand = {
   options: placesArgs,
   run: async (args) => {
     const { positional: type } = args;
-    const registry = await openAdapterRegistry(placesOf(args));
+    const registry = await registryFor(args);
     if (type !== undefined) return print(describe(await registry.resolve(type)));
     const { loaded, failed } = await registry.list();
     print(loaded.map(({ module }) => describe(module)).join("\n\n"));

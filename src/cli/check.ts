@@ -5,8 +5,7 @@ import { bytesWithTrailer } from "../adapter/object_trailer.ts";
 import { promisesOf } from "../adapter/adapter_summary.ts";
 import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
 import type { CliCommand } from "./command.ts";
-import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
-import { openAdapter } from "./open_adapter.ts";
+import { l2Args, openFor, readL2Config } from "./l2_config.ts";
 import { print } from "./output.ts";
 
 /** Maximum size of one `crypto.getRandomValues` call, in bytes. */
@@ -20,7 +19,7 @@ export const checkCommand: CliCommand = {
     let isSuccess = true;
     for (const config of await readL2Config(args.raw)) {
       try {
-        await using adapter = await openAdapter(config, placesOf(args));
+        await using adapter = await openFor(args, config);
         const { guard } = adapter;
         print(`${config.type}: works: ${await tryOut(guard)}; ${promisesOf(guard.capabilities)}`);
       } catch (error) {

@@ -1,9 +1,11 @@
 import { parseArgs } from "node:util";
 import type { ParseError } from "jsonc-parser";
-import type { AdapterPlaces } from "../known_adapters.ts";
+import { openAdapterRegistry } from "../known_adapters.ts";
 import { failFor } from "../base/config_error.ts";
 import { unmetPath } from "../adapter/host_path.ts";
-import type { L2Config } from "../hotplug/adapter_manager.ts";
+import { checkConfig, type L2Config } from "../l2/adapter_config.ts";
+import type { AdapterRegistry } from "../l2/adapter_registry.ts";
+import { type GuardedAdapter, openGuarded } from "../l2/open_adapter.ts";
 import type { CommandArgs, OptionDef } from "./command.ts";
 
 const fail = failFor("kvtier");
@@ -35,10 +37,20 @@ export const l2Args = {
   ...placesArgs,
 } as const satisfies Record<string, OptionDef>;
 
-/** The places to search for adapter modules, from the arguments. */
-export function placesOf({ values }: CommandArgs): AdapterPlaces {
+/** The adapter types that a command can use. */
+export async function registryFor({ values }: CommandArgs): Promise<AdapterRegistry> {
   const { "adapters-dir": adaptersDir } = values;
-  return adaptersDir === undefined ? {} : { adaptersDir };
+  return await openAdapterRegistry(adaptersDir === undefined ? {} : { adaptersDir });
+}
+
+/**
+ * Opens an adapter for a command.
+ *
+ * @throws {ConfigError} If its configuration is not valid.
+ */
+export async function openFor(args: CommandArgs, config: L2Config): Promise<GuardedAdapter> {
+  const registry = await registryFor(args);
+  return await openGuarded(await checkConfig(registry, config), { registry });
 }
 
 /**

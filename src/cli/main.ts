@@ -12,7 +12,7 @@ import { newCommand } from "./new_adapter.ts";
 import { print } from "./output.ts";
 
 export { readL2Config } from "./l2_config.ts";
-export type { L2Config } from "../hotplug/adapter_manager.ts";
+export type { L2Config } from "../l2/adapter_config.ts";
 
 const kvtier: CommandGroup = {
   description: "Tiered KV cache for LLM inference on WebGPU",

@@ -3,8 +3,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import { ConfigError, failFor } from "../base/config_error.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { CliCommand } from "./command.ts";
-import { l2Args, placesOf, readL2Config } from "./l2_config.ts";
-import { openAdapter } from "./open_adapter.ts";
+import { l2Args, openFor, readL2Config } from "./l2_config.ts";
 import { print } from "./output.ts";
 
 const fail = failFor("kvtier models");
@@ -61,7 +60,7 @@ export const modelsCommand: CliCommand = {
     let isSuccess = true;
     for (const config of configs) {
       if (configs.length > 1) print(`Adapter ${config.type}:`);
-      await using adapter = await openAdapter(config, placesOf(args));
+      await using adapter = await openFor(args, config);
       const choice = { unusedDays, isRemoving, modelToRemove };
       isSuccess = await showModels(adapter.guard, choice) && isSuccess;
     }

@@ -2,19 +2,10 @@ import { getLogger } from "@logtape/logtape";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache, L1Listener } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import type { AdapterEviction } from "../l2/eviction_config.ts";
 import type { Clock } from "../base/clock.ts";
 import { type AdapterEvictionStatus, AdapterEvictor } from "./adapter_evictor.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
-
-/** Limits that the cache enforces on an adapter that does not evict by itself. */
-export interface AdapterEviction {
-  /** Maximum bytes of objects; if left out, only quotas limit the adapter. */
-  readonly capacityBytes?: number;
-  /** Share of the capacity above which eviction starts. @default {0.8} */
-  readonly highWatermark?: number;
-  /** Share of the capacity at which eviction stops. @default {0.6} */
-  readonly lowWatermark?: number;
-}
 
 /** Status of an {@linkcode EvictionController}. */
 export interface EvictionStatus {

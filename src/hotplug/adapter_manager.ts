@@ -1,53 +1,29 @@
 import { untilAborted } from "../base/abort.ts";
-import type {
-  AdapterEnvironment,
-  L1MemoryDescription,
-  L2Adapter,
-  L2AdapterModule,
-} from "../adapter/contract.ts";
+import type { L1MemoryDescription } from "../adapter/contract.ts";
 import { hasVariableLength } from "../l2/adapter_answers.ts";
-import { parseAdapterConfig } from "../adapter/config.ts";
 import { ConfigError } from "../base/config_error.ts";
 import { AdapterError } from "../adapter/errors.ts";
+import type { CheckedConfig } from "../l2/adapter_config.ts";
 import type { AdapterGuard, GuardListener } from "../l2/adapter_guard.ts";
 import type { AdapterState, AdapterTimeouts } from "../l2/adapter_status.ts";
 import type { AdapterRegistry } from "../l2/adapter_registry.ts";
 import type { BreakerOptions } from "../l2/circuit_breaker.ts";
-import { openGuarded } from "../l2/open_guarded.ts";
-import { transformedModule } from "../l2/transforms/transformed_module.ts";
-import { withOpen } from "../l2/open_inner.ts";
+import { openGuarded } from "../l2/open_adapter.ts";
 import type { StagingPool } from "../memory/staging_pool.ts";
-import { abortAfter, type Clock, type TimeLimit } from "../base/clock.ts";
-import { nearestName, type OptionRules, readOptions, STRING } from "../base/options.ts";
+import { abortAfter, type Clock } from "../base/clock.ts";
+import { type OptionRules, readOptions, STRING } from "../base/options.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
-import type { AdapterEviction, EvictionController } from "../eviction/eviction_controller.ts";
-import { parseEviction } from "../eviction/eviction_config.ts";
+import type { EvictionController } from "../eviction/eviction_controller.ts";
 import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import { migrate, type MigrationReport } from "./migration.ts";
 import type { StoreController } from "../store/store_controller.ts";
 
-/** Deadline for opening an adapter, in milliseconds. */
-const OPEN_MS = 30_000;
 const REMOVE_MS = 30_000;
 const MODES = ["drain", "migrate", "drop"];
 const removeRules: OptionRules<RemoveAdapterOptions> = {
   mode: STRING,
   timeoutMs: { type: "number", minimum: 0 },
 };
-/** Keys handled by the cache, unless an adapter declares them itself. */
-const CACHE_KEYS = ["eviction", "serde"];
-
-/** Configuration of a storage adapter: its type and the keys that the type declares. */
-export interface L2Config {
-  /** Type of the adapter. */
-  readonly type: string;
-  /** Capacity and eviction, unless the adapter handles them itself; see docs/adapters.md. */
-  readonly eviction?: unknown;
-  /** Transforms of the stored bytes; see docs/transforms.md. */
-  readonly serde?: unknown;
-  /** Keys that the type declares. */
-  readonly [key: string]: unknown;
-}
 
 /** An adapter of a cache. */
 export interface AdapterInfo {
@@ -108,15 +84,6 @@ export interface AdapterManagerOptions {
   readonly onRemoved: (guard: AdapterGuard) => void;
 }
 
-/** A validated configuration. */
-export interface CheckedConfig {
-  readonly module: L2AdapterModule;
-  /** Values passed to the adapter. */
-  readonly values: Record<string, never>;
-  /** Limits that the cache enforces on it. */
-  readonly eviction: AdapterEviction | undefined;
-}
-
 /** Opens, lists and removes adapters while the cache is in use. */
 export class AdapterManager {
   readonly #options: AdapterManagerOptions;
@@ -141,22 +108,17 @@ export class AdapterManager {
    * @throws {AdapterError} If it does not open in time.
    */
   async add(checked: CheckedConfig): Promise<number> {
-    const { module, values, eviction } = checked;
     const { registry, clock, timeouts, breaker, adapters, l1Memory, listenerOf } = this.#options;
-    const guard = await openGuarded(
-      (reports) =>
-        this.#open(
-          module,
-          values,
-          withOpen(registry, {
-            clock,
-            signal: this.#closing.signal,
-            l1Memory: l1Memory(),
-            ...reports,
-          }),
-        ),
-      { id: this.#nextId++, type: module.type, clock, timeouts, breaker },
-    );
+    const { guard, eviction } = await openGuarded(checked, {
+      registry,
+      id: this.#nextId++,
+      clock,
+      timeouts,
+      breaker,
+      l1Memory: l1Memory(),
+      signal: this.#closing.signal,
+      stop: this.#stopping.signal,
+    });
     if (this.#stopping.signal.aborted) {
       await guard.close();
       throw this.#stopping.signal.reason;
@@ -199,13 +161,13 @@ export class AdapterManager {
     mode: NonNullable<RemoveAdapterOptions["mode"]>,
     timeoutMs: number,
   ): Promise<RemoveAdapterReport> {
-    const { adapters, store, eviction, onRemoved } = this.#options;
+    const { adapters, store, eviction, clock, onRemoved } = this.#options;
     let report = { copiedObjects: 0, copiedBytes: 0, presentObjects: 0, failedObjects: 0 };
     const message =
       `Not removed within ${timeoutMs} ms: call again to continue, or use mode "drop"`;
     try {
-      using deadline = this.#deadline(timeoutMs, message);
-      const { signal } = deadline;
+      using timeout = abortAfter(clock, timeoutMs, new DOMException(message, "TimeoutError"));
+      const signal = AbortSignal.any([timeout.signal, this.#stopping.signal]);
       adapters.retire(guard);
       if (mode !== "drop") await untilAborted(signal, store.emptied(guard));
       if (mode === "migrate") {
@@ -293,69 +255,4 @@ export class AdapterManager {
     if (this.#options.adapters.storing.some((other) => other !== guard)) return undefined;
     return `${instead} there is no other adapter to copy to`;
   }
-
-  /** Starts a time limit; its signal also aborts when the cache is closed. */
-  #deadline(ms: number, message: string): TimeLimit {
-    const { clock } = this.#options;
-    const timeout = abortAfter(clock, ms, new DOMException(message, "TimeoutError"));
-    return {
-      signal: AbortSignal.any([timeout.signal, this.#stopping.signal]),
-      [Symbol.dispose]: () => timeout[Symbol.dispose](),
-    };
-  }
-
-  async #open(
-    module: L2AdapterModule,
-    values: Record<string, never>,
-    environment: AdapterEnvironment,
-  ): Promise<L2Adapter> {
-    using deadline = this.#deadline(OPEN_MS, `Not open within ${OPEN_MS} ms`);
-    const opening = (async () => await module.create(values, environment))();
-    try {
-      return await untilAborted(deadline.signal, opening);
-    } catch (cause) {
-      // An adapter that opens after the deadline has no owner, so it is closed here.
-      opening.then((adapter) => adapter[Symbol.asyncDispose]()).catch(() => {});
-      if (cause !== deadline.signal.reason) throw cause;
-      throw new AdapterError({ adapter: module.type, operation: "open", cause });
-    }
-  }
-}
-
-/**
- * Resolves the module of a configuration and validates its values.
- *
- * @param adapter Subject of error messages while the type is unknown.
- * @throws {ConfigError} If the type is unknown or a value is not valid.
- */
-export async function checkConfig(
-  registry: AdapterRegistry,
-  config: L2Config,
-  adapter = "adapter configuration",
-): Promise<CheckedConfig> {
-  const given: unknown = config;
-  if (typeof given !== "object" || given === null || Array.isArray(given)) {
-    const expected = 'an object, like { type: "fs", base_path: "/data/kv" }';
-    throw new ConfigError({ subject: adapter, expected, received: given, hidden: true });
-  }
-  if (typeof config.type !== "string") {
-    const meant = Object.keys(given).find((key) => nearestName(key, ["type"]) !== undefined);
-    const hint = meant === undefined || meant === "type"
-      ? ""
-      : ` (did you mean "type" instead of "${meant}"?)`;
-    const expected = `the name of an adapter type, as a string${hint}`;
-    const received = "type" in given ? given.type : given;
-    throw new ConfigError({ subject: adapter, key: "type", expected, received, hidden: true });
-  }
-  const module = await registry.resolve(config.type);
-  const isOwn = (key: string): boolean => key in module.config || !CACHE_KEYS.includes(key);
-  const own = Object.fromEntries(Object.entries(config).filter(([key]) => isOwn(key)));
-  const eviction = isOwn("eviction") ? undefined : config.eviction;
-  const serde = isOwn("serde") ? undefined : config.serde;
-  return {
-    module: serde === undefined ? module : transformedModule(module, serde),
-    // The values have the types that this module declares.
-    values: parseAdapterConfig(module, own) as Record<string, never>,
-    eviction: eviction === undefined ? undefined : parseEviction(config.type, eviction),
-  };
 }

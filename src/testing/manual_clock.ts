@@ -29,9 +29,10 @@ export class ManualClock implements Clock {
 
   /**
    * Advances the clock by `ms` milliseconds and runs the callbacks that become due, in order of
-   * time. Pending promise reactions run after each callback.
+   * time. Pending promise reactions run before the first callback and after each one.
    */
   async advance(ms: number): Promise<void> {
+    await settle();
     const end = this.#now + ms;
     for (;;) {
       const due = [...this.#timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at).at(0);

@@ -57,6 +57,7 @@
  *
  * @module
  */
+export { type Latency, withLatency } from "../adapter/with_latency.ts";
 export {
   type AdapterConformanceCase,
   adapterConformanceCases,
@@ -66,4 +67,3 @@ export type { AdapterConformanceOptions, ConformanceSetup } from "./conformance/
 export type { FaultKind, FaultOperation, FaultPlan, FaultRule } from "./faults/fault_plan.ts";
 export { type FaultyAdapter, withFaults } from "./faults/with_faults.ts";
 export { ManualClock } from "./manual_clock.ts";
-export { type Latency, withLatency } from "./with_latency.ts";

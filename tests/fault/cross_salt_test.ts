@@ -1,13 +1,10 @@
 import { assertEquals } from "@std/assert";
 import { builtInAdapters } from "../../adapters/mod.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
-import { AdapterGuard } from "../../src/l2/adapter_guard.ts";
-import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
-import { withOpen } from "../../src/l2/open_inner.ts";
-import { systemClock } from "../../src/base/clock.ts";
-import { checkConfig, type L2Config } from "../../src/hotplug/adapter_manager.ts";
+import type { AdapterGuard } from "../../src/l2/adapter_guard.ts";
+import { openGuarded } from "../../src/l2/open_adapter.ts";
+import { checkConfig, type L2Config } from "../../src/l2/adapter_config.ts";
 import { openAdapterRegistry } from "../../src/known_adapters.ts";
-import { testEnvironment } from "../support/adapters.ts";
 import { testKey, testLayout } from "../support/objects.ts";
 import { seededRandom } from "../support/random.ts";
 import { redisObstacle, startRedis } from "../support/redis_server.ts";
@@ -67,10 +64,7 @@ const openings: Readonly<Record<string, Opening>> = {
 
 async function open(config: L2Config): Promise<AdapterGuard> {
   const registry = await openAdapterRegistry({});
-  const { module, values } = await checkConfig(registry, config);
-  const adapter = await module.create(values, withOpen(registry, testEnvironment()));
-  const timeouts = DEFAULT_ADAPTER_TIMEOUTS;
-  return new AdapterGuard(adapter, { id: 0, type: module.type, clock: systemClock, timeouts });
+  return (await openGuarded(await checkConfig(registry, config), { registry })).guard;
 }
 
 async function loadedOf(guard: AdapterGuard, keys: readonly ObjectKey[]): Promise<number> {

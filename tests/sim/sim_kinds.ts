@@ -1,6 +1,6 @@
 import type { TieredCacheOptions } from "../../src/cache_options.ts";
 import { STAGING_BLOCK_BYTES } from "../../src/memory/staging_pool.ts";
-import type { L2Config } from "../../src/hotplug/adapter_manager.ts";
+import type { L2Config } from "../../src/l2/adapter_config.ts";
 import type { SimRandom } from "./sim_random.ts";
 import type { SimStore, SimStoreKind } from "./sim_store.ts";
 

@@ -67,6 +67,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "eviction",
     "lifecycle",
     "hotplug",
+    "src/l2/adapter_config.ts",
     "cache_options",
     "cache_hit",
     "cache_status",

@@ -5,7 +5,7 @@ import { asAdapterModule, type L2AdapterModule } from "../../src/adapter/contrac
 import type { ConfigField, ConfigFields } from "../../src/adapter/config.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import { checkConfig } from "../../src/hotplug/adapter_manager.ts";
+import { checkConfig } from "../../src/l2/adapter_config.ts";
 import { testKeys, testLayout } from "../support/objects.ts";
 
 const MARKER = "hunter2Hunter2";

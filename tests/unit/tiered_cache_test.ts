@@ -17,7 +17,7 @@ import { DeviceLostError } from "../../src/memory/memory_device.ts";
 import { WebGpuDevice } from "../../src/memory/webgpu_device.ts";
 import { ManualClock } from "../../src/testing/manual_clock.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import type { L2Config } from "../../src/hotplug/adapter_manager.ts";
+import type { L2Config } from "../../src/l2/adapter_config.ts";
 import type { KeyGroup } from "../../src/prefetch/key_group.ts";
 import type { StorePolicy } from "../../src/store/store_policy.ts";
 import { moduleOf } from "../support/adapters.ts";

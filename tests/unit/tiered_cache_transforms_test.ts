@@ -2,7 +2,7 @@ import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
 import { ConfigError } from "../../src/base/config_error.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import { TieredCache } from "../../src/tiered_cache.ts";
-import type { L2Config } from "../../src/hotplug/adapter_manager.ts";
+import type { L2Config } from "../../src/l2/adapter_config.ts";
 import { assertIdle } from "../support/caches.ts";
 import { countHits, putObjects } from "../support/fs_cache.ts";
 import { testKeys, testLayout } from "../support/objects.ts";

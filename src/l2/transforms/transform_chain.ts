@@ -33,8 +33,12 @@ export class TransformChain implements Disposable {
   readonly #addedBytes: number;
   readonly #transforms: readonly Transform[];
 
-  /** At most one of the transforms may change the length by a varying amount. */
-  constructor(transforms: readonly Transform[]) {
+  /**
+   * At most one of the transforms may change the length by a varying amount.
+   *
+   * @param names Names of the transforms, for the status.
+   */
+  constructor(transforms: readonly Transform[], readonly names: readonly string[] = []) {
     this.#transforms = transforms;
     this.isFixed = transforms.every(({ addedBytes }) => addedBytes !== undefined);
     this.#headerBytes = this.isFixed ? 0 : FRAME_HEADER_BYTES;

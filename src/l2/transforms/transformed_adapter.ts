@@ -1,4 +1,5 @@
-import type { AdapterCapabilities, L2Adapter } from "../../adapter/contract.ts";
+import type { L2Adapter } from "../../adapter/contract.ts";
+import { wrapAdapter } from "../../adapter/wrap_adapter.ts";
 import { TransformedObjects, type TransformOptions } from "./transformed_objects.ts";
 
 /**
@@ -6,27 +7,18 @@ import { TransformedObjects, type TransformOptions } from "./transformed_objects
  * objects: bytes stored and deleted, sizes in a listing, usage.
  */
 export function transformAdapter(adapter: L2Adapter, options: TransformOptions): L2Adapter {
-  const { chain, names } = options;
+  const { chain } = options;
   const objects = new TransformedObjects(adapter, options);
-  return {
-    get capabilities(): AdapterCapabilities {
+  return wrapAdapter(adapter, {
+    get capabilities() {
       return objects.capabilities;
     },
     store: (batch, options) => objects.store(batch, options),
-    lookupAndLock: (keys, options) => adapter.lookupAndLock(keys, options),
     load: (batch, options) => objects.load(batch, options),
-    ...(adapter.unlock && { unlock: (keys) => adapter.unlock?.(keys) }),
-    ...(adapter.touch && { touch: (keys) => adapter.touch?.(keys) }),
-    ...(adapter.delete && {
-      delete: (keys, options) => (adapter as Required<L2Adapter>).delete(keys, options),
-    }),
-    ...(adapter.list && { list: (options) => objects.list(options) }),
-    ...(adapter.usage && {
-      usage: (options) => (adapter as Required<L2Adapter>).usage(options),
-    }),
+    list: (options) => objects.list(options),
     reportStatus: () => ({
       ...adapter.reportStatus?.(),
-      serde: { transforms: names, ...objects.reportStatus() },
+      serde: { transforms: chain.names, ...objects.reportStatus() },
     }),
     async [Symbol.asyncDispose]() {
       try {
@@ -36,5 +28,5 @@ export function transformAdapter(adapter: L2Adapter, options: TransformOptions):
         objects.close();
       }
     },
-  };
+  });
 }

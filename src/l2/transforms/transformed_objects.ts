@@ -46,8 +46,6 @@ export interface TransformOptions {
   readonly type: string;
   /** Transforms, owned by the adapter and released with it. */
   readonly chain: TransformChain;
-  /** Names of the transforms, for the status. */
-  readonly names: readonly string[];
   /** Called with failures that affect a single key. */
   readonly onError: AdapterEnvironment["onError"];
 }

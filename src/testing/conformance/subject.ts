@@ -8,10 +8,10 @@ import type {
   L2Adapter,
   L2AdapterModule,
 } from "../../adapter/contract.ts";
-import { parseAdapterConfig } from "../../adapter/config.ts";
 import type { AdapterError } from "../../adapter/errors.ts";
 import { AdapterRegistry } from "../../l2/adapter_registry.ts";
-import { withOpen } from "../../l2/open_inner.ts";
+import { checkValues } from "../../l2/adapter_config.ts";
+import { openAdapter } from "../../l2/open_adapter.ts";
 import { systemClock, wait } from "../../base/clock.ts";
 import { MIB } from "../../base/units.ts";
 import { areEqual, bytesOf, isFilled, keysOf, objectOf, type Sample, targetOf } from "./samples.ts";
@@ -23,7 +23,7 @@ export const CAPACITY_BYTES: number = 4 * MIB;
 
 /** The configuration for one case and its cleanup. */
 export interface ConformanceSetup {
-  /** The configuration, without `type`. */
+  /** The configuration, without `type`; `serde` is applied, as in a cache. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Called after the adapters of the case are closed. */
   [Symbol.asyncDispose]?(): PromiseLike<void>;
@@ -110,8 +110,8 @@ export class Subject implements AsyncDisposable {
 
   /** Opens another adapter with the same configuration. The caller closes it. */
   async openAnother(signal = new AbortController().signal): Promise<L2Adapter> {
-    const values = parseAdapterConfig(this.module, this.#config);
-    const environment = withOpen(this.#registry, {
+    const { adapter } = await openAdapter(checkValues(this.module, this.#config), {
+      registry: this.#registry,
       clock: systemClock,
       signal,
       l1Memory: { type: "host", maxObjectBytes: 2 ** 26, alignmentBytes: 256 },
@@ -120,7 +120,7 @@ export class Subject implements AsyncDisposable {
         for (const { id } of keys) this.evicted.add(id);
       },
     });
-    return await this.module.create(values as Record<string, never>, environment);
+    return adapter;
   }
 
   /** Closes the adapter. */

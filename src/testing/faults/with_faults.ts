@@ -1,5 +1,4 @@
 import type {
-  AdapterCapabilities,
   AdapterObject,
   Bitmap,
   CallOptions,
@@ -232,20 +231,12 @@ class Faults {
  */
 export function withFaults(adapter: L2Adapter, plan: FaultPlan): FaultyAdapter {
   const faults = new Faults(adapter, plan);
-  const wrapped = wrapAdapter(adapter, {
+  return wrapAdapter<Omit<FaultyAdapter, keyof L2Adapter>>(adapter, {
     store: (objects, options) => faults.store(objects, options),
     lookupAndLock: (keys, options) => faults.lookup(keys, options),
     load: (objects, options) => faults.load(objects, options),
-    ...(adapter.delete === undefined ? {} : {
-      delete: (keys: readonly ObjectKey[], options: CallOptions) => faults.delete(keys, options),
-    }),
+    delete: (keys, options) => faults.delete(keys, options),
     [Symbol.asyncDispose]: () => faults.close(),
-  });
-  return {
-    ...wrapped,
-    get capabilities(): AdapterCapabilities {
-      return adapter.capabilities;
-    },
     get injected() {
       return { ...faults.injected };
     },
@@ -253,5 +244,5 @@ export function withFaults(adapter: L2Adapter, plan: FaultPlan): FaultyAdapter {
       return faults.hanging;
     },
     release: () => faults.release(),
-  };
+  });
 }

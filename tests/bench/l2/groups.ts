@@ -1,4 +1,4 @@
-import type { L2Config } from "../../../src/hotplug/adapter_manager.ts";
+import type { L2Config } from "../../../src/l2/adapter_config.ts";
 import { redisObstacle, startRedis } from "../../support/redis_server.ts";
 import { startS3 } from "../../support/s3_server.ts";
 import { MapTarget } from "./map_target.ts";

@@ -1,11 +1,10 @@
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
-import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { TRAILER_BYTES } from "../../../src/adapter/object_trailer.ts";
 import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
-import { openGuarded } from "../../../src/l2/open_guarded.ts";
-import { systemClock } from "../../../src/base/clock.ts";
-import type { CheckedConfig } from "../../../src/hotplug/adapter_manager.ts";
+import { openAdapterRegistry } from "../../../src/known_adapters.ts";
+import { openGuarded } from "../../../src/l2/open_adapter.ts";
+import type { CheckedConfig } from "../../../src/l2/adapter_config.ts";
 import type { ObjectRoom } from "./objects.ts";
 import type { LookupKind } from "./row.ts";
 import type { BenchTarget, Round } from "./target.ts";
@@ -34,18 +33,10 @@ export class KvtierTarget implements BenchTarget {
    *
    * @throws {Error} If it cannot be created.
    */
-  static async open({ module, values }: CheckedConfig): Promise<KvtierTarget> {
-    const guard = await openGuarded(
-      (reports) =>
-        module.create(values, {
-          l1Memory: { type: "host", maxObjectBytes: 2 ** 30, alignmentBytes: 256 },
-          clock: systemClock,
-          signal: new AbortController().signal,
-          ...reports,
-        }),
-      { id: 0, type: module.type, clock: systemClock, timeouts: DEFAULT_ADAPTER_TIMEOUTS },
-    );
-    return new KvtierTarget(module.type, guard);
+  static async open(config: CheckedConfig): Promise<KvtierTarget> {
+    const registry = await openAdapterRegistry({});
+    const { guard } = await openGuarded(config, { registry });
+    return new KvtierTarget(config.module.type, guard);
   }
 
   /** What the adapter last said of a failure; `undefined` if there was none. */

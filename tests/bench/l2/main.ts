@@ -4,11 +4,7 @@
  * take turns; the page cache is warm.
  */
 import { ConfigError } from "../../../src/base/config_error.ts";
-import {
-  checkConfig,
-  type CheckedConfig,
-  type L2Config,
-} from "../../../src/hotplug/adapter_manager.ts";
+import { checkConfig, type CheckedConfig, type L2Config } from "../../../src/l2/adapter_config.ts";
 import { openAdapterRegistry } from "../../../src/known_adapters.ts";
 import { groups } from "./groups.ts";
 import { KvtierTarget } from "./kvtier_target.ts";

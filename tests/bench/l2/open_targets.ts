@@ -1,5 +1,5 @@
 import { join } from "@std/path";
-import type { CheckedConfig } from "../../../src/hotplug/adapter_manager.ts";
+import type { CheckedConfig } from "../../../src/l2/adapter_config.ts";
 import { openCacacheTarget } from "./cacache_target.ts";
 import { KvtierTarget } from "./kvtier_target.ts";
 import { allocateBuffers, keysOf } from "./objects.ts";

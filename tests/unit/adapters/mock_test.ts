@@ -1,6 +1,6 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import mock from "../../../adapters/mock.ts";
-import type { L2Adapter } from "../../../src/adapter/contract.ts";
+import type { AdapterError, L2Adapter } from "../../../src/adapter/contract.ts";
 import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import { ConfigError } from "../../../src/base/config_error.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
@@ -13,13 +13,16 @@ const call = { signal: new AbortController().signal };
 const lookupCall = { ...call, prefix: false };
 
 /** A mock adapter for `objects` objects of 1000 bytes, one per millisecond. */
-function openMock(objects: number): { adapter: L2Adapter; clock: ManualClock } {
+function openMock(objects: number): { adapter: L2Adapter; clock: ManualClock; errors: string[] } {
   const clock = new ManualClock();
   const values = parseAdapterConfig(mock, {
     max_size_gb: objects * 1000 / GIB,
     mock_bandwidth_gb: 1_000_000 / GIB,
   });
-  return { adapter: mock.create(values, testEnvironment({ clock })) as L2Adapter, clock };
+  const errors: string[] = [];
+  const onError = ({ message }: AdapterError): void => void errors.push(message);
+  const adapter = mock.create(values, testEnvironment({ clock, onError })) as L2Adapter;
+  return { adapter, clock, errors };
 }
 
 async function store(
@@ -40,13 +43,13 @@ async function held({ adapter }: { adapter: L2Adapter }, count: number): Promise
   return String(found);
 }
 
-Deno.test("the oldest objects are evicted first", async () => {
+Deno.test("the oldest objects are evicted first, of a chain its end", async () => {
   const opened = openMock(3);
-  assertEquals(await store(opened, [0, 1, 2]), "111");
+  for (const n of [0, 1, 2]) assertEquals(await store(opened, [n]), "1");
   assertEquals(await store(opened, [3]), "1");
   assertEquals(await held(opened, 4), "0111");
   assertEquals(await store(opened, [4, 5]), "11");
-  assertEquals(await held(opened, 6), "000111");
+  assertEquals(await held(opened, 6), "010011");
 });
 
 Deno.test("locked objects stay until all locks are released", async () => {
@@ -73,6 +76,11 @@ Deno.test("an object that does not fit is not stored, and evicts nothing", async
   await opened.adapter.lookupAndLock(testKeys(2), lookupCall);
   assertEquals(await store(opened, [3]), "0");
   assertEquals(await held(opened, 4), "1100");
+  const full = "2000 of 2000 are used";
+  assertEquals(opened.errors, [
+    "mock: store failed: RangeError: Object of 2001 bytes is larger than max_capacity_gb, 2000 bytes",
+    `mock: store failed: No room for 1000 bytes: ${full}, 2 objects are locked`,
+  ]);
 });
 
 Deno.test("a transfer takes as long as the bandwidth requires, and ends when aborted", async () => {

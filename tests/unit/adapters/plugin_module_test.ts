@@ -8,9 +8,17 @@ import {
 import { join, relative, toFileUrl } from "@std/path";
 import plugin from "../../../adapters/plugin.ts";
 import { HostDevice, TieredCache } from "../../../mod.ts";
-import { AdapterError, ConfigError, type L2Adapter } from "../../../src/adapter/contract.ts";
+import {
+  AdapterError,
+  ConfigError,
+  type L2Adapter,
+  type L2AdapterModule,
+} from "../../../src/adapter/contract.ts";
 import { parseAdapterConfig } from "../../../src/adapter/config.ts";
 import { sha256 } from "../../../src/base/digest.ts";
+import { checkValues } from "../../../src/l2/adapter_config.ts";
+import { AdapterRegistry } from "../../../src/l2/adapter_registry.ts";
+import { openAdapter } from "../../../src/l2/open_adapter.ts";
 import { testEnvironment } from "../../support/adapters.ts";
 import { testObject } from "../../support/fs_adapter.ts";
 import { directoryOf } from "../../support/module_files.ts";
@@ -54,7 +62,9 @@ export default defineL2Adapter({
 }
 
 async function open(config: Record<string, unknown>): Promise<L2Adapter> {
-  return await plugin.create(parseAdapterConfig(plugin, config), testEnvironment());
+  const registry = new AdapterRegistry({ builtIn: [] });
+  const checked = checkValues(plugin as unknown as L2AdapterModule, config);
+  return (await openAdapter(checked, { registry, ...testEnvironment() })).adapter;
 }
 
 async function hashOf(path: string): Promise<string> {

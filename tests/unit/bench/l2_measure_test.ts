@@ -7,7 +7,7 @@ import type { LookupKind } from "../../bench/l2/row.ts";
 import { median, percentile } from "../../bench/statistics.ts";
 import { summarise } from "../../bench/l2/summary.ts";
 import type { BenchTarget, Round } from "../../bench/l2/target.ts";
-import { checkConfig } from "../../../src/hotplug/adapter_manager.ts";
+import { checkConfig } from "../../../src/l2/adapter_config.ts";
 import { openAdapterRegistry } from "../../../src/known_adapters.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 

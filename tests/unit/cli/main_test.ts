@@ -74,6 +74,7 @@ Deno.test("kvtier models finds adapters in a directory; a negative result has ex
       type: "shelf", summary: "Written by a test.", config: {},
       create: () => ({
         capabilities: {},
+        store() {}, lookupAndLock() {}, load() {},
         async *list() {},
         [Symbol.asyncDispose]: () => Promise.resolve(),
       }),

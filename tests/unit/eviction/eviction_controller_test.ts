@@ -5,15 +5,13 @@ import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";
 import { LruPolicy } from "../../../src/l1/lru.ts";
 import { Bitmap, type L2Adapter } from "../../../src/adapter/contract.ts";
+import type { AdapterEviction } from "../../../src/l2/eviction_config.ts";
 import { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";
 import { bytesWithTrailer } from "../../../src/adapter/object_trailer.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
-import {
-  type AdapterEviction,
-  EvictionController,
-} from "../../../src/eviction/eviction_controller.ts";
+import { EvictionController } from "../../../src/eviction/eviction_controller.ts";
 import type { AdapterEvictionStatus } from "../../../src/eviction/adapter_evictor.ts";
 import { QuotaRegistry } from "../../../src/eviction/quota_registry.ts";
 import { mapAdapter } from "../../support/adapters.ts";

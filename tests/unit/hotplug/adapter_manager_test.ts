@@ -11,12 +11,8 @@ import type { L1Cache } from "../../../src/l1/l1_cache.ts";
 import { ForgetBarrier } from "../../../src/lifecycle/forget_barrier.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";
-import {
-  AdapterManager,
-  checkConfig,
-  type CheckedConfig,
-  type RemoveAdapterOptions,
-} from "../../../src/hotplug/adapter_manager.ts";
+import { AdapterManager, type RemoveAdapterOptions } from "../../../src/hotplug/adapter_manager.ts";
+import { checkConfig, type CheckedConfig } from "../../../src/l2/adapter_config.ts";
 import { AdapterSet } from "../../../src/l2/adapter_set.ts";
 import { EvictionController } from "../../../src/eviction/eviction_controller.ts";
 import { QuotaRegistry } from "../../../src/eviction/quota_registry.ts";

@@ -12,7 +12,8 @@ import type { Transform } from "../../../../src/l2/transforms/transform.ts";
 import { TransformChain } from "../../../../src/l2/transforms/transform_chain.ts";
 import { zstd } from "../../../../src/l2/transforms/zstd.ts";
 import type { RandomSource } from "../../../../src/base/random.ts";
-import { checkConfig } from "../../../../src/hotplug/adapter_manager.ts";
+import { checkConfig } from "../../../../src/l2/adapter_config.ts";
+import { openAdapter } from "../../../../src/l2/open_adapter.ts";
 import { AdapterRegistry } from "../../../../src/l2/adapter_registry.ts";
 import { systemClock } from "../../../../src/base/clock.ts";
 import { testEnvironment } from "../../../support/adapters.ts";
@@ -85,10 +86,10 @@ export async function openGuard(
     ...(serde === undefined ? {} : { serde }),
   });
   const errors: AdapterError[] = [];
-  const adapter = await checked.module.create(
-    checked.values,
-    testEnvironment({ onError: (error) => errors.push(error) }),
-  );
+  const { adapter } = await openAdapter(checked, {
+    registry,
+    ...testEnvironment({ onError: (error) => errors.push(error) }),
+  });
   const guard = new AdapterGuard(adapter, {
     id: 0,
     type: module.type,

@@ -294,8 +294,7 @@ Deno.test("loads do not wait for objects of stores that are being transformed", 
   };
   await using adapter = transformAdapter(mapAdapter(), {
     type: "map",
-    chain: new TransformChain([gate]),
-    names: ["gate"],
+    chain: new TransformChain([gate], ["gate"]),
     onError: (error) => {
       throw error;
     },

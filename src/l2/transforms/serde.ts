@@ -1,10 +1,11 @@
-import type { L2Adapter, L2AdapterModule } from "../../adapter/contract.ts";
+import type { L2Adapter } from "../../adapter/contract.ts";
 import { acceptsShortObjects } from "../adapter_answers.ts";
 import { type ConfigValues, parseAdapterConfig } from "../../adapter/config.ts";
 import { ConfigError, failFor, receivedType } from "../../base/config_error.ts";
 import { aesGcm } from "./aes_gcm.ts";
 import type { Transform, TransformModule } from "./transform.ts";
 import { TransformChain } from "./transform_chain.ts";
+import type { TransformOptions } from "./transformed_objects.ts";
 import { transformAdapter } from "./transformed_adapter.ts";
 import { zstd } from "./zstd.ts";
 
@@ -14,51 +15,19 @@ const modules: ReadonlyMap<string, TransformModule> = new Map<string, TransformM
 ]);
 
 /** A transform module with its validated configuration. */
-interface CheckedTransform {
+export interface CheckedTransform {
   readonly module: TransformModule;
   readonly values: ConfigValues<TransformModule["config"]>;
 }
 
 /**
- * Wraps an adapter module so that its adapters store transformed objects.
+ * Validates the configuration of one transform, or of several in the order in which they are
+ * applied before storing.
  *
- * @param module Module of the adapters.
- * @param serde Configuration of one transform, or of several in the order in which they are applied
- * before storing.
- * @throws {ConfigError} If the configuration is not valid. Errors that only show when an adapter is
- * created are thrown then.
+ * @param type Type of the adapter.
+ * @throws {ConfigError} If it is not valid.
  */
-export function transformedModule(module: L2AdapterModule, serde: unknown): L2AdapterModule {
-  const { type, summary, config } = module;
-  const checked = checkSerde(type, serde);
-  const names = checked.map((each) => each.module.type);
-  return {
-    type,
-    summary,
-    config,
-    async create(values, environment) {
-      using cleanup = new DisposableStack();
-      const transforms: Transform[] = [];
-      for (const { module, values } of checked) {
-        const fail = failFor(`${type} adapter: ${module.type}`);
-        const transform = await module.create(values, fail);
-        transforms.push(cleanup.use(transform));
-      }
-      const chain = new TransformChain(transforms);
-      const adapter = await module.create(values, environment);
-      const expected = incompatibility(adapter, chain);
-      if (expected !== undefined) {
-        await adapter[Symbol.asyncDispose]();
-        const received = names.join(", ");
-        throw new ConfigError({ subject: `${type} adapter`, key: "serde", expected, received });
-      }
-      cleanup.move();
-      return transformAdapter(adapter, { type, chain, names, onError: environment.onError });
-    },
-  };
-}
-
-function checkSerde(type: string, serde: unknown): CheckedTransform[] {
+export function parseSerde(type: string, serde: unknown): CheckedTransform[] {
   const adapter = `${type} adapter`;
   const known = [...modules.keys()].join(", ");
   const given: readonly unknown[] = Array.isArray(serde) ? serde : [serde];
@@ -79,6 +48,42 @@ function checkSerde(type: string, serde: unknown): CheckedTransform[] {
     throw new ConfigError({ subject: adapter, key: "serde", expected, received: names.join(", ") });
   }
   return checked;
+}
+
+/**
+ * Creates transforms.
+ *
+ * @throws {ConfigError} If a transform cannot be used as configured.
+ */
+export async function openChain(
+  type: string,
+  serde: readonly CheckedTransform[],
+): Promise<TransformChain> {
+  using cleanup = new DisposableStack();
+  const transforms: Transform[] = [];
+  for (const { module, values } of serde) {
+    const fail = failFor(`${type} adapter: ${module.type}`);
+    transforms.push(cleanup.use(await module.create(values, fail)));
+  }
+  cleanup.move();
+  return new TransformChain(transforms, serde.map(({ module }) => module.type));
+}
+
+/**
+ * Wraps an adapter so that it stores transformed objects, and closes it if it cannot.
+ *
+ * @throws {ConfigError} If it cannot.
+ */
+export async function transformed(
+  adapter: L2Adapter,
+  options: TransformOptions,
+): Promise<L2Adapter> {
+  const { type, chain } = options;
+  const expected = incompatibility(adapter, chain);
+  if (expected === undefined) return transformAdapter(adapter, options);
+  await adapter[Symbol.asyncDispose]();
+  const received = chain.names.join(", ");
+  throw new ConfigError({ subject: `${type} adapter`, key: "serde", expected, received });
 }
 
 /**

@@ -2,7 +2,16 @@ import { GIB, MAX_GIB } from "../base/units.ts";
 import { parseAdapterConfig } from "../adapter/config.ts";
 import { ConfigError } from "../base/config_error.ts";
 import { evictionField, watermarksOf } from "../adapter/eviction_field.ts";
-import type { AdapterEviction } from "./eviction_controller.ts";
+
+/** Limits that the cache enforces on an adapter that does not evict by itself. */
+export interface AdapterEviction {
+  /** Maximum bytes of objects; if left out, only quotas limit the adapter. */
+  readonly capacityBytes?: number;
+  /** Share of the capacity above which eviction starts. @default {0.8} */
+  readonly highWatermark?: number;
+  /** Share of the capacity at which eviction stops. @default {0.6} */
+  readonly lowWatermark?: number;
+}
 
 const config = {
   eviction: {

@@ -1,5 +1,5 @@
-import type { AdapterObject, CallOptions, L2Adapter, ObjectKey } from "../adapter/contract.ts";
-import { wrapAdapter } from "../adapter/wrap_adapter.ts";
+import type { AdapterObject, CallOptions, L2Adapter } from "./contract.ts";
+import { wrapAdapter } from "./wrap_adapter.ts";
 import { type Clock, systemClock, wait } from "../base/clock.ts";
 
 /** Latency and bandwidth of an adapter. */
@@ -47,7 +47,8 @@ export function withLatency(adapter: L2Adapter, latency: Latency): L2Adapter {
     isFreeAt = Math.max(now, isFreeAt) + bytes / bandwidth * 1000;
     await pause(isFreeAt - now, signal);
   };
-  const { delete: remove, usage, list } = adapter;
+  // The wrapper has an optional method only if the adapter has it.
+  const all = adapter as Required<L2Adapter>;
 
   return wrapAdapter(adapter, {
     async store(objects, options) {
@@ -62,30 +63,26 @@ export function withLatency(adapter: L2Adapter, latency: Latency): L2Adapter {
     },
     async load(objects, options) {
       await begin(objects.length, options);
-      // Objects are in transfer until the call settles, so onLoaded is not passed on.
-      const { onLoaded: _, ...quiet } = options;
-      const loaded = await adapter.load(objects, quiet);
+      // Objects are in transfer until the call settles, so only faults are passed on before.
+      const onLoaded: typeof options.onLoaded = (index, fault) => {
+        if (fault !== undefined) options.onLoaded?.(index, fault);
+      };
+      const loaded = await adapter.load(objects, { ...options, onLoaded });
       await transfer(loaded.gather(objects), options.signal);
       return loaded;
     },
-    ...(remove === undefined ? {} : {
-      delete: async (keys: readonly ObjectKey[], options: CallOptions) => {
-        await begin(keys.length, options);
-        return await remove.call(adapter, keys, options);
-      },
-    }),
-    ...(list === undefined ? {} : {
-      list: async function* (options) {
-        await begin(0, options);
-        yield* list.call(adapter, options);
-      },
-    }),
-    ...(usage === undefined ? {} : {
-      usage: async (options: CallOptions) => {
-        await begin(0, options);
-        return await usage.call(adapter, options);
-      },
-    }),
+    async delete(keys, options) {
+      await begin(keys.length, options);
+      return await all.delete(keys, options);
+    },
+    async *list(options) {
+      await begin(0, options);
+      yield* all.list(options);
+    },
+    async usage(options) {
+      await begin(0, options);
+      return await all.usage(options);
+    },
     async [Symbol.asyncDispose]() {
       closing.abort(new Error("closed"));
       await adapter[Symbol.asyncDispose]();

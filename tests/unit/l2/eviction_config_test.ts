@@ -1,6 +1,6 @@
 import { assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { ConfigError } from "../../../src/base/config_error.ts";
-import { parseEviction } from "../../../src/eviction/eviction_config.ts";
+import { parseEviction } from "../../../src/l2/eviction_config.ts";
 
 const GIB = 2 ** 30;
 
