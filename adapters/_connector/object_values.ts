@@ -2,6 +2,7 @@ import { type AdapterObject, fitsRoom, type ObjectKey } from "../../src/adapter/
 import { readParts, writeParts } from "../../src/base/byte_parts.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import type { ReadOutcome } from "../_remote/remote_store.ts";
+import { forEachPart, readSplit, writeSplit } from "../_remote/split_values.ts";
 import { type Backend, type BackendEntry, bytesIn } from "./backend.ts";
 import type { KnownObjects, ObjectFacts } from "./known_objects.ts";
 import { type ConnectorObjectNames, newPartId } from "./object_names.ts";
@@ -99,13 +100,11 @@ export class ObjectValues {
   async hasAll(keys: readonly ObjectKey[], signal: AbortSignal): Promise<(boolean | Error)[]> {
     const { backend, names } = this.#options;
     if (backend.hasMany !== undefined && keys.length > 1) {
-      try {
-        const named = keys.map((key) => names.of(key));
-        const answers = await this.#ask(signal, ({ hasMany }) => hasMany?.(named, signal));
-        if (Array.isArray(answers) && answers.length === keys.length) return answers.map(Boolean);
-      } catch {
-        // Single calls tell which of them fail.
-      }
+      const named = keys.map((key) => names.of(key));
+      const answers = await this.#askMany(named.length, signal, () => {
+        return backend.hasMany?.(named, signal);
+      });
+      if (answers !== undefined) return answers.map(Boolean);
     }
     return await Promise.all(keys.map((key) => this.#has(key, signal).catch(asError)));
   }
@@ -127,17 +126,19 @@ export class ObjectValues {
       count: Math.ceil(byteLength / maxValueBytes),
     };
     const replaced = await this.#has(key, signal) ? await this.factsOf(key, signal) : undefined;
-    try {
-      await forEachPart(set, byteLength, async (index, start, end) => {
+    await writeSplit({ ...set, byteLength }, PARTS_AT_A_TIME, signal, {
+      writePart: ({ index, start, end }, stop) => {
         const copy = new Uint8Array(end - start);
         readParts(parts, start, copy);
-        await this.#set(names.ofPart(set.id, index), copy, signal);
-      });
-      await this.#set(names.of(key), encodeManifest(key, byteLength, set), signal);
-    } catch (error) {
-      await this.#removeParts(set, signal).catch(() => {});
-      throw error;
-    }
+        return this.#set(names.ofPart(set.id, index), copy, stop);
+      },
+      publish: async () => {
+        await this.#set(names.of(key), encodeManifest(key, byteLength, set), signal);
+        return true;
+      },
+      removeParts: () => this.#removeParts(set, signal).catch(() => {}),
+      isRefusal: () => true,
+    });
     await this.#noteStored(object, set, replaced, signal);
   }
 
@@ -180,14 +181,8 @@ export class ObjectValues {
   ): Promise<readonly unknown[] | undefined> {
     const { backend, names } = this.#options;
     if (backend.getMany === undefined || objects.length < 2) return undefined;
-    try {
-      const named = objects.map(({ key }) => names.of(key));
-      const answers = await this.#ask(signal, ({ getMany }) => getMany?.(named, signal));
-      return Array.isArray(answers) && answers.length === objects.length ? answers : undefined;
-    } catch {
-      // Single calls tell which of them fail.
-      return undefined;
-    }
+    const named = objects.map(({ key }) => names.of(key));
+    return await this.#askMany(named.length, signal, () => backend.getMany?.(named, signal));
   }
 
   async #read(
@@ -213,13 +208,10 @@ export class ObjectValues {
       writeParts(parts, 0, body);
       return "filled";
     }
-    let isWhole = true;
-    await forEachPart(body, found.byteLength, async (index, start, end) => {
-      if (!isWhole) return;
-      const bytes = await this.#get(names.ofPart(body.id, index), signal);
-      if (bytes?.byteLength === end - start) writeParts(parts, start, bytes);
-      else isWhole = false;
-    });
+    const split = { ...body, byteLength: found.byteLength };
+    const readPart = (index: number, stop: AbortSignal): Promise<Uint8Array | undefined> =>
+      this.#get(names.ofPart(body.id, index), stop);
+    const isWhole = await readSplit(split, PARTS_AT_A_TIME, signal, parts, readPart);
     return isWhole ? "filled" : "length";
   }
 
@@ -331,9 +323,13 @@ export class ObjectValues {
 
   async #removeParts(set: PartSet, signal: AbortSignal): Promise<void> {
     const { names } = this.#options;
-    await forEachPart(set, set.count * set.partBytes, async (index) => {
-      await this.#delete(names.ofPart(set.id, index), signal);
-    });
+    const split = { ...set, byteLength: 0 };
+    await forEachPart(
+      split,
+      PARTS_AT_A_TIME,
+      signal,
+      ({ index }, stop) => this.#delete(names.ofPart(set.id, index), stop),
+    );
   }
 
   #remember(facts: ObjectFacts): ObjectFacts {
@@ -354,6 +350,16 @@ export class ObjectValues {
     if (answer === false) throw new Error(NOT_TAKEN);
   }
 
+  /** One answer for each of `count` keys; `undefined` if single calls must tell which of them fail. */
+  async #askMany(
+    count: number,
+    signal: AbortSignal,
+    question: () => unknown,
+  ): Promise<readonly unknown[] | undefined> {
+    const answers = await this.#ask(signal, question).catch(() => undefined);
+    return Array.isArray(answers) && answers.length === count ? answers : undefined;
+  }
+
   /** Asks the connector; fails as soon as `signal` aborts. */
   #ask(signal: AbortSignal, question: (backend: Backend) => unknown): Promise<unknown> {
     const answer = (async () => await question(this.#options.backend))();
@@ -367,27 +373,4 @@ function asError(cause: unknown): Error {
 
 function factsIn({ key, byteLength, body }: DecodedValue): ObjectFacts {
   return body instanceof Uint8Array ? { key, byteLength } : { key, byteLength, parts: body };
-}
-
-/** Runs `work` for each part, a few at a time; stops at the first failure. */
-async function forEachPart(
-  { partBytes, count }: PartSet,
-  byteLength: number,
-  work: (index: number, start: number, end: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const run = async (): Promise<void> => {
-    for (let index = next++; index < count; index = next++) {
-      const start = index * partBytes;
-      try {
-        await work(index, start, Math.min(byteLength, start + partBytes));
-      } catch (error) {
-        next = count;
-        throw error;
-      }
-    }
-  };
-  const runs = Array.from({ length: Math.min(PARTS_AT_A_TIME, count) }, run);
-  const outcomes = await Promise.allSettled(runs);
-  for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
 }

@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import { writeParts } from "../../src/base/byte_parts.ts";
 import { type AdapterObject, fitsRoom } from "../../src/adapter/contract.ts";
 import type { ReadOutcome } from "../_remote/remote_store.ts";
+import { readSplit } from "../_remote/split_values.ts";
 import type { Connection } from "./connection.ts";
 import { decodeManifest, MANIFEST_BYTES, MAX_CHUNKS, type ObjectManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";
@@ -43,9 +44,14 @@ export class RespObjectReader {
         await connection.send(manifestKey, ["EVAL", REMOVE, "1", manifestKey, incomplete], signal);
         return "absent";
       }
-      if (await this.#readChunks(connection, manifestKey, manifest, parts, signal)) {
+      const { chunkCount: count, chunkBytes: partBytes, byteLength, generation } = manifest;
+      const chunkPrefix = this.#names.chunkPrefixOf(manifestKey, generation);
+      const readChunk = (index: number, stop: AbortSignal) =>
+        get(connection, `${chunkPrefix}${index}`, stop);
+      const split = { byteLength, partBytes, count };
+      if (await readSplit(split, Infinity, signal, parts, readChunk)) {
         if (signal.aborted) return "absent";
-        const start = manifest.chunkCount * manifest.chunkBytes;
+        const start = count * partBytes;
         writeParts(parts, start, value.subarray(MANIFEST_BYTES + manifest.keyLength));
         return "filled";
       }
@@ -54,29 +60,6 @@ export class RespObjectReader {
       // that.
       incomplete = manifest.generation;
     }
-  }
-
-  /** Loads the chunks; resolves to whether all of them were present. */
-  async #readChunks(
-    connection: Connection,
-    manifestKey: string,
-    { chunkCount, chunkBytes, byteLength, generation }: ObjectManifest,
-    parts: AdapterObject["parts"],
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    const chunkPrefix = this.#names.chunkPrefixOf(manifestKey, generation);
-    const reads = Array.from({ length: chunkCount }, async (_, i) => {
-      const chunk = await get(connection, `${chunkPrefix}${i}`, signal);
-      const end = Math.min(chunkBytes, byteLength - i * chunkBytes);
-      if (!Buffer.isBuffer(chunk) || chunk.byteLength !== end) return false;
-      if (!signal.aborted) writeParts(parts, i * chunkBytes, chunk);
-      return true;
-    });
-    // Wait for all reads, even after a failure: they write into the caller's parts.
-    const outcomes = await Promise.allSettled(reads);
-    const failure = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failure !== undefined) throw failure.reason;
-    return outcomes.every((outcome) => outcome.status === "fulfilled" && outcome.value);
   }
 }
 

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import { readParts, sliceParts } from "../../src/base/byte_parts.ts";
 import { type AdapterObject, type RandomSource, systemRandom } from "../../src/adapter/contract.ts";
+import { writeSplit } from "../_remote/split_values.ts";
 import type { Connection } from "./connection.ts";
 import { embeddedKeyOf, encodeManifest } from "./object_head.ts";
 import type { RespObjectNames } from "./object_names.ts";
@@ -77,22 +78,18 @@ export class RespObjectWriter {
       chunkPrefix,
       String(chunkCount),
     ];
-    const chunks = Array.from(
-      { length: chunkCount },
-      (_, i) => chunkOf(parts, i * chunkBytes, Math.min(byteLength, (i + 1) * chunkBytes)),
-    );
-    // On a full server, unpublished chunks must not take space until they expire.
-    const removeChunks = (): Promise<void> =>
-      this.#removeChunks(connection, chunkPrefix, chunkCount);
-    try {
-      if (!await this.#writeChunks(connection, chunkPrefix, chunks, signal)) return false;
-      const isPublished = await connection.send(manifestKey, publish, signal) === 1;
-      if (!isPublished) await removeChunks();
-      return isPublished;
-    } catch (error) {
-      if (error instanceof ReplyError) await removeChunks();
-      throw error;
-    }
+    const split = { byteLength: start, partBytes: chunkBytes, count: chunkCount };
+    return await writeSplit(split, Infinity, signal, {
+      writePart: ({ index, start, end }, stop) => {
+        const name = `${chunkPrefix}${index}`;
+        const command = ["SET", name, chunkOf(parts, start, end), "PX", String(UNPUBLISHED_MS)];
+        return connection.send(chunkPrefix, command, stop);
+      },
+      publish: async () => await connection.send(manifestKey, publish, signal) === 1,
+      // On a full server, unpublished chunks must not take space until they expire.
+      removeParts: () => this.#removeChunks(connection, chunkPrefix, chunkCount),
+      isRefusal: (error) => error instanceof ReplyError,
+    });
   }
 
   async #writeWhole(
@@ -116,25 +113,6 @@ export class RespObjectWriter {
       throw set.reason;
     }
     return true;
-  }
-
-  /**
-   * Writes the chunks; resolves, once all writes have ended, to whether the call is still wanted.
-   */
-  async #writeChunks(
-    connection: Connection,
-    chunkPrefix: string,
-    chunks: readonly Buffer[],
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    const expiry = ["PX", String(UNPUBLISHED_MS)];
-    const writes = chunks.map((chunk, i) =>
-      connection.send(chunkPrefix, ["SET", `${chunkPrefix}${i}`, chunk, ...expiry], signal)
-    );
-    const outcomes = await Promise.allSettled(writes);
-    const failure = outcomes.find((outcome) => outcome.status === "rejected");
-    if (failure !== undefined) throw failure.reason;
-    return !signal.aborted;
   }
 
   async #removeChunks(connection: Connection, chunkPrefix: string, count: number): Promise<void> {

@@ -1,10 +1,10 @@
 import type { AdapterObject } from "../../src/adapter/contract.ts";
 import type { ReadOutcome } from "../_remote/remote_store.ts";
+import { forEachPart, type ValuePart } from "../_remote/split_values.ts";
 import { BodyReader } from "./body_reader.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client } from "./s3_client.ts";
 import { absentOrFail } from "./s3_error.ts";
-import { settleAll } from "./settle_all.ts";
 
 /** Result of reading a range; `whole` if the server ignored the range. */
 type RangeOutcome = { readonly etag: string } | "absent" | "layout" | "whole";
@@ -79,13 +79,10 @@ export class S3ObjectReader {
     signal: AbortSignal,
   ): Promise<ReadOutcome | "whole"> {
     const { partBytes } = this.#options;
-    const starts = Array.from(
-      { length: Math.ceil(byteLength / partBytes) },
-      (_, i) => i * partBytes,
-    );
-    const outcomes = await settleAll(starts, signal, (start, stop) => {
-      const end = Math.min(start + partBytes, byteLength);
-      return this.#readRange(name, parts, { start, end, byteLength }, stop);
+    const split = { byteLength, partBytes, count: Math.ceil(byteLength / partBytes) };
+    const outcomes: RangeOutcome[] = [];
+    await forEachPart(split, Infinity, signal, async (part, stop) => {
+      outcomes[part.index] = await this.#readRange(name, parts, part, byteLength, stop);
     });
     const etags = new Set<string>();
     for (const outcome of outcomes) {
@@ -98,7 +95,8 @@ export class S3ObjectReader {
   async #readRange(
     name: string,
     parts: AdapterObject["parts"],
-    { start, end, byteLength }: { start: number; end: number; byteLength: number },
+    { start, end }: ValuePart,
+    byteLength: number,
     signal: AbortSignal,
   ): Promise<RangeOutcome> {
     const range = `${start}-${end - 1}`;

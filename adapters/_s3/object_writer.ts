@@ -1,9 +1,9 @@
 import type { AdapterObject, Clock } from "../../src/adapter/contract.ts";
+import { forEachPart } from "../_remote/split_values.ts";
 import { BodyComposer } from "./body_composer.ts";
 import type { S3ObjectNames } from "./object_names.ts";
 import type { S3Client, S3Request } from "./s3_client.ts";
 import { codeIn, S3Error } from "./s3_error.ts";
-import { settleAll } from "./settle_all.ts";
 import { escapeXml, tagIn } from "./xml.ts";
 
 /** Max parts of an upload. */
@@ -126,15 +126,15 @@ export class S3ObjectWriter implements AsyncDisposable {
     const stop = AbortSignal.any([signal, this.#stopping.signal]);
     try {
       const size = Math.max(partBytes, Math.ceil(byteLength / MAX_PARTS));
-      const numbers = Array.from({ length: Math.ceil(byteLength / size) }, (_, i) => i + 1);
-      const etags = await settleAll<number, string>(numbers, stop, async (number, stop) => {
-        const end = Math.min(number * size, byteLength);
-        const body = () => this.#bodies.compose(parts, (number - 1) * size, end);
-        const query = { partNumber: String(number), uploadId };
-        return await client.request({ method: "PUT", name, query, body }, stop, (response) => {
+      const split = { byteLength, partBytes: size, count: Math.ceil(byteLength / size) };
+      const etags: string[] = [];
+      await forEachPart(split, Infinity, stop, async ({ index, start, end }, stop) => {
+        const body = () => this.#bodies.compose(parts, start, end);
+        const query = { partNumber: String(index + 1), uploadId };
+        await client.request({ method: "PUT", name, query, body }, stop, (response) => {
           const etag = response.headers.get("etag");
           if (etag === null) throw new S3Error(response.status, "NoETag", "PUT");
-          return etag;
+          etags[index] = etag;
         });
       });
       await this.#complete(name, uploadId, etags, condition, byteLength, stop);
