@@ -8,11 +8,18 @@ const LAST_ANSWERS_MS = 250;
 /** On an abort, connections that have been silent for this long are closed, in milliseconds. */
 const SILENT_MS = 1_000;
 
+/** The connections of a pool, for one call. */
+export interface Turn {
+  readonly pool: ConnectionPool;
+  readonly connections: readonly Connection[];
+  readonly signal: AbortSignal;
+}
+
 /** Runs `work` with the connections of a pool; silent ones are closed when `signal` aborts. */
 export async function withConnections<Value>(
   pool: ConnectionPool,
-  signal: AbortSignal | undefined,
-  work: (connections: readonly Connection[]) => Promise<Value>,
+  signal: AbortSignal,
+  work: (turn: Turn) => Promise<Value>,
 ): Promise<Value> {
   const connections = await pool.take();
   const dropSilent = (): void => {
@@ -20,11 +27,11 @@ export async function withConnections<Value>(
       if (connection.silentMs >= SILENT_MS) connection.destroy();
     }
   };
-  signal?.addEventListener("abort", dropSilent, { once: true });
+  signal.addEventListener("abort", dropSilent, { once: true });
   try {
-    return await work(connections);
+    return await work({ pool, connections, signal });
   } finally {
-    signal?.removeEventListener("abort", dropSilent);
+    signal.removeEventListener("abort", dropSilent);
     pool.release(connections);
   }
 }

@@ -19,13 +19,12 @@ import {
   type ScanCall,
   type StoreCall,
 } from "../_remote/remote_store.ts";
-import { closeAfterAbort, takeConnections, withConnections } from "./calls.ts";
-import type { Connection, ServerSettings } from "./connection.ts";
+import { closeAfterAbort, takeConnections, type Turn, withConnections } from "./calls.ts";
+import type { Connection, Reply, RespCommand, ServerSettings } from "./connection.ts";
 import { ConnectionPool } from "./connection_pool.ts";
 import { decodeManifest, MAX_CHUNKS } from "./object_head.ts";
-import type { RespObjectNames } from "./object_names.ts";
 import { RespObjectReader } from "./object_reader.ts";
-import { RespObjectWriter } from "./object_writer.ts";
+import { RespObjectWriter, type RespObjectWriterOptions } from "./object_writer.ts";
 import { ConnectionError, ReplyError } from "./resp_error.ts";
 import { REMOVE, TOUCH } from "./scripts.ts";
 import { listServers } from "./server_listing.ts";
@@ -46,14 +45,10 @@ const RECOUNT_MS = 60_000;
 const CHAIN_STEP = 512;
 
 /** Options of a {@linkcode RespStore}. */
-export interface RespStoreOptions extends Omit<RemoteOptions, "clock"> {
+export interface RespStoreOptions extends Omit<RemoteOptions, "clock">, RespObjectWriterOptions {
   readonly settings: ServerSettings;
-  readonly names: RespObjectNames;
   /** Number of connections for stores, and for everything else. */
   readonly connections: number;
-  readonly chunkBytes: number;
-  /** Lifetime of objects in milliseconds; 0: unlimited. */
-  readonly ttlMs: number;
 }
 
 /** Objects on a server that speaks RESP, or on a cluster of them. */
@@ -101,8 +96,8 @@ export class RespStore extends RemoteStore {
    * @throws {ConnectionError} If the server does not answer.
    */
   async ask(command: readonly string[]): Promise<unknown> {
-    return await withConnections(this.#reads, undefined, async ([connection]) => {
-      const [node] = await connection?.nodes() ?? [];
+    return await withConnections(this.#reads, this.#closing.signal, async ({ connections }) => {
+      const [node] = await at(connections, 0).nodes();
       return await node?.send(command);
     });
   }
@@ -125,17 +120,15 @@ export class RespStore extends RemoteStore {
   protected override async write(call: StoreCall): Promise<void> {
     const { objects, signal } = call;
     const connections = await takeConnections(this.#writes, signal);
+    const turn = { pool: this.#writes, connections, signal };
     const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
     try {
       await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
         if (!call.hasRoom(index) || signal.aborted) return;
         try {
-          const isStored = await this.#onRightServer(
-            this.#writes,
-            at(connections, index),
-            signal,
-            (connection) => this.#writer.write(connection, object, signal),
-          );
+          const isStored = await this.#run(turn, index, (connection) => {
+            return this.#writer.write(connection, object, signal);
+          });
           if (isStored) call.stored(index, object.byteLength);
         } catch (cause) {
           // Without a refusal the object may exist.
@@ -157,16 +150,11 @@ export class RespStore extends RemoteStore {
   protected override async find(call: LookupCall): Promise<FoundKeys> {
     const { keys, isChain, signal } = call;
     const nothing = (): FoundKeys => ({ found: new Bitmap(keys.length), asked: 0 });
-    const finding = withConnections(this.#reads, signal, async (connections) => {
+    const finding = withConnections(this.#reads, signal, async (turn) => {
       const exists = async (key: ObjectKey, i: number): Promise<boolean | Error> => {
         const manifestKey = this.#options.names.manifestKeyOf(key);
         try {
-          return 1 === await this.#onRightServer(
-            this.#reads,
-            at(connections, i),
-            signal,
-            (connection) => connection.send(manifestKey, ["EXISTS", manifestKey], signal),
-          );
+          return await this.#send(turn, i, manifestKey, ["EXISTS", manifestKey]) === 1;
         } catch (cause) {
           return cause instanceof Error ? cause : new Error(String(cause));
         }
@@ -179,16 +167,13 @@ export class RespStore extends RemoteStore {
 
   protected override async read(call: LoadCall): Promise<void> {
     const { objects, allowShorter, signal } = call;
-    const reading = withConnections(this.#reads, signal, async (connections) => {
+    const reading = withConnections(this.#reads, signal, async (turn) => {
       await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
         if (signal.aborted) return;
         try {
-          const outcome = await this.#onRightServer(
-            this.#reads,
-            at(connections, index),
-            signal,
-            (connection) => this.#reader.read(connection, object, allowShorter, signal),
-          );
+          const outcome = await this.#run(turn, index, (connection) => {
+            return this.#reader.read(connection, object, allowShorter, signal);
+          });
           call.settle(index, outcome);
         } catch (cause) {
           call.failed(object.key, cause);
@@ -202,28 +187,21 @@ export class RespStore extends RemoteStore {
   protected override async remove(
     { keys, signal, failed }: RemoveCall,
   ): Promise<readonly RemovalResult[]> {
-    return await withConnections(
-      this.#reads,
-      signal,
-      (connections) =>
-        Promise.all(keys.map(async (key, index) => {
-          const manifestKey = this.#options.names.manifestKeyOf(key);
-          try {
-            const command = ["EVAL", REMOVE, "1", manifestKey, ""];
-            const old = await this.#onRightServer(
-              this.#reads,
-              at(connections, index),
-              signal,
-              (connection) => connection.send(manifestKey, command, signal),
-            );
-            if (!Buffer.isBuffer(old) || old.byteLength === 0) return "absent";
-            return decodeManifest(old)?.byteLength ?? 0;
-          } catch (cause) {
-            failed(key, cause);
-            return "failed";
-          }
-        })),
-    );
+    return await withConnections(this.#reads, signal, async (turn) => {
+      const remove = async (key: ObjectKey, index: number): Promise<RemovalResult> => {
+        const manifestKey = this.#options.names.manifestKeyOf(key);
+        try {
+          const command = ["EVAL", REMOVE, "1", manifestKey, ""];
+          const old = await this.#send(turn, index, manifestKey, command);
+          if (!Buffer.isBuffer(old) || old.byteLength === 0) return "absent";
+          return decodeManifest(old)?.byteLength ?? 0;
+        } catch (cause) {
+          failed(key, cause);
+          return "failed";
+        }
+      };
+      return await Promise.all(keys.map(remove));
+    });
   }
 
   /** Lists the objects of all servers. */
@@ -269,15 +247,15 @@ export class RespStore extends RemoteStore {
   }
 
   /**
-   * Runs `work` with a connection of a pool. Repeats it once with a new connection if the answer
+   * Runs `work` with one of the connections. Repeats it once with a new connection if the answer
    * shows that this one leads to the wrong server, as after a failover behind one name.
    */
-  async #onRightServer<Value>(
-    pool: ConnectionPool,
-    connection: Connection,
-    signal: AbortSignal,
+  async #run<Value>(
+    { pool, connections, signal }: Turn,
+    index: number,
     work: (connection: Connection) => Promise<Value>,
   ): Promise<Value> {
+    const connection = at(connections, index);
     try {
       return await work(connection);
     } catch (error) {
@@ -287,7 +265,7 @@ export class RespStore extends RemoteStore {
       // A connection that was just opened already uses the current address of the server.
       if (!connection.isLost || signal.aborted) throw error;
     }
-    return await withConnections(pool, undefined, async (connections) => {
+    return await withConnections(pool, signal, async ({ connections }) => {
       const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
       try {
         return await work(at(connections, 0));
@@ -297,9 +275,15 @@ export class RespStore extends RemoteStore {
     });
   }
 
+  async #send(turn: Turn, index: number, key: string, command: RespCommand): Promise<Reply> {
+    return await this.#run(turn, index, (connection) => {
+      return connection.send(key, command, turn.signal);
+    });
+  }
+
   async #touchOnServer(keys: readonly ObjectKey[]): Promise<void> {
     const { signal } = this.#closing;
-    await withConnections(this.#reads, undefined, async (connections) => {
+    await withConnections(this.#reads, signal, async ({ connections }) => {
       // The server's clock is coarse: the last command counts as the most recent use.
       await this.#readLimiter.forEach(keys.toReversed(), () => 0, async (key) => {
         const manifestKey = this.#options.names.manifestKeyOf(key);

@@ -1,5 +1,10 @@
 import { Limiter } from "../../src/base/limiter.ts";
-import type { FoundObject, ObjectKey, RemovalResult } from "../../src/adapter/contract.ts";
+import {
+  Bitmap,
+  type FoundObject,
+  type ObjectKey,
+  type RemovalResult,
+} from "../../src/adapter/contract.ts";
 import {
   byteLengthOf,
   type FoundKeys,
@@ -11,32 +16,25 @@ import {
   type ScanCall,
   type StoreCall,
 } from "../_remote/remote_store.ts";
+import { findChainEnd } from "../_shared/chain_search.ts";
+import { RecentKeys } from "../_shared/recent_keys.ts";
 import { listBucket } from "./bucket_listing.ts";
-import { ObjectFinder } from "./object_finder.ts";
-import type { S3ObjectNames } from "./object_names.ts";
-import { S3ObjectReader } from "./object_reader.ts";
+import { S3ObjectReader, type S3ObjectReaderOptions } from "./object_reader.ts";
 import { ObjectRemover, REMOVAL_BATCH } from "./object_remover.ts";
-import { S3ObjectWriter } from "./object_writer.ts";
-import type { S3Client } from "./s3_client.ts";
+import { S3ObjectWriter, type S3ObjectWriterOptions } from "./object_writer.ts";
 import { isTransient } from "./s3_error.ts";
 
 /** Time between two counts of the bucket, which cost requests, in milliseconds. */
 const RECOUNT_MS = 600_000;
+/** Probes per round of a chain search: requests are cheap, but round trips are slow. */
+const CHAIN_WIDTH = 32;
+/** Max keys remembered as missing. */
+const MAX_SUSPECTS = 10_000;
 const PREFERRED_BYTES = 64 * 2 ** 20;
 
-/** Options of an {@linkcode S3Store}. */
-export interface S3StoreOptions extends RemoteOptions {
-  /** The bucket's client; closed with the store. */
-  readonly client: S3Client;
-  readonly names: S3ObjectNames;
-  /** Bytes of an upload part, and of a range. */
-  readonly partBytes: number;
-  /** Objects with more bytes are uploaded in parts. */
-  readonly multipartAboveBytes: number;
-  /** Objects with more bytes are read in ranges. */
-  readonly rangesAboveBytes: number;
-  /** Whether an existing object of the right size is kept. */
-  readonly putsIfAbsent: boolean;
+/** Options of an {@linkcode S3Store}. The client is closed with the store. */
+export interface S3StoreOptions
+  extends RemoteOptions, S3ObjectWriterOptions, S3ObjectReaderOptions {
   /** Max requests at a time. */
   readonly maxRequests: number;
   /** Max bytes of objects in flight, for stores and for loads. */
@@ -50,7 +48,8 @@ export class S3Store extends RemoteStore {
   readonly #options: S3StoreOptions;
   readonly #writeLimiter: Limiter;
   readonly #readLimiter: Limiter;
-  readonly #finder: ObjectFinder;
+  /** Keys that a chain search must not claim, because they turned out to be missing. */
+  readonly #suspects = new RecentKeys(MAX_SUSPECTS);
   readonly #writer: S3ObjectWriter;
   readonly #reader: S3ObjectReader;
   readonly #remover: ObjectRemover;
@@ -74,7 +73,6 @@ export class S3Store extends RemoteStore {
     this.#options = options;
     this.#writeLimiter = new Limiter({ operations, bytes });
     this.#readLimiter = new Limiter({ operations, bytes });
-    this.#finder = new ObjectFinder(options);
     this.#writer = new S3ObjectWriter(options);
     this.#reader = new S3ObjectReader(options);
     this.#remover = new ObjectRemover(options);
@@ -86,7 +84,7 @@ export class S3Store extends RemoteStore {
       if (!call.hasRoom(index)) return;
       try {
         call.stored(index, await this.#writer.write(object, signal));
-        this.#finder.trust(object.key);
+        this.#suspects.delete(object.key);
       } catch (cause) {
         // Without a refusal the object may exist.
         call.failed(index, cause, isTransient(cause));
@@ -94,9 +92,32 @@ export class S3Store extends RemoteStore {
     }, signal);
   }
 
-  /** Looks up all keys at once, or searches for the end of a chain. */
-  protected override find(call: LookupCall): Promise<FoundKeys> {
-    return this.#finder.find(call);
+  /** Looks up all keys at once; of a chain, only as many as it takes to find its end. */
+  protected override async find(
+    { keys, isChain, signal, absent, failed }: LookupCall,
+  ): Promise<FoundKeys> {
+    const { client, names } = this.#options;
+    let asked = 0;
+    const isPresent = async (key: ObjectKey): Promise<boolean> => {
+      asked++;
+      try {
+        const exists = await client.has(names.nameOf(key), signal);
+        if (exists) this.#suspects.delete(key);
+        else absent(key);
+        return exists;
+      } catch (cause) {
+        failed(key, cause);
+        return false;
+      }
+    };
+    if (!isChain) {
+      const present = await Promise.all(keys.map(isPresent));
+      return { found: Bitmap.from(present, (exists) => exists), asked };
+    }
+    const suspects = this.#suspects.placesIn(keys);
+    const at = (place: number): Promise<boolean> => isPresent(keys[place] as ObjectKey);
+    const end = await findChainEnd(keys.length, at, suspects, CHAIN_WIDTH);
+    return { found: new Bitmap(keys.length, end), asked };
   }
 
   protected override async read(call: LoadCall): Promise<void> {
@@ -104,7 +125,7 @@ export class S3Store extends RemoteStore {
     await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
       try {
         const outcome = await this.#reader.read(object, allowShorter, signal);
-        if (outcome === "absent") this.#finder.suspect(object.key);
+        if (outcome === "absent") this.#suspects.add(object.key);
         call.settle(index, outcome);
       } catch (cause) {
         call.failed(object.key, cause);
@@ -117,7 +138,7 @@ export class S3Store extends RemoteStore {
     const { keys, purpose, signal, failed } = call;
     const sizes = purpose === "evict"
       ? keys.map((key) => this.capacity.bytesOf(key) ?? "absent")
-      : await this.#finder.sizesOf(call);
+      : await this.#sizesOf(call);
     const present = keys.filter((_, i) => typeof sizes[i] === "number");
     const gone = await this.#remover.remove(present, signal, failed);
     return sizes.map((size, i) => {
@@ -145,5 +166,18 @@ export class S3Store extends RemoteStore {
   protected override async close(): Promise<void> {
     await this.#writer[Symbol.asyncDispose]();
     this.#options.client[Symbol.dispose]();
+  }
+
+  /** Bytes of each object, or why there are none. */
+  async #sizesOf({ keys, signal, failed }: RemoveCall): Promise<(number | "absent" | "failed")[]> {
+    const { client, names } = this.#options;
+    return await Promise.all(keys.map(async (key) => {
+      try {
+        return await client.sizeOf(names.nameOf(key), signal) ?? "absent";
+      } catch (cause) {
+        failed(key, cause);
+        return "failed";
+      }
+    }));
   }
 }
