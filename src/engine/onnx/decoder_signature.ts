@@ -10,6 +10,12 @@ export class UnsupportedModelError extends Error {
 /** The parsed `config.json` of a Hugging Face model. */
 export type ModelConfig = Readonly<Record<string, unknown>>;
 
+/** A value of a model's config, or of its `text_config`. */
+function valueIn(config: ModelConfig, name: string): unknown {
+  const { "text_config": text } = config;
+  return config[name] ?? (text as ModelConfig | null | undefined)?.[name] ?? undefined;
+}
+
 /**
  * Reads a positive integer from a model's config, or from its `text_config`.
  *
@@ -17,42 +23,33 @@ export type ModelConfig = Readonly<Record<string, unknown>>;
  * @throws {UnsupportedModelError} If the value is not a positive integer.
  */
 export function countIn(config: ModelConfig, name: string): number | undefined {
-  const { "text_config": text } = config;
-  const value = config[name] ?? (text as ModelConfig | null | undefined)?.[name] ?? undefined;
-  if (value === undefined) return undefined;
-  if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
+  const value = valueIn(config, name);
+  if (value === undefined || isCount(value)) return value;
   throw new UnsupportedModelError(
     `${name} of config.json must be a positive integer: received ${typeof value}`,
   );
 }
 
-/**
- * Reads how many tokens the layers with sliding windows attend to.
- *
- * @returns `undefined` if the config names no such layers.
- */
-export function slidingWindowOf(config: ModelConfig): number | undefined {
-  const { "text_config": text } = config;
-  const valueOf = (name: string): unknown => config[name] ?? (text as ModelConfig | null)?.[name];
-  const [window, types] = [valueOf("sliding_window"), valueOf("layer_types")];
-  if (valueOf("use_sliding_window") === false) return undefined;
-  if (Array.isArray(types) && !types.includes("sliding_attention")) return undefined;
-  return typeof window === "number" && Number.isSafeInteger(window) && window > 0
-    ? window
-    : undefined;
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) > 0;
 }
 
-/**
- * The error for a model that returns K and V of `received` tokens after `tokens` tokens.
- *
- * @param window Its sliding window.
- */
+/** How many tokens the layers with sliding windows attend to; `undefined` if there are none. */
+function slidingWindowOf(config: ModelConfig): number | undefined {
+  const types = valueIn(config, "layer_types");
+  if (valueIn(config, "use_sliding_window") === false) return undefined;
+  if (Array.isArray(types) && !types.includes("sliding_attention")) return undefined;
+  const window = valueIn(config, "sliding_window");
+  return isCount(window) ? window : undefined;
+}
+
+/** The error for a model that returns K and V of `received` tokens after `tokens` tokens. */
 export function cutPastError(
+  { slidingWindow: window = Infinity }: DecoderSignature,
   tokens: number,
   received: number | undefined,
-  window: number | undefined,
 ): UnsupportedModelError {
-  const advice = window === undefined || window >= tokens
+  const advice = window >= tokens
     ? ""
     : `; its sliding_window is ${window}: use an export that returns all, or sequences of at most ` +
       `${window} tokens`;
@@ -79,6 +76,8 @@ export interface DecoderSignature {
   readonly kv: readonly { readonly key: KvNames; readonly value: KvNames }[];
   /** The optional inputs of the model. */
   readonly inputs: ReadonlySet<string>;
+  /** Tokens that the layers with sliding windows attend to, if the config names such layers. */
+  readonly slidingWindow: number | undefined;
 }
 
 /** Names of a K or V tensor. */
@@ -125,12 +124,8 @@ export function readSignature(
         `${KNOWN_INPUTS.join(", ")}: received ${unknown.join(", ")}`,
     );
   }
-  for (const name of ["input_ids", ...names.map(({ past }) => past)]) {
-    required(inputs, "input", name);
-  }
-  for (const name of ["logits", ...names.map(({ present }) => present)]) {
-    required(outputs, "output", name);
-  }
+  required(inputs, "input", "input_ids");
+  const logits = required(outputs, "output", "logits");
   const shapes = names.flatMap(({ past, present }) => [
     required(inputs, "input", past),
     required(outputs, "output", present),
@@ -159,25 +154,17 @@ export function readSignature(
   }
   const heads = countIn(config, "num_attention_heads");
   const hidden = countIn(config, "hidden_size");
+  const elements = countIn(config, "head_dim") ?? (heads && hidden && hidden / heads);
   return {
     layers: layers.length,
     kvHeads: dimension(shapes, 1, "K and V heads", countIn(config, "num_key_value_heads") ?? heads),
-    headDim: dimension(
-      shapes,
-      3,
-      "elements of a head",
-      countIn(config, "head_dim") ?? (heads && hidden && hidden / heads),
-    ),
-    vocabulary: dimension(
-      [required(outputs, "output", "logits")],
-      -1,
-      "tokens of the vocabulary",
-      countIn(config, "vocab_size"),
-    ),
+    headDim: dimension(shapes, 3, "elements of a head", elements),
+    vocabulary: dimension([logits], -1, "tokens of the vocabulary", countIn(config, "vocab_size")),
     dtype,
     ortType,
     kv,
     inputs: new Set(KNOWN_INPUTS.filter((name) => inputs.has(name))),
+    slidingWindow: slidingWindowOf(config),
   };
 }
 
@@ -216,7 +203,7 @@ function dimension(
     );
   }
   const size = fixed[0] ?? configured;
-  if (size !== undefined && Number.isSafeInteger(size) && size > 0) return size;
+  if (isCount(size)) return size;
   throw new UnsupportedModelError(
     `Model does not specify the number of ${what}: pass its config.json as config`,
   );

@@ -1,10 +1,10 @@
 import { concatParts } from "../../adapter/contract.ts";
 import { catchGpuErrors } from "../../memory/gpu_errors.ts";
-import type { MemoryDevice } from "../../memory/memory_device.ts";
+import type { DeviceBuffer, MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice } from "../../memory/webgpu_device.ts";
-import type { KvTensors } from "../kv_binding.ts";
+import type { KvBlocks } from "../kv_binding.ts";
 import type { PrefixHit } from "../prefix_hit.ts";
-import { type DecoderSignature, UnsupportedModelError } from "./decoder_signature.ts";
+import { type DecoderSignature, type KvNames, UnsupportedModelError } from "./decoder_signature.ts";
 import type { OrtTensor, OrtTensorFactory } from "./ort.ts";
 
 /** K and V of one layer. */
@@ -23,29 +23,55 @@ export interface Past {
   readonly layers: readonly LayerTensors[];
 }
 
-/** The memory of a session's K and V, shared with the cache. */
-export interface KvMemory {
-  /** Execution provider that computes in this memory. */
-  readonly provider: "webgpu" | "wasm";
-  /** Description of the device, on which the bits of KV depend. */
-  readonly description: string;
-  /** Allocates K and V of a hit, to be filled by copies. */
-  allocate(tokens: number): Past;
-  /** The K and V of a past, in the form the cache takes. */
-  kvOf(past: Past): KvTensors;
-  /** Reads row `row` of a tensor `[1, rows, columns]`. */
-  readRow(tensor: OrtTensor, row: number): Promise<Float32Array>;
+/** The past with a tensor for each K and V of a model. */
+export function pastOf(
+  { kv }: DecoderSignature,
+  tokens: number,
+  tensorOf: (names: KvNames) => OrtTensor,
+): Past {
+  const layers = kv.map(({ key, value }) => ({ key: tensorOf(key), value: tensorOf(value) }));
+  return { tokens, layers };
 }
 
-/** Options of a session that computes on the device of a cache and keeps its outputs there. */
-export function sessionOptionsFor(device: MemoryDevice): object {
-  if (!(device instanceof WebGpuDevice)) {
-    return { executionProviders: ["wasm"], preferredOutputLocation: "cpu" };
+/** The memory of a session's K and V, shared with the cache. */
+export abstract class KvMemory {
+  /** Execution provider that computes in this memory. */
+  abstract readonly provider: "webgpu" | "wasm";
+  /** Description of the device, on which the bits of KV depend. */
+  abstract readonly description: string;
+  /** Inputs and outputs of the model. */
+  protected readonly signature: DecoderSignature;
+  /** Creates tensors. */
+  protected readonly tensors: OrtTensorFactory;
+
+  /** Memory of the K and V of a model. */
+  constructor(signature: DecoderSignature, tensors: OrtTensorFactory) {
+    this.signature = signature;
+    this.tensors = tensors;
   }
-  return {
-    executionProviders: [{ name: "webgpu", device: device.gpuDevice }],
-    preferredOutputLocation: "gpu-buffer",
-  };
+
+  /** Reads row `row` of a tensor `[1, rows, columns]`. */
+  abstract readRow(tensor: OrtTensor, row: number): Promise<Float32Array>;
+
+  /** Allocates a tensor of K or V. */
+  protected abstract create(dims: readonly number[]): OrtTensor;
+
+  /** The memory of a tensor. */
+  protected abstract bufferOf(tensor: OrtTensor): DeviceBuffer;
+
+  /** Allocates K and V of a hit, to be filled by copies. */
+  allocate(tokens: number): Past {
+    const { kvHeads, headDim } = this.signature;
+    return pastOf(this.signature, tokens, () => this.create([1, kvHeads, tokens, headDim]));
+  }
+
+  /** The K and V of a past, in the form the cache takes. */
+  kvOf({ tokens, layers }: Past): KvBlocks {
+    const buffers = layers.map(({ key, value }) => {
+      return { key: this.bufferOf(key), value: this.bufferOf(value) };
+    });
+    return { layers: buffers, blockTokens: tokens };
+  }
 }
 
 /**
@@ -99,21 +125,20 @@ export async function restorePast(hit: PrefixHit, memory: KvMemory): Promise<Pas
   const past = memory.allocate(hit.tokens);
   let isCopied = false;
   try {
-    isCopied = await hit.scatterTo({ layers: memory.kvOf(past), blockTokens: past.tokens });
+    isCopied = await hit.scatterTo(memory.kvOf(past));
   } finally {
     if (!isCopied) disposePast(past);
   }
   return isCopied ? past : undefined;
 }
 
-class GpuKvMemory implements KvMemory {
+class GpuKvMemory extends KvMemory {
   readonly provider = "webgpu";
   readonly description: string;
   readonly #device: WebGpuDevice;
-  readonly #signature: DecoderSignature;
-  readonly #tensors: OrtTensorFactory;
 
   constructor(device: WebGpuDevice, signature: DecoderSignature, tensors: OrtTensorFactory) {
+    super(signature, tensors);
     if (signature.dtype === "f16" && !device.gpuDevice.features.has("shader-f16")) {
       throw new UnsupportedModelError(
         "A model with K and V of float16 needs a GPUDevice with the feature shader-f16: request " +
@@ -121,38 +146,28 @@ class GpuKvMemory implements KvMemory {
       );
     }
     this.#device = device;
-    this.#signature = signature;
-    this.#tensors = tensors;
     this.description = device.description;
   }
 
-  allocate(tokens: number): Past {
-    const { layers, kvHeads, headDim, ortType, dtype } = this.#signature;
-    const dims = [1, kvHeads, tokens, headDim];
-    const size = kvHeads * tokens * headDim * (dtype === "f16" ? 2 : 4);
-    const { gpuDevice } = this.#device;
-    const create = (): OrtTensor => {
-      const buffer = gpuDevice.createBuffer({
-        label: "kvtier past",
-        // Shaders read vectors of 16 bytes.
-        size: Math.ceil(size / 16) * 16,
-        usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-      });
-      return this.#tensors.ofBuffer(ortType, buffer, dims);
-    };
+  override allocate(tokens: number): Past {
     // A device that lacks the memory rejects the copies into it.
-    const { result } = catchGpuErrors(
-      gpuDevice,
-      () => Array.from({ length: layers }, () => ({ key: create(), value: create() })),
-    );
-    return { tokens, layers: result };
+    return catchGpuErrors(this.#device.gpuDevice, () => super.allocate(tokens)).result;
   }
 
-  kvOf({ layers }: Past): KvTensors {
-    return layers.map(({ key, value }) => ({
-      key: key.gpuBuffer as GPUBuffer,
-      value: value.gpuBuffer as GPUBuffer,
-    }));
+  protected create(dims: readonly number[]): OrtTensor {
+    const { ortType, dtype } = this.signature;
+    const size = dims.reduce((bytes, length) => bytes * length, dtype === "f16" ? 2 : 4);
+    const buffer = this.#device.gpuDevice.createBuffer({
+      label: "kvtier past",
+      // Shaders read vectors of 16 bytes.
+      size: Math.ceil(size / 16) * 16,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    return this.tensors.ofBuffer(ortType, buffer, dims);
+  }
+
+  protected bufferOf(tensor: OrtTensor): GPUBuffer {
+    return tensor.gpuBuffer as GPUBuffer;
   }
 
   async readRow(tensor: OrtTensor, row: number): Promise<Float32Array> {
@@ -162,7 +177,7 @@ class GpuKvMemory implements KvMemory {
     // Copies between buffers are multiples of 4 bytes.
     const before = start % 4;
     const byteLength = Math.ceil((before + columns * elementBytes) / 4) * 4;
-    const buffer = tensor.gpuBuffer as GPUBuffer;
+    const buffer = this.bufferOf(tensor);
     using read = await this.#device.readBack([
       { range: { buffer, byteOffset: start - before, byteLength }, tailBytes: 0 },
     ]);
@@ -173,33 +188,17 @@ class GpuKvMemory implements KvMemory {
   }
 }
 
-class HostKvMemory implements KvMemory {
+class HostKvMemory extends KvMemory {
   readonly provider = "wasm";
   readonly description = "wasm";
-  readonly #signature: DecoderSignature;
-  readonly #tensors: OrtTensorFactory;
 
-  constructor(signature: DecoderSignature, tensors: OrtTensorFactory) {
-    this.#signature = signature;
-    this.#tensors = tensors;
+  protected create(dims: readonly number[]): OrtTensor {
+    return this.tensors.zeros(this.signature.ortType, dims);
   }
 
-  allocate(tokens: number): Past {
-    const { layers, kvHeads, headDim, ortType, dtype } = this.#signature;
-    const dims = [1, kvHeads, tokens, headDim];
-    const elements = kvHeads * tokens * headDim;
-    const create = (): OrtTensor =>
-      this.#tensors.ofHost(
-        ortType,
-        dtype === "f16" ? new Float16Array(elements) : new Float32Array(elements),
-        dims,
-      );
-    const pairs = Array.from({ length: layers }, () => ({ key: create(), value: create() }));
-    return { tokens, layers: pairs };
-  }
-
-  kvOf({ layers }: Past): KvTensors {
-    return layers.map(({ key, value }) => ({ key: bytesOf(key), value: bytesOf(value) }));
+  protected bufferOf(tensor: OrtTensor): Uint8Array<ArrayBuffer> {
+    const { buffer, byteOffset, byteLength } = tensor.data as Float32Array<ArrayBuffer>;
+    return new Uint8Array(buffer, byteOffset, byteLength);
   }
 
   readRow(tensor: OrtTensor, row: number): Promise<Float32Array> {
@@ -208,9 +207,4 @@ class HostKvMemory implements KvMemory {
     const start = row * columns;
     return Promise.resolve(Float32Array.from(elements.subarray(start, start + columns)));
   }
-}
-
-function bytesOf(tensor: OrtTensor): Uint8Array<ArrayBuffer> {
-  const { buffer, byteOffset, byteLength } = tensor.data as Float32Array<ArrayBuffer>;
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }

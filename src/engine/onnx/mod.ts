@@ -19,6 +19,7 @@
  *
  * @module
  */
+export type { CachedModelOptions } from "./cached_model.ts";
 export { type ModelConfig, UnsupportedModelError } from "./decoder_signature.ts";
 export { requestEngineDevice } from "./engine_device.ts";
 export type { ModelSource } from "./model_source.ts";

@@ -1,35 +1,23 @@
 import type { TokenIds } from "../../keys/chunk_hash.ts";
-import { DEFAULT_CHUNK_TOKENS, kvLayout } from "../../keys/kv_layout.ts";
 import { DeviceLostError, type MemoryDevice } from "../../memory/memory_device.ts";
-import { turnEventLoop } from "../../base/event_loop.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
-import { PrefixCache, type PutResult } from "../prefix_cache.ts";
+import type { PutResult } from "../prefix_cache.ts";
 import type { PromptOptions } from "../prefix_options.ts";
 import {
-  countIn,
-  cutPastError,
-  type DecoderSignature,
-  type ModelConfig,
-  readSignature,
-  slidingWindowOf,
-  UnsupportedModelError,
-} from "./decoder_signature.ts";
-import {
-  checkPast,
-  disposePast,
-  type KvMemory,
-  kvMemoryFor,
-  type Past,
-  restorePast,
+  type CachedModel,
+  type CachedModelOptions,
+  cacheModel,
+  openSession,
   sessionOptionsFor,
-} from "./kv_memory.ts";
-import { type LoadedModel, loadModel, type ModelSource } from "./model_source.ts";
-import { type Ort, type OrtSession, type OrtTensor, OrtTensorFactory } from "./ort.ts";
-import { revisionOf } from "./revision.ts";
-import { runInTurn } from "./run_in_turn.ts";
+} from "./cached_model.ts";
+import { countIn, type ModelConfig, UnsupportedModelError } from "./decoder_signature.ts";
+import { computeStep, type DecoderStep } from "./decoder_step.ts";
+import { disposePast, type Past, restorePast } from "./kv_memory.ts";
+import { loadModel, type ModelSource } from "./model_source.ts";
+import type { Ort, OrtSession } from "./ort.ts";
 
 /** Options of an {@linkcode OnnxDecoder}. */
-export interface OnnxDecoderOptions {
+export interface OnnxDecoderOptions extends CachedModelOptions {
   /**
    * The runtime: the module `onnxruntime-web/webgpu`, version 1.30 or later; for a cache in host
    * memory, `onnxruntime-web` suffices.
@@ -43,18 +31,6 @@ export interface OnnxDecoderOptions {
   readonly config?: ModelConfig;
   /** Maximum number of tokens of a sequence. @default {`max_position_embeddings` of `config`} */
   readonly contextTokens?: number;
-  /** Name under which its KV is listed. @default {the file name of the model, or "onnx"} */
-  readonly name?: string;
-  /** Tokens per chunk: computed in one step and stored as one object. @default {256} */
-  readonly chunkTokens?: number;
-  /**
-   * Conditions for reusing KV. `runtime`: the same model bytes, version of the runtime, execution
-   * provider and device. `model`: the same model bytes; KV then differs in the last bits between
-   * devices.
-   *
-   * @default {"runtime"}
-   */
-  readonly identity?: "runtime" | "model";
   /**
    * Whether logits must be bit-equal to those of a decoder without a cache. Then
    * {@linkcode OnnxDecoder.save} omits chunks that were decoded token by token.
@@ -62,8 +38,6 @@ export interface OnnxDecoderOptions {
    * @default {false}
    */
   readonly exact?: boolean;
-  /** Deadline of a match; see `PrefixCacheOptions`. */
-  readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
   /** Additional options of the runtime's session, except its device and where its outputs are. */
   readonly sessionOptions?: object;
 }
@@ -119,33 +93,28 @@ export class OnnxDecoder implements AsyncDisposable {
   readonly #cache: TieredCache;
   /** Device of the session. The cache may be attached to another device later. */
   readonly #device: MemoryDevice;
-  readonly #ort: Ort;
   readonly #session: OrtSession;
-  readonly #signature: DecoderSignature;
-  readonly #tensors: OrtTensorFactory;
-  readonly #memory: KvMemory;
-  readonly #prefixes: PrefixCache;
+  readonly #model: CachedModel;
   readonly #isExact: boolean;
-  readonly #slidingWindow: number | undefined;
   #state: DecoderState = "ready";
   #idle: Promise<void> = Promise.resolve();
   #sequence: Sequence | undefined;
 
-  private constructor(parts: DecoderParts) {
-    const { cache, options, session, signature, memory, prefixes, tensors, contextTokens } = parts;
+  private constructor(
+    cache: TieredCache,
+    session: OrtSession,
+    model: CachedModel,
+    contextTokens: number,
+    isExact: boolean,
+  ) {
     this.#cache = cache;
     this.#device = cache.device;
-    this.#ort = options.ort;
     this.#session = session;
-    this.#signature = signature;
-    this.#memory = memory;
-    this.#tensors = tensors;
-    this.#prefixes = prefixes;
-    this.#isExact = options.exact ?? false;
-    this.#slidingWindow = slidingWindowOf(options.config ?? {});
+    this.#model = model;
+    this.#isExact = isExact;
     this.contextTokens = contextTokens;
-    this.chunkTokens = prefixes.layout.chunkTokens;
-    this.provider = memory.provider;
+    this.chunkTokens = model.prefixes.layout.chunkTokens;
+    this.provider = model.memory.provider;
   }
 
   /**
@@ -161,37 +130,17 @@ export class OnnxDecoder implements AsyncDisposable {
    * @throws {Error} If the model cannot be read, or the runtime rejects it.
    */
   static async open(cache: TieredCache, options: OnnxDecoderOptions): Promise<OnnxDecoder> {
-    const { ort, identity, chunkTokens = DEFAULT_CHUNK_TOKENS, exact = false } = options;
-    const model = await loadModel(options.model, options.externalData ?? {});
-    const tensors = new OrtTensorFactory(ort);
-    const session = await createSession(cache, options, model);
+    const { ort, externalData = {}, sessionOptions = {}, exact = false } = options;
+    const { device } = cache;
+    const loaded = await loadModel(options.model, externalData);
+    checkSessionOptions(device, sessionOptions);
+    const opened = await openSession(ort, device, loaded, sessionOptions);
     await using undo = new AsyncDisposableStack();
-    undo.defer(() => session.release());
-    const signature = readSignature(session, options.config);
-    const memory = kvMemoryFor(cache.device, signature, tensors);
-    const { layers, kvHeads, headDim, dtype } = signature;
-    const revision = revisionOf(model.digest, identity, ort, memory, options.sessionOptions);
-    const prefixes = new PrefixCache(cache, {
-      model: {
-        name: options.name ?? model.name,
-        // Separate from KV that other decoders saved after decoding token by token.
-        revision: exact ? `${revision}; exact` : revision,
-      },
-      layout: kvLayout({ layers, kvHeads, headDim, dtype, chunkTokens, order: "HND" }),
-      ...(options.deadline === undefined ? {} : { deadline: options.deadline }),
-    });
-    const contextTokens = contextTokensOf(options);
+    undo.defer(() => opened.session.release());
+    const model = cacheModel(cache, ort, opened, options.config, options, exact);
+    const decoder = new OnnxDecoder(cache, opened.session, model, contextTokensOf(options), exact);
     undo.move();
-    return new OnnxDecoder({
-      cache,
-      options,
-      session,
-      signature,
-      memory,
-      prefixes,
-      tensors,
-      contextTokens,
-    });
+    return decoder;
   }
 
   /**
@@ -228,11 +177,11 @@ export class OnnxDecoder implements AsyncDisposable {
       for (;;) {
         signal?.throwIfAborted();
         const end = Math.min(past.tokens + this.chunkTokens, ids.length);
-        const step = await this.#run(ids.slice(past.tokens, end), past, end === ids.length);
+        const step = await this.#compute(ids.slice(past.tokens, end), past, end === ids.length);
         disposePast(past);
         past = step.past;
         if (end % this.chunkTokens === 0) {
-          this.#prefixes.put(ids.slice(0, end), this.#kvOf(past), {
+          this.#model.prefixes.put(ids.slice(0, end), this.#model.memory.kvOf(past), {
             ...prompt,
             computedTokens: end,
           });
@@ -264,7 +213,7 @@ export class OnnxDecoder implements AsyncDisposable {
     if (sequence === undefined) throw new Error("There is no sequence: call prefill() first");
     this.#checkTokens([token]);
     this.#checkLength(sequence.tokens.length + 1);
-    const { past, logits } = await this.#run([token], sequence.past, true);
+    const { past, logits } = await this.#compute([token], sequence.past, true);
     disposePast(sequence.past);
     sequence.past = past;
     sequence.tokens.push(token);
@@ -285,7 +234,10 @@ export class OnnxDecoder implements AsyncDisposable {
     }
     const { tokens, past, prompt, exactTokens } = this.#sequence;
     const computedTokens = this.#isExact ? exactTokens : tokens.length;
-    return this.#prefixes.put(tokens, this.#kvOf(past), { ...prompt, computedTokens });
+    return this.#model.prefixes.put(tokens, this.#model.memory.kvOf(past), {
+      ...prompt,
+      computedTokens,
+    });
   }
 
   /** The tokens of the sequence. */
@@ -338,7 +290,7 @@ export class OnnxDecoder implements AsyncDisposable {
 
   /** Checks token ids, because a GPU may silently map an invalid id to another token. */
   #checkTokens(tokens: readonly number[]): void {
-    const { vocabulary } = this.#signature;
+    const { vocabulary } = this.#model.signature;
     const wrong = tokens.find((id) => !(Number.isSafeInteger(id) && id >= 0 && id < vocabulary));
     if (wrong === undefined) return;
     throw new RangeError(
@@ -350,124 +302,30 @@ export class OnnxDecoder implements AsyncDisposable {
     return token - token % this.chunkTokens;
   }
 
-  #kvOf(past: Past): { layers: ReturnType<KvMemory["kvOf"]>; blockTokens: number } {
-    return { layers: this.#memory.kvOf(past), blockTokens: past.tokens };
-  }
-
   /** Restores the cached KV of a prompt; an empty past if there is none or the device rejects it. */
   async #restore(
     tokens: readonly number[],
     { signal, ...prompt }: PrefillOptions,
   ): Promise<{ past: Past; l1Tokens: number }> {
     const options = signal === undefined ? prompt : { ...prompt, signal };
-    using hit = await this.#prefixes.match(tokens, options);
-    const past = await restorePast(hit, this.#memory);
+    using hit = await this.#model.prefixes.match(tokens, options);
+    const past = await restorePast(hit, this.#model.memory);
     return past === undefined ? { past: NO_PAST, l1Tokens: 0 } : { past, l1Tokens: hit.l1Tokens };
   }
 
-  /** Computes tokens that follow a past and, if wanted, the logits of the next token. */
-  #run(
-    tokens: readonly number[],
-    past: Past,
-    wantsLogits: boolean,
-  ): Promise<{ past: Past; logits?: Float32Array }> {
-    return runInTurn(this.#ort, async () => {
-      const { kv } = this.#signature;
-      const present = kv.flatMap(({ key, value }) => [key.present, value.present]);
-      const fetches = wantsLogits ? [...present, "logits"] : present;
-      const outputs = await this.#session.run(this.#feeds(tokens, past), fetches);
-      if (this.provider === "wasm") await turnEventLoop();
-      const total = past.tokens + tokens.length;
-      const output = (name: string): OrtTensor => outputs[name] as OrtTensor;
-      const layers = kv.map(({ key, value }) => ({
-        key: output(key.present),
-        value: output(value.present),
-      }));
-      const next: Past = { tokens: total, layers };
-      try {
-        this.#checkComplete(next);
-        checkPast(next, this.#signature);
-        if (!wantsLogits) return { past: next };
-        const logits = output("logits");
-        const row = (logits.dims.at(-2) ?? 1) - 1;
-        return { past: next, logits: await this.#memory.readRow(logits, row) };
-      } catch (error) {
-        disposePast(next);
-        throw error;
-      } finally {
-        outputs["logits"]?.dispose();
-      }
-    });
-  }
-
-  #feeds(tokens: readonly number[], past: Past): Record<string, OrtTensor> {
-    const { kv, kvHeads, headDim, ortType, inputs } = this.#signature;
-    const total = past.tokens + tokens.length;
-    const dims = [1, tokens.length];
-    const optional: Record<string, () => OrtTensor> = {
-      "attention_mask": () => this.#tensors.integers(Array(total).fill(1), [1, total]),
-      "position_ids": () => this.#tensors.integers(tokens.map((_, i) => past.tokens + i), dims),
-      "num_logits_to_keep": () => this.#tensors.integers([1], []),
-    };
-    const feeds: Record<string, OrtTensor> = { "input_ids": this.#tensors.integers(tokens, dims) };
-    for (const [name, create] of Object.entries(optional)) {
-      if (inputs.has(name)) feeds[name] = create();
-    }
-    const nothing = (): OrtTensor =>
-      this.#tensors.ofHost(
-        ortType,
-        ortType === "float16" ? new Float16Array(0) : new Float32Array(0),
-        [1, kvHeads, 0, headDim],
-      );
-    for (const [layer, { key, value }] of kv.entries()) {
-      const computed = past.layers[layer];
-      feeds[key.past] = computed?.key ?? nothing();
-      feeds[value.past] = computed?.value ?? nothing();
-    }
-    return feeds;
-  }
-
-  /** Checks that the model keeps K and V of all tokens; otherwise prefixes cannot be cached. */
-  #checkComplete({ tokens, layers }: Past): void {
-    const cut = layers.flatMap(({ key, value }) => [key, value])
-      .find(({ dims }) => dims[2] !== tokens);
-    if (cut !== undefined) throw cutPastError(tokens, cut.dims[2], this.#slidingWindow);
+  #compute(tokens: readonly number[], past: Past, wantsLogits: boolean): Promise<DecoderStep> {
+    return computeStep(this.#session, this.#model, tokens, past, wantsLogits);
   }
 }
 
-/** The parts of an {@linkcode OnnxDecoder}. */
-interface DecoderParts {
-  readonly cache: TieredCache;
-  readonly options: OnnxDecoderOptions;
-  readonly session: OrtSession;
-  readonly signature: DecoderSignature;
-  readonly memory: KvMemory;
-  readonly prefixes: PrefixCache;
-  readonly tensors: OrtTensorFactory;
-  readonly contextTokens: number;
-}
-
-async function createSession(
-  { device }: TieredCache,
-  { ort, sessionOptions = {} }: OnnxDecoderOptions,
-  { bytes, externalData }: LoadedModel,
-): Promise<OrtSession> {
+function checkSessionOptions(device: MemoryDevice, sessionOptions: object): void {
   const shared = sessionOptionsFor(device);
   const chosen = Object.keys(sessionOptions).filter((name) => name in shared);
-  if (chosen.length > 0) {
-    throw new TypeError(
-      `sessionOptions must not have ${
-        chosen.join(" or ")
-      }: the session computes on the device of ` +
-        "the cache, which TieredCache.open() takes as device",
-    );
-  }
-  const options = {
-    ...sessionOptions,
-    ...shared,
-    ...(externalData.length === 0 ? {} : { externalData }),
-  };
-  return await runInTurn(ort, () => ort.InferenceSession.create(bytes, options));
+  if (chosen.length === 0) return;
+  throw new TypeError(
+    `sessionOptions must not have ${chosen.join(" or ")}: the session computes on the device of ` +
+      "the cache, which TieredCache.open() takes as device",
+  );
 }
 
 function contextTokensOf({ contextTokens, config = {} }: OnnxDecoderOptions): number {

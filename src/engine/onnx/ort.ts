@@ -85,6 +85,13 @@ export class OrtTensorFactory {
     return this.#make(type, data, dims);
   }
 
+  /** Creates a tensor of zeros in host memory, of 16-bit or 32-bit floats. */
+  zeros(type: string, dims: readonly number[]): OrtTensor {
+    const elements = dims.reduce((product, size) => product * size, 1);
+    const data = type === "float16" ? new Float16Array(elements) : new Float32Array(elements);
+    return this.ofHost(type, data, dims);
+  }
+
   /** Creates a tensor on a GPU buffer, which is destroyed with the tensor. */
   ofBuffer(type: string, buffer: GPUBuffer, dims: readonly number[]): OrtTensor {
     return this.#wrap(buffer, { dataType: type, dims, dispose: () => buffer.destroy() });

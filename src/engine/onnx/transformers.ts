@@ -1,26 +1,18 @@
 import type { TokenIds } from "../../keys/chunk_hash.ts";
-import { kvLayout } from "../../keys/kv_layout.ts";
 import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { turnEventLoop } from "../../base/event_loop.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
-import { PrefixCache, type PutResult } from "../prefix_cache.ts";
+import type { PutResult } from "../prefix_cache.ts";
 import type { MatchOptions, PromptOptions } from "../prefix_options.ts";
 import {
-  cutPastError,
-  type DecoderSignature,
-  type ModelConfig,
-  readSignature,
-  slidingWindowOf,
-  UnsupportedModelError,
-} from "./decoder_signature.ts";
-import {
-  checkPast,
-  type KvMemory,
-  kvMemoryFor,
-  type LayerTensors,
-  restorePast,
-  sessionOptionsFor,
-} from "./kv_memory.ts";
+  type CachedModel,
+  type CachedModelOptions,
+  cacheModel,
+  type ModelSession,
+  openSession,
+} from "./cached_model.ts";
+import { cutPastError, type ModelConfig, UnsupportedModelError } from "./decoder_signature.ts";
+import { checkPast, pastOf, restorePast } from "./kv_memory.ts";
 import { loadModel, type ModelSource } from "./model_source.ts";
 import {
   type Ort,
@@ -29,7 +21,6 @@ import {
   OrtTensorFactory,
   type OrtTensors,
 } from "./ort.ts";
-import { revisionOf } from "./revision.ts";
 import { runInTurn } from "./run_in_turn.ts";
 
 /** The used parts of a transformers.js model. */
@@ -55,16 +46,7 @@ export interface Transformers<Cache> {
 }
 
 /** Options of {@linkcode TransformersRuntime.prefixesOf}. */
-export interface TransformersPrefixesOptions {
-  /** Name under which the KV of the model is listed. @default {the file name of the model} */
-  readonly name?: string;
-  /** Tokens per chunk. @default {256} */
-  readonly chunkTokens?: number;
-  /** See `OnnxDecoderOptions`. @default {"runtime"} */
-  readonly identity?: "runtime" | "model";
-  /** Deadline of a match; see `PrefixCacheOptions`. */
-  readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
-}
+export type TransformersPrefixesOptions = CachedModelOptions;
 
 /** Global symbol under which transformers.js finds a runtime when it is imported. */
 const RUNTIME = Symbol.for("onnxruntime");
@@ -79,7 +61,7 @@ const RUNTIME = Symbol.for("onnxruntime");
 export class TransformersRuntime {
   readonly #cache: TieredCache;
   readonly #ort: Ort;
-  readonly #models = new WeakMap<object, LoadedSession>();
+  readonly #models = new WeakMap<object, ModelSession & { readonly session: SharedSession }>();
 
   private constructor(cache: TieredCache, ort: Ort) {
     this.#cache = cache;
@@ -130,58 +112,20 @@ export class TransformersRuntime {
           "load the model afterwards",
       );
     }
-    const signature = readSignature(session, model.config as ModelConfig);
-    const tensors = new OrtTensorFactory(this.#ort);
-    const memory = kvMemoryFor(this.#cache.device, signature, tensors);
-    const { layers, kvHeads, headDim, dtype } = signature;
-    const { name = loaded.name, chunkTokens, identity, deadline } = options;
-    const { digest, sessionOptions } = loaded;
-    const revision = revisionOf(digest, identity, this.#ort, memory, sessionOptions);
-    const prefixes = new PrefixCache(this.#cache, {
-      model: { name, revision },
-      layout: kvLayout({
-        layers,
-        kvHeads,
-        headDim,
-        dtype,
-        order: "HND",
-        ...(chunkTokens === undefined ? {} : { chunkTokens }),
-      }),
-      ...(deadline === undefined ? {} : { deadline }),
-    });
-    const checkComplete = (): void => {
-      const { cut } = loaded.session;
-      const window = slidingWindowOf(model.config as ModelConfig);
-      if (cut !== undefined) throw cutPastError(cut.tokens, cut.received, window);
-    };
-    return new TransformersPrefixes(prefixes, signature, memory, transformers, checkComplete);
+    const config = model.config as ModelConfig;
+    const cached = cacheModel(this.#cache, this.#ort, loaded, config, options);
+    return new TransformersPrefixes(cached, loaded.session, transformers);
   }
 
   async #createSession(source: ModelSource, options: object): Promise<OrtSession> {
     const { externalData = [] } = options as { externalData?: readonly ExternalFile[] };
     const external = Object.fromEntries(externalData.map(({ path, data }) => [path, data]));
-    const model = await loadModel(source, external);
-    const session = await runInTurn(
-      this.#ort,
-      () =>
-        this.#ort.InferenceSession.create(model.bytes, {
-          ...options,
-          ...sessionOptionsFor(this.#cache.device),
-          externalData: model.externalData,
-        }),
-    );
-    const shared = new SharedSession(this.#ort, session, this.#cache.device);
-    const { name, digest } = model;
-    this.#models.set(shared, { name, digest, session: shared, sessionOptions: options });
-    return shared;
+    const { device } = this.#cache;
+    const model = await openSession(this.#ort, device, await loadModel(source, external), options);
+    const session = new SharedSession(this.#ort, model.session, device);
+    this.#models.set(session, { ...model, session });
+    return session;
   }
-}
-
-interface LoadedSession {
-  readonly name: string;
-  readonly digest: string;
-  readonly session: SharedSession;
-  readonly sessionOptions: object;
 }
 
 interface ExternalFile {
@@ -244,25 +188,15 @@ class SharedSession implements OrtSession {
 
 /** The prefix cache of a transformers.js model. */
 export class TransformersPrefixes<Cache extends object> {
-  readonly #prefixes: PrefixCache;
-  readonly #signature: DecoderSignature;
-  readonly #memory: KvMemory;
+  readonly #model: CachedModel;
+  readonly #session: SharedSession;
   readonly #transformers: Transformers<Cache>;
-  readonly #checkComplete: () => void;
 
   /** @ignore Created by {@linkcode TransformersRuntime.prefixesOf}. */
-  constructor(
-    prefixes: PrefixCache,
-    signature: DecoderSignature,
-    memory: KvMemory,
-    transformers: Transformers<Cache>,
-    checkComplete: () => void,
-  ) {
-    this.#prefixes = prefixes;
-    this.#signature = signature;
-    this.#memory = memory;
+  constructor(model: CachedModel, session: SharedSession, transformers: Transformers<Cache>) {
+    this.#model = model;
+    this.#session = session;
     this.#transformers = transformers;
-    this.#checkComplete = checkComplete;
   }
 
   /**
@@ -275,9 +209,18 @@ export class TransformersPrefixes<Cache extends object> {
    * @throws The reason of `options.signal` if that aborts.
    */
   async load(tokens: TokenIds, options: MatchOptions = {}): Promise<Cache> {
-    using hit = await this.#prefixes.match(tokens, options);
-    const past = await restorePast(hit, this.#memory);
-    return this.#cacheOf(past?.layers ?? []);
+    const { prefixes, memory, signature } = this.#model;
+    using hit = await prefixes.match(tokens, options);
+    const past = await restorePast(hit, memory);
+    const { DynamicCache, Tensor } = this.#transformers;
+    const entries = (past?.layers ?? []).flatMap(({ key, value }, layer) => {
+      const names = signature.kv[layer];
+      return names === undefined ? [] : [
+        [names.key.past, new Tensor(key as never)],
+        [names.value.past, new Tensor(value as never)],
+      ];
+    });
+    return new DynamicCache(Object.fromEntries(entries) as never);
   }
 
   /**
@@ -291,34 +234,19 @@ export class TransformersPrefixes<Cache extends object> {
    * @throws {UnsupportedModelError} If the model has not returned K and V of all tokens.
    */
   save(tokens: TokenIds, past: Cache, options: PromptOptions = {}): PutResult {
-    this.#checkComplete();
+    const { prefixes, memory, signature } = this.#model;
+    const { cut } = this.#session;
+    if (cut !== undefined) throw cutPastError(signature, cut.tokens, cut.received);
     const entries = past as Readonly<Record<string, TransformersTensor | undefined>>;
     const tensorOf = (name: string): OrtTensor => {
       const tensor = entries[name]?.ort_tensor as OrtTensor | undefined;
       if (tensor !== undefined) return tensor;
       throw new TypeError(`past must have a tensor ${name}: received none`);
     };
-    const layers = this.#signature.kv.map(({ key, value }) => ({
-      key: tensorOf(key.past),
-      value: tensorOf(value.past),
-    }));
-    const computed = layers[0]?.key.dims[2] ?? 0;
-    const computedPast = { tokens: computed, layers };
-    checkPast(computedPast, this.#signature);
-    const kv = { layers: this.#memory.kvOf(computedPast), blockTokens: computed };
+    const computed = tensorOf("past_key_values.0.key").dims[2] ?? 0;
+    const computedPast = pastOf(signature, computed, (names) => tensorOf(names.past));
+    checkPast(computedPast, signature);
     const computedTokens = Math.min(computed, tokens.length);
-    return this.#prefixes.put(tokens, kv, { ...options, computedTokens });
-  }
-
-  #cacheOf(layers: readonly LayerTensors[]): Cache {
-    const { DynamicCache, Tensor } = this.#transformers;
-    const entries = layers.flatMap(({ key, value }, layer) => {
-      const names = this.#signature.kv[layer];
-      return names === undefined ? [] : [
-        [names.key.past, new Tensor(key as never)],
-        [names.value.past, new Tensor(value as never)],
-      ];
-    });
-    return new DynamicCache(Object.fromEntries(entries) as never);
+    return prefixes.put(tokens, memory.kvOf(computedPast), { ...options, computedTokens });
   }
 }
