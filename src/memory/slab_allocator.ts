@@ -15,7 +15,6 @@ const SUBCLASSES = 1 << SUBCLASS_BITS;
 const CLASSES = 32;
 /** Number of blocks tried in a request's own class before taking one of the next, where all fit. */
 const EXACT_TRIES = 8;
-const NONE = -1;
 
 /** An allocated range. */
 export interface Allocation extends MemoryRange {
@@ -23,8 +22,22 @@ export interface Allocation extends MemoryRange {
   readonly slab: Slab;
   /** Bytes taken from the slab: `byteLength` rounded up to the alignment. */
   readonly reservedBytes: number;
-  /** Internal number of the block. */
-  readonly block: number;
+  /** The allocator's record of the range. */
+  readonly block: Block;
+}
+
+/** A range of a slab, free if it has no allocation. Sizes are in units of the alignment. */
+class Block {
+  allocation: Allocation | undefined = undefined;
+  /** Neighbours in address order. */
+  previous: Block | undefined = undefined;
+  next: Block | undefined = undefined;
+  /** Neighbours in the list of free blocks of its class. */
+  previousFree: Block | undefined = undefined;
+  nextFree: Block | undefined = undefined;
+  slab: Slab | undefined;
+  offset = 0;
+  size = 0;
 }
 
 /** Options of a {@linkcode SlabAllocator}. */
@@ -65,8 +78,8 @@ export class SlabAllocator implements Disposable {
   readonly #device: MemoryDevice;
   #defaultSlabBytes: number;
   readonly #onSlabFailed: (slab: Slab) => void;
-  // The first block of each slab. Its number never changes: it is never merged into a predecessor.
-  readonly #slabs = new Map<Slab, number>();
+  /** The first block of each slab, which is never merged into a predecessor. */
+  readonly #slabs = new Map<Slab, Block>();
   readonly #failedSlabs = new WeakSet<Slab>();
   /** Slabs whose allocation the device has not confirmed, with promises for the confirmation. */
   readonly #unsettled = new Map<Slab, Promise<void>>();
@@ -76,21 +89,11 @@ export class SlabAllocator implements Disposable {
   #slabBytes = 0;
   #usedBytes = 0;
 
-  // One record per block, in units of the alignment. Blocks of a slab are linked in address order.
-  readonly #slabOf: (Slab | undefined)[] = [];
-  readonly #allocationOf: (Allocation | undefined)[] = [];
-  readonly #offset: number[] = [];
-  readonly #size: number[] = [];
-  readonly #isFree: boolean[] = [];
-  readonly #previous: number[] = [];
-  readonly #next: number[] = [];
-  readonly #previousFree: number[] = [];
-  readonly #nextFree: number[] = [];
-  readonly #unusedRecords: number[] = [];
+  readonly #unused: Block[] = [];
   // Bit maps of the classes that have a free block, and the first free block of each.
   #classMap = 0;
   readonly #subclassMaps = new Int32Array(CLASSES);
-  readonly #firstFree = new Int32Array(CLASSES * SUBCLASSES).fill(NONE);
+  readonly #firstFree = Array<Block | undefined>(CLASSES * SUBCLASSES).fill(undefined);
   // Largest size in each class and number of blocks of that size; if 0, the size must be recomputed.
   readonly #largest = new Int32Array(CLASSES * SUBCLASSES);
   readonly #largestCount = new Int32Array(CLASSES * SUBCLASSES);
@@ -151,19 +154,17 @@ export class SlabAllocator implements Disposable {
       throw new RangeError(`Allocation must be a positive number of bytes: received ${byteLength}`);
     }
     const size = Math.ceil(byteLength / RANGE_ALIGNMENT);
-    let block = this.#findFree(size);
-    if (block === NONE) block = this.#grow(size);
-    if (block === NONE) return null;
+    const block = this.#findFree(size) ?? this.#grow(size);
+    if (block === undefined) return null;
     this.#removeFree(block);
     this.#splitTail(block, size);
-    this.#isFree[block] = false;
     const reservedBytes = size * RANGE_ALIGNMENT;
     this.#usedBytes += reservedBytes;
-    const slab = this.#slabOf[block] as Slab;
-    const byteOffset = at(this.#offset, block) * RANGE_ALIGNMENT;
+    const slab = block.slab as Slab;
     const { buffer } = slab;
+    const byteOffset = block.offset * RANGE_ALIGNMENT;
     const allocation = { slab, buffer, byteOffset, byteLength, reservedBytes, block };
-    this.#allocationOf[block] = allocation;
+    block.allocation = allocation;
     return allocation;
   }
 
@@ -175,15 +176,14 @@ export class SlabAllocator implements Disposable {
   free(allocation: Allocation): void {
     const { slab, block } = allocation;
     // Compared by identity: the block may have been allocated again.
-    if (this.#allocationOf[block] !== allocation) {
+    if (block.allocation !== allocation || !this.#slabs.has(slab)) {
       throw new Error(
         "Range is not allocated: it was freed before, or belongs to another allocator",
       );
     }
-    this.#allocationOf[block] = undefined;
+    block.allocation = undefined;
     this.#usedBytes -= allocation.reservedBytes;
-    const merged = this.#mergeNeighbours(block);
-    this.#insertFree(merged);
+    this.#insertFree(this.#mergeNeighbours(block));
     if (this.#slabs.size > 1 || this.#failedSlabs.has(slab)) this.#releaseIfEmpty(slab);
   }
 
@@ -206,9 +206,7 @@ export class SlabAllocator implements Disposable {
     for (const slab of this.#slabs.keys()) this.#device.destroySlab(slab);
     this.#slabs.clear();
     this.#unsettled.clear();
-    this.#slabOf.fill(undefined);
-    this.#allocationOf.fill(undefined);
-    this.#firstFree.fill(NONE);
+    this.#firstFree.fill(undefined);
     this.#subclassMaps.fill(0);
     this.#classMap = 0;
     this.#slabBytes = 0;
@@ -226,9 +224,8 @@ export class SlabAllocator implements Disposable {
 
   #findLargest(index: number): void {
     this.#largest[index] = 0;
-    const first = at(this.#firstFree, index);
-    for (let block = first; block !== NONE; block = at(this.#nextFree, block)) {
-      this.#noteSize(index, at(this.#size, block));
+    for (let block = this.#firstFree[index]; block !== undefined; block = block.nextFree) {
+      this.#noteSize(index, block.size);
     }
   }
 
@@ -240,30 +237,30 @@ export class SlabAllocator implements Disposable {
     } else if (size === largest) this.#largestCount[index] = at(this.#largestCount, index) + 1;
   }
 
-  #findFree(size: number): number {
+  #findFree(size: number): Block | undefined {
     const own = classOf(size);
-    let block = this.#firstFree[own] ?? NONE;
-    for (let tries = 0; block !== NONE && tries < EXACT_TRIES; tries++) {
-      if (at(this.#size, block) >= size) return block;
-      block = at(this.#nextFree, block);
+    let block = this.#firstFree[own];
+    for (let tries = 0; block !== undefined && tries < EXACT_TRIES; tries++) {
+      if (block.size >= size) return block;
+      block = block.nextFree;
     }
     return this.#firstOfClass(own + 1);
   }
 
   /** A free block of the smallest nonempty class from `minClass` up. */
-  #firstOfClass(minClass: number): number {
+  #firstOfClass(minClass: number): Block | undefined {
     let list = minClass >>> SUBCLASS_BITS;
     let subclasses = (this.#subclassMaps[list] ?? 0) & (-1 << (minClass & (SUBCLASSES - 1)));
     if (subclasses === 0) {
       const lists = list + 1 < CLASSES ? this.#classMap & (-1 << (list + 1)) : 0;
-      if (lists === 0) return NONE;
+      if (lists === 0) return undefined;
       list = lowestBit(lists);
       subclasses = this.#subclassMaps[list] ?? 0;
     }
-    return this.#firstFree[(list << SUBCLASS_BITS) + lowestBit(subclasses)] ?? NONE;
+    return this.#firstFree[(list << SUBCLASS_BITS) + lowestBit(subclasses)];
   }
 
-  #grow(size: number): number {
+  #grow(size: number): Block | undefined {
     const needed = size * RANGE_ALIGNMENT;
     if (needed > this.#growthLimitBytes - this.#slabBytes) {
       // An empty slab that was kept but is too small is replaced.
@@ -271,7 +268,7 @@ export class SlabAllocator implements Disposable {
     }
     for (;;) {
       const limit = Math.min(this.#growthLimitBytes - this.#slabBytes, this.#device.maxSlabBytes);
-      if (needed > limit || needed >= this.#impossibleBytes) return NONE;
+      if (needed > limit || needed >= this.#impossibleBytes) return undefined;
       const byteLength = Math.min(limit, Math.max(needed, this.#defaultSlabBytes));
       const slab = this.#device.createSlab(byteLength - byteLength % RANGE_ALIGNMENT);
       if (slab.valid !== false) return this.#add(slab);
@@ -281,8 +278,8 @@ export class SlabAllocator implements Disposable {
     }
   }
 
-  #add(slab: Slab): number {
-    const block = this.#newRecord(slab, 0, slab.byteLength / RANGE_ALIGNMENT, NONE, NONE);
+  #add(slab: Slab): Block {
+    const block = this.#newBlock(slab, 0, slab.byteLength / RANGE_ALIGNMENT);
     this.#slabs.set(slab, block);
     this.#slabBytes += slab.byteLength;
     this.#insertFree(block);
@@ -314,113 +311,92 @@ export class SlabAllocator implements Disposable {
   }
 
   #releaseIfEmpty(slab: Slab): void {
-    const block = this.#slabs.get(slab) ?? NONE;
-    const isEmpty = this.#isFree[block] === true &&
-      at(this.#size, block) * RANGE_ALIGNMENT === slab.byteLength;
-    if (!isEmpty) return;
+    const block = this.#slabs.get(slab);
+    if (block === undefined || block.allocation !== undefined) return;
+    if (block.size * RANGE_ALIGNMENT !== slab.byteLength) return;
     this.#removeFree(block);
-    this.#dropRecord(block);
+    this.#drop(block);
     this.#slabs.delete(slab);
     this.#unsettled.delete(slab);
     this.#slabBytes -= slab.byteLength;
     this.#device.destroySlab(slab);
   }
 
-  #splitTail(block: number, size: number): void {
-    const remainder = at(this.#size, block) - size;
-    if (remainder === 0) return;
-    const next = at(this.#next, block);
-    const tail = this.#newRecord(
-      this.#slabOf[block],
-      at(this.#offset, block) + size,
-      remainder,
-      block,
-      next,
-    );
-    if (next !== NONE) this.#previous[next] = tail;
-    this.#next[block] = tail;
-    this.#size[block] = size;
+  #splitTail(block: Block, size: number): void {
+    if (block.size === size) return;
+    const tail = this.#newBlock(block.slab, block.offset + size, block.size - size);
+    tail.previous = block;
+    tail.next = block.next;
+    if (tail.next !== undefined) tail.next.previous = tail;
+    block.next = tail;
+    block.size = size;
     this.#insertFree(tail);
   }
 
-  #mergeNeighbours(block: number): number {
-    const next = at(this.#next, block);
-    if (next !== NONE && this.#isFree[next] === true) {
+  #mergeNeighbours(block: Block): Block {
+    const { previous, next } = block;
+    if (next !== undefined && next.allocation === undefined) {
       this.#removeFree(next);
-      this.#absorbNext(block);
+      this.#absorbNext(block, next);
     }
-    const previous = at(this.#previous, block);
-    if (previous === NONE || this.#isFree[previous] !== true) return block;
+    if (previous === undefined || previous.allocation !== undefined) return block;
     this.#removeFree(previous);
-    this.#absorbNext(previous);
+    this.#absorbNext(previous, block);
     return previous;
   }
 
-  #absorbNext(block: number): void {
-    const absorbed = at(this.#next, block);
-    const after = at(this.#next, absorbed);
-    this.#size[block] = at(this.#size, block) + at(this.#size, absorbed);
-    this.#next[block] = after;
-    if (after !== NONE) this.#previous[after] = block;
-    this.#dropRecord(absorbed);
+  /** Enlarges a block by the one that follows it. */
+  #absorbNext(block: Block, absorbed: Block): void {
+    block.size += absorbed.size;
+    block.next = absorbed.next;
+    if (block.next !== undefined) block.next.previous = block;
+    this.#drop(absorbed);
   }
 
-  #insertFree(block: number): void {
-    const size = at(this.#size, block);
-    const index = classOf(size);
-    const first = this.#firstFree[index] ?? NONE;
-    if (first === NONE) this.#largest[index] = 0;
-    if (first === NONE || this.#largestCount[index] !== 0) this.#noteSize(index, size);
-    this.#isFree[block] = true;
-    this.#previousFree[block] = NONE;
-    this.#nextFree[block] = first;
-    if (first !== NONE) this.#previousFree[first] = block;
+  #insertFree(block: Block): void {
+    const index = classOf(block.size);
+    const first = this.#firstFree[index];
+    if (first === undefined) this.#largest[index] = 0;
+    if (first === undefined || this.#largestCount[index] !== 0) this.#noteSize(index, block.size);
+    block.previousFree = undefined;
+    block.nextFree = first;
+    if (first !== undefined) first.previousFree = block;
     this.#firstFree[index] = block;
     const list = index >>> SUBCLASS_BITS;
     this.#subclassMaps[list] = (this.#subclassMaps[list] ?? 0) | 1 << (index & (SUBCLASSES - 1));
     this.#classMap |= 1 << list;
   }
 
-  #removeFree(block: number): void {
-    const previous = at(this.#previousFree, block);
-    const next = at(this.#nextFree, block);
-    const size = at(this.#size, block);
+  #removeFree({ previousFree: previous, nextFree: next, size }: Block): void {
     const index = classOf(size);
     if (size === this.#largest[index] && this.#largestCount[index] !== 0) {
       this.#largestCount[index] = at(this.#largestCount, index) - 1;
     }
-    if (next !== NONE) this.#previousFree[next] = previous;
-    if (previous !== NONE) {
-      this.#nextFree[previous] = next;
+    if (next !== undefined) next.previousFree = previous;
+    if (previous !== undefined) {
+      previous.nextFree = next;
       return;
     }
     this.#firstFree[index] = next;
-    if (next !== NONE) return;
+    if (next !== undefined) return;
     const list = index >>> SUBCLASS_BITS;
     const subclasses = (this.#subclassMaps[list] ?? 0) & ~(1 << (index & (SUBCLASSES - 1)));
     this.#subclassMaps[list] = subclasses;
     if (subclasses === 0) this.#classMap &= ~(1 << list);
   }
 
-  #newRecord(
-    slab: Slab | undefined,
-    offset: number,
-    size: number,
-    previous: number,
-    next: number,
-  ): number {
-    const block = this.#unusedRecords.pop() ?? this.#slabOf.length;
-    this.#slabOf[block] = slab;
-    this.#offset[block] = offset;
-    this.#size[block] = size;
-    this.#previous[block] = previous;
-    this.#next[block] = next;
+  #newBlock(slab: Slab | undefined, offset: number, size: number): Block {
+    const block = this.#unused.pop() ?? new Block();
+    block.slab = slab;
+    block.offset = offset;
+    block.size = size;
     return block;
   }
 
-  #dropRecord(block: number): void {
-    this.#slabOf[block] = undefined;
-    this.#unusedRecords.push(block);
+  /** Keeps the record of a range that is no block any more for a later one. */
+  #drop(block: Block): void {
+    block.slab = block.previous = block.next = undefined;
+    this.#unused.push(block);
   }
 }
 
@@ -441,6 +417,6 @@ function lowestBit(bits: number): number {
   return 31 - Math.clz32(bits & -bits);
 }
 
-function at(values: ArrayLike<number>, index: number): number {
-  return values[index] ?? NONE;
+function at(values: Int32Array, index: number): number {
+  return values[index] ?? 0;
 }
