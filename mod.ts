@@ -65,6 +65,7 @@ export {
   packKvRank,
   unpackKvRank,
 } from "./src/keys/object_key.ts";
+export { type EvictionPolicy, LruPolicy } from "./src/l1/eviction_policy.ts";
 export type {
   L1Status,
   L1StatusReport,

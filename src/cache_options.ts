@@ -3,6 +3,7 @@ import type { L2AdapterModule } from "./adapter/contract.ts";
 import { ConfigError } from "./base/config_error.ts";
 import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_status.ts";
 import type { BreakerOptions } from "./l2/circuit_breaker.ts";
+import { type EvictionPolicy, resolveEvictionPolicy } from "./l1/eviction_policy.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { STAGING_BLOCK_BYTES } from "./memory/staging_pool.ts";
 import type { Clock } from "./base/clock.ts";
@@ -32,6 +33,13 @@ export interface L1Options {
    * default is `{ high: 0.8, low: 0.6 }`, which leaves time to store what is evicted.
    */
   readonly watermark?: { readonly high: number; readonly low: number };
+  /**
+   * Policy that decides which object L1 evicts first: `lru` (the least recently used one; of a
+   * prefix, its tail), or a policy of your own.
+   *
+   * @default {"lru"}
+   */
+  readonly eviction?: "lru" | EvictionPolicy;
 }
 
 /** Options for storing objects in the adapters. */
@@ -116,7 +124,7 @@ export interface TieredCacheOptions {
 /** Options with all defaults. */
 export interface ResolvedOptions {
   /** Options of L1. */
-  readonly l1: L1Options & { readonly capacityBytes: number };
+  readonly l1: L1Options & { readonly capacityBytes: number; readonly eviction: EvictionPolicy };
   /** Options for storing. */
   readonly store: Required<StoreSettings> & { readonly policy: StorePolicy };
   /** Options for loading. */
@@ -159,6 +167,7 @@ const l1Rules: OptionRules<L1Options> = {
     accepts: isObject,
     expected: "an object with high and low",
   },
+  eviction: policy,
 };
 
 const watermarkRules: OptionRules<NonNullable<L1Options["watermark"]>> = {
@@ -248,7 +257,11 @@ export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
     );
   }
   return {
-    l1: { ...l1, ...(watermark === undefined ? {} : { watermark }) },
+    l1: {
+      ...l1,
+      ...(watermark === undefined ? {} : { watermark }),
+      eviction: resolveEvictionPolicy(l1.eviction ?? "lru"),
+    },
     store: { maxQueuedBytes: l1.capacityBytes / 4, ...store, whenFull, policy: storePolicy },
     prefetch: { ...prefetch, policy: resolvePrefetchPolicy(prefetch.policy ?? "retain") },
     timeouts,

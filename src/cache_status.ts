@@ -53,6 +53,10 @@ export function statusOf(parts: CacheParts): CacheStatus {
     ...(l1Status.failedSlabCount === 0 ? [] : [
       "the device is out of memory, so L1 has less than l1.capacityBytes: lower l1.capacityBytes",
     ]),
+    ...(l1Status.invalidRankCount === 0 ? [] : [
+      `the policy ${l1Status.evictionPolicy} of l1.eviction answered ${l1Status.invalidRankCount} ` +
+      "times with an invalid rank: return finite numbers, never below the previous rank",
+    ]),
     ...skipped.problems(l1Status.heldCount > l1Status.totalObjectCount / 2),
     ...store.problems(),
     ...adapterStatus.flatMap((adapter) =>

@@ -8,7 +8,6 @@ import { QuotaRegistry } from "./eviction/quota_registry.ts";
 import { AdapterManager } from "./hotplug/adapter_manager.ts";
 import { checkConfig, type L2Config } from "./l2/adapter_config.ts";
 import { L1Cache } from "./l1/l1_cache.ts";
-import { LruPolicy } from "./l1/lru.ts";
 import type { AdapterGuard, GuardListener } from "./l2/adapter_guard.ts";
 import type { AdapterRegistry } from "./l2/adapter_registry.ts";
 import { AdapterSet } from "./l2/adapter_set.ts";
@@ -90,7 +89,8 @@ export class CacheParts implements AsyncDisposable {
     { clock = systemClock, random = systemRandom }: TieredCacheOptions,
   ) {
     const { events, quota, adapters } = this;
-    const { l1: { watermark, ...l1Options }, store, prefetch, timeouts, breaker } = settings;
+    const { l1: { watermark, eviction, ...l1Options }, store, prefetch, timeouts, breaker } =
+      settings;
     this.#registry = registry;
     this.#settings = settings;
     this.#clock = clock;
@@ -100,7 +100,7 @@ export class CacheParts implements AsyncDisposable {
       ...l1Options,
       device,
       clock,
-      policy: new LruPolicy(),
+      policy: eviction,
       quotaOf: (salt) => quota.effective(salt).l1Bytes,
     });
     this.scratch = new StagingPool({

@@ -201,13 +201,12 @@ export class L1Cache implements Disposable {
    * chosen for them have them.
    */
   touch(keys: readonly ObjectKey[]): number {
-    const { policy } = this.#options;
     let front = keys.length;
     for (let i = keys.length - 1; i >= 0; i--) {
       const { id } = keys[i] as ObjectKey;
       const resident = this.#table.get(id);
       const entry = resident ?? this.#table.filling(id);
-      if (entry !== undefined) entry.rank = policy.rank(entry.rank);
+      if (entry !== undefined) entry.rank = this.#objects.rankOf(entry.rank);
       if (resident === undefined || resident.dirtyMarks > 0) front = i;
     }
     return front;
@@ -387,6 +386,7 @@ export class L1Cache implements Disposable {
       ...this.#writes.counters,
       failedSlabCount: this.#failedSlabCount,
       evictionPolicy: this.#options.policy.name,
+      invalidRankCount: this.#objects.invalidRankCount,
       writeTtlMs: this.#writeTtlMs,
       readTtlMs: this.#readTtlMs,
     };

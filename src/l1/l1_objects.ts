@@ -23,6 +23,8 @@ export class L1Objects {
   );
   /** Objects evicted so far. */
   evictedCount = 0;
+  /** Invalid ranks so far. */
+  invalidRankCount = 0;
   readonly #left: { readonly key: ObjectKey; readonly reason: L1RemovalReason }[] = [];
 
   /** Shares a table, a clock and a policy. */
@@ -33,6 +35,26 @@ export class L1Objects {
     this.clock = options.clock;
     this.policy = options.policy;
     this.isLost = options.isLost;
+  }
+
+  /**
+   * Rank of an object that is used now. The policy may be of the user: an invalid rank is counted,
+   * and replaced by the previous one.
+   */
+  rankOf(before?: number): number {
+    try {
+      const rank: unknown = this.policy.rank(before);
+      if (Number.isFinite(rank) && Number(rank) >= (before ?? -Infinity)) return Number(rank);
+    } catch (error) {
+      if (this.invalidRankCount === 0) {
+        logger.error("The eviction policy {name} failed: {error}", {
+          name: this.policy.name,
+          error,
+        });
+      }
+    }
+    this.invalidRankCount++;
+    return before ?? 0;
   }
 
   /** Removes a resident object to make room for another one. */

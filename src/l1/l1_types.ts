@@ -189,6 +189,8 @@ export interface L1StatusReport extends SlabAllocatorStats {
   readonly unfilledCount: number;
   /** Name of the eviction policy. */
   readonly evictionPolicy: string;
+  /** Answers of the eviction policy that were not valid ranks, exceptions too. */
+  readonly invalidRankCount: number;
   /** Lifetime of a write lock in milliseconds. */
   readonly writeTtlMs: number;
   /** Lifetime of a lease in milliseconds. */

@@ -249,10 +249,10 @@ export class L1Writes {
 
   /** Ranks the objects as used now, before a lack of rank could get them evicted. */
   #rank(objects: readonly StagedObject[]): void {
-    const { policy } = this.#objects;
     for (let i = objects.length - 1; i >= 0; i--) {
       const entry = objects[i];
-      if (entry instanceof L1Entry && entry.state === "staged") entry.rank = policy.rank(undefined);
+      if (!(entry instanceof L1Entry) || entry.state !== "staged") continue;
+      entry.rank = this.#objects.rankOf();
     }
   }
 

@@ -27,7 +27,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "eviction",
     "src/lifecycle/forget_barrier.ts",
   ],
-  "cache_options": ["memory", "adapter", "l2", "store", "prefetch", "hotplug"],
+  "cache_options": ["memory", "l1", "adapter", "l2", "store", "prefetch", "hotplug"],
   "call_options": ["prefetch"],
   "object_checks": ["keys", "memory", "l1", "adapter", "prefetch"],
   "cache_hit": ["memory", "l1", "prefetch"],

@@ -737,6 +737,7 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
     failedSlabCount: 0,
     unfilledCount: 0,
     evictionPolicy: "lru",
+    invalidRankCount: 0,
     writeTtlMs: WRITE_TTL_MS,
     readTtlMs: READ_TTL_MS,
   });
