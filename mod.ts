@@ -32,9 +32,19 @@ export type {
   RespConfig,
   S3Config,
 } from "./adapters/mod.ts";
-export type { AdapterCapabilities, L2Adapter, L2AdapterModule } from "./src/adapter/contract.ts";
+export type {
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  AdapterCapabilities,
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  L2Adapter,
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  L2AdapterModule,
+} from "./src/adapter/contract.ts";
 export { AdapterError } from "./src/adapter/errors.ts";
-export type { TrailerFault } from "./src/adapter/object_trailer.ts";
+export type {
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  TrailerFault,
+} from "./src/adapter/object_trailer.ts";
 export { type Clock, type ScheduleOptions, systemClock } from "./src/base/clock.ts";
 export { ConfigError } from "./src/base/config_error.ts";
 export { type RandomSource, systemRandom } from "./src/base/random.ts";
@@ -55,21 +65,37 @@ export type {
   RemoveAdapterOptions,
   RemoveAdapterReport,
 } from "./src/hotplug/adapter_manager.ts";
-export { Bitmap } from "./src/keys/bitmap.ts";
-export { decodeFileName, encodeFileName } from "./src/keys/key_codec.ts";
-export type { ObjectLayout } from "./src/keys/kv_layout.ts";
 export {
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  Bitmap,
+} from "./src/keys/bitmap.ts";
+export {
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  decodeFileName,
+  /** @deprecated Import it from `@kvtier/kvtier/adapter`. */
+  encodeFileName,
+} from "./src/keys/key_codec.ts";
+export type {
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
+  ObjectLayout,
+} from "./src/keys/kv_layout.ts";
+export {
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type KvRankFields,
   ObjectKey,
   type ObjectKeyFields,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   packKvRank,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   unpackKvRank,
 } from "./src/keys/object_key.ts";
 export { type EvictionPolicy, LruPolicy } from "./src/l1/eviction_policy.ts";
 export type {
   L1Status,
   L1StatusReport,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   StagedObject,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   WriteReservation,
   WrittenObject,
 } from "./src/l1/l1_cache.ts";
@@ -89,22 +115,33 @@ export type {
 } from "./src/lifecycle/key_lifecycle.ts";
 export { HostDevice } from "./src/memory/host_device.ts";
 export {
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type CopyOperation,
   type CopyPath,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type DeviceAnswer,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type DeviceBuffer,
   type DeviceLoss,
   DeviceLostError,
   type MeasuredCopyPath,
   type MemoryDevice,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type MemoryRange,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type ReadBack,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type ReadBackRequest,
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   type Slab,
 } from "./src/memory/memory_device.ts";
 export type { SlabAllocatorStats } from "./src/memory/slab_allocator.ts";
 export { WebGpuDevice, type WebGpuDeviceOptions } from "./src/memory/webgpu_device.ts";
-export type { KeyGroup, KeyRow } from "./src/prefetch/key_group.ts";
+export type {
+  /** @deprecated Import it from `@kvtier/kvtier/engine`. */
+  KeyGroup,
+  KeyRow,
+} from "./src/prefetch/key_group.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/prefetch/prefetch_controller.ts";
 export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";
 export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store/flush_report.ts";

@@ -141,7 +141,7 @@ export class CacheParts implements AsyncDisposable {
       l1,
       quotas: quota,
       clock,
-      isPinned: (key) => this.lifecycle.isPinned(key),
+      isPinned: (key) => l1.pinned.has(key.id),
       ...(watermark === undefined ? {} : { l1Watermark: watermark }),
     });
     this.manager = new AdapterManager({

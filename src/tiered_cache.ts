@@ -108,9 +108,7 @@ export class TieredCache implements AsyncDisposable {
     checks.checkObjects(keys, layout);
     const reservations = l1.reserveWrite(keys, layout);
     const reason = reservations[0]?.status;
-    if (reason !== undefined && isSkip(reason)) {
-      skipped.rejected(reason, keys, layout, countSkipped(reason));
-    }
+    if (isSkip(reason)) skipped.rejected(reason, keys, layout, countSkipped(reason));
     return reservations;
   }
 
@@ -289,13 +287,13 @@ export class TieredCache implements AsyncDisposable {
    */
   pin(keys: readonly ObjectKey[]): void {
     checkKeys("pin", keys);
-    this.#open.lifecycle.pin(keys);
+    this.#open.l1.pin(keys);
   }
 
   /** Reverses {@linkcode pin}, however often it was called. */
   unpin(keys: readonly ObjectKey[]): void {
     checkKeys("unpin", keys);
-    this.#parts.lifecycle.unpin(keys);
+    this.#parts.l1.unpin(keys);
   }
 
   /**

@@ -42,7 +42,18 @@ export {
   type KvShape,
   type ObjectLayout,
 } from "../keys/kv_layout.ts";
-export type { DeviceBuffer, MemoryRange } from "../memory/memory_device.ts";
+export { type KvRankFields, packKvRank, unpackKvRank } from "../keys/object_key.ts";
+export type { StagedObject, WriteReservation } from "../l1/l1_cache.ts";
+export type {
+  CopyOperation,
+  DeviceAnswer,
+  DeviceBuffer,
+  MemoryRange,
+  ReadBack,
+  ReadBackRequest,
+  Slab,
+} from "../memory/memory_device.ts";
+export type { KeyGroup } from "../prefetch/key_group.ts";
 export type { KvBlocks, KvLayer, KvTensors, SequenceKv } from "./kv_binding.ts";
 export type { GroupedKv, KvGroup } from "./kv_groups.ts";
 export { PrefixCache, type PutResult } from "./prefix_cache.ts";

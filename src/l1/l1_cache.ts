@@ -317,8 +317,9 @@ export class L1Cache implements Disposable {
     for (const key of keys) this.#table.setPinned(key, false);
   }
 
-  isPinned(key: ObjectKey): boolean {
-    return this.#table.isPinned(key);
+  /** Pinned keys by id. */
+  get pinned(): ReadonlyMap<string, ObjectKey> {
+    return this.#table.pinned;
   }
 
   /**

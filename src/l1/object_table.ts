@@ -47,7 +47,8 @@ export class ObjectTable {
   readonly #doomed = new Set<L1Entry>();
   /** Entries that are not resident and whose locks have expired. */
   readonly #expired = new Set<L1Entry>();
-  readonly #pinned = new Set<string>();
+  /** Pinned keys by id, whether their objects are resident or not. */
+  readonly pinned = new Map<string, ObjectKey>();
   readonly #shares = new Map<string, SaltShare>();
   readonly #idle = idleQueue(QUEUES.idle);
   readonly #dirty = dirtyQueue();
@@ -195,7 +196,7 @@ export class ObjectTable {
   admit(entry: L1Entry): void {
     this.#move(entry, "resident");
     entry.locks = 0;
-    entry.isPinned = this.isPinned(entry.key);
+    entry.isPinned = this.pinned.has(entry.key.id);
     this.#resident.set(entry.key.id, entry);
     this.recount(entry);
   }
@@ -247,17 +248,13 @@ export class ObjectTable {
   }
 
   /** Pins or unpins a key, whether its object is resident or not. */
-  setPinned({ id }: ObjectKey, isPinned: boolean): void {
-    if (isPinned) this.#pinned.add(id);
-    else this.#pinned.delete(id);
-    const entry = this.#resident.get(id);
+  setPinned(key: ObjectKey, isPinned: boolean): void {
+    if (isPinned) this.pinned.set(key.id, key);
+    else this.pinned.delete(key.id);
+    const entry = this.#resident.get(key.id);
     if (entry === undefined) return;
     entry.isPinned = isPinned;
     this.recount(entry);
-  }
-
-  isPinned({ id }: ObjectKey): boolean {
-    return this.#pinned.has(id);
   }
 
   /** Updates whether an entry counts as evictable. */
@@ -313,7 +310,7 @@ export class ObjectTable {
       fillingBytes: filling.bytes,
       heldCount: this.#dirtyObjects,
       heldBytes: this.#dirtyBytes,
-      protectedCount: this.#pinned.size,
+      protectedCount: this.pinned.size,
       leavingCount: doomedStaged.objects + doomedResident.objects,
       leavingBytes: doomedStaged.bytes + doomedResident.bytes,
     };

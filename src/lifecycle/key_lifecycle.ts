@@ -1,18 +1,16 @@
 import { getLogger } from "@logtape/logtape";
-import { type BackoffLimits, backoffMs } from "../base/backoff.ts";
 import { type ObjectKey, validateCacheSalt, validateModelName } from "../keys/object_key.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import { type Clock, MAX_TIMER_MS, wait } from "../base/clock.ts";
+import { type Clock, wait } from "../base/clock.ts";
 import { checkNotNullish, checkOptionKeys } from "../base/options.ts";
 import type { ForgetBarrier, ForgetTarget } from "./forget_barrier.ts";
+import { KeyExpiry } from "./key_expiry.ts";
 import { REMOVAL_BATCH, removeObjects } from "../eviction/remove_objects.ts";
 
 /** Number of retries for an object that an adapter did not remove at first. */
 const FURTHER_TRIES = 3;
 const TRY_AGAIN_MS = 100;
-/** Delays before expired objects that an adapter still holds are removed again. */
-const RETRIES: BackoffLimits = { firstMs: 1_000, maxMs: 60_000 };
 
 /** Objects to forget: those with the given keys, all under a cache salt, or all of a model. */
 export type ForgetSelector =
@@ -63,52 +61,19 @@ export interface KeyLifecycleOptions {
   readonly barrier: ForgetBarrier;
 }
 
-interface Expiration {
-  readonly key: ObjectKey;
-  readonly at: number;
-  /** Number of failed removals. */
-  readonly attempts: number;
-}
-
 type AdapterReport = ForgetReport["adapters"][number];
 
 const logger = getLogger(["kvtier", "lifecycle"]);
 
-/** Controls the lifetime of objects in all tiers: pins, times to live, and forgetting. */
+/** Controls the lifetime of objects in all tiers: times to live, and forgetting. */
 export class KeyLifecycle implements Disposable {
   readonly #options: KeyLifecycleOptions;
-  readonly #pinned = new Map<string, ObjectKey>();
-  readonly #expirations = new Map<string, Expiration>();
-  readonly #queue = new ExpirationQueue();
-  /** Expired objects that an adapter may still hold. */
-  readonly #overdue = new Map<string, Expiration>();
+  readonly #expiry: KeyExpiry;
   readonly #closing = new AbortController();
-  #timerAt = Infinity;
-  #cancelTimer = (): void => {};
-
-  /** Starts without pins and times to live. */
+  /** Starts without times to live. */
   constructor(options: KeyLifecycleOptions) {
     this.#options = options;
-  }
-
-  /**
-   * Keeps objects under these keys, present and future, from being evicted until {@linkcode unpin}.
-   */
-  pin(keys: readonly ObjectKey[]): void {
-    for (const key of keys) this.#pinned.set(key.id, key);
-    this.#options.l1.pin(keys);
-  }
-
-  /**
-   * Reverses {@linkcode pin}, however often it was called; keys that are not pinned are ignored.
-   */
-  unpin(keys: readonly ObjectKey[]): void {
-    for (const { id } of keys) this.#pinned.delete(id);
-    this.#options.l1.unpin(keys);
-  }
-
-  isPinned(key: ObjectKey): boolean {
-    return this.#pinned.has(key.id);
+    this.#expiry = new KeyExpiry({ ...options, remove: (keys) => this.#forgetExpired(keys) });
   }
 
   /**
@@ -118,17 +83,7 @@ export class KeyLifecycle implements Disposable {
    * @throws {RangeError} If `ms` is negative or not finite.
    */
   ttl(keys: readonly ObjectKey[], ms: number | null): void {
-    if (ms !== null && !(Number.isFinite(ms) && ms >= 0)) {
-      throw new RangeError(`Time to live must be at least 0 ms, or null: received ${ms}`);
-    }
-    const now = this.#options.clock.now();
-    for (const key of keys) {
-      this.#overdue.delete(key.id);
-      this.#options.barrier.unblock(key);
-      if (ms === null) this.#expirations.delete(key.id);
-      else this.#expect({ key, at: now + ms, attempts: 0 });
-    }
-    this.#setTimer();
+    this.#expiry.ttl(keys, ms);
   }
 
   /**
@@ -140,21 +95,14 @@ export class KeyLifecycle implements Disposable {
    */
   async forget(selector: ForgetSelector): Promise<ForgetReport> {
     const target = parseSelector(selector);
-    for (const marks of [this.#expirations, this.#overdue]) {
-      for (const { key } of chosen(marks, target, ({ key }) => key)) {
-        marks.delete(key.id);
-        this.#options.barrier.unblock(key);
-      }
-    }
-    this.#setTimer();
+    this.#expiry.cancel(target);
     return await this.#forget(target);
   }
 
   reportStatus(): LifecycleStatus {
     return {
-      pinned: this.#pinned.size,
-      expiring: this.#expirations.size +
-        this.#overdue.keys().filter((id) => !this.#expirations.has(id)).toArray().length,
+      pinned: this.#options.l1.pinned.size,
+      expiring: this.#expiry.size,
       forgetting: this.#options.barrier.forgets,
     };
   }
@@ -162,9 +110,7 @@ export class KeyLifecycle implements Disposable {
   /** Cancels all expiry, and stops retrying removals. */
   [Symbol.dispose](): void {
     this.#closing.abort();
-    this.#cancelTimer();
-    this.#expirations.clear();
-    this.#overdue.clear();
+    this.#expiry[Symbol.dispose]();
   }
 
   /**
@@ -175,7 +121,7 @@ export class KeyLifecycle implements Disposable {
     const { l1, adapters, barrier } = this.#options;
     const { matches, keys } = target;
     using _blocked = barrier.raise(target);
-    this.unpin(chosen(this.#pinned, target, (key) => key));
+    l1.unpin(keys ?? [...l1.pinned.values()].filter(matches));
     const first = l1.forget(matches, keys);
     await barrier.passed(target);
     const removed = await Promise.all(adapters().map((guard) => this.#forgetIn(guard, target)));
@@ -278,147 +224,18 @@ export class KeyLifecycle implements Disposable {
     return sum;
   }
 
-  #expect(expiration: Expiration): void {
-    this.#expirations.set(expiration.key.id, expiration);
-    this.#queue.push(expiration);
-    if (this.#queue.size > 2 * this.#expirations.size + 64) {
-      this.#queue.reset(this.#expirations.values());
-    }
-  }
-
-  #isCurrent(expiration: Expiration): boolean {
-    return this.#expirations.get(expiration.key.id) === expiration;
-  }
-
-  #setTimer(): void {
-    if (this.#closing.signal.aborted) return;
-    let next = this.#queue.first;
-    while (next !== undefined && !this.#isCurrent(next)) {
-      this.#queue.shift();
-      next = this.#queue.first;
-    }
-    const at = next?.at ?? Infinity;
-    if (at === this.#timerAt) return;
-    this.#cancelTimer();
-    this.#timerAt = at;
-    if (next === undefined) return;
-    const { clock } = this.#options;
-    const delayMs = Math.min(Math.max(0, at - clock.now()), MAX_TIMER_MS);
-    this.#cancelTimer = clock.schedule(
-      () => {
-        this.#timerAt = Infinity;
-        this.#expire();
-      },
-      delayMs,
-      { background: true },
-    );
-  }
-
-  #expire(): void {
-    const now = this.#options.clock.now();
-    const due: Expiration[] = [];
-    let next = this.#queue.first;
-    while (next !== undefined && (next.at <= now || !this.#isCurrent(next))) {
-      this.#queue.shift();
-      if (this.#isCurrent(next)) {
-        this.#expirations.delete(next.key.id);
-        this.#overdue.set(next.key.id, next);
-        this.#options.barrier.block(next.key);
-        due.push(next);
-      }
-      next = this.#queue.first;
-    }
-    this.#setTimer();
-    if (due.length === 0) return;
-    this.#forgetExpired(due).catch((error: unknown) => {
-      logger.error("Expired objects could not be removed: {error}", { error });
-      this.#settle(due, true);
-    });
-  }
-
-  async #forgetExpired(due: readonly Expiration[]): Promise<void> {
-    const target = keysTarget(due.map(({ key }) => key));
+  /** Forgets expired objects; resolves to whether to try again later. */
+  async #forgetExpired(keys: readonly ObjectKey[]): Promise<boolean> {
+    const target = keysTarget(keys);
     const { adapters } = await this.#forget(target);
     const failed = adapters.filter(({ complete }) => !complete);
     for (const { id, type, problem } of failed) {
       logger.warn("{type}: expired objects may still be there: {problem}", { id, type, problem });
     }
     const guards = this.#options.adapters();
-    const mayPass = failed.some(({ id }) =>
+    return failed.some(({ id }) =>
       guards.some((guard) => guard.id === id && incapacity(guard, target) === undefined)
     );
-    this.#settle(due, mayPass);
-  }
-
-  /**
-   * Ends the expiry of objects, or schedules a retry, unless a later call changed it in the
-   * meantime.
-   */
-  #settle(due: readonly Expiration[], isAgain: boolean): void {
-    if (this.#closing.signal.aborted) return;
-    const now = this.#options.clock.now();
-    for (const expired of due) {
-      const { key, attempts } = expired;
-      if (this.#overdue.get(key.id) !== expired) continue;
-      if (isAgain) {
-        const delayMs = backoffMs(RETRIES, attempts + 1);
-        this.#expect({ key, at: now + delayMs, attempts: attempts + 1 });
-      } else {
-        this.#overdue.delete(key.id);
-        this.#options.barrier.unblock(key);
-      }
-    }
-    this.#setTimer();
-  }
-}
-
-/** Priority queue of expirations: a binary heap, earliest first. */
-class ExpirationQueue {
-  #heap: Expiration[] = [];
-
-  get size(): number {
-    return this.#heap.length;
-  }
-
-  get first(): Expiration | undefined {
-    return this.#heap[0];
-  }
-
-  /** Replaces the contents. */
-  reset(expirations: Iterable<Expiration>): void {
-    // A sorted array is a heap.
-    this.#heap = [...expirations].sort((a, b) => a.at - b.at);
-  }
-
-  push(expiration: Expiration): void {
-    const heap = this.#heap;
-    let i = heap.length;
-    while (i > 0) {
-      const parent = (i - 1) >>> 1;
-      const above = heap[parent] as Expiration;
-      if (above.at <= expiration.at) break;
-      heap[i] = above;
-      i = parent;
-    }
-    heap[i] = expiration;
-  }
-
-  shift(): void {
-    const heap = this.#heap;
-    const last = heap.pop();
-    if (last === undefined || heap.length === 0) return;
-    let i = 0;
-    for (;;) {
-      let child = 2 * i + 1;
-      if (child >= heap.length) break;
-      const right = heap[child + 1];
-      if (right !== undefined && right.at < (heap[child] as Expiration).at) child++;
-      const below = heap[child] as Expiration;
-      if (below.at >= last.at) break;
-      heap[i] = below;
-      i = child;
-    }
-    heap[i] = last;
   }
 }
 
@@ -453,16 +270,6 @@ function parseSelector(selector: ForgetSelector): ForgetTarget {
 function keysTarget(keys: readonly ObjectKey[]): ForgetTarget {
   const own = new Map(keys.map((key) => [key.id, key]));
   return { matches: ({ id }) => own.has(id), keys: [...own.values()] };
-}
-
-/** Entries of `marks` that match a target. */
-function chosen<T>(
-  marks: ReadonlyMap<string, T>,
-  { keys, matches }: ForgetTarget,
-  keyOf: (mark: T) => ObjectKey,
-): T[] {
-  if (keys === undefined) return [...marks.values()].filter((mark) => matches(keyOf(mark)));
-  return keys.flatMap(({ id }) => marks.get(id) ?? []);
 }
 
 /**

@@ -99,6 +99,6 @@ export class SkippedWrites {
 }
 
 /** Whether a status means that L1 had no memory for an object. */
-export function isSkip(status: L1Status): status is SkipReason {
+export function isSkip(status: L1Status | undefined): status is SkipReason {
   return status === "out-of-memory" || status === "quota-exceeded" || status === "device-lost";
 }

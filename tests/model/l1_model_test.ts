@@ -705,7 +705,7 @@ class Pair {
       if (l1.has(key) !== isResident) throw new Error(`object ${n}: resident ${l1.has(key)}`);
       const isFilling = model.filling.some((each) => each.n === n);
       assert((l1.whenFilled(key) !== undefined) === isFilling, `object ${n}: is filling`);
-      const isPinned = l1.isPinned(key);
+      const isPinned = l1.pinned.has(key.id);
       if (isPinned !== model.pinned.has(n)) throw new Error(`${n}: protected ${isPinned}`);
     }
     for (const { real, model: entry } of this.#staged) {

@@ -90,7 +90,7 @@ Deno.test("L1Cache.pin() pins keys, resident or not", () => {
   const { l1 } = setUp(3);
   l1.pin([testKey(0), testKey(1), testKey(0)]);
   assertEquals(pick(l1, "protectedCount"), [2]);
-  assertEquals([0, 1, 2].map((n) => l1.isPinned(testKey(n))), [true, true, false]);
+  assertEquals([0, 1, 2].map((n) => l1.pinned.has(testKey(n).id)), [true, true, false]);
   writeObjects(l1, testKeys(3), LAYOUT);
   assertEquals(statuses(l1.reserveWrite(testKeys(2, 5), LAYOUT)), [
     "out-of-memory",

@@ -116,8 +116,8 @@ Deno.test("KeyLifecycle.pin() keeps objects from eviction until unpin()", () => 
   const keys = testKeys(16);
   writeObjects(t.l1, keys.slice(0, 8), LAYOUT);
 
-  t.lifecycle.pin(keys.slice(6, 10));
-  assertEquals(keys.map((key) => t.lifecycle.isPinned(key)).indexOf(true), 6);
+  t.l1.pin(keys.slice(6, 10));
+  assertEquals(keys.map((key) => t.l1.pinned.has(key.id)).indexOf(true), 6);
   assertEquals(t.lifecycle.reportStatus().pinned, 4);
   t.l1.evictTo(0);
   assertEquals(residents(t.l1, keys), [6, 7]);
@@ -125,9 +125,9 @@ Deno.test("KeyLifecycle.pin() keeps objects from eviction until unpin()", () => 
   t.l1.evictTo(0);
   assertEquals(residents(t.l1, keys), [6, 7, 9], "what comes later");
 
-  t.lifecycle.unpin(keys.slice(6, 10));
-  t.lifecycle.unpin(keys);
-  assertEquals(keys.some((key) => t.lifecycle.isPinned(key)), false);
+  t.l1.unpin(keys.slice(6, 10));
+  t.l1.unpin(keys);
+  assertEquals(keys.some((key) => t.l1.pinned.has(key.id)), false);
   assertEquals(t.lifecycle.reportStatus().pinned, 0);
   t.l1.evictTo(0);
   assertEquals(residents(t.l1, keys), []);
@@ -384,12 +384,12 @@ Deno.test("KeyLifecycle.forget() removes pinned objects, with their pins and liv
   using t = setUp();
   const keys = [...saltKeys("a", 2), ...saltKeys("b", 2)];
   writeObjects(t.l1, keys, LAYOUT);
-  t.lifecycle.pin(keys);
+  t.l1.pin(keys);
   t.lifecycle.ttl(keys, 1_000);
 
   await t.lifecycle.forget({ salt: "a" });
   assertEquals(residents(t.l1, keys), [2, 3]);
-  assertEquals(keys.map((key) => t.lifecycle.isPinned(key)), [false, false, true, true]);
+  assertEquals(keys.map((key) => t.l1.pinned.has(key.id)), [false, false, true, true]);
   assertEquals(t.l1.reportStatus().protectedCount, 2);
   assertEquals(t.lifecycle.reportStatus(), { pinned: 2, expiring: 2, forgetting: 0 });
 
