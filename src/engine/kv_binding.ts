@@ -148,67 +148,27 @@ export function hasChunk(layout: KvLayout, kv: SequenceKv, chunk: number): boole
   return true;
 }
 
-/** The copies that gather chunk `chunk` of the tensors into one contiguous object. */
-export function gatherOperations(
-  layout: KvLayout,
-  kv: SequenceKv,
-  chunk: number,
-  object: MemoryRange,
-): CopyOperation[] {
-  return slices(layout, kv, { chunk, object, tokens: layout.chunkTokens }).map(
-    ({ tensor, tensorOffset, objectOffset, byteLength }) => ({
-      source: tensor,
-      sourceOffset: tensorOffset,
-      destination: object.buffer,
-      destinationOffset: objectOffset,
-      byteLength,
-    }),
-  );
-}
-
 /**
- * The copies that scatter an object to chunk `chunk` of the tensors.
+ * The copies of a chunk: `gather` from the tensors into one contiguous object, `scatter` from the
+ * object to the tensors. Per layer K, then V.
  *
  * @param tokens Number of tokens of the chunk to copy. Copies are whole words of 4 bytes, so up to 3
  * bytes of the next token of the chunk may be copied along with the last one.
  */
-export function scatterOperations(
+export function copyOperations(
+  direction: "gather" | "scatter",
   layout: KvLayout,
   kv: SequenceKv,
   chunk: number,
   object: MemoryRange,
   tokens: number = layout.chunkTokens,
 ): CopyOperation[] {
-  return slices(layout, kv, { chunk, object, tokens }).map(
-    ({ tensor, tensorOffset, objectOffset, byteLength }) => ({
-      source: object.buffer,
-      sourceOffset: objectOffset,
-      destination: tensor,
-      destinationOffset: tensorOffset,
-      byteLength,
-    }),
-  );
-}
-
-interface Slice {
-  readonly tensor: DeviceBuffer;
-  readonly tensorOffset: number;
-  readonly objectOffset: number;
-  readonly byteLength: number;
-}
-
-/** The ranges of the first `tokens` tokens of a chunk in tensors and object: per layer K, then V. */
-function slices(
-  layout: KvLayout,
-  kv: SequenceKv,
-  { chunk, object, tokens }: { chunk: number; object: MemoryRange; tokens: number },
-): Slice[] {
   const { layers, blockTokens, blockTable, blockStrideBytes } = blocksOf(layout, kv);
   const tensors = layers.flatMap(({ key, value }) => [rangeOf(key), rangeOf(value)]);
   const { chunkTokens, tensorBytes } = layout;
   const rows = rowsOf(layout);
   const rowBytes = layout.tokenBytes / rows;
-  const slices: Slice[] = [];
+  const operations: CopyOperation[] = [];
   for (let done = 0; done < tokens;) {
     const token = chunk * chunkTokens + done;
     const place = token % blockTokens;
@@ -216,21 +176,34 @@ function slices(
     const block = blockTable[Math.floor(token / blockTokens)] as number;
     for (let row = 0; row < rows; row++) {
       const inTensor = block * blockStrideBytes + (row * blockTokens + place) * rowBytes;
-      const objectOffset = object.byteOffset + (row * chunkTokens + done) * rowBytes;
+      const inObject = object.byteOffset + (row * chunkTokens + done) * rowBytes;
       // Chunks and blocks are whole words; only the end of a partial chunk may not be.
       const byteLength = wholeWords(count * rowBytes);
-      for (const [i, { buffer, byteOffset }] of tensors.entries()) {
-        slices.push({
-          tensor: buffer,
-          tensorOffset: byteOffset + inTensor,
-          objectOffset: objectOffset + i * tensorBytes,
-          byteLength,
-        });
+      for (const [i, tensor] of tensors.entries()) {
+        const tensorOffset = tensor.byteOffset + inTensor;
+        const objectOffset = inObject + i * tensorBytes;
+        operations.push(
+          direction === "gather"
+            ? {
+              source: tensor.buffer,
+              sourceOffset: tensorOffset,
+              destination: object.buffer,
+              destinationOffset: objectOffset,
+              byteLength,
+            }
+            : {
+              source: object.buffer,
+              sourceOffset: objectOffset,
+              destination: tensor.buffer,
+              destinationOffset: tensorOffset,
+              byteLength,
+            },
+        );
       }
     }
     done += count;
   }
-  return slices;
+  return operations;
 }
 
 function rangeOf(tensor: DeviceBuffer | MemoryRange): MemoryRange {

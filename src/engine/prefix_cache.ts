@@ -12,7 +12,7 @@ import type { DeviceAnswer } from "../memory/memory_device.ts";
 import { typeInWords } from "../base/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import type { KeyGroup } from "../prefetch/key_group.ts";
-import { checkSequenceKv, gatherOperations, hasChunk, type SequenceKv } from "./kv_binding.ts";
+import { checkSequenceKv, copyOperations, hasChunk, type SequenceKv } from "./kv_binding.ts";
 import {
   chunksOf,
   firstOf,
@@ -186,7 +186,8 @@ export class PrefixCache {
     try {
       isCopied = this.#cache.device.copy(
         reserved.flatMap(({ group, chunk, staged: { range } }) =>
-          gatherOperations(
+          copyOperations(
+            "gather",
             (this.#groups[group] as KvGroup).layout,
             kvOfGroups[group] as SequenceKv,
             chunk,

@@ -2,7 +2,7 @@ import type { CacheHit } from "../cache_hit.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import { checkNumber } from "../base/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
-import { checkSequenceKv, scatterOperations, type SequenceKv } from "./kv_binding.ts";
+import { checkSequenceKv, copyOperations, type SequenceKv } from "./kv_binding.ts";
 import { chunksOf, firstOf, type GroupedKv, type KvGroup, splitByGroup } from "./kv_groups.ts";
 
 /** The cached prefix of a prompt, leased in device memory until disposed. */
@@ -80,7 +80,7 @@ export class PrefixHit implements Disposable {
       return ranges.flatMap((range, i) => {
         const chunk = first + i;
         const tokens = Math.min(chunkTokens, this.tokens - chunk * chunkTokens);
-        return scatterOperations(layout, group, chunk, range, tokens);
+        return copyOperations("scatter", layout, group, chunk, range, tokens);
       });
     });
     return Promise.resolve(this.#cache.device.copy(operations));

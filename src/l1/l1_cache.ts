@@ -131,7 +131,7 @@ export class L1Cache implements Disposable {
    * @param isFilled Whether the device executes the work that fills them.
    */
   finishWrite(objects: readonly StagedObject[], isFilled: DeviceAnswer = true): L1Status[] {
-    return this.#writes.finish(objects, isFilled);
+    return this.#writes.finish(objects, isFilled, { isNew: true }).statuses;
   }
 
   /**

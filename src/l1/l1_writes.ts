@@ -24,11 +24,8 @@ export interface L1WritesOptions extends Pick<L1CacheOptions, "quotaOf"> {
   readonly ttlMs: number;
 }
 
-/** Objects whose writers have finished and that become resident together. */
-interface Finished {
-  readonly objects: readonly StagedObject[];
-  readonly statuses: readonly L1Status[];
-  readonly entries: readonly L1Entry[];
+/** What happens when finished objects become resident. */
+interface FinishOptions {
   /** Whether listeners are told to store them in the adapters. */
   readonly isNew: boolean;
   /** Called when they are resident, before listeners are notified. */
@@ -105,8 +102,45 @@ export class L1Writes {
   }
 
   /** See {@linkcode L1Cache.finishWrite}. */
-  finish(objects: readonly StagedObject[], isFilled: DeviceAnswer): L1Status[] {
-    return this.#finish(objects, isFilled, { isNew: true }).statuses;
+  finish(
+    objects: readonly StagedObject[],
+    isFilled: DeviceAnswer,
+    options: FinishOptions,
+  ): { statuses: L1Status[]; filled?: Promise<void> } {
+    const { table, clock } = this.#objects;
+    const now = clock.now();
+    const answer = this.#answerFor(objects, isFilled);
+    const filling = typeof answer === "boolean" ? undefined : Promise.withResolvers<void>();
+    this.#rank(objects);
+    const entries: L1Entry[] = [];
+    const statuses = objects.map((object): L1Status => {
+      if (this.#objects.isLost()) return "device-lost";
+      const entry = this.#stagedBy(object);
+      if (entry === undefined) return "key-not-exist";
+      // The range of an expired writer may already belong to another object.
+      if (!entry.isLocked(now)) return "key-in-wrong-state";
+      if (filling === undefined) {
+        if (this.#admit(entry, answer === true)) entries.push(entry);
+      } else if (this.#isAbsent(entry.key)) {
+        table.startFilling(entry, filling.promise);
+        entries.push(entry);
+      } else table.discard(entry);
+      return "success";
+    });
+    if (filling === undefined || typeof answer === "boolean") {
+      this.#notify(entries, statuses, options);
+      return { statuses };
+    }
+    this.#fillings.add(filling);
+    const settle = (isTrue: boolean): void => {
+      if (!this.#fillings.delete(filling)) return;
+      // An entry may have been forgotten, lost with its slab, or expired in the meantime.
+      const left = entries.filter(({ state }) => state === "filling");
+      this.#notify(left.filter((entry) => this.#admit(entry, isTrue)), statuses, options);
+      filling.resolve();
+    };
+    answer.then((isTrue) => settle(isTrue === true), () => settle(false));
+    return { statuses, filled: filling.promise };
   }
 
   /** See {@linkcode L1Cache.finishWriteAndReserveRead}. */
@@ -121,7 +155,7 @@ export class L1Writes {
         status === "success" ? reads.reserve((objects[i] as StagedObject).key, now) : { status }
       );
     };
-    const { filled } = this.#finish(objects, true, { isNew: false, onAdmitted });
+    const { filled } = this.finish(objects, true, { isNew: false, onAdmitted });
     const outcome = (): ReadReservation[] =>
       leased ?? objects.map(() => ({ status: "device-lost" }));
     return filled === undefined ? outcome() : filled.then(outcome);
@@ -156,80 +190,31 @@ export class L1Writes {
     this.#fillings.clear();
   }
 
-  #finish(
-    objects: readonly StagedObject[],
-    isFilled: DeviceAnswer,
-    options: Pick<Finished, "isNew" | "onAdmitted">,
-  ): { statuses: L1Status[]; filled?: Promise<void> } {
-    const { table, clock } = this.#objects;
-    const now = clock.now();
-    const answer = this.#answerFor(objects, isFilled);
-    const filling = typeof answer === "boolean" ? undefined : Promise.withResolvers<void>();
-    this.#rank(objects);
-    const entries: L1Entry[] = [];
-    const statuses = objects.map((object): L1Status => {
-      if (this.#objects.isLost()) return "device-lost";
-      const entry = this.#stagedBy(object);
-      if (entry === undefined) return "key-not-exist";
-      // The range of an expired writer may already belong to another object.
-      if (!entry.isLocked(now)) return "key-in-wrong-state";
-      if (answer === true && table.get(entry.key.id) === undefined) table.admit(entry);
-      else if (filling !== undefined && this.#isAbsent(entry.key)) {
-        table.startFilling(entry, filling.promise);
-      } else {
-        // Either another writer was faster and the bytes are the same, or the device refused the
-        // work.
-        table.discard(entry);
-        if (answer === false) this.counters.unfilledCount++;
-        return "success";
-      }
-      entries.push(entry);
-      return "success";
-    });
-    const finished: Finished = { ...options, objects, statuses, entries };
-    if (filling === undefined || typeof answer === "boolean") {
-      this.#admitted(finished, entries);
-      return { statuses };
-    }
-    this.#fillings.add(filling);
-    const settle = (isTrue: boolean): void => {
-      if (!this.#fillings.delete(filling)) return;
-      this.#settle(finished, isTrue);
-      filling.resolve();
-    };
-    answer.then((isTrue) => settle(isTrue === true), () => settle(false));
-    return { statuses, filled: filling.promise };
-  }
-
-  /** Handles the device's answer about the work that fills objects. */
-  #settle(finished: Finished, isFilled: boolean): void {
+  /**
+   * Makes a filled entry resident. Otherwise it is discarded: the device refused the work, or
+   * another writer was faster and the bytes are the same.
+   */
+  #admit(entry: L1Entry, isFilled: boolean): boolean {
     const { table, isLost } = this.#objects;
-    const admitted: L1Entry[] = [];
-    for (const entry of finished.entries) {
-      // The entry was forgotten, lost with its slab, or expired in the meantime.
-      if (entry.state !== "filling") continue;
-      if (!isFilled) this.counters.unfilledCount++;
-      if (!isFilled || isLost() || table.get(entry.key.id) !== undefined) {
-        table.discard(entry);
-      } else {
-        table.admit(entry);
-        admitted.push(entry);
-      }
-    }
-    this.#admitted(finished, admitted);
+    if (!isFilled) this.counters.unfilledCount++;
+    const isAdmitted = isFilled && !isLost() && table.get(entry.key.id) === undefined;
+    if (isAdmitted) table.admit(entry);
+    else table.discard(entry);
+    return isAdmitted;
   }
 
-  #admitted({ isNew, statuses, onAdmitted }: Finished, admitted: readonly L1Entry[]): void {
+  #notify(
+    admitted: readonly L1Entry[],
+    statuses: readonly L1Status[],
+    { isNew, onAdmitted }: FinishOptions,
+  ): void {
+    const { listeners } = this.#objects;
     onAdmitted?.(statuses);
     if (admitted.length === 0) return;
-    if (isNew) {
-      const written = admitted.filter(({ isTransient }) => !isTransient)
-        .map(({ key, layout }): WrittenObject => ({ key, layout }));
-      if (written.length > 0) {
-        this.#objects.listeners.tell((listener) => listener.written?.(written));
-      }
-    }
-    this.#objects.listeners.tell((listener) => listener.admitted?.());
+    const written = admitted.filter(({ isTransient }) => isNew && !isTransient)
+      .map(({ key, layout }): WrittenObject => ({ key, layout }));
+    if (written.length > 0) listeners.tell((listener) => listener.written?.(written));
+    listeners.tell((listener) => listener.admitted?.());
   }
 
   /** Whether the objects are filled, which also requires that the device allocated their slabs. */

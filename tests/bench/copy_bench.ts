@@ -1,4 +1,4 @@
-import { gatherOperations, type KvBlocks, scatterOperations } from "../../src/engine/kv_binding.ts";
+import { copyOperations, type KvBlocks } from "../../src/engine/kv_binding.ts";
 import { kvLayout } from "../../src/keys/kv_layout.ts";
 import type { CopyOperation } from "../../src/memory/memory_device.ts";
 import { forceCopyPath, type WebGpuDevice } from "../../src/memory/webgpu_device.ts";
@@ -38,16 +38,14 @@ export async function benchCopies(device: WebGpuDevice, rounds: number): Promise
   const kv: KvBlocks = { layers, blockTokens: CHUNKS * LAYOUT.chunkTokens };
   const total = CHUNKS * LAYOUT.byteLength;
   const [objects, other] = [create(total), create(total)];
-  const operationsOf = (
-    operations: typeof gatherOperations | typeof scatterOperations,
-  ): CopyOperation[] =>
+  const operationsOf = (direction: "gather" | "scatter"): CopyOperation[] =>
     Array.from({ length: CHUNKS }, (_, chunk) => {
       const byteOffset = chunk * LAYOUT.byteLength;
       const object = { buffer: objects, byteOffset, byteLength: LAYOUT.byteLength };
-      return operations(LAYOUT, kv, chunk, object);
+      return copyOperations(direction, LAYOUT, kv, chunk, object);
     }).flat();
-  const gather = operationsOf(gatherOperations);
-  const scatter = operationsOf(scatterOperations);
+  const gather = operationsOf("gather");
+  const scatter = operationsOf("scatter");
   const plain: CopyOperation = {
     source: other,
     sourceOffset: 0,

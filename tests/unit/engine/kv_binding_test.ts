@@ -2,10 +2,9 @@ import { assertEquals, assertThrows } from "@std/assert";
 import * as fc from "../../support/fast_check.ts";
 import {
   checkSequenceKv,
-  gatherOperations,
+  copyOperations,
   type KvBlocks,
   type KvLayer,
-  scatterOperations,
 } from "../../../src/engine/kv_binding.ts";
 import { type KvLayout, kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
@@ -18,14 +17,14 @@ import { runs } from "../../support/runs.ts";
 const LAYOUT = kvLayout({ layers: 3, kvHeads: 2, headDim: 4, dtype: "f16", chunkTokens: 4 });
 
 deviceTest(
-  "gatherOperations() concatenates the layers' K and V of a chunk",
+  "copyOperations() gathers: it concatenates the layers' K and V of a chunk",
   async (device) => {
     using tensors = new EngineTensors(device, LAYOUT, 12).fill(1);
     // The object lies somewhere in a slab, between others.
     const buffer = createBuffer(device, 256 + LAYOUT.byteLength + 256);
     const object = { buffer, byteOffset: 256, byteLength: LAYOUT.byteLength };
 
-    device.copy(gatherOperations(LAYOUT, tensors.kv, 1, object));
+    device.copy(copyOperations("gather", LAYOUT, tensors.kv, 1, object));
 
     const { tensorBytes } = LAYOUT;
     const expected = tensors.expected(1).map((bytes) =>
@@ -43,7 +42,7 @@ deviceTest(
 );
 
 deviceTest(
-  "scatterOperations() is the inverse of gatherOperations()",
+  "copyOperations() scatters what it gathered",
   async (device) => {
     using source = new EngineTensors(device, LAYOUT, 12).fill(1);
     using target = new EngineTensors(device, LAYOUT, 12).fill(2);
@@ -51,8 +50,8 @@ deviceTest(
     const object = { buffer, byteOffset: 0, byteLength: LAYOUT.byteLength };
 
     for (const chunk of [0, 2]) {
-      device.copy(gatherOperations(LAYOUT, source.kv, chunk, object));
-      device.copy(scatterOperations(LAYOUT, target.kv, chunk, object));
+      device.copy(copyOperations("gather", LAYOUT, source.kv, chunk, object));
+      device.copy(copyOperations("scatter", LAYOUT, target.kv, chunk, object));
     }
 
     const { tensorBytes } = LAYOUT;
@@ -156,10 +155,10 @@ Deno.test("chunks are gathered from and scattered to blocks in any order", () =>
       const buffer = new Uint8Array(layout.byteLength);
       const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
 
-      device.copy(gatherOperations(layout, from, chunk, object));
+      device.copy(copyOperations("gather", layout, from, chunk, object));
       assertSameBytes(buffer, objectOf(layout, from, chunk), "object");
 
-      device.copy(scatterOperations(layout, to, chunk, object));
+      device.copy(copyOperations("scatter", layout, to, chunk, object));
       assertSameBytes(objectOf(layout, to, chunk), buffer, "target");
       const untouched = target.expected(2);
       for (const [i, tensor] of to.layers.flatMap(({ key, value }) => [key, value]).entries()) {
@@ -188,8 +187,8 @@ deviceTest("a tensor whose heads come first is one block", async (device) => {
   const from = { layers: source.kv, blockTokens: 12 };
   const to = { layers: target.kv, blockTokens: 20 };
 
-  device.copy(gatherOperations(layout, from, 2, object));
-  device.copy(scatterOperations(layout, to, 2, object));
+  device.copy(copyOperations("gather", layout, from, 2, object));
+  device.copy(copyOperations("scatter", layout, to, 2, object));
 
   const [before, after] = [source.expected(1), await target.read()];
   for (const [i, tensor] of after.entries()) {
@@ -283,10 +282,10 @@ Deno.test("K and V may share a buffer, in sequence or page by page", () => {
       checkSequenceKv(layout, kv, span);
       const buffer = new Uint8Array(layout.byteLength);
       const object = { buffer, byteOffset: 0, byteLength: layout.byteLength };
-      device.copy(gatherOperations(layout, kv, 1, object));
+      device.copy(copyOperations("gather", layout, kv, 1, object));
       assertSameBytes(buffer, objectOf(layout, kv, 1), order);
       const before = arena.slice();
-      device.copy(scatterOperations(layout, kv, 1, object));
+      device.copy(copyOperations("scatter", layout, kv, 1, object));
       assertSameBytes(arena, before, "back where they came from");
       const short = { ...kv, blockTable: [5, 0, 8] };
       assertThrows(() => checkSequenceKv(layout, short, span), RangeError, "must have");

@@ -1,9 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import {
-  gatherOperations,
-  type KvBlocks,
-  scatterOperations,
-} from "../../../src/engine/kv_binding.ts";
+import { copyOperations, type KvBlocks } from "../../../src/engine/kv_binding.ts";
 import { kvLayout } from "../../../src/keys/kv_layout.ts";
 import { HostDevice } from "../../../src/memory/host_device.ts";
 import type {
@@ -161,14 +157,14 @@ pathTest("chunks of any shape are gathered and scattered as on the host", async 
       [0, 1].flatMap((chunk) => {
         const byteOffset = 256 * Math.ceil(chunk * byteLength / 256);
         const object = { buffer: bufferOf(slab), byteOffset, byteLength };
-        return gatherOperations(layout, kvOn(bufferOf), chunk, object);
+        return copyOperations("gather", layout, kvOn(bufferOf), chunk, object);
       })
     );
     await twins.assertSame(`${what}, gathered`);
     const tokens = 1 + random.below(layout.chunkTokens);
     await twins.copy((bufferOf) => {
       const object = { buffer: bufferOf(slab), byteOffset: 256, byteLength };
-      return scatterOperations(layout, kvOn(bufferOf), 1, object, tokens);
+      return copyOperations("scatter", layout, kvOn(bufferOf), 1, object, tokens);
     });
     await twins.assertSame(`${what}, scattered`);
   }
