@@ -33,22 +33,14 @@ export const systemClock: Clock = {
       timer = leftMs <= MAX_TIMER_MS
         ? setTimeout(callback, leftMs)
         : setTimeout(() => start(leftMs - MAX_TIMER_MS), MAX_TIMER_MS);
-      if (background) unref(timer);
+      // Lets the process exit while the timer is pending. Browsers have no such method.
+      if (background) (timer as { unref?(): void }).unref?.();
     };
     // Deno and Node warn on stderr about delays that are negative or NaN.
     start(delayMs > 0 ? delayMs : 0);
     return () => clearTimeout(timer);
   },
 };
-
-/** Lets the process exit while the timer is pending. Browsers have no such method. */
-function unref(timer: unknown): void {
-  if (isUnrefable(timer)) timer.unref();
-}
-
-function isUnrefable(timer: unknown): timer is { unref(): void } {
-  return timer instanceof Object && "unref" in timer && typeof timer.unref === "function";
-}
 
 /** Resolves after `delayMs` milliseconds of `clock`, or at once when `signal` aborts. */
 export function wait(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {

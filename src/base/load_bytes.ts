@@ -11,16 +11,15 @@ export class DownloadError extends Error {
  *
  * @throws {Error} If the server does not respond with success, or the file cannot be read.
  */
-export async function loadBytes(
-  source: string | URL,
-  signal?: AbortSignal,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const isRemote = /^https?:/i.test(String(source));
-  if (!isRemote) return await Deno.readFile(source, signal === undefined ? {} : { signal });
-  const response = await fetch(source, signal === undefined ? {} : { signal });
-  if (!response.ok) {
-    await response.body?.cancel();
-    throw new DownloadError(`the server answered ${response.status}`);
-  }
-  return await response.bytes();
+export async function loadBytes(source: string | URL): Promise<Uint8Array<ArrayBuffer>> {
+  if (!isRemote(source)) return await Deno.readFile(source);
+  const response = await fetch(source);
+  if (response.ok) return await response.bytes();
+  await response.body?.cancel();
+  throw new DownloadError(`the server answered ${response.status}`);
+}
+
+/** Whether a file is downloaded over HTTP. */
+export function isRemote(source: string | URL): boolean {
+  return /^https?:/i.test(String(source));
 }

@@ -37,10 +37,9 @@ export class LruList<T> implements Iterable<T> {
 
   /** Inserts an item as most recently used. */
   add(item: T): LruPlace<T> {
-    const { previous } = this.#end;
-    const member: Member<T> = { item, previous, next: this.#end, isRemoved: false };
-    previous.next = member;
-    this.#end.previous = member;
+    const end = this.#end;
+    const member: Member<T> = { item, previous: end, next: end, isRemoved: false };
+    this.#append(member);
     return member;
   }
 
@@ -49,11 +48,7 @@ export class LruList<T> implements Iterable<T> {
     const member = place as Member<T>;
     if (member.isRemoved) return;
     unlink(member);
-    const { previous } = this.#end;
-    member.previous = previous;
-    member.next = this.#end;
-    previous.next = member;
-    this.#end.previous = member;
+    this.#append(member);
   }
 
   /** Removes an item, unless it was removed before. */
@@ -74,6 +69,13 @@ export class LruList<T> implements Iterable<T> {
       const member = link as Member<T>;
       if (!member.isRemoved) yield member.item;
     }
+  }
+
+  #append(member: Member<T>): void {
+    member.previous = this.#end.previous;
+    member.next = this.#end;
+    member.previous.next = member;
+    this.#end.previous = member;
   }
 }
 

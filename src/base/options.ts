@@ -17,8 +17,11 @@ export function checkOptionKeys(
   if (typeof options !== "object" || options === null || Array.isArray(options)) {
     throw new TypeError(`${what} must be an object: received ${typeInWords(options)}`);
   }
-  const unknown = unknownKeyIn(options, known);
-  if (unknown !== undefined) throw new TypeError(`${what} ${unknown}`);
+  const key = Object.keys(options).find((key) => !known.includes(key));
+  if (key === undefined) return;
+  const nearest = nearestName(key, known);
+  const hint = nearest === undefined ? `expected ${known.join(", ")}` : `did you mean ${nearest}?`;
+  throw new TypeError(`${what} must not have the key ${JSON.stringify(key)}: ${hint}`);
 }
 
 /**
@@ -39,18 +42,22 @@ export function checkNotNullish(what: string, options: object, keys: readonly st
   }
 }
 
+/**
+ * Throws unless a value is a string with a UTF-8 encoding of its own: all lone surrogates are
+ * encoded as U+FFFD, so different strings would share a name or a hash.
+ *
+ * @throws {TypeError} If it is not.
+ */
+export function checkString(what: string, value: unknown): asserts value is string {
+  if (typeof value !== "string") {
+    throw new TypeError(`${what} must be a string: received ${typeInWords(value)}`);
+  }
+  if (!value.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
+}
+
 /** Describes a value for a message: a number by its value, anything else by its type. */
 export function numberInWords(value: unknown): string {
   return typeof value === "number" ? String(value) : typeInWords(value);
-}
-
-/** Describes the first unknown key of an object, or returns `undefined` if all are known. */
-export function unknownKeyIn(options: object, known: readonly string[]): string | undefined {
-  const key = Object.keys(options).find((key) => !known.includes(key));
-  if (key === undefined) return undefined;
-  const nearest = nearestName(key, known);
-  const hint = nearest === undefined ? `expected ${known.join(", ")}` : `did you mean ${nearest}?`;
-  return `must not have the key ${JSON.stringify(key)}: ${hint}`;
 }
 
 /** The known name closest to a mistyped one, or `undefined` if none is close. */

@@ -54,15 +54,15 @@ export async function openFileSource(path: string | URL): Promise<ByteSource> {
  * @throws {Error} If it cannot be created.
  */
 export async function createFileSink(path: string | URL): Promise<ByteSink> {
-  const temporary = path instanceof URL
-    ? new URL(path)
-    : `${path}.${systemRandom.bytes(8).toHex()}.tmp`;
-  if (temporary instanceof URL) temporary.pathname += `.${systemRandom.bytes(8).toHex()}.tmp`;
+  const suffix = `.${systemRandom.bytes(8).toHex()}.tmp`;
+  const temporary = path instanceof URL ? new URL(path) : path + suffix;
+  if (temporary instanceof URL) temporary.pathname += suffix;
   const file = await Deno.open(temporary, { write: true, createNew: true, mode: 0o600 });
   let state: "open" | "closed" | "committed" = "open";
   const close = (): void => {
-    if (state === "open") file.close();
-    if (state === "open") state = "closed";
+    if (state !== "open") return;
+    file.close();
+    state = "closed";
   };
   return {
     write: async (bytes) => {

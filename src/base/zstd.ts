@@ -29,7 +29,7 @@ interface Thread {
  */
 export class ZstdThreads implements Disposable {
   readonly #maxThreads: number;
-  readonly #threads: Thread[] = [];
+  readonly #threads = new Set<Thread>();
   #nextId = 0;
   #isClosed = false;
 
@@ -40,7 +40,7 @@ export class ZstdThreads implements Disposable {
 
   /** Number of calls in progress. */
   get pending(): number {
-    return this.#threads.reduce((sum, { pending }) => sum + pending.size, 0);
+    return this.#threads.values().reduce((sum, { pending }) => sum + pending.size, 0);
   }
 
   /**
@@ -77,7 +77,7 @@ export class ZstdThreads implements Disposable {
   /** Ends the threads. Calls in progress reject. */
   [Symbol.dispose](): void {
     this.#isClosed = true;
-    for (const thread of this.#threads.splice(0)) end(thread, new Error("Closed"));
+    for (const thread of [...this.#threads]) this.#end(thread, new Error("Closed"));
   }
 
   #ask(request: ZstdRequest): Promise<Uint8Array<ArrayBuffer>> {
@@ -96,29 +96,23 @@ export class ZstdThreads implements Disposable {
   }
 
   #leastBusy(url: URL): Thread {
-    const [first, ...others] = this.#threads;
-    let least = first;
-    for (const thread of others) {
-      if (thread.pending.size < (least?.pending.size ?? 0)) least = thread;
-    }
-    const isEnough = least?.pending.size === 0 || this.#threads.length === this.#maxThreads;
+    const [least] = [...this.#threads].sort((a, b) => a.pending.size - b.pending.size);
+    const isEnough = least?.pending.size === 0 || this.#threads.size === this.#maxThreads;
     return least !== undefined && isEnough ? least : this.#start(url);
   }
 
   #start(url: URL): Thread {
     const worker = new Worker(url, { type: "module", name: "kvtier zstd" });
     const thread: Thread = { worker, pending: new Map(), cancelIdleTimer: () => {} };
-    this.#threads.push(thread);
+    this.#threads.add(thread);
     worker.onmessage = ({ data: { id, ...reply } }: MessageEvent<{ id: number } & ZstdReply>) => {
       const pending = thread.pending.get(id);
       thread.pending.delete(id);
       if (pending !== undefined) settle(pending, reply);
       if (thread.pending.size > 0) return;
       // A worker keeps the process alive, so an idle one ends; the next call starts another.
-      thread.cancelIdleTimer = systemClock.schedule(
-        () => this.#end(thread, new Error("Idle")),
-        IDLE_MS,
-      );
+      const endIdle = (): void => this.#end(thread, new Error("Idle"));
+      thread.cancelIdleTimer = systemClock.schedule(endIdle, IDLE_MS);
     };
     worker.onerror = (event) => {
       event.preventDefault();
@@ -128,20 +122,15 @@ export class ZstdThreads implements Disposable {
   }
 
   #end(thread: Thread, error: Error): void {
-    const index = this.#threads.indexOf(thread);
-    if (index >= 0) this.#threads.splice(index, 1);
-    end(thread, error);
+    this.#threads.delete(thread);
+    thread.cancelIdleTimer();
+    thread.worker.terminate();
+    for (const { reject } of thread.pending.values()) reject(error);
+    thread.pending.clear();
   }
 }
 
 function settle({ resolve, reject }: PendingReply, reply: ZstdReply): void {
   if (reply.error === undefined) resolve(reply.bytes);
   else reject(new ZstdError(reply.error));
-}
-
-function end({ worker, pending, cancelIdleTimer }: Thread, error: Error): void {
-  cancelIdleTimer();
-  worker.terminate();
-  for (const { reject } of pending.values()) reject(error);
-  pending.clear();
 }

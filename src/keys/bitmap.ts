@@ -16,14 +16,8 @@ export class Bitmap {
    * @throws {RangeError} If either number is negative or not an integer.
    */
   constructor(length: number, prefixBits = 0) {
-    if (!Number.isSafeInteger(length) || length < 0) {
-      throw new RangeError(`Bitmap length must be an integer of at least 0: received ${length}`);
-    }
-    if (!Number.isSafeInteger(prefixBits) || prefixBits < 0) {
-      throw new RangeError(
-        `Bitmap prefixBits must be an integer of at least 0: received ${prefixBits}`,
-      );
-    }
+    checkCount("length", length);
+    checkCount("prefixBits", prefixBits);
     this.length = length;
     this.#words = new Uint32Array(Math.ceil(length / 32));
     const ones = Math.min(prefixBits, length);
@@ -41,9 +35,7 @@ export class Bitmap {
   /** Creates a bitmap with one bit per item, set where `test` returns `true`. */
   static from<T>(items: readonly T[], test: (item: T, index: number) => boolean): Bitmap {
     const bitmap = new Bitmap(items.length);
-    for (const [index, item] of items.entries()) {
-      if (test(item, index)) bitmap.set(index);
-    }
+    for (const [index, item] of items.entries()) if (test(item, index)) bitmap.set(index);
     return bitmap;
   }
 
@@ -127,9 +119,7 @@ export class Bitmap {
 
   /** The bits as a string of `0` and `1`, index 0 first. */
   toString(): string {
-    let text = "";
-    for (let i = 0; i < this.length; i++) text += this.test(i) ? "1" : "0";
-    return text;
+    return Array.from({ length: this.length }, (_, i) => this.test(i) ? "1" : "0").join("");
   }
 
   #has(index: number): boolean {
@@ -161,6 +151,11 @@ export class Bitmap {
     }
     return result;
   }
+}
+
+function checkCount(name: string, value: number): void {
+  if (Number.isSafeInteger(value) && value >= 0) return;
+  throw new RangeError(`Bitmap ${name} must be an integer of at least 0: received ${value}`);
 }
 
 function popcount32(word: number): number {

@@ -3,6 +3,7 @@ import {
   checkNotNullish,
   checkNumber,
   checkOptionKeys,
+  checkString,
   numberInWords,
   typeInWords,
 } from "../base/options.ts";
@@ -110,17 +111,12 @@ export function chunkHashes(
   const { maxChunks = Infinity, positionedKeys = [] } = options;
   checkTokenIds(tokens);
   checkPositionedKeys(positionedKeys);
-  if (!Number.isInteger(chunkTokens) || chunkTokens < 1) {
-    throw new RangeError(`chunkTokens must be an integer of at least 1: received ${chunkTokens}`);
-  }
+  checkNumber("chunkTokens", chunkTokens, { minimum: 1, multipleOf: 1 });
   const chunks = Math.min(Math.floor(tokens.length / chunkTokens), maxChunks);
   const encoded = new Uint8Array(chunks * chunkTokens * 4);
   const view = new DataView(encoded.buffer);
   for (let i = 0; i < chunks * chunkTokens; i++) view.setUint32(i * 4, tokenAt(tokens, i));
-  const keysByChunk = Map.groupBy(
-    positionedKeys,
-    ({ atToken }) => Math.floor(atToken / chunkTokens),
-  );
+  const keysByChunk = Map.groupBy(positionedKeys, (key) => Math.floor(key.atToken / chunkTokens));
   const hashes: Uint8Array<ArrayBuffer>[] = [];
   let previous = root;
   for (let i = 0; i < chunks; i++) {
@@ -182,12 +178,4 @@ function checkPositionedKeys(keys: unknown): asserts keys is readonly Positioned
     checkString(`${what}.key`, key);
     if (key === "") throw new RangeError(`${what}.key must not be empty`);
   }
-}
-
-function checkString(what: string, value: unknown): void {
-  if (typeof value !== "string") {
-    throw new TypeError(`${what} must be a string: received ${typeInWords(value)}`);
-  }
-  // UTF-8 encodes every lone surrogate as U+FFFD: two strings would share one hash.
-  if (!value.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
 }

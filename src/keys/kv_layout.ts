@@ -71,14 +71,8 @@ const LAYOUT_KEYS = [...SHAPE_KEYS, "tokenBytes", "tensorBytes", "byteLength", "
  */
 export function kvLayout(shape: KvShape): KvLayout {
   checkOptionKeys("kvLayout()", shape, LAYOUT_KEYS);
-  const {
-    layers,
-    kvHeads,
-    headDim,
-    dtype,
-    chunkTokens = DEFAULT_CHUNK_TOKENS,
-    order = "NHD",
-  } = shape;
+  const { layers, kvHeads, headDim, dtype } = shape;
+  const { chunkTokens = DEFAULT_CHUNK_TOKENS, order = "NHD" } = shape;
   for (const [name, value] of Object.entries({ layers, kvHeads, headDim, chunkTokens })) {
     checkNumber(name, value, { minimum: 1, multipleOf: 1 });
   }
@@ -101,28 +95,18 @@ export function kvLayout(shape: KvShape): KvLayout {
   if (!Number.isSafeInteger(byteLength)) {
     throw new RangeError(`Object must have at most 2^53 - 1 bytes: received ${byteLength}`);
   }
-  const canonical = JSON.stringify([
-    "kvtier layout 1",
+  const fields = [
     layers,
     kvHeads,
     headDim,
     dtype,
     chunkTokens,
     ...(order === "NHD" ? [] : [order]),
-  ]);
+  ];
+  const canonical = JSON.stringify(["kvtier layout 1", ...fields]);
   const fingerprint = sha256(new TextEncoder().encode(canonical)).slice(0, 8);
-  return {
-    layers,
-    kvHeads,
-    headDim,
-    dtype,
-    chunkTokens,
-    order,
-    tokenBytes,
-    tensorBytes,
-    byteLength,
-    fingerprint,
-  };
+  const dimensions = { layers, kvHeads, headDim, dtype, chunkTokens, order };
+  return { ...dimensions, tokenBytes, tensorBytes, byteLength, fingerprint };
 }
 
 function choiceInWords(value: unknown): string {

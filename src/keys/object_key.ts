@@ -1,5 +1,5 @@
 import { sha256 } from "../base/digest.ts";
-import { checkNotNullish, typeInWords } from "../base/options.ts";
+import { checkNotNullish, checkString, typeInWords } from "../base/options.ts";
 
 /** Longest model name, in UTF-8 bytes. */
 export const MAX_MODEL_BYTES = 256;
@@ -77,8 +77,8 @@ export class ObjectKey {
     }
     validateModelName(model);
     validateCacheSalt(cacheSalt);
-    validateUint32("kvRank", kvRank);
-    validateUint32("objectGroup", objectGroup);
+    checkBelow(2 ** 32, "kvRank", kvRank);
+    checkBelow(2 ** 32, "objectGroup", objectGroup);
     this.#chunkHash = chunkHash.slice();
     this.model = model;
     this.kvRank = kvRank;
@@ -179,9 +179,7 @@ export interface KvRankFields {
 export function packKvRank(fields: KvRankFields): number {
   const { worldSize, rank, localWorldSize, localRank } = fields;
   for (const [name, value] of Object.entries({ worldSize, rank, localWorldSize, localRank })) {
-    if (!Number.isInteger(value) || value < 0 || value > 255) {
-      throw new RangeError(`${name} must be an integer from 0 to 255: received ${value}`);
-    }
+    checkBelow(256, name, value);
   }
   return (worldSize << 24 | rank << 16 | localWorldSize << 8 | localRank) >>> 0;
 }
@@ -234,11 +232,7 @@ export function validateCacheSalt(salt: string): void {
 }
 
 function validateString(what: string, value: unknown, forbidden: string): void {
-  if (typeof value !== "string") {
-    throw new TypeError(`${what} must be a string: received ${typeInWords(value)}`);
-  }
-  // UTF-8 encodes every lone surrogate as U+FFFD: two strings would share one name.
-  if (!value.isWellFormed()) throw new TypeError(`${what} must be well-formed Unicode`);
+  checkString(what, value);
   for (const char of value) {
     const code = char.codePointAt(0) ?? 0;
     const isControl = code < 0x20 || (code >= 0x7f && code <= 0x9f);
@@ -251,8 +245,7 @@ function validateString(what: string, value: unknown, forbidden: string): void {
   }
 }
 
-function validateUint32(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
-    throw new RangeError(`${name} must be an integer from 0 to 4294967295: received ${value}`);
-  }
+function checkBelow(end: number, name: string, value: number): void {
+  if (Number.isInteger(value) && value >= 0 && value < end) return;
+  throw new RangeError(`${name} must be an integer from 0 to ${end - 1}: received ${value}`);
 }

@@ -143,8 +143,8 @@ export class CopyPaths implements Disposable {
     return this.#kernel ??= this.#isClosed ? null : kernel;
   }
 
-  async #measure(bytesPerCopy: number): Promise<CopySpeeds | { readonly path: "copies" }> {
-    const copies = { path: "copies" } as const;
+  async #measure(bytesPerCopy: number): Promise<CopySpeeds> {
+    const copies: CopySpeeds = { path: "copies" };
     if (await this.#kernelOfDevice() === null) return copies;
     const { result: trial } = catchGpuErrors(
       this.#gpuDevice,

@@ -56,7 +56,9 @@ export function planCopies(
   { offsetAlignment, maxBindingBytes }: BindingLimits,
   isBindable: (buffer: DeviceBuffer) => boolean,
 ): CopyPlan {
-  if (!areIndependent(operations)) return onlyCopies(operations);
+  if (!areIndependent(operations)) {
+    return { dispatches: [], table: new Uint32Array(), copies: operations };
+  }
   // Operations that start in the same cell of a buffer and are no longer than a cell fit into one
   // binding.
   const cellBytes = Math.floor(maxBindingBytes / 2 / offsetAlignment) * offsetAlignment;
@@ -66,15 +68,13 @@ export function planCopies(
   for (const operation of operations) {
     const { source, destination, byteLength } = operation;
     const tiles = Math.ceil(byteLength / TILE_BYTES);
-    const fits = byteLength <= cellBytes && tiles <= tilesLeft && isBindable(source) &&
-      isBindable(destination);
-    if (fits) {
+    const fits = byteLength <= cellBytes && tiles <= tilesLeft;
+    if (fits && isBindable(source) && isBindable(destination)) {
       groups.of(operation).push(operation);
       tilesLeft -= tiles;
     } else copies.push(operation);
   }
-  const dispatches: CopyDispatch[] = [];
-  const dispatched: (readonly CopyOperation[])[] = [];
+  const dispatches = new Map<CopyDispatch, readonly CopyOperation[]>();
   let tableBytes = 0;
   for (const group of groups.all) {
     if (group.length < MIN_OPERATIONS) {
@@ -82,20 +82,12 @@ export function planCopies(
       continue;
     }
     const dispatch = dispatchOf(group, offsetAlignment, tableBytes);
-    dispatches.push(dispatch);
-    dispatched.push(group);
+    dispatches.set(dispatch, group);
     tableBytes = roundUp(tableBytes + dispatch.tiles * ENTRY_BYTES, offsetAlignment);
   }
   const table = new Uint32Array(tableBytes / Uint32Array.BYTES_PER_ELEMENT);
-  for (const [i, dispatch] of dispatches.entries()) {
-    writeTiles(table, dispatch, dispatched[i] as readonly CopyOperation[]);
-  }
-  return { dispatches, table, copies };
-}
-
-/** A plan without dispatches. */
-function onlyCopies(copies: readonly CopyOperation[]): CopyPlan {
-  return { dispatches: [], table: new Uint32Array(), copies };
+  for (const [dispatch, group] of dispatches) writeTiles(table, dispatch, group);
+  return { dispatches: [...dispatches.keys()], table, copies };
 }
 
 /** Whether the result is independent of the order of the operations. */

@@ -1,14 +1,7 @@
-import type { CopyOperation, CopyPath } from "./memory_device.ts";
+import type { CopyOperation, CopyPath, MeasuredCopyPath } from "./memory_device.ts";
 
-/** Result of a trial. */
-export interface CopySpeeds {
-  /** The faster path. */
-  readonly path: CopyPath;
-  /** Time of the trial's copies by the kernel, in milliseconds. */
-  readonly kernelMs: number;
-  /** Time of the same copies made individually, in milliseconds. */
-  readonly copiesMs: number;
-}
+/** The faster path, with the times of the trial's copies. */
+export type CopySpeeds = Omit<MeasuredCopyPath, "bytesPerCopy">;
 
 /** Maximum number of bytes and operations of a trial. */
 const TRIAL_BYTES = 4 * 2 ** 20;

@@ -1,5 +1,5 @@
 import { createDigest } from "../../base/digest.ts";
-import { DownloadError, loadBytes } from "../../base/load_bytes.ts";
+import { DownloadError, isRemote, loadBytes } from "../../base/load_bytes.ts";
 
 /** A file of a model: its bytes, a path, or a URL (`file:`, `http:`, `https:`). */
 export type ModelSource = string | URL | Uint8Array<ArrayBuffer>;
@@ -49,8 +49,7 @@ async function load(source: ModelSource): Promise<Uint8Array<ArrayBuffer>> {
   try {
     return await loadBytes(source);
   } catch (cause) {
-    const isRemote = /^https?:/i.test(String(source));
-    if (!isRemote) throw new Error(`Model file ${source} must be readable`, { cause });
+    if (!isRemote(source)) throw new Error(`Model file ${source} must be readable`, { cause });
     throw new Error(`Model file ${withoutSecrets(source)} must be readable: ${reasonOf(cause)}`);
   }
 }

@@ -406,10 +406,7 @@ class HeldObjects implements Disposable {
 }
 
 /** Bounds of one step of a search. */
-interface MatchLimits {
-  readonly deadlineMs: number;
-  readonly signal?: AbortSignal;
-}
+type MatchLimits = Pick<SnapshotMatchOptions, "deadlineMs" | "signal">;
 
 /**
  * Computes the SHA-256 of a file in hexadecimal, for use as `fingerprint`. Requires `--allow-read`
