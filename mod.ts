@@ -142,8 +142,11 @@ export type {
   KeyGroup,
   KeyRow,
 } from "./src/prefetch/key_group.ts";
+export type { AdapterShare, MatchReport } from "./src/prefetch/match_report.ts";
+export type { MissReason } from "./src/prefetch/miss_reason.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/prefetch/prefetch_controller.ts";
 export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";
+export type { Miss } from "./src/prefetch/prefetch_request.ts";
 export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store/flush_report.ts";
 export type { SkipReason } from "./src/store/skipped_writes.ts";
 export type { StorePolicy, StoreTarget } from "./src/store/store_policy.ts";

@@ -1,5 +1,7 @@
 import type { L1Cache, L1Lease } from "./l1/l1_cache.ts";
 import { DeviceLostError, type MemoryDevice, type MemoryRange } from "./memory/memory_device.ts";
+import { type MatchReport, reportOf, sharesInWords } from "./prefetch/match_report.ts";
+import { missInWords } from "./prefetch/miss_reason.ts";
 import type { PrefetchResult } from "./prefetch/prefetch_request.ts";
 
 /** The longest available prefix of a chain of objects, leased until disposed. */
@@ -8,17 +10,20 @@ export class CacheHit implements Disposable {
   readonly length: number;
   /** Number of its objects that were already in L1. */
   readonly l1Objects: number;
+  /** Where the objects came from, and why the prefix is not longer. */
+  readonly report: MatchReport;
   readonly #leases: readonly (readonly L1Lease[])[];
   readonly #l1: L1Cache;
   readonly #device: MemoryDevice;
 
   /** @ignore Created by {@linkcode TieredCache.match}. */
-  constructor(l1: L1Cache, result: PrefetchResult) {
+  constructor(l1: L1Cache, result: PrefetchResult, askedChunks: number) {
     this.#l1 = l1;
     this.#device = l1.device;
     this.#leases = result.leases;
     this.length = result.length;
     this.l1Objects = result.l1Objects;
+    this.report = reportOf(result, askedChunks);
   }
 
   /**
@@ -51,6 +56,24 @@ export class CacheHit implements Disposable {
    */
   renew(): boolean {
     return !this.#device.isLost && this.#leases.every((leases) => this.#l1.renew(leases));
+  }
+
+  /** Says in one sentence what was found where, and why the prefix is not longer. */
+  explain(): string {
+    const { length, askedChunks, l1Objects, adapters, otherObjects, miss } = this.report;
+    const objects = l1Objects + otherObjects +
+      adapters.reduce((sum, { objects }) => sum + objects, 0);
+    const parts = [
+      { from: "L1", amount: l1Objects },
+      ...adapters.map(({ type, objects }) => ({ from: type, amount: objects })),
+      { from: "concurrent work", amount: otherObjects },
+    ];
+    const found = `${length} of ${askedChunks} chunks were found (${
+      sharesInWords(objects, parts)
+    })`;
+    return miss === undefined
+      ? `${found}.`
+      : `${found}; ${missInWords(miss.reason, `chunk ${miss.chunk}`)}.`;
   }
 
   /** Ends the leases. */

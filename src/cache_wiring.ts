@@ -77,7 +77,7 @@ export class CacheParts implements AsyncDisposable {
   readonly manager: AdapterManager;
   readonly #registry: AdapterRegistry;
   readonly #settings: ResolvedOptions;
-  readonly #clock: Clock;
+  readonly clock: Clock;
   #ownsDevice: boolean;
   #phase: CachePhase = "open";
   #closed: Promise<FlushReport> | undefined;
@@ -93,7 +93,7 @@ export class CacheParts implements AsyncDisposable {
       settings;
     this.#registry = registry;
     this.#settings = settings;
-    this.#clock = clock;
+    this.clock = clock;
     this.#ownsDevice = isOwned;
     const barrier = new ForgetBarrier();
     const l1 = this.l1 = new L1Cache({
@@ -236,7 +236,7 @@ export class CacheParts implements AsyncDisposable {
   }
 
   async #close(deadlineMs: number): Promise<FlushReport> {
-    const clock = this.#clock;
+    const clock = this.clock;
     const endsAt = clock.now() + deadlineMs;
     // Everything is released even if a step fails, in reverse order.
     await using resources = new AsyncDisposableStack();

@@ -73,6 +73,11 @@ export class TieredCache implements AsyncDisposable {
     return this.#parts.l1.device;
   }
 
+  /** Time of the clock of the cache, in milliseconds. */
+  now(): number {
+    return this.#parts.clock.now();
+  }
+
   /** Size in bytes of the largest object that can be stored. */
   get maxObjectBytes(): number {
     return this.#parts.l1.maxObjectBytes;
@@ -188,7 +193,8 @@ export class TieredCache implements AsyncDisposable {
   async matchGroups(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<CacheHit> {
     const { checks, l1, prefetch } = this.#open;
     checks.checkGroups(groups);
-    return new CacheHit(l1, await prefetch.prefetch(groups, readPrefetchOptions(options)));
+    const result = await prefetch.prefetch(groups, readPrefetchOptions(options));
+    return new CacheHit(l1, result, groups[0]?.keys.length ?? 0);
   }
 
   /** @deprecated Use {@linkcode matchGroups}. */

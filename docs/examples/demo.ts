@@ -109,6 +109,7 @@ async function demo(options: DemoOptions): Promise<void> {
     promptTokens: prompt.length,
     chunkTokens: CHUNK_TOKENS,
     runs: { cold: { ...cold, logitsSha256 }, l1, l2, changed },
+    misses: engine.cache.reportStatus().prefetch.misses,
     identical: l1.logitsSha256 === logitsSha256 && l2.logitsSha256 === logitsSha256,
     bytesOnDisk: await bytesIn(directory.path),
   };

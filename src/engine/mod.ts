@@ -54,6 +54,7 @@ export type {
   Slab,
 } from "../memory/memory_device.ts";
 export type { KeyGroup } from "../prefetch/key_group.ts";
+export type { MissReason } from "../prefetch/miss_reason.ts";
 export type { KvBlocks, KvLayer, KvTensors, SequenceKv } from "./kv_binding.ts";
 export type { GroupedKv, KvGroup } from "./kv_groups.ts";
 export { PrefixCache, type PutResult } from "./prefix_cache.ts";
@@ -64,3 +65,5 @@ export type {
   PromptOptions,
   PutOptions,
 } from "./prefix_options.ts";
+export type { AdapterTokens, PrefixMiss, PrefixReport } from "./prefix_report.ts";
+export type { PromptDifference } from "./recent_prompts.ts";

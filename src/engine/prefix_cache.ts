@@ -22,6 +22,7 @@ import {
   splitByGroup,
 } from "./kv_groups.ts";
 import { PrefixHit, runnableAfter } from "./prefix_hit.ts";
+import { RecentPrompts } from "./recent_prompts.ts";
 import {
   checkPromptOptions,
   computedTokensOf,
@@ -50,6 +51,7 @@ export class PrefixCache {
   readonly #groups: readonly KvGroup[];
   readonly #identity: PrefixIdentity;
   readonly #kvRank: number;
+  readonly #recent: RecentPrompts;
   readonly #deadline: { readonly baseMs: number; readonly perTokenMs: number };
 
   /**
@@ -63,7 +65,7 @@ export class PrefixCache {
     if (typeof (cache as Partial<TieredCache> | undefined)?.matchGroups !== "function") {
       throw new TypeError(`cache must be a TieredCache: received ${typeInWords(cache)}`);
     }
-    const { model, layout, kvRank, deadline } = readCacheOptions(options);
+    const { model, layout, kvRank, deadline, recentPrompts } = readCacheOptions(options);
     const groups = groupsOf(layout);
     new ObjectKey({ chunkHash: new Uint8Array(32), model: model.name, kvRank });
     this.layout = firstOf(groups).layout;
@@ -76,6 +78,7 @@ export class PrefixCache {
     this.#groups = groups;
     this.#kvRank = kvRank;
     this.#deadline = deadline;
+    this.#recent = new RecentPrompts(recentPrompts, () => cache.now());
   }
 
   /**
@@ -92,7 +95,9 @@ export class PrefixCache {
     const chunks = Math.ceil(runnableAfter(tokens.length) / this.layout.chunkTokens);
     const rows = this.#rows(tokens, options, chunks);
     const hit = await this.#cache.matchGroups(rows, this.#limits(tokens, options));
-    return new PrefixHit(this.#cache, this.#groups, hit, tokens.length);
+    const isWhole = hit.report.miss === undefined;
+    const difference = isWhole ? undefined : this.#recent.nearest(tokens, options);
+    return new PrefixHit(this.#cache, this.#groups, hit, tokens.length, difference);
   }
 
   /**
@@ -202,6 +207,7 @@ export class PrefixCache {
     this.#cache.finishWrite(written, isCopied);
     // Without this, resident chunks would be evicted before the newer chunks that depend on them.
     for (const { keys } of rows) this.#cache.touch(keys);
+    this.#recent.note(tokens, options);
     const { chunkTokens } = this.layout;
     return {
       storedTokens: stored * chunkTokens,

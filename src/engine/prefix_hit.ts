@@ -3,6 +3,8 @@ import type { MemoryRange } from "../memory/memory_device.ts";
 import { checkNumber } from "../base/options.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import { checkSequenceKv, copyOperations, type SequenceKv } from "./kv_binding.ts";
+import { explainPrefix, type PrefixReport, prefixReport } from "./prefix_report.ts";
+import type { PromptDifference } from "./recent_prompts.ts";
 import { chunksOf, firstOf, type GroupedKv, type KvGroup, splitByGroup } from "./kv_groups.ts";
 
 /** The cached prefix of a prompt, leased in device memory until disposed. */
@@ -17,6 +19,8 @@ export class PrefixHit implements Disposable {
    * groups, estimated from the share of objects.
    */
   readonly l1Tokens: number;
+  /** Where the tokens came from, and why there are no more of them. */
+  readonly report: PrefixReport;
   readonly #cache: TieredCache;
   readonly #groups: readonly KvGroup[];
   readonly #hit: CacheHit;
@@ -27,6 +31,7 @@ export class PrefixHit implements Disposable {
     groups: readonly KvGroup[],
     hit: CacheHit,
     promptTokens: number,
+    difference?: PromptDifference,
   ) {
     this.#cache = cache;
     this.#groups = groups;
@@ -36,6 +41,13 @@ export class PrefixHit implements Disposable {
     const l1Chunks = Math.floor(hit.length * hit.l1Objects / Math.max(1, needed));
     this.tokens = Math.min(hit.length * chunkTokens, runnableAfter(promptTokens));
     this.l1Tokens = Math.min(l1Chunks * chunkTokens, this.tokens);
+    this.report = prefixReport(hit.report, {
+      promptTokens,
+      chunkTokens,
+      tokens: this.tokens,
+      l1Tokens: this.l1Tokens,
+      ...(difference === undefined ? {} : { difference }),
+    });
   }
 
   /**
@@ -93,6 +105,14 @@ export class PrefixHit implements Disposable {
    */
   renew(): boolean {
     return this.#hit.renew();
+  }
+
+  /**
+   * Says in one sentence how much of the prompt was served from where, why no more of it was, and at
+   * which token it differs from the most similar of the prompts that were put last.
+   */
+  explain(): string {
+    return explainPrefix(this.report);
   }
 
   /** Ends the lease. Does not affect copies already made. */

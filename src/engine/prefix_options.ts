@@ -24,6 +24,13 @@ export interface PrefixCacheOptions {
    * @default {{ baseMs: 2000, perTokenMs: 0.1 }}
    */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
+  /**
+   * Number of prompts that are kept, of those put last, so that a hit can say where a prompt differs
+   * from them. They take at most 1 MiB. 0 keeps none.
+   *
+   * @default {8}
+   */
+  readonly recentPrompts?: number;
 }
 
 /** Inputs besides the tokens that determine the KV of a prompt. */
@@ -114,6 +121,7 @@ const CACHE_RULES: OptionRules<PrefixCacheOptions> = {
       perTokenMs: { ...MILLISECONDS, default: 0.1 },
     },
   },
+  recentPrompts: { type: "number", minimum: 0, maximum: 1_024, multipleOf: 1, default: 8 },
 };
 
 /**
@@ -127,9 +135,14 @@ export function readCacheOptions(options: PrefixCacheOptions): {
   readonly layout: PrefixCacheOptions["layout"];
   readonly kvRank: number;
   readonly deadline: { readonly baseMs: number; readonly perTokenMs: number };
+  readonly recentPrompts: number;
 } {
   const what = "PrefixCache options";
-  const { model, layout, kvRank, deadline } = readOptions(what, options, CACHE_RULES);
+  const { model, layout, kvRank, deadline, recentPrompts } = readOptions(
+    what,
+    options,
+    CACHE_RULES,
+  );
   checkNotNullish(what, options, ["kvRank"]);
   if (model === undefined) {
     throw new TypeError("model must be { name, revision? }: received undefined");
@@ -140,6 +153,7 @@ export function readCacheOptions(options: PrefixCacheOptions): {
     layout,
     kvRank: kvRank as number,
     deadline: deadline as { baseMs: number; perTokenMs: number },
+    recentPrompts: recentPrompts as number,
   };
 }
 

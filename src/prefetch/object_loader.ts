@@ -353,7 +353,7 @@ export class ObjectLoader {
       }
     }
     const loaded = done.gather(slots);
-    const admitted = request.admit(loaded, done.gather(staged));
+    const admitted = request.admit(loaded, done.gather(staged), adapter);
     if (admitted !== undefined) await admitted;
     lookup.release(loaded);
     this.#settle(search, attempt, slots);

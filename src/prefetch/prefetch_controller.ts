@@ -8,6 +8,7 @@ import type { AdapterSet } from "../l2/adapter_set.ts";
 import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import type { ChunkTable } from "./chunk_table.ts";
 import type { KeyGroup } from "./key_group.ts";
+import { MISS_REASONS, type MissReason } from "./miss_reason.ts";
 import { ObjectLoader } from "./object_loader.ts";
 import { plan } from "./plan.ts";
 import type { PrefetchPolicy } from "./prefetch_policy.ts";
@@ -66,6 +67,8 @@ export interface PrefetchStatus {
   readonly l2Objects: number;
   /** Objects for which a request waited for an in-flight load of another request. */
   readonly sharedLoads: number;
+  /** Requests that did not get the whole prefix, by the reason of the first missing chunk. */
+  readonly misses: Readonly<Record<MissReason, number>>;
   /** Requests shortened because device memory was full. */
   readonly outOfMemory: number;
   /** Bytes of host memory in use by loads. */
@@ -118,6 +121,10 @@ export class PrefetchController {
   /** Work in flight and the request that it belongs to. */
   readonly #running = new Map<Promise<void>, PrefetchRequest | undefined>();
   readonly #queue = new Set<QueuedRequest>();
+  readonly #misses = Object.fromEntries(MISS_REASONS.map((reason) => [reason, 0])) as Record<
+    MissReason,
+    number
+  >;
   #active = 0;
   readonly #counters = {
     requests: 0,
@@ -167,6 +174,7 @@ export class PrefetchController {
     return {
       policy: this.#options.policy.name,
       ...this.#counters,
+      misses: { ...this.#misses },
       queuedRequests: this.#queue.size,
       activeRequests: this.#active,
       drainingRequests: new Set(answered).size,
@@ -227,10 +235,10 @@ export class PrefetchController {
     return new PrefetchRequest({ id, groups, l1, retains, isLeasing, onSettled });
   }
 
-  /** Answers from L1 alone. */
+  /** Answers a queued request from L1 alone, at its deadline. */
   async #answerNow(call: PrefetchCall): Promise<PrefetchResult> {
     const request = this.#open(call);
-    request.publish();
+    request.publish(true);
     return this.#count(call, await request.published);
   }
 
@@ -249,9 +257,9 @@ export class PrefetchController {
     let isAtDeadline = false;
     const onDeadline = (): void => {
       isAtDeadline = !request.isPublished;
-      request.publish();
+      request.publish(true);
     };
-    const onAbort = (): void => request.publish(signal?.reason);
+    const onAbort = (): void => request.reject(signal?.reason);
     const cancelDeadline = deadlineMs === undefined
       ? undefined
       : clock.schedule(onDeadline, startedAt + deadlineMs - clock.now());
@@ -280,6 +288,7 @@ export class PrefetchController {
     const served = result.leases.reduce((sum, { length }) => sum + length, 0);
     this.#counters.l1Objects += result.l1Objects;
     this.#counters.l2Objects += served - result.l1Objects;
+    if (result.miss !== undefined) this.#misses[result.miss.reason]++;
     this.#options.onServed?.(groups, result);
     return result;
   }
@@ -358,14 +367,17 @@ export class PrefetchController {
   }
 
   /** Passes what became of an object to the requests that wait for it. */
-  #onSettled({ table }: PrefetchRequest, slot: number): void {
+  #onSettled(loading: PrefetchRequest, slot: number): void {
+    const { table } = loading;
     const { id } = table.key(slot);
     const waiters = this.#inFlight.get(id) ?? [];
     this.#inFlight.delete(id);
     const reason = table.reason(slot);
     for (const { request, slot: waiting } of waiters) {
       if (request.table.state(waiting) !== "shared") continue;
-      if (table.state(slot) === "resident" && request.lease(waiting)) continue;
+      if (table.state(slot) === "resident" && request.leaseLoaded(waiting, loading, slot)) {
+        continue;
+      }
       const isFull = reason === "no-room" || reason === "lost";
       if (reason === undefined || isFull) request.table.transition(waiting, "wanted");
       else request.table.miss(waiting, reason);

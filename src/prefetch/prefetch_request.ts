@@ -7,8 +7,10 @@ import type {
   StagedObject,
   WriteReservation,
 } from "../l1/l1_cache.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { ChunkTable } from "./chunk_table.ts";
 import type { KeyGroup } from "./key_group.ts";
+import type { MissReason } from "./miss_reason.ts";
 import { neededSlots, usablePrefix } from "./plan.ts";
 
 /** The longest available prefix, leased. */
@@ -19,6 +21,18 @@ export interface PrefetchResult {
   readonly leases: readonly (readonly L1Lease[])[];
   /** Number of the leased objects that were already in L1. */
   readonly l1Objects: number;
+  /** Number of the leased objects that each adapter loaded, for this request or another one. */
+  readonly loadedObjects: ReadonlyMap<AdapterGuard, number>;
+  /** Why the prefix is not longer; `undefined` if it has all chunks. */
+  readonly miss: Miss | undefined;
+}
+
+/** The first chunk that a request did not get. */
+export interface Miss {
+  /** Its index. */
+  readonly chunk: number;
+  /** Why it is missing. */
+  readonly reason: MissReason;
 }
 
 /** One request: the states of its objects, and the leases on those that are resident. */
@@ -33,6 +47,8 @@ export class PrefetchRequest {
   readonly #leases: (L1Lease | undefined)[];
   /** 1 for each object that was already in L1. */
   readonly #inL1: Uint8Array;
+  /** Adapters that loaded objects since. */
+  readonly #loaders = new Map<number, AdapterGuard>();
   readonly #answer = Promise.withResolvers<PrefetchResult>();
   readonly #listeners = new Set<() => void>();
   #isPublished = false;
@@ -102,6 +118,18 @@ export class PrefetchRequest {
   }
 
   /**
+   * Leases an object that another request was to load.
+   *
+   * @returns Whether it was leased.
+   */
+  leaseLoaded(slot: number, other: PrefetchRequest, otherSlot: number): boolean {
+    const loader = other.#loaders.get(otherSlot);
+    if (!this.lease(slot)) return false;
+    if (loader !== undefined) this.#loaders.set(slot, loader);
+    return true;
+  }
+
+  /**
    * Leases an object that an engine wrote and the device has confirmed since the request started.
    *
    * @returns Whether it was leased.
@@ -143,52 +171,80 @@ export class PrefetchRequest {
   }
 
   /**
-   * Makes loaded objects resident, and leases them if the request has not been answered.
+   * Makes objects that `adapter` loaded resident, and leases them if the request has not been
+   * answered.
    *
    * @returns Synchronously where the device is known to have their memory.
    */
-  admit(slots: readonly number[], staged: readonly StagedObject[]): void | Promise<void> {
-    const admitted = this.#l1.finishWriteAndReserveRead(staged);
-    if (admitted instanceof Promise) return admitted.then((all) => this.#keepAll(slots, all, true));
-    this.#keepAll(slots, admitted, true);
+  admit(
+    slots: readonly number[],
+    staged: readonly StagedObject[],
+    adapter: AdapterGuard,
+  ): void | Promise<void> {
+    const reservations = this.#l1.finishWriteAndReserveRead(staged);
+    const keep = (all: readonly ReadReservation[]): void => this.#keepAll(slots, all, adapter);
+    return reservations instanceof Promise ? reservations.then(keep) : keep(reservations);
   }
 
-  /** Answers the request once: with the leased prefix, or by rejecting with `reason`. */
-  publish(reason?: unknown): void {
+  /** Answers the request with the leased prefix, unless it has been answered. */
+  publish(isAtDeadline = false): void {
     if (this.#isPublished) return;
-    const { groups, end } = this.table;
-    if (reason === undefined) {
-      this.#dropInvalidLeases();
-      this.leaseResident();
-    }
-    const length = reason === undefined
-      ? usablePrefix(groups, end, (g, chunk) => this.has(chunk * groups.length + g))
-      : 0;
+    const { groups } = this.table;
+    this.#dropInvalidLeases();
+    this.leaseResident();
+    const has = (g: number, chunk: number): boolean => this.has(chunk * groups.length + g);
+    const length = usablePrefix(groups, this.table.end, has);
+    const miss = this.#missBehind(length, isAtDeadline);
     const leases = groups.map((): L1Lease[] => []);
+    const loadedObjects = new Map<AdapterGuard, number>();
     let l1Objects = 0;
     for (const slot of neededSlots(groups, length)) {
-      const lease = this.#leases[slot] as L1Lease;
-      leases[slot % groups.length]?.push(lease);
+      leases[slot % groups.length]?.push(this.#leases[slot] as L1Lease);
       l1Objects += this.#inL1[slot] ?? 0;
+      const loader = this.#loaders.get(slot);
+      if (loader !== undefined) loadedObjects.set(loader, (loadedObjects.get(loader) ?? 0) + 1);
       if (this.#isLeasing) this.#leases[slot] = undefined;
     }
-    this.#isPublished = true;
     for (const group of leases) this.#l1.touch(group.map(({ key }) => key));
+    this.#end();
+    this.#answer.resolve({ length, leases, l1Objects, loadedObjects, miss });
+  }
+
+  /** Rejects the request, unless it has been answered. */
+  reject(reason: unknown): void {
+    if (this.#isPublished) return;
+    this.#end();
+    this.#answer.reject(reason);
+  }
+
+  #end(): void {
+    this.#isPublished = true;
     this.#release(0);
     for (const listener of this.#listeners) listener();
-    if (reason !== undefined) return this.#answer.reject(reason);
-    this.#answer.resolve({ length, leases, l1Objects });
+  }
+
+  /** The first chunk behind a prefix that no longer prefix can do without, and why it is missing. */
+  #missBehind(length: number, isAtDeadline: boolean): Miss | undefined {
+    const { table } = this;
+    if (length === table.groups[0]?.keys.length) return undefined;
+    const missing = neededSlots(table.groups, length + 1).filter((slot) => !this.has(slot));
+    const slot = missing.find((slot) => !table.isPossible(slot)) ?? missing[0] ?? 0;
+    const chunk = table.chunkOf(slot);
+    if (table.state(slot) === "blocked") return { chunk, reason: "blocked" };
+    // Nothing but a lack of memory ends a prefix before an object that may be had.
+    const otherwise = chunk >= table.end ? "no-room" : isAtDeadline ? "deadline" : "lost";
+    return { chunk, reason: table.reason(slot) ?? otherwise };
   }
 
   /**
    * Keeps leases that can be part of the prefix; ends the others.
    *
-   * @param isOurs Whether they are on objects that this request loaded.
+   * @param adapter The adapter, if this request loaded the objects.
    */
   #keepAll(
     slots: readonly number[],
     reservations: readonly ReadReservation[],
-    isOurs = false,
+    adapter?: AdapterGuard,
   ): void {
     const { table } = this;
     const others: L1Lease[] = [];
@@ -200,10 +256,10 @@ export class PrefetchRequest {
         isSameLayout(lease.layout, table.layout(slot));
       if (isKept) this.#leases[slot] = lease;
       else others.push(lease);
-      // Requests that wait for an object can lease it now, while this lease is there.
-      if ((isKept || isOurs) && table.state(slot) !== "resident") {
-        table.transition(slot, "resident");
-      }
+      if (adapter !== undefined) this.#loaders.set(slot, adapter);
+      if (!isKept && adapter === undefined) continue;
+      // Requests that share an object can lease it now, while this lease is there.
+      if (table.state(slot) !== "resident") table.transition(slot, "resident");
     }
     if (others.length > 0) this.#l1.finishRead(others);
   }

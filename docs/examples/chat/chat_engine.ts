@@ -37,15 +37,25 @@ export class ChatEngine {
   readonly conversations: Conversations;
   readonly #decoder: OnnxDecoder;
   readonly #format: ChatFormat;
+  readonly #log: (line: string) => void;
   readonly #maxWaiting: number;
   #waiting = 0;
   #last: Promise<void> = Promise.resolve();
 
-  /** Answers with a decoder; at most `maxWaiting` requests wait for it. */
-  constructor(decoder: OnnxDecoder, format: ChatFormat, maxWaiting = 16) {
+  /**
+   * Answers with a decoder; at most `maxWaiting` requests wait for it. `log` receives a line for each
+   * request: what the cache had of the prompt, and why not more.
+   */
+  constructor(
+    decoder: OnnxDecoder,
+    format: ChatFormat,
+    log: (line: string) => void = () => {},
+    maxWaiting = 16,
+  ) {
     this.#decoder = decoder;
     this.#format = format;
     this.conversations = new Conversations(format.tokenizer);
+    this.#log = log;
     this.#maxWaiting = maxWaiting;
   }
 
@@ -100,6 +110,7 @@ export class ChatEngine {
     const prompt = [...tokens, ...this.#format.encode(rest)];
     const room = this.#roomAfter(prompt.length);
     const first = await this.#decoder.prefill(prompt, { salt, signal });
+    this.#log(first.explanation);
     let { logits } = first;
     const answer: number[] = [];
     let reason: ChatEnd["reason"] = "length";

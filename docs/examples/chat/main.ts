@@ -76,7 +76,7 @@ await using cache = await TieredCache.open({
 await using decoder = await OnnxDecoder.open(cache, { ort, ...options });
 // The first runs compile shaders, for which no request should wait.
 await decoder.prefill(Array(Math.min(64, decoder.contextTokens)).fill(0));
-const engine = new ChatEngine(decoder, format);
+const engine = new ChatEngine(decoder, format, say);
 const known = join(values.cache, "conversations.json");
 engine.conversations.restore(
   await Deno.readTextFile(known).then(JSON.parse).catch((error) => {
@@ -104,6 +104,9 @@ const http = Deno.serve({
 const { promise: stopped, resolve: stop } = Promise.withResolvers<void>();
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop());
 await stopped;
+const misses = Object.entries(cache.reportStatus().prefetch.misses)
+  .filter(([, count]) => count > 0).map(([reason, count]) => `${reason} ${count}`);
+if (misses.length > 0) say(`Prompts that were not cached to their end: ${misses.join(", ")}`);
 say("Saving …");
 server.stop();
 await engine.idle();

@@ -16,6 +16,8 @@ export interface Served {
   readonly ttftMs: number;
   /** Tokens whose K and V came from the cache. */
   readonly hitTokens: number;
+  /** What the cache had of the prompt, and why not more. */
+  readonly explanation: string;
   /** SHA-256 over the logits of all new tokens, in hexadecimal. */
   readonly logitsSha256: string;
 }
@@ -71,7 +73,15 @@ export class Engine implements AsyncDisposable {
     const started = performance.now();
     using hit = await this.#prefixes.match(prompt);
     hit.scatterTo(this.model.kv);
-    return await this.generate(prompt, hit.tokens, newTokens, hit.tokens, started, onProgress);
+    const served = await this.generate(
+      prompt,
+      hit.tokens,
+      newTokens,
+      hit.tokens,
+      started,
+      onProgress,
+    );
+    return { ...served, explanation: hit.explain() };
   }
 
   /** Computes a prompt from token `start` on, and generates tokens greedily. */
@@ -82,7 +92,7 @@ export class Engine implements AsyncDisposable {
     hitTokens = 0,
     started: number = performance.now(),
     onProgress?: (done: number, total: number) => void,
-  ): Promise<Served> {
+  ): Promise<Omit<Served, "explanation">> {
     let tokens = prompt;
     let logits = await this.model.forward(tokens, start, onProgress);
     const ttftMs = performance.now() - started;

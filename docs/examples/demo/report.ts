@@ -17,6 +17,8 @@ export interface DemoResult {
     readonly l2: Served;
     readonly changed: Served;
   };
+  /** Requests that this process did not serve to the end, by reason. */
+  readonly misses: Readonly<Record<string, number>>;
   /** Whether logits from cached K and V equal computed ones bit for bit. */
   readonly identical: boolean;
   /** Bytes of all files in the cache directory. */
@@ -40,12 +42,18 @@ export function formatReport(result: DemoResult, bytesPerToken: number): string 
     `${(runs.cold.ttftMs / run.ttftMs).toFixed(1)}x`,
     formatBytes(run.hitTokens * bytesPerToken),
   ]);
+  const explained = rows.map(([label, { explanation }]) => `${label}:\n  ${explanation}`);
+  const misses = Object.entries(result.misses).filter(([, count]) => count > 0)
+    .map(([reason, count]) => `${reason} ${count}`).join(", ");
   const verdict = identical
     ? `Logits are identical bit for bit, computed or cached: sha256 ${
       runs.cold.logitsSha256.slice(0, 16)
     }…`
     : "Logits DIFFER between computed and cached K and V: this is a bug, please report it.";
-  return `${table([header, ...cells])}\n\n${verdict}\n${formatBytes(bytesOnDisk)} on disk.\n\n` +
+  return `${table([header, ...cells])}\n\n${explained.join("\n")}\n` +
+    `Misses by reason: ${misses === "" ? "none" : misses}\n\n${verdict}\n${
+      formatBytes(bytesOnDisk)
+    } on disk.\n\n` +
     "With a real model: deno task chat --model owner/name";
 }
 

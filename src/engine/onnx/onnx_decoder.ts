@@ -61,6 +61,8 @@ export interface PrefillResult {
   readonly l1Tokens: number;
   /** Tokens whose KV was computed. */
   readonly computedTokens: number;
+  /** What the cache had of the prompt, and why not more, in one sentence. */
+  readonly explanation: string;
 }
 
 /** The current sequence. */
@@ -167,7 +169,7 @@ export class OnnxDecoder implements AsyncDisposable {
     // Results of a step depend on its number of tokens in the last bits, so the last chunk is either
     // computed completely or not at all.
     const lastChunkStart = this.#chunkStart(ids.length - 1);
-    const { past: restored, l1Tokens } = await this.#restore(
+    const { past: restored, l1Tokens, explanation } = await this.#restore(
       ids.slice(0, lastChunkStart + 1),
       options,
     );
@@ -189,7 +191,7 @@ export class OnnxDecoder implements AsyncDisposable {
         if (step.logits === undefined) continue;
         this.#sequence = { tokens: ids, prompt, exactTokens: ids.length, past };
         const computedTokens = ids.length - reusedTokens;
-        return { logits: step.logits, reusedTokens, l1Tokens, computedTokens };
+        return { logits: step.logits, reusedTokens, l1Tokens, computedTokens, explanation };
       }
     } catch (error) {
       disposePast(past);
@@ -306,11 +308,13 @@ export class OnnxDecoder implements AsyncDisposable {
   async #restore(
     tokens: readonly number[],
     { signal, ...prompt }: PrefillOptions,
-  ): Promise<{ past: Past; l1Tokens: number }> {
+  ): Promise<{ past: Past; l1Tokens: number; explanation: string }> {
     const options = signal === undefined ? prompt : { ...prompt, signal };
     using hit = await this.#model.prefixes.match(tokens, options);
     const past = await restorePast(hit, this.#model.memory);
-    return past === undefined ? { past: NO_PAST, l1Tokens: 0 } : { past, l1Tokens: hit.l1Tokens };
+    const explanation = hit.explain();
+    if (past === undefined) return { past: NO_PAST, l1Tokens: 0, explanation };
+    return { past, l1Tokens: hit.l1Tokens, explanation };
   }
 
   #compute(tokens: readonly number[], past: Past, wantsLogits: boolean): Promise<DecoderStep> {

@@ -1,7 +1,8 @@
 import { assertEquals } from "@std/assert";
 import * as fc from "../../support/fast_check.ts";
 import { firstNeeded, type KeyGroup } from "../../../src/prefetch/key_group.ts";
-import { usablePrefix } from "../../../src/prefetch/plan.ts";
+import { ChunkTable } from "../../../src/prefetch/chunk_table.ts";
+import { plan, usablePrefix } from "../../../src/prefetch/plan.ts";
 import { testKeys, testLayout } from "../../support/objects.ts";
 import { runs } from "../../support/runs.ts";
 
@@ -63,4 +64,17 @@ Deno.test("usablePrefix() is the longest prefix for which every group has what i
     }),
     runs(2_000),
   );
+});
+
+Deno.test("plan() needs what is missing of the longest prefix that can be had", () => {
+  const table = new ChunkTable([group(6), group(6, 2)]);
+  table.transition(0, "resident");
+  table.transition(9, "resident");
+  // Slots 0, 2, 4, … are the first group; 1, 3, 5, … the second one, of which the last two count.
+  assertEquals(plan(table, () => true), { length: 6, slots: [2, 4, 6, 8, 10, 11] });
+  assertEquals(plan(table, (slot) => slot !== 8), { length: 4, slots: [2, 4, 5, 6, 7] });
+  assertEquals(plan(table, (slot) => slot !== 11), { length: 5, slots: [2, 4, 6, 7, 8] });
+  assertEquals(plan(table, () => false), { length: 0, slots: [] });
+  table.narrow(3);
+  assertEquals(plan(table, () => true), { length: 3, slots: [2, 3, 4, 5] });
 });
