@@ -7,6 +7,7 @@ import {
   type AdapterSource,
   builtInAdapterSources,
   discoverAdapters,
+  givenAdapter,
 } from "./l2/adapter_discovery.ts";
 import { AdapterRegistry } from "./l2/adapter_registry.ts";
 
@@ -18,15 +19,9 @@ export type AdapterPlaces = Pick<TieredCacheOptions, "adaptersDir" | "adapters">
  *
  * @throws {ConfigError} If `adaptersDir` cannot be listed.
  */
-export async function openAdapterRegistry(
-  options: AdapterPlaces,
-): Promise<AdapterRegistry> {
+export async function openAdapterRegistry(options: AdapterPlaces): Promise<AdapterRegistry> {
   const { adaptersDir, adapters = [] } = options;
-  const given = adapters.map((each, i) => checkModule(each, i)).map((module): AdapterSource => ({
-    name: module.type,
-    origin: "options.adapters",
-    load: () => Promise.resolve({ default: module }),
-  }));
+  const given = adapters.map((each, i) => givenAdapter(checkModule(each, i)));
   const found = adaptersDir === undefined ? [] : await listAdaptersDir(adaptersDir);
   const builtIn = await builtInAdapterSources(adaptersDirectory, builtInAdapters);
   return new AdapterRegistry({ builtIn, custom: [...given, ...found] });

@@ -74,13 +74,10 @@ export async function runCommand(
     const isSuccess = await command.run(parse(name, command, args)) !== false;
     return isSuccess ? EXIT.success : EXIT.failure;
   } catch (error) {
-    if (error instanceof ConfigError) {
-      printError(error.message);
-      return EXIT.usage;
-    }
-    if (!(error instanceof AdapterError)) throw error;
+    const isUsage = error instanceof ConfigError;
+    if (!isUsage && !(error instanceof AdapterError)) throw error;
     printError(error.message);
-    return EXIT.failure;
+    return isUsage ? EXIT.usage : EXIT.failure;
   }
 }
 
@@ -98,9 +95,7 @@ async function runGroup(
   }
   const nearest = first === undefined ? undefined : nearestName(first, known);
   const hint = nearest === undefined ? `one of ${known.join(", ")}` : `did you mean ${nearest}?`;
-  printError(
-    first === undefined ? helpOf(name, group) : `${name}: expected a command: ${hint}`,
-  );
+  printError(first === undefined ? helpOf(name, group) : `${name}: expected a command: ${hint}`);
   return EXIT.usage;
 }
 
@@ -111,14 +106,7 @@ function asksForHelp(args: readonly string[]): boolean {
 
 function parse(name: string, command: CliCommand, raw: readonly string[]): CommandArgs {
   const { options, positional } = command;
-  const { tokens } = parseArgs({
-    args: [...raw],
-    strict: false,
-    tokens: true,
-    options: Object.fromEntries(
-      Object.entries(options).map(([option, { type }]) => [option, { type }]),
-    ),
-  });
+  const { tokens } = parseArgs({ args: [...raw], strict: false, tokens: true, options });
   const values: Record<string, string | undefined> = {};
   const flags = new Set<string>();
   const given: string[] = [];
@@ -132,7 +120,12 @@ function parse(name: string, command: CliCommand, raw: readonly string[]): Comma
     if (token.kind !== "option") continue;
     const { name: option, rawName, value } = token;
     const def = Object.hasOwn(options, option) ? options[option] : undefined;
-    if (def === undefined) refuseOption(name, options, rawName);
+    if (def === undefined) {
+      const known = Object.keys(options).map((each) => `--${each}`);
+      const all = known.length === 0 ? "no options" : `one of ${known.join(", ")}`;
+      const expected = nearestName(rawName, known) ?? all;
+      throw new ConfigError({ subject: name, expected, received: rawName });
+    }
     if (seen.has(option) && !def.multiple) refuse(rawName, "it once", "it twice");
     seen.add(option);
     if (def.type === "boolean") {
@@ -154,48 +147,30 @@ function parse(name: string, command: CliCommand, raw: readonly string[]): Comma
   return { positional: given[0], values, flags, raw };
 }
 
-function refuseOption(
-  adapter: string,
-  options: Readonly<Record<string, OptionDef>>,
-  received: string,
-): never {
-  const known = Object.keys(options).map((option) => `--${option}`);
-  const nearest = nearestName(received, known);
-  const expected = nearest ?? (known.length === 0 ? "no options" : `one of ${known.join(", ")}`);
-  throw new ConfigError({ subject: adapter, expected, received });
-}
-
 function helpOf(name: string, command: CliCommand | CommandGroup): string {
+  const lines = [command.description, ""];
   if ("commands" in command) {
-    const rows = Object.entries(command.commands).map((
-      [each, { description }],
-    ): [string, string] => [
+    const rows = Object.entries(command.commands).map(([each, { description }]) => [
       each,
       description,
     ]);
-    return [
-      command.description,
-      "",
-      `Usage: ${name} COMMAND`,
-      "",
-      ...columns(rows),
-      "",
-      `Run ${name} COMMAND --help for the options of a command.`,
-    ].join("\n");
+    lines.push(`Usage: ${name} COMMAND`, "", ...columns(rows), "");
+    lines.push(`Run ${name} COMMAND --help for the options of a command.`);
+    return lines.join("\n");
   }
-  const { description, options, positional } = command;
-  const optionRows = Object.entries(options).map(([option, def]): [string, string] => [
+  const { options, positional } = command;
+  const rows = Object.entries(options).map(([option, def]) => [
     def.type === "boolean" ? `--${option}` : `--${option} ${def.valueHint ?? "VALUE"}`,
     def.default === undefined ? def.description : `${def.description} (default ${def.default})`,
   ]);
-  const rows: [string, string][] = positional === undefined
-    ? optionRows
-    : [[positional.name, positional.description], ...optionRows];
+  if (positional !== undefined) rows.unshift([positional.name, positional.description]);
   const argument = positional === undefined ? "" : ` [${positional.name}]`;
-  return [description, "", `Usage: ${name}${argument} [OPTIONS]`, "", ...columns(rows)].join("\n");
+  lines.push(`Usage: ${name}${argument} [OPTIONS]`, "", ...columns(rows));
+  return lines.join("\n");
 }
 
-function columns(rows: readonly [string, string][]): string[] {
-  const width = Math.max(0, ...rows.map(([left]) => left.length));
-  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`);
+/** Lays out rows of two cells. */
+function columns(rows: readonly (readonly string[])[]): string[] {
+  const width = Math.max(0, ...rows.map(([left = ""]) => left.length));
+  return rows.map(([left = "", right = ""]) => `  ${left.padEnd(width)}  ${right}`);
 }

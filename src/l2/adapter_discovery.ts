@@ -1,4 +1,5 @@
 import { resolve, toFileUrl } from "@std/path";
+import type { L2AdapterModule } from "../adapter/contract.ts";
 
 /** Source of an adapter module. */
 export interface AdapterSource {
@@ -8,6 +9,15 @@ export interface AdapterSource {
   readonly origin: string;
   /** Imports the module. */
   readonly load: () => Promise<unknown>;
+}
+
+/** Source of a module that has been imported already. */
+export function givenAdapter(module: L2AdapterModule): AdapterSource {
+  return {
+    name: module.type,
+    origin: "options.adapters",
+    load: () => Promise.resolve({ default: module }),
+  };
 }
 
 const MODULE_FILE = /^(?<name>.+)\.(?:ts|mts|js|mjs)$/;

@@ -30,7 +30,11 @@ export interface LoadedSource {
   readonly module: L2AdapterModule;
 }
 
-type Outcome = LoadedSource | FailedSource;
+/** All sources of a list, by outcome. */
+interface Outcomes {
+  readonly loaded: readonly LoadedSource[];
+  readonly failed: readonly FailedSource[];
+}
 
 /**
  * Resolves adapter types to modules. A module that cannot be imported affects only its own type.
@@ -38,7 +42,7 @@ type Outcome = LoadedSource | FailedSource;
 export class AdapterRegistry {
   readonly #builtIn: readonly AdapterSource[];
   readonly #custom: readonly AdapterSource[];
-  readonly #outcomes = new Map<AdapterSource, Promise<Outcome>>();
+  readonly #outcomes = new Map<AdapterSource, Promise<LoadedSource | FailedSource>>();
 
   /** Creates a registry; modules are imported on demand. */
   constructor(options: AdapterRegistryOptions) {
@@ -55,8 +59,8 @@ export class AdapterRegistry {
    */
   async resolve(type: string): Promise<L2AdapterModule> {
     const candidates = [...this.#builtIn.filter(({ name }) => name === type), ...this.#custom];
-    const outcomes = await Promise.all(candidates.map((source) => this.#load(source)));
-    const matches = outcomes.filter(isLoaded).filter(({ module }) => module.type === type);
+    const { loaded, failed } = await this.#loadAll(candidates);
+    const matches = loaded.filter(({ module }) => module.type === type);
     if (matches.length > 1) {
       throw new ConfigError({
         subject: `Adapter type "${type}"`,
@@ -64,7 +68,6 @@ export class AdapterRegistry {
         received: matches.map(({ origin }) => origin).join(", "),
       });
     }
-    const failed = outcomes.filter(isFailed);
     const [match] = matches;
     if (match !== undefined) return match.module;
     const broken = failed.find(({ name }) => name === type);
@@ -77,7 +80,7 @@ export class AdapterRegistry {
       });
     }
     const known = new Set(this.#builtIn.map(({ name }) => name));
-    for (const { module } of outcomes.filter(isLoaded)) known.add(module.type);
+    for (const { module } of loaded) known.add(module.type);
     const notes = failed.map(({ origin, reason }) => `  ${origin}: ${describeReason(reason)}`);
     const instead = lmcacheTypes.get(type);
     const help = [
@@ -95,23 +98,28 @@ export class AdapterRegistry {
   }
 
   /** Imports all modules, for listings. */
-  async list(): Promise<{ loaded: LoadedSource[]; failed: FailedSource[] }> {
-    const sources = [...this.#builtIn, ...this.#custom];
-    const outcomes = await Promise.all(sources.map((source) => this.#load(source)));
-    return { loaded: outcomes.filter(isLoaded), failed: outcomes.filter(isFailed) };
+  async list(): Promise<Outcomes> {
+    return await this.#loadAll([...this.#builtIn, ...this.#custom]);
   }
 
-  #load(source: AdapterSource): Promise<Outcome> {
-    let outcome = this.#outcomes.get(source);
-    if (outcome === undefined) {
-      outcome = load(source);
-      this.#outcomes.set(source, outcome);
+  async #loadAll(sources: readonly AdapterSource[]): Promise<Outcomes> {
+    const loaded: LoadedSource[] = [];
+    const failed: FailedSource[] = [];
+    for (const outcome of await Promise.all(sources.map((source) => this.#load(source)))) {
+      if ("module" in outcome) loaded.push(outcome);
+      else failed.push(outcome);
     }
+    return { loaded, failed };
+  }
+
+  #load(source: AdapterSource): Promise<LoadedSource | FailedSource> {
+    let outcome = this.#outcomes.get(source);
+    if (outcome === undefined) this.#outcomes.set(source, outcome = load(source));
     return outcome;
   }
 }
 
-async function load(source: AdapterSource): Promise<Outcome> {
+async function load(source: AdapterSource): Promise<LoadedSource | FailedSource> {
   const { name, origin } = source;
   try {
     const namespace = await source.load();
@@ -124,14 +132,6 @@ async function load(source: AdapterSource): Promise<Outcome> {
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null;
-}
-
-function isLoaded(outcome: Outcome): outcome is LoadedSource {
-  return "module" in outcome;
-}
-
-function isFailed(outcome: Outcome): outcome is FailedSource {
-  return "reason" in outcome;
 }
 
 function describeReason(reason: unknown): string {

@@ -15,7 +15,7 @@ import {
 import { copyBits, copyStoreResult } from "../adapter_answers.ts";
 import { AdapterError } from "../../adapter/errors.ts";
 import type { TrailerFault } from "../../adapter/object_trailer.ts";
-import { BufferPool } from "./rooms.ts";
+import { BufferPool } from "./buffer_pool.ts";
 import type { TransformChain } from "./transform_chain.ts";
 
 /**
@@ -91,13 +91,16 @@ export class TransformedObjects {
 
   /** Stores transformed objects. An object whose transform fails affects only itself. */
   async store(objects: readonly AdapterObject[], options: CallOptions): Promise<StoreResult> {
+    const { chain } = this.#options;
     const stored = new Bitmap(objects.length);
     const sizes = objects.map(({ byteLength }) => byteLength);
     let bytes = 0;
     for (const group of groupsOf(objects)) {
       bytes += await this.#withScratch(this.#storing, objects, group, options.signal, async () => {
-        const encoding = group.map((i) => this.#encode(objects[i] as AdapterObject, options));
-        const encoded = await Promise.all(encoding);
+        const encoded = await Promise.all(group.map((i) => {
+          const object = objects[i] as AdapterObject;
+          return this.#transform("store", object, options.signal, () => chain.encode(object));
+        }));
         const ready = [...encoded.keys()].filter((n) => encoded[n] !== undefined);
         if (ready.length === 0 || options.signal.aborted) return 0;
         const kept = ready.map((n) => encoded[n] as AdapterObject);
@@ -178,15 +181,13 @@ export class TransformedObjects {
     const buffers = objects.map(({ key, byteLength }) =>
       this.#buffers.acquire(byteLength + chain.addedBytes(key))
     );
-    const decoding = new Map<number, Promise<TrailerFault | "failed" | null>>();
-    const decode = (n: number): Promise<TrailerFault | "failed" | null> => {
+    const decoding = new Map<number, Promise<TrailerFault | null | undefined>>();
+    const decode = (n: number): Promise<TrailerFault | null | undefined> => {
       let outcome = decoding.get(n);
       if (outcome === undefined) {
-        outcome = this.#decode(
-          objects[n] as AdapterObject,
-          buffers[n] ?? new Uint8Array(0),
-          signal,
-        );
+        const object = objects[n] as AdapterObject;
+        const buffer = buffers[n] ?? new Uint8Array(0);
+        outcome = this.#transform("load", object, signal, () => this.#decode(object, buffer));
         decoding.set(n, outcome);
         outcome.then((fault) => fault === null ? onLoaded?.(n) : undefined);
       }
@@ -218,7 +219,7 @@ export class TransformedObjects {
       for (const [i, n] of here.entries()) {
         const fault = faults[i];
         if (fault === null) loaded.push(n);
-        else if (fault !== undefined && fault !== "failed") refuse(n, fault);
+        else if (fault !== undefined) refuse(n, fault);
       }
       await Promise.all(decoding.values());
       for (const buffer of buffers) this.#buffers.release(buffer);
@@ -228,43 +229,38 @@ export class TransformedObjects {
     }
   }
 
-  async #encode(
-    object: AdapterObject,
-    { signal }: CallOptions,
-  ): Promise<AdapterObject | undefined> {
-    if (!(await this.#storing.operations.acquire(0, signal))) return undefined;
+  /**
+   * Encodes or decodes an object in turn. A failure is reported.
+   *
+   * @returns `undefined` if it failed, or if `signal` aborted first.
+   */
+  async #transform<T>(
+    operation: "store" | "load",
+    { key }: AdapterObject,
+    signal: AbortSignal,
+    work: () => Promise<T>,
+  ): Promise<T | undefined> {
+    const { operations } = operation === "store" ? this.#storing : this.#loading;
+    if (!(await operations.acquire(0, signal))) return undefined;
     try {
-      return await this.#options.chain.encode(object);
+      return await work();
     } catch (cause) {
-      this.#report("store", object, cause);
+      const { type, onError } = this.#options;
+      onError(new AdapterError({ adapter: type, operation, key, cause }));
       return undefined;
     } finally {
-      this.#storing.operations.release(0);
+      operations.release(0);
     }
   }
 
-  /**
-   * Decodes an object into its parts.
-   *
-   * @returns The fault, or `null`.
-   */
+  /** Decodes an object into its parts; returns the fault, or `null`. */
   async #decode(
-    object: AdapterObject,
+    { key, parts, byteLength }: AdapterObject,
     buffer: Uint8Array<ArrayBuffer>,
-    signal: AbortSignal,
-  ): Promise<TrailerFault | "failed" | null> {
-    if (!(await this.#loading.operations.acquire(0, signal))) return "failed";
-    try {
-      const { key, byteLength, parts } = object;
-      const decoded = await this.#options.chain.decode(key, byteLength, buffer);
-      if (decoded.fault !== undefined) return decoded.fault;
-      return fillParts(parts, decoded.bytes) ? null : "transform";
-    } catch (cause) {
-      this.#report("load", object, cause);
-      return "failed";
-    } finally {
-      this.#loading.operations.release(0);
-    }
+  ): Promise<TrailerFault | null> {
+    const decoded = await this.#options.chain.decode(key, byteLength, buffer);
+    if (decoded.fault !== undefined) return decoded.fault;
+    return fillParts(parts, decoded.bytes) ? null : "transform";
   }
 
   /** Runs `work` when enough host memory is available; not at all if `signal` aborts first. */
@@ -287,11 +283,6 @@ export class TransformedObjects {
     } finally {
       scratch.release(bytes);
     }
-  }
-
-  #report(operation: string, { key }: AdapterObject, cause: unknown): void {
-    const { type, onError } = this.#options;
-    onError(new AdapterError({ adapter: type, operation, key, cause }));
   }
 }
 

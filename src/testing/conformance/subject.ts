@@ -9,6 +9,7 @@ import type {
   L2AdapterModule,
 } from "../../adapter/contract.ts";
 import type { AdapterError } from "../../adapter/errors.ts";
+import { givenAdapter } from "../../l2/adapter_discovery.ts";
 import { AdapterRegistry } from "../../l2/adapter_registry.ts";
 import { checkValues } from "../../l2/adapter_config.ts";
 import { openAdapter } from "../../l2/open_adapter.ts";
@@ -82,13 +83,7 @@ export class Subject implements AsyncDisposable {
     this.claims = capabilities;
     this.deadlineMs = deadlineMs;
     this.#config = config;
-    this.#registry = new AdapterRegistry({
-      builtIn: adapters.map((other) => ({
-        name: other.type,
-        origin: "options.adapters",
-        load: () => Promise.resolve({ default: other }),
-      })),
-    });
+    this.#registry = new AdapterRegistry({ builtIn: adapters.map(givenAdapter) });
   }
 
   /** The adapter. */

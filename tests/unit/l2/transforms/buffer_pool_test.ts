@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import { BufferPool } from "../../../../src/l2/transforms/rooms.ts";
+import { BufferPool } from "../../../../src/l2/transforms/buffer_pool.ts";
 
 Deno.test("pool are used again for the same length, with nothing at either end", () => {
   const pool = new BufferPool(1000);
