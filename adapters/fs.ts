@@ -16,9 +16,9 @@ import {
 import { type FailConfig, failFor } from "../src/base/config_error.ts";
 import { isLocalDisk } from "./_shared/local_disk.ts";
 import { FileWorker } from "./_shared/file_worker.ts";
-import { OffThreadFiles } from "./_fs/careful_files.ts";
+import { OffThreadFiles } from "./_fs/off_thread_files.ts";
 import { DirectFiles } from "./_fs/direct_files.ts";
-import type { DiskBounds } from "./_fs/disk_space.ts";
+import type { DiskBounds } from "./_fs/disk_space_options.ts";
 import { FileStore } from "./_fs/file_store.ts";
 import { hostFileSystem } from "./_fs/file_system.ts";
 import { ObjectPaths } from "./_fs/object_paths.ts";

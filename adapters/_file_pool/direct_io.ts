@@ -1,9 +1,10 @@
 import * as nodeFs from "node:fs";
 import { lengthOfParts } from "../../src/base/byte_parts.ts";
-import { AlignedBuffers, DIRECT_BUFFER_BYTES, O_DIRECT } from "../_shared/direct_access.ts";
+import { AlignedReader, AlignedWriter } from "../_shared/aligned_transfers.ts";
+import { AlignedBuffers, O_DIRECT, refusalOf } from "../_shared/direct_access.ts";
 import { FileWorker } from "../_shared/file_worker.ts";
-import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
-import { PAGE_BYTES, pagesFor } from "./pool_geometry.ts";
+import { type NumberedFiles, numberedFiles } from "../_shared/numbered_files.ts";
+import { PAGE_BYTES } from "./pool_geometry.ts";
 
 const { O_RDONLY, O_WRONLY, O_NOFOLLOW = 0 } = nodeFs.constants;
 
@@ -11,20 +12,21 @@ const { O_RDONLY, O_WRONLY, O_NOFOLLOW = 0 } = nodeFs.constants;
  * Reads and writes files with direct I/O (`O_DIRECT`) through aligned buffers. Writes run in a
  * worker, one at a time, because Deno has no asynchronous write for such files.
  */
-export class DirectIo implements AsyncDisposable {
+export class DirectIo {
   readonly #readFiles = new Map<string, Promise<number>>();
   readonly #writtenFiles = new Map<string, Promise<number>>();
   readonly #buffers = new AlignedBuffers();
-  readonly #writer: FileWorker;
-  /** Also reads and closes, where Deno's own threads must not. */
-  readonly #reader: FileWorker | undefined;
+  readonly #worker: FileWorker;
+  readonly #ownsWorker: boolean;
+  readonly #readable: NumberedFiles;
 
   /**
    * @param worker Handles all operations; if left out, a worker only handles writes.
    */
   constructor(worker?: FileWorker) {
-    this.#reader = worker;
-    this.#writer = worker ?? new FileWorker();
+    this.#readable = numberedFiles(worker);
+    this.#worker = worker ?? new FileWorker();
+    this.#ownsWorker = worker === undefined;
   }
 
   /**
@@ -34,17 +36,14 @@ export class DirectIo implements AsyncDisposable {
    * @returns Why direct I/O does not work, or `undefined`.
    */
   async probe(path: string): Promise<string | undefined> {
-    if (O_DIRECT === 0) return "this operating system has no O_DIRECT";
-    const bytes = new Uint8Array(2 * PAGE_BYTES).map((_, i) => i % 251);
-    const into = new Uint8Array(PAGE_BYTES + 1);
     try {
-      await Deno.writeFile(path, new Uint8Array(3 * PAGE_BYTES), { mode: 0o600 });
-      await this.write(path, PAGE_BYTES, [bytes.subarray(0, 100), bytes.subarray(100)]);
-      const isWhole = await this.read(path, PAGE_BYTES, [into]);
-      const isSame = isWhole && into.every((byte, i) => bytes[i] === byte);
-      return isSame ? undefined : "the bytes read differ from those written";
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return await refusalOf(2 * PAGE_BYTES, async (bytes) => {
+        await Deno.writeFile(path, new Uint8Array(3 * PAGE_BYTES), { mode: 0o600 });
+        await this.write(path, PAGE_BYTES, [bytes.subarray(0, 100), bytes.subarray(100)]);
+        const into = new Uint8Array(bytes.byteLength);
+        const parts = [into.subarray(0, PAGE_BYTES + 1), into.subarray(PAGE_BYTES + 1)];
+        return await this.read(path, PAGE_BYTES, parts) ? into : undefined;
+      });
     } finally {
       await this.#close(path);
       await Deno.remove(path).catch(() => {});
@@ -57,28 +56,14 @@ export class DirectIo implements AsyncDisposable {
     offset: number,
     parts: readonly Uint8Array<ArrayBuffer>[],
   ): Promise<void> {
-    const opening = () =>
-      this.#writer.ask({ op: "open", path, flags: O_WRONLY | O_NOFOLLOW | O_DIRECT });
+    const worker = this.#worker;
+    const opening = () => worker.ask({ op: "open", path, flags: O_WRONLY | O_NOFOLLOW | O_DIRECT });
     const file = await once(this.#writtenFiles, path, opening);
-    const buffer = this.#buffers.take();
-    try {
-      let filled = 0;
-      for (const part of parts) {
-        for (let done = 0; done < part.byteLength;) {
-          const taken = part.subarray(done, done + DIRECT_BUFFER_BYTES - filled);
-          buffer.set(taken, filled);
-          done += taken.byteLength;
-          filled += taken.byteLength;
-          if (filled < DIRECT_BUFFER_BYTES) continue;
-          await this.#writer.write(file, buffer, filled, offset);
-          offset += filled;
-          filled = 0;
-        }
-      }
-      if (filled > 0) await this.#writer.write(file, buffer, filled, offset);
-    } finally {
-      this.#buffers.giveBack(buffer);
+    using writer = new AlignedWriter({ worker, file, buffers: this.#buffers, position: offset });
+    for (const part of parts) {
+      for (let done = 0; done < part.byteLength;) done += await writer.write(part.subarray(done));
     }
+    await writer.flush();
   }
 
   /** Fills the parts from the page at `offset` on; resolves to `false` if the file is too short. */
@@ -87,49 +72,28 @@ export class DirectIo implements AsyncDisposable {
     offset: number,
     parts: readonly Uint8Array<ArrayBuffer>[],
   ): Promise<boolean> {
-    const flags = O_RDONLY | O_NOFOLLOW | O_DIRECT;
-    const reader = this.#reader;
-    const opening = () =>
-      reader === undefined ? openNumbered(path, flags) : reader.ask({ op: "open", path, flags });
+    const files = this.#readable;
+    const opening = () => files.open(path, O_RDONLY | O_NOFOLLOW | O_DIRECT);
     const file = await once(this.#readFiles, path, opening);
-    const buffer = this.#buffers.take();
-    try {
-      let left = lengthOfParts(parts);
-      let index = 0;
-      let done = 0;
-      while (left > 0) {
-        const wanted = Math.min(DIRECT_BUFFER_BYTES, pagesFor(left));
-        const place = { from: 0, length: wanted, position: offset };
-        const count = reader === undefined
-          ? await readNumbered(file, buffer.subarray(0, wanted), offset)
-          : await reader.ask({ op: "read", file, buffer: buffer.buffer, ...place });
-        const usable = Math.min(left, count);
-        // A read ends within a page only at the end of the file.
-        if (count === 0 || (usable < left && usable % PAGE_BYTES !== 0)) return false;
-        for (let from = 0; from < usable;) {
-          const into = parts[index] as Uint8Array<ArrayBuffer>;
-          const length = Math.min(usable - from, into.byteLength - done);
-          into.set(buffer.subarray(from, from + length), done);
-          from += length;
-          done += length;
-          if (done < into.byteLength) continue;
-          index++;
-          done = 0;
-        }
-        offset += usable;
-        left -= usable;
+    const end = offset + lengthOfParts(parts);
+    using reader = new AlignedReader({ files, file, buffers: this.#buffers, end });
+    let position = offset;
+    for (const part of parts) {
+      for (let done = 0; done < part.byteLength;) {
+        const count = await reader.read(part.subarray(done), position);
+        if (count === 0) return false;
+        done += count;
+        position += count;
       }
-      return true;
-    } finally {
-      this.#buffers.giveBack(buffer);
     }
+    return true;
   }
 
   /** Closes all files; none may be in use. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  async close(): Promise<void> {
     const paths = new Set([...this.#readFiles.keys(), ...this.#writtenFiles.keys()]);
     await Promise.all(paths.values().map((path) => this.#close(path)));
-    if (this.#reader === undefined) await this.#writer.close();
+    if (this.#ownsWorker) await this.#worker.close();
   }
 
   async #close(path: string): Promise<void> {
@@ -137,10 +101,9 @@ export class DirectIo implements AsyncDisposable {
     this.#readFiles.delete(path);
     this.#writtenFiles.delete(path);
     const readFile = await read?.catch(() => undefined);
-    if (readFile !== undefined && this.#reader !== undefined) this.#reader.closeLater(readFile);
-    else if (readFile !== undefined) nodeFs.closeSync(readFile);
+    if (readFile !== undefined) this.#readable.close(readFile);
     const writtenFile = await written?.catch(() => undefined);
-    if (writtenFile !== undefined) this.#writer.closeLater(writtenFile);
+    if (writtenFile !== undefined) this.#worker.closeLater(writtenFile);
   }
 }
 

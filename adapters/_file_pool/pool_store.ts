@@ -1,6 +1,6 @@
 import { Limiter } from "../../src/base/limiter.ts";
 import {
-  AdapterError,
+  type AdapterError,
   type AdapterObject,
   type AdapterUsage,
   Bitmap,
@@ -8,7 +8,6 @@ import {
   type Clock,
   ConfigError,
   type DeleteResult,
-  frontOfParts,
   type L2Adapter,
   type ListedObject,
   type ListOptions,
@@ -16,16 +15,18 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
-  systemRandom,
 } from "../../src/adapter/contract.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
+import { DirectSwitch } from "../_shared/direct_switch.ts";
+import { messageOf } from "../_shared/errno.ts";
+import { type Report, reportTo } from "../_shared/report.ts";
 import { DirectIo } from "./direct_io.ts";
 import { PoolDirectory, UnsafeDirectoryError } from "./pool_directory.ts";
 import { pagesFor, PoolGeometry } from "./pool_geometry.ts";
 import { type OpenedPool, PoolOpener, type RecoverySource } from "./pool_opener.ts";
 import { SlotFiles } from "./slot_files.ts";
-import { RUN_BYTES } from "./slot_format.ts";
-import { type SlotEntry, SlotTable } from "./slot_table.ts";
+import { SlotPool } from "./slot_pool.ts";
+import type { SlotEntry } from "./slot_table.ts";
 
 /** Max concurrent loads and removals, and stores. */
 const MAX_LOADS = 8;
@@ -56,12 +57,6 @@ export interface PoolStoreOptions {
   readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
 }
 
-/** A pool that is laid out. */
-interface Pool {
-  readonly files: SlotFiles;
-  readonly table: SlotTable;
-}
-
 /** Objects in slots of one size, in preallocated files. */
 export class PoolStore implements L2Adapter {
   readonly #options: PoolStoreOptions;
@@ -72,27 +67,27 @@ export class PoolStore implements L2Adapter {
   readonly #storeLimiter = new Limiter({ operations: MAX_STORES });
   /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
-  readonly #run: Uint8Array = systemRandom.bytes(RUN_BYTES);
-  #direct: DirectIo | undefined;
-  #directRefusal: string | undefined;
-  #pool: Pool | undefined;
-  #layingOut: Promise<Pool> | undefined;
+  readonly #report: Report;
+  readonly #direct: DirectSwitch<DirectIo>;
+  #pool: SlotPool | undefined;
+  #layingOut: Promise<SlotPool> | undefined;
   #layOutFailure: { readonly cause: unknown; readonly timeMs: number } | undefined;
   #recoveredFrom: RecoverySource = "new";
-  #nextSequence = 1;
   #isClosed = false;
   #disposal: Promise<void> | undefined;
 
   private constructor(options: PoolStoreOptions, directory: PoolDirectory) {
     this.#options = options;
     this.#directory = directory;
+    const report = this.#report = reportTo("file_pool", options.onError);
+    this.#direct = new DirectSwitch((error) => report("open", error));
     this.#opener = new PoolOpener({
       directory,
       filesOf: (geometry) => this.#filesOf(geometry),
       limiter: this.#limiter,
       calls: this.#calls,
       signal: options.signal,
-      onError: (cause) => this.#report("recover", cause),
+      onError: (cause) => report("recover", cause),
     });
   }
 
@@ -150,11 +145,7 @@ export class PoolStore implements L2Adapter {
     const onEvicted = (key: ObjectKey): void => void evicted.push(key);
     await this.#storeLimiter.forEach(objects, () => 0, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
-      const entry = await this.#inTurn(
-        "store",
-        signal,
-        () => this.#storeOne(pool, object, onEvicted),
-      );
+      const entry = await this.#inTurn("store", signal, () => pool.write(object, onEvicted));
       if (entry === undefined) return;
       entries.push(entry);
       stored.set(index);
@@ -226,7 +217,7 @@ export class PoolStore implements L2Adapter {
       const load = async (): Promise<void> => {
         entries[index] = undefined;
         try {
-          if (await this.#loadOne(pool, entry, object)) loaded.set(index);
+          if (await pool.read(entry, object)) loaded.set(index);
         } finally {
           table.release(entry);
         }
@@ -249,7 +240,7 @@ export class PoolStore implements L2Adapter {
         const entry = pool.table.get(key);
         if (signal.aborted || this.#isClosed || entry === undefined || entry.locks > 0) return;
         try {
-          await this.#drop(pool, entry);
+          await pool.drop(entry);
           deleted.set(index);
           bytes += entry.byteLength;
         } catch (cause) {
@@ -282,7 +273,7 @@ export class PoolStore implements L2Adapter {
   reportStatus(): Readonly<Record<string, unknown>> {
     const { path, slots, files, isDirect } = this.#options;
     const table = this.#pool?.table;
-    const isUsed = this.#direct !== undefined && this.#directRefusal === undefined;
+    const { state } = this.#direct;
     return {
       directory: path,
       slots,
@@ -295,8 +286,8 @@ export class PoolStore implements L2Adapter {
       recoveredFrom: this.#recoveredFrom,
       directIo: {
         isRequested: isDirect,
-        path: isUsed ? "O_DIRECT" : "page cache",
-        ...(this.#directRefusal === undefined ? {} : { reason: this.#directRefusal }),
+        path: state.phase === "direct" ? "O_DIRECT" : "page cache",
+        ...(state.phase === "refused" && { reason: state.reason }),
       },
     };
   }
@@ -313,7 +304,10 @@ export class PoolStore implements L2Adapter {
 
   async #open(): Promise<void> {
     const { path, slots, files, slotBytes, isDirect } = this.#options;
-    if (isDirect) await this.#startDirect();
+    if (isDirect) {
+      const direct = new DirectIo(this.#directory.files.worker);
+      await this.#direct.start(direct, () => direct.probe(this.#directory.temporaryPath));
+    }
     const existing = await this.#directory.readGeometry();
     if (existing !== undefined) {
       const wanted = new PoolGeometry({ slots, files, slotBytes: slotBytes ?? existing.slotBytes });
@@ -343,11 +337,9 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  #begin({ files, index, source }: OpenedPool): Pool {
-    const { objects, nextSequence } = index;
+  #begin({ files, index, source }: OpenedPool): SlotPool {
     this.#recoveredFrom = source;
-    this.#nextSequence = nextSequence;
-    return this.#pool = { files, table: new SlotTable(files.geometry.slots, objects) };
+    return this.#pool = new SlotPool(files, index, this.#report);
   }
 
   #filesOf(geometry: PoolGeometry): SlotFiles {
@@ -355,13 +347,12 @@ export class PoolStore implements L2Adapter {
       files: this.#directory.files,
       directory: this.#directory.path,
       geometry,
-      direct: this.#directRefusal === undefined ? this.#direct : undefined,
-      onRefusal: (error) => this.#refuseDirect(error),
+      direct: this.#direct,
     });
   }
 
   /** The pool; if it does not exist yet, the first object decides the slot size. */
-  async #poolFor(objects: readonly AdapterObject[]): Promise<Pool | undefined> {
+  async #poolFor(objects: readonly AdapterObject[]): Promise<SlotPool | undefined> {
     if (this.#pool !== undefined) return this.#pool;
     const { slots, files, clock } = this.#options;
     const [first] = objects;
@@ -410,89 +401,6 @@ export class PoolStore implements L2Adapter {
     }
   }
 
-  /** Loads an object into its parts; resolves to whether that succeeded. */
-  async #loadOne(pool: Pool, entry: SlotEntry, object: AdapterObject): Promise<boolean> {
-    const { key, parts, byteLength } = object;
-    const filled = entry.byteLength < byteLength ? frontOfParts(parts, entry.byteLength) : parts;
-    try {
-      if (await pool.files.read(entry.slot, filled)) return true;
-      if (!entry.isRetired) await this.#drop(pool, entry);
-      throw new Deno.errors.UnexpectedEof("The file ends before the object does");
-    } catch (cause) {
-      this.#report("load", cause, key);
-      return false;
-    }
-  }
-
-  /** Stores an object; its entry stays in use. Resolves to `undefined` on failure. */
-  async #storeOne(
-    { files, table }: Pool,
-    object: AdapterObject,
-    onEvicted: (key: ObjectKey) => void,
-  ): Promise<SlotEntry | undefined> {
-    const { key, byteLength } = object;
-    const { slotBytes } = files.geometry;
-    if (byteLength > slotBytes) {
-      const reason = `An object of ${byteLength} bytes must fit into a slot of ${slotBytes} bytes`;
-      this.#report("store", new RangeError(`${reason}: see backend_params.slot_bytes`), key);
-      return undefined;
-    }
-    const slot = table.takeSlot(onEvicted);
-    if (slot === undefined) {
-      this.#report("store", new Error("All slots are locked or in use: see pool_size"), key);
-      return undefined;
-    }
-    const sequence = this.#nextSequence++;
-    try {
-      await files.write({ slot, slotBytes, sequence, run: this.#run, key, byteLength }, object);
-    } catch (cause) {
-      this.#report("store", cause, key);
-      await this.#clear(files, slot);
-      table.giveBack(slot);
-      return undefined;
-    }
-    const { entry, retired } = table.commit({ key, slot, byteLength, sequence });
-    if (retired !== undefined) {
-      await this.#clear(files, retired.slot);
-      table.release(retired);
-    }
-    return entry;
-  }
-
-  /**
-   * Clears a slot whose object must not reappear after a crash. A failure is reported without a
-   * key.
-   */
-  async #clear(files: SlotFiles, slot: number): Promise<void> {
-    try {
-      await files.clear(slot);
-    } catch (cause) {
-      this.#report("clear", cause);
-    }
-  }
-
-  /** Removes an object from the pool. */
-  async #drop({ files, table }: Pool, entry: SlotEntry): Promise<void> {
-    table.retire(entry);
-    try {
-      await files.clear(entry.slot);
-    } finally {
-      table.release(entry);
-    }
-  }
-
-  async #startDirect(): Promise<void> {
-    this.#direct = new DirectIo(this.#directory.files.worker);
-    const refusal = await this.#direct.probe(this.#directory.temporaryPath);
-    if (refusal !== undefined) this.#refuseDirect(refusal);
-  }
-
-  #refuseDirect(error: unknown): void {
-    this.#directRefusal = error instanceof Error ? error.message : String(error);
-    const message = `O_DIRECT is refused, so the page cache is used: ${this.#directRefusal}`;
-    this.#report("open", new Error(message));
-  }
-
   async #dispose(): Promise<void> {
     await this.#layingOut?.catch(() => {});
     await Promise.all([this.#limiter.idle(), this.#storeLimiter.idle()]);
@@ -500,8 +408,7 @@ export class PoolStore implements L2Adapter {
     this.#pool = undefined;
     if (pool !== undefined) {
       try {
-        const index = { objects: pool.table.entries(), nextSequence: this.#nextSequence };
-        await this.#directory.writeIndex(index, pool.files.geometry);
+        await this.#directory.writeIndex(pool.index(), pool.files.geometry);
       } catch (cause) {
         this.#report("close", cause);
       }
@@ -512,19 +419,14 @@ export class PoolStore implements L2Adapter {
 
   async #close(): Promise<void> {
     this.#pool?.files[Symbol.dispose]();
-    await this.#direct?.[Symbol.asyncDispose]();
+    await this.#direct.close();
     await this.#directory[Symbol.asyncDispose]();
-  }
-
-  #report(operation: string, cause: unknown, key?: ObjectKey): void {
-    const about = key === undefined ? {} : { key };
-    this.#options.onError(new AdapterError({ adapter: "file_pool", operation, cause, ...about }));
   }
 }
 
 /** An error that says what was needed, with the operating system's code. */
 function explained(cause: unknown, needed: string): Error {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const reason = messageOf(cause);
   const code: unknown = cause instanceof Error ? Reflect.get(cause, "code") : undefined;
   const error = new Error(`${needed}: ${reason}`, { cause });
   return typeof code === "string" ? Object.assign(error, { code }) : error;

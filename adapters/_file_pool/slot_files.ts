@@ -1,7 +1,7 @@
 import { join } from "@std/path";
 import { lengthOfParts } from "../../src/base/byte_parts.ts";
 import type { AdapterObject } from "../../src/adapter/contract.ts";
-import { isDirectRefused } from "../_shared/direct_access.ts";
+import type { DirectSwitch } from "../_shared/direct_switch.ts";
 import type { DirectIo } from "./direct_io.ts";
 import { type FileHandle, FileHandles } from "./file_handles.ts";
 import { type PoolFileSystem, writeAll } from "./pool_file.ts";
@@ -26,10 +26,8 @@ export interface SlotFilesOptions {
   readonly directory: string;
   /** Layout of the pool. */
   readonly geometry: PoolGeometry;
-  /** Direct I/O for objects; if left out, the page cache is used. */
-  readonly direct?: DirectIo | undefined;
-  /** Called when direct I/O is refused; it is not used again. */
-  readonly onRefusal: (error: unknown) => void;
+  /** Whether objects are read and written with direct I/O. */
+  readonly direct: DirectSwitch<DirectIo>;
 }
 
 /** Reads and writes the slots of a pool. */
@@ -37,14 +35,12 @@ export class SlotFiles implements Disposable {
   /** Layout of the pool. */
   readonly geometry: PoolGeometry;
   readonly #handles: readonly FileHandles[];
-  readonly #onRefusal: (error: unknown) => void;
-  #direct: DirectIo | undefined;
+  readonly #direct: DirectSwitch<DirectIo>;
 
-  constructor({ files, directory, geometry, direct, onRefusal }: SlotFilesOptions) {
+  constructor({ files, directory, geometry, direct }: SlotFilesOptions) {
     this.geometry = geometry;
     this.#handles = poolFiles(directory, geometry).map((path) => new FileHandles(files, path));
     this.#direct = direct;
-    this.#onRefusal = onRefusal;
   }
 
   /**
@@ -72,7 +68,7 @@ export class SlotFiles implements Disposable {
       end.fill(0, lastBytes + FOOTER_BYTES, padded);
       const buffers = [handle.page, ...runs, end.subarray(0, padded)];
       const { path } = this.#handlesOf(file);
-      const isWritten = await this.#directly(async (direct) => {
+      const isWritten = await this.#direct.run(async (direct) => {
         await direct.write(path, offset, buffers);
         return true;
       });
@@ -87,7 +83,7 @@ export class SlotFiles implements Disposable {
     const { file, offset } = this.geometry.placeOf(slot);
     const handles = this.#handlesOf(file);
     const runs = contiguousRuns(parts);
-    const isRead = await this.#directly((direct) => {
+    const isRead = await this.#direct.run((direct) => {
       return direct.read(handles.path, offset + PAGE_BYTES, runs);
     });
     if (isRead !== undefined) return isRead;
@@ -127,21 +123,6 @@ export class SlotFiles implements Disposable {
   /** Closes the files; none may be in use. */
   [Symbol.dispose](): void {
     for (const handles of this.#handles) handles[Symbol.dispose]();
-  }
-
-  /** Runs `work` with direct I/O; resolves to `undefined` if it is not available. */
-  async #directly<T>(work: (direct: DirectIo) => Promise<T>): Promise<T | undefined> {
-    const direct = this.#direct;
-    if (direct === undefined) return undefined;
-    try {
-      return await work(direct);
-    } catch (error) {
-      if (!isDirectRefused(error)) throw error;
-      // Concurrent operations may be refused too.
-      if (this.#direct !== undefined) this.#onRefusal(error);
-      this.#direct = undefined;
-      return undefined;
-    }
   }
 
   #use<T>(file: number, work: (handle: FileHandle) => Promise<T>): Promise<T> {

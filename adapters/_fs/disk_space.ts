@@ -1,23 +1,16 @@
 import { Backoff, type BackoffLimits } from "../../src/base/backoff.ts";
-import { type Clock, within } from "../../src/base/clock.ts";
+import { within } from "../../src/base/clock.ts";
+import { AccountCount } from "./account_count.ts";
 import { errnoOf, isFull } from "../_shared/errno.ts";
 import { knownTime } from "../_shared/file_info.ts";
-import type { ModelUsage } from "./directory_count.ts";
-import { DiskHeadroom, type HeadroomBounds } from "./disk_headroom.ts";
-import type { EvictorOptions } from "./evictor.ts";
-import type { FileSystem } from "./file_system.ts";
-import { isContinued, type LedgerState, reconcile } from "./ledger_state.ts";
-import type { ObjectPaths } from "./object_paths.ts";
+import { DiskHeadroom } from "./disk_headroom.ts";
+import type { DiskSpaceOptions, DiskSpaceStatus } from "./disk_space_options.ts";
+import type { LedgerState } from "./ledger_state.ts";
 import { ObjectRemoval } from "./object_removal.ts";
-import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
+import { LedgerHeldError } from "./usage_ledger.ts";
 import type { Turnover } from "./use_times.ts";
-import { WriterAccount } from "./writer_account.ts";
+import { leaseBytesOf, WriterAccount } from "./writer_account.ts";
 
-/**
- * Share of the capacity that a writer leases in advance, so that most stores need no ledger access.
- */
-const LEASE_SHARE = 1 / 512;
-const MAX_LEASE = 2 ** 26;
 /** Time after which the bytes stored by other processes are read again, in milliseconds. */
 const TURNOVER_MS = 1_000;
 /** Pauses of stores after the disk was found full. */
@@ -31,65 +24,6 @@ const REPLACED_PATIENCE_MS = 1_000;
 /** Max wait of a store for the first count of a directory, in milliseconds. */
 const COUNT_PATIENCE_MS = 100;
 
-/** Limits of a directory. */
-export interface DiskBounds extends HeadroomBounds {
-  /** Max bytes of objects on disk. @default {Infinity} */
-  readonly capacityBytes: number;
-  /** Shares of the capacity: eviction starts above `high` and stops at `low`. */
-  readonly watermark?: { readonly high: number; readonly low: number };
-}
-
-/** Options of {@linkcode DiskSpace}. */
-export interface DiskSpaceOptions extends DiskBounds {
-  readonly files: FileSystem;
-  readonly paths: ObjectPaths;
-  /** Ledger of the space, shared by all processes. */
-  readonly ledger: UsageLedger;
-  /** Lock file of the process that evicts. */
-  readonly evictionLock: { readonly path: string; readonly mode: number };
-  /** Identifies this writer in the ledger. */
-  readonly tag: string;
-  /** Tags of writers that may be alive. */
-  readonly writers: () => Promise<readonly string[]>;
-  /** Whether the writer with a tag is alive; `undefined` if unknown. */
-  readonly isAlive: (tag: string) => Promise<boolean | undefined>;
-  /** Bytes on disk of temporary files left by dead writers. */
-  readonly abandonedBytes: (dead: ReadonlySet<string>, signal: AbortSignal) => Promise<number>;
-  readonly clock: Clock;
-  /** Whether a file must not be evicted. */
-  readonly isLocked: (path: string) => boolean;
-  /** Writes pending times of use, so that an eviction sees them. */
-  readonly flushUseTimes: () => Promise<void>;
-  /** Aborts when the adapter closes. */
-  readonly signal: AbortSignal;
-  /** Called with failures in the background. */
-  readonly onError: (cause: unknown) => void;
-  /** Callbacks for evicted objects, if needed. */
-  readonly evicted?: NonNullable<EvictorOptions["evicted"]>;
-}
-
-/** Status of {@linkcode DiskSpace}. */
-export interface DiskSpaceStatus {
-  /** Bytes used by all processes, as last read from the ledger; `undefined` before that. */
-  readonly usedBytes: number | undefined;
-  /** Current max bytes of objects on disk; `undefined` if unlimited. */
-  readonly capacityBytes: number | undefined;
-  /** Whether all processes of the directory share one ledger. */
-  readonly isShared: boolean;
-  /** Whether the directory is being counted. */
-  readonly isCounting: boolean;
-  /** Number of evicted objects. */
-  readonly evictedObjects: number;
-  /** Bytes on disk that evictions freed. */
-  readonly evictedBytes: number;
-  /** Number of objects refused because there was no space. */
-  readonly refusedObjects: number;
-  /** Why stores are paused now. */
-  readonly pausedBy: string | undefined;
-  /** Usage by model at the last count, least recently used first. */
-  readonly models: readonly ModelUsage[];
-}
-
 /**
  * Space on disk for objects. It is reserved before a write, so that the capacity is never exceeded,
  * whichever processes share the directory. Evicts the least recently used objects of all processes.
@@ -98,9 +32,8 @@ export class DiskSpace {
   readonly #options: DiskSpaceOptions;
   readonly #account: WriterAccount;
   readonly #removal: ObjectRemoval;
+  readonly #count: AccountCount;
   readonly #headroom: DiskHeadroom;
-  /** Bytes of possibly replaced files that are not in the ledger yet. */
-  #replaced = 0;
   #refilling: Promise<void> | undefined;
   #counting: Promise<void> | undefined;
   #evicting: Promise<boolean> | undefined;
@@ -128,6 +61,7 @@ export class DiskSpace {
       ledgerId: () => this.ledgerId,
       counting: () => this.#counting,
     });
+    this.#count = new AccountCount(options, this.#account, this.#removal.directory);
   }
 
   /** Whether the directory has any limit. */
@@ -205,7 +139,7 @@ export class DiskSpace {
    * Checking would slow down each store; a count finds out.
    */
   noteReplaced(bytes: number): void {
-    if (this.isBounded) this.#replaced += bytes;
+    if (this.isBounded) this.#account.replaced += bytes;
   }
 
   /** Records a successful write: the disk is not full. */
@@ -248,14 +182,14 @@ export class DiskSpace {
     // A time in the future comes from a wrong clock.
     const countedAt = knownTime(state?.countedAt) ?? -Infinity;
     const isRecent = state !== undefined && Date.now() - countedAt < COUNT_MS;
-    if (!isRecent || (await this.#deadWriters(state)).size > 0) await this.count();
+    if (!isRecent || (await this.#count.deadWriters(state)).size > 0) await this.count();
     await this.#shrink();
   }
 
   /** Counts the directory and corrects the ledger, which is too high after a writer was killed. */
   count(): Promise<void> {
     if (!this.isBounded) return Promise.resolve();
-    return this.#counting ??= this.#count().finally(() => this.#counting = undefined);
+    return this.#counting ??= this.#count.run().finally(() => this.#counting = undefined);
   }
 
   /** Returns the unused lease. */
@@ -265,8 +199,7 @@ export class DiskSpace {
     await this.#removal.directory.idle();
     const hasNothing = this.#account.state === undefined && this.#account.recorded === 0;
     if (!this.isBounded || hasNothing) return;
-    await this.#account.close(this.#replaced);
-    this.#replaced = 0;
+    await this.#account.close();
   }
 
   reportStatus(): DiskSpaceStatus {
@@ -346,10 +279,10 @@ export class DiskSpace {
             .map((lease) => lease - this.#account.lease)
             .find((more) => state.used + more <= capacity);
           if (more === undefined) return state;
-          granted = { bytes: more, replaced: this.#replaced };
+          granted = { bytes: more, replaced: this.#account.replaced };
           return {
             ...this.#account.renewed(state, more),
-            replaced: state.replaced + this.#replaced,
+            replaced: state.replaced + this.#account.replaced,
             used: state.used + more,
             granted: state.granted + more,
           };
@@ -370,14 +303,14 @@ export class DiskSpace {
       if (granted !== undefined) {
         // Added only once the ledger contains the grant.
         this.#account.grant(granted.bytes);
-        this.#replaced -= granted.replaced;
+        this.#account.replaced -= granted.replaced;
         if (state.used > high * capacity) this.#inBackground(this.#evict(low * capacity));
         return true;
       }
       if (bytes > capacity || signal.aborted) return false;
       if (watermark === undefined) {
         // Replaced files may have freed enough, which only a count shows.
-        const isWorthACount = state.replaced + this.#replaced > 0;
+        const isWorthACount = state.replaced + this.#account.replaced > 0;
         if (!isWorthACount || this.#options.signal.aborted) return false;
         await this.count();
         continue;
@@ -489,7 +422,7 @@ export class DiskSpace {
     const { used = 0 } = await account.update() ?? {};
     if (account.needsCount) this.#inBackground(this.count());
     // Replaced files may have freed enough, which only a count shows.
-    const replaced = (): number => (account.state?.replaced ?? 0) + this.#replaced;
+    const replaced = (): number => (account.state?.replaced ?? 0) + account.replaced;
     const isUrgent = (): boolean => {
       const patienceMs = replaced() > 0 ? REPLACED_PATIENCE_MS : 0;
       return account.used > this.#urgentTarget &&
@@ -538,55 +471,7 @@ export class DiskSpace {
     return this.#account.state !== undefined;
   }
 
-  async #count(): Promise<void> {
-    const account = this.#account;
-    // Bytes that are on disk by now are no longer part of the lease.
-    const before = await account.update((state) => account.renewed(state));
-    const { written } = account;
-    const replaced = this.#replaced;
-    const dead = await this.#deadWriters(before);
-    const totals = await this.#removal.directory.walk();
-    const abandoned = await this.#options.abandonedBytes(dead, this.#options.signal);
-    if (totals === undefined) return;
-    const onDisk = abandoned + totals.diskBytes;
-    const others = before === undefined ? await this.#livingWriters() : {};
-    let isCorrected = false;
-    await account.update(
-      (state) => {
-        isCorrected = before === undefined || isContinued(before, state);
-        return reconcile(state, { before, onDisk, dead, mayBeTooLow: account.needsCount });
-      },
-      () => account.created({ onDisk, written, others }),
-    );
-    this.#replaced = Math.max(0, this.#replaced - replaced);
-    if (isCorrected) account.corrected();
-  }
-
-  /** Living writers, with an estimate of what each had leased in a lost ledger. */
-  async #livingWriters(): Promise<Record<string, number>> {
-    const { writers, tag, isAlive } = this.#options;
-    // The leases of other writers are unknown, but usually alike.
-    const lease = Math.max(leaseBytesOf(this.#options.capacityBytes), this.#account.maxRecorded);
-    const leases: Record<string, number> = {};
-    for (const other of await writers()) {
-      if (other !== tag && await isAlive(other) === true) leases[other] = lease;
-    }
-    return leases;
-  }
-
-  async #deadWriters(state: LedgerState | undefined): Promise<ReadonlySet<string>> {
-    const dead = new Set<string>();
-    for (const tag of Object.keys(state?.leases ?? {})) {
-      if (await this.#options.isAlive(tag) !== true) dead.add(tag);
-    }
-    return dead;
-  }
-
   #inBackground(work: Promise<unknown>): void {
     work.catch((error: unknown) => this.#options.onError(error));
   }
-}
-
-function leaseBytesOf(capacityBytes: number): number {
-  return Math.min(MAX_LEASE, Math.floor(capacityBytes * LEASE_SHARE));
 }

@@ -1,45 +1,47 @@
-import { basename, dirname, join } from "@std/path";
+import { join } from "@std/path";
 import { Limiter } from "../../src/base/limiter.ts";
 import {
-  AdapterError,
   type AdapterObject,
   type AdapterUsage,
   Bitmap,
   type CallOptions,
-  type Clock,
-  ConfigError,
   type DeleteResult,
   isHashedFileName,
-  keyInTail,
   type L2Adapter,
   type ListedObject,
   type ListOptions,
   type LoadOptions,
   type LookupOptions,
-  MAX_TAIL_BYTES,
   type ObjectKey,
   type StoreResult,
   systemRandom,
 } from "../../src/adapter/contract.ts";
-import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import { findChainEnd } from "../_shared/chain_search.ts";
+import { DirectSwitch } from "../_shared/direct_switch.ts";
+import { reportTo } from "../_shared/report.ts";
 import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
-import { entriesOf, objectDirectories, type ObjectFile, walkObjects } from "./directory_walk.ts";
-import { type DiskBounds, DiskSpace } from "./disk_space.ts";
-import { isNoObject, isReadOnly } from "../_shared/errno.ts";
+import { DiskSpace } from "./disk_space.ts";
+import { Housekeeping } from "./housekeeping.ts";
+import { ObjectDirectories } from "./object_directories.ts";
+import { ObjectListing } from "./object_listing.ts";
+import type { FileStoreOptions, StoreContext } from "./store_context.ts";
+import { isNoObject } from "../_shared/errno.ts";
 import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
 import type { FileSystem } from "./file_system.ts";
-import { foldsNames } from "./name_folding.ts";
-import { LimitedFiles } from "./limited_files.ts";
+import { limitedFiles } from "./limited_files.ts";
 import { type CallPurpose, OsCalls } from "../_shared/os_calls.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import { abortAfter } from "../../src/base/clock.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import { LockedObjects } from "./locked_objects.ts";
-import type { ObjectPaths } from "./object_paths.ts";
-import { type Durability, publishFile } from "./publish_file.ts";
-import { type Reading, readObject } from "./read_object.ts";
+import { ObjectWriter } from "./object_writer.ts";
+import {
+  type Reading,
+  readObject,
+  type SizeMismatchOptions,
+  type TrailingBytesOf,
+} from "./read_object.ts";
 import { TemporaryFiles } from "./temporary_files.ts";
 import { UsageLedger } from "./usage_ledger.ts";
 import { UseTimes } from "./use_times.ts";
@@ -50,59 +52,6 @@ const MAX_SUSPECTS = 4096;
 const MAX_TRAILING_BYTES = 65_536;
 /** Max time that closing waits for hanging calls, in milliseconds. */
 const CLOSE_MS = 5_000;
-/** Interval of housekeeping, in milliseconds. */
-const HOUSEKEEPING_MS = 600_000;
-
-/** Options of a {@linkcode FileStore}. */
-export interface FileStoreOptions {
-  readonly files: FileSystem;
-  /** Closes the files; stops waiting when `signal` aborts. */
-  readonly closeFiles?: (signal: AbortSignal) => Promise<void>;
-  readonly paths: ObjectPaths;
-  /** Directory of the locks and the ledger. */
-  readonly sharedPath: string;
-  /** Directory of temporary files; `undefined` if they lie next to the objects. */
-  readonly tmpPath: string | undefined;
-  /** What is synced before an object counts as stored. */
-  readonly durability: Durability;
-  /** Whether to bypass the page cache. */
-  readonly isDirect: boolean;
-  /** Creates the files for direct I/O. @default {DirectFiles} */
-  readonly directFiles?: (files: FileSystem) => DirectFileSystem;
-  /** Whether the members of a group share the directory. */
-  readonly isGroupShared: boolean;
-  /** Whether the directory may belong to another user. */
-  readonly allowsForeignOwner: boolean;
-  /** Max file operations at a time. */
-  readonly ioConcurrency: number;
-  /** Max bytes that they move at a time. */
-  readonly maxBytesInFlight: number;
-  /**
-   * Size of the first read of an object, which triggers the system's read-ahead; 0 reads all at
-   * once.
-   */
-  readonly readAheadBytes: number;
-  /** Whether to count the directory at start. */
-  readonly countsOnStart: boolean;
-  /** Limits of the directory. */
-  readonly bounds: DiskBounds;
-  /** Whether objects have no trailer, so that other programs can read them. */
-  readonly isUnsealed: boolean;
-  readonly clock: Clock;
-  /** Called with each failure that affects a key. */
-  readonly onError: (error: AdapterError) => void;
-  /** Called with the keys of evicted objects. */
-  readonly onEvicted?: ((keys: readonly ObjectKey[]) => void) | undefined;
-}
-
-/** The possible numbers of bytes that follow an object of `byteLength` bytes in its file. */
-export type TrailingBytesOf = (byteLength: number) => readonly number[];
-
-/** Options of loads from files that other programs write too. */
-export interface SizeMismatchOptions {
-  /** Called with the index of an object whose file has another length. */
-  readonly onSizeMismatch?: (index: number) => void;
-}
 
 /**
  * Objects as files. The file system is the index; everything in memory is only a cache, so that any
@@ -111,7 +60,11 @@ export interface SizeMismatchOptions {
 export class FileStore implements L2Adapter {
   /** Files are durable and shared. */
   readonly capabilities: L2Adapter["capabilities"];
-  readonly #options: FileStoreOptions;
+  readonly #context: StoreContext;
+  readonly #directories: ObjectDirectories;
+  readonly #writer: ObjectWriter;
+  readonly #listing: ObjectListing;
+  readonly #housekeeping: Housekeeping;
   /** Limits loads and removals; stores have a separate limiter, because they may wait for space. */
   readonly #limiter: Limiter;
   readonly #storeLimiter: Limiter;
@@ -119,71 +72,57 @@ export class FileStore implements L2Adapter {
   readonly #lookupLimiter: Limiter;
   /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
-  /** File operations for background work. */
-  readonly #backgroundFiles: FileSystem;
+  readonly #direct: DirectSwitch<DirectFileSystem>;
   readonly #temporary: TemporaryFiles;
   readonly #space: DiskSpace;
   readonly #useTimes: UseTimes;
   readonly #locks: LockedObjects;
   /** Keys that a chain search may claim although they are missing. */
   readonly #suspects = new RecentKeys(MAX_SUSPECTS);
-  /** Directories that existed recently. */
-  readonly #knownDirectories = new Set<string>();
-  /** Links in place of shard directories; they are not followed. */
-  readonly #linkedShards = new Set<string>();
   readonly #closing = new AbortController();
-  /** Read permissions of an LMCache directory, which new entries get too. */
-  #readerMode = 0;
-  #files: FileSystem;
-  #direct: DirectFileSystem | undefined;
-  #directRefusal: string | undefined;
-  #makingShards: Promise<void> | undefined;
-  #housekeeping: Promise<void> = Promise.resolve();
-  #cancelHousekeeping = (): void => {};
 
   private constructor(options: FileStoreOptions) {
-    this.#options = options;
-    const { paths, sharedPath, clock, bounds, isUnsealed, onEvicted } = options;
-    this.#files = options.files;
+    const { paths, sharedPath, tmpPath, clock, bounds, isUnsealed, onEvicted } = options;
+    const report = reportTo("fs", options.onError);
+    const { signal } = this.#closing;
+    const files = limitedFiles(options.files, this.#calls, "housekeeping");
+    const mode = options.isGroupShared ? 0o660 : 0o600;
+    const context: StoreContext = this.#context = {
+      ...options,
+      background: files,
+      limited: (purpose, signal) => this.#limited(purpose, signal),
+      fileMode: mode,
+      signal,
+      report,
+    };
+    this.#direct = new DirectSwitch((error) => report("open", error));
+    this.#listing = new ObjectListing(context);
+    this.#housekeeping = new Housekeeping(context);
+    this.#directories = new ObjectDirectories(context, async () => {
+      await this.#temporary.announce();
+      await this.#space.prepare();
+    });
     this.#locks = new LockedObjects(paths);
-    const files = this.#backgroundFiles = new LimitedFiles(
-      options.files,
-      this.#calls,
-      "housekeeping",
-    );
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
     this.#limiter = new Limiter(limits);
     this.#storeLimiter = new Limiter(limits);
     this.#lookupLimiter = new Limiter({ operations: options.ioConcurrency });
-    const mode = this.#fileMode;
-    const places = (): AsyncIterable<string> => this.#temporaryPlaces();
-    const isForeign = (name: string, place: string): boolean =>
-      paths.isForeignTemporary(name, place === sharedPath || place === options.tmpPath);
     this.#temporary = new TemporaryFiles({
       files,
       path: sharedPath,
       mode,
-      places,
-      isForeign,
+      places: () => this.#directories.temporaryPlaces(),
+      isForeign: (name, place) =>
+        paths.isForeignTemporary(name, place === sharedPath || place === tmpPath),
       clock,
     });
-    this.#useTimes = new UseTimes({
-      files,
-      paths,
-      turnover: () => this.#space.turnover(),
-      clock,
-    });
+    this.#useTimes = new UseTimes({ files, paths, turnover: () => this.#space.turnover(), clock });
+    const path = join(sharedPath, "usage.ledger");
     this.#space = new DiskSpace({
       ...bounds,
       files,
       paths,
-      ledger: new UsageLedger({
-        files,
-        path: join(sharedPath, "usage.ledger"),
-        mode,
-        clock,
-        random: systemRandom,
-      }),
+      ledger: new UsageLedger({ files, path, mode, clock, random: systemRandom }),
       evictionLock: { path: join(sharedPath, "eviction.lock"), mode },
       tag: this.#temporary.tag,
       writers: () => this.#temporary.writers(),
@@ -192,9 +131,19 @@ export class FileStore implements L2Adapter {
       clock,
       isLocked: (path) => this.#locks.hasFile(path),
       flushUseTimes: () => this.#useTimes.flush(),
-      signal: this.#closing.signal,
-      onError: (cause) => this.#report("evict", cause),
-      ...(onEvicted && { evicted: { keyAt: (path, size) => this.#keyAt(path, size), onEvicted } }),
+      signal,
+      onError: (cause) => report("evict", cause),
+      ...(onEvicted && {
+        evicted: { keyAt: (path, size) => this.#listing.keyAt(path, size), onEvicted },
+      }),
+    });
+    this.#writer = new ObjectWriter({
+      ...context,
+      directories: this.#directories,
+      direct: this.#direct,
+      temporary: this.#temporary,
+      space: this.#space,
+      useTimes: this.#useTimes,
     });
     this.capabilities = {
       shared: true,
@@ -212,40 +161,21 @@ export class FileStore implements L2Adapter {
    * others, or may not be used by this process.
    */
   static async open(options: FileStoreOptions): Promise<FileStore> {
-    const { paths: { basePath }, isGroupShared, allowsForeignOwner } = options;
     const store = new FileStore(options);
-    const files = store.#backgroundFiles;
-    try {
-      await files.mkdir(basePath, store.#directoryMode);
-    } catch (cause) {
-      // A disk may be mounted and permissions granted later; a file in the way is a mistake.
-      const existing = await files.lstat(basePath).catch((error: unknown) => {
-        if (!(error instanceof Deno.errors.NotCapable)) return undefined;
-        const use = "a path that this process may use: below /dev, /proc and /sys only --allow-all";
-        throw wrongBasePath(`${use} lets it`, basePath);
+    const directories = store.#directories;
+    await directories.open();
+    const folds = await directories.foldsNames((name) => `${store.#temporary.next()}${name}`);
+    if (folds) options.paths.addDigests();
+    if (options.isDirect) {
+      const { files, directFiles = (files) => new DirectFiles(files) } = options;
+      await store.#direct.start(directFiles(files), async (direct) => {
+        await directories.makeShared(store.#context.background);
+        return await direct.probe(store.#temporary.next(), store.#context.fileMode);
       });
-      if (existing?.isDirectory === false) {
-        throw wrongBasePath("a directory, or a path where one can be created", basePath);
-      }
-      store.#report("open", cause);
     }
-    const info = await files.lstat(basePath).catch(() => undefined);
-    if (!isGroupShared && ((info?.mode ?? 0) & 0o022) !== 0) {
-      throw wrongBasePath(
-        "a directory that no other user can write to (chmod go-w), or allow_shared_group: true",
-        `${basePath} with mode ${((info?.mode ?? 0) & 0o7777).toString(8).padStart(4, "0")}`,
-      );
-    }
-    // In a shared group directory, most members are not the owner.
-    if (info !== undefined && !allowsForeignOwner && !isGroupShared) {
-      const received = await foreignOwner(basePath, info.uid);
-      if (received !== undefined) throw wrongBasePath(OWN_DIRECTORY, received);
-    }
-    if (options.isUnsealed) store.#readerMode = (info?.mode ?? 0) & 0o055;
-    await store.#findLinkedShards();
-    if (await store.#foldsNames()) options.paths.addDigests();
-    if (options.isDirect) await store.#startDirect();
-    store.#startHousekeeping(options.countsOnStart);
+    const sweep = () => store.#sweep();
+    const all = [sweep, () => store.#space.recover()];
+    store.#housekeeping.start(options.countsOnStart ? all : [sweep], all);
     return store;
   }
 
@@ -257,17 +187,19 @@ export class FileStore implements L2Adapter {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
     let batchBytes = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
+    const files = this.#limited("store", signal);
     await this.#storeLimiter.forEach(objects, bytesOf, async (object, index) => {
       if (signal.aborted || this.#isClosed) return;
       const diskBytes = diskBytesFor(object.byteLength);
       try {
-        if (!(await this.#storeOne(object, batchBytes, signal))) return;
+        if (!(await this.#writer.write(object, { batchBytes, signal, files }))) return;
+        this.#suspects.delete(object.key);
         stored.set(index);
         bytes += object.byteLength;
       } catch (cause) {
         if (cause === signal.reason) return;
         this.#space.failed(cause, diskBytes);
-        this.#report("store", cause, object.key);
+        this.#context.report("store", cause, object.key);
       } finally {
         batchBytes -= diskBytes;
       }
@@ -287,20 +219,22 @@ export class FileStore implements L2Adapter {
     { prefix, signal }: LookupOptions,
   ): Promise<Bitmap> {
     if (signal.aborted) return new Bitmap(keys.length);
-    const { paths } = this.#options;
+    const { paths } = this.#context;
     const files = this.#limited("lookup", signal);
     const inspect = async (key: ObjectKey): Promise<boolean> => {
-      const path = this.#placeOf(key);
+      const path = this.#directories.placeOf(key);
       if (path === undefined) return false;
       try {
         return (await files.lstat(path)).isFile;
       } catch (cause) {
-        if (!isNoObject(cause) && cause !== signal.reason) this.#report("lookup", cause, key);
+        if (!isNoObject(cause) && cause !== signal.reason) {
+          this.#context.report("lookup", cause, key);
+        }
         return false;
       }
     };
     const isPresent = (key: ObjectKey): Promise<boolean> =>
-      this.#suspects.has(key) || this.#linkedShards.size > 0
+      this.#suspects.has(key) || this.#directories.hasLinks
         ? inspect(key)
         : files.exists(paths.pathOf(key)).catch(() => false);
     const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
@@ -353,13 +287,14 @@ export class FileStore implements L2Adapter {
     { signal, onLoaded, allowShorter = false, onSizeMismatch }: LoadOptions & SizeMismatchOptions,
   ): Promise<Bitmap> {
     const loaded = new Bitmap(objects.length);
+    const files = this.#limited("load", signal);
     const load = async ({ key, parts, byteLength }: AdapterObject, index: number) => {
       try {
         if (signal.aborted || this.#isClosed) return;
-        const path = this.#placeOf(key);
+        const path = this.#directories.placeOf(key);
         if (path === undefined) return this.#suspects.add(key);
         const trailingBytes = trailingBytesOf(byteLength);
-        const isRead = await this.#read(path, {
+        const isRead = await this.#read(path, files, {
           parts,
           byteLength,
           trailingBytes,
@@ -376,7 +311,7 @@ export class FileStore implements L2Adapter {
         onLoaded?.(index);
       } catch (cause) {
         if (isNoObject(cause)) this.#suspects.add(key);
-        else if (cause !== signal.reason) this.#report("load", cause, key);
+        else if (cause !== signal.reason) this.#context.report("load", cause, key);
       }
     };
     await this.#limiter.forEach(objects, bytesOf, load, signal);
@@ -385,7 +320,7 @@ export class FileStore implements L2Adapter {
 
   /** Whether the name of an object's file contains a digest instead of the key. */
   isHashed(key: ObjectKey): boolean {
-    return isHashedFileName(this.#options.paths.nameOf(key));
+    return isHashedFileName(this.#context.paths.nameOf(key));
   }
 
   /** Sizes of the objects' files; `undefined` for a file that cannot be accessed. */
@@ -397,7 +332,7 @@ export class FileStore implements L2Adapter {
     const files = this.#limited("load", signal);
     const inspect = async ({ key }: AdapterObject, index: number) => {
       if (signal.aborted || this.#isClosed) return;
-      const info = await files.lstat(this.#options.paths.pathOf(key)).catch(() => undefined);
+      const info = await files.lstat(this.#context.paths.pathOf(key)).catch(() => undefined);
       sizes[index] = info?.size;
     };
     await this.#limiter.forEach(objects, () => 0, inspect, signal);
@@ -408,7 +343,7 @@ export class FileStore implements L2Adapter {
   async removeDamaged(key: ObjectKey): Promise<void> {
     this.#suspects.add(key);
     try {
-      const path = this.#placeOf(key);
+      const path = this.#directories.placeOf(key);
       if (path === undefined) return;
       const files = this.#limited("load");
       const info = await files.lstat(path);
@@ -417,7 +352,7 @@ export class FileStore implements L2Adapter {
       await files.remove(path);
       await this.#space.credit(freedBytesOf(info), ledgerId);
     } catch (cause) {
-      if (!isNoObject(cause)) this.#report("delete", cause, key);
+      if (!isNoObject(cause)) this.#context.report("delete", cause, key);
     }
   }
 
@@ -430,7 +365,7 @@ export class FileStore implements L2Adapter {
     const { ledgerId } = this.#space;
     await this.#limiter.forEach(keys, () => 0, async (key, index) => {
       try {
-        const path = this.#placeOf(key);
+        const path = this.#directories.placeOf(key);
         if (path === undefined || signal.aborted || this.#isClosed || this.#locks.has(key)) return;
         const info = await files.lstat(path);
         if (!info.isFile) return;
@@ -440,61 +375,41 @@ export class FileStore implements L2Adapter {
         bytes += sizeOf(info);
         diskBytes += freedBytesOf(info);
       } catch (cause) {
-        if (!isNoObject(cause) && cause !== signal.reason) this.#report("delete", cause, key);
+        if (!isNoObject(cause) && cause !== signal.reason) {
+          this.#context.report("delete", cause, key);
+        }
       }
     }, signal);
     try {
       await this.#space.credit(diskBytes, ledgerId);
     } catch (cause) {
-      if (!isNoObject(cause)) this.#report("delete", cause);
+      if (!isNoObject(cause)) this.#context.report("delete", cause);
     }
     return { deleted, bytes };
   }
 
   /** Lists the objects. */
-  async *list({ model, signal, onKeyless }: ListOptions): AsyncIterable<ListedObject> {
-    const files = this.#limited("housekeeping", signal);
-    for await (const batch of walkObjects(files, this.#options.paths, signal)) {
-      for (const file of batch) {
-        const key = await this.#keyOf(file);
-        if (signal.aborted) return;
-        // An earlier version wrote nothing behind objects of LMCache's layout.
-        if (onKeyless && key === null && file.object === "key-in-file") {
-          if (await files.exists(file.path)) onKeyless();
-        }
-        if (key !== null && (model === undefined || key.model === model)) {
-          const { size: byteLength, usedAt } = file;
-          yield { key, byteLength, ...(usedAt === 0 ? {} : { usedAt }) };
-        }
-      }
-    }
+  list(options: ListOptions): AsyncIterable<ListedObject> {
+    return this.#listing.list(options);
   }
 
   /** Counts files and their bytes by walking through the directory. */
-  async usage({ signal }: CallOptions): Promise<AdapterUsage> {
-    let usedBytes = 0;
-    let objectCount = 0;
-    const files = this.#limited("housekeeping", signal);
-    for await (const batch of walkObjects(files, this.#options.paths, signal)) {
-      for (const { size } of batch) usedBytes += size;
-      objectCount += batch.length;
-    }
-    signal.throwIfAborted();
+  async usage(options: CallOptions): Promise<AdapterUsage> {
+    const counted = await this.#listing.count(options);
     const { capacityBytes } = this.#space.reportStatus();
-    return { usedBytes, objectCount, ...(capacityBytes === undefined ? {} : { capacityBytes }) };
+    return { ...counted, ...(capacityBytes === undefined ? {} : { capacityBytes }) };
   }
 
   /** Settings in use, and the fill level of the directory. */
   reportStatus(): Record<string, unknown> {
-    const { paths: { basePath }, durability, isDirect } = this.#options;
+    const { paths: { basePath }, durability } = this.#context;
+    const { state } = this.#direct;
     return {
       basePath,
       durability,
-      io: !isDirect
-        ? "buffered"
-        : this.#directRefusal === undefined
-        ? "direct"
-        : `buffered: O_DIRECT was refused: ${this.#directRefusal}`,
+      io: state.phase === "refused"
+        ? `buffered: O_DIRECT was refused: ${state.reason}`
+        : state.phase,
       space: this.#space.reportStatus(),
       reclaimedTemporaryFiles: this.#temporary.reclaimed,
       problems: this.#space.problems(),
@@ -506,99 +421,40 @@ export class FileStore implements L2Adapter {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
-    this.#cancelHousekeeping();
-    using tooLate = abortAfter(this.#options.clock, CLOSE_MS);
+    const { clock, report, closeFiles } = this.#context;
+    using tooLate = abortAfter(clock, CLOSE_MS);
     await untilAborted(tooLate.signal, this.#close(), () => {
-      const count = this.#calls.running;
-      const cause = new Error(`${count} file system calls hang and were abandoned`);
-      this.#report("close", cause);
+      const cause = new Error(
+        `${this.#calls.running} file system calls hang and were abandoned`,
+      );
+      report("close", cause);
     });
-    await this.#direct?.close(tooLate.signal);
-    await this.#options.closeFiles?.(tooLate.signal);
+    await this.#direct.close(tooLate.signal);
+    await closeFiles?.(tooLate.signal);
   }
 
   async #close(): Promise<void> {
-    await Promise.all([this.#limiter.idle(), this.#storeLimiter.idle()]);
-    await this.#housekeeping;
-    await this.#makingShards;
+    const stopped = this.#housekeeping.close();
+    await Promise.all([this.#limiter.idle(), this.#storeLimiter.idle(), stopped]);
+    await this.#directories.close();
     await this.#useTimes.close();
     try {
       await this.#space.close();
     } catch (cause) {
-      if (!isNoObject(cause)) this.#report("close", cause);
+      if (!isNoObject(cause)) this.#context.report("close", cause);
     }
     await this.#temporary.close();
   }
 
   /** File operations within this adapter's thread limits, with direct I/O if possible. */
   #limited(purpose: CallPurpose, signal?: AbortSignal): FileSystem {
-    return new LimitedFiles(this.#files, this.#calls, purpose, signal);
+    const { state } = this.#direct;
+    const files = state.phase === "direct" ? state.io.files : this.#context.files;
+    return limitedFiles(files, this.#calls, purpose, signal);
   }
 
   get #isClosed(): boolean {
     return this.#closing.signal.aborted;
-  }
-
-  get #directoryMode(): number {
-    return this.#options.isGroupShared ? 0o2770 : 0o700;
-  }
-
-  get #fileMode(): number {
-    return this.#options.isGroupShared ? 0o660 : 0o600;
-  }
-
-  /** File mode of objects. */
-  get #objectMode(): number {
-    return this.#fileMode | (this.#readerMode & 0o044);
-  }
-
-  /** Stores an object; resolves to whether there was space. */
-  async #storeOne(
-    object: AdapterObject,
-    batchBytes: number,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    const { paths, sharedPath, tmpPath, durability } = this.#options;
-    const directory = paths.directoryOf(object.key);
-    const finalPath = `${directory}/${paths.nameOf(object.key)}`;
-    const diskBytes = diskBytesFor(object.byteLength);
-    for (let attempt = 0;; attempt++) {
-      const files = this.#limited("store", signal);
-      try {
-        if (!this.#knownDirectories.has(sharedPath)) await this.#makeTemporary(files);
-        if (!this.#knownDirectories.has(directory)) {
-          await this.#makeShard(directory, files);
-          this.#makingShards ??= this.#makeShards();
-        }
-        if (!this.#space.tryReserve(diskBytes)) {
-          if (!(await this.#space.reserve(diskBytes, batchBytes, signal))) return false;
-        }
-        const ownPath = this.#temporary.next(tmpPath ?? directory);
-        const mode = this.#objectMode;
-        const { parts } = object;
-        let isPublished = false;
-        const onPublished = (): void => void (isPublished = true);
-        const target = { tmpPath: ownPath, finalPath, mode, durability };
-        try {
-          await publishFile({ files, parts, ...target, onPublished });
-        } catch (error) {
-          // A published file takes its space even if the store counts as failed.
-          if (!isPublished) this.#space.release(diskBytes);
-          throw error;
-        } finally {
-          this.#space.settled(diskBytes);
-        }
-        if (!this.#useTimes.wasMissing(object.key)) this.#space.noteReplaced(diskBytes);
-        this.#space.succeeded();
-        this.#suspects.delete(object.key);
-        return true;
-      } catch (error) {
-        if (attempt > 0) throw error;
-        if (error instanceof Deno.errors.NotFound) this.#knownDirectories.clear();
-        else if (this.#direct !== undefined && isDirectRefused(error)) this.#stopDirect(error);
-        else throw error;
-      }
-    }
   }
 
   /**
@@ -607,213 +463,27 @@ export class FileStore implements L2Adapter {
    */
   async #read(
     path: string,
+    files: FileSystem,
     reading: Omit<Reading, "readAheadBytes"> & CallOptions & { readonly byteLength: number },
   ): Promise<boolean> {
     for (let attempt = 0;; attempt++) {
       try {
-        const files = this.#limited("load", reading.signal);
         using file = await files.open(path, reading.byteLength + MAX_TRAILING_BYTES);
-        return await readObject(file, { ...reading, readAheadBytes: this.#options.readAheadBytes });
+        return await readObject(file, { ...reading, readAheadBytes: this.#context.readAheadBytes });
       } catch (error) {
-        if (attempt > 0 || this.#direct === undefined || !isDirectRefused(error)) throw error;
+        if (attempt > 0 || !this.#direct.wasTried || !isDirectRefused(error)) throw error;
         // A directory also refuses direct I/O, which says nothing about files.
-        if (!(await this.#limited("load", reading.signal).lstat(path)).isFile) return false;
-        this.#stopDirect(error);
+        if (!(await files.lstat(path)).isFile) return false;
+        this.#direct.refuse(error);
+        files = this.#limited("load", reading.signal);
       }
     }
   }
 
-  async #keyOf(
-    { path, size, object }: Pick<ObjectFile, "path" | "size" | "object">,
-  ): Promise<ObjectKey | null> {
-    if (object === "no-key") return null;
-    if (object !== "key-in-file") return object.key;
-    const end = new Uint8Array(Math.min(size, MAX_TAIL_BYTES));
-    try {
-      using file = await this.#backgroundFiles.open(path, size);
-      if (await file.read(end, size - end.byteLength) < end.byteLength) return null;
-    } catch (cause) {
-      if (!isNoObject(cause)) this.#report("list", cause);
-      return null;
-    }
-    const key = keyInTail(end, size);
-    return key !== null && this.#options.paths.pathOf(key) === path ? key : null;
-  }
-
-  /** The key of a file that is about to be evicted, if it has one. */
-  async #keyAt(path: string, size: number): Promise<ObjectKey | null> {
-    const object = this.#options.paths.objectNamed(dirname(path), basename(path));
-    return object === null ? null : await this.#keyOf({ path, size, object });
-  }
-
-  /** Directories that may contain temporary files, whatever their writers' configuration. */
-  async *#temporaryPlaces(): AsyncGenerator<string, void> {
-    const { paths, sharedPath, tmpPath } = this.#options;
-    yield sharedPath;
-    if (tmpPath !== undefined && tmpPath !== sharedPath) yield tmpPath;
-    yield* objectDirectories(this.#backgroundFiles, paths);
-  }
-
-  async #makeTemporary(files: FileSystem): Promise<void> {
-    const { sharedPath, tmpPath } = this.#options;
-    await this.#makeDirectory(sharedPath, this.#directoryMode, files);
-    if (tmpPath !== undefined) await this.#makeDirectory(tmpPath, this.#directoryMode, files);
-    await this.#temporary.announce();
-    await this.#space.prepare();
-    this.#knownDirectories.add(sharedPath);
-  }
-
-  async #makeShard(path: string, files: FileSystem): Promise<void> {
-    const { durability } = this.#options;
-    const made = await this.#makeDirectory(path, this.#directoryMode | this.#readerMode, files);
-    if (durability === "full") {
-      for (const step of made) await files.syncDirectory(dirname(step));
-    }
-    this.#knownDirectories.add(path);
-    this.#linkedShards.delete(path.slice(0, this.#options.paths.basePath.length + 3));
-  }
-
-  /** Creates all shard directories, so that later stores do not wait for them. */
-  async #makeShards(): Promise<void> {
-    for (const path of this.#options.paths.shards()) {
-      if (this.#isClosed) return;
-      try {
-        if (!this.#knownDirectories.has(path)) await this.#makeShard(path, this.#backgroundFiles);
-      } catch {
-        // The store that needs the directory reports the error.
-        return;
-      }
-    }
-  }
-
-  /** Creates a directory below the base directory; returns the directories on that path. */
-  async #makeDirectory(
-    path: string,
-    mode: number,
-    files: FileSystem,
-  ): Promise<readonly string[]> {
-    const { paths: { basePath }, isGroupShared } = this.#options;
-    const steps: string[] = [];
-    for (let at = path; at.length > basePath.length; at = dirname(at)) steps.unshift(at);
-    for (const step of steps) {
-      await files.mkdir(step, mode);
-      const info = await files.lstat(step);
-      // A link could point anywhere.
-      if (!info.isDirectory) {
-        throw new Deno.errors.NotADirectory(`${step} is a link, or no directory`);
-      }
-      // The umask of the process may have removed group permissions.
-      if (isGroupShared) await files.chmod(step, mode).catch(() => {});
-      // The directory may have been shared before.
-      else if (((info.mode ?? 0) & 0o022) !== 0) await files.chmod(step, mode);
-    }
-    return steps;
-  }
-
-  /** Finds links in place of first-level shard directories. */
-  async #findLinkedShards(): Promise<void> {
-    const { paths } = this.#options;
-    if (paths.levels === 0) return;
-    try {
-      for await (const { name, isSymlink } of entriesOf(this.#backgroundFiles, paths.basePath)) {
-        if (!isSymlink || !paths.isShard(0, name)) continue;
-        const path = `${paths.basePath}/${name}`;
-        this.#linkedShards.add(path);
-        this.#report("open", new Error(`${path} is a link, which is not followed: remove it`));
-      }
-    } catch (cause) {
-      this.#report("open", cause);
-    }
-  }
-
-  /** Path of an object; `undefined` if its shard directory is a link. */
-  #placeOf(key: ObjectKey): string | undefined {
-    const { paths } = this.#options;
-    const path = paths.pathOf(key);
-    // The base directory is followed by a separator and two digits.
-    const isLinked = this.#linkedShards.size > 0 &&
-      this.#linkedShards.has(path.slice(0, paths.basePath.length + 3));
-    return isLinked ? undefined : path;
-  }
-
-  /** Whether the file system treats names as equal that differ in case or in Unicode form. */
-  async #foldsNames(): Promise<boolean> {
-    const { sharedPath } = this.#options;
-    const files = this.#backgroundFiles;
-    // In a read-only directory, an existing name is used for the test.
-    const shared = await files.lstat(sharedPath).catch(() => undefined);
-    const other = await files.lstat(join(dirname(sharedPath), basename(sharedPath).toUpperCase()))
-      .catch(() => undefined);
-    if (shared !== undefined && shared.ino === other?.ino && shared.dev === other.dev) return true;
-    try {
-      await this.#makeDirectory(sharedPath, this.#directoryMode, files);
-      return await foldsNames(files, (name) => `${this.#temporary.next()}${name}`, this.#fileMode);
-    } catch {
-      // Stores that fail for the same reason report it.
-      return false;
-    }
-  }
-
-  async #startDirect(): Promise<void> {
-    const { files, directFiles = (files) => new DirectFiles(files) } = this.#options;
-    const direct = directFiles(files);
-    let refusal: unknown;
-    try {
-      await this.#makeTemporary(this.#backgroundFiles);
-      refusal = await direct.probe(this.#temporary.next(), this.#fileMode);
-    } catch (error) {
-      refusal = error;
-    }
-    this.#direct = direct;
-    this.#files = direct.files;
-    if (refusal !== undefined) this.#stopDirect(refusal);
-  }
-
-  /** Switches to the page cache. */
-  #stopDirect(refusal: unknown): void {
-    if (this.#files === this.#options.files) return;
-    this.#files = this.#options.files;
-    this.#directRefusal = refusal instanceof Error ? refusal.message : String(refusal);
-    const message = `O_DIRECT is refused, so the page cache is used: ${this.#directRefusal}`;
-    this.#report("open", new Error(message));
-  }
-
-  #startHousekeeping(counts: boolean): void {
-    const { clock } = this.#options;
-    const { signal } = this.#closing;
-    const steps = [
-      async () => {
-        const { ledgerId } = this.#space;
-        await this.#space.credit(await this.#temporary.sweep(signal), ledgerId);
-      },
-      ...(counts ? [() => this.#space.recover()] : []),
-    ];
-    const work = async (): Promise<void> => {
-      for (const step of steps) {
-        try {
-          await step();
-        } catch (cause) {
-          // A read-only directory needs no cleanup, and a missing one no count.
-          const isNothingToDo = isReadOnly(cause) || cause instanceof Deno.errors.NotFound;
-          if (!isNothingToDo) this.#report("recover", cause);
-        }
-      }
-    };
-    this.#housekeeping = work().then(() => {
-      if (signal.aborted) return;
-      this.#cancelHousekeeping = clock.schedule(
-        () => this.#startHousekeeping(true),
-        HOUSEKEEPING_MS,
-        {
-          background: true,
-        },
-      );
-    });
-  }
-
-  #report(operation: string, cause: unknown, key?: ObjectKey): void {
-    const about = key === undefined ? {} : { key };
-    this.#options.onError(new AdapterError({ adapter: "fs", operation, cause, ...about }));
+  /** Removes abandoned temporary files. */
+  async #sweep(): Promise<void> {
+    const { ledgerId } = this.#space;
+    await this.#space.credit(await this.#temporary.sweep(this.#closing.signal), ledgerId);
   }
 }
 
@@ -825,8 +495,4 @@ function noTrailingBytes(): readonly number[] {
 
 function bytesOf({ byteLength }: AdapterObject): number {
   return byteLength;
-}
-
-function wrongBasePath(expected: string, received: string): ConfigError {
-  return new ConfigError({ subject: "fs adapter", key: "base_path", expected, received });
 }

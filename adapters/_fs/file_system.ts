@@ -1,6 +1,8 @@
 import * as nodeFs from "node:fs";
 import { statfs } from "node:fs/promises";
-import { notAFile } from "../_shared/errno.ts";
+import { type LockedFile, lockFile } from "../_shared/locked_file.ts";
+
+export type { LockedFile };
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 
 /** A file open for reading. */
@@ -20,18 +22,13 @@ export interface WritableFile extends Disposable {
    * Appends bytes, which must stay valid until {@linkcode flush}; resolves to the number accepted.
    */
   write(bytes: Uint8Array<ArrayBuffer>): Promise<number>;
-  /** Passes all written bytes to the operating system. The file may not exist before. */
-  flush(): Promise<void>;
+  /**
+   * Passes all written bytes to the operating system, and creates the file if it was not before;
+   * left out if each write does so.
+   */
+  flush?(): Promise<void>;
   /** Makes the bytes survive a power cut. */
   syncData(): Promise<void>;
-}
-
-/** A small file that only one holder in all processes has open. */
-export interface LockedFile extends Disposable {
-  /** The content; empty if it exceeds `maxBytes`, because then another program wrote it. */
-  read(maxBytes: number): Promise<Uint8Array>;
-  /** Replaces the content. */
-  write(bytes: Uint8Array<ArrayBuffer>): Promise<void>;
 }
 
 /** Space of a file system, in bytes. */
@@ -43,7 +40,7 @@ export interface DiskRoom {
 }
 
 /**
- * File operations of the adapter; each takes one or a few system calls. {@linkcode errnoOf} returns
+ * File operations of the adapter, none of which uses `this`; each takes one or a few system calls. {@linkcode errnoOf} returns
  * the error code of a failure.
  */
 export interface FileSystem {
@@ -87,52 +84,11 @@ const { O_RDONLY, O_NOFOLLOW = 0, O_NONBLOCK = 0 } = nodeFs.constants;
  * engine, which takes no time on a local disk; {@linkcode OffThreadFiles} is for other disks.
  */
 export const hostFileSystem: FileSystem = {
-  async create(path, mode) {
-    return new HostWritableFile(await Deno.open(path, { write: true, createNew: true, mode }));
+  create: (path, mode) => Deno.open(path, { write: true, createNew: true, mode }),
+  async open(path) {
+    return new HostReadableFile(await openNumbered(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   },
-  open(path) {
-    return openNumbered(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
-      .then((file) => new HostReadableFile(file));
-  },
-  async lock(path, { create, mode }) {
-    const before = await Deno.lstat(path).catch((error: unknown) => {
-      if (!create || !(error instanceof Deno.errors.NotFound)) throw error;
-    });
-    // A link could point anywhere.
-    if (before?.isFile === false) throw notAFile(path);
-    // Exclusive creation never follows a link created meanwhile. The loser of a race tries again.
-    const how = before === undefined ? { createNew: true, mode } : {};
-    const raced = before === undefined ? Deno.errors.AlreadyExists : Deno.errors.NotFound;
-    const file = await Deno.open(path, { read: true, write: true, ...how })
-      .catch((error: unknown) => {
-        if (!(error instanceof raced)) throw error;
-      });
-    if (file === undefined) return undefined;
-    try {
-      // The umask of the process may have removed group permissions.
-      if (before === undefined && (mode & 0o070) !== 0) {
-        await Deno.chmod(path, mode).catch(() => {});
-      }
-      if (await file.tryLock(true)) {
-        const [held, named] = await Promise.all([
-          file.stat(),
-          Deno.lstat(path).catch((error: unknown) => {
-            if (!(error instanceof Deno.errors.NotFound)) throw error;
-          }),
-        ]);
-        if (named?.isFile === false) throw notAFile(path);
-        // If the file was removed meanwhile, other processes lock its successor.
-        if (held.ino === named?.ino && held.dev === named.dev) {
-          return new HostLockedFile(file, held.size);
-        }
-      }
-    } catch (error) {
-      file.close();
-      throw error;
-    }
-    file.close();
-    return undefined;
-  },
+  lock: lockFile,
   exists(path) {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     nodeFs.exists(path, resolve);
@@ -184,63 +140,5 @@ class HostReadableFile implements ReadableFile {
 
   [Symbol.dispose](): void {
     nodeFs.closeSync(this.#file);
-  }
-}
-
-class HostWritableFile implements WritableFile {
-  readonly #file: Deno.FsFile;
-
-  constructor(file: Deno.FsFile) {
-    this.#file = file;
-  }
-
-  write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
-    return this.#file.write(bytes);
-  }
-
-  flush(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  syncData(): Promise<void> {
-    return this.#file.syncData();
-  }
-
-  [Symbol.dispose](): void {
-    this.#file.close();
-  }
-}
-
-class HostLockedFile implements LockedFile {
-  readonly #file: Deno.FsFile;
-  readonly #size: number;
-
-  constructor(file: Deno.FsFile, size: number) {
-    this.#file = file;
-    this.#size = size;
-  }
-
-  async read(maxBytes: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(this.#size > maxBytes ? 0 : this.#size);
-    await this.#file.seek(0, Deno.SeekMode.Start);
-    let done = 0;
-    while (done < bytes.byteLength) {
-      const count = await this.#file.read(bytes.subarray(done));
-      if (count === null) break;
-      done += count;
-    }
-    return bytes.subarray(0, done);
-  }
-
-  async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
-    await this.#file.seek(0, Deno.SeekMode.Start);
-    for (let done = 0; done < bytes.byteLength;) {
-      done += await this.#file.write(bytes.subarray(done));
-    }
-    await this.#file.truncate(bytes.byteLength);
-  }
-
-  [Symbol.dispose](): void {
-    this.#file.close();
   }
 }

@@ -18,7 +18,7 @@ export async function foldsNames(
   const probe = `${path}${LETTER}`;
   try {
     using file = await files.create(probe, mode);
-    await file.flush();
+    await file.flush?.();
     for (const name of SAME) if (await files.exists(`${path}${name}`)) return true;
     return false;
   } finally {

@@ -38,7 +38,7 @@ export async function publishFile(options: PublishOptions): Promise<void> {
           done += written;
         }
       }
-      await file.flush();
+      await file.flush?.();
       if (durability !== "none") await file.syncData();
     } finally {
       file[Symbol.dispose]();

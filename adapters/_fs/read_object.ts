@@ -1,6 +1,15 @@
 import type { AdapterObject } from "../../src/adapter/contract.ts";
 import type { ReadableFile } from "./file_system.ts";
 
+/** The possible numbers of bytes that follow an object of `byteLength` bytes in its file. */
+export type TrailingBytesOf = (byteLength: number) => readonly number[];
+
+/** Options of loads from files that other programs write too. */
+export interface SizeMismatchOptions {
+  /** Called with the index of an object whose file has another length. */
+  readonly onSizeMismatch?: (index: number) => void;
+}
+
 /** How to read an object from its file. */
 export interface Reading extends Pick<AdapterObject, "parts"> {
   /** The possible numbers of bytes that follow the object. */

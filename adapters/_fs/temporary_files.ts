@@ -223,7 +223,7 @@ export class TemporaryFiles {
     const path = this.next();
     try {
       using file = await files.create(path, mode);
-      await file.flush();
+      await file.flush?.();
       const time = (await files.lstat(path)).mtime?.getTime();
       return Number.isFinite(time) ? time : undefined;
     } catch (error) {

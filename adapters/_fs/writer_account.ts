@@ -2,6 +2,12 @@ import type { Clock } from "../../src/adapter/contract.ts";
 import { isContinued, type LedgerState } from "./ledger_state.ts";
 import { LedgerHeldError, type UsageLedger } from "./usage_ledger.ts";
 
+/**
+ * Share of the capacity that a writer leases in advance, so that most stores need no ledger access.
+ */
+const LEASE_SHARE = 1 / 512;
+const MAX_LEASE = 2 ** 26;
+
 /** Removed bytes that are still to be subtracted from the ledger with this id. */
 interface PendingCredit {
   readonly bytes: number;
@@ -16,6 +22,8 @@ interface PendingCredit {
  * update corrects it.
  */
 export class WriterAccount {
+  /** Bytes of possibly replaced files that are not in the ledger yet. */
+  replaced = 0;
   readonly #ledger: UsageLedger;
   readonly #clock: Clock;
   /** Identifies this writer. */
@@ -255,14 +263,15 @@ export class WriterAccount {
   }
 
   /** Returns the unused lease; requests a new count if the ledger may be wrong. */
-  async close(replaced: number): Promise<void> {
+  async close(): Promise<void> {
     await this.update((state) => {
       const { [this.#tag]: _, ...leases } = state.leases;
       const used = Math.max(0, state.used - this.#lease);
       const countedAt = this.#needsCount ? 0 : state.countedAt;
-      return { ...state, leases, used, replaced: state.replaced + replaced, countedAt };
+      return { ...state, leases, used, replaced: state.replaced + this.replaced, countedAt };
     });
     this.#lease = 0;
+    this.replaced = 0;
   }
 
   /**
@@ -295,4 +304,9 @@ export class WriterAccount {
       leases: { ...state.leases, [this.#tag]: this.#recorded },
     };
   }
+}
+
+/** Bytes that a writer leases at a time from a directory of this capacity. */
+export function leaseBytesOf(capacityBytes: number): number {
+  return Math.min(MAX_LEASE, Math.floor(capacityBytes * LEASE_SHARE));
 }

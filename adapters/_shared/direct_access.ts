@@ -1,5 +1,5 @@
 import * as nodeFs from "node:fs";
-import { errnoOf } from "./errno.ts";
+import { errnoOf, messageOf } from "./errno.ts";
 
 /** Required alignment of addresses, lengths and offsets, in bytes. */
 export const DIRECT_ALIGNMENT = 4096;
@@ -16,6 +16,26 @@ export type AlignedBuffer = Uint8Array<SharedArrayBuffer>;
 /** Whether an error means that this file system or file does not support direct I/O. */
 export function isDirectRefused(error: unknown): boolean {
   return ["EINVAL", "EOPNOTSUPP", "ENOTSUP"].includes(errnoOf(error) ?? "");
+}
+
+/**
+ * Why direct I/O does not work, judged by test bytes; `undefined` if it does.
+ *
+ * @param writeAndRead Writes the bytes with direct I/O; resolves to the bytes it reads back.
+ */
+export async function refusalOf(
+  byteLength: number,
+  writeAndRead: (bytes: Uint8Array<ArrayBuffer>) => Promise<Uint8Array | undefined>,
+): Promise<string | undefined> {
+  if (O_DIRECT === 0) return "this operating system has no O_DIRECT";
+  const bytes = new Uint8Array(byteLength).map((_, i) => i % 251);
+  try {
+    const read = await writeAndRead(bytes);
+    const isSame = read?.byteLength === byteLength && bytes.every((byte, i) => read[i] === byte);
+    return isSame ? undefined : "the bytes read differ from those written";
+  } catch (error) {
+    return messageOf(error);
+  }
 }
 
 /** Rounds `length` up to a multiple of {@linkcode DIRECT_ALIGNMENT}. */

@@ -20,6 +20,11 @@ export function errnoOf(error: unknown): string | undefined {
   return CODE_IN_MESSAGE.exec(error.message)?.[1];
 }
 
+/** Message of a thrown value. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** Whether an error means that there is no space, in general or for this file. */
 export function isFull(error: unknown): boolean {
   return ["ENOSPC", "EDQUOT", "EFBIG"].includes(errnoOf(error) ?? "");

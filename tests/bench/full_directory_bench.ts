@@ -1,5 +1,5 @@
 import { dirname, join } from "@std/path";
-import type { DiskSpaceStatus } from "../../adapters/_fs/disk_space.ts";
+import type { DiskSpaceStatus } from "../../adapters/_fs/disk_space_options.ts";
 import type { FileStore } from "../../adapters/_fs/file_store.ts";
 import { diskBytesIn, fileOf, openFileStore, testObject } from "../support/fs_adapter.ts";
 import { testKeys } from "../support/objects.ts";

@@ -356,7 +356,7 @@ function lyingFiles(faulty: FaultyFiles): FileSystem {
           await file.write(bytes);
           return bytes.byteLength;
         },
-        flush: () => file.flush(),
+        flush: async () => await file.flush?.(),
         syncData: () => file.syncData(),
         [Symbol.dispose]: () => file[Symbol.dispose](),
       };

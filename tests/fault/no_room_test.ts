@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { join } from "@std/path";
-import type { DiskSpaceStatus } from "../../adapters/_fs/disk_space.ts";
+import type { DiskSpaceStatus } from "../../adapters/_fs/disk_space_options.ts";
 import type { AdapterError, L2Adapter } from "../../src/adapter/contract.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { openFs, testObject } from "../support/fs_adapter.ts";

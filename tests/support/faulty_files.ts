@@ -2,10 +2,10 @@ import { setImmediate } from "node:timers";
 import {
   type FileSystem,
   hostFileSystem,
-  type LockedFile,
   type ReadableFile,
   type WritableFile,
 } from "../../adapters/_fs/file_system.ts";
+import type { LockedFile } from "../../adapters/_shared/locked_file.ts";
 
 /** A pending file operation. */
 export interface FileCall {
@@ -137,7 +137,7 @@ export class FaultyFiles {
     this.open.push(path);
     return {
       write: (bytes) => run("file.write", path, () => file.write(bytes.subarray(0, this.maxBytes))),
-      flush: () => run("file.flush", path, () => file.flush()),
+      flush: () => run("file.flush", path, async () => await file.flush?.()),
       syncData: () => run("file.syncData", path, () => this.#sync(() => file.syncData())),
       [Symbol.dispose]: () => this.#closed(this.open, path, file),
     };

@@ -1,6 +1,7 @@
 import { walk } from "@std/fs";
 import { join, relative } from "@std/path";
-import { FileStore, type FileStoreOptions } from "../../adapters/_fs/file_store.ts";
+import { FileStore } from "../../adapters/_fs/file_store.ts";
+import type { FileStoreOptions } from "../../adapters/_fs/store_context.ts";
 import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
 import { type FileLayout, ObjectPaths } from "../../adapters/_fs/object_paths.ts";
 import fs from "../../adapters/fs.ts";

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { DirectSwitch } from "../../../adapters/_shared/direct_switch.ts";
 import { DirectIo } from "../../../adapters/_file_pool/direct_io.ts";
 import { poolFileSystem } from "../../../adapters/_file_pool/pool_file.ts";
 import { PoolGeometry } from "../../../adapters/_file_pool/pool_geometry.ts";
@@ -77,10 +78,9 @@ for (const code of ["EINVAL", "EOPNOTSUPP", "EIO"]) {
     await using fileSystem = await poolFileSystem(path);
     await layOutFiles(fileSystem, path, geometry, call.signal);
     const refusals: unknown[] = [];
-    const onRefusal = (error: unknown) => void refusals.push(error);
-    const direct = new FailingIo(code);
-    const setup = { files: fileSystem, directory: path, geometry, direct, onRefusal };
-    using files = new SlotFiles(setup);
+    const direct = new DirectSwitch<DirectIo>((error) => refusals.push(error));
+    await direct.start(new FailingIo(code), () => Promise.resolve(undefined));
+    using files = new SlotFiles({ files: fileSystem, directory: path, geometry, direct });
     const write = (slot: number): Promise<void> => {
       const key = testKey(slot);
       const header = { slot, slotBytes: 5000, sequence: 1, run: new Uint8Array(8), key };

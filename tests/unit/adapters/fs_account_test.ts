@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertGreater, assertLessOrEqual, assertMatch } from "@std/assert";
 import { join } from "@std/path";
-import type { DiskSpaceStatus } from "../../../adapters/_fs/disk_space.ts";
+import type { DiskSpaceStatus } from "../../../adapters/_fs/disk_space_options.ts";
 import type { FileStore } from "../../../adapters/_fs/file_store.ts";
 import { hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import type { LedgerState } from "../../../adapters/_fs/ledger_state.ts";

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { DirectFiles, type DirectFileSystem } from "../../../adapters/_fs/direct_files.ts";
-import type { FileStore, FileStoreOptions } from "../../../adapters/_fs/file_store.ts";
+import type { FileStore } from "../../../adapters/_fs/file_store.ts";
+import type { FileStoreOptions } from "../../../adapters/_fs/store_context.ts";
 import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";

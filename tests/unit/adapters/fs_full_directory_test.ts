@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertGreater, assertLessOrEqual } from "@std/assert";
 import { dirname, join } from "@std/path";
-import type { DiskSpaceStatus } from "../../../adapters/_fs/disk_space.ts";
+import type { DiskSpaceStatus } from "../../../adapters/_fs/disk_space_options.ts";
 import type { FileStore } from "../../../adapters/_fs/file_store.ts";
 import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { walk } from "@std/fs";
 import { join } from "@std/path";
-import { OffThreadFiles } from "../../../adapters/_fs/careful_files.ts";
+import { OffThreadFiles } from "../../../adapters/_fs/off_thread_files.ts";
 import { hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import type { AdapterError } from "../../../src/adapter/contract.ts";
 import { ManualClock } from "../../../src/testing/manual_clock.ts";

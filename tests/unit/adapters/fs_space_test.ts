@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertGreater, assertLessOrEqual } from "@std/assert";
 import { deadline, delay } from "@std/async";
 import { dirname, join } from "@std/path";
-import type { DiskBounds, DiskSpaceStatus } from "../../../adapters/_fs/disk_space.ts";
+import type { DiskBounds, DiskSpaceStatus } from "../../../adapters/_fs/disk_space_options.ts";
 import type { FileStore } from "../../../adapters/_fs/file_store.ts";
 import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../../adapters/_fs/object_paths.ts";

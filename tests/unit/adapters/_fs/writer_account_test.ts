@@ -110,7 +110,7 @@ Deno.test("the used bytes of a ledger never fall below 0", async () => {
   one.deferCredit(500, id);
   await one.update();
   assertEquals([(await state()).used, (await state()).id], [0, id]);
-  await one.close(0);
+  await one.close();
   assertEquals([(await state()).used, (await state()).id], [0, id]);
 });
 
@@ -136,11 +136,11 @@ Deno.test("an older copy of the ledger gets a new id, and all grants since", asy
 Deno.test("a writer that closes with an uncertain ledger requests a count", async () => {
   await using opened = await open(100, 100);
   const { writers: [one, other], path, state } = opened;
-  await other.close(0);
+  await other.close();
   assert((await state()).countedAt > 0);
   await Deno.remove(path);
   await make(other);
-  await one.close(0);
+  await one.close();
   assertEquals((await state()).countedAt, 0);
 });
 
