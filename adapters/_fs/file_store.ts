@@ -24,7 +24,7 @@ import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
 import { DiskSpace } from "./disk_space.ts";
 import { Housekeeping } from "./housekeeping.ts";
 import { ObjectDirectories } from "./object_directories.ts";
-import { ObjectListing } from "./object_listing.ts";
+import { FileListing } from "./file_listing.ts";
 import type { FileStoreOptions, StoreContext } from "./store_context.ts";
 import { isNoObject } from "../_shared/errno.ts";
 import { diskBytesFor, freedBytesOf, sizeOf } from "../_shared/file_info.ts";
@@ -63,7 +63,7 @@ export class FileStore implements L2Adapter {
   readonly #context: StoreContext;
   readonly #directories: ObjectDirectories;
   readonly #writer: ObjectWriter;
-  readonly #listing: ObjectListing;
+  readonly #listing: FileListing;
   readonly #housekeeping: Housekeeping;
   /** Limits loads and removals; stores have a separate limiter, because they may wait for space. */
   readonly #limiter: Limiter;
@@ -96,7 +96,7 @@ export class FileStore implements L2Adapter {
       report,
     };
     this.#direct = new DirectSwitch((error) => report("open", error));
-    this.#listing = new ObjectListing(context);
+    this.#listing = new FileListing(context);
     this.#housekeeping = new Housekeeping(context);
     this.#directories = new ObjectDirectories(context, async () => {
       await this.#temporary.announce();

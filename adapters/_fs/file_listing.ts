@@ -13,7 +13,7 @@ import { type ObjectFile, walkObjects } from "./directory_walk.ts";
 import type { StoreContext } from "./store_context.ts";
 
 /** Lists and counts the objects of a directory, and finds the keys of files. */
-export class ObjectListing {
+export class FileListing {
   readonly #context: StoreContext;
 
   constructor(context: StoreContext) {
