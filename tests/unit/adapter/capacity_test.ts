@@ -112,6 +112,8 @@ Deno.test("capacity: an aborted delete settles at once, and its objects are miss
   await removed.promise;
   await Promise.resolve();
   assertEquals((await capacity.usage(call)).objectCount, 1);
+  assertEquals(await store([testKey(0)]), "1");
+  assertEquals(await find(testKeys(2)), "11");
 });
 
 Deno.test("capacity: a scan counts what others stored, and reports what they removed", async () => {
