@@ -1,10 +1,13 @@
 // Writes what adapter modules declare into docs/adapters.md.
 import type { L2AdapterModule } from "../src/adapter/contract.ts";
-import { adapterTable, promisesOf } from "../src/adapter/adapter_summary.ts";
+import { type ConfigFields, type Configurable, describeField } from "../src/adapter/config.ts";
+import { promisesOf } from "../src/cli/adapters.ts";
 import { openAdapterRegistry } from "../src/known_adapters.ts";
 
 /** The page that has a block for each adapter. */
 export const page = new URL("../docs/adapters.md", import.meta.url);
+
+const HEADER = ["Key", "Type", "Default", "Meaning"];
 
 const BLOCK = /(<!-- declared by (\w+) -->\n)[^]*?(<!-- end -->)/g;
 
@@ -25,6 +28,28 @@ function blockOf({ capabilities, ...module }: L2AdapterModule): string {
   if (capabilities === undefined) return `${adapterTable(module)}\n`;
   const promises = promisesOf(capabilities);
   return `${promises.charAt(0).toUpperCase()}${promises.slice(1)}.\n\n${adapterTable(module)}\n`;
+}
+
+/** Configuration keys of an adapter as a Markdown table. */
+function adapterTable(module: Configurable): string {
+  const rows = rowsOf(module.config, "");
+  const widths = HEADER.map((title, i) =>
+    Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0))
+  );
+  const line = (cells: readonly string[]): string =>
+    `| ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |`;
+  return [line(HEADER), line(widths.map((width) => "-".repeat(width))), ...rows.map(line)]
+    .join("\n");
+}
+
+function rowsOf(fields: ConfigFields, prefix: string): string[][] {
+  return Object.entries(fields).flatMap(([key, field]) => {
+    const name = prefix + key;
+    const own = field.type === "object" ? rowsOf(field.fields, `${name}.`) : [];
+    const type = field.type === "object" ? "object" : describeField(field);
+    const byDefault = field.default === undefined ? "" : `\`${JSON.stringify(field.default)}\``;
+    return [[`\`${name}\``, type, field.required ? "required" : byDefault, field.help], ...own];
+  });
 }
 
 if (import.meta.main) {

@@ -1,6 +1,5 @@
-import type { L2AdapterModule } from "../adapter/contract.ts";
+import type { AdapterCapabilities, L2AdapterModule } from "../adapter/contract.ts";
 import { adapterHelp } from "../adapter/config.ts";
-import { promisesOf } from "../adapter/adapter_summary.ts";
 import type { CliCommand } from "./command.ts";
 import { placesArgs, registryFor } from "./l2_config.ts";
 import { print } from "./output.ts";
@@ -24,4 +23,13 @@ function describe(module: L2AdapterModule): string {
   const { capabilities } = module;
   const help = adapterHelp(module);
   return capabilities === undefined ? help : `${help}\n  Promises: ${promisesOf(capabilities)}`;
+}
+
+/** Describes capabilities in words. */
+export function promisesOf({ durable, shared, evicts }: AdapterCapabilities): string {
+  return [
+    `objects ${durable ? "survive" : "end with"} the process`,
+    `${shared ? "other processes see them" : "no other process sees them"}`,
+    ...evicts ? ["it evicts by itself"] : [],
+  ].join(", ");
 }

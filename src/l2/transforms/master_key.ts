@@ -39,36 +39,38 @@ export async function readMasterKey(
   refuse: RefuseValue,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { master_key_path: path, master_key_env: name } = values;
-  const isFile = path !== undefined;
-  const place = path ?? name ?? "";
-  const key = isFile ? "master_key_path" : "master_key_env";
-  if (isFile === (name !== undefined)) {
-    refuse(
-      "master_key_path",
-      "exactly one of master_key_path and master_key_env",
-      isFile ? "both" : "none",
-    );
-  }
-  const source = isFile
-    ? "a file that only its owner can read"
-    : "the name of a variable that is set";
-  const unmet = isFile ? unmetPath(place) : undefined;
+  if (path !== undefined && name === undefined) return await keyInFile(path, refuse);
+  if (path === undefined && name !== undefined) return await keyInVariable(name, refuse);
+  const expected = "exactly one of master_key_path and master_key_env";
+  return refuse("master_key_path", expected, path === undefined ? "none" : "both");
+}
+
+async function keyInFile(path: string, refuse: RefuseValue): Promise<Uint8Array<ArrayBuffer>> {
+  const key = "master_key_path";
+  const unmet = unmetPath(path);
   if (unmet !== undefined) refuse(key, unmet, "another path");
-  const expected = `${source}, with ${SHAPES}`;
-  const isKey = decodeKey(encoder.encode(place), false) !== undefined;
-  // A value that is not a valid variable name may be the secret itself.
-  if (isKey || (!isFile && unmetVariableName(place) !== undefined)) refuse(key, expected, HIDDEN);
-  if (!isFile) {
-    const { value, problem } = await readSecretVariable(place);
-    if (problem !== undefined) return refuse(key, `${problem}, with ${SHAPES}`, HIDDEN);
-    const bytes = encoder.encode(value);
-    const held = `${expected} (it contains ${bytes.byteLength} bytes of something else)`;
-    return decodeKey(bytes, false) ?? refuse(key, held, HIDDEN);
-  }
-  const reading = await readSecretFile(place);
-  if (reading.problem !== undefined) return refuse(key, expected, `${place}: ${reading.problem}`);
-  const found = `${place}: contains something else (${reading.bytes.byteLength} bytes)`;
+  const expected = `a file that only its owner can read, with ${SHAPES}`;
+  if (isKey(path)) refuse(key, expected, HIDDEN);
+  const reading = await readSecretFile(path);
+  if (reading.problem !== undefined) return refuse(key, expected, `${path}: ${reading.problem}`);
+  const found = `${path}: contains something else (${reading.bytes.byteLength} bytes)`;
   return decodeKey(reading.bytes, true) ?? refuse(key, expected, found);
+}
+
+async function keyInVariable(name: string, refuse: RefuseValue): Promise<Uint8Array<ArrayBuffer>> {
+  const key = "master_key_env";
+  const expected = `the name of a variable that is set, with ${SHAPES}`;
+  // A value that is not a valid variable name may be the secret itself.
+  if (isKey(name) || unmetVariableName(name) !== undefined) refuse(key, expected, HIDDEN);
+  const { value, problem } = await readSecretVariable(name);
+  if (problem !== undefined) return refuse(key, `${problem}, with ${SHAPES}`, HIDDEN);
+  const bytes = encoder.encode(value);
+  const held = `${expected} (it contains ${bytes.byteLength} bytes of something else)`;
+  return decodeKey(bytes, false) ?? refuse(key, held, HIDDEN);
+}
+
+function isKey(place: string): boolean {
+  return decodeKey(encoder.encode(place), false) !== undefined;
 }
 
 /** Master key from which the keys of cache salts are derived. */
