@@ -1,10 +1,13 @@
 import { type CopyDispatch, type CopyPlan, ENTRY_BYTES } from "./copy_plan.ts";
+import { createGpuBuffer } from "./gpu_buffer.ts";
 import { catchGpuErrors } from "./gpu_errors.ts";
 import type { MemoryRange } from "./memory_device.ts";
 
 /** Threads per workgroup: the default limit of devices. */
 const WORKGROUP_SIZE = 256;
 const MIN_TABLE_BYTES = 64 * 1024;
+/** Types of the bindings: the table, the source and the destination. */
+const BINDINGS = ["read-only-storage", "read-only-storage", "storage"] as const;
 
 /** Shader that copies tiles, one per workgroup, whose locations are in a table. */
 function shaderOf(unit: "u32" | "vec4<u32>"): string {
@@ -58,13 +61,9 @@ export class CopyKernel implements Disposable {
       const { result } = catchGpuErrors(gpuDevice, () => {
         const layout = gpuDevice.createBindGroupLayout({
           label: "kvtier copy",
-          entries: (["read-only-storage", "read-only-storage", "storage"] as const).map(
-            (type, binding) => ({
-              binding,
-              visibility: GPUShaderStage.COMPUTE,
-              buffer: { type },
-            }),
-          ),
+          entries: BINDINGS.map((type, binding) => {
+            return { binding, visibility: GPUShaderStage.COMPUTE, buffer: { type } };
+          }),
         });
         const compile = (unit: Parameters<typeof shaderOf>[0]): Promise<GPUComputePipeline> =>
           gpuDevice.createComputePipelineAsync({
@@ -121,15 +120,9 @@ export class CopyKernel implements Disposable {
   #tableOf(byteLength: number): GPUBuffer {
     if (this.#table !== undefined && this.#table.size >= byteLength) return this.#table;
     this.#table?.destroy();
-    const { result: table, error } = catchGpuErrors(
-      this.#gpuDevice,
-      () =>
-        this.#gpuDevice.createBuffer({
-          label: "kvtier copy table",
-          size: Math.max(MIN_TABLE_BYTES, 2 ** Math.ceil(Math.log2(byteLength))),
-          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST,
-        }),
-    );
+    const size = Math.max(MIN_TABLE_BYTES, 2 ** Math.ceil(Math.log2(byteLength)));
+    const create = (): GPUBuffer => createGpuBuffer(this.#gpuDevice, "kvtier copy table", size);
+    const { result: table, error } = catchGpuErrors(this.#gpuDevice, create);
     this.#table = table;
     error.then((found) => {
       // If the device is out of memory, this call fails and the next one tries again.

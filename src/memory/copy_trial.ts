@@ -1,3 +1,4 @@
+import { createGpuBuffer } from "./gpu_buffer.ts";
 import type { CopyOperation, CopyPath, MeasuredCopyPath } from "./memory_device.ts";
 
 /** The faster path, with the times of the trial's copies. */
@@ -56,11 +57,7 @@ export class TrialBuffers implements Disposable {
   constructor(gpuDevice: GPUDevice, bytesPerCopy: number) {
     const count = Math.min(TRIAL_OPERATIONS, Math.ceil(TRIAL_BYTES / bytesPerCopy));
     const create = (): GPUBuffer =>
-      gpuDevice.createBuffer({
-        label: "kvtier copy trial",
-        size: count * bytesPerCopy,
-        usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-      });
+      createGpuBuffer(gpuDevice, "kvtier copy trial", count * bytesPerCopy);
     const [source, destination] = this.#buffers = [create(), create()];
     this.operations = Array.from({ length: count }, (_, i) => ({
       source,

@@ -106,8 +106,7 @@ export class StagingPool<Block> implements Disposable {
   readonly blockBytes: number;
   /** Maximum total size of blocks, in bytes. */
   readonly capacityBytes: number;
-  readonly #create: () => Block;
-  readonly #destroy: (block: Block) => void;
+  readonly #options: StagingPoolOptions<Block>;
   readonly #idle: Block[] = [];
   readonly #requests: PendingRequest<Block>[] = [];
   #lent = 0;
@@ -123,8 +122,7 @@ export class StagingPool<Block> implements Disposable {
     }
     this.blockBytes = options.blockBytes;
     this.capacityBytes = options.capacityBytes;
-    this.#create = options.create;
-    this.#destroy = options.destroy;
+    this.#options = options;
   }
 
   /** Total size of lent blocks, in bytes. */
@@ -152,11 +150,8 @@ export class StagingPool<Block> implements Disposable {
   acquire(count: number): Promise<Block[]> {
     if (this.#closedBy !== undefined) return Promise.reject(this.#closedBy);
     if (count > this.#maxBlocks) {
-      return Promise.reject(
-        new RangeError(
-          `Staging of ${this.capacityBytes} bytes cannot hold ${count} blocks of ${this.blockBytes}`,
-        ),
-      );
+      const message = `Staging of ${this.capacityBytes} bytes cannot hold ${count} blocks of`;
+      return Promise.reject(new RangeError(`${message} ${this.blockBytes}`));
     }
     const { promise, resolve, reject } = Promise.withResolvers<Block[]>();
     this.#requests.push({ count, resolve, reject });
@@ -168,7 +163,7 @@ export class StagingPool<Block> implements Disposable {
   release(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;
     if (this.#closedBy !== undefined) {
-      for (const block of blocks) this.#destroy(block);
+      this.#destroy(blocks);
     } else {
       this.#idle.push(...blocks);
       this.#serve();
@@ -178,7 +173,7 @@ export class StagingPool<Block> implements Disposable {
   /** Destroys lent blocks instead of returning them. */
   discard(blocks: readonly Block[]): void {
     this.abandon(blocks);
-    for (const block of blocks) this.#destroy(block);
+    this.#destroy(blocks);
   }
 
   /** Transfers ownership of blocks to the borrower: they no longer count against the capacity. */
@@ -190,13 +185,17 @@ export class StagingPool<Block> implements Disposable {
   /** Rejects all requests, and destroys idle blocks now and lent blocks when they are returned. */
   close(reason: Error): void {
     this.#closedBy ??= reason;
-    for (const block of this.#idle.splice(0)) this.#destroy(block);
+    this.#destroy(this.#idle.splice(0));
     for (const request of this.#requests.splice(0)) request.reject(reason);
   }
 
   /** Closes the pool. */
   [Symbol.dispose](): void {
     this.close(new Error("Staging pool is disposed: the cache was closed"));
+  }
+
+  #destroy(blocks: readonly Block[]): void {
+    for (const block of blocks) this.#options.destroy(block);
   }
 
   get #maxBlocks(): number {
@@ -210,7 +209,7 @@ export class StagingPool<Block> implements Disposable {
       this.#requests.shift();
       const blocks = this.#idle.splice(-next.count, next.count);
       try {
-        while (blocks.length < next.count) blocks.push(this.#create());
+        while (blocks.length < next.count) blocks.push(this.#options.create());
       } catch (error) {
         // Out of memory: only this request fails; its blocks remain in the pool.
         this.#idle.push(...blocks);

@@ -21,6 +21,7 @@ import {
   type Slab,
 } from "./memory_device.ts";
 import { CopyPaths } from "./copy_paths.ts";
+import { createGpuBuffer } from "./gpu_buffer.ts";
 import { catchGpuErrors } from "./gpu_errors.ts";
 import { countThatFit, packObjects, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
@@ -77,8 +78,8 @@ export class WebGpuDevice implements MemoryDevice {
     this.gpuDevice = gpuDevice;
     this.description = info.description || info.device || info.vendor || "WebGPU device";
     this.isFallback = info.isFallbackAdapter;
-    this.maxSlabBytes = gpuDevice.limits.maxBufferSize -
-      gpuDevice.limits.maxBufferSize % RANGE_ALIGNMENT;
+    const { maxBufferSize } = gpuDevice.limits;
+    this.maxSlabBytes = maxBufferSize - maxBufferSize % RANGE_ALIGNMENT;
     this.#owned = owned;
     this.#copyPaths = new CopyPaths(gpuDevice);
     this.#staging = new StagingPool({
@@ -136,17 +137,9 @@ export class WebGpuDevice implements MemoryDevice {
   /** Creates a buffer with the usages `STORAGE`, `COPY_SRC` and `COPY_DST`. */
   createSlab(byteLength: number): Slab {
     checkSlab(byteLength, this.maxSlabBytes);
-    const { result: buffer, error } = catchGpuErrors(
-      this.gpuDevice,
-      () =>
-        this.gpuDevice.createBuffer({
-          label: "kvtier slab",
-          size: byteLength,
-          usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-        }),
-    );
-    const valid = error.then((found) => found === null);
-    const slab = { buffer, byteLength, valid };
+    const create = (): GPUBuffer => createGpuBuffer(this.gpuDevice, "kvtier slab", byteLength);
+    const { result: buffer, error } = catchGpuErrors(this.gpuDevice, create);
+    const slab = { buffer, byteLength, valid: error.then((found) => found === null) };
     this.#slabs.add(slab);
     return slab;
   }
@@ -230,23 +223,7 @@ export class WebGpuDevice implements MemoryDevice {
           (views[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
         )
       );
-      let state: "lent" | "abandoned" | "disposed" = "lent";
-      return {
-        objects,
-        abandon: () => {
-          if (state !== "lent") return;
-          state = "abandoned";
-          this.#staging.abandon(blocks);
-        },
-        [Symbol.dispose]: () => {
-          const before = state;
-          state = "disposed";
-          if (before === "abandoned") { for (const block of blocks) block.destroy(); }
-          if (before !== "lent") return;
-          if (unmapAll(blocks)) this.#staging.release(blocks);
-          else this.#staging.discard(blocks);
-        },
-      };
+      return this.#lend(objects, blocks);
     } catch (cause) {
       this.#staging.discard(blocks);
       // Some implementations fail a mapping before they report that the device is lost.
@@ -267,6 +244,26 @@ export class WebGpuDevice implements MemoryDevice {
 
   static {
     forceCopyPath = (device, path) => device.#copyPaths.force(path);
+  }
+
+  #lend(objects: ReadBack["objects"], blocks: readonly GPUBuffer[]): ReadBack {
+    let state: "lent" | "abandoned" | "disposed" = "lent";
+    return {
+      objects,
+      abandon: () => {
+        if (state !== "lent") return;
+        state = "abandoned";
+        this.#staging.abandon(blocks);
+      },
+      [Symbol.dispose]: () => {
+        const before = state;
+        state = "disposed";
+        if (before === "abandoned") { for (const block of blocks) block.destroy(); }
+        if (before !== "lent") return;
+        if (unmapAll(blocks)) this.#staging.release(blocks);
+        else this.#staging.discard(blocks);
+      },
+    };
   }
 
   #recordReadBack(

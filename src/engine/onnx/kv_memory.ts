@@ -1,4 +1,5 @@
 import { concatParts } from "../../adapter/contract.ts";
+import { createGpuBuffer } from "../../memory/gpu_buffer.ts";
 import { catchGpuErrors } from "../../memory/gpu_errors.ts";
 import type { DeviceBuffer, MemoryDevice } from "../../memory/memory_device.ts";
 import { WebGpuDevice } from "../../memory/webgpu_device.ts";
@@ -157,12 +158,9 @@ class GpuKvMemory extends KvMemory {
   protected create(dims: readonly number[]): OrtTensor {
     const { ortType, dtype } = this.signature;
     const size = dims.reduce((bytes, length) => bytes * length, dtype === "f16" ? 2 : 4);
-    const buffer = this.#device.gpuDevice.createBuffer({
-      label: "kvtier past",
-      // Shaders read vectors of 16 bytes.
-      size: Math.ceil(size / 16) * 16,
-      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
-    });
+    // Shaders read vectors of 16 bytes.
+    const rounded = Math.ceil(size / 16) * 16;
+    const buffer = createGpuBuffer(this.#device.gpuDevice, "kvtier past", rounded);
     return this.tensors.ofBuffer(ortType, buffer, dims);
   }
 

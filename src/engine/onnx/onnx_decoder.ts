@@ -168,7 +168,7 @@ export class OnnxDecoder implements AsyncDisposable {
     this.#drop();
     // Results of a step depend on its number of tokens in the last bits, so the last chunk is either
     // computed completely or not at all.
-    const lastChunkStart = this.#chunkStart(ids.length - 1);
+    const lastChunkStart = ids.length - 1 - (ids.length - 1) % this.chunkTokens;
     const { past: restored, l1Tokens, explanation } = await this.#restore(
       ids.slice(0, lastChunkStart + 1),
       options,
@@ -298,10 +298,6 @@ export class OnnxDecoder implements AsyncDisposable {
     throw new RangeError(
       `Token ids must be integers from 0 to ${vocabulary - 1}: received ${wrong}`,
     );
-  }
-
-  #chunkStart(token: number): number {
-    return token - token % this.chunkTokens;
   }
 
   /** Restores the cached KV of a prompt; an empty past if there is none or the device rejects it. */

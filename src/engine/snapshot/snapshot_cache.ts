@@ -1,8 +1,7 @@
-import type { CacheHit } from "../../cache_hit.ts";
 import { chunkHashes, tokenAt, type TokenIds } from "../../keys/chunk_hash.ts";
 import { DEFAULT_CHUNK_TOKENS, type ObjectLayout } from "../../keys/kv_layout.ts";
 import { ObjectKey } from "../../keys/object_key.ts";
-import type { L1Status } from "../../l1/l1_cache.ts";
+import type { L1Status, WriteReservation } from "../../l1/l1_cache.ts";
 import type { MemoryRange } from "../../memory/memory_device.ts";
 import { systemClock } from "../../base/clock.ts";
 import { createDigest, sha256 } from "../../base/digest.ts";
@@ -157,12 +156,11 @@ export class SnapshotCache {
     tokens: TokenIds,
     options: SnapshotMatchOptions = {},
   ): Promise<Snapshot | undefined> {
-    let sink = new MemorySink(0);
-    const found = await this.#match(tokens, options, (byteLength) => {
-      sink = new MemorySink(byteLength);
-      return Promise.resolve(sink);
-    });
-    return found === undefined ? undefined : { tokens: found, bytes: sink.bytes };
+    let sink: MemorySink | undefined;
+    const openSink = (byteLength: number): MemorySink => sink = new MemorySink(byteLength);
+    const found = await this.#match(tokens, options, openSink);
+    if (found === undefined || sink === undefined) return undefined;
+    return { tokens: found, bytes: sink.bytes };
   }
 
   /**
@@ -248,32 +246,26 @@ export class SnapshotCache {
     skipped: number,
     held: HeldObjects,
   ): Promise<boolean> {
-    let hasFlushed = false;
-    const countSkipped = (reason: L1Status): number =>
-      reason === "out-of-memory" && !hasFlushed ? 0 : skipped;
-    for (;;) {
-      const [reservation] = this.#cache.reserveWrite([key], layout, countSkipped);
-      if (reservation?.status === "success") {
-        const { staged } = reservation;
-        this.#cache.device.upload(staged.range, [bytes]);
-        const isWritten = this.#cache.finishWrite([staged])[0] === "success";
-        if (isWritten) held.add(key);
-        return isWritten;
-      }
-      if (reservation?.status === "already-present") {
-        held.add(key);
-        return true;
-      }
-      if (reservation?.status !== "out-of-memory" || hasFlushed) return false;
+    const reserve = (ignored?: L1Status): WriteReservation | undefined =>
+      this.#cache.reserveWrite([key], layout, (reason) => reason === ignored ? 0 : skipped)[0];
+    let reservation = reserve("out-of-memory");
+    if (reservation?.status === "out-of-memory") {
       await held.store();
-      hasFlushed = true;
+      reservation = reserve();
     }
+    if (reservation?.status === "success") {
+      const { staged } = reservation;
+      this.#cache.device.upload(staged.range, [bytes]);
+      if (this.#cache.finishWrite([staged])[0] !== "success") return false;
+    } else if (reservation?.status !== "already-present") return false;
+    held.add(key);
+    return true;
   }
 
   async #match(
     tokens: TokenIds,
     options: SnapshotMatchOptions,
-    openSink: (byteLength: number) => Promise<ByteSink>,
+    openSink: (byteLength: number) => ByteSink | Promise<ByteSink>,
   ): Promise<number | undefined> {
     checkOptions("match() options", options, MATCH_RULES);
     const { salt = "", deadlineMs = DEFAULT_DEADLINE_MS, signal } = options;
@@ -301,7 +293,9 @@ export class SnapshotCache {
     for (let end = keys.length; end > 0;) {
       // With a window of one chunk, the longest prefix is the one that ends with the last manifest.
       const row = { keys: keys.slice(0, end), layout: MANIFEST_LAYOUT, windowChunks: 1 };
-      const length = lengthOf(await this.#cache.matchGroups([row], limits()));
+      const hit = await this.#cache.matchGroups([row], limits());
+      const { length } = hit;
+      hit[Symbol.dispose]();
       if (length === 0) return;
       const chunks = Math.floor((length - 1) / SLOTS);
       end = chunks * SLOTS;
@@ -437,11 +431,6 @@ async function digestOf(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {
     digest.update(part);
   }
   return digest.finish();
-}
-
-function lengthOf(hit: CacheHit): number {
-  using owned = hit;
-  return owned.length;
 }
 
 function partsOf(byteLength: number): number {
