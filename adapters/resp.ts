@@ -16,6 +16,7 @@ import {
 } from "../src/adapter/contract.ts";
 import { failFor } from "../src/base/config_error.ts";
 import { readSecretVariable, unmetVariableName } from "../src/base/secrets.ts";
+import { readCertificates } from "./_remote/certificates.ts";
 import type { ServerSettings } from "./_resp/connection.ts";
 import { RespObjectNames } from "./_resp/object_names.ts";
 import { ReplyError } from "./_resp/resp_error.ts";
@@ -166,7 +167,7 @@ const resp: L2AdapterModule<typeof config> = defineL2Adapter({
     if (values.tls_ca_file !== undefined && !isEncrypted) {
       fail("tls_ca_file", "tls: true as well", values.tls_ca_file);
     }
-    const ca = await certificatesIn(values.tls_ca_file);
+    const ca = await readCertificates(values.tls_ca_file, fail);
     const settings: ServerSettings = {
       library: await import("@redis/client"),
       servers: target.servers,
@@ -262,15 +263,4 @@ async function passwordOf(
   if (password) return fail("password_env", "no value together with password", name);
   const { value, problem } = await readSecretVariable(name);
   return problem === undefined ? value : fail("password_env", problem, name);
-}
-
-async function certificatesIn(path: string | undefined): Promise<string | undefined> {
-  if (path === undefined) return undefined;
-  try {
-    return await Deno.readTextFile(path);
-  } catch (cause) {
-    const expected = "a file that can be read";
-    const key = "tls_ca_file";
-    return fail(key, expected, path, cause);
-  }
 }

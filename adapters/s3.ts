@@ -13,6 +13,7 @@ import {
 } from "../src/adapter/contract.ts";
 import { failFor } from "../src/base/config_error.ts";
 import { abortAfter } from "../src/base/clock.ts";
+import { readCertificates } from "./_remote/certificates.ts";
 import { Bucket, bucketAt } from "./_s3/bucket_url.ts";
 import { readCredentials } from "./_s3/credentials.ts";
 import { S3ObjectNames } from "./_s3/object_names.ts";
@@ -46,6 +47,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
     const bucket = bucketOf(values);
     const { s3_region: region, s3_num_io_threads: maxRequests } = values;
     const names = new S3ObjectNames(values.key_prefix);
+    const certificates = await readCertificates(values.tls_ca_file, fail);
     const signsPayload = values.sign_payload ?? !bucket.isEncrypted;
     const { AwsV4Signer } = await import("aws4fetch");
     const client = new S3Client({
@@ -58,7 +60,7 @@ const s3: L2AdapterModule<typeof s3Config> = defineL2Adapter({
       maxAttempts: values.max_attempts,
       timeoutMs: values.request_timeout_ms,
       prefersHttp2: values.s3_prefer_http2,
-      caCertificates: await certificatesIn(values.tls_ca_file),
+      caCertificates: certificates === undefined ? [] : [certificates],
       clock,
       random: systemRandom,
     });
@@ -162,15 +164,4 @@ function bucketOf(values: S3Values): Bucket {
   });
   if (bucket instanceof Bucket) return bucket;
   return fail(bucket.key, bucket.expected, bucket.received);
-}
-
-async function certificatesIn(path: string | undefined): Promise<readonly string[]> {
-  if (path === undefined) return [];
-  try {
-    return [await Deno.readTextFile(path)];
-  } catch (cause) {
-    const expected = "a file that can be read";
-    const key = "tls_ca_file";
-    return fail(key, expected, path, cause);
-  }
 }

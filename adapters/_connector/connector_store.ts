@@ -1,5 +1,4 @@
 import { untilAborted } from "../../src/base/abort.ts";
-import { Limiter } from "../../src/base/limiter.ts";
 import type { AdapterObject, FoundObject, RemovalResult } from "../../src/adapter/contract.ts";
 import {
   byteLengthOf,
@@ -52,8 +51,6 @@ interface ObjectBatch {
 /** Stores objects through a connector. */
 export class ConnectorStore extends RemoteStore {
   readonly #options: ConnectorStoreOptions;
-  readonly #writeLimiter: Limiter;
-  readonly #readLimiter: Limiter;
 
   constructor(options: ConnectorStoreOptions) {
     const { backend, bounds, concurrency: operations, maxBytesInFlight: bytes } = options;
@@ -69,10 +66,10 @@ export class ConnectorStore extends RemoteStore {
       canList: backend.list !== undefined,
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
+      writes: { operations, bytes },
+      reads: { operations, bytes },
     });
     this.#options = options;
-    this.#writeLimiter = new Limiter({ operations, bytes });
-    this.#readLimiter = new Limiter({ operations, bytes });
   }
 
   protected override async write(call: StoreCall): Promise<void> {
@@ -83,7 +80,7 @@ export class ConnectorStore extends RemoteStore {
       throw new Error(`Expected ${checked.expected}: received ${checked.received}`);
     }
     const batches = this.#batches(objects, call.hasRoom, backend.setMany !== undefined);
-    await this.#writeLimiter.forEach(batches, byteLengthOf, async (batch) => {
+    await this.writeLimiter.forEach(batches, byteLengthOf, async (batch) => {
       const outcomes = await values.writeAll(batch.objects, signal);
       for (const [i, index] of batch.indices.entries()) {
         const failure = outcomes[i];
@@ -104,7 +101,7 @@ export class ConnectorStore extends RemoteStore {
     const { objects, allowShorter, signal } = call;
     const { backend, values } = this.#options;
     const batches = this.#batches(objects, () => true, backend.getMany !== undefined);
-    await this.#readLimiter.forEach(batches, byteLengthOf, async (batch) => {
+    await this.readLimiter.forEach(batches, byteLengthOf, async (batch) => {
       const outcomes = await values.readAll(batch.objects, allowShorter, signal);
       for (const [i, index] of batch.indices.entries()) {
         const outcome = outcomes[i];
@@ -114,20 +111,10 @@ export class ConnectorStore extends RemoteStore {
     }, signal);
   }
 
-  protected override async remove(
-    { keys, signal, failed }: RemoveCall,
-  ): Promise<readonly RemovalResult[]> {
-    const results: RemovalResult[] = [];
-    await this.#readLimiter.forEach(keys, () => 0, async (key, index) => {
-      try {
-        const removed = await this.#options.values.remove(key, signal);
-        results[index] = removed?.byteLength ?? "absent";
-      } catch (cause) {
-        failed(key, cause);
-        results[index] = "failed";
-      }
-    }, signal);
-    return results;
+  protected override async remove(call: RemoveCall): Promise<readonly RemovalResult[]> {
+    return await this.removeEach(call, async (key) => {
+      return (await this.#options.values.remove(key, call.signal))?.byteLength ?? "absent";
+    });
   }
 
   /**

@@ -17,6 +17,7 @@ import {
   type StoreResult,
   type TrailerFault,
 } from "../../src/adapter/contract.ts";
+import { Limiter, type LimiterOptions } from "../../src/base/limiter.ts";
 import { Failures } from "./failures.ts";
 
 /** Result of reading an object; a {@linkcode TrailerFault} if the server holds something else. */
@@ -46,6 +47,10 @@ export interface RemoteTraits {
   readonly removalBatch: number;
   /** Time between two counts of the objects, in milliseconds. */
   readonly recountMs: number;
+  /** Limits of stores in flight. */
+  readonly writes: LimiterOptions;
+  /** Limits of everything else in flight. */
+  readonly reads: LimiterOptions;
 }
 
 /** Records the failure of one object; does nothing after the call was aborted. */
@@ -130,6 +135,10 @@ export abstract class RemoteStore implements L2Adapter {
   /** Counted objects and bytes; absent without a capacity, because that would list everything. */
   readonly usage?: NonNullable<L2Adapter["usage"]>;
   protected readonly capacity: Capacity;
+  /** Limits stores. */
+  protected readonly writeLimiter: Limiter;
+  /** Limits everything else. */
+  protected readonly readLimiter: Limiter;
   readonly #type: string;
   readonly #onError: (error: AdapterError) => void;
 
@@ -140,6 +149,8 @@ export abstract class RemoteStore implements L2Adapter {
     this.#type = traits.type;
     this.#onError = onError;
     this.capabilities = traits.capabilities;
+    this.writeLimiter = new Limiter(traits.writes);
+    this.readLimiter = new Limiter(traits.reads);
     const capacity = this.capacity = new Capacity({
       adapter: traits.type,
       bounds,
@@ -276,6 +287,38 @@ export abstract class RemoteStore implements L2Adapter {
   protected abstract describe(): Readonly<Record<string, unknown>>;
   /** Releases all resources. */
   protected abstract close(): Promise<void>;
+
+  /** Reads each object by itself. */
+  protected async readEach(
+    { objects, signal, settle, failed }: LoadCall,
+    read: (object: AdapterObject, index: number) => Promise<ReadOutcome>,
+  ): Promise<void> {
+    await this.readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
+      if (signal.aborted) return;
+      try {
+        settle(index, await read(object, index));
+      } catch (cause) {
+        failed(object.key, cause);
+      }
+    }, signal);
+  }
+
+  /** Removes, or looks up, the object of each key by itself. */
+  protected async removeEach(
+    { keys, signal, failed }: RemoveCall,
+    remove: (key: ObjectKey, index: number) => Promise<number | "absent">,
+  ): Promise<RemovalResult[]> {
+    const results: RemovalResult[] = [];
+    await this.readLimiter.forEach(keys, () => 0, async (key, index) => {
+      try {
+        results[index] = await remove(key, index);
+      } catch (cause) {
+        failed(key, cause);
+        results[index] = "failed";
+      }
+    }, signal);
+    return results;
+  }
 
   /** Whether a failed write suggests that all calls fail, rather than that there is no room. */
   protected isOutage(_cause: unknown): boolean {

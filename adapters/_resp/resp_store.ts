@@ -1,6 +1,5 @@
 import { Buffer } from "node:buffer";
 import { untilAborted } from "../../src/base/abort.ts";
-import { Limiter } from "../../src/base/limiter.ts";
 import {
   Bitmap,
   type FoundObject,
@@ -57,8 +56,6 @@ export class RespStore extends RemoteStore {
   /** Stores have separate connections, because an aborted store may have to close its own. */
   readonly #writes: ConnectionPool;
   readonly #reads: ConnectionPool;
-  readonly #writeLimiter = new Limiter(WRITES);
-  readonly #readLimiter = new Limiter(READS);
   readonly #writer: RespObjectWriter;
   readonly #reader: RespObjectReader;
   readonly #closing = new AbortController();
@@ -81,6 +78,8 @@ export class RespStore extends RemoteStore {
       canList: true,
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
+      writes: WRITES,
+      reads: READS,
     });
     this.#options = options;
     this.#writes = new ConnectionPool(settings, connections);
@@ -123,7 +122,7 @@ export class RespStore extends RemoteStore {
     const turn = { pool: this.#writes, connections, signal };
     const stopWaiting = closeAfterAbort(connections, this.#options.settings.clock, signal);
     try {
-      await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
+      await this.writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
         if (!call.hasRoom(index) || signal.aborted) return;
         try {
           const isStored = await this.#run(turn, index, (connection) => {
@@ -166,42 +165,33 @@ export class RespStore extends RemoteStore {
   }
 
   protected override async read(call: LoadCall): Promise<void> {
-    const { objects, allowShorter, signal } = call;
-    const reading = withConnections(this.#reads, signal, async (turn) => {
-      await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
-        if (signal.aborted) return;
-        try {
-          const outcome = await this.#run(turn, index, (connection) => {
+    const { allowShorter, signal } = call;
+    const reading = withConnections(
+      this.#reads,
+      signal,
+      (turn) =>
+        this.readEach(call, (object, index) =>
+          this.#run(turn, index, (connection) => {
             return this.#reader.read(connection, object, allowShorter, signal);
-          });
-          call.settle(index, outcome);
-        } catch (cause) {
-          call.failed(object.key, cause);
-        }
-      }, signal);
-    });
+          })),
+    );
     await untilAborted(signal, reading, () => {});
   }
 
   /** Removes objects and their chunks. */
-  protected override async remove(
-    { keys, signal, failed }: RemoveCall,
-  ): Promise<readonly RemovalResult[]> {
-    return await withConnections(this.#reads, signal, async (turn) => {
-      const remove = async (key: ObjectKey, index: number): Promise<RemovalResult> => {
-        const manifestKey = this.#options.names.manifestKeyOf(key);
-        try {
+  protected override async remove(call: RemoveCall): Promise<readonly RemovalResult[]> {
+    return await withConnections(
+      this.#reads,
+      call.signal,
+      (turn) =>
+        this.removeEach(call, async (key, index) => {
+          const manifestKey = this.#options.names.manifestKeyOf(key);
           const command = ["EVAL", REMOVE, "1", manifestKey, ""];
           const old = await this.#send(turn, index, manifestKey, command);
           if (!Buffer.isBuffer(old) || old.byteLength === 0) return "absent";
           return decodeManifest(old)?.byteLength ?? 0;
-        } catch (cause) {
-          failed(key, cause);
-          return "failed";
-        }
-      };
-      return await Promise.all(keys.map(remove));
-    });
+        }),
+    );
   }
 
   /** Lists the objects of all servers. */
@@ -285,7 +275,7 @@ export class RespStore extends RemoteStore {
     const { signal } = this.#closing;
     await withConnections(this.#reads, signal, async ({ connections }) => {
       // The server's clock is coarse: the last command counts as the most recent use.
-      await this.#readLimiter.forEach(keys.toReversed(), () => 0, async (key) => {
+      await this.readLimiter.forEach(keys.toReversed(), () => 0, async (key) => {
         const manifestKey = this.#options.names.manifestKeyOf(key);
         // Without the touch, only the eviction order is less exact.
         await at(connections, 0).send(manifestKey, ["EVAL", TOUCH, "1", manifestKey], signal).catch(

@@ -1,4 +1,3 @@
-import { Limiter } from "../../src/base/limiter.ts";
 import {
   Bitmap,
   type FoundObject,
@@ -46,8 +45,6 @@ export interface S3StoreOptions
 /** Objects in a bucket. */
 export class S3Store extends RemoteStore {
   readonly #options: S3StoreOptions;
-  readonly #writeLimiter: Limiter;
-  readonly #readLimiter: Limiter;
   /** Keys that a chain search must not claim, because they turned out to be missing. */
   readonly #suspects = new RecentKeys(MAX_SUSPECTS);
   readonly #writer: S3ObjectWriter;
@@ -55,6 +52,7 @@ export class S3Store extends RemoteStore {
   readonly #remover: ObjectRemover;
 
   constructor(options: S3StoreOptions) {
+    const limits = { operations: options.maxRequests, bytes: options.maxBytesInFlight };
     super(options, {
       type: "s3",
       capabilities: {
@@ -68,11 +66,10 @@ export class S3Store extends RemoteStore {
       canList: true,
       removalBatch: REMOVAL_BATCH,
       recountMs: RECOUNT_MS,
+      writes: limits,
+      reads: limits,
     });
-    const { maxRequests: operations, maxBytesInFlight: bytes } = options;
     this.#options = options;
-    this.#writeLimiter = new Limiter({ operations, bytes });
-    this.#readLimiter = new Limiter({ operations, bytes });
     this.#writer = new S3ObjectWriter(options);
     this.#reader = new S3ObjectReader(options);
     this.#remover = new ObjectRemover(options);
@@ -80,7 +77,7 @@ export class S3Store extends RemoteStore {
 
   protected override async write(call: StoreCall): Promise<void> {
     const { objects, signal } = call;
-    await this.#writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
+    await this.writeLimiter.forEach(objects, byteLengthOf, async (object, index) => {
       if (!call.hasRoom(index)) return;
       try {
         call.stored(index, await this.#writer.write(object, signal));
@@ -121,24 +118,22 @@ export class S3Store extends RemoteStore {
   }
 
   protected override async read(call: LoadCall): Promise<void> {
-    const { objects, allowShorter, signal } = call;
-    await this.#readLimiter.forEach(objects, byteLengthOf, async (object, index) => {
-      try {
-        const outcome = await this.#reader.read(object, allowShorter, signal);
-        if (outcome === "absent") this.#suspects.add(object.key);
-        call.settle(index, outcome);
-      } catch (cause) {
-        call.failed(object.key, cause);
-      }
-    }, signal);
+    await this.readEach(call, async (object) => {
+      const outcome = await this.#reader.read(object, call.allowShorter, call.signal);
+      if (outcome === "absent") this.#suspects.add(object.key);
+      return outcome;
+    });
   }
 
   /** Removes objects. The server does not tell which existed, so those not counted are looked up. */
   protected override async remove(call: RemoveCall): Promise<readonly RemovalResult[]> {
     const { keys, purpose, signal, failed } = call;
+    const { client, names } = this.#options;
     const sizes = purpose === "evict"
       ? keys.map((key) => this.capacity.bytesOf(key) ?? "absent")
-      : await this.#sizesOf(call);
+      : await this.removeEach(call, async (key) => {
+        return await client.sizeOf(names.nameOf(key), signal) ?? "absent";
+      });
     const present = keys.filter((_, i) => typeof sizes[i] === "number");
     const gone = await this.#remover.remove(present, signal, failed);
     return sizes.map((size, i) => {
@@ -166,18 +161,5 @@ export class S3Store extends RemoteStore {
   protected override async close(): Promise<void> {
     await this.#writer[Symbol.asyncDispose]();
     this.#options.client[Symbol.dispose]();
-  }
-
-  /** Bytes of each object, or why there are none. */
-  async #sizesOf({ keys, signal, failed }: RemoveCall): Promise<(number | "absent" | "failed")[]> {
-    const { client, names } = this.#options;
-    return await Promise.all(keys.map(async (key) => {
-      try {
-        return await client.sizeOf(names.nameOf(key), signal) ?? "absent";
-      } catch (cause) {
-        failed(key, cause);
-        return "failed";
-      }
-    }));
   }
 }
