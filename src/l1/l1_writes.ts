@@ -4,10 +4,9 @@ import type { DeviceAnswer } from "../memory/memory_device.ts";
 import { type Allocation, bytesTaken } from "../memory/slab_allocator.ts";
 import { EvictionPlanner } from "./eviction_planner.ts";
 import { L1Entry } from "./l1_entry.ts";
-import type { L1Failure, L1Objects } from "./l1_objects.ts";
-import type { L1Reads } from "./l1_reads.ts";
+import type { L1Failure } from "./l1_objects.ts";
+import { L1Reads } from "./l1_reads.ts";
 import type {
-  L1CacheOptions,
   L1Status,
   ReadReservation,
   ReserveWriteOptions,
@@ -15,14 +14,6 @@ import type {
   WriteReservation,
   WrittenObject,
 } from "./l1_types.ts";
-
-/** Options of {@linkcode L1Writes}. */
-export interface L1WritesOptions extends Pick<L1CacheOptions, "quotaOf"> {
-  /** Takes the leases on written objects. */
-  readonly reads: L1Reads;
-  /** Lifetime of a write lock in milliseconds. */
-  readonly ttlMs: number;
-}
 
 /** What happens when finished objects become resident. */
 interface FinishOptions {
@@ -37,31 +28,27 @@ interface FinishOptions {
  * its memory and the work that fills it: immediately where the device answers immediately. This
  * holds for every way into L1.
  */
-export class L1Writes {
-  readonly #objects: L1Objects;
-  readonly #options: L1WritesOptions;
-  readonly #planner: EvictionPlanner;
+export class L1Writes extends L1Reads {
+  protected readonly writeTtlMs: number = this.options.writeTtlMs ?? 600_000;
+  readonly #planner = new EvictionPlanner(this.table, this.options.quotaOf);
   /** Fills that the device has not confirmed yet. */
   readonly #fillings = new Set<PromiseWithResolvers<void>>();
   /** Counters. */
-  readonly counters = { outOfMemoryCount: 0, quotaExceededCount: 0, unfilledCount: 0 };
+  protected readonly counters = { outOfMemoryCount: 0, quotaExceededCount: 0, unfilledCount: 0 };
 
-  /** Writes into the table of `objects`. */
-  constructor(objects: L1Objects, options: L1WritesOptions) {
-    this.#objects = objects;
-    this.#options = options;
-    this.#planner = new EvictionPlanner(objects.table, options.quotaOf);
-  }
-
-  /** See {@linkcode L1Cache.reserveWrite}. */
-  reserve(
+  /**
+   * Reserves memory for objects and locks it for writing, evicting other objects as needed. Either
+   * every writable key gets a range or none does (`out-of-memory`, `quota-exceeded`). Nothing is
+   * evicted for a batch that would not fit even if every candidate were evicted, fragmentation
+   * aside, and no object named by the batch is evicted. A key named twice gets one range.
+   */
+  reserveWrite(
     keys: readonly ObjectKey[],
     layout: ObjectLayout,
-    { writer = "store", transient = false }: ReserveWriteOptions,
+    { writer = "store", transient = false }: ReserveWriteOptions = {},
   ): WriteReservation[] {
-    const { table, clock } = this.#objects;
-    if (this.#objects.isLost()) return keys.map(() => ({ status: "device-lost" }));
-    const now = clock.now();
+    const { now, table } = this;
+    if (this.isLost) return keys.map(() => ({ status: "device-lost" }));
     const named = new Set<string>();
     const isWritable = keys.map((key) => {
       if (named.has(key.id)) return false;
@@ -71,7 +58,7 @@ export class L1Writes {
     const staged: L1Entry[] = [];
     const reservations: WriteReservation[] = [];
     let failure = this.#makeRoom(keys.filter((_, i) => isWritable[i]), layout, named, now);
-    const lock = { writer, isTransient: transient, lockExpiresAt: now + this.#options.ttlMs };
+    const lock = { writer, isTransient: transient, lockExpiresAt: now + this.writeTtlMs };
     let evictions: Generator<void, void> | undefined;
     for (let i = 0; i < keys.length && failure === null; i++) {
       if (isWritable[i] !== true) {
@@ -97,24 +84,35 @@ export class L1Writes {
       else if (failure === "quota-exceeded") this.counters.quotaExceededCount++;
       for (const entry of staged) table.discard(entry);
     }
-    this.#objects.notifyRemoved();
+    this.notifyRemoved();
     return failure === null ? reservations : keys.map(() => ({ status: failure }));
   }
 
-  /** See {@linkcode L1Cache.finishWrite}. */
-  finish(
+  /**
+   * Finishes the writing of staged objects, given in prefix order. They become resident, and
+   * listeners are told to store them, when the device has confirmed their memory and the work that
+   * fills them; if both are known already, before the call returns. If the device did not execute
+   * that work, they are discarded without ever having been visible. Where another writer was
+   * faster, the staged copy is dropped, since the bytes are the same.
+   *
+   * @param isFilled Whether the device executes the work that fills them.
+   */
+  finishWrite(objects: readonly StagedObject[], isFilled: DeviceAnswer = true): L1Status[] {
+    return this.#finish(objects, isFilled, { isNew: true }).statuses;
+  }
+
+  #finish(
     objects: readonly StagedObject[],
     isFilled: DeviceAnswer,
     options: FinishOptions,
   ): { statuses: L1Status[]; filled?: Promise<void> } {
-    const { table, clock } = this.#objects;
-    const now = clock.now();
+    const { now, table } = this;
     const answer = this.#answerFor(objects, isFilled);
     const filling = typeof answer === "boolean" ? undefined : Promise.withResolvers<void>();
     this.#rank(objects);
     const entries: L1Entry[] = [];
     const statuses = objects.map((object): L1Status => {
-      if (this.#objects.isLost()) return "device-lost";
+      if (this.isLost) return "device-lost";
       const entry = this.#stagedBy(object);
       if (entry === undefined) return "key-not-exist";
       // The range of an expired writer may already belong to another object.
@@ -143,49 +141,65 @@ export class L1Writes {
     return { statuses, filled: filling.promise };
   }
 
-  /** See {@linkcode L1Cache.finishWriteAndReserveRead}. */
-  finishAndReserveRead(
+  /**
+   * Like {@linkcode finishWrite}, but also leases the objects in the same step. They came from an
+   * adapter, so listeners are not told to store them.
+   *
+   * @returns Synchronously where the device is known to have their memory.
+   */
+  finishWriteAndReserveRead(
     objects: readonly StagedObject[],
   ): ReadReservation[] | Promise<ReadReservation[]> {
-    const { reads } = this.#options;
     let leased: ReadReservation[] | undefined;
     const onAdmitted = (statuses: readonly L1Status[]): void => {
-      const now = this.#objects.clock.now();
-      leased = statuses.map((status, i) =>
-        status === "success" ? reads.reserve((objects[i] as StagedObject).key, now) : { status }
+      const written = objects.filter((_, i) => statuses[i] === "success");
+      const reservations = this.reserveRead(written.map(({ key }) => key)).values();
+      leased = statuses.map((status) =>
+        status === "success" ? reservations.next().value as ReadReservation : { status }
       );
     };
-    const { filled } = this.finish(objects, true, { isNew: false, onAdmitted });
+    const { filled } = this.#finish(objects, true, { isNew: false, onAdmitted });
     const outcome = (): ReadReservation[] =>
       leased ?? objects.map(() => ({ status: "device-lost" }));
     return filled === undefined ? outcome() : filled.then(outcome);
   }
 
-  /** See {@linkcode L1Cache.finishWriteAndDelete}. */
-  finishAndDelete(objects: readonly StagedObject[]): L1Status[] {
+  /** Discards staged objects, which were never visible. */
+  finishWriteAndDelete(objects: readonly StagedObject[]): L1Status[] {
     return objects.map((object) => {
       const entry = this.#stagedBy(object);
       if (entry === undefined) return "key-not-exist";
-      this.#objects.table.discard(entry);
+      this.table.discard(entry);
       return "success";
     });
   }
 
-  /** See {@linkcode L1Cache.isReserved}. */
+  /**
+   * Whether a staged object can still be finished. If not, its range may belong to another object
+   * and must not be written to.
+   */
   isReserved(object: StagedObject): boolean {
-    const { table, clock } = this.#objects;
+    const { now, table } = this;
     const entry = table.ownedByWriter(object);
-    return entry?.state === "staged" && !this.#objects.isLost() && entry.isLocked(clock.now());
+    return entry?.state === "staged" && !this.isLost && entry.isLocked(now);
   }
 
-  /** See {@linkcode L1Cache.filled}. */
+  /**
+   * Resolves when an object that is filling becomes resident or is discarded; `undefined` if no
+   * object under this key is filling.
+   */
+  whenFilled(key: ObjectKey): Promise<void> | undefined {
+    return this.table.filling(key.id)?.filled;
+  }
+
+  /** Like {@linkcode whenFilled}, for every object that is filling now. */
   filled(): Promise<void> | undefined {
     if (this.#fillings.size === 0) return undefined;
     return Promise.all([...this.#fillings].map(({ promise }) => promise)).then(() => {});
   }
 
   /** Ends every wait for the device, which is lost. */
-  abandon(): void {
+  protected abandonFillings(): void {
     for (const filling of this.#fillings) filling.resolve();
     this.#fillings.clear();
   }
@@ -195,9 +209,9 @@ export class L1Writes {
    * another writer was faster and the bytes are the same.
    */
   #admit(entry: L1Entry, isFilled: boolean): boolean {
-    const { table, isLost } = this.#objects;
+    const { table, isLost } = this;
     if (!isFilled) this.counters.unfilledCount++;
-    const isAdmitted = isFilled && !isLost() && table.get(entry.key.id) === undefined;
+    const isAdmitted = isFilled && !isLost && table.get(entry.key.id) === undefined;
     if (isAdmitted) table.admit(entry);
     else table.discard(entry);
     return isAdmitted;
@@ -208,7 +222,7 @@ export class L1Writes {
     statuses: readonly L1Status[],
     { isNew, onAdmitted }: FinishOptions,
   ): void {
-    const { listeners } = this.#objects;
+    const { listeners } = this;
     onAdmitted?.(statuses);
     if (admitted.length === 0) return;
     const written = admitted.filter(({ isTransient }) => isNew && !isTransient)
@@ -219,7 +233,7 @@ export class L1Writes {
 
   /** Whether the objects are filled, which also requires that the device allocated their slabs. */
   #answerFor(objects: readonly StagedObject[], isFilled: DeviceAnswer): DeviceAnswer {
-    const { allocator } = this.#objects.table;
+    const { allocator } = this.table;
     if (!allocator.isUnsettled) return isFilled;
     const slabs = new Set<Promise<void>>();
     for (const object of objects) {
@@ -237,17 +251,17 @@ export class L1Writes {
     for (let i = objects.length - 1; i >= 0; i--) {
       const entry = objects[i];
       if (!(entry instanceof L1Entry) || entry.state !== "staged") continue;
-      entry.rank = this.#objects.rankOf();
+      entry.rank = this.rankOf();
     }
   }
 
   #isAbsent({ id }: ObjectKey): boolean {
-    const { table } = this.#objects;
+    const { table } = this;
     return table.get(id) === undefined && table.filling(id) === undefined;
   }
 
   #isWritable(key: ObjectKey, writer: string, now: number): boolean {
-    const { table } = this.#objects;
+    const { table } = this;
     if (table.get(key.id) !== undefined) return false;
     for (const before of [table.filling(key.id), table.staged(key.id, writer)]) {
       if (before === undefined) continue;
@@ -268,30 +282,30 @@ export class L1Writes {
     now: number,
   ): L1Failure | null {
     if (keys.length === 0) return null;
-    const { allocator } = this.#objects.table;
+    const { allocator } = this.table;
     if (layout.byteLength > allocator.maxObjectBytes) return "out-of-memory";
     const wanted = { keys, bytes: bytesTaken(layout.byteLength), excluded };
     const candidates = this.#planner.candidatesForQuotas(wanted, now);
     if (candidates === null) return "quota-exceeded";
     if (!this.#planner.canHold(wanted, now)) return "out-of-memory";
-    for (const entry of candidates) this.#objects.evict(entry);
+    for (const entry of candidates) this.evict(entry);
     return null;
   }
 
   /** Frees more space with each step: expired objects first, then eviction candidates. */
   *#evictions(excluded: ReadonlySet<string>, now: number): Generator<void, void> {
-    const { table } = this.#objects;
+    const { table } = this;
     if (table.reclaimExpired(now)) yield;
     for (const entry of table.idle()) {
       if (excluded.has(entry.key.id)) continue;
-      this.#objects.evict(entry);
+      this.evict(entry);
       yield;
     }
   }
 
   /** Allocates a range as soon as an eviction step has freed enough space. */
   #allocate(byteLength: number, evictions: Generator<void, void>): Allocation | null {
-    const { allocator } = this.#objects.table;
+    const { allocator } = this.table;
     let allocation: Allocation | null = null;
     while (allocation === null && evictions.next().done !== true) {
       allocation = allocator.allocate(byteLength);
@@ -301,7 +315,7 @@ export class L1Writes {
 
   /** The staged entry of a writer that has finished. An entry doomed in the meantime is freed. */
   #stagedBy(object: StagedObject): L1Entry | undefined {
-    const { table } = this.#objects;
+    const { table } = this;
     const entry = table.ownedByWriter(object);
     if (entry?.state !== "doomed-staged") return entry;
     table.discard(entry);

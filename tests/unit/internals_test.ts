@@ -91,7 +91,7 @@ function declares(text: string, owner: string | undefined, name: string): boolea
   const escaped = name.replaceAll(/[[\].]/g, "\\$&");
   const top = `^(?:export )?(?:async )?(?:function\\*? ${escaped}\\b|const ${escaped} = .*\\()`;
   // A call on a line of its own is no declaration.
-  const member = `^  (?:(?:static|override|readonly|async) |\\*)*${escaped}\\??` +
+  const member = `^  (?:(?:static|protected|override|readonly|async) |\\*)*${escaped}\\??` +
     `(?:<[^>]*>)?(?:: | = )?\\((?!.*\\);$)`;
   return new RegExp(`${top}|${member}`, "m").test(text);
 }
@@ -160,12 +160,12 @@ const pages = [...contents].filter(([path]) => path.startsWith(pagesPath));
 
 Deno.test("docs/internals: the check finds what is wrong", () => {
   const page = [
-    "See `src/l1/l1_cache.ts` `L1Cache.reserveWrite()`, `touch()`, `L1Entry` and",
+    "See `src/l1/l1_cache.ts` `L1Cache.markDirty()`, `touch()`, `L1Entry` and",
     "`src/l1/` of `store_lane.ts`, `l1.readTtlMs`, `deno task ok`.",
     "",
     "See `src/l1/l1_cash.ts` and `l1_cache.ts`: `reserveNothing()`, `L1Cash.touch()`, `faultsInX`.",
     "```text",
-    "prose  src/l1/l1_cache.ts  reserveWrite()  touchNothing()",
+    "prose  src/l1/l1_cache.ts  markDirty()  touchNothing()",
     "```",
     "`src/l3/`, `deno task nothing`, `mod.ts`",
   ].join("\n");
