@@ -208,11 +208,16 @@ export class StoreController implements L1Listener, Disposable {
   /** Queues objects for the adapters that the policy chooses. */
   #enqueue(objects: readonly DirtyObject[], maxQueuedBytes = this.#options.maxQueuedBytes): void {
     if (objects.length === 0) return;
-    const { adapters, policy, clock, idleMs } = this.#options;
+    const { adapters, policy, whenFull, clock, idleMs } = this.#options;
     const guards = adapters.storing;
     for (const dirty of objects) {
       for (const guard of chooseTargets(policy, dirty.object, guards)) {
-        this.#queue(this.#laneOf(guard), dirty, maxQueuedBytes);
+        const lane = this.#laneOf(guard);
+        // An adapter that does not work must not slow down producers.
+        const limit = whenFull === "wait" && guard.isStoring ? Infinity : maxQueuedBytes;
+        if (whenFull === "drop_oldest") this.#makeRoom(lane, dirty.bytes, limit);
+        if (lane.waitingBytes + dirty.bytes <= limit) lane.queue(dirty);
+        else this.#losses.count([guard], dirty, "full");
       }
       if (dirty.shares.size === 0) this.#finish(dirty);
     }
@@ -221,21 +226,13 @@ export class StoreController implements L1Listener, Disposable {
     this.#proceed();
   }
 
-  /** Queues an object if the lane has room or can make some; otherwise counts it as dropped. */
-  #queue(lane: StoreLane, dirty: DirtyObject, maxQueuedBytes: number): void {
-    const { whenFull } = this.#options;
-    const { bytes } = dirty;
-    // An adapter that does not work must not slow down producers.
-    const isBounded = whenFull !== "wait" || !lane.guard.isStoring;
-    if (isBounded && whenFull === "drop_oldest" && bytes <= maxQueuedBytes) {
-      for (const oldest of lane.waiting()) {
-        if (lane.waitingBytes + bytes <= maxQueuedBytes) break;
-        this.#drop(lane, oldest, "full");
-      }
+  /** Drops the oldest objects of a lane until `bytes` fit, if they can. */
+  #makeRoom(lane: StoreLane, bytes: number, limit: number): void {
+    if (bytes > limit) return;
+    for (const oldest of lane.waiting()) {
+      if (lane.waitingBytes + bytes <= limit) break;
+      this.#drop(lane, oldest, "full");
     }
-    if (isBounded && lane.waitingBytes + bytes > maxQueuedBytes) {
-      this.#losses.count([lane.guard], dirty, "full");
-    } else lane.queue(dirty);
   }
 
   /** Records that one adapter will not get an object. */
