@@ -15,7 +15,7 @@ export class L1Objects {
   protected readonly table: ObjectTable;
   protected currentDevice: MemoryDevice;
   protected isDetached = false;
-  protected readonly listeners = new Listeners<L1Listener>((error) =>
+  protected readonly listeners: Listeners<L1Listener> = new Listeners((error) =>
     logger.error("A listener of L1 failed: {error}", { error })
   );
   /** Objects evicted so far. */

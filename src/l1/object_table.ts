@@ -48,7 +48,7 @@ export class ObjectTable {
   /** Entries that are not resident and whose locks have expired. */
   readonly #expired = new Set<L1Entry>();
   /** Pinned keys by id, whether their objects are resident or not. */
-  readonly pinned = new Map<string, ObjectKey>();
+  readonly pinned: Map<string, ObjectKey> = new Map();
   readonly #shares = new Map<string, SaltShare>();
   readonly #idle = idleQueue(QUEUES.idle);
   readonly #dirty = dirtyQueue();
