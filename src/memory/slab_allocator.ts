@@ -40,6 +40,16 @@ class Block {
   size = 0;
 }
 
+/** A slab in use. */
+interface SlabRecord {
+  /** Its first block, which is never merged into a predecessor. */
+  readonly first: Block;
+  /** Whether the device has answered that it has, or cannot have, the memory. */
+  state: "unsettled" | "valid" | "failed";
+  /** Resolves when it has answered. */
+  settled?: Promise<void>;
+}
+
 /** Options of a {@linkcode SlabAllocator}. */
 export interface SlabAllocatorOptions {
   /** Maximum total size of slabs in bytes, a multiple of 256. */
@@ -78,11 +88,7 @@ export class SlabAllocator implements Disposable {
   readonly #device: MemoryDevice;
   #defaultSlabBytes: number;
   readonly #onSlabFailed: (slab: Slab) => void;
-  /** The first block of each slab, which is never merged into a predecessor. */
-  readonly #slabs = new Map<Slab, Block>();
-  readonly #failedSlabs = new WeakSet<Slab>();
-  /** Slabs whose allocation the device has not confirmed, with promises for the confirmation. */
-  readonly #unsettled = new Map<Slab, Promise<void>>();
+  readonly #slabs = new Map<Slab, SlabRecord>();
   #growthLimitBytes: number;
   /** Smallest slab size that the device has failed to allocate. */
   #impossibleBytes = Infinity;
@@ -135,12 +141,13 @@ export class SlabAllocator implements Disposable {
    * ranges have been freed. `undefined` if that has already happened.
    */
   settled(slab: Slab): Promise<void> | undefined {
-    return this.#unsettled.get(slab);
+    const record = this.#slabs.get(slab);
+    return record?.state === "unsettled" ? record.settled : undefined;
   }
 
   /** Whether the allocation of a slab has not been confirmed. */
   get isUnsettled(): boolean {
-    return this.#unsettled.size > 0;
+    return this.#slabs.values().some(({ state }) => state === "unsettled");
   }
 
   /**
@@ -176,7 +183,8 @@ export class SlabAllocator implements Disposable {
   free(allocation: Allocation): void {
     const { slab, block } = allocation;
     // Compared by identity: the block may have been allocated again.
-    if (block.allocation !== allocation || !this.#slabs.has(slab)) {
+    const record = this.#slabs.get(slab);
+    if (block.allocation !== allocation || record === undefined) {
       throw new Error(
         "Range is not allocated: it was freed before, or belongs to another allocator",
       );
@@ -184,7 +192,7 @@ export class SlabAllocator implements Disposable {
     block.allocation = undefined;
     this.#usedBytes -= allocation.reservedBytes;
     this.#insertFree(this.#mergeNeighbours(block));
-    if (this.#slabs.size > 1 || this.#failedSlabs.has(slab)) this.#releaseIfEmpty(slab);
+    if (this.#slabs.size > 1 || record.state === "failed") this.#releaseIfEmpty(slab);
   }
 
   /** Current counters. */
@@ -205,7 +213,6 @@ export class SlabAllocator implements Disposable {
   [Symbol.dispose](): void {
     for (const slab of this.#slabs.keys()) this.#device.destroySlab(slab);
     this.#slabs.clear();
-    this.#unsettled.clear();
     this.#firstFree.fill(undefined);
     this.#subclassMaps.fill(0);
     this.#classMap = 0;
@@ -279,22 +286,22 @@ export class SlabAllocator implements Disposable {
   }
 
   #add(slab: Slab): Block {
-    const block = this.#newBlock(slab, 0, slab.byteLength / RANGE_ALIGNMENT);
-    this.#slabs.set(slab, block);
+    const first = this.#newBlock(slab, 0, slab.byteLength / RANGE_ALIGNMENT);
+    const record: SlabRecord = { first, state: "valid" };
+    this.#slabs.set(slab, record);
     this.#slabBytes += slab.byteLength;
-    this.#insertFree(block);
+    this.#insertFree(first);
     if (typeof slab.valid !== "boolean") {
-      const settle = (isValid: boolean): void => {
-        this.#unsettled.delete(slab);
-        if (!isValid && this.#slabs.has(slab)) this.#fail(slab);
-      };
-      this.#unsettled.set(slab, slab.valid.then(settle, () => settle(false)));
+      const settle = (isValid: boolean): void => this.#settle(slab, record, isValid);
+      record.state = "unsettled";
+      record.settled = slab.valid.then(settle, () => settle(false));
     }
-    return block;
+    return first;
   }
 
-  #fail(slab: Slab): void {
-    this.#failedSlabs.add(slab);
+  #settle(slab: Slab, record: SlabRecord, isValid: boolean): void {
+    record.state = isValid ? "valid" : "failed";
+    if (isValid || this.#slabs.get(slab) !== record) return;
     this.#limitGrowth(slab.byteLength, this.#slabBytes - slab.byteLength);
     this.#onSlabFailed(slab);
     this.#releaseIfEmpty(slab);
@@ -311,13 +318,12 @@ export class SlabAllocator implements Disposable {
   }
 
   #releaseIfEmpty(slab: Slab): void {
-    const block = this.#slabs.get(slab);
+    const block = this.#slabs.get(slab)?.first;
     if (block === undefined || block.allocation !== undefined) return;
     if (block.size * RANGE_ALIGNMENT !== slab.byteLength) return;
     this.#removeFree(block);
     this.#drop(block);
     this.#slabs.delete(slab);
-    this.#unsettled.delete(slab);
     this.#slabBytes -= slab.byteLength;
     this.#device.destroySlab(slab);
   }
