@@ -1,17 +1,12 @@
 import { pooledMap } from "@std/async";
 import { getLogger } from "@logtape/logtape";
-import { frontOfParts } from "../base/byte_parts.ts";
-import type { Clock } from "../base/clock.ts";
-import { Limiter } from "../base/limiter.ts";
-import type { L1Cache, StagedObject } from "../l1/l1_cache.ts";
-import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
-import type { AdapterSet } from "../l2/adapter_set.ts";
-import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
-import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
+import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { countThatFit } from "../memory/staging_pool.ts";
+import { type Attempt, BatchMover, type ObjectLoaderOptions, type Search } from "./batch_mover.ts";
 import type { ChunkTable } from "./chunk_table.ts";
 import { Lookup, type Source } from "./lookup.ts";
 import { plan } from "./plan.ts";
-import { isFull, type PrefetchRequest } from "./prefetch_request.ts";
+import type { PrefetchRequest } from "./prefetch_request.ts";
 
 /** Batches in flight for each request and adapter: one is read while the other is verified. */
 const BATCHES_IN_FLIGHT = 2;
@@ -30,71 +25,19 @@ const MIN_HEDGE_MS = 100;
  */
 const ANSWERED = new DOMException("The request has been answered", "AbortError");
 
-/** Options of {@linkcode ObjectLoader}. */
-export interface ObjectLoaderOptions {
-  /** Cache that objects are loaded into. */
-  readonly l1: L1Cache;
-  readonly adapters: AdapterSet;
-  /** Host memory that adapters load into. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
-  /** Clock for hedging. */
-  readonly clock: Clock;
-  /** Blocks objects that are being forgotten. */
-  readonly barrier: Pick<ForgetBarrier, "blocks">;
-  /** Called when L1 is full. */
-  readonly onOutOfMemory: () => void;
-  /** Tracks work that may outlive the call that started it. */
-  readonly track: (work: Promise<void>, request: PrefetchRequest) => void;
-}
-
-/** One search of the adapters for objects of a request. */
-interface Search {
-  readonly request: PrefetchRequest;
-  readonly table: ChunkTable;
-  readonly lookup: Lookup;
-  /** Whether to wait for slow adapters rather than hedge. */
-  readonly waitsForSlow: boolean;
-  /** Aborts when the request is answered or the search is complete. */
-  readonly over: AbortSignal;
-}
-
-/** One attempt of an adapter to load a batch. */
-interface Attempt {
-  /** Its number, unique in the loader. */
-  readonly id: number;
-  /** Aborts when the load is hedged. */
-  readonly hedged: AbortController;
-  /**
-   * Whether the attempt waits for buffers in use by other loads, which does not make its adapter
-   * slow.
-   */
-  isWaitingForBuffers: boolean;
-}
-
-/** Objects of a batch with memory reserved in L1, and that memory. */
-interface StagedBatch {
-  readonly slots: number[];
-  readonly staged: StagedObject[];
-}
-
 const logger = getLogger(["kvtier", "prefetch"]);
 
 /** Loads objects of requests from the adapters into L1: lookup, plan, load. */
 export class ObjectLoader {
   readonly #options: ObjectLoaderOptions;
-  readonly #limiters = new Map<AdapterGuard, Limiter>();
+  readonly #mover: BatchMover;
   /** Slow adapters, with the number of hedged loads that they have not finished. */
   readonly #slowAdapters = new Map<AdapterGuard, number>();
   #attempts = 0;
 
-  /** Creates a loader that follows changes of the adapter set. */
   constructor(options: ObjectLoaderOptions) {
     this.#options = options;
-    options.adapters.onChange(({ all }) => {
-      for (const guard of this.#limiters.keys()) {
-        if (!all.includes(guard)) this.#limiters.delete(guard);
-      }
-    });
+    this.#mover = new BatchMover(options);
   }
 
   /**
@@ -214,12 +157,9 @@ export class ObjectLoader {
       batches.push(slots.slice(start, end));
       start = end;
     }
-    const loads = pooledMap(
-      BATCHES_IN_FLIGHT,
-      batches,
-      (batch) => this.#loadBatch(search, source, batch),
-    );
-    for await (const _ of loads);
+    const load = (batch: readonly number[]): Promise<void> =>
+      this.#loadBatch(search, source, batch);
+    for await (const _ of pooledMap(BATCHES_IN_FLIGHT, batches, load));
   }
 
   /**
@@ -255,28 +195,21 @@ export class ObjectLoader {
       } else if (!attempt.isWaitingForBuffers && isElsewhere()) {
         attempt.hedged.abort(ANSWERED);
         lookup.release(batch, [source]);
-        this.#settle(search, attempt, batch);
+        this.#mover.settle(search, attempt, batch);
         giveUp();
       } else {
         cancelHedge = this.#options.clock.schedule(hedge, hedgeMs);
       }
     };
     let cancelHedge = this.#options.clock.schedule(hedge, hedgeMs);
-    const work = this.#moveBatch(search, source, batch, attempt).catch((error: unknown) => {
+    const work = this.#mover.move(search, source, batch, attempt).catch((error: unknown) => {
       logger.error("Loading failed: {error}", { error });
       lookup.release(batch, [source]);
     });
     this.#options.track(work, request);
     await Promise.race([work, gaveUp.promise]);
     cancelHedge();
-    this.#settle(search, attempt, batch);
-  }
-
-  /** Moves the objects that an attempt was to load, and is no longer loading, to their next state. */
-  #settle({ table, lookup, over }: Search, { id }: Attempt, batch: readonly number[]): void {
-    const left = batch.filter((slot) => table.isLoading(slot, id));
-    if (over.aborted) table.abandon(left);
-    else for (const slot of left) lookup.settle(slot);
+    this.#mover.settle(search, attempt, batch);
   }
 
   #isSlow({ adapter }: Source): boolean {
@@ -291,139 +224,6 @@ export class ObjectLoader {
       if (count > 0) this.#slowAdapters.set(adapter, count);
       else this.#slowAdapters.delete(adapter);
     });
-  }
-
-  /** Loads a batch into L1; releases the reserved memory when the load is hedged. */
-  async #moveBatch(
-    search: Search,
-    source: Source,
-    batch: readonly number[],
-    attempt: Attempt,
-  ): Promise<void> {
-    const { scratch, l1 } = this.#options;
-    const { request, table, lookup } = search;
-    const { adapter } = source;
-    const hedged = attempt.hedged.signal;
-    using cleanup = new DisposableStack();
-    const packing = packObjects(batch.map((slot) => table.bytes(slot)), scratch.blockBytes);
-    const bytes = packing.usedBytes.length * scratch.blockBytes;
-    // A hanging adapter keeps its share of the buffers, but never those of other adapters.
-    const limiter = this.#limiterOf(adapter);
-    const isWanted = AbortSignal.any([search.over, hedged]);
-    if (!await limiter.acquire(bytes, isWanted)) return;
-    cleanup.defer(() => limiter.release(bytes));
-    // No device memory is reserved during this wait; the load continues only if the request still
-    // waits for it.
-    attempt.isWaitingForBuffers = true;
-    const blocks = await scratch.acquire(packing.usedBytes.length);
-    attempt.isWaitingForBuffers = false;
-    let isAbandoned = false;
-    cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
-    if (isWanted.aborted) return;
-
-    const { slots, staged } = this.#stage(search, source, batch, attempt);
-    if (slots.length === 0) return;
-    const unstage = (): void => void l1.finishWriteAndDelete(staged);
-    cleanup.defer(unstage);
-    hedged.addEventListener("abort", unstage, { once: true });
-
-    const packed = new Map(batch.map((slot, i) => [slot, packing.objects[i] ?? []]));
-    const objects = slots.map((slot): GuardedObject => ({
-      key: table.key(slot),
-      layout: table.layout(slot),
-      byteLength: table.bytes(slot),
-      parts: (packed.get(slot) ?? []).map(({ block, byteOffset, byteLength }) =>
-        (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
-      ),
-    }));
-    const answer = await adapter.load(objects);
-    const { done } = answer;
-    // An adapter past its deadline may still write into the blocks, so they are not reused.
-    isAbandoned = answer.settled !== undefined;
-    for (const [i, slot] of slots.entries()) {
-      if (!done.test(i)) lookup.record(source, slot, answer.outcomeOf(i));
-    }
-    for (const i of done.indices()) {
-      const reserved = staged[i];
-      const object = objects[i];
-      if (reserved !== undefined && object !== undefined && l1.isReserved(reserved)) {
-        l1.device.upload(reserved.range, frontOfParts(object.parts, object.layout.byteLength));
-      } else {
-        done.clear(i);
-      }
-    }
-    const loaded = done.gather(slots);
-    const admitted = request.admit(loaded, done.gather(staged), adapter);
-    if (admitted !== undefined) await admitted;
-    lookup.release(loaded);
-    this.#settle(search, attempt, slots);
-    this.#narrow(search, slots);
-  }
-
-  /**
-   * Reserves memory for the objects of a batch that still have to be loaded. The load unlocks
-   * those; the others are given up at once.
-   */
-  #stage(
-    search: Search,
-    source: Source,
-    batch: readonly number[],
-    { id }: Attempt,
-  ): StagedBatch {
-    const { l1, barrier, onOutOfMemory } = this.#options;
-    const { request, table, lookup } = search;
-    const slots: number[] = [];
-    const staged: StagedObject[] = [];
-    for (const slot of batch) {
-      if (slot >= table.size) break;
-      if (!lookup.holds(source, slot)) continue;
-      const key = table.key(slot);
-      if (barrier.blocks(key)) {
-        table.transition(slot, "blocked");
-        this.#narrow(search, [slot]);
-        continue;
-      }
-      const reservation = request.reserve(slot, id);
-      if (reservation.status === "success") {
-        lookup.take(source, slot, id);
-        slots.push(slot);
-        staged.push(reservation.staged);
-      } else if (reservation.status !== "already-present") {
-        table.miss(slot, isFull(reservation) ? "no-room" : "lost");
-        request.narrow(table.chunkOf(slot));
-        if (isFull(reservation)) onOutOfMemory();
-        break;
-      } else if (!request.lease(slot)) {
-        // An engine wrote it: as an object of another layout, or it is not confirmed yet.
-        if (l1.whenFilled(key) === undefined) table.miss(slot, "damaged");
-        else table.transition(slot, "wanted");
-      }
-    }
-    const others = batch.filter((slot) => !table.isLoading(slot, id));
-    lookup.release(others);
-    table.abandon(others);
-    this.#narrow(search, others);
-    return { slots, staged };
-  }
-
-  /** Shortens the prefix at objects that cannot be had any more. */
-  #narrow({ request, table, lookup }: Search, slots: readonly number[]): void {
-    for (const slot of table.hasWindows ? [] : slots) {
-      if (!table.isPossible(slot)) request.narrow(table.chunkOf(slot));
-    }
-    lookup.releaseFrom(table.end);
-  }
-
-  #limiterOf(adapter: AdapterGuard): Limiter {
-    let limiter = this.#limiters.get(adapter);
-    if (limiter === undefined) {
-      const { scratch, adapters } = this.#options;
-      limiter = new Limiter({
-        bytes: () => scratch.capacityBytes / Math.max(1, adapters.all.length),
-      });
-      this.#limiters.set(adapter, limiter);
-    }
-    return limiter;
   }
 }
 

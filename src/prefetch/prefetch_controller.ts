@@ -1,35 +1,23 @@
 import { getLogger } from "@logtape/logtape";
 import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
-import type { L1Cache } from "../l1/l1_cache.ts";
-import type { StagingPool } from "../memory/staging_pool.ts";
-import type { Clock } from "../base/clock.ts";
-import type { AdapterSet } from "../l2/adapter_set.ts";
-import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import type { ChunkTable } from "./chunk_table.ts";
 import type { KeyGroup } from "./key_group.ts";
 import { MISS_REASONS, type MissReason } from "./miss_reason.ts";
+import type { LoadParts } from "./batch_mover.ts";
 import { ObjectLoader } from "./object_loader.ts";
 import { plan } from "./plan.ts";
 import type { PrefetchPolicy } from "./prefetch_policy.ts";
 import { PrefetchRequest, type PrefetchResult } from "./prefetch_request.ts";
+import { SharedLoads } from "./shared_loads.ts";
 
 /** Maximum number of active requests; others are queued. */
 const ACTIVE_REQUESTS = 64;
 
 /** Options of {@linkcode PrefetchController}. */
-export interface PrefetchControllerOptions {
-  /** Cache that objects are loaded into. */
-  readonly l1: L1Cache;
-  readonly adapters: AdapterSet;
-  /** Host memory that adapters load into. Its capacity limits the bytes in flight. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+export interface PrefetchControllerOptions extends LoadParts {
   /** Policy that decides whether loaded objects stay in L1. */
   readonly policy: PrefetchPolicy;
-  /** Clock for deadlines and hedging. */
-  readonly clock: Clock;
-  /** Blocks objects that are being forgotten: they must not be loaded. */
-  readonly barrier: Pick<ForgetBarrier, "blocks">;
   /** Called with the result of each request. */
   readonly onServed?: (groups: readonly KeyGroup[], result: PrefetchResult) => void;
 }
@@ -89,20 +77,6 @@ interface PrefetchCall extends PrefetchOptions {
   readonly startedAt: number;
 }
 
-/** A queued request. There may be very many. */
-interface QueuedRequest {
-  readonly call: PrefetchCall;
-  readonly resolve: (result: Promise<PrefetchResult>) => void;
-  /** Cancels the deadline and stops listening to the signal. */
-  cancelWait: () => void;
-}
-
-/** A request that waits for an object that another one is to load. */
-interface SharedLoad {
-  readonly request: PrefetchRequest;
-  readonly slot: number;
-}
-
 const logger = getLogger(["kvtier", "prefetch"]);
 
 /**
@@ -112,15 +86,15 @@ const logger = getLogger(["kvtier", "prefetch"]);
  */
 export class PrefetchController {
   readonly #options: PrefetchControllerOptions;
-  /** For each object that a request is to load, the requests that wait for it. */
-  readonly #inFlight = new Map<string, SharedLoad[]>();
   readonly #loader: ObjectLoader;
+  readonly #shared: SharedLoads;
   readonly #listeners = new Listeners<PrefetchListener>((error) =>
     logger.error("A listener of prefetches failed: {error}", { error })
   );
   /** Work in flight and the request that it belongs to. */
   readonly #running = new Map<Promise<void>, PrefetchRequest | undefined>();
-  readonly #queue = new Set<QueuedRequest>();
+  /** Starts of queued requests, in order. There may be very many. */
+  readonly #queue = new Set<() => void>();
   readonly #misses = Object.fromEntries(MISS_REASONS.map((reason) => [reason, 0])) as Record<
     MissReason,
     number
@@ -144,6 +118,7 @@ export class PrefetchController {
       onOutOfMemory: () => this.#counters.outOfMemory++,
       track: (work, request) => this.#track(work, request),
     });
+    this.#shared = new SharedLoads({ ...options, onShared: () => this.#counters.sharedLoads++ });
   }
 
   addListener(listener: PrefetchListener): void {
@@ -190,7 +165,7 @@ export class PrefetchController {
     if (options.signal?.aborted) return Promise.reject(options.signal.reason);
     const { l1, clock, adapters } = this.#options;
     const id = ++this.#counters.requests;
-    this.#counters.requestedObjects += groups.reduce((sum, { keys }) => sum + keys.length, 0);
+    this.#counters.requestedObjects += countObjects(groups);
     const call: PrefetchCall = { ...options, id, groups, isLeasing, startedAt: clock.now() };
     const isQueued = this.#active >= ACTIVE_REQUESTS && adapters.all.length > 0 &&
       !groups.every(({ keys }) => keys.every((key) => l1.has(key)));
@@ -200,106 +175,91 @@ export class PrefetchController {
   /** Queues a request. At its deadline it is answered from L1. */
   #enqueue(call: PrefetchCall): Promise<PrefetchResult> {
     return new Promise((resolve) => {
-      const { deadlineMs, signal } = call;
-      const request: QueuedRequest = { call, resolve, cancelWait: () => {} };
-      this.#queue.add(request);
-      if (deadlineMs === undefined && signal === undefined) return;
-      const onDeadline = (): void => {
-        this.#dequeue(request);
-        resolve(this.#answerNow(call).then((result) => this.#notifyDeadline(call, result)));
+      const leave = (answer: Promise<PrefetchResult>): void => {
+        this.#queue.delete(start);
+        unwatch();
+        resolve(answer);
       };
-      const onAbort = (): void => {
-        this.#dequeue(request);
-        resolve(Promise.reject(signal?.reason));
-      };
-      const cancel = deadlineMs === undefined
-        ? undefined
-        : this.#options.clock.schedule(onDeadline, deadlineMs);
-      signal?.addEventListener("abort", onAbort, { once: true });
-      request.cancelWait = () => {
-        cancel?.();
-        signal?.removeEventListener("abort", onAbort);
-      };
+      const start = (): void => leave(this.#serve(call));
+      const unwatch = this.#watch(call, {
+        onDeadline: () => {
+          const request = this.#open(call);
+          request.publish(true);
+          leave(this.#answer(call, request));
+        },
+        onAbort: (reason) => leave(Promise.reject(reason)),
+      });
+      this.#queue.add(start);
     });
   }
 
-  #dequeue(request: QueuedRequest): void {
-    this.#queue.delete(request);
-    request.cancelWait();
+  /**
+   * Watches the deadline and the signal of a call.
+   *
+   * @returns A function that ends it.
+   */
+  #watch(
+    { deadlineMs, signal, startedAt }: PrefetchCall,
+    { onDeadline, onAbort }: { onDeadline: () => void; onAbort: (reason: unknown) => void },
+  ): () => void {
+    const { clock } = this.#options;
+    const cancel = deadlineMs === undefined
+      ? undefined
+      : clock.schedule(onDeadline, startedAt + deadlineMs - clock.now());
+    const abort = (): void => onAbort(signal?.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    return () => {
+      cancel?.();
+      signal?.removeEventListener("abort", abort);
+    };
   }
 
   #open({ id, groups, isLeasing }: PrefetchCall): PrefetchRequest {
     const { l1, policy } = this.#options;
     const retains = (key: ObjectKey): boolean => !isLeasing || policy.retains(key);
-    const onSettled = this.#onSettled.bind(this);
+    const onSettled = this.#shared.settle.bind(this.#shared);
     return new PrefetchRequest({ id, groups, l1, retains, isLeasing, onSettled });
   }
 
-  /** Answers a queued request from L1 alone, at its deadline. */
-  async #answerNow(call: PrefetchCall): Promise<PrefetchResult> {
-    const request = this.#open(call);
-    request.publish(true);
-    return this.#count(call, await request.published);
-  }
-
-  /** Serves a request, and starts the next one when it is answered. */
+  /** Serves a request, and starts the next ones when it is answered. */
   async #serve(call: PrefetchCall): Promise<PrefetchResult> {
-    const { deadlineMs, signal, startedAt } = call;
-    const { clock } = this.#options;
     const request = this.#open(call);
-    const own = this.#divide(request);
+    const own = this.#shared.divide(request);
     if (needsNothing(request.table)) {
       request.table.abandon(own);
       request.publish();
-      return this.#count(call, await request.published);
+      return await this.#answer(call, request);
     }
     this.#active++;
-    let isAtDeadline = false;
-    const onDeadline = (): void => {
-      isAtDeadline = !request.isPublished;
-      request.publish(true);
-    };
-    const onAbort = (): void => request.reject(signal?.reason);
-    const cancelDeadline = deadlineMs === undefined
-      ? undefined
-      : clock.schedule(onDeadline, startedAt + deadlineMs - clock.now());
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const unwatch = this.#watch(call, {
+      onDeadline: () => request.publish(true),
+      onAbort: (reason) => request.reject(reason),
+    });
     this.#track(this.#load(request, own));
     try {
-      const result = this.#count(call, await request.published);
-      return isAtDeadline ? this.#notifyDeadline(call, result) : result;
+      return await this.#answer(call, request);
     } finally {
-      cancelDeadline?.();
-      signal?.removeEventListener("abort", onAbort);
-      this.#endTurn();
+      unwatch();
+      this.#active--;
+      for (const start of this.#queue) if (this.#active < ACTIVE_REQUESTS) start();
     }
   }
 
-  #endTurn(): void {
-    this.#active--;
-    for (const request of this.#queue) {
-      if (this.#active >= ACTIVE_REQUESTS) return;
-      this.#dequeue(request);
-      request.resolve(this.#serve(request.call));
-    }
-  }
-
-  #count({ groups }: PrefetchCall, result: PrefetchResult): PrefetchResult {
-    const served = result.leases.reduce((sum, { length }) => sum + length, 0);
-    this.#counters.l1Objects += result.l1Objects;
-    this.#counters.l2Objects += served - result.l1Objects;
-    if (result.miss !== undefined) this.#misses[result.miss.reason]++;
-    this.#options.onServed?.(groups, result);
-    return result;
-  }
-
-  #notifyDeadline(
+  /** Counts the result of a request, and reports it. */
+  async #answer(
     { groups, deadlineMs = 0 }: PrefetchCall,
-    result: PrefetchResult,
-  ): PrefetchResult {
+    { published }: PrefetchRequest,
+  ): Promise<PrefetchResult> {
+    const result = await published;
+    const { l1Objects, leases, miss } = result;
+    const servedObjects = leases.reduce((sum, { length }) => sum + length, 0);
+    this.#counters.l1Objects += l1Objects;
+    this.#counters.l2Objects += servedObjects - l1Objects;
+    if (miss !== undefined) this.#misses[miss.reason]++;
+    this.#options.onServed?.(groups, result);
+    if (!result.isAtDeadline) return result;
     this.#counters.deadlines++;
-    const objects = groups.reduce((sum, { keys }) => sum + keys.length, 0);
-    const servedObjects = result.leases.reduce((sum, { length }) => sum + length, 0);
+    const objects = countObjects(groups);
     this.#listeners.tell((listener) => {
       listener.deadline?.({ objects, servedObjects, deadlineMs });
     });
@@ -321,7 +281,7 @@ export class PrefetchController {
   async #load(request: PrefetchRequest, own: readonly number[]): Promise<void> {
     using _answer = { [Symbol.dispose]: () => request.publish() };
     const { table } = request;
-    for (let slots = own;; slots = this.#divide(request)) {
+    for (let slots = own;; slots = this.#shared.divide(request)) {
       if (slots.length > 0) await this.#loader.load(request, slots);
       if (request.isPublished || needsNothing(table)) return;
       await Promise.race([table.whenQuiet(), request.published.catch(() => {})]);
@@ -329,64 +289,13 @@ export class PrefetchController {
       request.leaseResident();
     }
   }
-
-  /**
-   * Decides what is done about each object that is wanted.
-   *
-   * @returns The slots of those that this request is to load.
-   */
-  #divide(request: PrefetchRequest): number[] {
-    const { l1, adapters, barrier } = this.#options;
-    const { table } = request;
-    const own: number[] = [];
-    for (let slot = 0; slot < table.size; slot++) {
-      if (!table.hasWindows && !table.isPossible(slot)) break;
-      if (table.state(slot) !== "wanted") continue;
-      const key = table.key(slot);
-      const waiters = this.#inFlight.get(key.id);
-      const filled = l1.whenFilled(key);
-      if (waiters !== undefined) {
-        this.#counters.sharedLoads++;
-        table.transition(slot, "shared");
-        waiters.push({ request, slot });
-      } else if (filled !== undefined) {
-        table.transition(slot, "filling");
-        filled.then(() => {
-          if (table.state(slot) !== "filling") return;
-          if (!request.leaseWritten(slot)) table.transition(slot, "wanted");
-        });
-      } else if (barrier.blocks(key)) table.transition(slot, "blocked");
-      else if (adapters.serving.length === 0) table.miss(slot, "absent");
-      else {
-        table.transition(slot, "asked");
-        this.#inFlight.set(key.id, []);
-        own.push(slot);
-      }
-    }
-    return own;
-  }
-
-  /** Passes what became of an object to the requests that wait for it. */
-  #onSettled(loading: PrefetchRequest, slot: number): void {
-    const { table } = loading;
-    const { id } = table.key(slot);
-    const waiters = this.#inFlight.get(id) ?? [];
-    this.#inFlight.delete(id);
-    const reason = table.reason(slot);
-    for (const { request, slot: waiting } of waiters) {
-      if (request.table.state(waiting) !== "shared") continue;
-      if (table.state(slot) === "resident" && request.leaseLoaded(waiting, loading, slot)) {
-        continue;
-      }
-      const isFull = reason === "no-room" || reason === "lost";
-      if (reason === undefined || isFull) request.table.transition(waiting, "wanted");
-      else request.table.miss(waiting, reason);
-      if (isFull) request.endBefore(waiting);
-    }
-  }
 }
 
 /** Whether no object that is missing can make the prefix longer. */
 function needsNothing(table: ChunkTable): boolean {
   return plan(table, (slot) => table.isPossible(slot)).slots.length === 0;
+}
+
+function countObjects(groups: readonly KeyGroup[]): number {
+  return groups.reduce((sum, { keys }) => sum + keys.length, 0);
 }

@@ -23,6 +23,8 @@ export interface PrefetchResult {
   readonly l1Objects: number;
   /** Number of the leased objects that each adapter loaded, for this request or another one. */
   readonly loadedObjects: ReadonlyMap<AdapterGuard, number>;
+  /** Whether the request was answered at its deadline. */
+  readonly isAtDeadline: boolean;
   /** Why the prefix is not longer; `undefined` if it has all chunks. */
   readonly miss: Miss | undefined;
 }
@@ -110,34 +112,20 @@ export class PrefetchRequest {
   /**
    * Leases an object that is in L1.
    *
+   * @param from Where it comes from: `"L1"` if an engine wrote it, or the adapter that loaded it.
    * @returns Whether it was leased.
    */
-  lease(slot: number): boolean {
+  lease(slot: number, from?: "L1" | AdapterGuard): boolean {
     this.#keepAll([slot], this.#l1.reserveRead([this.table.key(slot)]));
-    return this.has(slot);
-  }
-
-  /**
-   * Leases an object that another request was to load.
-   *
-   * @returns Whether it was leased.
-   */
-  leaseLoaded(slot: number, other: PrefetchRequest, otherSlot: number): boolean {
-    const loader = other.#loaders.get(otherSlot);
-    if (!this.lease(slot)) return false;
-    if (loader !== undefined) this.#loaders.set(slot, loader);
+    if (!this.has(slot)) return false;
+    if (from === "L1") this.#inL1[slot] = 1;
+    else if (from !== undefined) this.#loaders.set(slot, from);
     return true;
   }
 
-  /**
-   * Leases an object that an engine wrote and the device has confirmed since the request started.
-   *
-   * @returns Whether it was leased.
-   */
-  leaseWritten(slot: number): boolean {
-    const isLeased = this.lease(slot);
-    if (isLeased) this.#inL1[slot] = 1;
-    return isLeased;
+  /** The adapter that loaded an object for this request. */
+  loaderOf(slot: number): AdapterGuard | undefined {
+    return this.#loaders.get(slot);
   }
 
   /** Shortens the prefix to end before a chunk, and ends the leases from there on. */
@@ -207,7 +195,7 @@ export class PrefetchRequest {
     }
     for (const group of leases) this.#l1.touch(group.map(({ key }) => key));
     this.#end();
-    this.#answer.resolve({ length, leases, l1Objects, loadedObjects, miss });
+    this.#answer.resolve({ length, leases, l1Objects, loadedObjects, isAtDeadline, miss });
   }
 
   /** Rejects the request, unless it has been answered. */

@@ -522,3 +522,13 @@ Deno.test("ObjectLoader tells all waiting requests at once that there is no room
   for (const hit of hits) t.release(hit);
   assertEquals(adapter.lookups.length, 1);
 });
+
+Deno.test("ObjectLoader releases the locks of an adapter that finds more than a prefix", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter]);
+  const keys = testKeys(4);
+  adapter.seed(keys.toSpliced(1, 1), LAYOUT);
+  const lookup = adapter.lookupAndLock.bind(adapter);
+  adapter.lookupAndLock = (keys, options) => lookup(keys, { ...options, prefix: false });
+  assertEquals(await t.count(keys), [1, 0]);
+});
