@@ -48,7 +48,7 @@ export type {
 export { type Clock, type ScheduleOptions, systemClock } from "./src/base/clock.ts";
 export { ConfigError } from "./src/base/config_error.ts";
 export { type RandomSource, systemRandom } from "./src/base/random.ts";
-export { CacheHit } from "./src/cache_hit.ts";
+export { CacheHit, type WarmResult } from "./src/cache_hit.ts";
 export {
   type L1Options,
   type PrefetchSettings,
@@ -159,4 +159,4 @@ export {
   CacheEvents,
   type CacheEventType,
 } from "./src/telemetry/events.ts";
-export { TieredCache, type WarmResult } from "./src/tiered_cache.ts";
+export { TieredCache } from "./src/tiered_cache.ts";

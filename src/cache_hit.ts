@@ -4,6 +4,14 @@ import { type MatchReport, reportOf, sharesInWords } from "./prefetch/match_repo
 import { missInWords } from "./prefetch/miss_reason.ts";
 import type { PrefetchResult } from "./prefetch/prefetch_request.ts";
 
+/** Result of {@linkcode TieredCache.warm}. */
+export interface WarmResult {
+  /** Number of chunks of the prefix that are now in device memory. */
+  readonly length: number;
+  /** Number of its objects that were already there. */
+  readonly l1Objects: number;
+}
+
 /** The longest available prefix of a chain of objects, leased until disposed. */
 export class CacheHit implements Disposable {
   /** Number of chunks in the prefix. */

@@ -1,4 +1,4 @@
-import { CacheHit } from "./cache_hit.ts";
+import { CacheHit, type WarmResult } from "./cache_hit.ts";
 import type { TieredCacheOptions } from "./cache_options.ts";
 import { type CacheStatus, statusOf } from "./cache_status.ts";
 import { CacheParts } from "./cache_wiring.ts";
@@ -26,14 +26,6 @@ import type { PrefetchOptions } from "./prefetch/prefetch_controller.ts";
 import type { FlushReport } from "./store/flush_report.ts";
 import { isSkip, type SkipReason } from "./store/skipped_writes.ts";
 import type { CacheEvents } from "./telemetry/events.ts";
-
-/** Result of {@linkcode TieredCache.warm}. */
-export interface WarmResult {
-  /** Number of chunks of the prefix that are now in device memory. */
-  readonly length: number;
-  /** Number of its objects that were already there. */
-  readonly l1Objects: number;
-}
 
 /**
  * A cache with two tiers: device memory (L1), and storage adapters (L2) in which every object is
