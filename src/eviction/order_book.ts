@@ -1,7 +1,7 @@
 import { LruMap } from "../base/lru_map.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import { SaltUsage } from "../l1/salt_usage.ts";
-import type { StoredObject } from "../l2/adapter_guard.ts";
+import type { StoredObject } from "../l2/guard_listener.ts";
 
 /** An object in an adapter. */
 export interface TrackedObject {

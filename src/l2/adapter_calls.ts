@@ -16,11 +16,11 @@ export type CallEnd<T> =
 
 /** What the caller of a call receives. */
 export interface CallOutcome<T> {
-  readonly status: Exclude<AnswerStatus, "skipped">;
+  readonly status: AnswerStatus;
   /** The answer, if it arrived in time. */
-  readonly result: { readonly value: T } | undefined;
-  /** Eventual answer of a call that has not ended yet. */
-  readonly late?: Promise<{ readonly value: T } | undefined>;
+  readonly value?: T;
+  /** Resolves when a call that the caller no longer waits for has ended. */
+  readonly settled?: Promise<void>;
 }
 
 export interface AdapterCall<T> {
@@ -32,6 +32,11 @@ export interface AdapterCall<T> {
   readonly work: (signal: AbortSignal) => Promise<T>;
   /** Called once with how the call ended, before the caller gets its result. Must not throw. */
   readonly ended: (end: CallEnd<T>) => void;
+  /**
+   * Called when a call that the caller no longer waits for has ended: with its answer, if it
+   * succeeded. Must not throw.
+   */
+  readonly late?: ((value: T | undefined) => void) | undefined;
 }
 
 /**
@@ -40,6 +45,9 @@ export interface AdapterCall<T> {
  * counts once.
  */
 const DEADLINE_STEP_MS = 1_000;
+
+/** Maximum number of hanging calls, each of which keeps its buffers. */
+const MAX_HUNG_CALLS = 8;
 
 /**
  * Calls to one adapter. Each returns within its deadline, and calls that miss it are tracked until
@@ -68,16 +76,21 @@ export class AdapterCalls {
     return this.#hung;
   }
 
+  /** Whether so many calls hang that the adapter is paused until one of them ends. */
+  get isStuck(): boolean {
+    return this.#hung >= MAX_HUNG_CALLS;
+  }
+
   /** Performs a call; never rejects. */
-  run<T>({ timeoutMs, signal, work, ended }: AdapterCall<T>): Promise<CallOutcome<T>> {
+  run<T>({ timeoutMs, signal, work, ended, late }: AdapterCall<T>): Promise<CallOutcome<T>> {
     const controller = new AbortController();
     const answer = Promise.withResolvers<CallOutcome<T>>();
-    const late = Promise.withResolvers<{ readonly value: T } | undefined>();
+    const settled = Promise.withResolvers<void>();
     const startedAt = this.#clock.now();
     let isHung = false;
     const stopWaiting = (status: "timed-out" | "abandoned", reason: DOMException): void => {
       controller.abort(reason);
-      answer.resolve({ status, result: undefined, late: late.promise });
+      answer.resolve({ status, settled: settled.promise });
     };
     const end = (how: CallEnd<T>): void => {
       if (!this.#inFlight.delete(abandon)) return;
@@ -109,23 +122,25 @@ export class AdapterCalls {
         : this.#clock.schedule(expire, leftMs);
     };
     countDown(timeoutMs);
-    const settle = (result: { readonly value: T } | undefined, how: CallEnd<T>): void => {
+    const settle = (how: Exclude<CallEnd<T>, { status: "abandoned" }>): void => {
       if (isHung) this.#hung--;
+      const value = how.status === "answered" ? { value: how.value } : {};
       // An answer that arrives after the abort says nothing about the adapter.
-      const isLate = controller.signal.aborted;
-      end(isLate ? { status: "abandoned", hasWorked: result !== undefined } : how);
-      late.resolve(result);
-      answer.resolve({ status: result === undefined ? "failed" : "answered", result });
+      if (controller.signal.aborted) {
+        end({ status: "abandoned", hasWorked: how.status === "answered" });
+        late?.(value.value);
+      } else {
+        end(how);
+      }
+      settled.resolve();
+      answer.resolve({ status: how.status, ...value });
     };
     this.#inFlight.add(abandon);
     signal?.addEventListener("abort", onAbort, { once: true });
+    const elapsedMs = (): number => this.#clock.now() - startedAt;
     (async () => await work(controller.signal))().then(
-      (value) =>
-        settle({ value }, { status: "answered", value, ms: this.#clock.now() - startedAt }),
-      (cause) => {
-        const ms = this.#clock.now() - startedAt;
-        settle(undefined, { status: "failed", cause, ms, isTimeout: false });
-      },
+      (value) => settle({ status: "answered", value, ms: elapsedMs() }),
+      (cause) => settle({ status: "failed", cause, ms: elapsedMs(), isTimeout: false }),
     );
     return answer.promise;
   }

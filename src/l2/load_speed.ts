@@ -1,4 +1,6 @@
 import type { Clock } from "../base/clock.ts";
+import type { Bitmap } from "../keys/bitmap.ts";
+import type { CallEnd } from "./adapter_calls.ts";
 
 /** Weight of the newest measurement. */
 const WEIGHT = 1 / 4;
@@ -55,6 +57,17 @@ export class LoadSpeed {
     this.#loadMs += weight * (Math.max(ms, MIN_MS) - this.#loadMs);
     this.#loadBytes += weight * (bytes - this.#loadBytes);
     this.#loadAt = this.#clock.now();
+  }
+
+  /** Records how a load of objects ended. */
+  addLoadCall(end: CallEnd<Bitmap>, objects: readonly { readonly byteLength: number }[]): void {
+    if (end.status === "abandoned") return;
+    // On a timeout, at most these bytes were moved by the deadline.
+    const isTimeout = end.status === "failed" && end.isTimeout;
+    const moved = end.status === "answered" ? end.value.gather(objects) : isTimeout ? objects : [];
+    const bytes = moved.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    // An answer without objects is a miss, which says nothing about load speed.
+    if (bytes > 0 || end.status === "failed") this.addLoad(end.ms, bytes);
   }
 
   #isRecent(at: number): boolean {

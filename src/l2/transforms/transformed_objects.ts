@@ -105,11 +105,6 @@ export class TransformedObjects {
         if (ready.length === 0 || options.signal.aborted) return 0;
         const kept = ready.map((n) => encoded[n] as AdapterObject);
         const answer = copyStoreResult(await this.#adapter.store(kept, options), kept.length);
-        if (answer === undefined) {
-          throw new TypeError(
-            "store() must resolve to { stored, bytes } with one bit for each object",
-          );
-        }
         for (const n of answer.stored.indices()) {
           const index = group[ready[n] as number] as number;
           const size = answer.sizes?.[n] ?? (kept[n] as AdapterObject).byteLength;
@@ -211,9 +206,7 @@ export class TransformedObjects {
         },
         ...(chain.isFixed ? {} : { allowShorter: true }),
       });
-      const bits = copyBits(answer, objects.length);
-      if (bits === undefined) throw new TypeError("load() must resolve to one bit for each object");
-      const here = bits.indices();
+      const here = copyBits("load()", answer, objects.length).indices();
       const faults = await Promise.all(here.map(decode));
       const loaded: number[] = [];
       for (const [i, n] of here.entries()) {

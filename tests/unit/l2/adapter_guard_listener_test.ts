@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { Bitmap } from "../../../src/adapter/contract.ts";
-import type { GuardListener } from "../../../src/l2/adapter_guard.ts";
+import type { GuardListener } from "../../../src/l2/guard_listener.ts";
 import { testKey, testLayout } from "../../support/objects.ts";
 import { RecordingAdapter } from "../../support/recording_adapter.ts";
 import { emptyObject, sealedObject } from "../../support/sealed_objects.ts";

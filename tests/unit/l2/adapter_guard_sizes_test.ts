@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { Bitmap } from "../../../src/adapter/contract.ts";
-import type { StoredObject } from "../../../src/l2/adapter_guard.ts";
+import type { StoredObject } from "../../../src/l2/guard_listener.ts";
 import { answerWith, empty, filledGuard, guardOf, keys, sealed } from "./guarded.ts";
 
 const all = new Bitmap(3, 3);

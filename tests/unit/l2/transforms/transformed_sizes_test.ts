@@ -3,7 +3,7 @@ import filePool from "../../../../adapters/file_pool.ts";
 import fs from "../../../../adapters/fs.ts";
 import mock from "../../../../adapters/mock.ts";
 import type { L2AdapterModule, ListedObject } from "../../../../src/adapter/contract.ts";
-import type { StoredObject } from "../../../../src/l2/adapter_guard.ts";
+import type { StoredObject } from "../../../../src/l2/guard_listener.ts";
 import { writeTrailer } from "../../../../src/adapter/object_trailer.ts";
 import { testKey, testKeys, testLayout } from "../../../support/objects.ts";
 import { emptyObject, sealedObject } from "../../../support/sealed_objects.ts";

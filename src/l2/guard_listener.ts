@@ -1,0 +1,65 @@
+import { getLogger } from "@logtape/logtape";
+import { Listeners } from "../base/listeners.ts";
+import type { AdapterObject, DeleteResult, StoreResult } from "../adapter/contract.ts";
+import type { TrailerFault } from "../adapter/object_trailer.ts";
+import type { Bitmap } from "../keys/bitmap.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+
+/** An object in an adapter; `byteLength` is what it occupies there. */
+export type StoredObject = Pick<AdapterObject, "key" | "byteLength">;
+
+/** Callbacks about the objects of an adapter. Errors that they throw are logged. */
+export interface GuardListener {
+  /** Objects were stored; `byteLength` is what each occupies. */
+  stored?(objects: readonly StoredObject[]): void;
+  /** Objects were loaded and verified. */
+  accessed?(keys: readonly ObjectKey[]): void;
+  /** Objects were deleted, which freed `bytes`. */
+  deleted?(keys: readonly ObjectKey[], bytes: number): void;
+  /** Objects were served from device memory; called occasionally, in prefix order. */
+  used?(keys: readonly ObjectKey[]): void;
+  /** The adapter evicted objects by itself. */
+  evicted?(keys: readonly ObjectKey[]): void;
+  /** An object was loaded but is not what was stored. */
+  damaged?(key: ObjectKey, fault: TrailerFault): void;
+  /** The life-cycle state or a circuit changed. */
+  stateChanged?(): void;
+}
+
+const logger = getLogger(["kvtier", "adapter"]);
+
+/** The listeners of one guard, and how they are told of answers. */
+export class GuardListeners extends Listeners<GuardListener> {
+  readonly #type: string;
+
+  constructor(id: number, type: string) {
+    super((error) => logger.error("{type}: a listener failed: {error}", { id, type, error }));
+    this.#type = type;
+  }
+
+  tellStored(objects: readonly AdapterObject[], { stored, sizes }: StoreResult): void {
+    if (this.size === 0 || stored.popcount() === 0) return;
+    const sized = sizes === undefined
+      ? objects
+      : objects.map(({ key, byteLength }, i) => ({ key, byteLength: sizes[i] ?? byteLength }));
+    const kept = stored.gather(sized);
+    this.tell((listener) => listener.stored?.(kept));
+  }
+
+  tellAccessed(keys: readonly ObjectKey[], loaded: Bitmap): void {
+    if (this.size === 0 || loaded.popcount() === 0) return;
+    const accessed = loaded.gather(keys);
+    this.tell((listener) => listener.accessed?.(accessed));
+  }
+
+  tellDeleted(keys: readonly ObjectKey[], { deleted, bytes }: DeleteResult): void {
+    if (this.size === 0 || deleted.popcount() === 0) return;
+    const gone = deleted.gather(keys);
+    this.tell((listener) => listener.deleted?.(gone, bytes));
+  }
+
+  tellDamaged(key: ObjectKey, fault: TrailerFault): void {
+    logger.warn("{type}: object is damaged: {fault}", { type: this.#type, fault, key: key.id });
+    this.tell((listener) => listener.damaged?.(key, fault));
+  }
+}
