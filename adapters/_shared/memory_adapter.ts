@@ -67,10 +67,10 @@ export function openMemory(
   const put = (object: AdapterObject): boolean => {
     const { key, parts, byteLength } = object;
     try {
-      const present = isHeld(object) ? held.get(key.id) : undefined;
-      const bytes = present?.bytes ?? allocate(byteLength);
+      const present = held.get(key.id)?.bytes;
+      const bytes = present?.byteLength === byteLength ? present : allocate(byteLength);
       copyParts(parts, bytes);
-      held.set(key.id, { key, bytes });
+      if (bytes !== present) held.set(key.id, { key, bytes });
       return true;
     } catch (cause) {
       refuse(key, cause);
@@ -116,7 +116,9 @@ export function openMemory(
     lookupAndLock(keys, { prefix }) {
       const present = Bitmap.from(keys, ({ id }) => held.has(id));
       const found = prefix ? new Bitmap(keys.length, present.countLeadingOnes()) : present;
-      capacity.lock(found.gather(keys));
+      const locked = found.gather(keys);
+      capacity.lock(locked);
+      capacity.touch(locked);
       return Promise.resolve(found);
     },
     unlock: (keys) => capacity.unlock(keys),

@@ -207,10 +207,9 @@ export class Capacity implements AsyncDisposable {
     return found;
   }
 
-  /** Locks objects and marks them as used, as a lookup does. */
+  /** Adds one lock to each object. */
   lock(keys: readonly ObjectKey[]): void {
     this.#locks.add(keys);
-    this.touch(keys);
   }
 
   /** Releases one lock of each object; objects without a lock are skipped. */

@@ -1,4 +1,4 @@
-import { LruMap } from "../base/lru_map.ts";
+import { LruList, type LruPlace } from "../base/lru_list.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 
 /** What the index knows about one stored object. */
@@ -16,7 +16,8 @@ const STEP_MS = 1e-3;
 
 /** Objects assumed to be stored, with their sizes, in order of their last use. */
 export class ObjectIndex implements Iterable<IndexedObject> {
-  readonly #entries = new LruMap<IndexedObject>(({ key }) => key.id);
+  readonly #order = new LruList<IndexedObject>();
+  readonly #places = new Map<string, LruPlace<IndexedObject>>();
   #usedBytes = 0;
   #events = 0;
 
@@ -27,7 +28,7 @@ export class ObjectIndex implements Iterable<IndexedObject> {
 
   /** Number of objects. */
   get size(): number {
-    return this.#entries.size;
+    return this.#places.size;
   }
 
   /** Number of the last event. */
@@ -37,7 +38,7 @@ export class ObjectIndex implements Iterable<IndexedObject> {
 
   /** The entry of a key id, if indexed. */
   get(id: string): IndexedObject | undefined {
-    return this.#entries.get(id);
+    return this.#places.get(id)?.item;
   }
 
   /**
@@ -47,12 +48,8 @@ export class ObjectIndex implements Iterable<IndexedObject> {
   put(key: ObjectKey, byteLength: number, usedAt?: number): void {
     this.remove(key);
     const bytes = Number.isSafeInteger(byteLength) && byteLength >= 0 ? byteLength : 0;
-    this.#entries.put({
-      key,
-      byteLength: bytes,
-      usedAt: timeOf(usedAt),
-      seenAt: ++this.#events,
-    });
+    const entry = { key, byteLength: bytes, usedAt: timeOf(usedAt), seenAt: ++this.#events };
+    this.#places.set(key.id, this.#order.add(entry));
     this.#usedBytes += bytes;
   }
 
@@ -64,28 +61,31 @@ export class ObjectIndex implements Iterable<IndexedObject> {
 
   /** Orders the objects by the times of their last use, after they were put and seen in any order. */
   sort(): void {
-    const entries = [...this.#entries].sort((a, b) => a.usedAt - b.usedAt);
-    for (const { key } of entries) this.#entries.renew(key.id);
+    const entries = [...this.#order].sort((a, b) => a.usedAt - b.usedAt);
+    for (const { key: { id } } of entries) {
+      const place = this.#places.get(id);
+      if (place !== undefined) this.#order.renew(place);
+    }
   }
 
   /** Records a use of a chain of objects; later objects count as older. */
   touch(keys: readonly ObjectKey[]): void {
     const time = Date.now();
     for (let place = keys.length - 1; place >= 0; place--) {
-      const { id } = keys[place] as ObjectKey;
-      const entry = this.#entries.get(id);
-      if (entry === undefined) continue;
-      entry.usedAt = time - place * STEP_MS;
-      this.#entries.renew(id);
+      const found = this.#places.get((keys[place] as ObjectKey).id);
+      if (found === undefined) continue;
+      found.item.usedAt = time - place * STEP_MS;
+      this.#order.renew(found);
     }
   }
 
   /** Removes an object that no longer exists. */
   remove({ id }: ObjectKey): void {
-    const entry = this.#entries.get(id);
-    if (entry === undefined) return;
-    this.#entries.delete(id);
-    this.#usedBytes -= entry.byteLength;
+    const place = this.#places.get(id);
+    if (place === undefined) return;
+    this.#order.remove(place);
+    this.#places.delete(id);
+    this.#usedBytes -= place.item.byteLength;
   }
 
   /**
@@ -101,14 +101,14 @@ export class ObjectIndex implements Iterable<IndexedObject> {
 
   /** Removes the objects not seen after event number `event`; returns their keys. */
   removeUnseenSince(event: number): ObjectKey[] {
-    const unseen = [...this.#entries].filter(({ seenAt }) => seenAt <= event);
+    const unseen = [...this.#order].filter(({ seenAt }) => seenAt <= event);
     for (const { key } of unseen) this.remove(key);
     return unseen.map(({ key }) => key);
   }
 
   /** Iterates from the least to the most recently used object. */
   [Symbol.iterator](): Iterator<IndexedObject> {
-    return this.#entries[Symbol.iterator]();
+    return this.#order[Symbol.iterator]();
   }
 }
 
