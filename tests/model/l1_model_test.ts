@@ -991,6 +991,6 @@ Deno.test("L1Cache does what its model does, whatever is called in which order",
       }
       await pair.finish();
     }),
-    runs(10_000),
+    runs(3_000),
   );
 });

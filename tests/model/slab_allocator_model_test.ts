@@ -126,7 +126,7 @@ Deno.test("SlabAllocator gives out ranges that never overlap, and keeps exact co
         ledger.check();
       }
     }),
-    runs(10_000),
+    runs(3_000),
   );
 });
 

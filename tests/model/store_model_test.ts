@@ -866,6 +866,6 @@ Deno.test("StoreController keeps its promises, whatever is done to it", async ()
       for (const step of sequence) await world.run(step);
       await world.finish();
     }),
-    runs(10_000),
+    runs(3_000),
   );
 });
