@@ -1,11 +1,16 @@
 import { basename, dirname, join } from "@std/path";
 import type { ObjectKey } from "../../src/adapter/contract.ts";
+import { wait } from "../../src/base/clock.ts";
 import { ConfigError } from "../../src/base/config_error.ts";
 import { foreignOwner, OWN_DIRECTORY } from "../_shared/directory_owner.ts";
 import { entriesOf, objectDirectories } from "./directory_walk.ts";
 import type { FileSystem } from "./file_system.ts";
 import { foldsNames } from "./name_folding.ts";
 import type { StoreContext } from "./store_context.ts";
+
+/** Max looks at a directory whose maker has not shared it yet, and the pause after each. */
+const SHARING_LOOKS = 20;
+const SHARING_PAUSE_MS = 5;
 
 /** Makes and checks the directories of objects, of temporary files and of the ledger. */
 export class ObjectDirectories {
@@ -183,12 +188,23 @@ export class ObjectDirectories {
       if (!info.isDirectory) {
         throw new Deno.errors.NotADirectory(`${step} is a link, or no directory`);
       }
-      // The umask of the process may have removed group permissions.
-      if (isGroupShared) await files.chmod(step, mode).catch(() => {});
+      if (isGroupShared) await this.#shareWithGroup(step, mode, files);
       // The directory may have been shared before.
       else if (((info.mode ?? 0) & 0o022) !== 0) await files.chmod(step, mode);
     }
     return steps;
+  }
+
+  /** Gives a directory the group permissions that the umask of the process may have removed. */
+  async #shareWithGroup(path: string, mode: number, files: FileSystem): Promise<void> {
+    const { clock, signal } = this.#context;
+    if (await files.chmod(path, mode).then(() => true, () => false)) return;
+    // Another member of the group may have made it just now, and share it next.
+    for (let looks = 0; looks < SHARING_LOOKS && !signal.aborted; looks++) {
+      const { mode: given } = await files.lstat(path);
+      if (((given ?? mode) & 0o070) === (mode & 0o070)) return;
+      await wait(clock, SHARING_PAUSE_MS, signal);
+    }
   }
 
   async #findLinkedShards(): Promise<void> {

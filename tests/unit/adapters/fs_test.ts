@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { deadline } from "@std/async";
 import { basename, dirname, join } from "@std/path";
+import { type FileSystem, hostFileSystem } from "../../../adapters/_fs/file_system.ts";
 import fs from "../../../adapters/fs.ts";
 import { isHashedFileName } from "../../../src/keys/key_codec.ts";
 import { ObjectKey } from "../../../src/keys/object_key.ts";
@@ -12,10 +13,12 @@ import {
   fileOf,
   filesIn,
   objectFilesIn,
+  openFileStore,
   openFs,
   temporaryFilesIn,
   testObject,
 } from "../../support/fs_adapter.ts";
+import { systemError } from "../../support/faulty_files.ts";
 import { testBytes, testKey, testKeys, testLayout } from "../../support/objects.ts";
 import { sealedObject } from "../../support/sealed_objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
@@ -142,6 +145,36 @@ for (const umask of ["000", "022", "077"]) {
     });
   }
 }
+
+Deno.test("a store waits until the maker of a directory has shared it with the group", async () => {
+  await using directory = await tempDirectory();
+  const object = testObject(testKey(1));
+  const shard = dirname(fileOf(directory.path, object.key));
+  await Deno.mkdir(shard);
+  await Deno.chmod(shard, 0o2750);
+  let looks = 0;
+  // Another user owns the directory: root, which runs tests, would be refused nothing.
+  const files: FileSystem = {
+    ...hostFileSystem,
+    async lstat(path) {
+      if (path === shard && ++looks === 3) await Deno.chmod(shard, 0o2770);
+      return await hostFileSystem.lstat(path);
+    },
+    chmod: (path, mode) =>
+      path === shard ? Promise.reject(systemError("EACCES")) : hostFileSystem.chmod(path, mode),
+    async create(path, mode) {
+      const isWritable = ((await Deno.lstat(dirname(path))).mode ?? 0) & 0o020;
+      if (!isWritable && dirname(path) === shard) throw systemError("EACCES");
+      return await hostFileSystem.create(path, mode);
+    },
+  };
+  await using adapter = await openFileStore(directory.path, {
+    files,
+    shards: 1,
+    isGroupShared: true,
+  });
+  assertEquals(String((await adapter.store([object], call)).stored), "1");
+});
 
 Deno.test("objects with hashed names are listed by the keys in their files", async () => {
   await using opened = await openInTemp();
