@@ -1,12 +1,17 @@
+import { join } from "@std/path";
 import type { L2Config } from "../../../src/l2/adapter_config.ts";
 import { redisObstacle, startRedis } from "../../support/redis_server.ts";
 import { startS3 } from "../../support/s3_server.ts";
 import { MapTarget } from "./map_target.ts";
+import { PLAIN_CONCURRENCIES, PlainTarget } from "./plain_target.ts";
 import { openRedisTarget } from "./redis_target.ts";
 import { openS3Target } from "./s3_target.ts";
-import type { BenchTarget } from "./target.ts";
+import type { Shape } from "./shape.ts";
+import { type BenchTarget, temporaryDirectory } from "./target.ts";
 
 const MIB = 2 ** 20;
+/** Bytes that an object may occupy beyond its payload. */
+const TRAILER_ROOM = 4_096;
 /** Requests at a time of a plain client; the best counts. */
 const CLIENT_CONCURRENCIES = [1, 4, 16];
 
@@ -26,8 +31,8 @@ export interface AdapterGroup {
   readonly maxRoundBytes: number;
   /** Why it cannot be measured here. */
   readonly obstacle?: () => Promise<string | undefined>;
-  /** Starts what is needed; `undo` ends it. */
-  readonly open: (undo: AsyncDisposableStack) => Promise<OpenGroup>;
+  /** Starts what is needed for objects of a shape; `undo` ends it. */
+  readonly open: (undo: AsyncDisposableStack, shape: Shape) => Promise<OpenGroup>;
 }
 
 /** The adapters that need no configuration of the user's to be measured, `fs` apart. */
@@ -40,6 +45,28 @@ export const groups: readonly AdapterGroup[] = [
         config: { type: "dram", "max_capacity_gb": 1 },
         limits: [new MapTarget("limit-dram")],
       }),
+  },
+  {
+    type: "file_pool",
+    maxRoundBytes: 216 * MIB,
+    async open(undo, { numKeys, inFlight, objectBytes }) {
+      const directory = await temporaryDirectory(undo);
+      const path = join(directory, "limit");
+      await Deno.mkdir(path);
+      return {
+        config: {
+          type: "file_pool",
+          "pool_size": 2 * numKeys * inFlight,
+          "backend_params": {
+            "file_path": join(directory, "pool"),
+            "slot_bytes": objectBytes + TRAILER_ROOM,
+          },
+        },
+        limits: PLAIN_CONCURRENCIES.map((concurrency) =>
+          new PlainTarget(path, concurrency, { name: "limit-file_pool" })
+        ),
+      };
+    },
   },
   {
     type: "connector",

@@ -13,9 +13,9 @@ import { type BenchOptions, parseOptions, USAGE, UsageError } from "./options.ts
 import { header, size, tables } from "./report.ts";
 import type { Row } from "./row.ts";
 import { CHAIN_SHAPE, limited, type Shape } from "./shape.ts";
-import { describeConfig, openTargets, temporaryDirectory } from "./open_targets.ts";
+import { describeConfig, openTargets } from "./open_targets.ts";
 import { summarise } from "./summary.ts";
-import type { BenchTarget } from "./target.ts";
+import { type BenchTarget, temporaryDirectory } from "./target.ts";
 
 const FAILURES_SHOWN = 5;
 
@@ -85,11 +85,12 @@ async function run(
       complain(`${group.type} is left out: ${obstacle}`);
       continue;
     }
-    await using undoGroup = new AsyncDisposableStack();
-    const { config, limits } = await group.open(undoGroup);
-    const all = [undoGroup.use(await KvtierTarget.open(await checked(config))), ...limits];
-    const chosen = all.filter(({ name }) => options.targets.includes(name));
-    for (const shape of options.shapes) await add(limited(shape, group.maxRoundBytes), chosen);
+    for (const shape of options.shapes.map((shape) => limited(shape, group.maxRoundBytes))) {
+      await using undoGroup = new AsyncDisposableStack();
+      const { config, limits } = await group.open(undoGroup, shape);
+      const all = [undoGroup.use(await KvtierTarget.open(await checked(config))), ...limits];
+      await add(shape, all.filter(({ name }) => options.targets.includes(name)));
+    }
   }
   const text = format === "json" ? JSON.stringify({ rows }) : tables(rows);
   if (output === undefined) print(text);

@@ -4,12 +4,10 @@ import { openCacacheTarget } from "./cacache_target.ts";
 import { KvtierTarget } from "./kvtier_target.ts";
 import { allocateBuffers, keysOf } from "./objects.ts";
 import type { BenchOptions } from "./options.ts";
-import { PlainTarget } from "./plain_target.ts";
-import type { BenchTarget } from "./target.ts";
+import { PLAIN_CONCURRENCIES, PlainTarget } from "./plain_target.ts";
+import { type BenchTarget, temporaryDirectory } from "./target.ts";
 import { openUnstorageTarget } from "./unstorage_target.ts";
 
-/** Files at a time of the plain loop; the best counts. */
-const PLAIN_CONCURRENCIES = [1, 2, 4, 8, 16];
 /** So many objects leave hardly one of 256 directories unmade. */
 const PRIMING_OBJECTS = 2_048;
 
@@ -39,7 +37,9 @@ export async function openTargets(
   if (isNamed("limit-aligned")) {
     const path = await directoryOf("limit-aligned");
     for (const concurrency of PLAIN_CONCURRENCIES) {
-      targets.push(new PlainTarget(path, concurrency, "aligned"));
+      targets.push(
+        new PlainTarget(path, concurrency, { name: "limit-aligned", buffers: "aligned" }),
+      );
     }
   }
   if (isNamed("cacache")) {
@@ -49,20 +49,6 @@ export async function openTargets(
     targets.push(undo.use(await openUnstorageTarget(await directoryOf("unstorage"))));
   }
   return targets;
-}
-
-/** Makes a directory, in another one if that is given, which `undo` removes. */
-export async function temporaryDirectory(
-  undo: AsyncDisposableStack,
-  parent?: string,
-): Promise<string> {
-  if (parent !== undefined) await Deno.mkdir(parent, { recursive: true });
-  const path = await Deno.makeTempDir({
-    prefix: "kvtier-bench-",
-    ...(parent === undefined ? {} : { dir: parent }),
-  });
-  undo.defer(() => Deno.remove(path, { recursive: true }));
-  return path;
 }
 
 /** An adapter in a few words. Nothing of its configuration but a path: there may be secrets. */

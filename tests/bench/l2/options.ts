@@ -43,8 +43,8 @@ Usage: deno task bench:l2 [options]
   --l2-adapter JSON            the adapter, as in the cache's l2 option; if repeated, the first
                                counts (default: fs in a new directory)
   --targets LIST               of kvtier-TYPE, limit, cacache, unstorage, and without
-                               --l2-adapter kvtier-TYPE and limit-TYPE of dram, connector, resp
-                               and s3 (default: these), limit-aligned (the limit with the cache's
+                               --l2-adapter kvtier-TYPE and limit-TYPE of dram, file_pool,
+                               connector, resp and s3 (default: these), limit-aligned (the limit with the cache's
                                buffers for loads)
   --num-keys N                 keys a call (default: 32)
   --in-flight N                calls in flight together (default: 1)

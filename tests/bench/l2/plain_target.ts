@@ -1,6 +1,9 @@
 import { join } from "@std/path";
 import { type BenchTarget, countInParallel, type Round } from "./target.ts";
 
+/** Files at a time of the plain loop; the best counts. */
+export const PLAIN_CONCURRENCIES = [1, 2, 4, 8, 16];
+
 /** The plainest loop over files: what any file adapter is measured against. */
 export class PlainTarget implements BenchTarget {
   /** Name in the results. */
@@ -13,8 +16,15 @@ export class PlainTarget implements BenchTarget {
   readonly #buffers: "loaded" | "aligned";
 
   /** Keeps files in `directory`, and reads them into one kind of buffers. */
-  constructor(directory: string, concurrency: number, buffers: "loaded" | "aligned" = "loaded") {
-    this.name = buffers === "loaded" ? "limit" : "limit-aligned";
+  constructor(
+    directory: string,
+    concurrency: number,
+    { name = "limit", buffers = "loaded" }: {
+      readonly name?: string;
+      readonly buffers?: "loaded" | "aligned";
+    } = {},
+  ) {
+    this.name = name;
     this.#directory = directory;
     this.#buffers = buffers;
     this.concurrency = concurrency;

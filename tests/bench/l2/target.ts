@@ -52,3 +52,17 @@ export async function countInParallel(
   await Promise.all(Array.from({ length: Math.min(concurrency, count) }, work));
   return done;
 }
+
+/** Makes a directory, in another one if that is given, which `undo` removes. */
+export async function temporaryDirectory(
+  undo: AsyncDisposableStack,
+  parent?: string,
+): Promise<string> {
+  if (parent !== undefined) await Deno.mkdir(parent, { recursive: true });
+  const path = await Deno.makeTempDir({
+    prefix: "kvtier-bench-",
+    ...(parent === undefined ? {} : { dir: parent }),
+  });
+  undo.defer(() => Deno.remove(path, { recursive: true }));
+  return path;
+}

@@ -64,7 +64,7 @@ Deno.test("bench l2 program: one JSON object with a row for each target and oper
 });
 
 redisTest("bench l2 program: each adapter beside the plain use of its client", async () => {
-  const types = ["dram", "connector", "resp", "s3"];
+  const types = ["dram", "file_pool", "connector", "resp", "s3"];
   const targets = types.flatMap((type) => [`kvtier-${type}`, `limit-${type}`]);
   const { code, out, err } = await bench(
     ...[...tiny, "--targets", targets.join(","), "--json", "--no-skip-verify"],

@@ -251,7 +251,7 @@ async function loadsWhileStoresAreHeld<Loaded>(
   const patience = setTimeout(() => {
     areHeld = false;
     release();
-  }, 2_000);
+  }, 30_000);
   const loaded = await loading;
   clearTimeout(patience);
   release();
