@@ -20,7 +20,8 @@ Deno.test("bench l2 options: without any, the sweep over sizes with all targets"
     operations: ["store", "lookup", "load"],
     targets: [
       ...["kvtier-fs", "limit", "cacache", "unstorage"],
-      ...["dram", "file_pool", "connector", "resp", "s3"].flatMap((type) => [`kvtier-${type}`, `limit-${type}`]),
+      ...["dram", "file_pool", "connector", "resp", "s3"]
+        .flatMap((type) => [`kvtier-${type}`, `limit-${type}`]),
     ],
     isQuiet: false,
     format: "text",
