@@ -115,13 +115,17 @@ function lock(path: string, create: boolean, mode: number): number {
     throw error;
   }
   try {
-    const held = file.statSync();
-    const named = statusAt(path);
-    if (named?.isFile === false) throw notAFile(path);
-    // If the file was removed meanwhile, other processes lock its successor.
-    if (held.ino === named?.ino && held.dev === named.dev && file.tryLockSync(true)) {
-      locks.set(nextLock, { file, size: held.size });
-      return nextLock++;
+    // The umask of the process may have removed group permissions.
+    if (before === undefined && (mode & 0o070) !== 0) shareWithGroup(path, mode);
+    if (file.tryLockSync(true)) {
+      const held = file.statSync();
+      const named = statusAt(path);
+      if (named?.isFile === false) throw notAFile(path);
+      // If the file was removed meanwhile, other processes lock its successor.
+      if (held.ino === named?.ino && held.dev === named.dev) {
+        locks.set(nextLock, { file, size: held.size });
+        return nextLock++;
+      }
     }
   } catch (error) {
     file.close();
@@ -129,6 +133,14 @@ function lock(path: string, create: boolean, mode: number): number {
   }
   file.close();
   return 0;
+}
+
+function shareWithGroup(path: string, mode: number): void {
+  try {
+    Deno.chmodSync(path, mode);
+  } catch {
+    // Some file systems have no modes.
+  }
 }
 
 function statusAt(path: string): Deno.FileInfo | undefined {

@@ -403,7 +403,7 @@ export class Capacity implements AsyncDisposable {
   #refuse(key: ObjectKey, byteLength: number): void {
     const { adapter, onError } = this.#options;
     const cause = new RangeError(
-      `Object of ${byteLength} bytes is larger than max_capacity_gb, ${this.#capacityBytes} bytes`,
+      `Object of ${byteLength} bytes is larger than the capacity of ${this.#capacityBytes} bytes`,
     );
     onError(new AdapterError({ adapter, operation: "store", cause, key }));
   }

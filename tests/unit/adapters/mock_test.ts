@@ -78,7 +78,7 @@ Deno.test("an object that does not fit is not stored, and evicts nothing", async
   assertEquals(await held(opened, 4), "1100");
   const full = "2000 of 2000 are used";
   assertEquals(opened.errors, [
-    "mock: store failed: RangeError: Object of 2001 bytes is larger than max_capacity_gb, 2000 bytes",
+    "mock: store failed: RangeError: Object of 2001 bytes is larger than the capacity of 2000 bytes",
     `mock: store failed: No room for 1000 bytes: ${full}, 2 objects are locked`,
   ]);
 });

@@ -79,7 +79,7 @@ redisTest("the capacity is never exceeded by concurrent stores", async () => {
   assertEquals(await storeBits(adapter, testKeys(1, 500), 21 * SIZE), "0", "it never fits");
   assertEquals((await usage(adapter)).objects, objects, "nothing leaves for it");
   assertEquals(errors.length, 1);
-  assertStringIncludes(errors[0] ?? "", "larger than max_capacity_gb");
+  assertStringIncludes(errors[0] ?? "", "larger than the capacity");
 });
 
 redisTest("with noop nothing is evicted, and stores stop at the capacity", async () => {

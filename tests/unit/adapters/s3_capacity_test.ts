@@ -77,7 +77,7 @@ Deno.test("the capacity is never exceeded by concurrent stores", async () => {
   assertEquals(await storeBits(lab, testKeys(1, 500), 21 * SIZE), "0", "it never fits");
   assertEquals(await objectCount(lab), count, "nothing leaves for it");
   assertEquals(lab.errors.map(({ operation }) => operation), ["store"]);
-  assertStringIncludes(lab.errors[0]?.message ?? "", "larger than max_capacity_gb");
+  assertStringIncludes(lab.errors[0]?.message ?? "", "larger than the capacity");
 });
 
 Deno.test("with noop nothing is evicted, and stores stop at the capacity", async () => {
