@@ -77,6 +77,16 @@ interface PrefetchCall extends PrefetchOptions {
   readonly startedAt: number;
 }
 
+/** A request that waits for its turn. There may be very many. */
+interface QueuedRequest {
+  readonly call: PrefetchCall;
+  readonly resolve: (result: Promise<PrefetchResult>) => void;
+  /** Cancels the deadline and stops listening to the signal. */
+  unwatch: () => void;
+}
+
+const nothingToEnd = (): void => {};
+
 const logger = getLogger(["kvtier", "prefetch"]);
 
 /**
@@ -93,8 +103,8 @@ export class PrefetchController {
   );
   /** Work in flight and the request that it belongs to. */
   readonly #running = new Map<Promise<void>, PrefetchRequest | undefined>();
-  /** Starts of queued requests, in order. There may be very many. */
-  readonly #queue = new Set<() => void>();
+  /** Queued requests, in order. */
+  readonly #queue = new Set<QueuedRequest>();
   readonly #misses = Object.fromEntries(MISS_REASONS.map((reason) => [reason, 0])) as Record<
     MissReason,
     number
@@ -175,22 +185,24 @@ export class PrefetchController {
   /** Queues a request. At its deadline it is answered from L1. */
   #enqueue(call: PrefetchCall): Promise<PrefetchResult> {
     return new Promise((resolve) => {
-      const leave = (answer: Promise<PrefetchResult>): void => {
-        this.#queue.delete(start);
-        unwatch();
-        resolve(answer);
-      };
-      const start = (): void => leave(this.#serve(call));
-      const unwatch = this.#watch(call, {
+      const queued: QueuedRequest = { call, resolve, unwatch: nothingToEnd };
+      this.#queue.add(queued);
+      if (call.deadlineMs === undefined && call.signal === undefined) return;
+      queued.unwatch = this.#watch(call, {
         onDeadline: () => {
           const request = this.#open(call);
           request.publish(true);
-          leave(this.#answer(call, request));
+          this.#leaveQueue(queued, this.#answer(call, request));
         },
-        onAbort: (reason) => leave(Promise.reject(reason)),
+        onAbort: (reason) => this.#leaveQueue(queued, Promise.reject(reason)),
       });
-      this.#queue.add(start);
     });
+  }
+
+  #leaveQueue(queued: QueuedRequest, answer: Promise<PrefetchResult>): void {
+    this.#queue.delete(queued);
+    queued.unwatch();
+    queued.resolve(answer);
   }
 
   /**
@@ -241,7 +253,10 @@ export class PrefetchController {
     } finally {
       unwatch();
       this.#active--;
-      for (const start of this.#queue) if (this.#active < ACTIVE_REQUESTS) start();
+      for (const queued of this.#queue) {
+        if (this.#active >= ACTIVE_REQUESTS) break;
+        this.#leaveQueue(queued, this.#serve(queued.call));
+      }
     }
   }
 

@@ -42,10 +42,14 @@ export class WriterProcess implements AsyncDisposable {
     return new Set(this.#lines.slice(1).flatMap((line) => line.split(" ").map(Number)));
   }
 
-  /** Starts its stores. */
+  /** Starts its stores; does nothing if it has been killed. */
   async go(): Promise<void> {
-    await this.#input.write(new Uint8Array(1));
-    await this.#input.close();
+    try {
+      await this.#input.write(new Uint8Array(1));
+      await this.#input.close();
+    } catch (error) {
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    }
   }
 
   /** Waits until it has reported a stored object, or has ended. */
