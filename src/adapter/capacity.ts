@@ -94,6 +94,8 @@ export class Capacity implements AsyncDisposable {
   #countedAt: number | undefined;
   #counting: Promise<boolean> | undefined;
   #evicting: Promise<void> | undefined;
+  /** Removals that have not ended, even if nothing waits for them any more. */
+  readonly #removals = new Set<Promise<DeleteResult>>();
 
   /** Takes the limits and the operations of the store. */
   constructor(options: CapacityOptions) {
@@ -243,7 +245,7 @@ export class Capacity implements AsyncDisposable {
   /** Aborts a running count or eviction, waits for it to end, and counts nothing any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closing.abort();
-    await Promise.allSettled([this.#counting, this.#evicting]);
+    await Promise.allSettled([this.#counting, this.#evicting, ...this.#removals]);
     this.#index.removeUnseenSince(this.#index.now);
   }
 
@@ -336,7 +338,13 @@ export class Capacity implements AsyncDisposable {
   ): Promise<DeleteResult> {
     const nothing = (): DeleteResult => ({ deleted: new Bitmap(keys.length), bytes: 0 });
     if (signal.aborted || keys.length === 0) return nothing();
-    return await untilAborted(signal, this.#removeUnlocked(keys, signal, purpose), nothing);
+    const removal = this.#removeUnlocked(keys, signal, purpose);
+    this.#removals.add(removal);
+    try {
+      return await untilAborted(signal, removal, nothing);
+    } finally {
+      removal.catch(() => {}).finally(() => this.#removals.delete(removal));
+    }
   }
 
   /** Removes objects that are not locked. A key given twice counts once. */
