@@ -1,7 +1,7 @@
 import { Backoff, type BackoffLimits } from "../../src/base/backoff.ts";
 import { within } from "../../src/base/clock.ts";
 import { AccountCount } from "./account_count.ts";
-import { errnoOf, isFull } from "../_shared/errno.ts";
+import { errnoOf, isFull, messageOf } from "../_shared/errno.ts";
 import { knownTime } from "../_shared/file_info.ts";
 import { DiskHeadroom } from "./disk_headroom.ts";
 import type { DiskSpaceOptions, DiskSpaceStatus } from "./disk_space_options.ts";
@@ -152,7 +152,7 @@ export class DiskSpace {
   failed(cause: unknown, bytes: number): void {
     if (!isFull(cause)) return;
     const ms = this.#pauses.next();
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     this.#pause = { until: this.#options.clock.now() + ms, ms, reason };
     this.#headroom.forget();
     // A file above the file system's size limit needs no eviction.

@@ -1,8 +1,6 @@
 import * as nodeFs from "node:fs";
 import { statfs } from "node:fs/promises";
 import { type LockedFile, lockFile } from "../_shared/locked_file.ts";
-
-export type { LockedFile };
 import { openNumbered, readNumbered } from "../_shared/numbered_files.ts";
 
 /** A file open for reading. */

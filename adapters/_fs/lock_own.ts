@@ -1,5 +1,6 @@
 import { errnoOf } from "../_shared/errno.ts";
-import type { FileSystem, LockedFile } from "./file_system.ts";
+import type { LockedFile } from "../_shared/locked_file.ts";
+import type { FileSystem } from "./file_system.ts";
 
 /**
  * Opens a file of this adapter exclusively; creates it if needed. A link or other non-file in its

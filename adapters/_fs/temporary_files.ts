@@ -3,7 +3,8 @@ import { type Clock, systemRandom, wait } from "../../src/adapter/contract.ts";
 import { entriesOf } from "./directory_walk.ts";
 import { isFull, isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesOf, knownTime } from "../_shared/file_info.ts";
-import type { FileSystem, LockedFile } from "./file_system.ts";
+import type { LockedFile } from "../_shared/locked_file.ts";
+import type { FileSystem } from "./file_system.ts";
 import { lockOwn } from "./lock_own.ts";
 
 /** Younger lock files stay, because their writer may be about to lock them, in milliseconds. */

@@ -1,7 +1,6 @@
 import { copyParts } from "../../src/base/byte_parts.ts";
 import {
   type AdapterEnvironment,
-  AdapterError,
   type AdapterObject,
   Bitmap,
   Capacity,
@@ -13,6 +12,7 @@ import {
   type ObjectKey,
   type RemovalResult,
 } from "../../src/adapter/contract.ts";
+import { reportTo } from "./report.ts";
 
 /** An object in host memory. */
 interface MemoryObject {
@@ -54,8 +54,7 @@ export function openMemory(
     onError,
     onEvicted,
   });
-  const refuse = (key: ObjectKey, cause: unknown): void =>
-    onError(new AdapterError({ adapter: type, operation: "store", key, cause }));
+  const report = reportTo(type, onError);
   const isHeld = ({ key, byteLength }: AdapterObject): boolean =>
     held.get(key.id)?.bytes.byteLength === byteLength;
   const allocate = (byteLength: number): Uint8Array<ArrayBuffer> => {
@@ -73,7 +72,7 @@ export function openMemory(
       if (bytes !== present) held.set(key.id, { key, bytes });
       return true;
     } catch (cause) {
-      refuse(key, cause);
+      report("store", cause, key);
       return false;
     }
   };
@@ -105,7 +104,9 @@ export function openMemory(
         const text = `No room for ${object.byteLength} bytes: ${usedBytes} of ${capacityBytes} ` +
           `are used, ${lockedObjects} objects are locked`;
         // The capacity reports an object that can never fit.
-        if (!isFit && object.byteLength <= capacityBytes) refuse(object.key, new Error(text));
+        if (!isFit && object.byteLength <= capacityBytes) {
+          report("store", new Error(text), object.key);
+        }
       }
       capacity.unlock(kept);
       capacity.touch(stored.gather(batch).map(({ key }) => key));
