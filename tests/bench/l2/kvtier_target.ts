@@ -23,8 +23,8 @@ export class KvtierTarget implements BenchTarget {
   readonly lookupKinds = ["chain", "each"] as const;
   readonly #guard: AdapterGuard;
 
-  private constructor(type: string, guard: AdapterGuard) {
-    this.name = `kvtier-${type}`;
+  private constructor(name: string, guard: AdapterGuard) {
+    this.name = name;
     this.#guard = guard;
   }
 
@@ -33,10 +33,13 @@ export class KvtierTarget implements BenchTarget {
    *
    * @throws {Error} If it cannot be created.
    */
-  static async open(config: CheckedConfig): Promise<KvtierTarget> {
+  static async open(
+    config: CheckedConfig,
+    name = `kvtier-${config.module.type}`,
+  ): Promise<KvtierTarget> {
     const registry = await openAdapterRegistry({});
     const { guard } = await openGuarded(config, { registry });
-    return new KvtierTarget(config.module.type, guard);
+    return new KvtierTarget(name, guard);
   }
 
   /** What the adapter last said of a failure; `undefined` if there was none. */

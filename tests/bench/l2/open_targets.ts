@@ -63,7 +63,7 @@ function basePathOf({ values }: CheckedConfig): string | undefined {
 }
 
 /** A directory that has been in use for a while has all of its sub-directories. */
-async function prime(target: BenchTarget): Promise<void> {
+export async function prime(target: BenchTarget): Promise<void> {
   const round = {
     buffers: allocateBuffers(PRIMING_OBJECTS, 4),
     keys: keysOf(crypto.randomUUID(), PRIMING_OBJECTS),

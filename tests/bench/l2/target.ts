@@ -22,6 +22,8 @@ export interface BenchTarget extends AsyncDisposable {
   readonly name: string;
   /** Operations at a time, where that is not the target's own decision. */
   readonly concurrency?: number;
+  /** Time of the last operation, where the target measures it itself, in milliseconds. */
+  readonly ownMs?: number;
   /** What it last said of a failure. */
   readonly lastError?: string | undefined;
   /** How it can look up keys. */
