@@ -11,7 +11,8 @@ async function bench(...args: string[]): Promise<{ code: number; out: string; er
 }
 
 Deno.test("bench program: a row for each device, operation and size, with finite figures", async () => {
-  const { code, out } = await bench("--rounds", "1", "--objects", "1000", "--json");
+  const few = ["--rounds", "1", "--objects", "1000", "--megabytes", "4"];
+  const { code, out } = await bench(...few, "--json");
   assertEquals(code, 0);
   const { rows } = JSON.parse(out) as { rows: Row[] };
   for (const { medianMs, gbps = 1, ofLimit = 1 } of rows) {
@@ -19,6 +20,7 @@ Deno.test("bench program: a row for each device, operation and size, with finite
   }
   const flat = rows.filter(({ device }) => device === "1,000 objects");
   assert(flat.some(({ operation }) => operation === "reportStatus()"));
+  assert(rows.some(({ operation }) => operation === "1 ms timer late, loaded, p99.9"));
   const ofHost = rows.filter(({ device }) => device === "host memory");
   const sizes = [2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
   assertEquals(
@@ -35,4 +37,11 @@ Deno.test("bench program: rounds that are none are refused with a sentence", asy
   const { code, err } = await bench("--rounds", "none");
   assertEquals(code, 2);
   assertStringIncludes(err, "--rounds: expected a whole number above 0: received none");
+});
+
+Deno.test("bench program: a part that is none is refused with a sentence", async () => {
+  const { code, err } = await bench("--only", "flat,none");
+  assertEquals(code, 2);
+  assertStringIncludes(err, "--only: expected some of l1, transfers");
+  assertStringIncludes(err, "received none");
 });
