@@ -1,84 +1,41 @@
-import { MIB } from "../base/units.ts";
-import { ObjectKey } from "../keys/object_key.ts";
-import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import { bytesWithTrailer } from "../adapter/object_trailer.ts";
-import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
 import { promisesOf } from "./adapters.ts";
 import type { CliCommand } from "./command.ts";
-import { l2Args, openFor, readL2Config } from "./l2_config.ts";
-import { print } from "./output.ts";
-
-/** Maximum size of one `crypto.getRandomValues` call, in bytes. */
-const MAX_RANDOM_BYTES = 2 ** 16;
+import { l2Args, readL2Config } from "./l2_config.ts";
+import { ADAPTER_PERMISSIONS } from "./permissions.ts";
+import { type RoundTrip, roundTrip } from "./round_trip.ts";
+import { openStore } from "./stores.ts";
 
 /** `kvtier check`: tests whether adapters work as configured. */
 export const checkCommand: CliCommand = {
   description: "Test adapters: store, look up, load, verify and remove an object of 1 MiB",
+  details: ["A part of doctor."],
   options: l2Args,
-  run: async (args) => {
-    let isSuccess = true;
+  permissions: ADAPTER_PERMISSIONS,
+  examples: [`check --l2-adapter '{"type":"fs","base_path":"./kv-cache"}'`],
+  run: async (args, context) => {
+    const { out } = context;
+    const adapters: Record<string, unknown>[] = [];
     for (const config of await readL2Config(args.raw)) {
+      const { type } = config;
       try {
-        await using adapter = await openFor(args, config);
+        await using adapter = await openStore(args, context, config, { canCreate: true });
         const { guard } = adapter;
-        print(`${config.type}: works: ${await tryOut(guard)}; ${promisesOf(guard.capabilities)}`);
+        const trip = await roundTrip(guard);
+        out.print(`${type}: works: ${inWords(trip)}; ${promisesOf(guard.capabilities)}`);
+        adapters.push({ type, works: true, ...trip });
       } catch (error) {
         if (!(error instanceof Error)) throw error;
-        print(`${config.type}: does not work: ${error.message}`);
-        isSuccess = false;
+        out.print(`${type}: does not work: ${error.message}`);
+        adapters.push({ type, works: false, error: error.message });
       }
     }
-    return isSuccess;
+    out.json({ adapters });
+    return adapters.every(({ works }) => works);
   },
 };
 
-/** Stores, looks up, loads and removes an object; returns the durations in words. */
-async function tryOut(guard: AdapterGuard): Promise<string> {
-  const random = crypto.getRandomValues(new Uint8Array(32));
-  const key = new ObjectKey({ chunkHash: random, model: "kvtier-check" });
-  const layout = { byteLength: MIB, fingerprint: random.slice(0, 8) };
-  const byteLength = bytesWithTrailer(key, layout);
-  const written = randomBytes(byteLength);
-  const read = new Uint8Array(byteLength);
-
-  let isRemoved = false;
-  const times: string[] = [];
-  try {
-    const stored = await timed(guard, "store", async () => {
-      const { done } = await guard.store([new ObjectWithTrailer(key, layout, [written])]);
-      return done.test(0);
-    });
-    const found = await timed(guard, "lookup", async () => {
-      return (await guard.lookup([key], { prefix: false })).done.test(0);
-    });
-    const loaded = await timed(guard, "load", async () => {
-      const { done } = await guard.load([{ key, layout, parts: [read], byteLength }]);
-      return done.test(0);
-    });
-    times.push(`stored in ${stored} ms`, `found in ${found} ms`, `loaded in ${loaded} ms`);
-  } finally {
-    guard.unlock([key]);
-    isRemoved = (await guard.delete([key])).done.test(0);
-  }
-  return [...times, ...isRemoved ? [] : ["but not removed"]].join(", ");
-}
-
-/** Runs a step and returns its duration in milliseconds. */
-async function timed(
-  guard: AdapterGuard,
-  operation: string,
-  step: () => Promise<boolean>,
-): Promise<string> {
-  const start = performance.now();
-  if (await step()) return (performance.now() - start).toFixed(1);
-  const { lastError } = guard.reportStatus();
-  throw new Error(lastError ?? `${operation} failed: the adapter reported no reason`);
-}
-
-function randomBytes(byteLength: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(byteLength);
-  for (let at = 0; at < byteLength; at += MAX_RANDOM_BYTES) {
-    crypto.getRandomValues(bytes.subarray(at, at + MAX_RANDOM_BYTES));
-  }
-  return bytes;
+function inWords({ storeMs, lookupMs, loadMs, isRemoved }: RoundTrip): string {
+  const [stored, found, loaded] = [storeMs, lookupMs, loadMs].map((ms) => ms.toFixed(1));
+  const times = `stored in ${stored} ms, found in ${found} ms, loaded in ${loaded} ms`;
+  return isRemoved ? times : `${times}, but not removed`;
 }

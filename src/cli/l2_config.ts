@@ -1,12 +1,9 @@
 import { parseArgs } from "node:util";
 import type { ParseError } from "jsonc-parser";
-import { openAdapterRegistry } from "../known_adapters.ts";
 import { failFor } from "../base/config_error.ts";
 import { unmetPath } from "../adapter/host_path.ts";
-import { checkConfig, type L2Config } from "../l2/adapter_config.ts";
-import type { AdapterRegistry } from "../l2/adapter_registry.ts";
-import { type GuardedAdapter, openGuarded } from "../l2/open_adapter.ts";
-import type { CommandArgs, OptionDef } from "./command.ts";
+import type { L2Config } from "../l2/adapter_config.ts";
+import type { OptionDef } from "./command.ts";
 
 const fail = failFor("kvtier");
 
@@ -36,22 +33,6 @@ export const l2Args = {
   },
   ...placesArgs,
 } as const satisfies Record<string, OptionDef>;
-
-/** The adapter types that a command can use. */
-export async function registryFor({ values }: CommandArgs): Promise<AdapterRegistry> {
-  const { "adapters-dir": adaptersDir } = values;
-  return await openAdapterRegistry(adaptersDir === undefined ? {} : { adaptersDir });
-}
-
-/**
- * Opens an adapter for a command.
- *
- * @throws {ConfigError} If its configuration is not valid.
- */
-export async function openFor(args: CommandArgs, config: L2Config): Promise<GuardedAdapter> {
-  const registry = await registryFor(args);
-  return await openGuarded(await checkConfig(registry, config), { registry });
-}
 
 /**
  * Reads adapter configurations from a program's arguments, in the form of the `l2` option of the

@@ -1,25 +1,16 @@
+import { failFor } from "../base/config_error.ts";
 import { GIB } from "../base/units.ts";
-import type { ObjectKey } from "../keys/object_key.ts";
-import { ConfigError, failFor } from "../base/config_error.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
-import type { CliCommand } from "./command.ts";
-import { l2Args, openFor, readL2Config } from "./l2_config.ts";
-import { print } from "./output.ts";
+import type { CliCommand, CommandContext } from "./command.ts";
+import { l2Args } from "./l2_config.ts";
+import { ObjectGroups, type ObjectTotals } from "./object_groups.ts";
+import { ALL_OBJECTS, ChosenObjects } from "./objects.ts";
+import { ADAPTER_PERMISSIONS } from "./permissions.ts";
+import { dateOf, DAY_MS } from "./quantities.ts";
+import { BatchRemoval } from "./removal.ts";
+import { checkCanList, forEachStore, type StoreReport } from "./stores.ts";
 
 const fail = failFor("kvtier models");
-
-const DAY_MS = 86_400_000;
-/** Objects removed per call. */
-const REMOVAL_BATCH = 256;
-
-/** Configuration keys whose value is a directory of objects. */
-const PATH_KEYS = ["base_path", "file_path"];
-
-interface ModelObjects {
-  keys: ObjectKey[];
-  bytes: number;
-  usedAt: number;
-}
 
 /** Selects models to show and to remove. */
 interface Choice {
@@ -31,6 +22,7 @@ interface Choice {
 /** `kvtier models`: lists the models whose objects are stored, and removes models. */
 export const modelsCommand: CliCommand = {
   description: "List the models whose objects adapters store, or remove models",
+  details: ["The same as stat --by model, gc --unused-models, and forget --model."],
   options: {
     ...l2Args,
     "unused-days": {
@@ -48,81 +40,73 @@ export const modelsCommand: CliCommand = {
       description: "Remove all objects of the models selected by --unused-days",
     },
   },
-  run: async (args) => {
+  permissions: ADAPTER_PERMISSIONS,
+  examples: [
+    `models --l2-adapter '{"type":"fs","base_path":"./kv-cache"}'`,
+    "models --l2-config l2.jsonc --unused-days 30 --remove-unused",
+  ],
+  run: async (args, context) => {
     const { "unused-days": days, remove: modelToRemove } = args.values;
     const unusedDays = daysIn(days);
     const isRemoving = args.flags.has("remove-unused");
     if (isRemoving && unusedDays === undefined) {
       fail("--remove-unused", "to be combined with --unused-days", "--remove-unused alone");
     }
-    const configs = await readL2Config(args.raw);
-    for (const config of configs) await checkPlaces(config);
-    let isSuccess = true;
-    for (const config of configs) {
-      if (configs.length > 1) print(`Adapter ${config.type}:`);
-      await using adapter = await openFor(args, config);
-      const choice = { unusedDays, isRemoving, modelToRemove };
-      isSuccess = await showModels(adapter.guard, choice) && isSuccess;
-    }
-    return isSuccess;
+    const choice = { unusedDays, isRemoving, modelToRemove };
+    return await forEachStore(args, context, (guard) => showModels(guard, choice, context));
   },
 };
 
-/** Rejects paths that do not exist: the adapter would create a directory for a mistyped path. */
-async function checkPlaces(config: Readonly<Record<string, unknown>>, prefix = ""): Promise<void> {
-  for (const [key, value] of Object.entries(config)) {
-    if (typeof value === "object" && value !== null) {
-      await checkPlaces({ ...value }, `${prefix}${key}.`);
-    }
-    if (!PATH_KEYS.includes(key) || typeof value !== "string" || await exists(value)) continue;
-    fail(prefix + key, "a directory that exists", value);
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await Deno.stat(path);
-    return true;
-  } catch (error) {
-    // Other errors, such as missing permissions, are left for the adapter to report.
-    return !(error instanceof Deno.errors.NotFound);
-  }
-}
-
-/** Shows and removes models; returns `false` if a model could not be listed, found or removed. */
-async function showModels(guard: AdapterGuard, choice: Choice): Promise<boolean> {
-  const { unusedDays, isRemoving, modelToRemove } = choice;
-  const { models, isComplete } = await modelsIn(guard);
+/** Shows and removes models; fails if a model could not be listed, found or removed. */
+async function showModels(
+  guard: AdapterGuard,
+  { unusedDays, isRemoving, modelToRemove }: Choice,
+  { out, host: { signal } }: CommandContext,
+): Promise<StoreReport> {
+  checkCanList("models", guard);
+  const groups = new ObjectGroups();
+  const listing = new ChosenObjects(guard, ALL_OBJECTS, signal);
+  for await (const object of listing) groups.add(object.key.model, object);
+  for (const problem of listing.problems) out.print(`Incomplete: ${problem}`);
   const before = Date.now() - (unusedDays ?? 0) * DAY_MS;
-  const chosen = [...models].filter(([, { usedAt }]) =>
-    unusedDays === undefined || usedAt < before
-  );
-  for (const [model, { keys, bytes, usedAt }] of chosen.sort(byUse)) {
+  const chosen = groups.all.filter(([, { usedAt }]) => unusedDays === undefined || usedAt < before);
+  for (const [model, { objects, bytes, usedAt }] of chosen.sort(byUse)) {
     const used = usedAt === 0 ? "" : `, last used ${dateOf(usedAt)}`;
-    print(`${model}: ${keys.length} objects, ${(bytes / GIB).toFixed(3)} GiB${used}`);
+    out.print(`${model}: ${objects} objects, ${(bytes / GIB).toFixed(3)} GiB${used}`);
   }
-  if (chosen.length === 0) print("No models");
-  let isSuccess = isComplete;
-  const doomed = isRemoving ? chosen : [...models].filter(([model]) => model === modelToRemove);
-  for (const [model, { keys }] of doomed) {
-    const removed = await remove(guard, keys);
-    if (removed < keys.length) isSuccess = false;
-    print(`${model}: removed ${removed} of ${keys.length} objects`);
+  if (chosen.length === 0) out.print("No models");
+  const doomed = isRemoving ? chosen : groups.all.filter(([model]) => model === modelToRemove);
+  let isSuccess = listing.isComplete;
+  const removed: { model: string; objects: number; bytes: number }[] = [];
+  for (const [model, totals] of doomed) {
+    const { counts } = await removeModel(guard, model, signal);
+    isSuccess &&= counts.objects >= totals.objects;
+    removed.push({ model, objects: counts.objects, bytes: counts.bytes });
+    out.print(`${model}: removed ${counts.objects} of ${totals.objects} objects`);
   }
   if (modelToRemove !== undefined && doomed.length === 0 && !isRemoving) {
-    print(`${modelToRemove}: there are no objects of this model`);
+    out.print(`${modelToRemove}: there are no objects of this model`);
     isSuccess = false;
   }
-  return isSuccess;
+  const models = chosen.map(([model, totals]) => ({ model, ...totals }));
+  return { isSuccess, fields: { models, removed, problems: listing.problems } };
 }
 
-/** Formats a time reported by an adapter, which may be out of range. */
-function dateOf(ms: number): string {
-  const date = new Date(ms);
-  return Number.isNaN(date.getTime()) ? "at an invalid time" : date.toISOString();
+async function removeModel(
+  guard: AdapterGuard,
+  model: string,
+  signal: AbortSignal,
+): Promise<BatchRemoval> {
+  const removal = new BatchRemoval(guard);
+  const filter = { model, matches: () => true };
+  for await (const object of new ChosenObjects(guard, filter, signal)) {
+    if (object.key.model === model) await removal.add(object);
+  }
+  await removal.flush();
+  return removal;
 }
 
-function byUse(a: [string, ModelObjects], b: [string, ModelObjects]): number {
+function byUse(a: [string, ObjectTotals], b: [string, ObjectTotals]): number {
   return a[1].usedAt - b[1].usedAt;
 }
 
@@ -131,36 +115,4 @@ function daysIn(text: unknown): number | undefined {
   const days = Number(text);
   if (typeof text === "string" && text.trim() !== "" && days >= 0) return days;
   return fail("--unused-days", "a number of days", text);
-}
-
-async function modelsIn(
-  guard: AdapterGuard,
-): Promise<{ models: Map<string, ModelObjects>; isComplete: boolean }> {
-  if (!guard.canList) {
-    const expected = "an adapter that supports listing";
-    throw new ConfigError({ subject: "kvtier models", expected, received: guard.type });
-  }
-  const models = new Map<string, ModelObjects>();
-  let isComplete = true;
-  const onIncomplete = (): void => {
-    isComplete = false;
-    print(`Incomplete: ${guard.reportStatus().lastError ?? "the adapter does not respond"}`);
-  };
-  for await (const { key, byteLength, usedAt = 0 } of guard.list({ onIncomplete })) {
-    const known = models.get(key.model) ?? { keys: [], bytes: 0, usedAt: 0 };
-    known.keys.push(key);
-    known.bytes += byteLength;
-    known.usedAt = Math.max(known.usedAt, usedAt);
-    models.set(key.model, known);
-  }
-  return { models, isComplete };
-}
-
-async function remove(guard: AdapterGuard, keys: readonly ObjectKey[]): Promise<number> {
-  let removed = 0;
-  for (let start = 0; start < keys.length; start += REMOVAL_BATCH) {
-    const { done } = await guard.delete(keys.slice(start, start + REMOVAL_BATCH));
-    removed += done.popcount();
-  }
-  return removed;
 }

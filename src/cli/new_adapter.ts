@@ -4,7 +4,6 @@ import { unmetPath } from "../adapter/host_path.ts";
 import { openAdapterRegistry } from "../known_adapters.ts";
 import type { CliCommand, CommandGroup } from "./command.ts";
 import { adapterSource, adapterTestSource } from "./adapter_template.ts";
-import { print } from "./output.ts";
 
 const fail = failFor("kvtier new adapter");
 
@@ -19,7 +18,9 @@ const newAdapterCommand: CliCommand = {
   options: {
     dir: { type: "string", valueHint: "DIR", default: ".", description: "Target directory" },
   },
-  run: async ({ positional, values }) => {
+  permissions: ["--allow-read=DIR --allow-write=DIR"],
+  examples: ["new adapter my_store --dir ./my-adapters"],
+  run: async ({ positional, values }, { out }) => {
     const type = await checkName(positional);
     const { dir: directory = "." } = values;
     const unmet = unmetPath(directory);
@@ -32,10 +33,11 @@ const newAdapterCommand: CliCommand = {
     await Deno.mkdir(directory, { recursive: true });
     for (const [path, text] of files) {
       await Deno.writeTextFile(path, text, { createNew: true });
-      print(`Wrote ${path}`);
+      out.print(`Wrote ${path}`);
     }
+    out.json({ files: [...files.keys()] });
     const [, test = ""] = files.keys();
-    print(`Next: deno test -A ${/^[\w./-]+$/.test(test) ? test : `'${test}'`}`);
+    out.print(`Next: deno test -A ${/^[\w./-]+$/.test(test) ? test : `'${test}'`}`);
   },
 };
 

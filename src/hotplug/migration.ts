@@ -2,6 +2,7 @@ import { Bitmap } from "../keys/bitmap.ts";
 import type { AdapterObject, ListedObject } from "../adapter/contract.ts";
 import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
+import { loadBytesOf, loadListed } from "./load_listed.ts";
 import { countThatFit, packObjects, type StagingPool } from "../memory/staging_pool.ts";
 
 /** Maximum bytes of a batch. */
@@ -118,39 +119,27 @@ async function copyLacking(
   const lacks = (i: number, t: number): boolean =>
     takes(to[t], objects[i]) && present[t]?.test(i) === false;
   const lacking = [...objects.keys()].filter((i) => to.some((_, t) => lacks(i, t)));
-  const sizes = lacking.map((i) => objects[i]?.byteLength ?? 0);
-  const packing = packObjects(sizes, scratch.blockBytes);
-  const count = packing.usedBytes.length;
-  if (count === 0 || count * scratch.blockBytes > scratch.capacityBytes) return { copied, gone };
+  const chosen = lacking.map((i) => objects[i] as ListedObject);
+  if (chosen.length === 0 || !fits(chosen, scratch)) return { copied, gone };
 
-  using cleanup = new DisposableStack();
-  const blocks = await scratch.acquire(count);
-  let isAbandoned = false;
-  cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
-  const buffers = lacking.map((i, n): AdapterObject => ({
-    ...objects[i] as ListedObject,
-    parts: (packing.objects[n] ?? []).map((piece) =>
-      (blocks[piece.block] as Uint8Array<ArrayBuffer>)
-        .subarray(piece.byteOffset, piece.byteOffset + piece.byteLength)
-    ),
-  }));
-  const lookup = await from.lookup(buffers.map(({ key }) => key), { prefix: false, signal });
-  // An adapter that no longer finds an object has deleted or evicted it.
-  for (const [n, i] of lacking.entries()) if (lookup.outcomeOf(n) === "absent") gone.set(i);
-  const indices = lookup.done.gather(lacking);
-  const locked = lookup.done.gather(buffers);
-  if (locked.length === 0) return { copied, gone };
-
-  const { done, settled } = await from.loadAnyLayout(locked);
-  isAbandoned = settled !== undefined;
+  using read = await loadListed(from, chosen, { scratch, signal });
+  gone.setAll(read.gone.gather(lacking));
   await Promise.all(to.map(async (guard, t) => {
-    const chosen = done.indices().filter((n) => lacks(indices[n] as number, t));
-    if (chosen.length === 0) return;
-    const outcome = await guard.store(chosen.map((n) => locked[n] as AdapterObject));
-    if (outcome.settled !== undefined) isAbandoned = true;
-    for (const n of outcome.done.gather(chosen)) copied.set(indices[n] as number);
+    const wanted = read.loaded.indices().filter((n) => lacks(lacking[n] as number, t));
+    if (wanted.length === 0) return;
+    const outcome = await guard.store(wanted.map((n) => read.objects[n] as AdapterObject));
+    if (outcome.settled !== undefined) read.abandon();
+    for (const n of outcome.done.gather(wanted)) copied.set(lacking[n] as number);
   }));
   return { copied, gone };
+}
+
+function fits(
+  objects: readonly ListedObject[],
+  { blockBytes, capacityBytes }: StagingPool<Uint8Array<ArrayBuffer>>,
+): boolean {
+  const sizes = objects.map(loadBytesOf);
+  return packObjects(sizes, blockBytes).usedBytes.length * blockBytes <= capacityBytes;
 }
 
 function takes(guard: AdapterGuard | undefined, object: ListedObject | undefined): boolean {

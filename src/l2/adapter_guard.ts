@@ -248,11 +248,17 @@ export class AdapterGuard {
   /**
    * Like {@linkcode load}, but accepts any layout: each object is verified against its own trailer.
    * Not for an adapter that stores no trailers.
+   *
+   * @param options.keepsDamaged Whether damaged objects stay in the adapter.
    */
-  loadAnyLayout(objects: readonly AdapterObject[]): Promise<GuardedAnswer> {
+  loadAnyLayout(
+    objects: readonly AdapterObject[],
+    { keepsDamaged = false }: { readonly keepsDamaged?: boolean } = {},
+  ): Promise<GuardedAnswer> {
     return this.#load(
       objects,
       ({ key, byteLength, parts }) => verifyAnyLayout(key, byteLength, parts),
+      keepsDamaged,
     );
   }
 
@@ -339,6 +345,7 @@ export class AdapterGuard {
   async #load<T extends AdapterObject>(
     given: readonly T[],
     verify: (object: T) => TrailerFault | null,
+    keepsDamaged = false,
   ): Promise<GuardedAnswer> {
     const objects = given.slice();
     const keys = objects.map(({ key }) => key);
@@ -364,7 +371,7 @@ export class AdapterGuard {
     counters.addLoad(done, objects, this.#isUnsealed);
     this.#listeners.tellAccessed(keys, done);
     const damaged = keys.filter((_, i) => isBeyondUse(faults.get(i)));
-    if (damaged.length > 0) await this.delete(damaged);
+    if (damaged.length > 0 && !keepsDamaged) await this.delete(damaged);
     return new GuardedAnswer(status, done, { faults, settled });
   }
 

@@ -76,7 +76,16 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "object_checks",
   ],
   engine: ["keys", "memory", "l1", "adapter", "prefetch", "tiered_cache", "cache_hit"],
-  cli: ["keys", "memory", "adapter", "l2", "hotplug", "known_adapters", "deno.json"],
+  cli: [
+    "keys",
+    "memory",
+    "adapter",
+    "l2",
+    "hotplug",
+    "src/eviction/remove_objects.ts",
+    "known_adapters",
+    "deno.json",
+  ],
   testing: ["keys", "adapter", "l2"],
   adapters: ["keys", "adapter"],
 };

@@ -1,14 +1,12 @@
 import { assertEquals, assertMatch } from "@std/assert";
-import { childCommand } from "../../support/child.ts";
+import { runKvtier } from "../../support/cli.ts";
 import { filesIn } from "../../support/fs_adapter.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
-const program = new URL("../../../src/cli/main.ts", import.meta.url);
-
 async function check(...adapters: Readonly<Record<string, unknown>>[]): Promise<[number, string]> {
   const options = adapters.flatMap((config) => ["--l2-adapter", JSON.stringify(config)]);
-  const { code, stdout } = await childCommand(program, { args: ["check", ...options] }).output();
-  return [code, new TextDecoder().decode(stdout)];
+  const { code, out } = await runKvtier(["check", ...options]);
+  return [code, out];
 }
 
 Deno.test("kvtier check tries each adapter out and leaves nothing behind", async () => {

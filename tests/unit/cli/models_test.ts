@@ -1,29 +1,20 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
-import { childCommand } from "../../support/child.ts";
+import { type CliResult, runKvtier } from "../../support/cli.ts";
 import { fileOf, filesIn, openFs, testObject } from "../../support/fs_adapter.ts";
 import { testKey } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
-const program = new URL("../../../src/cli/main.ts", import.meta.url);
 const DAY_MS = 86_400_000;
 
-interface Result {
-  readonly code: number;
-  readonly out: string;
-  readonly err: string;
-}
-
 /** Runs `kvtier models` on a directory. */
-function models(basePath: string, ...options: string[]): Promise<Result> {
+function models(basePath: string, ...options: string[]): Promise<CliResult> {
   const config = JSON.stringify({ type: "fs", base_path: basePath });
   return run("models", "--l2-adapter", config, ...options);
 }
 
-async function run(...args: string[]): Promise<Result> {
-  const { code, stdout, stderr } = await childCommand(program, { args }).output();
-  const [out = "", err = ""] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
-  return { code, out, err };
+function run(...args: string[]): Promise<CliResult> {
+  return runKvtier(args);
 }
 
 /** A key of another model; long names are hashed, and the key stands in the file. */
@@ -97,7 +88,7 @@ Deno.test("kvtier models reports mistakes in a sentence", async () => {
     [["--remove-unused"], "--remove-unused: expected to be combined with --unused-days"],
     [["--l2-adapter", '{"type":"tape"}'], "tape"],
     [["--l2-adapter", "{"], "--l2-adapter: expected JSON"],
-    [["--remove-unsued"], 'expected --remove-unused: received "--remove-unsued"'],
+    [["--remove-unsued"], 'did you mean --remove-unused?: received "--remove-unsued"'],
     [["--remove"], "--remove: expected a value: MODEL"],
   ];
   for (const [options, message] of wrong) {

@@ -97,7 +97,7 @@ Deno.test("kvtier new adapter refuses invalid names", async () => {
     [["x".repeat(64)], letters],
     [[], letters],
     [["fs"], 'NAME: expected a type that this package does not have: received "fs"'],
-    [["mine", "--directory", "x"], "kvtier new adapter: expected one of --dir"],
+    [["mine", "--directory", "x"], "an option that it has: one of --dir"],
   ];
   for (const [args, message] of wrong) {
     const { code, err } = await newAdapter(...args, "--dir", directory.path);
