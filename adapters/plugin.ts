@@ -4,16 +4,20 @@
  * @module
  */
 import {
+  type AdapterEnvironment,
   AdapterError,
   asAdapterModule,
   type ConfigError,
   defineL2Adapter,
+  type L2Adapter,
   type L2AdapterModule,
 } from "../src/adapter/contract.ts";
-import { failFor } from "../src/base/config_error.ts";
+import { type FailConfig, failFor } from "../src/base/config_error.ts";
 import { wrapAdapter } from "../src/adapter/wrap_adapter.ts";
 import { importNamed, MODULE_SPECIFIER, moduleAddress } from "../src/adapter/named_module.ts";
 import { checkIntegrity, INTEGRITY } from "./_plugin/integrity.ts";
+import { openIsolated } from "./_plugin/isolated_adapter.ts";
+import { isolatedCommand } from "./_plugin/isolated_command.ts";
 
 const config = {
   module: {
@@ -36,35 +40,57 @@ const config = {
     help:
       "SHA-256 of the module's file, verified at start; does not cover what the module imports.",
   },
+  isolate: {
+    type: "boolean",
+    default: false,
+    help:
+      "Run the module in a process of its own. If it loops, exits or uses too much memory, its adapter is dead, and the cache goes on.",
+  },
+  permissions: {
+    type: "record",
+    default: {},
+    help:
+      "With isolate: permissions of the process, as lists by name: read, write, net, env, sys, run, ffi, import; true for all.",
+  },
+  memory_limit_mb: {
+    type: "number",
+    minimum: 64,
+    maximum: 2 ** 20,
+    default: 512,
+    help:
+      "With isolate: max memory of the process in MiB. Outside Linux it covers the JavaScript heap only.",
+  },
 } as const;
 
 /**
- * An adapter module named by the configuration. It runs with all permissions of the process.
+ * An adapter module named by the configuration. Without `isolate`, it runs with all permissions of
+ * the process.
  *
- * Requires `--allow-read` permission for a module that is a file.
+ * Requires `--allow-read` permission for a module that is a file, and with `isolate` also
+ * `--allow-run` permission.
  */
 const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
   type: "plugin",
   summary: "An adapter module named by the configuration.",
   config,
-  async create({ module: name, params, integrity }, { open }) {
+  async create(values, environment) {
+    const { module: name, params, integrity, isolate, permissions } = values;
     const subject = `plugin adapter (${name})`;
     const fail = failFor(subject);
     const address = moduleAddress(name) ?? fail("module", MODULE_SPECIFIER, name);
     const pinned = integrity === undefined
       ? address
       : await checkIntegrity(subject, address, integrity);
-    const inner = await importNamed(pinned).then(({ default: exported }) =>
-      asAdapterModule(exported)
-    ).catch((cause) => fail("module", "a usable adapter module", describeCause(cause), cause));
-    if (open === undefined) return fail("module", "a cache that opens it", "none");
+    const memoryMib = values["memory_limit_mb"];
+    const how = isolate
+      ? await isolatedCommand({ address: pinned, permissions, memoryMib }, fail)
+      : await importModule(pinned, fail);
     try {
-      const adapter = await open({ ...params, type: inner.type }, inner);
+      const { adapter, type } = how instanceof Deno.Command
+        ? await openIsolated({ command: how, params, subject, environment })
+        : { adapter: await openInPlace(how, params, environment, fail), type: how.type };
       return wrapAdapter(adapter, {
-        reportStatus: () => ({
-          ...adapter.reportStatus?.(),
-          plugin: { module: name, type: inner.type },
-        }),
+        reportStatus: () => ({ ...adapter.reportStatus?.(), plugin: { module: name, type } }),
       });
     } catch (cause) {
       if (!isConfigError(cause)) {
@@ -77,6 +103,24 @@ const plugin: L2AdapterModule<typeof config> = defineL2Adapter({
   },
 });
 export default plugin;
+
+async function importModule(address: string, fail: FailConfig): Promise<L2AdapterModule> {
+  try {
+    return asAdapterModule((await importNamed(address)).default);
+  } catch (cause) {
+    return fail("module", "a usable adapter module", describeCause(cause), cause);
+  }
+}
+
+async function openInPlace(
+  module: L2AdapterModule,
+  params: Readonly<Record<string, unknown>>,
+  { open }: AdapterEnvironment,
+  fail: FailConfig,
+): Promise<L2Adapter> {
+  if (open === undefined) return fail("create()", "a cache that opens it", "none");
+  return await open({ ...params, type: module.type }, module);
+}
 
 /** Also accepts an error of another copy of this package, which the module may use. */
 function isConfigError(cause: unknown): cause is ConfigError {

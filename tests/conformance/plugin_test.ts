@@ -1,7 +1,11 @@
 import plugin from "../../adapters/plugin.ts";
 import { runAdapterConformance } from "../../src/testing/mod.ts";
 
+const config = { module: "adapters/dram.ts", params: { "max_capacity_gb": 0.1 } };
+
+runAdapterConformance({ module: plugin, config: () => ({ config }) });
+
 runAdapterConformance({
   module: plugin,
-  config: () => ({ config: { module: "adapters/dram.ts", params: { "max_capacity_gb": 0.1 } } }),
+  config: () => ({ config: { ...config, isolate: true } }),
 });
