@@ -2,7 +2,7 @@ import { untilAborted } from "../../src/base/abort.ts";
 import { abortAfter, type Clock, within } from "../../src/base/clock.ts";
 import { messageOf } from "../_shared/errno.ts";
 import { type FrameHead, FrameReader, FrameWriter } from "./frames.ts";
-import type { Answers, ErrorMessage, Reply, Reports, Request } from "./messages.ts";
+import type { Answers, ErrorMessage, PluginReply, Reports, Request } from "./messages.ts";
 
 /** Time within which the process must answer that it has received an abort, in milliseconds. */
 const PATIENCE_MS = 1_000;
@@ -168,7 +168,7 @@ export class IsolatedProcess {
   }
 
   async #settle({ header, bodyBytes }: FrameHead): Promise<void> {
-    const { id, value, error, reports } = header as Reply;
+    const { id, value, error, reports } = header as PluginReply;
     const call = this.#calls.get(id);
     if (call === undefined) throw new Error("it answered what was not asked");
     const targets = error === undefined ? call.into?.(value as Answers["load"]) ?? [] : [];

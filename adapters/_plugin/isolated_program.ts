@@ -23,7 +23,7 @@ import {
   type ErrorMessage,
   type ListAnswer,
   OPTIONAL,
-  type Reply,
+  type PluginReply,
   type Request,
 } from "./messages.ts";
 
@@ -39,7 +39,7 @@ interface Listing {
 }
 
 /** Bytes that follow an answer. */
-interface Answer {
+interface AnswerWithBytes {
   readonly value?: unknown;
   readonly parts?: readonly Uint8Array<ArrayBuffer>[];
 }
@@ -100,7 +100,7 @@ async function answer(id: number, request: Request, body: Uint8Array<ArrayBuffer
   }
 }
 
-async function reply(reply: Reply, parts?: Answer["parts"]): Promise<void> {
+async function reply(reply: PluginReply, parts?: AnswerWithBytes["parts"]): Promise<void> {
   const reports = { errors, evicted, status: dueStatus() };
   errors = [];
   evicted = [];
@@ -117,7 +117,7 @@ async function run(
   request: Request,
   body: Uint8Array<ArrayBuffer>,
   signal: AbortSignal,
-): Promise<Answer> {
+): Promise<AnswerWithBytes> {
   if (request.op === "open") return { value: await open(request) };
   if (request.op === "abort") {
     calls.get(request.call)?.abort();

@@ -96,7 +96,7 @@ export interface Reports {
 }
 
 /** The reply to a request. */
-export interface Reply {
+export interface PluginReply {
   readonly id: number;
   readonly value?: unknown;
   readonly error?: ErrorMessage | undefined;
