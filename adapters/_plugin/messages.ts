@@ -3,7 +3,7 @@ import {
   AdapterError,
   type AdapterUsage,
   Bitmap,
-  ConfigError,
+  type ConfigError,
   type L1MemoryDescription,
   ObjectKey,
 } from "../../src/adapter/contract.ts";
