@@ -8,7 +8,7 @@ import {
   type ListedObject,
   type ListOptions,
 } from "../../src/adapter/contract.ts";
-import { TRAILER_FAULTS } from "../../src/adapter/object_trailer.ts";
+import type { TrailerFault } from "../../src/adapter/object_trailer.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import { abortAfter } from "../../src/base/clock.ts";
 import { messageOf } from "../_shared/errno.ts";
@@ -26,6 +26,18 @@ import {
 const OPEN_MS = 25_000;
 /** Time within which the adapter must close, in milliseconds. */
 const CLOSE_MS = 4_000;
+
+/** Faults that an adapter can report. */
+const FAULTS: Readonly<Record<TrailerFault, true>> = {
+  "magic": true,
+  "version": true,
+  "trailer-checksum": true,
+  "length": true,
+  "key": true,
+  "layout": true,
+  "payload-checksum": true,
+  "transform": true,
+};
 
 /** What {@linkcode openIsolated} needs. */
 export interface IsolatedOptions {
@@ -122,8 +134,7 @@ function remoteAdapter(
         },
       });
       for (const [index, name] of faults) {
-        const fault = TRAILER_FAULTS.find((fault) => fault === name);
-        if (fault !== undefined) onLoaded?.(index, fault);
+        if (Object.hasOwn(FAULTS, name)) onLoaded?.(index, name as TrailerFault);
       }
       return loaded.done;
     },

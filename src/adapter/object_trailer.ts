@@ -15,21 +15,17 @@ const MAGIC = new TextEncoder().encode("KVT1");
 
 const NOTHING = new Uint8Array(0);
 
-/** Reasons why an object is not the one that was requested. */
-export const TRAILER_FAULTS = [
-  "magic",
-  "version",
-  "trailer-checksum",
-  "length",
-  "key",
-  "layout",
-  "payload-checksum",
-  /** A transform cannot be reversed: wrong key, or modified bytes. */
-  "transform",
-] as const;
-
 /** Why an object is not the one that was requested. */
-export type TrailerFault = typeof TRAILER_FAULTS[number];
+export type TrailerFault =
+  | "magic"
+  | "version"
+  | "trailer-checksum"
+  | "length"
+  | "key"
+  | "layout"
+  | "payload-checksum"
+  /** A transform cannot be reversed: wrong key, or modified bytes. */
+  | "transform";
 
 /**
  * Bytes behind the payload of an object: the canonical key, if the object's file name does not
