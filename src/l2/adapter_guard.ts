@@ -289,7 +289,7 @@ export class AdapterGuard {
     const { signal } = options;
     yield* listGuarded(this.#adapter, options, {
       next: (work) => this.#calls.run({ operation: "list", signal, work }),
-      leave: (work) => this.#calls.runAnyway({ operation: "list", work }),
+      leave: (work) => this.#calls.run({ operation: "list", isForced: true, work }),
     });
   }
 
@@ -333,8 +333,9 @@ export class AdapterGuard {
 
   async #close(timeoutMs: number): Promise<void> {
     this.#calls.life.enter("closed");
-    await this.#calls.runAnyway({
+    await this.#calls.run({
       operation: "close",
+      isForced: true,
       timeoutMs,
       work: () => this.#adapter[Symbol.asyncDispose](),
     });

@@ -28,14 +28,14 @@ export interface GuardedCall<T> extends Omit<AdapterCall<T>, "timeoutMs" | "ende
   readonly operation: Operation;
   /** Deadline in milliseconds, if it is not that of the operation. */
   readonly timeoutMs?: number;
+  /** Whether the call is made even if the adapter is paused or closed, because it ends something. */
+  readonly isForced?: boolean;
   /** Whether an answer is of any use; one that is not counts as a failure for the circuit. */
   readonly hasWorked?: (value: T) => boolean;
   /** Measures how the call ended. */
   readonly measure?: (end: CallEnd<T>) => void;
 }
 
-/** Pass for a call of an operation without a circuit. */
-const FREE_PASS = 0;
 const SKIPPED: CallOutcome<never> = { status: "skipped" };
 
 const logger = getLogger(["kvtier", "adapter"]);
@@ -99,15 +99,21 @@ export class GuardedCalls {
 
   /** Makes a call, unless it is to be skipped; never rejects. */
   run<T>(call: GuardedCall<T>): Promise<CallOutcome<T>> {
-    const pass = this.#enter(call.operation);
-    if (pass !== undefined) return this.#run(pass, call);
-    this.counters.skippedCalls++;
-    return Promise.resolve(SKIPPED);
-  }
-
-  /** Makes a call that ends something, even if the adapter is paused or closed. */
-  runAnyway<T>(call: GuardedCall<T>): Promise<CallOutcome<T>> {
-    return this.#run(FREE_PASS, call);
+    const { operation, hasWorked, measure, timeoutMs = this.#deadlineOf(operation) } = call;
+    if (!call.isForced && !this.canEnter(operation)) {
+      this.counters.skippedCalls++;
+      return Promise.resolve(SKIPPED);
+    }
+    const circuit = hasCircuit(operation) ? operation : undefined;
+    const pass = circuit && this.circuits.of(circuit).tryEnter();
+    const ended = (end: CallEnd<T>): void => {
+      measure?.(end);
+      if (end.status === "failed") this.fail(operation, end.cause, end.isTimeout);
+      if (circuit === undefined || pass === undefined) return;
+      const isUseful = end.status !== "answered" || hasWorked?.(end.value) !== false;
+      this.circuits.judge(circuit, pass, end, isUseful);
+    };
+    return this.#calls.run({ ...call, timeoutMs, ended });
   }
 
   /** Stops waiting for every call. */
@@ -141,24 +147,6 @@ export class GuardedCalls {
     const canLoad = life.takesLookups && circuits.of("load").canEnter;
     if (operation === "lookup" && !canLoad) return false;
     return !hasCircuit(operation) || circuits.of(operation).canEnter;
-  }
-
-  /** Returns a pass for a call, or `undefined` if the call is to be skipped. */
-  #enter(operation: Operation): number | undefined {
-    if (!this.canEnter(operation)) return undefined;
-    return hasCircuit(operation) ? this.circuits.of(operation).tryEnter() : FREE_PASS;
-  }
-
-  #run<T>(pass: number, call: GuardedCall<T>): Promise<CallOutcome<T>> {
-    const { operation, hasWorked, measure, timeoutMs = this.#deadlineOf(operation) } = call;
-    const ended = (end: CallEnd<T>): void => {
-      measure?.(end);
-      if (end.status === "failed") this.fail(operation, end.cause, end.isTimeout);
-      if (!hasCircuit(operation)) return;
-      const isUseful = end.status !== "answered" || hasWorked?.(end.value) !== false;
-      this.circuits.judge(operation, pass, end, isUseful);
-    };
-    return this.#calls.run({ ...call, timeoutMs, ended });
   }
 
   #deadlineOf(operation: Operation): number {
