@@ -139,14 +139,26 @@ export class PrefetchController {
    * Leases the longest prefix available in L1 and the adapters.
    *
    * @param groups Keys of one chain: one entry for each group of layers, all of the same length.
+   * @param isLeasing If not, the prefix is kept in L1 without leases.
    */
-  prefetch(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
-    return this.#run(groups, options, true);
+  prefetch(
+    groups: readonly KeyGroup[],
+    options: PrefetchOptions = {},
+    isLeasing = true,
+  ): Promise<PrefetchResult> {
+    if (options.signal?.aborted) return Promise.reject(options.signal.reason);
+    const { l1, clock, adapters } = this.#options;
+    const id = ++this.#counters.requests;
+    this.#counters.requestedObjects += countObjects(groups);
+    const call: PrefetchCall = { ...options, id, groups, isLeasing, startedAt: clock.now() };
+    const isQueued = this.#active >= ACTIVE_REQUESTS && adapters.all.length > 0 &&
+      !groups.every(({ keys }) => keys.every((key) => l1.has(key)));
+    return isQueued ? this.#enqueue(call) : this.#serve(call);
   }
 
   /** Loads the longest available prefix into L1 and keeps it there, without leases. */
   warm(groups: readonly KeyGroup[], options: PrefetchOptions = {}): Promise<PrefetchResult> {
-    return this.#run(groups, options, false);
+    return this.prefetch(groups, options, false);
   }
 
   /** Resolves when no load is in flight. */
@@ -165,21 +177,6 @@ export class PrefetchController {
       drainingRequests: new Set(answered).size,
       loadBytesInUse: this.#options.scratch.lentBytes,
     };
-  }
-
-  #run(
-    groups: readonly KeyGroup[],
-    options: PrefetchOptions,
-    isLeasing: boolean,
-  ): Promise<PrefetchResult> {
-    if (options.signal?.aborted) return Promise.reject(options.signal.reason);
-    const { l1, clock, adapters } = this.#options;
-    const id = ++this.#counters.requests;
-    this.#counters.requestedObjects += countObjects(groups);
-    const call: PrefetchCall = { ...options, id, groups, isLeasing, startedAt: clock.now() };
-    const isQueued = this.#active >= ACTIVE_REQUESTS && adapters.all.length > 0 &&
-      !groups.every(({ keys }) => keys.every((key) => l1.has(key)));
-    return isQueued ? this.#enqueue(call) : this.#serve(call);
   }
 
   /** Queues a request. At its deadline it is answered from L1. */

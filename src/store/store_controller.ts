@@ -335,7 +335,7 @@ export class StoreController implements L1Listener, Disposable {
   /** Starts storing if a lane is ready, and cancels the idle timer if nothing waits for it. */
   #proceed(): void {
     if (!this.#isDisposed && this.#lanes.values().some(({ isReady }) => isReady)) {
-      this.#writer.start();
+      this.#writer.run();
     }
     if (!this.#lanes.values().some((lane) => lane.queued.size > 0 && !lane.isDue)) {
       this.#cancelIdle();

@@ -80,7 +80,7 @@ export class StoreWriter {
   readonly #counters = { batches: 0, readBackBytes: 0, readBackMs: 0, failedReadBacks: 0 };
   #isRunning = false;
 
-  /** Creates a writer that waits for {@linkcode start}. */
+  /** Creates a writer that waits for {@linkcode run}. */
   constructor(options: StoreWriterOptions) {
     this.#options = options;
   }
@@ -89,31 +89,29 @@ export class StoreWriter {
     return { ...this.#counters };
   }
 
-  /** Writes batches until no lane is ready, unless that is under way. */
-  start(): void {
+  /** Writes batches until no lane is ready, unless that is under way. Never rejects. */
+  async run(): Promise<void> {
     if (this.#isRunning) return;
     this.#isRunning = true;
-    this.#run().catch((error: unknown) => {
-      this.#isRunning = false;
-      logger.error("Storing failed: {error}", { error });
-    });
-  }
-
-  async #run(): Promise<void> {
     // Let the caller finish its own work first.
     await Promise.resolve();
-    for (;;) {
-      const free = [...this.#options.lanes()].filter((lane) =>
-        lane.queued.size > 0 && lane.hasRoomInFlight(this.#maxLaneBytes)
-      );
-      const ready = free.filter(({ isReady }) => isReady);
-      if (ready.length === 0) break;
-      const fullest = ready.reduce((a, b) => b.queued.bytes > a.queued.bytes ? b : a);
-      await this.#write(this.#nextBatch(fullest), free);
+    try {
+      for (;;) {
+        const free = [...this.#options.lanes()].filter((lane) =>
+          lane.queued.size > 0 && lane.hasRoomInFlight(this.#maxLaneBytes)
+        );
+        const ready = free.filter(({ isReady }) => isReady);
+        if (ready.length === 0) return;
+        const fullest = ready.reduce((a, b) => b.queued.bytes > a.queued.bytes ? b : a);
+        await this.#write(this.#nextBatch(fullest), free);
+      }
+    } catch (error) {
+      logger.error("Storing failed: {error}", { error });
+    } finally {
+      // In the same turn as the last check of the lanes, so that an object queued later starts
+      // another run.
+      this.#isRunning = false;
     }
-    // Reset in the same turn as the last check of the lanes, so that an object queued later starts
-    // another run.
-    this.#isRunning = false;
   }
 
   /** Share of the read-back buffers for one adapter, so that no adapter waits for another. */
