@@ -1,8 +1,12 @@
 import { adaptersCommand } from "./adapters.ts";
 import { checkCommand } from "./check.ts";
 import type { CommandGroup } from "./command.ts";
+import { forgetCommand } from "./forget.ts";
+import { lsCommand } from "./ls.ts";
 import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
+import { statCommand } from "./stat.ts";
+import { verifyCommand } from "./verify.ts";
 
 /** All commands. */
 export const kvtier: CommandGroup = {
@@ -10,7 +14,11 @@ export const kvtier: CommandGroup = {
   commands: {
     adapters: adaptersCommand,
     check: checkCommand,
+    forget: forgetCommand,
+    ls: lsCommand,
     models: modelsCommand,
     new: newCommand,
+    stat: statCommand,
+    verify: verifyCommand,
   },
 };

@@ -15,16 +15,24 @@ export interface RemovalCounts {
   failed: number;
 }
 
+/** Options of a {@linkcode BatchRemoval}. */
+export interface RemovalOptions {
+  /** Whether to count only. @default {false} */
+  readonly isDryRun?: boolean;
+  /** Whether to look up what the adapter reports as removed. @default {false} */
+  readonly isVerified?: boolean;
+}
+
 /** Removes objects of one adapter in batches. */
 export class BatchRemoval {
   readonly counts: RemovalCounts = { objects: 0, bytes: 0, failed: 0 };
   readonly #guard: AdapterGuard;
-  readonly #isDryRun: boolean;
+  readonly #options: RemovalOptions;
   readonly #keys: ObjectKey[] = [];
 
-  constructor(guard: AdapterGuard, { isDryRun = false }: { readonly isDryRun?: boolean } = {}) {
+  constructor(guard: AdapterGuard, options: RemovalOptions = {}) {
     this.#guard = guard;
-    this.#isDryRun = isDryRun;
+    this.#options = options;
   }
 
   /**
@@ -33,7 +41,7 @@ export class BatchRemoval {
    * @throws {CommandError} If the adapter fails.
    */
   async add({ key, byteLength }: ListedObject): Promise<void> {
-    if (this.#isDryRun) {
+    if (this.#options.isDryRun) {
       this.counts.objects++;
       this.counts.bytes += byteLength;
       return;
@@ -51,7 +59,7 @@ export class BatchRemoval {
     const keys = this.#keys.splice(0);
     if (keys.length === 0) return;
     const { counts } = this;
-    const removal = await removeObjects(this.#guard, keys);
+    const removal = await removeObjects(this.#guard, keys, this.#options);
     counts.objects += removal.objects;
     counts.bytes += removal.bytes;
     counts.failed += removal.locked.length + removal.stayed.length + removal.unknown.length;

@@ -1,7 +1,14 @@
 import { runCommand } from "../../src/cli/command.ts";
 import { kvtier } from "../../src/cli/commands.ts";
 import type { CliHost } from "../../src/cli/host.ts";
+import { concatParts } from "../../src/base/byte_parts.ts";
 import { systemClock } from "../../src/base/clock.ts";
+import type { ObjectKey } from "../../src/keys/object_key.ts";
+import { openAdapterRegistry } from "../../src/known_adapters.ts";
+import { checkConfig, type L2Config } from "../../src/l2/adapter_config.ts";
+import { type GuardedAdapter, openGuarded } from "../../src/l2/open_adapter.ts";
+import { testLayout } from "./objects.ts";
+import { sealedObject } from "./sealed_objects.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../src/l2/adapter_status.ts";
 
 /** What a run of `kvtier` left behind. */
@@ -69,4 +76,39 @@ export async function runForJson(
 /** The option for an adapter. */
 export function l2(config: Readonly<Record<string, unknown>>): [string, string] {
   return ["--l2-adapter", JSON.stringify(config)];
+}
+
+/** Opens an adapter as a command does. */
+export async function openGuard(config: L2Config): Promise<GuardedAdapter> {
+  const registry = await openAdapterRegistry({});
+  return await openGuarded(await checkConfig(registry, config), { registry });
+}
+
+/** Stores objects of artificial bytes with their trailers. */
+export async function fillStore(
+  config: L2Config,
+  keys: readonly ObjectKey[],
+  payloadBytes = 1000,
+): Promise<void> {
+  await using store = await openGuard(config);
+  const layout = testLayout(payloadBytes);
+  for (let at = 0; at < keys.length; at += 256) {
+    const batch = keys.slice(at, at + 256);
+    const { done } = await store.guard.store(batch.map((key) => sealedObject(key, layout)));
+    if (done.popcount() < batch.length) throw new Error(`Not stored: ${store.guard.lastError}`);
+  }
+}
+
+/** All intact objects of an adapter: their keys and bytes in hexadecimal digits. */
+export async function contentsOf(config: L2Config): Promise<ReadonlyMap<string, string>> {
+  await using store = await openGuard(config);
+  const { guard } = store;
+  const contents = new Map<string, string>();
+  for (const { key, byteLength, loadBytes = byteLength } of await Array.fromAsync(guard.list())) {
+    const object = { key, byteLength: loadBytes, parts: [new Uint8Array(loadBytes)] };
+    await guard.lookup([key], { prefix: false });
+    const { done } = await guard.loadAnyLayout([object]);
+    if (done.test(0)) contents.set(key.id, concatParts(object.parts).toHex());
+  }
+  return contents;
 }
