@@ -11,7 +11,7 @@ const HOSTILE = { model: "a\u202eb%s/../;$(x)", cacheSalt: "s@t \u2028'\"<b>" };
 /** A directory with objects of two models and salts, one of them used 40 days ago. */
 async function filled() {
   const directory = await tempDirectory();
-  const config = { type: "fs", base_path: directory.path };
+  const config = { type: "fs", "base_path": directory.path };
   const keys = [
     ...testKeys(3),
     testKey(3, { model: "old" }),
@@ -51,7 +51,7 @@ Deno.test("kvtier ls chooses objects by model, salt, age and size", async () => 
 Deno.test("kvtier ls prints names without what a terminal obeys", async () => {
   await using store = await filled();
   const { out } = await runKvtier(["ls", ...l2(store.config), "--model", HOSTILE.model]);
-  assertMatch(out, /^ 1\.0\d KiB  20\d\d-[-\d]+T[:\d]+  a\\u\{202e\}b%s.*\\u\{2028\}/);
+  assertMatch(out, /^ 1\.0\d KiB {2}20\d\d-[-\d]+T[:\d]+ {2}a\\u\{202e\}b%s.*\\u\{2028\}/);
   assertEquals(out.trimEnd().split("\n").length, 2);
 });
 

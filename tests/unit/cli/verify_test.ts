@@ -33,7 +33,7 @@ const DAMAGES: readonly ((path: string) => Promise<void>)[] = [
 Deno.test("kvtier verify tells damaged, foreign and unreadable apart, and repairs the damaged", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
-  const config = { type: "fs", base_path: path };
+  const config = { type: "fs", "base_path": path };
   const intact = testKeys(3);
   const damaged = testKeys(DAMAGES.length, 10);
   const [swapped, huge] = testKeys(2, 100);
@@ -81,7 +81,7 @@ Deno.test("kvtier verify keeps what a wrong key cannot decode, and finds damage 
   }
   const config = (key: string) => ({
     type: "fs",
-    base_path: join(directory.path, "kv"),
+    "base_path": join(directory.path, "kv"),
     serde: { type: "aesgcm", "master_key_path": keyFile(key) },
   });
   await fillStore(config("right"), testKeys(5));
@@ -92,15 +92,18 @@ Deno.test("kvtier verify keeps what a wrong key cannot decode, and finds damage 
   assertEquals((await contentsOf(config("right"))).size, 5);
   await flipBit(fileOf(join(directory.path, "kv"), testKey(2)), 5_000);
   const { out } = await runKvtier(["verify", ...l2(config("right")), "--repair"]);
-  assertMatch(out, /^damaged .*: transform\n5 objects: 4 intact .* 1 damaged, 0 .*; 1 removed\n$/);
+  assertMatch(
+    out,
+    /^damaged .*: payload-checksum\n5 objects: 4 intact .* 1 damaged, 0 .*; 1 removed\n$/,
+  );
 });
 
 Deno.test("kvtier verify refuses adapters whose objects it cannot verify", async () => {
   await using directory = await tempDirectory();
-  const raw = { file_layout: "lmcache", accept_unsealed: true };
+  const raw = { "file_layout": "lmcache", "accept_unsealed": true };
   const { code, err } = await runKvtier([
     "verify",
-    ...l2({ type: "fs", base_path: directory.path, ...raw }),
+    ...l2({ type: "fs", "base_path": directory.path, ...raw }),
   ]);
   assertStringIncludes(err, "an adapter whose objects have trailers");
   assertEquals(code, 2);
