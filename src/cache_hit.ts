@@ -1,5 +1,6 @@
 import type { L1Cache, L1Lease } from "./l1/l1_cache.ts";
 import { DeviceLostError, type MemoryDevice, type MemoryRange } from "./memory/memory_device.ts";
+import { decisionInWords } from "./prefetch/load_decision.ts";
 import { type MatchReport, reportOf, sharesInWords } from "./prefetch/match_report.ts";
 import { missInWords } from "./prefetch/miss_reason.ts";
 import type { PrefetchResult } from "./prefetch/prefetch_request.ts";
@@ -68,7 +69,7 @@ export class CacheHit implements Disposable {
 
   /** Says in one sentence what was found where, and why the prefix is not longer. */
   explain(): string {
-    const { length, askedChunks, l1Objects, adapters, otherObjects, miss } = this.report;
+    const { length, askedChunks, l1Objects, adapters, otherObjects, miss, decision } = this.report;
     const objects = l1Objects + otherObjects +
       adapters.reduce((sum, { objects }) => sum + objects, 0);
     const parts = [
@@ -79,6 +80,7 @@ export class CacheHit implements Disposable {
     const found = `${length} of ${askedChunks} chunks were found (${
       sharesInWords(objects, parts)
     })`;
+    if (decision !== undefined) return `${found}; ${decisionInWords(decision)}.`;
     return miss === undefined
       ? `${found}.`
       : `${found}; ${missInWords(miss.reason, `chunk ${miss.chunk}`)}.`;

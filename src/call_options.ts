@@ -21,6 +21,11 @@ const deadlineRules: OptionRules<FlushOptions> = { deadlineMs: { type: "number",
 const prefetchRules: OptionRules<PrefetchOptions> = {
   deadlineMs: { type: "number", minimum: 0 },
   signal: SIGNAL,
+  computeMs: {
+    type: "value",
+    accepts: (value) => typeof value === "function",
+    expected: "a function that returns milliseconds",
+  },
 };
 
 /**

@@ -1,3 +1,4 @@
+import { decisionInWords, type LoadDecision } from "../prefetch/load_decision.ts";
 import { formatCount, type MatchReport, sharesInWords } from "../prefetch/match_report.ts";
 import { missInWords, type MissReason } from "../prefetch/miss_reason.ts";
 import type { PromptDifference } from "./recent_prompts.ts";
@@ -41,13 +42,15 @@ export interface PrefixReport {
   readonly otherTokens: number;
   /** What ends the prefix; `undefined` if all tokens that could be served were. */
   readonly miss?: PrefixMiss;
+  /** The decision to compute what is missing rather than to load it, if there was one. */
+  readonly decision?: LoadDecision;
   /** The most similar of the recent prompts with the same salt; only of a prompt that misses. */
   readonly difference?: PromptDifference;
 }
 
 /** Converts the report on a match from chunks to tokens. */
 export function prefixReport(
-  { askedChunks, length, adapters, l1Objects, otherObjects, miss }: MatchReport,
+  { askedChunks, length, adapters, l1Objects, otherObjects, miss, decision }: MatchReport,
   prompt: Pick<PrefixReport, "promptTokens" | "tokens" | "l1Tokens" | "difference"> & {
     readonly chunkTokens: number;
   },
@@ -76,13 +79,15 @@ export function prefixReport(
         reason: miss.reason,
       },
     }),
+    ...(decision === undefined ? {} : { decision }),
     ...(difference === undefined ? {} : { difference }),
   };
 }
 
 /** Says a report in one sentence. */
 export function explainPrefix(report: PrefixReport): string {
-  const { promptTokens, askedTokens, tokens, adapters, otherTokens, l1Tokens, miss } = report;
+  const { promptTokens, askedTokens, tokens, adapters, otherTokens, l1Tokens, miss, decision } =
+    report;
   if (askedTokens === 0) {
     return `The prompt of ${formatCount(promptTokens)} tokens has no complete chunk to look up.`;
   }
@@ -93,6 +98,7 @@ export function explainPrefix(report: PrefixReport): string {
   ]);
   const served = `${formatCount(tokens)} of ${formatCount(promptTokens)} tokens were served`;
   if (miss === undefined) return `${served} (${shares}), all that are in complete chunks.`;
+  if (decision !== undefined) return `${served} (${shares}); ${decisionInWords(decision)}.`;
   const chunk = `the chunk that begins at token ${formatCount(miss.token)}`;
   const sentence = `${served} (${shares}); ${missInWords(miss.reason, chunk)}`;
   return `${sentence}${differenceInWords(report)}.`;

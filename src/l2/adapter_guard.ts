@@ -25,7 +25,7 @@ import { GuardedAnswer } from "./guarded_answer.ts";
 import { GuardedCalls, type GuardedCallsOptions } from "./guarded_calls.ts";
 import { type GuardedListOptions, listGuarded } from "./guarded_listing.ts";
 import { isBeyondUse, LoadCheck, withoutTrailers } from "./load_check.ts";
-import { LoadSpeed } from "./load_speed.ts";
+import { type LoadEstimate, LoadSpeed, type RunningLoad } from "./load_speed.ts";
 
 /** An object with the layout needed to verify it. */
 export interface GuardedObject extends AdapterObject {
@@ -182,6 +182,24 @@ export class AdapterGuard {
     return this.#speed.estimateMs(bytes);
   }
 
+  /** What loads cost, by the last measurements, however old; `undefined` without any. */
+  get loadEstimate(): LoadEstimate | undefined {
+    return this.#speed.lastEstimate;
+  }
+
+  /**
+   * Duration of a lookup in milliseconds, by the last measurements, however old; `undefined` if the
+   * last one missed its deadline.
+   */
+  get lookupMs(): number | undefined {
+    return this.#speed.lastLookupMs;
+  }
+
+  /** Bytes of the loads in progress. */
+  get loadBytesInFlight(): number {
+    return this.#speed.bytesInFlight;
+  }
+
   /** Stores objects, which include their trailers. */
   async store(given: readonly AdapterObject[]): Promise<GuardedAnswer> {
     const objects = given.slice();
@@ -220,7 +238,8 @@ export class AdapterGuard {
         return copyBits("lookupAndLock()", answer, length);
       },
       measure: (end) => {
-        if (end.status !== "abandoned") this.#speed.addLookup(end.ms);
+        const isTimeout = end.status === "failed" && end.isTimeout;
+        if (end.status !== "abandoned") this.#speed.addLookup(end.ms, isTimeout);
         if (end.status === "answered") this.#calls.life.addLocks(end.value.popcount());
       },
       late: (found) => this.#unlockInAdapter(found?.gather(keys) ?? []),
@@ -352,13 +371,15 @@ export class AdapterGuard {
     const keys = objects.map(({ key }) => key);
     const check = new LoadCheck(objects, verify);
     const { onLoaded } = check;
+    let running: RunningLoad;
     const { status, value, settled } = await this.#calls.run({
       operation: "load",
       work: async (signal) => {
+        running = this.#speed.startLoad(objects);
         const answer = await this.#adapter.load(this.#asStored(objects), { signal, onLoaded });
         return copyBits("load()", answer, objects.length);
       },
-      measure: (end) => this.#speed.addLoadCall(end, objects),
+      measure: (end) => this.#speed.endLoad(running, end, objects),
       late: () => this.#unlockInAdapter(keys),
     });
     if (settled === undefined) this.#unlockInAdapter(keys);

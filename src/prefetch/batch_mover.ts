@@ -5,8 +5,12 @@ import type { L1Cache, StagedObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard, GuardedObject } from "../l2/adapter_guard.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
 import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
-import { packObjects, type StagingPool } from "../memory/staging_pool.ts";
+import type { ObjectLayout } from "../keys/kv_layout.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
+import { bytesWithTrailer } from "../adapter/object_trailer.ts";
+import { packObjects, type StagedPart, type StagingPool } from "../memory/staging_pool.ts";
 import type { ChunkTable } from "./chunk_table.ts";
+import type { LoadGate } from "./load_gate.ts";
 import type { Lookup, Source } from "./lookup.ts";
 import { isFull, type PrefetchRequest } from "./prefetch_request.ts";
 
@@ -40,6 +44,8 @@ export interface Search {
   readonly waitsForSlow: boolean;
   /** Aborts when the request is answered or the search is complete. */
   readonly over: AbortSignal;
+  /** Decides how much is loaded; everything without one. */
+  readonly gate: LoadGate | undefined;
 }
 
 /** One attempt of an adapter to load a batch. */
@@ -111,14 +117,12 @@ export class BatchMover {
     cleanup.defer(unstage);
     hedged.addEventListener("abort", unstage, { once: true });
 
-    const packed = new Map(batch.map((slot, i) => [slot, packing.objects[i] ?? []]));
+    const packed = new Map(batch.map((slot, i) => [slot, packing.objects[i]]));
     const objects = slots.map((slot): GuardedObject => ({
       key: table.key(slot),
       layout: table.layout(slot),
       byteLength: table.bytes(slot),
-      parts: (packed.get(slot) ?? []).map(({ block, byteOffset, byteLength }) =>
-        (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
-      ),
+      parts: partsIn(blocks, packed.get(slot)),
     }));
     const answer = await adapter.load(objects);
     const { done } = answer;
@@ -142,6 +146,34 @@ export class BatchMover {
     lookup.release(loaded);
     this.settle(search, attempt, slots);
     this.#narrow(search, slots);
+  }
+
+  /**
+   * Loads an object into host memory alone, which measures the adapter.
+   *
+   * @returns Whether the adapter delivered it.
+   */
+  async probe(adapter: AdapterGuard, key: ObjectKey, layout: ObjectLayout): Promise<boolean> {
+    const { scratch } = this.#options;
+    const byteLength = bytesWithTrailer(key, layout);
+    const { objects: [parts], usedBytes } = packObjects([byteLength], scratch.blockBytes);
+    const limiter = this.#limiterOf(adapter);
+    const bytes = usedBytes.length * scratch.blockBytes;
+    await limiter.acquire(bytes);
+    const blocks = await scratch.acquire(usedBytes.length);
+    let isAbandoned = false;
+    try {
+      const { done: found } = await adapter.lookup([key], { prefix: true });
+      if (found.popcount() === 0) return false;
+      const object = { key, layout, byteLength, parts: partsIn(blocks, parts) };
+      const { done, settled } = await adapter.load([object]);
+      isAbandoned = settled !== undefined;
+      return done.popcount() > 0;
+    } finally {
+      if (isAbandoned) scratch.discard(blocks);
+      else scratch.release(blocks);
+      limiter.release(bytes);
+    }
   }
 
   /**
@@ -216,4 +248,13 @@ export class BatchMover {
     if (over.aborted) table.abandon(left);
     else for (const slot of left) lookup.settle(slot);
   }
+}
+
+function partsIn(
+  blocks: readonly Uint8Array<ArrayBuffer>[],
+  parts: readonly StagedPart[] = [],
+): Uint8Array<ArrayBuffer>[] {
+  return parts.map(({ block, byteOffset, byteLength }) =>
+    (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
+  );
 }

@@ -36,6 +36,7 @@ export class Lookup {
   readonly #clock: Clock;
   readonly #over: AbortSignal;
   #isGraceOver = false;
+  #isGivenUp = false;
   #cancelGrace: (() => void) | undefined;
   #notify = (): void => {};
   /** Chunk from which on no lock is held. */
@@ -72,6 +73,18 @@ export class Lookup {
   /** Whether adapters that have not answered are not worth waiting for. */
   get isGraceOver(): boolean {
     return this.#isGraceOver;
+  }
+
+  /** Whether adapters that have not answered are not waited for at all. */
+  get isGivenUp(): boolean {
+    return this.#isGivenUp;
+  }
+
+  /** Stops waiting for adapters that have not answered. */
+  giveUp(): void {
+    this.#isGivenUp = true;
+    this.#isGraceOver = true;
+    this.#notify();
   }
 
   /** Asks all adapters at once. */

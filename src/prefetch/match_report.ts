@@ -1,3 +1,4 @@
+import type { LoadDecision } from "./load_decision.ts";
 import type { Miss, PrefetchResult } from "./prefetch_request.ts";
 
 /** An adapter, and what it delivered. */
@@ -27,11 +28,13 @@ export interface MatchReport {
   readonly otherObjects: number;
   /** The first chunk that is missing; `undefined` if nothing is. */
   readonly miss?: Miss;
+  /** The decision to compute what is missing rather than to load it, if there was one. */
+  readonly decision?: LoadDecision;
 }
 
 /** Reports on a request for `askedChunks` chunks. */
 export function reportOf(result: PrefetchResult, askedChunks: number): MatchReport {
-  const { length, l1Objects, leases, miss } = result;
+  const { length, l1Objects, leases, miss, decision } = result;
   const adapters = [...result.loadedObjects].map(([{ id, type }, objects]): AdapterShare => {
     return { id, type, objects };
   });
@@ -39,7 +42,11 @@ export function reportOf(result: PrefetchResult, askedChunks: number): MatchRepo
   const objects = leases.reduce((sum, group) => sum + group.length, 0);
   const otherObjects = objects - l1Objects - loaded;
   const report = { askedChunks, length, l1Objects, adapters, otherObjects };
-  return miss === undefined ? report : { ...report, miss };
+  return {
+    ...report,
+    ...(miss === undefined ? {} : { miss }),
+    ...(decision === undefined ? {} : { decision }),
+  };
 }
 
 /** Says what came from where: "2,048 from L1, 96 from fs". */

@@ -19,7 +19,9 @@ export type MissReason =
   /** The device was lost, or a lease expired while the request waited. */
   | "lost"
   /** The request was answered at its deadline. */
-  | "deadline";
+  | "deadline"
+  /** Computing it was estimated to be faster than loading it. */
+  | "computed";
 
 /** How a sentence about the missing chunk goes on. */
 const WORDS: Readonly<Record<MissReason, string>> = {
@@ -32,6 +34,7 @@ const WORDS: Readonly<Record<MissReason, string>> = {
   "no-room": "did not fit into device memory",
   lost: "left device memory during the match",
   deadline: "was not loaded before the deadline",
+  computed: "was not loaded, because computing it was estimated to be faster",
 };
 
 /** All reasons. If adapters give different ones for an object, the last of them counts. */

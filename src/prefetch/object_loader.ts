@@ -1,9 +1,12 @@
 import { pooledMap } from "@std/async";
 import { getLogger } from "@logtape/logtape";
+import type { ObjectLayout } from "../keys/kv_layout.ts";
+import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { countThatFit } from "../memory/staging_pool.ts";
 import { type Attempt, BatchMover, type ObjectLoaderOptions, type Search } from "./batch_mover.ts";
 import type { ChunkTable } from "./chunk_table.ts";
+import type { LoadGate } from "./load_gate.ts";
 import { Lookup, type Source } from "./lookup.ts";
 import { plan } from "./plan.ts";
 import type { PrefetchRequest } from "./prefetch_request.ts";
@@ -46,10 +49,10 @@ export class ObjectLoader {
    *
    * @param slots Slots of the objects, in order; their state is `asked`.
    */
-  async load(request: PrefetchRequest, slots: readonly number[]): Promise<void> {
+  async load(request: PrefetchRequest, slots: readonly number[], gate?: LoadGate): Promise<void> {
     const { table } = request;
     try {
-      const lookup = await this.#search(request, slots, false);
+      const lookup = await this.#search({ request, slots, gate, waitsForSlow: false });
       // Objects whose load was hedged and that no other adapter could load are worth waiting for
       // after all.
       const isRetryable = (slot: number): boolean =>
@@ -57,7 +60,7 @@ export class ObjectLoader {
       const { slots: needed } = plan(table, (slot) => isExpected(table, slot) || isRetryable(slot));
       const retried = needed.filter(isRetryable);
       if (retried.length === 0 || request.isPublished) return;
-      await this.#search(request, retried, true);
+      await this.#search({ request, slots: retried, gate, waitsForSlow: true });
       // Without the objects that turned out to be absent, the others may serve a shorter prefix. If
       // none is absent, this request gives up on all of them, which decides nothing for requests
       // that wait for them.
@@ -69,14 +72,15 @@ export class ObjectLoader {
   }
 
   async #search(
-    request: PrefetchRequest,
-    slots: readonly number[],
-    waitsForSlow: boolean,
+    { request, slots, gate, waitsForSlow }: Pick<Search, "request" | "gate" | "waitsForSlow"> & {
+      readonly slots: readonly number[];
+    },
   ): Promise<Lookup> {
     const { table } = request;
     const controller = new AbortController();
     const over = controller.signal;
-    const { adapters: { serving: adapters }, clock } = this.#options;
+    const { adapters: { serving }, clock } = this.#options;
+    const adapters = serving.filter((adapter) => gate?.isWorthAsking(adapter) !== false);
     const lookup = new Lookup({ table, slots, adapters, clock, over });
     const end = (): void => {
       controller.abort(ANSWERED);
@@ -87,8 +91,9 @@ export class ObjectLoader {
       table.abandon(slots.filter((slot) => table.state(slot) !== "loading"));
     });
     try {
+      if (adapters.length === 0) gate?.endUnasked();
       lookup.ask();
-      await this.#loadAll({ request, table, lookup, waitsForSlow, over });
+      await this.#loadAll({ request, table, lookup, waitsForSlow, over, gate });
       return lookup;
     } finally {
       cancel();
@@ -98,8 +103,9 @@ export class ObjectLoader {
 
   /** Loads objects found so far, repeatedly, until the rest is known to be absent. */
   async #loadAll(search: Search): Promise<void> {
-    const { table, lookup, over } = search;
-    const isReady = (source: Source): boolean => !this.#isSlow(source);
+    const { table, lookup, over, gate } = search;
+    const adapters = lookup.sources.map(({ adapter }) => adapter);
+    const isReady = ({ adapter }: Source): boolean => !this.isSlow(adapter);
     const canHave = (slot: number): boolean => isExpected(table, slot);
     const canHaveSoon = (slot: number): boolean =>
       canHave(slot) && (table.state(slot) !== "found" || lookup.isHeld(slot, isReady));
@@ -109,6 +115,8 @@ export class ObjectLoader {
       while (!over.aborted && !lookup.isComplete) {
         if (plan(table, canHaveSoon).length === table.end) break;
         if (lookup.isGraceOver && slots.some(isFound)) break;
+        if (lookup.isGivenUp) return gate?.endUnanswered();
+        gate?.limitLookup(adapters, () => lookup.giveUp());
         await lookup.next();
         ({ length, slots } = plan(table, canHave));
       }
@@ -125,7 +133,7 @@ export class ObjectLoader {
    * last.
    */
   async #loadFound(search: Search, found: readonly number[]): Promise<void> {
-    const { table, lookup } = search;
+    const { table, lookup, gate, over } = search;
     const shares = lookup.sources.map((source) => ({ source, slots: [] as number[], bytes: 0 }));
     for (const slot of found) {
       const bytes = table.bytes(slot);
@@ -134,7 +142,7 @@ export class ObjectLoader {
       for (const share of shares) {
         const { source } = share;
         if (!lookup.holds(source, slot)) continue;
-        const ms = this.#isSlow(source)
+        const ms = this.isSlow(source.adapter)
           ? Infinity
           : source.adapter.estimateLoadMs(share.bytes + bytes);
         if (best === undefined || ms < leastMs) [best, leastMs] = [share, ms];
@@ -143,7 +151,13 @@ export class ObjectLoader {
       best.slots.push(slot);
       best.bytes += bytes;
     }
-    await Promise.all(shares.map(({ source, slots }) => this.#loadFrom(search, source, slots)));
+    for (const { source, slots } of shares) gate?.assign(source.adapter, slots);
+    gate?.weigh();
+    if (over.aborted) return;
+    lookup.releaseFrom(table.end);
+    await Promise.all(shares.map(({ source, slots }) => {
+      return this.#loadFrom(search, source, slots.filter((slot) => slot < table.size));
+    }));
   }
 
   async #loadFrom(search: Search, source: Source, slots: readonly number[]): Promise<void> {
@@ -167,13 +181,13 @@ export class ObjectLoader {
    * longer than expected and others have the objects too, the load is hedged.
    */
   async #loadBatch(search: Search, source: Source, batch: readonly number[]): Promise<void> {
-    const { request, table, lookup, over } = search;
+    const { request, table, lookup, over, gate } = search;
     const { adapter } = source;
-    const isOther = (other: Source): boolean => other !== source && !this.#isSlow(other);
+    const isOther = (other: Source): boolean => other !== source && !this.isSlow(other.adapter);
     const isElsewhere = (): boolean =>
       !search.waitsForSlow &&
       batch.every((slot) => table.state(slot) === "resident" || lookup.isHeld(slot, isOther));
-    if (this.#isSlow(source) && isElsewhere()) return lookup.release(batch, [source]);
+    if (this.isSlow(adapter) && isElsewhere()) return lookup.release(batch, [source]);
 
     const attempt: Attempt = {
       id: ++this.#attempts,
@@ -207,12 +221,30 @@ export class ObjectLoader {
       lookup.release(batch, [source]);
     });
     this.#options.track(work, request);
+    const unwatch = request.onPublished(() => {
+      if (gate?.isLate && !attempt.isWaitingForBuffers) this.#markSlow(adapter, work);
+    });
     await Promise.race([work, gaveUp.promise]);
+    unwatch();
     cancelHedge();
     this.#mover.settle(search, attempt, batch);
+    gate?.weigh();
+    lookup.releaseFrom(table.end);
   }
 
-  #isSlow({ adapter }: Source): boolean {
+  /**
+   * Loads an object from each adapter into host memory alone, which measures the adapters.
+   *
+   * @returns Whether any adapter delivered it.
+   */
+  async probe(key: ObjectKey, layout: ObjectLayout): Promise<boolean> {
+    const { adapters: { serving } } = this.#options;
+    const probes = serving.map((adapter) => this.#mover.probe(adapter, key, layout));
+    return (await Promise.all(probes)).includes(true);
+  }
+
+  /** Whether loads of an adapter are overdue. */
+  isSlow(adapter: AdapterGuard): boolean {
     return this.#slowAdapters.has(adapter);
   }
 

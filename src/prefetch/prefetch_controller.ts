@@ -3,6 +3,9 @@ import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { ChunkTable } from "./chunk_table.ts";
 import type { KeyGroup } from "./key_group.ts";
+import type { LoadDecision, LoadDecisionCounts } from "./load_decision.ts";
+import { Explorer } from "./explorer.ts";
+import { LoadGate, readComputeMs } from "./load_gate.ts";
 import { MISS_REASONS, type MissReason } from "./miss_reason.ts";
 import type { LoadParts } from "./batch_mover.ts";
 import { ObjectLoader } from "./object_loader.ts";
@@ -31,6 +34,13 @@ export interface PrefetchOptions {
   readonly deadlineMs?: number;
   /** Aborts the call, which then rejects with the reason of the signal. */
   readonly signal?: AbortSignal;
+  /**
+   * Estimated time in milliseconds that the engine takes to compute everything behind the first
+   * `chunk` chunks, from 0 to the number of chunks. If given, the match loads only as much as is
+   * estimated to be faster than computing it. Ignored unless it returns a number of at least 0 for
+   * every chunk.
+   */
+  readonly computeMs?: (chunk: number) => number;
 }
 
 /** Status and counters of a {@linkcode PrefetchController}. */
@@ -57,6 +67,8 @@ export interface PrefetchStatus {
   readonly sharedLoads: number;
   /** Requests that did not get the whole prefix, by the reason of the first missing chunk. */
   readonly misses: Readonly<Record<MissReason, number>>;
+  /** Decisions to compute what adapters have rather than to load it. */
+  readonly decisions: LoadDecisionCounts;
   /** Requests shortened because device memory was full. */
   readonly outOfMemory: number;
   /** Bytes of host memory in use by loads. */
@@ -109,6 +121,7 @@ export class PrefetchController {
     MissReason,
     number
   >;
+  readonly #explorer: Explorer;
   #active = 0;
   readonly #counters = {
     requests: 0,
@@ -119,6 +132,7 @@ export class PrefetchController {
     sharedLoads: 0,
     outOfMemory: 0,
   };
+  readonly #decisions = { shortenedLoads: 0, computedInstead: 0, wrongGuesses: 0 };
 
   /** Creates a controller that loads through an {@linkcode ObjectLoader}. */
   constructor(options: PrefetchControllerOptions) {
@@ -128,6 +142,7 @@ export class PrefetchController {
       onOutOfMemory: () => this.#counters.outOfMemory++,
       track: (work, request) => this.#track(work, request),
     });
+    this.#explorer = new Explorer(options.clock);
     this.#shared = new SharedLoads({ ...options, onShared: () => this.#counters.sharedLoads++ });
   }
 
@@ -171,6 +186,7 @@ export class PrefetchController {
     return {
       policy: this.#options.policy.name,
       ...this.#counters,
+      decisions: { ...this.#decisions, explorations: this.#explorer.count },
       misses: { ...this.#misses },
       queuedRequests: this.#queue.size,
       activeRequests: this.#active,
@@ -244,7 +260,8 @@ export class PrefetchController {
       onDeadline: () => request.publish(true),
       onAbort: (reason) => request.reject(reason),
     });
-    this.#track(this.#load(request, own));
+    using gate = this.#gateOf(call, request);
+    this.#track(this.#load(request, own, gate));
     try {
       return await this.#answer(call, request);
     } finally {
@@ -257,17 +274,28 @@ export class PrefetchController {
     }
   }
 
+  #gateOf({ computeMs, groups }: PrefetchCall, request: PrefetchRequest): LoadGate | undefined {
+    const costs = readComputeMs(computeMs, groups[0]?.keys.length ?? 0);
+    if (costs === undefined) return undefined;
+    const { adapters, clock } = this.#options;
+    const isSlow = this.#loader.isSlow.bind(this.#loader);
+    return new LoadGate({ request, computeMs: costs, adapters, clock, isSlow });
+  }
+
   /** Counts the result of a request, and reports it. */
   async #answer(
     { groups, deadlineMs = 0 }: PrefetchCall,
     { published }: PrefetchRequest,
   ): Promise<PrefetchResult> {
     const result = await published;
-    const { l1Objects, leases, miss } = result;
+    const { l1Objects, leases, miss, decision } = result;
     const servedObjects = leases.reduce((sum, { length }) => sum + length, 0);
     this.#counters.l1Objects += l1Objects;
     this.#counters.l2Objects += servedObjects - l1Objects;
     if (miss !== undefined) this.#misses[miss.reason]++;
+    if (miss !== undefined && decision !== undefined) {
+      this.#noteDecision(decision, servedObjects > l1Objects, groups, miss.chunk);
+    }
     this.#options.onServed?.(groups, result);
     if (!result.isAtDeadline) return result;
     this.#counters.deadlines++;
@@ -276,6 +304,25 @@ export class PrefetchController {
       listener.deadline?.({ objects, servedObjects, deadlineMs });
     });
     return result;
+  }
+
+  /** Counts a decision, and explores if nothing was loaded that would tell how fast loads are. */
+  #noteDecision(
+    { reason, chunks, loadMs = Infinity }: LoadDecision,
+    hasLoaded: boolean,
+    groups: readonly KeyGroup[],
+    chunk: number,
+  ): void {
+    this.#decisions[hasLoaded ? "shortenedLoads" : "computedInstead"]++;
+    if (reason === "late") this.#decisions.wrongGuesses++;
+    const isMeasured = reason === "late" || hasLoaded;
+    const isOverdue = this.#options.adapters.serving.some((each) => this.#loader.isSlow(each));
+    if (isMeasured || isOverdue) return;
+    const [{ keys, layout } = { keys: [], layout: undefined }] = groups;
+    const key = keys[chunk];
+    if (key === undefined || layout === undefined) return;
+    const probe = (): Promise<boolean> => this.#loader.probe(key, layout);
+    this.#track(this.#explorer.explore(loadMs / chunks, probe));
   }
 
   #track(work: Promise<void>, request?: PrefetchRequest): void {
@@ -290,12 +337,13 @@ export class PrefetchController {
    *
    * @param own Slots of the objects that this request is to load first.
    */
-  async #load(request: PrefetchRequest, own: readonly number[]): Promise<void> {
+  async #load(request: PrefetchRequest, own: readonly number[], gate?: LoadGate): Promise<void> {
     using _answer = { [Symbol.dispose]: () => request.publish() };
     const { table } = request;
     for (let slots = own;; slots = this.#shared.divide(request)) {
-      if (slots.length > 0) await this.#loader.load(request, slots);
+      if (slots.length > 0) await this.#loader.load(request, slots, gate);
       if (request.isPublished || needsNothing(table)) return;
+      gate?.weigh();
       await Promise.race([table.whenQuiet(), request.published.catch(() => {})]);
       if (request.isPublished || needsNothing(table)) return;
       request.leaseResident();

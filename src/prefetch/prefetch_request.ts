@@ -10,6 +10,7 @@ import type {
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { ChunkTable } from "./chunk_table.ts";
 import type { KeyGroup } from "./key_group.ts";
+import type { LoadDecision } from "./load_decision.ts";
 import type { MissReason } from "./miss_reason.ts";
 import { neededSlots, usablePrefix } from "./plan.ts";
 
@@ -27,6 +28,8 @@ export interface PrefetchResult {
   readonly isAtDeadline: boolean;
   /** Why the prefix is not longer; `undefined` if it has all chunks. */
   readonly miss: Miss | undefined;
+  /** The decision to compute the rest; only if that is why the prefix is not longer. */
+  readonly decision: LoadDecision | undefined;
 }
 
 /** The first chunk that a request did not get. */
@@ -54,6 +57,8 @@ export class PrefetchRequest {
   readonly #answer = Promise.withResolvers<PrefetchResult>();
   readonly #listeners = new Set<() => void>();
   #isPublished = false;
+  /** Where the prefix ends by a decision to compute the rest, and that decision. */
+  #computed: { readonly from: number; readonly decision: LoadDecision } | undefined;
 
   /** Leases the objects that are in L1. */
   constructor(options: {
@@ -135,6 +140,13 @@ export class PrefetchRequest {
     this.#release(this.table.size);
   }
 
+  /** Ends the prefix before a chunk, because the rest is to be computed. */
+  compute(from: number, decision: LoadDecision): void {
+    if (this.#isPublished || from >= this.table.end) return;
+    this.#computed = { from, decision };
+    this.narrow(from);
+  }
+
   /**
    * Ends the prefix before a slot for which there is no memory, unless leases behind it can be
    * ended to make room.
@@ -195,7 +207,16 @@ export class PrefetchRequest {
     }
     for (const group of leases) this.#l1.touch(group.map(({ key }) => key));
     this.#end();
-    this.#answer.resolve({ length, leases, l1Objects, loadedObjects, isAtDeadline, miss });
+    const decision = miss?.reason === "computed" ? this.#computed?.decision : undefined;
+    this.#answer.resolve({
+      length,
+      leases,
+      l1Objects,
+      loadedObjects,
+      isAtDeadline,
+      miss,
+      decision,
+    });
   }
 
   /** Rejects the request, unless it has been answered. */
@@ -219,8 +240,9 @@ export class PrefetchRequest {
     const slot = missing.find((slot) => !table.isPossible(slot)) ?? missing[0] ?? 0;
     const chunk = table.chunkOf(slot);
     if (table.state(slot) === "blocked") return { chunk, reason: "blocked" };
-    // Nothing but a lack of memory ends a prefix before an object that may be had.
-    const otherwise = chunk >= table.end ? "no-room" : isAtDeadline ? "deadline" : "lost";
+    // Only a decision or a lack of memory ends a prefix before an object that may be had.
+    const ended = this.#computed?.from === table.end ? "computed" : "no-room";
+    const otherwise = chunk >= table.end ? ended : isAtDeadline ? "deadline" : "lost";
     return { chunk, reason: table.reason(slot) ?? otherwise };
   }
 
