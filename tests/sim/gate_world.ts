@@ -31,9 +31,9 @@ export interface TraceRequest {
   /** Arrival in milliseconds. */
   readonly timestamp: number;
   /** Tokens of the prompt. */
-  readonly input_length: number;
+  readonly "input_length": number;
   /** Its blocks. */
-  readonly hash_ids: readonly number[];
+  readonly "hash_ids": readonly number[];
 }
 
 /** What the adapter is like at a time of the simulation. */
@@ -171,7 +171,7 @@ async function replay(
   const rate = new PrefillRate();
   const keys = new Map<number, ObjectKey>();
   const times = { cached: [] as number[], computed: [] as number[], free: [] as number[] };
-  for (const [i, { timestamp, input_length: tokens, hash_ids: ids }] of requests.entries()) {
+  for (const [i, { timestamp, "input_length": tokens, "hash_ids": ids }] of requests.entries()) {
     await clock.sleep(timestamp - clock.now());
     adapter.condition = scenario.at(i / requests.length);
     const computing = (chunk: number): number => {
