@@ -9,6 +9,7 @@ export type LoadDecisionReason =
 
 /** A decision to compute chunks rather than to load them. */
 export interface LoadDecision {
+  /** Why. */
   readonly reason: LoadDecisionReason;
   /** Number of chunks that adapters have, or may have, and that are to be computed. */
   readonly chunks: number;
