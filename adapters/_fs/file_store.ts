@@ -36,12 +36,9 @@ import { abortAfter } from "../../src/base/clock.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import { LockedObjects } from "./locked_objects.ts";
 import { ObjectWriter } from "./object_writer.ts";
-import {
-  type Reading,
-  readObject,
-  type SizeMismatchOptions,
-  type TrailingBytesOf,
-} from "./read_object.ts";
+import type { SizeMismatchOptions, TrailingBytesOf } from "./load_options.ts";
+import { type Reading, readObject } from "../../src/base/io/read_object.ts";
+import { runLater } from "../../src/base/io/steps.ts";
 import { TemporaryFiles } from "./temporary_files.ts";
 import { UsageLedger } from "./usage_ledger.ts";
 import { UseTimes } from "./use_times.ts";
@@ -469,7 +466,8 @@ export class FileStore implements L2Adapter {
     for (let attempt = 0;; attempt++) {
       try {
         using file = await files.open(path, reading.byteLength + MAX_TRAILING_BYTES);
-        return await readObject(file, { ...reading, readAheadBytes: this.#context.readAheadBytes });
+        const { readAheadBytes } = this.#context;
+        return await runLater(readObject(file, { ...reading, readAheadBytes }));
       } catch (error) {
         if (attempt > 0 || !this.#direct.wasTried || !isDirectRefused(error)) throw error;
         // A directory also refuses direct I/O, which says nothing about files.

@@ -1,4 +1,6 @@
 import type { AdapterObject } from "../../src/adapter/contract.ts";
+import { publishFile } from "../../src/base/io/publish_file.ts";
+import { runLater } from "../../src/base/io/steps.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
 import type { DirectSwitch } from "../_shared/direct_switch.ts";
 import { diskBytesFor } from "../_shared/file_info.ts";
@@ -6,7 +8,6 @@ import type { DirectFileSystem } from "./direct_files.ts";
 import type { DiskSpace } from "./disk_space.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectDirectories } from "./object_directories.ts";
-import { publishFile } from "./publish_file.ts";
 import type { StoreContext } from "./store_context.ts";
 import type { TemporaryFiles } from "./temporary_files.ts";
 import type { UseTimes } from "./use_times.ts";
@@ -70,15 +71,16 @@ export class ObjectWriter {
     }
     let isPublished = false;
     try {
-      await publishFile({
+      const tmp = temporary.next(tmpPath ?? directory);
+      await runLater(publishFile({
         files,
         parts,
-        tmpPath: temporary.next(tmpPath ?? directory),
+        tmpPath: tmp,
         finalPath: `${directory}/${paths.nameOf(key)}`,
         mode: directories.objectMode,
         durability,
         onPublished: () => void (isPublished = true),
-      });
+      }));
     } catch (error) {
       // A published file takes its space even if the store counts as failed.
       if (!isPublished) space.release(diskBytes);

@@ -1,11 +1,11 @@
 import type { AdapterError, Clock, ObjectKey } from "../../src/adapter/contract.ts";
+import type { Durability } from "../../src/base/io/publish_file.ts";
 import type { CallPurpose } from "../_shared/os_calls.ts";
 import type { Report } from "../_shared/report.ts";
 import type { DirectFileSystem } from "./direct_files.ts";
 import type { DiskBounds } from "./disk_space_options.ts";
 import type { FileSystem } from "./file_system.ts";
 import type { ObjectPaths } from "./object_paths.ts";
-import type { Durability } from "./publish_file.ts";
 
 /** Options of a {@linkcode FileStore}. */
 export interface FileStoreOptions {

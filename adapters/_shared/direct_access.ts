@@ -1,12 +1,12 @@
-import * as nodeFs from "node:fs";
+import { DIRECT_BUFFER_BYTES, O_DIRECT } from "../../src/base/io/direct_io.ts";
 import { errnoOf, messageOf } from "./errno.ts";
 
-/** Required alignment of addresses, lengths and offsets, in bytes. */
-export const DIRECT_ALIGNMENT = 4096;
-/** Bytes of one aligned buffer; larger transfers take several steps. */
-export const DIRECT_BUFFER_BYTES: number = 4 * 2 ** 20;
-/** Open flag that bypasses the page cache; 0 if the operating system has none. */
-export const O_DIRECT: number = (nodeFs.constants as { O_DIRECT?: number }).O_DIRECT ?? 0;
+export {
+  alignUp,
+  DIRECT_ALIGNMENT,
+  DIRECT_BUFFER_BYTES,
+  O_DIRECT,
+} from "../../src/base/io/direct_io.ts";
 
 const WASM_PAGE_BYTES = 65_536;
 
@@ -36,11 +36,6 @@ export async function refusalOf(
   } catch (error) {
     return messageOf(error);
   }
-}
-
-/** Rounds `length` up to a multiple of {@linkcode DIRECT_ALIGNMENT}. */
-export function alignUp(length: number): number {
-  return Math.ceil(length / DIRECT_ALIGNMENT) * DIRECT_ALIGNMENT;
 }
 
 /** Pool of aligned buffers; grows to the largest number in use at once. */

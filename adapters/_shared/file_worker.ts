@@ -1,19 +1,14 @@
 import { Worker } from "node:worker_threads";
-import { ownFile } from "../../src/base/own_file.ts";
+import { ThreadProgram } from "../../src/base/thread_program.ts";
 import type { AlignedBuffer } from "./direct_access.ts";
 import { untilAborted } from "../../src/base/abort.ts";
 import type { FileReply, FileRequest, NumberedRequest } from "./file_worker_program.ts";
 
-/** The module that the worker runs; `undefined` in a bundle. */
-const MODULE = ownFile(
+const PROGRAM = new ThreadProgram(
   import.meta.url,
   "adapters/_shared/file_worker.ts",
   "./file_worker_program.ts",
 );
-/** Program of the worker. Workers cannot load a remote module directly, so one is imported. */
-const PROGRAM = MODULE === undefined || MODULE.protocol === "file:"
-  ? MODULE
-  : new URL(`data:text/javascript,import ${encodeURIComponent(JSON.stringify(MODULE.href))}`);
 
 type Answer = Extract<FileReply, { value: number }>;
 
@@ -24,7 +19,7 @@ type Answer = Extract<FileReply, { value: number }>;
  */
 export class FileWorker {
   #worker: Worker | undefined;
-  #failure: Error | undefined = PROGRAM === undefined
+  #failure: Error | undefined = PROGRAM.url === undefined
     ? unavailable("a bundle has no file worker")
     : undefined;
   #asked = 0;
@@ -35,13 +30,7 @@ export class FileWorker {
    * program.
    */
   static async isAvailable(): Promise<boolean> {
-    if (MODULE === undefined) return false;
-    const { state } = await Deno.permissions.query(
-      MODULE.protocol === "file:"
-        ? { name: "read", path: MODULE }
-        : { name: "import", host: MODULE.host },
-    );
-    return state === "granted";
+    return await PROGRAM.obstacle() === undefined;
   }
 
   /** Sends a request; resolves to the number in the reply. */
@@ -51,10 +40,11 @@ export class FileWorker {
 
   /** Like {@linkcode ask}, but resolves to the whole reply. */
   request(request: FileRequest): Promise<Answer> {
-    if (this.#failure !== undefined || PROGRAM === undefined) return Promise.reject(this.#failure);
+    const { url } = PROGRAM;
+    if (this.#failure !== undefined || url === undefined) return Promise.reject(this.#failure);
     const answer = Promise.withResolvers<Answer>();
     const id = this.#asked++;
-    const worker = this.#worker ??= this.#start(PROGRAM);
+    const worker = this.#worker ??= this.#start(url);
     if (this.#answers.size === 0) worker.ref();
     this.#answers.set(id, answer);
     worker.postMessage({ id, request } satisfies NumberedRequest);

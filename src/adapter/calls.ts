@@ -33,8 +33,11 @@ export interface LoadOptions extends CallOptions {
    * A `fault` says that the object exists but is not what was stored, as the adapter itself has
    * detected: a miss that counts as damaged. An object of another length has the fault `layout`: it
    * was stored with another layout or `serde`, and is not removed.
+   *
+   * A `proof` comes from the cache's own threads, which have computed the checksum of the bytes that
+   * they read; anything else is ignored. It is passed on only with the parts as they were filled.
    */
-  readonly onLoaded?: (index: number, fault?: TrailerFault) => void;
+  readonly onLoaded?: (index: number, fault?: TrailerFault, proof?: unknown) => void;
   /**
    * An object that is shorter than its parts fills the front of them instead of being a miss.
    * Passed only to adapters that declare `acceptsShortObjects`.

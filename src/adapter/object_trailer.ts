@@ -2,10 +2,12 @@ import { lengthOfParts, sliceParts, writeParts } from "../base/byte_parts.ts";
 import { hasHashedFileName } from "../keys/key_codec.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import { MAX_MODEL_BYTES, MAX_SALT_BYTES, ObjectKey } from "../keys/object_key.ts";
-import { crc32 } from "../base/checksum.ts";
+import { crc32, crc32OfParts } from "../base/checksum.ts";
+import { LoadProof } from "../base/io/load_proof.ts";
+import { addChecksums, TRAILER_BYTES } from "../base/seal.ts";
 
-/** Size of a trailer in bytes. */
-export const TRAILER_BYTES = 64;
+export { TRAILER_BYTES } from "../base/seal.ts";
+
 /** Maximum bytes behind a payload: the longest inline key and a trailer. */
 export const MAX_TAIL_BYTES: number = TRAILER_BYTES + 44 + MAX_MODEL_BYTES + MAX_SALT_BYTES;
 /** Format version that this code writes and reads. */
@@ -50,25 +52,34 @@ export function writeTrailer(
   layout: ObjectLayout,
   parts: readonly Uint8Array[],
 ): void {
-  const inline = inlineKey(key);
-  const checksum = payloadChecksum(layout.byteLength, parts);
-  const trailer = encodeTrailer(key, layout, inline.byteLength, checksum);
-  writeParts(parts, layout.byteLength, inline);
-  writeParts(parts, layout.byteLength + inline.byteLength, trailer);
+  const tail = tailWithoutChecksums(key, layout);
+  addChecksums(tail, crc32OfParts(parts, layout.byteLength));
+  writeParts(parts, layout.byteLength, tail);
+}
+
+/** Inline key and trailer of an object; `addChecksums()` in `base` completes them. */
+export function tailWithoutChecksums(
+  key: ObjectKey,
+  layout: ObjectLayout,
+): Uint8Array<ArrayBuffer> {
+  return encodeTail(key, layout, inlineKey(key));
 }
 
 /**
  * Verifies that bytes are the object stored under a key, complete and unchanged.
  *
  * @param parts Bytes of the object, as {@linkcode writeTrailer} left them.
+ * @param proof A `LoadProof`, if there is one: if it is for the payload, its checksum is not
+ * computed again.
  * @returns The fault, or `null`.
  */
 export function verifyObject(
   key: ObjectKey,
   layout: ObjectLayout,
   parts: readonly Uint8Array[],
+  proof?: unknown,
 ): TrailerFault | null {
-  return verify(key, layout.byteLength, layout.fingerprint, parts);
+  return verify(key, layout.byteLength, layout.fingerprint, parts, proof);
 }
 
 /**
@@ -82,11 +93,12 @@ export function verifyAnyLayout(
   key: ObjectKey,
   byteLength: number,
   parts: readonly Uint8Array[],
+  proof?: unknown,
 ): TrailerFault | null {
   const payloadBytes = byteLength - tailBytes(key);
   const present = lengthOfParts(parts);
   if (payloadBytes < 0 || present !== byteLength) return "length";
-  return verify(key, payloadBytes, undefined, parts);
+  return verify(key, payloadBytes, undefined, parts, proof);
 }
 
 /**
@@ -131,12 +143,9 @@ export function keyTail(
   byteLength: number,
   parts: readonly Uint8Array[],
 ): Uint8Array<ArrayBuffer> {
-  const keyBytes = key.toBytes();
   const layout = { byteLength, fingerprint: new Uint8Array(8) };
-  const checksum = payloadChecksum(byteLength, parts);
-  const tail = new Uint8Array(keyBytes.byteLength + TRAILER_BYTES);
-  tail.set(keyBytes);
-  tail.set(encodeTrailer(key, layout, keyBytes.byteLength, checksum), keyBytes.byteLength);
+  const tail = encodeTail(key, layout, key.toBytes());
+  addChecksums(tail, crc32OfParts(parts, byteLength));
   return tail;
 }
 
@@ -146,6 +155,7 @@ function verify(
   payloadBytes: number,
   fingerprint: Uint8Array | undefined,
   parts: readonly Uint8Array[],
+  proof: unknown,
 ): TrailerFault | null {
   const inline = inlineKey(key);
   const tailEnd = payloadBytes + inline.byteLength + TRAILER_BYTES;
@@ -162,44 +172,32 @@ function verify(
   if (!holds(trailer, 16, key.digest)) return "key";
   if (fingerprint !== undefined && !holds(trailer, 48, fingerprint)) return "layout";
   if (!holds(tail, 0, inline)) return "key";
-  if (view.getUint32(56, true) !== payloadChecksum(payloadBytes, parts)) return "payload-checksum";
-  return null;
+  const checksum = LoadProof.use(proof, parts, payloadBytes) ?? crc32OfParts(parts, payloadBytes);
+  return view.getUint32(56, true) === checksum ? null : "payload-checksum";
 }
 
 // Little-endian: magic 4, version u8, flags u8, key length u16, payload length u64, key digest 32,
 // layout fingerprint 8, CRC-32 of the payload u32, CRC-32 of the 60 bytes before it u32.
-function encodeTrailer(
+function encodeTail(
   key: ObjectKey,
   layout: ObjectLayout,
-  keyLength: number,
-  checksum: number,
+  inline: Uint8Array,
 ): Uint8Array<ArrayBuffer> {
-  const trailer = new Uint8Array(TRAILER_BYTES);
-  const view = new DataView(trailer.buffer);
+  const tail = new Uint8Array(inline.byteLength + TRAILER_BYTES);
+  tail.set(inline);
+  const trailer = tail.subarray(inline.byteLength);
+  const view = new DataView(trailer.buffer, trailer.byteOffset);
   trailer.set(MAGIC, 0);
   view.setUint8(4, TRAILER_VERSION);
-  view.setUint16(6, keyLength, true);
+  view.setUint16(6, inline.byteLength, true);
   view.setBigUint64(8, BigInt(layout.byteLength), true);
   trailer.set(key.digest, 16);
   trailer.set(layout.fingerprint, 48);
-  view.setUint32(56, checksum, true);
-  view.setUint32(60, crc32(trailer.subarray(0, 60)), true);
-  return trailer;
+  return tail;
 }
 
 function inlineKey(key: ObjectKey): Uint8Array {
   return hasHashedFileName(key) ? key.toBytes() : NOTHING;
-}
-
-function payloadChecksum(payloadBytes: number, parts: readonly Uint8Array[]): number {
-  let checksum = 0;
-  let left = payloadBytes;
-  for (const each of parts) {
-    if (left <= 0) break;
-    checksum = crc32(each.byteLength <= left ? each : each.subarray(0, left), checksum);
-    left -= each.byteLength;
-  }
-  return checksum;
 }
 
 /** Whether `bytes` contain `expected` at `offset`. */

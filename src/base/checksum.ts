@@ -10,3 +10,15 @@ import { crc32 as zlibCrc32 } from "node:zlib";
 export function crc32(data: Uint8Array, previous = 0): number {
   return zlibCrc32(data, previous);
 }
+
+/** Computes the CRC-32 of the first `byteLength` bytes of parts. */
+export function crc32OfParts(parts: readonly Uint8Array[], byteLength: number): number {
+  let checksum = 0;
+  let left = byteLength;
+  for (const part of parts) {
+    if (left <= 0) break;
+    checksum = crc32(part.byteLength <= left ? part : part.subarray(0, left), checksum);
+    left -= part.byteLength;
+  }
+  return checksum;
+}

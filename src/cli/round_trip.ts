@@ -2,7 +2,7 @@ import { MIB } from "../base/units.ts";
 import { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { bytesWithTrailer } from "../adapter/object_trailer.ts";
-import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
+import { ObjectWithTrailer } from "../adapter/object_to_seal.ts";
 import { CommandError } from "./command.ts";
 import { useOf } from "./objects.ts";
 

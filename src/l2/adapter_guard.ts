@@ -11,7 +11,7 @@ import type {
   StoreResult,
 } from "../adapter/contract.ts";
 import { AdapterError } from "../adapter/errors.ts";
-import { type TrailerFault, verifyAnyLayout, verifyObject } from "../adapter/object_trailer.ts";
+import { verifyAnyLayout, verifyObject } from "../adapter/object_trailer.ts";
 import {
   copyBits,
   copyDeleteResult,
@@ -24,7 +24,7 @@ import { type GuardListener, GuardListeners } from "./guard_listener.ts";
 import { GuardedAnswer } from "./guarded_answer.ts";
 import { GuardedCalls, type GuardedCallsOptions } from "./guarded_calls.ts";
 import { type GuardedListOptions, listGuarded } from "./guarded_listing.ts";
-import { isBeyondUse, LoadCheck, withoutTrailers } from "./load_check.ts";
+import { isBeyondUse, LoadCheck, type Verify, withoutTrailers } from "./load_check.ts";
 import { type LoadEstimate, LoadSpeed, type RunningLoad } from "./load_speed.ts";
 
 /** An object with the layout needed to verify it. */
@@ -259,8 +259,8 @@ export class AdapterGuard {
    * has released the buffers, and removes damaged objects, so that later lookups miss them.
    */
   load(objects: readonly GuardedObject[]): Promise<GuardedAnswer> {
-    return this.#load(objects, ({ key, layout, parts }) => {
-      return this.#isUnsealed ? null : verifyObject(key, layout, parts);
+    return this.#load(objects, ({ key, layout, parts }, proof) => {
+      return this.#isUnsealed ? null : verifyObject(key, layout, parts, proof);
     });
   }
 
@@ -276,7 +276,7 @@ export class AdapterGuard {
   ): Promise<GuardedAnswer> {
     return this.#load(
       objects,
-      ({ key, byteLength, parts }) => verifyAnyLayout(key, byteLength, parts),
+      ({ key, byteLength, parts }, proof) => verifyAnyLayout(key, byteLength, parts, proof),
       keepsDamaged,
     );
   }
@@ -364,7 +364,7 @@ export class AdapterGuard {
 
   async #load<T extends AdapterObject>(
     given: readonly T[],
-    verify: (object: T) => TrailerFault | null,
+    verify: Verify<T>,
     keepsDamaged = false,
   ): Promise<GuardedAnswer> {
     const objects = given.slice();

@@ -9,27 +9,33 @@ import { Bitmap } from "../keys/bitmap.ts";
  */
 const FOREIGN_FAULTS: ReadonlySet<TrailerFault> = new Set(["layout", "version", "key"]);
 
+/**
+ * Returns the fault of an object, or `null`. With a `LoadProof` for its payload, that is not read
+ * again.
+ */
+export type Verify<T> = (object: T, proof?: unknown) => TrailerFault | null;
+
 /** Verifies the objects of one load, each as soon as the adapter says that it is complete. */
 export class LoadCheck<T extends AdapterObject> {
   readonly #objects: readonly T[];
-  readonly #verify: (object: T) => TrailerFault | null;
+  readonly #verify: Verify<T>;
   /** Fault of each object, `null` if it is intact; `undefined` until it has been verified. */
   readonly #verdicts: (TrailerFault | null | undefined)[];
   /** Objects that the adapter itself reported as faulty. */
   #reported: Set<number> | undefined;
   #isOver = false;
 
-  constructor(objects: readonly T[], verify: (object: T) => TrailerFault | null) {
+  constructor(objects: readonly T[], verify: Verify<T>) {
     this.#objects = objects;
     this.#verify = verify;
     this.#verdicts = new Array(objects.length);
   }
 
   /** To be called by the adapter for each loaded object; see `LoadOptions.onLoaded`. */
-  readonly onLoaded = (index: number, fault?: TrailerFault): void => {
+  readonly onLoaded = (index: number, fault?: TrailerFault, proof?: unknown): void => {
     const object = this.#objects[index];
     if (this.#isOver || object === undefined) return;
-    this.#verdicts[index] = fault ?? this.#verify(object);
+    this.#verdicts[index] = fault ?? this.#verify(object, proof);
     if (fault !== undefined) (this.#reported ??= new Set()).add(index);
   };
 

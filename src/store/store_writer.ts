@@ -3,7 +3,7 @@ import { bytesWithTrailer, tailBytes } from "../adapter/object_trailer.ts";
 import type { Clock } from "../base/clock.ts";
 import type { L1Cache } from "../l1/l1_cache.ts";
 import type { GuardedObject } from "../l2/adapter_guard.ts";
-import { ObjectWithTrailer } from "../l2/object_to_seal.ts";
+import { ObjectWithTrailer } from "../adapter/object_to_seal.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
 import type { ReadBack } from "../memory/memory_device.ts";
 import type { DirtyObject } from "./dirty_object.ts";

@@ -2,7 +2,8 @@
 import { dirname } from "@std/path";
 import { hostFileSystem } from "../../adapters/_fs/file_system.ts";
 import { ObjectPaths } from "../../adapters/_fs/object_paths.ts";
-import { publishFile } from "../../adapters/_fs/publish_file.ts";
+import { runLater } from "../../src/base/io/steps.ts";
+import { publishFile } from "../../src/base/io/publish_file.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { Bitmap, concatParts } from "../../src/adapter/contract.ts";
 import type { GuardedObject } from "../../src/l2/adapter_guard.ts";
@@ -55,7 +56,8 @@ async function storeUnderOneName({ key, parts }: GuardedObject): Promise<boolean
       })),
   };
   try {
-    await publishFile({ files, parts, tmpPath, finalPath, mode: 0o600, durability: "none" });
+    const how = { mode: 0o600, durability: "none" } as const;
+    await runLater(publishFile({ files, parts, tmpPath, finalPath, ...how }));
     return true;
   } catch (error) {
     report.failures.push(String(error));

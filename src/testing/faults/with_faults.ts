@@ -97,14 +97,15 @@ class Faults {
     const due = await this.#begin("load", options);
     const damages = new Map<number, Damage[]>();
     const asked = this.#prepareDamage(objects, due, damages);
-    const damageOnce = (index: number): void => {
+    const damageOnce = (index: number): boolean => {
       for (const damage of damages.get(index) ?? []) damage();
-      damages.delete(index);
+      return damages.delete(index);
     };
     const { onLoaded } = options;
-    const damageAndNotify: typeof onLoaded = onLoaded && ((...args) => {
-      damageOnce(args[0]);
-      onLoaded(...args);
+    const damageAndNotify: typeof onLoaded = onLoaded && ((index, fault, proof) => {
+      // A proof tells of the bytes that were read, which a disk or network would have damaged.
+      if (damageOnce(index)) onLoaded(index, fault);
+      else onLoaded(index, fault, proof);
     });
     const loaded = await this.#inner.load(
       asked,

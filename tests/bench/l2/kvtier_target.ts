@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { TRAILER_BYTES } from "../../../src/adapter/object_trailer.ts";
-import { ObjectWithTrailer } from "../../../src/l2/object_to_seal.ts";
+import { ObjectWithTrailer } from "../../../src/adapter/object_to_seal.ts";
 import { openAdapterRegistry } from "../../../src/known_adapters.ts";
 import { openGuarded } from "../../../src/l2/open_adapter.ts";
 import type { CheckedConfig } from "../../../src/l2/adapter_config.ts";
