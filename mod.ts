@@ -51,11 +51,11 @@ export { type RandomSource, systemRandom } from "./src/base/random.ts";
 export { CacheHit, type WarmResult } from "./src/cache_hit.ts";
 export {
   type L1Options,
+  type MetricsSettings,
   type PrefetchSettings,
   type StoreSettings,
   type TieredCacheOptions,
 } from "./src/cache_options.ts";
-export type { CacheStatus } from "./src/cache_status.ts";
 export type { CloseOptions, FlushOptions } from "./src/call_options.ts";
 export type { AdapterEvictionStatus } from "./src/eviction/adapter_evictor.ts";
 export type { EvictionStatus } from "./src/eviction/eviction_controller.ts";
@@ -156,6 +156,7 @@ export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store
 export type { SkipReason } from "./src/store/skipped_writes.ts";
 export type { StorePolicy, StoreTarget } from "./src/store/store_policy.ts";
 export type { StoreStatus, WhenFull } from "./src/store/store_types.ts";
+export type { CacheStatus, UsageShare, UsageStatus } from "./src/telemetry/cache_status.ts";
 export {
   type AdapterReference,
   type CacheEvent,

@@ -91,6 +91,15 @@ export interface PrefetchSettings {
   readonly maxInFlightBytes?: number;
 }
 
+/** Options of the metrics. */
+export interface MetricsSettings {
+  /**
+   * Whether cache salts become labels, which tells the metrics system of all tenants, and makes a
+   * series for each of them. @default {false}
+   */
+  readonly salts?: boolean;
+}
+
 /** Options of {@linkcode TieredCache.open}. */
 export interface TieredCacheOptions {
   /**
@@ -115,6 +124,11 @@ export interface TieredCacheOptions {
   readonly store?: StoreSettings;
   /** Options for loading objects from the adapters. */
   readonly prefetch?: PrefetchSettings;
+  /**
+   * Options of the metrics, which go to the OpenTelemetry meter provider that the process has when
+   * the cache is opened, such as the one of Deno with `OTEL_DENO=true`.
+   */
+  readonly metrics?: MetricsSettings;
   /** Clock for deadlines, expiry and retries. */
   readonly clock?: Clock;
   /** Source of jitter for retries. */
@@ -202,6 +216,10 @@ const breakerRules: OptionRules<BreakerOptions> = {
   maxCoolDownMs: ms,
 };
 
+const metricsRules: OptionRules<MetricsSettings> = {
+  salts: { type: "value", accepts: (value) => typeof value === "boolean", expected: "a boolean" },
+};
+
 const rules: OptionRules<TieredCacheOptions> = {
   device: { type: "value", accepts: isObject, expected: "a GPUDevice or a MemoryDevice" },
   l1: { type: "object", rules: l1Rules },
@@ -220,6 +238,7 @@ const rules: OptionRules<TieredCacheOptions> = {
   breaker: { type: "object", rules: breakerRules },
   store: { type: "object", rules: storeRules },
   prefetch: { type: "object", rules: prefetchRules },
+  metrics: { type: "object", rules: metricsRules },
   clock: withMethods("a Clock", ["now", "schedule"]),
   random: withMethods("a RandomSource", ["bytes"]),
 };

@@ -1,45 +1,6 @@
 import type { CacheParts } from "./cache_wiring.ts";
-import type { L1StatusReport } from "./l1/l1_cache.ts";
-import type { AdapterStatus } from "./l2/adapter_status.ts";
-import type { MeasuredCopyPath } from "./memory/memory_device.ts";
-import type { EvictionStatus } from "./eviction/eviction_controller.ts";
-import type { LifecycleStatus } from "./lifecycle/key_lifecycle.ts";
-import type { PrefetchStatus } from "./prefetch/prefetch_controller.ts";
-import type { SkipReason } from "./store/skipped_writes.ts";
-import type { StoreStatus } from "./store/store_types.ts";
-
-/** Status of a {@linkcode TieredCache}. */
-export interface CacheStatus {
-  /** Whether there are no problems. */
-  readonly isHealthy: boolean;
-  /** Current problems, as sentences that say what to do. */
-  readonly problems: readonly string[];
-  /** Device of L1. */
-  readonly device: {
-    readonly type: string;
-    readonly description: string;
-    readonly isFallback: boolean;
-    readonly isLost: boolean;
-    /**
-     * Paths by which the device copies to and from the buffers of the engine, as measured so far.
-     */
-    readonly copyPaths: readonly MeasuredCopyPath[];
-  };
-  /** Device memory (L1). */
-  readonly l1: L1StatusReport;
-  /** Objects that an engine wanted to write and L1 rejected, by reason. */
-  readonly skippedWrites: Readonly<Record<SkipReason, number>>;
-  /** Storing in the adapters. */
-  readonly store: StoreStatus;
-  /** Loading from the adapters. */
-  readonly prefetch: PrefetchStatus;
-  /** Eviction. */
-  readonly eviction: EvictionStatus;
-  /** Pins, times to live and forgets. */
-  readonly lifecycle: LifecycleStatus;
-  /** One entry for each adapter. */
-  readonly adapters: readonly AdapterStatus[];
-}
+import type { L1Cache } from "./l1/l1_cache.ts";
+import type { CacheStatus, UsageShare, UsageStatus } from "./telemetry/cache_status.ts";
 
 /** Collects the status of all parts of a cache. */
 export function statusOf(parts: CacheParts): CacheStatus {
@@ -74,6 +35,25 @@ export function statusOf(parts: CacheParts): CacheStatus {
     prefetch: parts.prefetch.reportStatus(),
     eviction: parts.eviction.reportStatus(),
     lifecycle: parts.lifecycle.reportStatus(),
+    usage: usageOf(l1),
     adapters: adapterStatus,
   };
+}
+
+/** Maximum number of models and of salts that the status names. */
+const TOP = 10;
+
+function usageOf(l1: L1Cache): UsageStatus {
+  const [models, salts] = [l1.usageByModel(), l1.usageBySalt()];
+  return {
+    modelCount: models.size,
+    topModels: largest(models),
+    saltCount: salts.size,
+    topSalts: largest(salts),
+  };
+}
+
+function largest(bytesByName: ReadonlyMap<string, number>): UsageShare[] {
+  return [...bytesByName].map(([name, bytes]) => ({ name, bytes }))
+    .sort((a, b) => b.bytes - a.bytes || (a.name < b.name ? -1 : 1)).slice(0, TOP);
 }

@@ -309,6 +309,7 @@ function adapterEvents(events: CacheEvents, { id, type }: AdapterGuard): GuardLi
     accessed: (keys) => events.emit("loaded", { adapter, objects: keys.length }),
     deleted: (keys, bytes) => events.emit("deleted", { adapter, objects: keys.length, bytes }),
     damaged: (key, fault) => events.emit("damaged", { adapter, key, fault }),
+    called: (call) => events.emit("called", { adapter, ...call }),
     stateChanged: () => events.emit("adapterchanged", adapter),
   };
 }

@@ -1,6 +1,6 @@
 import { CacheHit, type WarmResult } from "./cache_hit.ts";
 import type { TieredCacheOptions } from "./cache_options.ts";
-import { type CacheStatus, statusOf } from "./cache_status.ts";
+import { statusOf } from "./cache_status.ts";
 import { CacheParts } from "./cache_wiring.ts";
 import {
   type CloseOptions,
@@ -25,7 +25,9 @@ import type { KeyGroup } from "./prefetch/key_group.ts";
 import type { PrefetchOptions } from "./prefetch/prefetch_controller.ts";
 import type { FlushReport } from "./store/flush_report.ts";
 import { isSkip, type SkipReason } from "./store/skipped_writes.ts";
+import type { CacheStatus } from "./telemetry/cache_status.ts";
 import type { CacheEvents } from "./telemetry/events.ts";
+import { reportToOpenTelemetry } from "./telemetry/otel_metrics.ts";
 
 /**
  * A cache with two tiers: device memory (L1), and storage adapters (L2) in which every object is
@@ -38,11 +40,18 @@ export class TieredCache implements AsyncDisposable {
   /** Quotas of cache salts. */
   readonly quota: QuotaRegistry;
   readonly #parts: CacheParts;
+  /** Ends the report of metrics. */
+  readonly #endMetrics: () => void;
 
-  private constructor(parts: CacheParts) {
+  private constructor(parts: CacheParts, { metrics }: TieredCacheOptions) {
     this.#parts = parts;
     this.events = parts.events;
     this.quota = parts.quota;
+    this.#endMetrics = reportToOpenTelemetry({
+      events: parts.events,
+      reportStatus: () => this.reportStatus(),
+      usageBySalt: () => metrics?.salts === true ? this.usageBySalt() : undefined,
+    });
   }
 
   /**
@@ -57,7 +66,7 @@ export class TieredCache implements AsyncDisposable {
    * @throws {AdapterError} If an adapter does not open in time.
    */
   static async open(options: TieredCacheOptions = {}): Promise<TieredCache> {
-    return new TieredCache(await CacheParts.open(options));
+    return new TieredCache(await CacheParts.open(options), options);
   }
 
   /** Current device of L1. */
@@ -315,6 +324,11 @@ export class TieredCache implements AsyncDisposable {
     return await this.#open.lifecycle.forget(selector);
   }
 
+  /** Bytes of the objects in device memory, by cache salt. */
+  usageBySalt(): Map<string, number> {
+    return this.#parts.l1.usageBySalt();
+  }
+
   /** Current status of the cache and its adapters. */
   reportStatus(): CacheStatus {
     return statusOf(this.#parts);
@@ -331,12 +345,12 @@ export class TieredCache implements AsyncDisposable {
    * @throws {RangeError} If the deadline is negative.
    */
   close(options: CloseOptions = {}): Promise<FlushReport> {
-    return this.#parts.close(readDeadline("close", options));
+    return this.#parts.close(readDeadline("close", options)).finally(this.#endMetrics);
   }
 
   /** Closes the cache within 10 s; objects that could not be stored are logged. */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#parts[Symbol.asyncDispose]();
+    return this.#parts[Symbol.asyncDispose]().finally(this.#endMetrics);
   }
 
   /** @throws {Error} If the cache is closed. */

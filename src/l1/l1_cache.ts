@@ -219,6 +219,11 @@ export class L1Cache extends L1Writes implements Disposable {
     return this.table.usageBySalt();
   }
 
+  /** Bytes of staged, filling and resident objects, by model. */
+  usageByModel(): Map<string, number> {
+    return this.table.usageByModel();
+  }
+
   has(key: ObjectKey): boolean {
     return this.table.get(key.id) !== undefined;
   }

@@ -42,6 +42,11 @@ export interface SaltShare {
   readonly idle: RankQueue<L1Entry>;
 }
 
+/** Bytes of the staged, filling and resident objects of one model. */
+export interface ModelShare {
+  bytes: number;
+}
+
 /** One object in device memory, with its state, locks and marks. */
 export class L1Entry implements StagedObject, Queued {
   readonly key: ObjectKey;
@@ -50,6 +55,7 @@ export class L1Entry implements StagedObject, Queued {
   readonly allocation: Allocation;
   readonly writer: string;
   readonly share: SaltShare;
+  readonly modelShare: ModelShare;
   /** Whether it leaves L1 when its last lease ends. */
   isTransient: boolean;
   /** Number of locks: the writer's until it is resident, then one for each lease. */
@@ -85,13 +91,14 @@ export class L1Entry implements StagedObject, Queued {
     key: ObjectKey,
     layout: ObjectLayout,
     allocation: Allocation,
-    share: SaltShare,
+    { share, modelShare }: { share: SaltShare; modelShare: ModelShare },
     options: { writer: string; isTransient: boolean; lockExpiresAt: number },
   ) {
     this.key = key;
     this.layout = layout;
     this.allocation = allocation;
     this.share = share;
+    this.modelShare = modelShare;
     this.writer = options.writer;
     this.isTransient = options.isTransient;
     this.lockExpiresAt = options.lockExpiresAt;

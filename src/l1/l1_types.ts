@@ -187,6 +187,10 @@ export interface L1StatusReport extends SlabAllocatorStats {
   readonly failedSlabCount: number;
   /** Objects discarded because the device did not execute the work that fills them. */
   readonly unfilledCount: number;
+  /** Objects that engines wrote and the device confirmed. */
+  readonly writtenObjects: number;
+  /** Bytes of the objects that engines wrote. */
+  readonly writtenBytes: number;
   /** Name of the eviction policy. */
   readonly evictionPolicy: string;
   /** Answers of the eviction policy that were not valid ranks, exceptions too. */

@@ -34,7 +34,13 @@ export class L1Writes extends L1Reads {
   /** Fills that the device has not confirmed yet. */
   readonly #fillings = new Set<PromiseWithResolvers<void>>();
   /** Counters. */
-  protected readonly counters = { outOfMemoryCount: 0, quotaExceededCount: 0, unfilledCount: 0 };
+  protected readonly counters = {
+    outOfMemoryCount: 0,
+    quotaExceededCount: 0,
+    unfilledCount: 0,
+    writtenObjects: 0,
+    writtenBytes: 0,
+  };
 
   /**
    * Reserves memory for objects and locks it for writing, evicting other objects as needed. Either
@@ -227,6 +233,8 @@ export class L1Writes extends L1Reads {
     if (admitted.length === 0) return;
     const written = admitted.filter(({ isTransient }) => isNew && !isTransient)
       .map(({ key, layout }): WrittenObject => ({ key, layout }));
+    this.counters.writtenObjects += written.length;
+    for (const { layout } of written) this.counters.writtenBytes += layout.byteLength;
     if (written.length > 0) listeners.tell((listener) => listener.written?.(written));
     listeners.tell((listener) => listener.admitted?.());
   }

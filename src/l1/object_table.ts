@@ -1,7 +1,7 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { Allocation, SlabAllocator } from "../memory/slab_allocator.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
-import { type EntryState, L1Entry, type SaltShare } from "./l1_entry.ts";
+import { type EntryState, L1Entry, type ModelShare, type SaltShare } from "./l1_entry.ts";
 import { dirtyQueue, idleQueue, QUEUES, readLockQueue, writeLockQueue } from "./l1_queues.ts";
 import type { L1StatusReport, StagedObject } from "./l1_types.ts";
 
@@ -50,6 +50,7 @@ export class ObjectTable {
   /** Pinned keys by id, whether their objects are resident or not. */
   readonly pinned: Map<string, ObjectKey> = new Map();
   readonly #shares = new Map<string, SaltShare>();
+  readonly #modelShares = new Map<string, ModelShare>();
   readonly #idle = idleQueue(QUEUES.idle);
   readonly #dirty = dirtyQueue();
   readonly #readLocks = readLockQueue();
@@ -169,6 +170,11 @@ export class ObjectTable {
     return new Map(this.#shares.entries().map(([salt, { bytes }]) => [salt, bytes]));
   }
 
+  /** A copy of the bytes of each model that has any. */
+  usageByModel(): Map<string, number> {
+    return new Map(this.#modelShares.entries().map(([model, { bytes }]) => [model, bytes]));
+  }
+
   /** Adds an entry that is being written. */
   stage(
     key: ObjectKey,
@@ -176,7 +182,9 @@ export class ObjectTable {
     allocation: Allocation,
     lock: { writer: string; isTransient: boolean; lockExpiresAt: number },
   ): L1Entry {
-    const entry = new L1Entry(key, layout, allocation, this.#shareOf(key.cacheSalt), lock);
+    const share = this.#shareOf(key.cacheSalt);
+    const modelShare = this.#modelShares.get(key.model) ?? { bytes: 0 };
+    const entry = new L1Entry(key, layout, allocation, { share, modelShare }, lock);
     const writers = this.#staged.get(key.id);
     if (writers === undefined) this.#staged.set(key.id, new Map([[lock.writer, entry]]));
     else writers.set(lock.writer, entry);
@@ -337,7 +345,7 @@ export class ObjectTable {
   }
 
   #count(entry: L1Entry, sign: 1 | -1): void {
-    const { state, share, bytes, key } = entry;
+    const { state, share, modelShare, bytes, key } = entry;
     if (state === "gone") return;
     const count = this.#counts[state];
     count.objects += sign;
@@ -348,6 +356,9 @@ export class ObjectTable {
     if (share.bytes === 0) this.#shares.set(key.cacheSalt, share);
     share.bytes += sign * bytes;
     if (share.bytes === 0) this.#shares.delete(key.cacheSalt);
+    if (modelShare.bytes === 0) this.#modelShares.set(key.model, modelShare);
+    modelShare.bytes += sign * bytes;
+    if (modelShare.bytes === 0) this.#modelShares.delete(key.model);
   }
 
   #countDirty({ bytes }: L1Entry, sign: 1 | -1): void {

@@ -12,7 +12,7 @@ export type CallEnd<T> =
     readonly isTimeout: boolean;
   }
   /** The caller had stopped waiting; `hasWorked` tells whether the call succeeded, if it ended. */
-  | { readonly status: "abandoned"; readonly hasWorked: boolean };
+  | { readonly status: "abandoned"; readonly hasWorked: boolean; readonly ms: number };
 
 /** What the caller of a call receives. */
 export interface CallOutcome<T> {
@@ -87,6 +87,7 @@ export class AdapterCalls {
     const answer = Promise.withResolvers<CallOutcome<T>>();
     const settled = Promise.withResolvers<void>();
     const startedAt = this.#clock.now();
+    const elapsedMs = (): number => this.#clock.now() - startedAt;
     let isHung = false;
     const stopWaiting = (status: "timed-out" | "abandoned", reason: DOMException): void => {
       controller.abort(reason);
@@ -100,7 +101,7 @@ export class AdapterCalls {
       if (this.#inFlight.size === 0) this.#onQuiet();
     };
     const abandon = (): void => {
-      end({ status: "abandoned", hasWorked: false });
+      end({ status: "abandoned", hasWorked: false, ms: elapsedMs() });
       stopWaiting("abandoned", new DOMException("The adapter is closed", "AbortError"));
     };
     // The call stays in flight, because whether the adapter hangs matters even after the caller has
@@ -127,7 +128,7 @@ export class AdapterCalls {
       const value = how.status === "answered" ? { value: how.value } : {};
       // An answer that arrives after the abort says nothing about the adapter.
       if (controller.signal.aborted) {
-        end({ status: "abandoned", hasWorked: how.status === "answered" });
+        end({ status: "abandoned", hasWorked: how.status === "answered", ms: how.ms });
         late?.(value.value);
       } else {
         end(how);
@@ -137,7 +138,6 @@ export class AdapterCalls {
     };
     this.#inFlight.add(abandon);
     signal?.addEventListener("abort", onAbort, { once: true });
-    const elapsedMs = (): number => this.#clock.now() - startedAt;
     (async () => await work(controller.signal))().then(
       (value) => settle({ status: "answered", value, ms: elapsedMs() }),
       (cause) => settle({ status: "failed", cause, ms: elapsedMs(), isTimeout: false }),

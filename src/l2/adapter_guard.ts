@@ -59,10 +59,10 @@ export class AdapterGuard {
     this.#closeMs = timeouts.closeMs;
     this.#listeners = new GuardListeners(id, type);
     this.#speed = new LoadSpeed(clock);
-    this.#calls = new GuardedCalls(
-      options,
-      () => this.#listeners.tell((listener) => listener.stateChanged?.()),
-    );
+    this.#calls = new GuardedCalls(options, {
+      onChange: () => this.#listeners.tell((listener) => listener.stateChanged?.()),
+      onCalled: (call) => this.#listeners.tell((listener) => listener.called?.(call)),
+    });
   }
 
   get capabilities(): AdapterCapabilities {

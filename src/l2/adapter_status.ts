@@ -34,6 +34,9 @@ export type AdapterState = "active" | "migrating" | "draining" | "closed";
 /** Operations that are paused for a while when they fail. */
 export type CircuitName = "store" | "lookup" | "load" | "delete";
 
+/** Operations of an adapter, each a kind of call. */
+export type AdapterOperation = CircuitName | "list" | "usage" | "close";
+
 /** Status of the circuit of one operation. */
 export interface CircuitStatus {
   /** Whether calls are let through. */

@@ -4,9 +4,18 @@ import type { AdapterObject, DeleteResult, StoreResult } from "../adapter/contra
 import type { TrailerFault } from "../adapter/object_trailer.ts";
 import type { Bitmap } from "../keys/bitmap.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
+import type { AdapterOperation } from "./adapter_status.ts";
 
 /** An object in an adapter; `byteLength` is what it occupies there. */
 export type StoredObject = Pick<AdapterObject, "key" | "byteLength">;
+
+/** A call of an adapter that ended. */
+export interface EndedCall {
+  readonly operation: AdapterOperation;
+  /** `abandoned` if the caller stopped waiting before the deadline. */
+  readonly outcome: "answered" | "failed" | "timed-out" | "abandoned";
+  readonly durationMs: number;
+}
 
 /** Callbacks about the objects of an adapter. Errors that they throw are logged. */
 export interface GuardListener {
@@ -22,6 +31,8 @@ export interface GuardListener {
   evicted?(keys: readonly ObjectKey[]): void;
   /** An object was loaded but is not what was stored. */
   damaged?(key: ObjectKey, fault: TrailerFault): void;
+  /** A call of the adapter ended, or its caller stopped waiting for it. */
+  called?(call: EndedCall): void;
   /** The life-cycle state or a circuit changed. */
   stateChanged?(): void;
 }

@@ -5,8 +5,14 @@ import { type AdapterCall, AdapterCalls, type CallEnd, type CallOutcome } from "
 import { AdapterCircuits } from "./adapter_circuits.ts";
 import { AdapterCounters } from "./adapter_counters.ts";
 import { AdapterLife } from "./adapter_life.ts";
-import type { AdapterStatus, AdapterTimeouts, CircuitName } from "./adapter_status.ts";
+import type {
+  AdapterOperation,
+  AdapterStatus,
+  AdapterTimeouts,
+  CircuitName,
+} from "./adapter_status.ts";
 import type { BreakerOptions } from "./circuit_breaker.ts";
+import type { EndedCall } from "./guard_listener.ts";
 
 /** Options of {@linkcode GuardedCalls}. */
 export interface GuardedCallsOptions {
@@ -21,11 +27,9 @@ export interface GuardedCallsOptions {
   readonly breaker?: Partial<BreakerOptions> | undefined;
 }
 
-type Operation = CircuitName | "list" | "usage" | "close";
-
 /** A call on the path that all calls take. */
 export interface GuardedCall<T> extends Omit<AdapterCall<T>, "timeoutMs" | "ended"> {
-  readonly operation: Operation;
+  readonly operation: AdapterOperation;
   /** Deadline in milliseconds, if it is not that of the operation. */
   readonly timeoutMs?: number;
   /** Whether the call is made even if the adapter is paused or closed, because it ends something. */
@@ -34,6 +38,14 @@ export interface GuardedCall<T> extends Omit<AdapterCall<T>, "timeoutMs" | "ende
   readonly hasWorked?: (value: T) => boolean;
   /** Measures how the call ended. */
   readonly measure?: (end: CallEnd<T>) => void;
+}
+
+/** Callbacks of {@linkcode GuardedCalls}. They must not throw. */
+export interface CallCallbacks {
+  /** The life-cycle state or a circuit has changed. */
+  readonly onChange: () => void;
+  /** A call has ended. */
+  readonly onCalled: (call: EndedCall) => void;
 }
 
 const SKIPPED: CallOutcome<never> = { status: "skipped" };
@@ -52,10 +64,11 @@ export class GuardedCalls {
   lastError: string | undefined;
   readonly #options: GuardedCallsOptions;
   readonly #calls: AdapterCalls;
+  readonly #onCalled: (call: EndedCall) => void;
 
-  /** @param onChange Called when the life-cycle state or a circuit has changed. */
-  constructor(options: GuardedCallsOptions, onChange: () => void) {
+  constructor(options: GuardedCallsOptions, { onChange, onCalled }: CallCallbacks) {
     this.#options = options;
+    this.#onCalled = onCalled;
     this.#calls = new AdapterCalls(options.clock, () => this.life.wakeIfIdle());
     this.life = new AdapterLife(() => this.#calls.inFlight > 0, onChange);
     this.circuits = new AdapterCircuits({ ...options, onChange });
@@ -108,6 +121,9 @@ export class GuardedCalls {
     const pass = circuit && this.circuits.of(circuit).tryEnter();
     const ended = (end: CallEnd<T>): void => {
       measure?.(end);
+      const isTimeout = end.status === "failed" && end.isTimeout;
+      const outcome = isTimeout ? "timed-out" : end.status;
+      this.#onCalled({ operation, outcome, durationMs: end.ms });
       if (end.status === "failed") this.fail(operation, end.cause, end.isTimeout);
       if (circuit === undefined || pass === undefined) return;
       const isUseful = end.status !== "answered" || hasWorked?.(end.value) !== false;
@@ -122,7 +138,7 @@ export class GuardedCalls {
   }
 
   /** Counts and records a failure. */
-  fail(operation: Operation, cause: unknown, isTimeout = false): void {
+  fail(operation: AdapterOperation, cause: unknown, isTimeout = false): void {
     this.counters.addFailure(isTimeout);
     const error = cause instanceof AdapterError
       ? cause
@@ -139,7 +155,7 @@ export class GuardedCalls {
   }
 
   /** Whether a call would be made now. */
-  canEnter(operation: Operation): boolean {
+  canEnter(operation: AdapterOperation): boolean {
     const { life, circuits } = this;
     if (this.isPaused) return false;
     if (operation === "store" && !life.takesStores) return false;
@@ -149,7 +165,7 @@ export class GuardedCalls {
     return !hasCircuit(operation) || circuits.of(operation).canEnter;
   }
 
-  #deadlineOf(operation: Operation): number {
+  #deadlineOf(operation: AdapterOperation): number {
     const { timeouts } = this.#options;
     if (operation === "list") return timeouts.deleteMs;
     if (operation === "usage") return timeouts.lookupMs;
@@ -157,6 +173,6 @@ export class GuardedCalls {
   }
 }
 
-function hasCircuit(operation: Operation): operation is CircuitName {
+function hasCircuit(operation: AdapterOperation): operation is CircuitName {
   return operation !== "list" && operation !== "usage" && operation !== "close";
 }

@@ -63,6 +63,8 @@ export interface PrefetchStatus {
   readonly l1Objects: number;
   /** Objects served from an adapter. */
   readonly l2Objects: number;
+  /** Bytes of the objects served. */
+  readonly servedBytes: number;
   /** Objects for which a request waited for an in-flight load of another request. */
   readonly sharedLoads: number;
   /** Requests that did not get the whole prefix, by the reason of the first missing chunk. */
@@ -129,6 +131,7 @@ export class PrefetchController {
     requestedObjects: 0,
     l1Objects: 0,
     l2Objects: 0,
+    servedBytes: 0,
     sharedLoads: 0,
     outOfMemory: 0,
   };
@@ -292,6 +295,9 @@ export class PrefetchController {
     const servedObjects = leases.reduce((sum, { length }) => sum + length, 0);
     this.#counters.l1Objects += l1Objects;
     this.#counters.l2Objects += servedObjects - l1Objects;
+    for (const [i, { layout }] of groups.entries()) {
+      this.#counters.servedBytes += (leases[i]?.length ?? 0) * layout.byteLength;
+    }
     if (miss !== undefined) this.#misses[miss.reason]++;
     if (miss !== undefined && decision !== undefined) {
       this.#noteDecision(decision, servedObjects > l1Objects, groups, miss.chunk);

@@ -132,8 +132,11 @@ export class StoreController implements L1Listener, Disposable {
 
   reportStatus(): StoreStatus {
     const { policy, whenFull } = this.#options;
-    let inFlightObjects = 0;
-    for (const lane of this.#lanes.values()) inFlightObjects += lane.storing.size;
+    let [inFlightObjects, inFlightBytes] = [0, 0];
+    for (const { storing } of this.#lanes.values()) {
+      inFlightObjects += storing.size;
+      inFlightBytes += storing.bytes;
+    }
     return {
       policy: policy.name,
       whenFull,
@@ -141,6 +144,7 @@ export class StoreController implements L1Listener, Disposable {
       pendingObjects: this.#waiting.objects,
       pendingBytes: this.#waiting.bytes,
       inFlightObjects,
+      inFlightBytes,
       retriedObjects: this.#retriedObjects,
       ...this.#writer.counters,
       ...this.#losses.counters,

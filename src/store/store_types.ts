@@ -64,6 +64,8 @@ export interface StoreStatus {
   readonly pendingBytes: number;
   /** Objects being stored, counted once for each adapter. */
   readonly inFlightObjects: number;
+  /** Bytes of objects being stored, counted once for each adapter. */
+  readonly inFlightBytes: number;
   /** Batches read back from the device. */
   readonly batches: number;
   /** Bytes read back from the device. */

@@ -43,6 +43,18 @@ export interface CacheEventMap {
     readonly servedObjects: number;
     readonly deadlineMs: number;
   };
+  /**
+   * A call of an adapter ended, however it ended. Occurs often: for each batch of objects that is
+   * looked up, loaded, stored or removed.
+   */
+  readonly called: {
+    readonly adapter: AdapterReference;
+    /** `lookup`, `load`, `store`, `delete`, `list`, `usage` or `close`. */
+    readonly operation: string;
+    /** `abandoned` if the caller stopped waiting before the deadline. */
+    readonly outcome: "answered" | "failed" | "timed-out" | "abandoned";
+    readonly durationMs: number;
+  };
   /** An adapter was added. */
   readonly adapteradded: AdapterReference;
   /**

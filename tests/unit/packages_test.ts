@@ -7,6 +7,7 @@ const project = new URL("../../", import.meta.url);
 /** What users' programs fetch from npm, each with its reason. */
 const packages: readonly string[] = [
   "@logtape/logtape", // warnings
+  "@opentelemetry/api", // metrics
   "@redis/client", // resp
   "@webgpu/types", // types of the public API
   "aws4fetch", // s3
