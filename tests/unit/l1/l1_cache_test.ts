@@ -736,6 +736,8 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
     quotaExceededCount: 0,
     failedSlabCount: 0,
     unfilledCount: 0,
+    writtenObjects: 3,
+    writtenBytes: 3 * LAYOUT.byteLength,
     evictionPolicy: "lru",
     invalidRankCount: 0,
     writeTtlMs: WRITE_TTL_MS,
