@@ -7,6 +7,7 @@ import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
 import { statCommand } from "./stat.ts";
 import { verifyCommand } from "./verify.ts";
+import { serveCommand } from "./serve.ts";
 
 /** All commands. */
 export const kvtier: CommandGroup = {
@@ -20,5 +21,6 @@ export const kvtier: CommandGroup = {
     new: newCommand,
     stat: statCommand,
     verify: verifyCommand,
+    serve: serveCommand,
   },
 };

@@ -8,7 +8,7 @@ export interface Rejection {
 }
 
 /** What a request may do. */
-export type Access =
+export type RequestAccess =
   /** Nothing. */
   | "none"
   /** Read. */
@@ -61,7 +61,7 @@ export class AccessRules {
   }
 
   /** What a request may do. Without a token, everybody who reaches the server may read. */
-  accessOf(request: Request): Access {
+  accessOf(request: Request): RequestAccess {
     if (this.#tokenDigest === undefined) return "read";
     const [, token] =
       /^Bearer ([!-~]{1,1024})$/i.exec(request.headers.get("authorization") ?? "") ??

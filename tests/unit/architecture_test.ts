@@ -13,11 +13,11 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   l1: ["keys", "memory"],
   adapter: ["keys"],
   l2: ["keys", "adapter"],
-  telemetry: ["keys"],
   store: ["keys", "memory", "l1", "adapter", "l2"],
   prefetch: ["keys", "memory", "l1", "adapter", "l2", "src/lifecycle/forget_barrier.ts"],
   eviction: ["keys", "l1", "adapter", "l2"],
   lifecycle: ["keys", "l1", "l2", "eviction"],
+  telemetry: ["keys", "memory", "l1", "l2", "store", "prefetch", "eviction", "lifecycle"],
   hotplug: [
     "keys",
     "memory",
@@ -47,16 +47,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "known_adapters",
     "object_checks",
   ],
-  "cache_status": [
-    "memory",
-    "l1",
-    "l2",
-    "store",
-    "prefetch",
-    "eviction",
-    "lifecycle",
-    "cache_wiring",
-  ],
+  "cache_status": ["l1", "telemetry", "cache_wiring"],
   "tiered_cache": [
     "keys",
     "memory",
@@ -76,6 +67,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "object_checks",
   ],
   engine: ["keys", "memory", "l1", "adapter", "prefetch", "tiered_cache", "cache_hit"],
+  server: ["telemetry", "tiered_cache", "deno.json"],
   cli: [
     "keys",
     "memory",
@@ -83,6 +75,8 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "l2",
     "hotplug",
     "src/eviction/remove_objects.ts",
+    "server",
+    "tiered_cache",
     "known_adapters",
     "deno.json",
   ],
@@ -91,7 +85,7 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Where host APIs may be used; everything else is plain Web platform. */
-const hostParts = ["base", "adapters", "src/l2/adapter_discovery.ts", "testing", "cli"];
+const hostParts = ["base", "adapters", "src/l2/adapter_discovery.ts", "testing", "server", "cli"];
 
 /** The adapters that share the base of stores on a server. */
 const remoteAdapters = ["connector", "resp", "s3"];
