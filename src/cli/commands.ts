@@ -5,9 +5,9 @@ import { forgetCommand } from "./forget.ts";
 import { lsCommand } from "./ls.ts";
 import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
+import { serveCommand } from "./serve.ts";
 import { statCommand } from "./stat.ts";
 import { verifyCommand } from "./verify.ts";
-import { serveCommand } from "./serve.ts";
 
 /** All commands. */
 export const kvtier: CommandGroup = {
@@ -19,8 +19,8 @@ export const kvtier: CommandGroup = {
     ls: lsCommand,
     models: modelsCommand,
     new: newCommand,
+    serve: serveCommand,
     stat: statCommand,
     verify: verifyCommand,
-    serve: serveCommand,
   },
 };

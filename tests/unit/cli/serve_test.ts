@@ -23,7 +23,7 @@ async function serve(args: string[], work: (url: URL) => Promise<void>) {
 
 Deno.test("kvtier serve shows the adapters of a configuration until it is stopped", async () => {
   await using directory = await directoryOf({});
-  const fs = { type: "fs", base_path: join(directory.path, "kv") };
+  const fs = { type: "fs", "base_path": join(directory.path, "kv") };
   const { code, out } = await serve([...l2(fs), "--json"], async (url) => {
     const status = await (await fetch(new URL("status", url))).json();
     assertEquals(status.adapters.map(({ type }: { type: string }) => type), ["fs"]);
