@@ -52,6 +52,7 @@ export type {
   ReadBack,
   ReadBackRequest,
   Slab,
+  Upload,
 } from "../memory/memory_device.ts";
 export type { KeyGroup } from "../prefetch/key_group.ts";
 export type { LoadDecision, LoadDecisionReason } from "../prefetch/load_decision.ts";

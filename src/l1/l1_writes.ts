@@ -191,6 +191,17 @@ export class L1Writes extends L1Reads {
   }
 
   /**
+   * Keeps the locks of staged objects from expiring, because other threads write to their ranges.
+   * They must be finished, or deleted, afterwards.
+   */
+  holdWrite(objects: readonly StagedObject[]): void {
+    for (const object of objects) {
+      const entry = this.table.ownedByWriter(object);
+      if (entry?.state === "staged") entry.lockExpiresAt = Infinity;
+    }
+  }
+
+  /**
    * Resolves when an object that is filling becomes resident or is discarded; `undefined` if no
    * object under this key is filling.
    */

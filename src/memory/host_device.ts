@@ -1,4 +1,7 @@
-import { copyParts } from "../base/byte_parts.ts";
+import { copyParts, frontOfParts } from "../base/byte_parts.ts";
+import type { IoWorkers } from "../base/io/io_workers.ts";
+import { alignedBytes } from "./aligned_bytes.ts";
+import { lendBlocks } from "./lent_blocks.ts";
 import {
   checkCopy,
   checkRange,
@@ -13,9 +16,21 @@ import {
   type ReadBack,
   type ReadBackRequest,
   type Slab,
+  type Upload,
 } from "./memory_device.ts";
+import { packObjects, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
+import { copyBytes, type HostCopy, MIN_THREAD_BYTES, sharedBytes } from "./thread_copies.ts";
 
-/** Device memory in ArrayBuffers, for hosts without WebGPU and for fast tests. */
+/**
+ * Lets worker threads copy large objects of a device; `undefined` makes it copy all itself. The
+ * caller owns the threads.
+ */
+export let setCopyThreads: (device: HostDevice, threads: IoWorkers | undefined) => void;
+
+/**
+ * Device memory in memory of the host, for hosts without WebGPU and for fast tests. Threads share
+ * it if the host has such memory.
+ */
 export class HostDevice implements MemoryDevice {
   /** Kind of memory. */
   readonly type = "host";
@@ -29,12 +44,20 @@ export class HostDevice implements MemoryDevice {
   readonly isLost: boolean = false;
   /** Never resolves. */
   readonly lost: Promise<DeviceLoss> = new Promise(() => {});
+  /** Reused, because memory costs most when it is used for the first time. */
+  readonly #staging = new StagingPool<Uint8Array<ArrayBuffer>>({
+    blockBytes: STAGING_BLOCK_BYTES,
+    capacityBytes: Infinity,
+    create: () => alignedBytes(STAGING_BLOCK_BYTES),
+    destroy: () => {},
+  });
+  #threads: IoWorkers | undefined;
 
   /** Creates a slab of zeros. */
   createSlab(byteLength: number): Slab {
     checkSlab(byteLength, this.maxSlabBytes);
     try {
-      return { buffer: new Uint8Array(byteLength), byteLength, valid: true };
+      return { buffer: sharedBytes(byteLength), byteLength, valid: true };
     } catch {
       // Out of memory.
       return { buffer: new Uint8Array(0), byteLength, valid: false };
@@ -48,6 +71,21 @@ export class HostDevice implements MemoryDevice {
   upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
     checkUpload(range, parts);
     copyParts(parts, hostBytes(range.buffer), range.byteOffset);
+  }
+
+  /** Copies bytes into ranges, in worker threads if the cache has given it some. */
+  uploadAll(uploads: readonly Upload[]): void | Promise<void> {
+    for (const { range, parts } of uploads) checkUpload(range, parts);
+    return copyBytes(
+      uploads.flatMap(({ range, parts }) => {
+        let at = range.byteOffset;
+        return parts.map((from): HostCopy => {
+          const to = hostBytes(range.buffer).subarray(at, at += from.byteLength);
+          return { from, to };
+        });
+      }),
+      this.#threads,
+    );
   }
 
   /** Copies between buffers synchronously. */
@@ -65,22 +103,51 @@ export class HostDevice implements MemoryDevice {
     return sizes.length;
   }
 
-  /** Returns copies of the objects, so that changes to them do not affect device memory. */
-  readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
-    return Promise.try(() => {
-      const objects = requests.map(({ range, tailBytes }) => {
-        checkRange("Read-back range", range);
-        const { buffer, byteOffset, byteLength } = range;
-        const bytes = new Uint8Array(byteLength + tailBytes);
-        bytes.set(hostBytes(buffer).subarray(byteOffset, byteOffset + byteLength));
+  /** Copies the objects, in worker threads if they are large and the cache has given it some. */
+  async readBack(requests: readonly ReadBackRequest[]): Promise<ReadBack> {
+    for (const { range } of requests) checkRange("Read-back range", range);
+    const sources = requests.map(({ range: { buffer, byteOffset, byteLength } }) =>
+      hostBytes(buffer).subarray(byteOffset, byteOffset + byteLength)
+    );
+    const sizes = requests.map(({ range, tailBytes }) => range.byteLength + tailBytes);
+    if (sizes.reduce((sum, size) => sum + size, 0) < MIN_THREAD_BYTES) {
+      const objects = sources.map((source, i) => {
+        const bytes = new Uint8Array(sizes[i] ?? 0);
+        bytes.set(source);
         return [bytes];
       });
       return { objects, abandon: () => {}, [Symbol.dispose]: () => {} };
-    });
+    }
+    const packing = packObjects(sizes, STAGING_BLOCK_BYTES);
+    const blocks = await this.#staging.acquire(packing.usedBytes.length);
+    const objects = packing.objects.map((parts) =>
+      parts.map(({ block, byteOffset, byteLength }) =>
+        (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
+      )
+    );
+    await copyBytes(objects.flatMap((parts, i) => copiesInto(parts, sources[i])), this.#threads);
+    return lendBlocks(this.#staging, blocks, objects);
   }
 
-  /** Does nothing: the garbage collector frees host memory. */
-  [Symbol.dispose](): void {}
+  /** Drops the buffers of read-backs; the garbage collector frees the rest. */
+  [Symbol.dispose](): void {
+    this.#staging[Symbol.dispose]();
+  }
+
+  static {
+    setCopyThreads = (device, threads) => void (device.#threads = threads);
+  }
+}
+
+/** The copies of an object into parts, which may be longer in all. */
+function copiesInto(
+  parts: readonly Uint8Array<ArrayBuffer>[],
+  source: Uint8Array<ArrayBuffer> = new Uint8Array(),
+): HostCopy[] {
+  let at = 0;
+  return frontOfParts(parts, source.byteLength).map((to) => {
+    return { from: source.subarray(at, at += to.byteLength), to };
+  });
 }
 
 function hostBytes(buffer: DeviceBuffer): Uint8Array<ArrayBuffer> {

@@ -60,6 +60,14 @@ export interface MeasuredCopyPath {
   readonly copiesMs?: number;
 }
 
+/** Bytes for a range. */
+export interface Upload {
+  /** Where they go. */
+  readonly range: MemoryRange;
+  /** The bytes, which fill the range exactly. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+}
+
 /** An object to copy to the host. */
 export interface ReadBackRequest {
   /** Device memory of the object. */
@@ -132,6 +140,13 @@ export interface MemoryDevice extends Disposable {
    */
   upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void;
   /**
+   * Like {@linkcode upload}, for several ranges. If it returns a promise, other threads copy, and
+   * neither the ranges nor the parts may be used before that resolves; it never rejects.
+   *
+   * @throws {RangeError} As {@linkcode upload}; nothing is copied then.
+   */
+  uploadAll(uploads: readonly Upload[]): void | Promise<void>;
+  /**
    * Copies within device memory, all operations in one submission. Dependent operations take effect
    * in order.
    *
@@ -144,7 +159,8 @@ export interface MemoryDevice extends Disposable {
   /** Number of leading objects of the given sizes, including tails, that fit into one read-back. */
   countReadable(sizes: readonly number[]): number;
   /**
-   * Copies objects to the host, with a single wait for the device.
+   * Copies objects to the host, with a single wait for the device. Until it resolves, the objects
+   * must not change.
    *
    * @throws {RangeError} If they do not fit into the read-back buffers.
    * @throws {DeviceLostError} If the device is lost.

@@ -163,7 +163,7 @@ export class StagingPool<Block> implements Disposable {
   release(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;
     if (this.#closedBy !== undefined) {
-      this.#destroy(blocks);
+      this.destroy(blocks);
     } else {
       this.#idle.push(...blocks);
       this.#serve();
@@ -173,7 +173,7 @@ export class StagingPool<Block> implements Disposable {
   /** Destroys lent blocks instead of returning them. */
   discard(blocks: readonly Block[]): void {
     this.abandon(blocks);
-    this.#destroy(blocks);
+    this.destroy(blocks);
   }
 
   /** Transfers ownership of blocks to the borrower: they no longer count against the capacity. */
@@ -182,20 +182,21 @@ export class StagingPool<Block> implements Disposable {
     if (this.#closedBy === undefined) this.#serve();
   }
 
+  /** Destroys abandoned blocks. */
+  destroy(blocks: readonly Block[]): void {
+    for (const block of blocks) this.#options.destroy(block);
+  }
+
   /** Rejects all requests, and destroys idle blocks now and lent blocks when they are returned. */
   close(reason: Error): void {
     this.#closedBy ??= reason;
-    this.#destroy(this.#idle.splice(0));
+    this.destroy(this.#idle.splice(0));
     for (const request of this.#requests.splice(0)) request.reject(reason);
   }
 
   /** Closes the pool. */
   [Symbol.dispose](): void {
     this.close(new Error("Staging pool is disposed: the cache was closed"));
-  }
-
-  #destroy(blocks: readonly Block[]): void {
-    for (const block of blocks) this.#options.destroy(block);
   }
 
   get #maxBlocks(): number {

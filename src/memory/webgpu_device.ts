@@ -19,10 +19,12 @@ import {
   type ReadBack,
   type ReadBackRequest,
   type Slab,
+  type Upload,
 } from "./memory_device.ts";
 import { CopyPaths } from "./copy_paths.ts";
 import { createGpuBuffer } from "./gpu_buffer.ts";
 import { catchGpuErrors } from "./gpu_errors.ts";
+import { lendBlocks } from "./lent_blocks.ts";
 import { countThatFit, packObjects, STAGING_BLOCK_BYTES, StagingPool } from "./staging_pool.ts";
 
 const logger = getLogger(["kvtier", "memory"]);
@@ -166,6 +168,11 @@ export class WebGpuDevice implements MemoryDevice {
     }
   }
 
+  /** Writes through the queue. */
+  uploadAll(uploads: readonly Upload[]): void {
+    for (const { range, parts } of uploads) this.upload(range, parts);
+  }
+
   /** Records all copies in one command encoder and submits them. */
   copy(operations: readonly CopyOperation[]): DeviceAnswer {
     for (const operation of operations) {
@@ -223,7 +230,7 @@ export class WebGpuDevice implements MemoryDevice {
           (views[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
         )
       );
-      return this.#lend(objects, blocks);
+      return lendBlocks(this.#staging, blocks, objects, () => unmapAll(blocks));
     } catch (cause) {
       this.#staging.discard(blocks);
       // Some implementations fail a mapping before they report that the device is lost.
@@ -244,26 +251,6 @@ export class WebGpuDevice implements MemoryDevice {
 
   static {
     forceCopyPath = (device, path) => device.#copyPaths.force(path);
-  }
-
-  #lend(objects: ReadBack["objects"], blocks: readonly GPUBuffer[]): ReadBack {
-    let state: "lent" | "abandoned" | "disposed" = "lent";
-    return {
-      objects,
-      abandon: () => {
-        if (state !== "lent") return;
-        state = "abandoned";
-        this.#staging.abandon(blocks);
-      },
-      [Symbol.dispose]: () => {
-        const before = state;
-        state = "disposed";
-        if (before === "abandoned") { for (const block of blocks) block.destroy(); }
-        if (before !== "lent") return;
-        if (unmapAll(blocks)) this.#staging.release(blocks);
-        else this.#staging.discard(blocks);
-      },
-    };
   }
 
   #recordReadBack(

@@ -8,6 +8,7 @@ import type { ForgetBarrier } from "../lifecycle/forget_barrier.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import { bytesWithTrailer } from "../adapter/object_trailer.ts";
+import type { Upload } from "../memory/memory_device.ts";
 import { packObjects, type StagedPart, type StagingPool } from "../memory/staging_pool.ts";
 import type { ChunkTable } from "./chunk_table.ts";
 import type { LoadGate } from "./load_gate.ts";
@@ -54,12 +55,17 @@ export interface Attempt {
   readonly id: number;
   /** Aborts when the load is hedged. */
   readonly hedged: AbortController;
-  /**
-   * Whether the attempt waits for buffers in use by other loads, which does not make its adapter
-   * slow.
-   */
-  isWaitingForBuffers: boolean;
+  phase: AttemptPhase;
 }
+
+/**
+ * Phase of an attempt. In the first one its adapter may be slow, so that the load is hedged.
+ *
+ * - `loading`: it waits for its adapter.
+ * - `waiting`: it waits for buffers in use by other loads.
+ * - `filling`: other threads may be copying what was loaded into L1.
+ */
+export type AttemptPhase = "loading" | "waiting" | "filling";
 
 /** Objects of a batch with memory reserved in L1, and that memory. */
 interface StagedBatch {
@@ -104,9 +110,9 @@ export class BatchMover {
     cleanup.defer(() => limiter.release(bytes));
     // No device memory is reserved during this wait; the load continues only if the request still
     // waits for it.
-    attempt.isWaitingForBuffers = true;
+    attempt.phase = "waiting";
     const blocks = await scratch.acquire(packing.usedBytes.length);
-    attempt.isWaitingForBuffers = false;
+    attempt.phase = "loading";
     let isAbandoned = false;
     cleanup.defer(() => isAbandoned ? scratch.discard(blocks) : scratch.release(blocks));
     if (isWanted.aborted) return;
@@ -131,14 +137,23 @@ export class BatchMover {
     for (const [i, slot] of slots.entries()) {
       if (!done.test(i)) lookup.record(source, slot, answer.outcomeOf(i));
     }
+    const uploads: Upload[] = [];
     for (const i of done.indices()) {
       const reserved = staged[i];
       const object = objects[i];
       if (reserved !== undefined && object !== undefined && l1.isReserved(reserved)) {
-        l1.device.upload(reserved.range, frontOfParts(object.parts, object.layout.byteLength));
+        const parts = frontOfParts(object.parts, object.layout.byteLength);
+        uploads.push({ range: reserved.range, parts });
       } else {
         done.clear(i);
       }
+    }
+    attempt.phase = "filling";
+    const copied = l1.device.uploadAll(uploads);
+    if (copied !== undefined) {
+      // Other threads must not write into memory that has become another object's.
+      l1.holdWrite(done.gather(staged));
+      await copied;
     }
     const loaded = done.gather(slots);
     const admitted = request.admit(loaded, done.gather(staged), adapter);

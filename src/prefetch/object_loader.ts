@@ -192,7 +192,7 @@ export class ObjectLoader {
     const attempt: Attempt = {
       id: ++this.#attempts,
       hedged: new AbortController(),
-      isWaitingForBuffers: false,
+      phase: "loading",
     };
     const gaveUp = Promise.withResolvers<void>();
     const giveUp = (): void => {
@@ -205,8 +205,8 @@ export class ObjectLoader {
       if (over.aborted) {
         // This request is answered, but other requests may wait for the objects and can look
         // elsewhere.
-        if (lookup.sources.length > 1 && !attempt.isWaitingForBuffers) giveUp();
-      } else if (!attempt.isWaitingForBuffers && isElsewhere()) {
+        if (lookup.sources.length > 1 && attempt.phase === "loading") giveUp();
+      } else if (attempt.phase === "loading" && isElsewhere()) {
         attempt.hedged.abort(ANSWERED);
         lookup.release(batch, [source]);
         this.#mover.settle(search, attempt, batch);
@@ -222,7 +222,7 @@ export class ObjectLoader {
     });
     this.#options.track(work, request);
     const unwatch = request.onPublished(() => {
-      if (gate?.isLate && !attempt.isWaitingForBuffers) this.#markSlow(adapter, work);
+      if (gate?.isLate && attempt.phase === "loading") this.#markSlow(adapter, work);
     });
     await Promise.race([work, gaveUp.promise]);
     unwatch();

@@ -532,3 +532,59 @@ Deno.test("ObjectLoader releases the locks of an adapter that finds more than a 
   adapter.lookupAndLock = (keys, options) => lookup(keys, { ...options, prefix: false });
   assertEquals(await t.count(keys), [1, 0]);
 });
+
+/** Host memory into which other threads copy until the gate opens. */
+class ThreadedDevice extends HostDevice {
+  readonly #copied: Promise<void>;
+
+  constructor(copied: Promise<void>) {
+    super();
+    this.#copied = copied;
+  }
+
+  override async uploadAll(uploads: Parameters<HostDevice["uploadAll"]>[0]): Promise<void> {
+    await this.#copied;
+    super.uploadAll(uploads);
+  }
+}
+
+Deno.test("ObjectLoader keeps memory that threads write to, and shows it when they are done", async () => {
+  const keys = testKeys(4);
+  const [first, second] = twoWith(keys);
+  const { promise, open } = gate();
+  // No more than one request fits.
+  const room = { capacityBytes: 4 * 1024, writeTtlMs: 50 };
+  using t = setUp(new ThreadedDevice(promise), [first, second], room);
+  let isAnswered = false;
+  const pending = t.match(keys, LAYOUT).finally(() => isAnswered = true);
+  await t.pass(10_000);
+  const loaded = [...first.loads, ...second.loads].flat();
+  assertEquals(
+    loaded.toSorted(),
+    ids(keys).sort(),
+    "no load is hedged that an adapter has answered",
+  );
+  assertEquals(residents(t.l1, keys), [false, false, false, false]);
+  const [other] = testKeys(1, 100);
+  assert(other !== undefined);
+  assertEquals(t.l1.reserveWrite([other], LAYOUT).map(({ status }) => status), ["out-of-memory"]);
+  assert(!isAnswered);
+  open();
+  const hit = await pending;
+  await assertRanges(t.l1.device, ranges(hit), keys);
+  t.release(hit);
+});
+
+Deno.test("ObjectLoader leaves an object out that is forgotten while threads copy it", async () => {
+  const keys = testKeys(4);
+  const adapter = new RecordingAdapter();
+  adapter.seed(keys, LAYOUT);
+  const { promise, open } = gate();
+  using t = setUp(new ThreadedDevice(promise), [adapter]);
+  const pending = t.count(keys);
+  await settle();
+  t.l1.forget(({ id }) => id === keys[2]?.id);
+  open();
+  assertEquals(await pending, [4, 0]);
+  assertEquals(adapter.loads, [ids(keys), ids(keys.slice(2, 3))], "it is loaded anew");
+});
