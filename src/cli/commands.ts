@@ -1,7 +1,9 @@
 import { adaptersCommand } from "./adapters.ts";
 import { checkCommand } from "./check.ts";
 import type { CommandGroup } from "./command.ts";
+import { exportCommand } from "./export.ts";
 import { forgetCommand } from "./forget.ts";
+import { importCommand } from "./import.ts";
 import { lsCommand } from "./ls.ts";
 import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
@@ -15,7 +17,9 @@ export const kvtier: CommandGroup = {
   commands: {
     adapters: adaptersCommand,
     check: checkCommand,
+    export: exportCommand,
     forget: forgetCommand,
+    import: importCommand,
     ls: lsCommand,
     models: modelsCommand,
     new: newCommand,

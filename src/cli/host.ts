@@ -7,8 +7,8 @@ export interface CliHost {
   readonly out: (bytes: Uint8Array) => void;
   /** Writes to stderr. */
   readonly err: (bytes: Uint8Array) => void;
-  /** Reads stdin. */
-  readonly input: () => ReadableStream<Uint8Array<ArrayBuffer>>;
+  /** Reads the next bytes of stdin; resolves to their number, `null` at the end. */
+  readonly read: (target: Uint8Array) => Promise<number | null>;
   /** Whether stdout is a terminal. */
   readonly isOutTerminal: boolean;
   /** Whether stderr is a terminal. */
@@ -39,12 +39,13 @@ export function processHost(): CliHost & Disposable {
   return {
     out: (bytes) => writeAll(Deno.stdout, bytes),
     err: (bytes) => writeAll(Deno.stderr, bytes),
-    input: () => Deno.stdin.readable,
+    read: (target) => Deno.stdin.read(target),
     isOutTerminal: Deno.stdout.isTerminal(),
     isErrTerminal: Deno.stderr.isTerminal(),
     // Deno reads NO_COLOR itself, which needs no permission.
     hasColours: !Deno.noColor,
-    columns: () => Deno.stderr.isTerminal() ? Deno.consoleSize().columns : 80,
+    // A terminal that nothing has sized has no columns.
+    columns: () => (Deno.stderr.isTerminal() && Deno.consoleSize().columns) || 80,
     signal: stop.signal,
     clock: systemClock,
     timeouts: DEFAULT_ADAPTER_TIMEOUTS,

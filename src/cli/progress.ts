@@ -3,7 +3,7 @@ import { bytesInWords } from "./quantities.ts";
 
 /** Time between two pictures, in milliseconds. */
 const INTERVAL_MS = 100;
-const BAR_CELLS = 24;
+const BAR_CELLS = 16;
 
 const encoder = new TextEncoder();
 

@@ -40,7 +40,7 @@ export function testHost(replacements: Partial<CliHost> = {}): CliRun {
       texts.out += decoder.decode(chunk);
     },
     err: (chunk) => void (texts.err += decoder.decode(chunk)),
-    input: () => ReadableStream.from([]),
+    read: () => Promise.resolve(null),
     isOutTerminal: false,
     isErrTerminal: false,
     hasColours: true,
@@ -104,11 +104,18 @@ export async function contentsOf(config: L2Config): Promise<ReadonlyMap<string, 
   await using store = await openGuard(config);
   const { guard } = store;
   const contents = new Map<string, string>();
-  for (const { key, byteLength, loadBytes = byteLength } of await Array.fromAsync(guard.list())) {
-    const object = { key, byteLength: loadBytes, parts: [new Uint8Array(loadBytes)] };
-    await guard.lookup([key], { prefix: false });
-    const { done } = await guard.loadAnyLayout([object]);
-    if (done.test(0)) contents.set(key.id, concatParts(object.parts).toHex());
+  const listed = await Array.fromAsync(guard.list());
+  for (let at = 0; at < listed.length; at += 256) {
+    const batch = listed.slice(at, at + 256).map(({ key, byteLength, loadBytes = byteLength }) => ({
+      key,
+      byteLength: loadBytes,
+      parts: [new Uint8Array(loadBytes)],
+    }));
+    await guard.lookup(batch.map(({ key }) => key), { prefix: false });
+    const { done } = await guard.loadAnyLayout(batch);
+    for (const { key, parts } of done.gather(batch)) {
+      contents.set(key.id, concatParts(parts).toHex());
+    }
   }
   return contents;
 }
