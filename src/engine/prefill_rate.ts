@@ -34,7 +34,9 @@ export class PrefillRate {
     this.#toldMsPerToken = msPerToken;
   }
 
+  /** Takes a report into account. One of 0 ms, by a clock that is coarse or stands still, is not. */
   add({ tokens, ms, position = 0 }: PrefillReport): void {
+    if (ms === 0) return;
     const end = position + tokens;
     const estimate = this.#weight === 0 ? undefined : this.ms(position, end);
     const likely = estimate === undefined || estimate === 0

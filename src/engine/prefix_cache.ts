@@ -21,9 +21,11 @@ import {
   type KvGroup,
   splitByGroup,
 } from "./kv_groups.ts";
+import { PrefillRate, type PrefillReport } from "./prefill_rate.ts";
 import { PrefixHit, runnableAfter } from "./prefix_hit.ts";
 import { RecentPrompts } from "./recent_prompts.ts";
 import {
+  checkPrefillReport,
   checkPromptOptions,
   computedTokensOf,
   type MatchOptions,
@@ -53,6 +55,8 @@ export class PrefixCache {
   readonly #kvRank: number;
   readonly #recent: RecentPrompts;
   readonly #deadline: { readonly baseMs: number; readonly perTokenMs: number };
+  /** How fast the engine computes; `undefined` if that does not matter. */
+  readonly #rate: PrefillRate | undefined;
 
   /**
    * Creates a prefix cache on top of `cache`, which remains the caller's to close.
@@ -65,7 +69,9 @@ export class PrefixCache {
     if (typeof (cache as Partial<TieredCache> | undefined)?.matchGroups !== "function") {
       throw new TypeError(`cache must be a TieredCache: received ${typeInWords(cache)}`);
     }
-    const { model, layout, kvRank, deadline, recentPrompts } = readCacheOptions(options);
+    const { model, layout, kvRank, deadline, recentPrompts, ...prefill } = readCacheOptions(
+      options,
+    );
     const groups = groupsOf(layout);
     new ObjectKey({ chunkHash: new Uint8Array(32), model: model.name, kvRank });
     this.layout = firstOf(groups).layout;
@@ -78,6 +84,7 @@ export class PrefixCache {
     this.#groups = groups;
     this.#kvRank = kvRank;
     this.#deadline = deadline;
+    this.#rate = prefill.loadOnlyIfFaster ? new PrefillRate(prefill.prefillMsPerToken) : undefined;
     this.#recent = new RecentPrompts(recentPrompts, () => cache.now());
   }
 
@@ -94,7 +101,12 @@ export class PrefixCache {
     // A chunk that contains only the last token would not be used.
     const chunks = Math.ceil(runnableAfter(tokens.length) / this.layout.chunkTokens);
     const rows = this.#rows(tokens, options, chunks);
-    const hit = await this.#cache.matchGroups(rows, this.#limits(tokens, options));
+    const limits = this.#limits(tokens, options);
+    const computeMs = this.#computeMs(tokens.length);
+    const hit = await this.#cache.matchGroups(
+      rows,
+      computeMs === undefined ? limits : { ...limits, computeMs },
+    );
     const isWhole = hit.report.miss === undefined;
     const difference = isWhole ? undefined : this.#recent.nearest(tokens, options);
     return new PrefixHit(this.#cache, this.#groups, hit, tokens.length, difference);
@@ -213,6 +225,28 @@ export class PrefixCache {
       storedTokens: stored * chunkTokens,
       residentTokens: (chunk - stored) * chunkTokens,
       skippedTokens: (chunks - chunk) * chunkTokens,
+    };
+  }
+
+  /**
+   * Tells how long the engine took to compute tokens of a prompt, without compilation and waiting.
+   * From then on, a match loads only what is estimated to be faster to load than to compute, unless
+   * `loadOnlyIfFaster` is false. Some ten reports count; the newest count most.
+   *
+   * @throws {TypeError | RangeError} If a key is unknown or missing, or a value is not valid.
+   */
+  reportPrefill(report: PrefillReport): void {
+    checkPrefillReport(report);
+    this.#rate?.add(report);
+  }
+
+  /** Estimated time to compute a prompt behind its first chunks; `undefined` if not known. */
+  #computeMs(promptTokens: number): ((chunk: number) => number) | undefined {
+    const rate = this.#rate;
+    if (rate?.ms(0, promptTokens) === undefined) return undefined;
+    const last = runnableAfter(promptTokens);
+    return (chunk) => {
+      return rate.ms(Math.min(chunk * this.layout.chunkTokens, last), promptTokens) ?? NaN;
     };
   }
 

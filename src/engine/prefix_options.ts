@@ -2,6 +2,7 @@ import type { PositionedKey, TokenIds } from "../keys/chunk_hash.ts";
 import type { KvLayout } from "../keys/kv_layout.ts";
 import { checkNotNullish, type OptionRules, readOptions, SIGNAL, STRING } from "../base/options.ts";
 import type { KvGroup } from "./kv_groups.ts";
+import type { PrefillReport } from "./prefill_rate.ts";
 
 /** Options of a {@linkcode PrefixCache}. */
 export interface PrefixCacheOptions {
@@ -24,6 +25,19 @@ export interface PrefixCacheOptions {
    * @default {{ baseMs: 2000, perTokenMs: 0.1 }}
    */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
+  /**
+   * Time in milliseconds that the engine takes to compute a token, until
+   * {@linkcode PrefixCache.reportPrefill} tells more. Without either, a match loads all that it
+   * finds.
+   */
+  readonly prefillMsPerToken?: number;
+  /**
+   * Whether a match loads only what is estimated to be faster to load than to compute. Otherwise it
+   * loads all that it finds until its deadline.
+   *
+   * @default {true}
+   */
+  readonly loadOnlyIfFaster?: boolean;
   /**
    * Number of prompts that are kept, of those put last, so that a hit can say where a prompt differs
    * from them. They take at most 1 MiB. 0 keeps none.
@@ -121,6 +135,12 @@ const CACHE_RULES: OptionRules<PrefixCacheOptions> = {
       perTokenMs: { ...MILLISECONDS, default: 0.1 },
     },
   },
+  prefillMsPerToken: MILLISECONDS,
+  loadOnlyIfFaster: {
+    type: "value",
+    accepts: (value) => typeof value === "boolean",
+    expected: "true or false",
+  },
   recentPrompts: { type: "number", minimum: 0, maximum: 1_024, multipleOf: 1, default: 8 },
 };
 
@@ -135,14 +155,13 @@ export function readCacheOptions(options: PrefixCacheOptions): {
   readonly layout: PrefixCacheOptions["layout"];
   readonly kvRank: number;
   readonly deadline: { readonly baseMs: number; readonly perTokenMs: number };
+  readonly prefillMsPerToken: number | undefined;
+  readonly loadOnlyIfFaster: boolean;
   readonly recentPrompts: number;
 } {
   const what = "PrefixCache options";
-  const { model, layout, kvRank, deadline, recentPrompts } = readOptions(
-    what,
-    options,
-    CACHE_RULES,
-  );
+  const read = readOptions(what, options, CACHE_RULES);
+  const { model, layout, kvRank, deadline, prefillMsPerToken } = read;
   checkNotNullish(what, options, ["kvRank"]);
   if (model === undefined) {
     throw new TypeError("model must be { name, revision? }: received undefined");
@@ -153,7 +172,9 @@ export function readCacheOptions(options: PrefixCacheOptions): {
     layout,
     kvRank: kvRank as number,
     deadline: deadline as { baseMs: number; perTokenMs: number },
-    recentPrompts: recentPrompts as number,
+    prefillMsPerToken,
+    loadOnlyIfFaster: read.loadOnlyIfFaster !== false,
+    recentPrompts: read.recentPrompts as number,
   };
 }
 
@@ -167,6 +188,24 @@ export function checkPromptOptions(call: keyof typeof RULES, options: PromptOpti
   const what = `${call}() options`;
   readOptions(what, options, RULES[call]);
   checkNotNullish(what, options, IDENTITY_KEYS);
+}
+
+const COUNT = { type: "number", minimum: 0, multipleOf: 1 } as const;
+const REPORT_RULES: OptionRules<PrefillReport> = {
+  tokens: { ...COUNT, minimum: 1 },
+  ms: MILLISECONDS,
+  position: COUNT,
+};
+
+/**
+ * Throws unless a report of computed tokens is valid.
+ *
+ * @throws {TypeError | RangeError} If a key is unknown or missing, or a value is not valid.
+ */
+export function checkPrefillReport(report: PrefillReport): void {
+  const { tokens, ms } = readOptions("reportPrefill()", report, REPORT_RULES);
+  if (tokens !== undefined && ms !== undefined) return;
+  throw new TypeError("reportPrefill() must be given { tokens, ms, position? }");
 }
 
 /** Number of computed tokens of a sequence. */

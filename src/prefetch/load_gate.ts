@@ -17,6 +17,9 @@ const LOAD_PATIENCE = 2;
 /** … and this share of the time that they save; it is all while no load has been measured. */
 const SLACK_SHARE = 0.1;
 
+/** Timers are coarse: nothing is given up sooner. */
+const MIN_WAIT_MS = 2;
+
 /** Loads of an adapter that nothing is known of are tried. */
 const UNKNOWN: LoadEstimate = { latencyMs: Number.MIN_VALUE, msPerByte: 0 };
 /** Loads of an adapter whose loads are overdue are not. */
@@ -79,7 +82,7 @@ export class LoadGate implements Disposable {
       MAX_LOOKUP_SHARE * this.#restMs,
     );
     this.#askedAt ??= clock.now();
-    this.#arm(Math.max(0, this.#askedAt + budgetMs - clock.now()), giveUp);
+    this.#arm(this.#askedAt + Math.max(MIN_WAIT_MS, budgetMs) - clock.now(), giveUp);
   }
 
   /** Ends the prefix before what no adapter has found in time. */
@@ -120,7 +123,8 @@ export class LoadGate implements Disposable {
     this.#loadingSince ??= clock.now();
     const savedMs = this.#savedMs(free, best.length);
     const patienceMs = LOAD_PATIENCE * best.loadMs + SLACK_SHARE * savedMs;
-    this.#arm(Math.min(patienceMs, savedMs), () => this.#endLate());
+    const waitMs = Math.max(MIN_WAIT_MS, Math.min(patienceMs, savedMs));
+    this.#arm(waitMs, () => this.#endLate());
   }
 
   [Symbol.dispose](): void {
@@ -198,8 +202,8 @@ export class LoadGate implements Disposable {
     const dueAt = clock.now() + ms;
     this.#cancel = clock.schedule(() => {
       // An engine that blocks the event loop delays the answers of adapters and this timer alike.
-      const isDelayed = clock.now() - dueAt > ms;
-      if (isDelayed) this.#cancel = clock.schedule(expire, ms);
+      const isDelayed = clock.now() - dueAt > Math.max(MIN_WAIT_MS, ms);
+      if (isDelayed) this.#cancel = clock.schedule(expire, MIN_WAIT_MS);
       else expire();
     }, ms);
   }

@@ -25,6 +25,8 @@ export interface CachedModelOptions {
   readonly identity?: "runtime" | "model";
   /** Deadline of a match; see `PrefixCacheOptions`. */
   readonly deadline?: { readonly baseMs?: number; readonly perTokenMs?: number };
+  /** Whether only what is faster to load than to compute is loaded; see `PrefixCacheOptions`. */
+  readonly loadOnlyIfFaster?: boolean;
 }
 
 /** A session of a model, with what identifies the KV that it computes. */
@@ -51,6 +53,8 @@ export interface CachedModel {
   readonly memory: KvMemory;
   /** The cache of its prefixes. */
   readonly prefixes: PrefixCache;
+  /** Clock of the cache, in milliseconds. */
+  readonly now: () => number;
 }
 
 /** Options of a session that computes on the device of a cache and keeps its outputs there. */
@@ -96,14 +100,16 @@ export function cacheModel(
   const tensors = new OrtTensorFactory(ort);
   const memory = kvMemoryFor(cache.device, signature, tensors);
   const { layers, kvHeads, headDim, dtype } = signature;
-  const { name = model.name, chunkTokens = DEFAULT_CHUNK_TOKENS, identity, deadline } = options;
+  const { name = model.name, chunkTokens = DEFAULT_CHUNK_TOKENS, identity } = options;
+  const { deadline, loadOnlyIfFaster } = options;
   const revision = revisionOf(model, identity, ort, memory);
   const prefixes = new PrefixCache(cache, {
     model: { name, revision: isExact ? `${revision}; exact` : revision },
     layout: kvLayout({ layers, kvHeads, headDim, dtype, chunkTokens, order: "HND" }),
     ...(deadline === undefined ? {} : { deadline }),
+    ...(loadOnlyIfFaster === undefined ? {} : { loadOnlyIfFaster }),
   });
-  return { ort, signature, tensors, memory, prefixes };
+  return { ort, signature, tensors, memory, prefixes, now: () => cache.now() };
 }
 
 /**

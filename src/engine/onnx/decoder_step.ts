@@ -11,6 +11,8 @@ export interface DecoderStep {
   readonly past: Past;
   /** Logits of the next token, if wanted. */
   readonly logits?: Float32Array;
+  /** Time in milliseconds, without waiting for other runs of the runtime. */
+  readonly ms: number;
 }
 
 /**
@@ -28,6 +30,7 @@ export function computeStep(
 ): Promise<DecoderStep> {
   const { ort, memory, signature } = model;
   return runInTurn(ort, async () => {
+    const startedAt = model.now();
     const present = signature.kv.flatMap(({ key, value }) => [key.present, value.present]);
     const fetches = wantsLogits ? [...present, "logits"] : present;
     const outputs = await session.run(feedsOf(model, tokens, past), fetches);
@@ -39,10 +42,11 @@ export function computeStep(
         .find(({ dims }) => dims[2] !== total);
       if (cut !== undefined) throw cutPastError(signature, total, cut.dims[2]);
       checkPast(next, signature);
-      if (!wantsLogits) return { past: next };
+      if (!wantsLogits) return { past: next, ms: model.now() - startedAt };
       const logits = outputs["logits"] as OrtTensor;
       const row = (logits.dims.at(-2) ?? 1) - 1;
-      return { past: next, logits: await memory.readRow(logits, row) };
+      const values = await memory.readRow(logits, row);
+      return { past: next, logits: values, ms: model.now() - startedAt };
     } catch (error) {
       disposePast(next);
       throw error;

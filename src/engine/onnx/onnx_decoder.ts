@@ -15,6 +15,7 @@ import { computeStep, type DecoderStep } from "./decoder_step.ts";
 import { disposePast, type Past, restorePast } from "./kv_memory.ts";
 import { loadModel, type ModelSource } from "./model_source.ts";
 import type { Ort, OrtSession } from "./ort.ts";
+import { PrefillTimer } from "./prefill_timer.ts";
 
 /** Options of an {@linkcode OnnxDecoder}. */
 export interface OnnxDecoderOptions extends CachedModelOptions {
@@ -98,6 +99,7 @@ export class OnnxDecoder implements AsyncDisposable {
   readonly #session: OrtSession;
   readonly #model: CachedModel;
   readonly #isExact: boolean;
+  readonly #timer: PrefillTimer;
   #state: DecoderState = "ready";
   #idle: Promise<void> = Promise.resolve();
   #sequence: Sequence | undefined;
@@ -117,6 +119,8 @@ export class OnnxDecoder implements AsyncDisposable {
     this.contextTokens = contextTokens;
     this.chunkTokens = model.prefixes.layout.chunkTokens;
     this.provider = model.memory.provider;
+    const report = model.prefixes.reportPrefill.bind(model.prefixes);
+    this.#timer = new PrefillTimer(report, this.provider === "wasm");
   }
 
   /**
@@ -175,11 +179,13 @@ export class OnnxDecoder implements AsyncDisposable {
     );
     let past = restored;
     const reusedTokens = past.tokens;
+    this.#timer.start(reusedTokens);
     try {
       for (;;) {
         signal?.throwIfAborted();
         const end = Math.min(past.tokens + this.chunkTokens, ids.length);
         const step = await this.#compute(ids.slice(past.tokens, end), past, end === ids.length);
+        this.#timer.add(end - past.tokens, step.ms, step.logits !== undefined);
         disposePast(past);
         past = step.past;
         if (end % this.chunkTokens === 0) {

@@ -1,7 +1,7 @@
 import type { TokenIds } from "../../keys/chunk_hash.ts";
-import type { MemoryDevice } from "../../memory/memory_device.ts";
 import { turnEventLoop } from "../../base/event_loop.ts";
 import type { TieredCache } from "../../tiered_cache.ts";
+import type { PrefillReport } from "../prefill_rate.ts";
 import type { PutResult } from "../prefix_cache.ts";
 import type { MatchOptions, PromptOptions } from "../prefix_options.ts";
 import {
@@ -114,6 +114,7 @@ export class TransformersRuntime {
     }
     const config = model.config as ModelConfig;
     const cached = cacheModel(this.#cache, this.#ort, loaded, config, options);
+    loaded.session.onPrefill = (report) => cached.prefixes.reportPrefill(report);
     return new TransformersPrefixes(cached, loaded.session, transformers);
   }
 
@@ -122,7 +123,7 @@ export class TransformersRuntime {
     const external = Object.fromEntries(externalData.map(({ path, data }) => [path, data]));
     const { device } = this.#cache;
     const model = await openSession(this.#ort, device, await loadModel(source, external), options);
-    const session = new SharedSession(this.#ort, model.session, device);
+    const session = new SharedSession(this.#ort, model.session, this.#cache);
     this.#models.set(session, { ...model, session });
     return session;
   }
@@ -143,14 +144,19 @@ class SharedSession implements OrtSession {
   readonly #session: OrtSession;
   readonly #tensors: OrtTensorFactory;
   readonly #isOnGpu: boolean;
+  readonly #now: () => number;
   /** Numbers of tokens computed and returned by the first run whose outputs lack some. */
   cut: { readonly tokens: number; readonly received: number | undefined } | undefined;
+  /** Called with the time of each run of several tokens but the first, which also compiles. */
+  onPrefill: (report: PrefillReport) => void = () => {};
+  #isWarm = false;
 
-  constructor(ort: Ort, session: OrtSession, device: MemoryDevice) {
+  constructor(ort: Ort, session: OrtSession, cache: TieredCache) {
     this.#ort = ort;
     this.#session = session;
     this.#tensors = new OrtTensorFactory(ort);
-    this.#isOnGpu = device.type === "webgpu";
+    this.#now = () => cache.now();
+    this.#isOnGpu = cache.device.type === "webgpu";
     this.inputMetadata = session.inputMetadata;
     this.outputMetadata = session.outputMetadata;
     this.inputNames = session.inputMetadata.map(({ name }) => name);
@@ -159,6 +165,7 @@ class SharedSession implements OrtSession {
 
   run(feeds: OrtTensors, fetches = this.outputNames): Promise<OrtTensors> {
     return runInTurn(this.#ort, async () => {
+      const startedAt = this.#now();
       const outputs = await this.#session.run(feeds, fetches);
       if (!this.#isOnGpu) await turnEventLoop();
       this.#findCut(feeds, outputs);
@@ -167,12 +174,21 @@ class SharedSession implements OrtSession {
         const data = await tensor.getData(true) as ArrayBufferView;
         return [name, this.#tensors.ofHost(tensor.type, data, tensor.dims)] as const;
       });
-      return Object.fromEntries(await Promise.all(named));
+      const read = await Promise.all(named);
+      this.#measure(feeds, this.#now() - startedAt);
+      return Object.fromEntries(read);
     });
   }
 
   release(): Promise<void> {
     return this.#session.release();
+  }
+
+  #measure(feeds: OrtTensors, ms: number): void {
+    const [sequences, tokens = 0] = feeds["input_ids"]?.dims ?? [];
+    const position = feeds["past_key_values.0.key"]?.dims[2] ?? 0;
+    if (this.#isWarm && sequences === 1 && tokens > 1) this.onPrefill({ tokens, ms, position });
+    this.#isWarm = true;
   }
 
   #findCut(feeds: OrtTensors, outputs: OrtTensors): void {
