@@ -190,10 +190,11 @@ export function checkPromptOptions(call: keyof typeof RULES, options: PromptOpti
   checkNotNullish(what, options, IDENTITY_KEYS);
 }
 
-const COUNT = { type: "number", minimum: 0, multipleOf: 1 } as const;
+const MAX = Number.MAX_SAFE_INTEGER;
+const COUNT = { type: "number", minimum: 0, maximum: MAX, multipleOf: 1 } as const;
 const REPORT_RULES: OptionRules<PrefillReport> = {
   tokens: { ...COUNT, minimum: 1 },
-  ms: MILLISECONDS,
+  ms: { ...MILLISECONDS, maximum: MAX },
   position: COUNT,
 };
 
