@@ -142,12 +142,12 @@ export type {
   KeyGroup,
   KeyRow,
 } from "./src/prefetch/key_group.ts";
-export type { AdapterShare, MatchReport } from "./src/prefetch/match_report.ts";
 export type {
   LoadDecision,
   LoadDecisionCounts,
   LoadDecisionReason,
 } from "./src/prefetch/load_decision.ts";
+export type { AdapterShare, MatchReport } from "./src/prefetch/match_report.ts";
 export type { MissReason } from "./src/prefetch/miss_reason.ts";
 export type { PrefetchOptions, PrefetchStatus } from "./src/prefetch/prefetch_controller.ts";
 export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";

@@ -56,10 +56,10 @@ export type {
 } from "../memory/memory_device.ts";
 export type { KeyGroup } from "../prefetch/key_group.ts";
 export type { LoadDecision, LoadDecisionReason } from "../prefetch/load_decision.ts";
-export type { PrefillReport } from "./prefill_rate.ts";
 export type { MissReason } from "../prefetch/miss_reason.ts";
 export type { KvBlocks, KvLayer, KvTensors, SequenceKv } from "./kv_binding.ts";
 export type { GroupedKv, KvGroup } from "./kv_groups.ts";
+export type { PrefillReport } from "./prefill_rate.ts";
 export { PrefixCache, type PutResult } from "./prefix_cache.ts";
 export { PrefixHit } from "./prefix_hit.ts";
 export type {
