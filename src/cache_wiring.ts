@@ -67,7 +67,7 @@ export class CacheParts implements AsyncDisposable {
   readonly adapters = new AdapterSet();
   readonly l1: L1Cache;
   /** Host memory for loads and migrations. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly checks: ObjectChecks;
   readonly store: StoreController;
   readonly skipped: SkippedWrites;

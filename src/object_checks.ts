@@ -12,13 +12,13 @@ const FINGERPRINT_BYTES = 8;
 /** Checks that the objects of a call can be written, stored and loaded. */
 export class ObjectChecks {
   readonly #l1: L1Cache;
-  readonly #scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly #scratch: StagingPool<Uint8Array>;
   /** Layouts that fit the current device. */
   #knownLayouts = new WeakSet<ObjectLayout>();
   #device: MemoryDevice | undefined;
 
   /** Checks against the limits of L1, its device, and the host memory for loads. */
-  constructor(l1: L1Cache, scratch: StagingPool<Uint8Array<ArrayBuffer>>) {
+  constructor(l1: L1Cache, scratch: StagingPool<Uint8Array>) {
     this.#l1 = l1;
     this.#scratch = scratch;
   }

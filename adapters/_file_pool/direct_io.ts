@@ -54,7 +54,7 @@ export class DirectIo {
   async write(
     path: string,
     offset: number,
-    parts: readonly Uint8Array<ArrayBuffer>[],
+    parts: readonly Uint8Array[],
   ): Promise<void> {
     const worker = this.#worker;
     const opening = () => worker.ask({ op: "open", path, flags: O_WRONLY | O_NOFOLLOW | O_DIRECT });
@@ -70,7 +70,7 @@ export class DirectIo {
   async read(
     path: string,
     offset: number,
-    parts: readonly Uint8Array<ArrayBuffer>[],
+    parts: readonly Uint8Array[],
   ): Promise<boolean> {
     const files = this.#readable;
     const opening = () => files.open(path, O_RDONLY | O_NOFOLLOW | O_DIRECT);

@@ -10,7 +10,7 @@ export class FileHandle implements Disposable {
   /** Buffer of one page. */
   readonly page: Uint8Array<ArrayBuffer> = new Uint8Array(PAGE_BYTES);
   /** Buffer of three pages. */
-  readonly end: Uint8Array<ArrayBuffer> = new Uint8Array(3 * PAGE_BYTES);
+  readonly end: Uint8Array = new Uint8Array(3 * PAGE_BYTES);
   readonly #file: PoolFile;
   #position = 0;
 
@@ -24,13 +24,13 @@ export class FileHandle implements Disposable {
   }
 
   /** Writes all of the bytes. */
-  async write(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async write(bytes: Uint8Array): Promise<void> {
     await writeAll(this.#file, bytes, this.#position);
     this.#position += bytes.byteLength;
   }
 
   /** Fills `into`; resolves to `false` if the file is too short. */
-  async read(into: Uint8Array<ArrayBuffer>): Promise<boolean> {
+  async read(into: Uint8Array): Promise<boolean> {
     const count = await readAll(this.#file, into, this.#position);
     this.#position += count;
     return count === into.byteLength;

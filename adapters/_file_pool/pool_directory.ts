@@ -152,7 +152,7 @@ export class PoolDirectory implements AsyncDisposable {
     }
   }
 
-  async #replace(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #replace(name: string, bytes: Uint8Array): Promise<void> {
     try {
       await removeIfThere(this.temporaryPath);
       const file = await this.files.open(this.temporaryPath, "create");

@@ -12,9 +12,9 @@ export type Access = "read" | "write" | "make" | "create";
 /** An open file; one call at a time. */
 export interface PoolFile {
   /** Reads from `position` on; resolves to the number of bytes, 0 at the end. */
-  read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
+  read(into: Uint8Array, position: number): Promise<number>;
   /** Writes from `position` on; resolves to the number of bytes written. */
-  write(bytes: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
+  write(bytes: Uint8Array, position: number): Promise<number>;
   /** Sets the length of the file. */
   truncate(length: number): Promise<void>;
   /** Makes the bytes survive a power cut. */
@@ -45,7 +45,7 @@ export async function poolFileSystem(directory: string): Promise<PoolFileSystem>
 /** Writes all bytes. */
 export async function writeAll(
   file: PoolFile,
-  bytes: Uint8Array<ArrayBuffer>,
+  bytes: Uint8Array,
   position: number,
 ): Promise<void> {
   for (let done = 0; done < bytes.byteLength;) {
@@ -60,7 +60,7 @@ export async function writeAll(
 /** Fills `into` as far as the file reaches; resolves to the number of bytes. */
 export async function readAll(
   file: PoolFile,
-  into: Uint8Array<ArrayBuffer>,
+  into: Uint8Array,
   position: number,
 ): Promise<number> {
   for (let done = 0; done < into.byteLength;) {
@@ -124,12 +124,12 @@ class LocalFile implements PoolFile {
     this.#file = file;
   }
 
-  async read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+  async read(into: Uint8Array, position: number): Promise<number> {
     this.#seek(position);
     return await this.#file.read(into) ?? 0;
   }
 
-  write(bytes: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+  write(bytes: Uint8Array, position: number): Promise<number> {
     this.#seek(position);
     return this.#file.write(bytes);
   }
@@ -194,7 +194,7 @@ class WorkerFile implements PoolFile {
     this.#buffers = buffers;
   }
 
-  async read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+  async read(into: Uint8Array, position: number): Promise<number> {
     const shared = this.#buffers.take();
     try {
       const length = Math.min(into.byteLength, DIRECT_BUFFER_BYTES);
@@ -208,7 +208,7 @@ class WorkerFile implements PoolFile {
     }
   }
 
-  async write(bytes: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+  async write(bytes: Uint8Array, position: number): Promise<number> {
     const shared = this.#buffers.take();
     try {
       const length = Math.min(bytes.byteLength, DIRECT_BUFFER_BYTES);

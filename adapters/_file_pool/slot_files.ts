@@ -201,8 +201,8 @@ async function sizeOf(path: string): Promise<number | undefined> {
 }
 
 /** Merges adjacent parts of a buffer, so that each range is transferred at once. */
-function contiguousRuns(parts: AdapterObject["parts"]): Uint8Array<ArrayBuffer>[] {
-  const runs: Uint8Array<ArrayBuffer>[] = [];
+function contiguousRuns(parts: AdapterObject["parts"]): Uint8Array[] {
+  const runs: Uint8Array[] = [];
   for (const part of parts) {
     if (part.byteLength === 0) continue;
     const last = runs.at(-1);

@@ -88,7 +88,7 @@ export function decodeHeader(page: Uint8Array): ReadHeader | undefined {
 
 /** Writes the footer of a header to the front of `into`. */
 export function encodeFooter(
-  into: Uint8Array<ArrayBuffer>,
+  into: Uint8Array,
   { sequence, run }: SlotHeader,
   headerChecksum: number,
 ): void {

@@ -9,7 +9,7 @@ export interface ReadableFile extends Disposable {
    * Reads from `position` on; resolves to the number of bytes, possibly fewer than requested, 0 at
    * the end.
    */
-  read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number>;
+  read(into: Uint8Array, position: number): Promise<number>;
   /** Whether the file ends at `position`; `undefined` if only a read can tell. */
   endsAt(position: number): boolean | undefined;
 }
@@ -19,7 +19,7 @@ export interface WritableFile extends Disposable {
   /**
    * Appends bytes, which must stay valid until {@linkcode flush}; resolves to the number accepted.
    */
-  write(bytes: Uint8Array<ArrayBuffer>): Promise<number>;
+  write(bytes: Uint8Array): Promise<number>;
   /**
    * Passes all written bytes to the operating system, and creates the file if it was not before;
    * left out if each write does so.
@@ -126,7 +126,7 @@ class HostReadableFile implements ReadableFile {
     this.#file = file;
   }
 
-  read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+  read(into: Uint8Array, position: number): Promise<number> {
     return readNumbered(this.#file, into, position);
   }
 

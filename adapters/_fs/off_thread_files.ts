@@ -77,7 +77,7 @@ class OffThreadWritableFile implements WritableFile {
   readonly #worker: FileWorker;
   /** How the next write opens the file. */
   #how: Deno.WriteFileOptions;
-  #small: Uint8Array<ArrayBuffer>[] = [];
+  #small: Uint8Array[] = [];
 
   constructor(path: string, mode: number, worker: FileWorker) {
     this.#path = path;
@@ -85,7 +85,7 @@ class OffThreadWritableFile implements WritableFile {
     this.#how = { createNew: true, mode };
   }
 
-  async write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+  async write(bytes: Uint8Array): Promise<number> {
     if (bytes.byteLength < SMALL_PART_BYTES) {
       this.#small.push(bytes);
       if (this.#small.length * SMALL_PART_BYTES >= 2 ** 20) await this.flush();
@@ -110,7 +110,7 @@ class OffThreadWritableFile implements WritableFile {
 
   [Symbol.dispose](): void {}
 
-  async #append(bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async #append(bytes: Uint8Array): Promise<void> {
     const how = this.#how;
     this.#how = { append: true, create: false };
     await Deno.writeFile(this.#path, bytes, how);

@@ -112,9 +112,7 @@ export class UnsealedStore implements L2Adapter {
   /** Loads objects whose key follows in the file; files of earlier versions have no key. */
   async #loadHashed(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
     const tails = objects.map(({ key }) => new Uint8Array(keyTailBytes(key)));
-    const longer = objects.map((object, i) =>
-      followedBy(object, tails[i] as Uint8Array<ArrayBuffer>)
-    );
+    const longer = objects.map((object, i) => followedBy(object, tails[i] as Uint8Array));
     const mismatched: number[] = [];
     const onSizeMismatch = (index: number): void => void mismatched.push(index);
     const loaded = await this.#files.loadWithTrailing(() => [0], longer, {
@@ -123,7 +121,7 @@ export class UnsealedStore implements L2Adapter {
     });
     for (const index of [...loaded.indices()]) {
       const { key, byteLength, parts } = objects[index] as AdapterObject;
-      const tail = tails[index] as Uint8Array<ArrayBuffer>;
+      const tail = tails[index] as Uint8Array;
       if (keyTail(key, byteLength, parts).every((byte, i) => byte === tail[i])) {
         this.#checked++;
       } else {
@@ -222,9 +220,7 @@ export class UnsealedStore implements L2Adapter {
   /** Loads objects with a checksum; others are misses. */
   async #loadChecked(objects: readonly AdapterObject[], options: CallOptions): Promise<Bitmap> {
     const checksums = objects.map(() => new Uint8Array(CHECKSUM_BYTES));
-    const longer = objects.map((object, i) =>
-      followedBy(object, checksums[i] as Uint8Array<ArrayBuffer>)
-    );
+    const longer = objects.map((object, i) => followedBy(object, checksums[i] as Uint8Array));
     const mismatched: AdapterObject[] = [];
     const onSizeMismatch = (index: number): void =>
       void mismatched.push(objects[index] as AdapterObject);
@@ -235,7 +231,7 @@ export class UnsealedStore implements L2Adapter {
     for (const index of [...loaded.indices()]) {
       const object = objects[index] as AdapterObject;
       const { key, parts } = object;
-      const checksum = checksums[index] as Uint8Array<ArrayBuffer>;
+      const checksum = checksums[index] as Uint8Array;
       if (!MAGIC.every((byte, i) => checksum[i] === byte)) {
         loaded.clear(index);
         mismatched.push(object);
@@ -280,18 +276,18 @@ function paddedBytes(byteLength: number): number {
   return Math.ceil(byteLength / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
-function paddingOf(byteLength: number): Uint8Array<ArrayBuffer> {
+function paddingOf(byteLength: number): Uint8Array {
   return padding.subarray(0, paddedBytes(byteLength) - byteLength);
 }
 
-function newChecksum(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+function newChecksum(parts: readonly Uint8Array[]): Uint8Array {
   const checksum = new Uint8Array(CHECKSUM_BYTES);
   checksum.set(MAGIC);
   new DataView(checksum.buffer).setUint32(4, checksumOf(parts), true);
   return checksum;
 }
 
-function followedBy(object: AdapterObject, bytes: Uint8Array<ArrayBuffer>): AdapterObject {
+function followedBy(object: AdapterObject, bytes: Uint8Array): AdapterObject {
   const { key, parts, byteLength } = object;
   return { key, parts: [...parts, bytes], byteLength: byteLength + bytes.byteLength };
 }

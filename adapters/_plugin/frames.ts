@@ -24,11 +24,11 @@ export class FrameError extends Error {
  * little-endian numbers, the header as JSON, the body.
  */
 export class FrameWriter {
-  readonly #writer: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   #last: Promise<unknown> = Promise.resolve();
   #pending = 0;
 
-  constructor(stream: WritableStream<Uint8Array<ArrayBuffer>>) {
+  constructor(stream: WritableStream<Uint8Array>) {
     this.#writer = stream.getWriter();
     this.#writer.closed.catch(() => {});
   }
@@ -39,7 +39,7 @@ export class FrameWriter {
   }
 
   /** Writes a frame; resolves when the parts may be changed again. */
-  write(header: unknown, parts: readonly Uint8Array<ArrayBuffer>[] = []): Promise<void> {
+  write(header: unknown, parts: readonly Uint8Array[] = []): Promise<void> {
     this.#pending++;
     const written = this.#last.then(() => this.#write(header, parts))
       .finally(() => this.#pending--);
@@ -53,7 +53,7 @@ export class FrameWriter {
     await this.#writer.close().catch(() => {});
   }
 
-  async #write(header: unknown, parts: readonly Uint8Array<ArrayBuffer>[]): Promise<void> {
+  async #write(header: unknown, parts: readonly Uint8Array[]): Promise<void> {
     const json = encoder.encode(JSON.stringify(header));
     const head = new Uint8Array(PREFIX_BYTES + json.byteLength);
     const view = new DataView(head.buffer);

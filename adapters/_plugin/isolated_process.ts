@@ -35,7 +35,7 @@ export interface IsolatedProcessOptions {
 /** Bytes of a request and of its answer, and what ends it. */
 export interface AskOptions {
   /** Bytes that follow the request. */
-  readonly parts?: readonly Uint8Array<ArrayBuffer>[];
+  readonly parts?: readonly Uint8Array[];
   /** Where the bytes that follow the answer belong; they must be that many. */
   readonly into?: (value: Answers["load"]) => readonly Uint8Array[];
   /** Tells the process that the caller has stopped waiting. */
@@ -135,7 +135,7 @@ export class IsolatedProcess {
     }
   }
 
-  async #write(message: unknown, parts?: readonly Uint8Array<ArrayBuffer>[]): Promise<void> {
+  async #write(message: unknown, parts?: readonly Uint8Array[]): Promise<void> {
     await this.#writer.write(message, parts).catch(() => {
       // The process has ended, or will: its end is what calls in progress reject with.
     });

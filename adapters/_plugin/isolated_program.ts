@@ -41,7 +41,7 @@ interface Listing {
 /** Bytes that follow an answer. */
 interface AnswerWithBytes {
   readonly value?: unknown;
-  readonly parts?: readonly Uint8Array<ArrayBuffer>[];
+  readonly parts?: readonly Uint8Array[];
 }
 
 // The standard output is for answers.

@@ -1,4 +1,4 @@
-import { readParts, viewOfParts } from "../../src/base/byte_parts.ts";
+import { isUnshared, readParts, viewOfParts } from "../../src/base/byte_parts.ts";
 import type { AdapterObject } from "../../src/adapter/contract.ts";
 
 /** Max bytes of a body whose buffer is kept for the next one. */
@@ -18,7 +18,8 @@ export class BodyComposer {
     end: number,
   ): Uint8Array<ArrayBuffer> {
     const view = viewOfParts(parts, start, end);
-    if (view !== undefined) return view;
+    // fetch() takes no bytes that threads share.
+    if (view !== undefined && isUnshared(view)) return view;
     const body = this.#buffer(end - start);
     readParts(parts, start, body);
     return body;

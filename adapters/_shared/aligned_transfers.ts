@@ -32,7 +32,7 @@ export class AlignedReader implements Disposable {
   }
 
   /** Reads from `position` on; resolves to the number of bytes, 0 at the end. */
-  async read(into: Uint8Array<ArrayBuffer>, position: number): Promise<number> {
+  async read(into: Uint8Array, position: number): Promise<number> {
     if (position < this.#start || position >= this.#start + this.#count) {
       const { files, file, end } = this.#options;
       this.#start = position - position % DIRECT_ALIGNMENT;
@@ -85,7 +85,7 @@ export class AlignedWriter implements Disposable {
   }
 
   /** Appends bytes; resolves to the number accepted. */
-  async write(bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+  async write(bytes: Uint8Array): Promise<number> {
     if (this.#filled === DIRECT_BUFFER_BYTES) await this.flush();
     const taken = bytes.subarray(0, DIRECT_BUFFER_BYTES - this.#filled);
     this.#buffer.set(taken, this.#filled);

@@ -10,8 +10,12 @@ import type { TrailerFault } from "./object_trailer.ts";
 export interface AdapterObject {
   /** Key of the object. */
   readonly key: ObjectKey;
-  /** Bytes of the object: `store` reads them, `load` fills them. */
-  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  /**
+   * Bytes of the object: `store` reads them, `load` fills them. They may lie in a
+   * `SharedArrayBuffer`, which a few functions of the host refuse (`fetch`, `crypto.subtle`,
+   * transfers to a worker): `concatParts()` and `slice()` copy into an `ArrayBuffer`.
+   */
+  readonly parts: readonly Uint8Array[];
   /** Total bytes of all parts. */
   readonly byteLength: number;
 }

@@ -20,14 +20,14 @@ export class ObjectWithTrailer implements AdapterObject {
   readonly layout: ObjectLayout;
   /** Bytes of the payload, the inline key and the trailer. */
   readonly byteLength: number;
-  readonly #parts: readonly Uint8Array<ArrayBuffer>[];
+  readonly #parts: readonly Uint8Array[];
   #hasTrailer = false;
 
   /** Takes parts that hold the payload, followed by space for the inline key and the trailer. */
   constructor(
     key: ObjectKey,
     layout: ObjectLayout,
-    parts: readonly Uint8Array<ArrayBuffer>[],
+    parts: readonly Uint8Array[],
   ) {
     this.key = key;
     this.layout = layout;
@@ -49,7 +49,7 @@ export class ObjectWithTrailer implements AdapterObject {
   }
 
   /** Payload, inline key and trailer. */
-  get parts(): readonly Uint8Array<ArrayBuffer>[] {
+  get parts(): readonly Uint8Array[] {
     if (!this.#hasTrailer) {
       writeTrailer(this.key, this.layout, this.#parts);
       this.#hasTrailer = true;

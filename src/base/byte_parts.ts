@@ -41,11 +41,11 @@ export function fillParts(parts: readonly Uint8Array[], bytes: Uint8Array | unde
 }
 
 /** Views of the first `byteLength` bytes. */
-export function frontOfParts(
-  parts: readonly Uint8Array<ArrayBuffer>[],
+export function frontOfParts<Buffer extends ArrayBufferLike>(
+  parts: readonly Uint8Array<Buffer>[],
   byteLength: number,
-): Uint8Array<ArrayBuffer>[] {
-  const front: Uint8Array<ArrayBuffer>[] = [];
+): Uint8Array<Buffer>[] {
+  const front: Uint8Array<Buffer>[] = [];
   let left = byteLength;
   for (const part of parts) {
     if (left <= 0) break;
@@ -94,6 +94,11 @@ export function writeParts(parts: readonly Uint8Array[], start: number, bytes: U
   forEachOverlap(parts, start, bytes.byteLength, (part, done) => {
     part.set(bytes.subarray(done, done + part.byteLength));
   });
+}
+
+/** Whether bytes lie in memory of this thread alone, which some functions of the host require. */
+export function isUnshared(bytes: Uint8Array): bytes is Uint8Array<ArrayBuffer> {
+  return bytes.buffer instanceof ArrayBuffer;
 }
 
 /** Visits what each part holds of the `byteLength` bytes from `start` on. */

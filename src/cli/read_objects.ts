@@ -42,7 +42,7 @@ export async function* readObjects(
   objects: AsyncIterable<ListedObject>,
   signal: AbortSignal,
 ): AsyncGenerator<readonly ReadObject[], void> {
-  using scratch = new StagingPool<Uint8Array<ArrayBuffer>>({
+  using scratch = new StagingPool<Uint8Array>({
     blockBytes: STAGING_BLOCK_BYTES,
     capacityBytes: MAX_OBJECT_BYTES + 2 * STAGING_BLOCK_BYTES,
     create: () => new Uint8Array(STAGING_BLOCK_BYTES),

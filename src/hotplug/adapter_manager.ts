@@ -71,7 +71,7 @@ export interface AdapterManagerOptions {
   /** Controller that enforces their limits. */
   readonly eviction: EvictionController;
   /** Host memory for migrations. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly clock: Clock;
   /** Deadlines of adapter calls. */
   readonly timeouts: AdapterTimeouts;

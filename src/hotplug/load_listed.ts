@@ -8,7 +8,7 @@ import { packObjects, type StagingPool } from "../memory/staging_pool.ts";
 /** Options of {@linkcode loadListed}. */
 export interface LoadListedOptions {
   /** Host memory for the objects. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly signal: AbortSignal;
   /** Whether damaged objects stay in the adapter. @default {false} */
   readonly keepsDamaged?: boolean;
@@ -50,7 +50,7 @@ export async function loadListed(
     key: each.key,
     byteLength: loadBytesOf(each),
     parts: (packing.objects[i] ?? []).map(({ block, byteOffset, byteLength }) =>
-      (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
+      (blocks[block] as Uint8Array).subarray(byteOffset, byteOffset + byteLength)
     ),
   }));
   const loaded = new Bitmap(length);

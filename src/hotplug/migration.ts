@@ -28,7 +28,7 @@ export interface MigrationOptions {
   /** Adapters to copy to; called for each batch. */
   readonly to: () => readonly AdapterGuard[];
   /** Host memory for the batches. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly signal: AbortSignal;
   /** Blocks objects that are being forgotten; forgets wait for the batches in flight. */
   readonly barrier: Pick<ForgetBarrier, "blocks" | "track">;
@@ -136,7 +136,7 @@ async function copyLacking(
 
 function fits(
   objects: readonly ListedObject[],
-  { blockBytes, capacityBytes }: StagingPool<Uint8Array<ArrayBuffer>>,
+  { blockBytes, capacityBytes }: StagingPool<Uint8Array>,
 ): boolean {
   const sizes = objects.map(loadBytesOf);
   return packObjects(sizes, blockBytes).usedBytes.length * blockBytes <= capacityBytes;

@@ -68,7 +68,7 @@ export class HostDevice implements MemoryDevice {
   destroySlab(_slab: Slab): void {}
 
   /** Copies bytes into a range. */
-  upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
+  upload(range: MemoryRange, parts: readonly Uint8Array[]): void {
     checkUpload(range, parts);
     copyParts(parts, hostBytes(range.buffer), range.byteOffset);
   }

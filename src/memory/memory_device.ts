@@ -82,7 +82,7 @@ export interface ReadBack extends Disposable {
    * The parts of each object. Together they have the `byteLength` bytes of the object, followed by
    * `tailBytes` bytes for the caller to write.
    */
-  readonly objects: readonly (readonly Uint8Array<ArrayBuffer>[])[];
+  readonly objects: readonly (readonly Uint8Array[])[];
   /**
    * Stops counting the buffers against the limit of read-backs, so that other read-backs do not wait
    * for them. For a caller that cannot tell when it will dispose of the objects.
@@ -138,7 +138,7 @@ export interface MemoryDevice extends Disposable {
    *
    * @throws {RangeError} If the sizes do not fit or are not multiples of 4.
    */
-  upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void;
+  upload(range: MemoryRange, parts: readonly Uint8Array[]): void;
   /**
    * Like {@linkcode upload}, for several ranges. If it returns a promise, other threads copy, and
    * neither the ranges nor the parts may be used before that resolves; it never rejects.

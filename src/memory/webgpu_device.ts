@@ -152,7 +152,7 @@ export class WebGpuDevice implements MemoryDevice {
   }
 
   /** Writes through the queue, in limited steps to save host memory. */
-  upload(range: MemoryRange, parts: readonly Uint8Array<ArrayBuffer>[]): void {
+  upload(range: MemoryRange, parts: readonly Uint8Array[]): void {
     checkUpload(range, parts);
     const buffer = gpuBuffer(range.buffer);
     const { queue } = this.gpuDevice;
@@ -160,7 +160,9 @@ export class WebGpuDevice implements MemoryDevice {
     for (const part of parts) {
       for (let start = 0; start < part.byteLength; start += UPLOAD_PART_BYTES) {
         const length = Math.min(UPLOAD_PART_BYTES, part.byteLength - start);
-        queue.writeBuffer(buffer, offset, part, start, length);
+        // WebGPU also takes memory that threads share, which Deno's types do not say.
+        const source = part as Uint8Array<ArrayBuffer>;
+        queue.writeBuffer(buffer, offset, source, start, length);
         offset += length;
         this.#unsubmittedBytes += length;
         if (this.#unsubmittedBytes >= UPLOAD_PART_BYTES) this.#submit([]);

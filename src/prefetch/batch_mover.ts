@@ -21,7 +21,7 @@ export interface LoadParts {
   readonly l1: L1Cache;
   readonly adapters: AdapterSet;
   /** Host memory that adapters load into. Its capacity limits the bytes in flight. */
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   /** Clock for deadlines and hedging. */
   readonly clock: Clock;
   /** Blocks objects that are being forgotten: they must not be loaded. */
@@ -266,10 +266,10 @@ export class BatchMover {
 }
 
 function partsIn(
-  blocks: readonly Uint8Array<ArrayBuffer>[],
+  blocks: readonly Uint8Array[],
   parts: readonly StagedPart[] = [],
-): Uint8Array<ArrayBuffer>[] {
+): Uint8Array[] {
   return parts.map(({ block, byteOffset, byteLength }) =>
-    (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
+    (blocks[block] as Uint8Array).subarray(byteOffset, byteOffset + byteLength)
   );
 }

@@ -299,7 +299,7 @@ class World {
   readonly adapters: readonly ScriptedAdapter[];
   readonly guards: readonly AdapterGuard[];
   readonly l1: L1Cache;
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly prefetch: PrefetchController;
   readonly blocked = new Set<string>();
   readonly asked: Asked[] = [];

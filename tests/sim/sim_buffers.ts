@@ -6,7 +6,7 @@ type Use = "store" | "load";
  * Buffers in use by calls to adapters: a buffer that one call fills must not be used by another.
  */
 export class SimBuffers {
-  readonly #uses = new Map<ArrayBuffer, Record<Use, number>>();
+  readonly #uses = new Map<ArrayBufferLike, Record<Use, number>>();
 
   /** Marks the buffers of objects as used by a call until the result is disposed. */
   lend(

@@ -19,8 +19,8 @@ export function adapterSet(adapters: readonly L2Adapter[], clock: Clock): Adapte
 export function scratchPool(
   blockBytes: number,
   blocks: number,
-): StagingPool<Uint8Array<ArrayBuffer>> {
-  return new StagingPool({
+): StagingPool<Uint8Array> {
+  return new StagingPool<Uint8Array>({
     blockBytes,
     capacityBytes: blocks * blockBytes,
     create: () => new Uint8Array(blockBytes),

@@ -35,7 +35,7 @@ export interface SetUp extends Disposable {
   readonly clock: ManualClock;
   readonly l1: L1Cache;
   readonly adapters: AdapterSet;
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly prefetch: PrefetchController;
   /** Advances the clock, running all work that does not wait for time before and after. */
   pass(ms: number): Promise<void>;

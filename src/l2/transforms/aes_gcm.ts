@@ -1,5 +1,6 @@
 import { type RandomSource, systemRandom } from "../../base/random.ts";
 import { concatParts } from "../../adapter/contract.ts";
+import { isUnshared } from "../../base/byte_parts.ts";
 import { MasterKey, masterKeyFields, readMasterKey } from "./master_key.ts";
 import {
   defineTransform,
@@ -56,13 +57,13 @@ export class AesGcmTransform implements Transform {
   }
 
   async encode(
-    parts: readonly Uint8Array<ArrayBuffer>[],
+    parts: readonly Uint8Array[],
     context: TransformContext,
-  ): Promise<readonly Uint8Array<ArrayBuffer>[]> {
+  ): Promise<readonly Uint8Array[]> {
     const key = await this.#masterKey.keyFor(context.key.cacheSalt);
     const nonce = new Uint8Array(this.#random.bytes(NONCE_BYTES));
     const [first = new Uint8Array(0), ...others] = parts;
-    const plain = others.length === 0 ? first : concatParts(parts);
+    const plain = others.length === 0 && isUnshared(first) ? first : concatParts(parts);
     const ciphertext = await crypto.subtle.encrypt(algorithm(nonce, context), key, plain);
     return [nonce, new Uint8Array(ciphertext)];
   }

@@ -27,9 +27,9 @@ export interface Transform extends Disposable {
    * @returns New parts, or the same ones if nothing changed.
    */
   encode(
-    parts: readonly Uint8Array<ArrayBuffer>[],
+    parts: readonly Uint8Array[],
     context: TransformContext,
-  ): Promise<readonly Uint8Array<ArrayBuffer>[]>;
+  ): Promise<readonly Uint8Array[]>;
   /**
    * Reverses {@linkcode encode}.
    *

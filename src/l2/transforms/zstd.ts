@@ -55,8 +55,8 @@ class ZstdTransform implements Transform {
   }
 
   async encode(
-    parts: readonly Uint8Array<ArrayBuffer>[],
-  ): Promise<readonly Uint8Array<ArrayBuffer>[]> {
+    parts: readonly Uint8Array[],
+  ): Promise<readonly Uint8Array[]> {
     const bytes = concatParts(parts);
     const { byteLength } = bytes;
     const compressed = await this.#threads.compress(bytes, this.#level);

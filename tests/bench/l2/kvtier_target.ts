@@ -49,9 +49,9 @@ export class KvtierTarget implements BenchTarget {
 
   /** Stores the objects, which are sealed on the way. */
   store(round: Round): Promise<number> {
-    const { layout, sources } = round.buffers;
+    const { layout, readBack } = round.buffers;
     return sum(
-      callsOf(round, sources).map(async ({ keys, rooms }) => {
+      callsOf(round, readBack).map(async ({ keys, rooms }) => {
         const objects = keys.map((key, i) =>
           new ObjectWithTrailer(key, layout, rooms[i]?.parts ?? [])
         );

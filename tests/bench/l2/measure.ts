@@ -104,7 +104,8 @@ class Measuring {
   }
 
   async round(number: number): Promise<void> {
-    for (const { payload } of this.#buffers.sources) {
+    const { sources, readBack } = this.#buffers;
+    for (const { payload } of [...sources, ...readBack]) {
       new DataView(payload.buffer).setInt32(4, number);
     }
     for (const index of shuffled(this.#targets.length, number)) {

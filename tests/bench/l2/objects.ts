@@ -8,11 +8,11 @@ import { sha256 } from "../../../src/base/digest.ts";
 const PATTERN_BYTES = 65_521;
 
 /** Room for one object: its payload, and directly behind it what seals it. */
-export interface ObjectRoom {
+export interface ObjectRoom<Buffer extends ArrayBufferLike = ArrayBufferLike> {
   /** The payload. */
-  readonly payload: Uint8Array<ArrayBuffer>;
+  readonly payload: Uint8Array<Buffer>;
   /** Payload and seal, as adapters see them. */
-  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  readonly parts: readonly Uint8Array<Buffer>[];
 }
 
 /** The buffers of a benchmark, written once and used in every round by every target. */
@@ -20,9 +20,11 @@ export interface Buffers {
   /** What they hold. */
   readonly layout: ObjectLayout;
   /** Objects to be stored, each with bytes of its own. */
-  readonly sources: readonly ObjectRoom[];
+  readonly sources: readonly ObjectRoom<ArrayBuffer>[];
+  /** The same in shared memory, as host memory hands them over. */
+  readonly readBack: readonly ObjectRoom[];
   /** Room to load them into: arrays of JavaScript's own. */
-  readonly loaded: readonly ObjectRoom[];
+  readonly loaded: readonly ObjectRoom<ArrayBuffer>[];
   /** The same in aligned memory, of which the cache's buffers for loads are made. */
   readonly aligned: readonly ObjectRoom[];
 }
@@ -31,7 +33,10 @@ export interface Buffers {
 export function allocateBuffers(count: number, objectBytes: number): Buffers {
   const pattern = crypto.getRandomValues(new Uint8Array(PATTERN_BYTES));
   const fingerprint = new Uint8Array(8).fill(objectBytes & 0xff);
-  const room = (index: number, object: Uint8Array<ArrayBuffer>): ObjectRoom => {
+  const room = <Buffer extends ArrayBufferLike>(
+    index: number,
+    object: Uint8Array<Buffer>,
+  ): ObjectRoom<Buffer> => {
     const payload = object.subarray(0, objectBytes);
     for (let at = 0; at < objectBytes; at += PATTERN_BYTES) {
       payload.set(pattern.subarray(0, objectBytes - at), at);
@@ -40,20 +45,25 @@ export function allocateBuffers(count: number, objectBytes: number): Buffers {
     return { payload, parts: blocksOf(object) };
   };
   const sealedBytes = objectBytes + TRAILER_BYTES;
-  const rooms = (allocate: (byteLength: number) => Uint8Array<ArrayBuffer>): ObjectRoom[] =>
+  const rooms = <Buffer extends ArrayBufferLike>(
+    allocate: (byteLength: number) => Uint8Array<Buffer>,
+  ): ObjectRoom<Buffer>[] =>
     Array.from({ length: count }, (_, index) => room(index, allocate(sealedBytes)));
-  const plain = (byteLength: number): Uint8Array<ArrayBuffer> => new Uint8Array(byteLength);
+  const plain = (byteLength: number) => new Uint8Array(byteLength);
   return {
     layout: { byteLength: objectBytes, fingerprint },
     sources: rooms(plain),
+    readBack: rooms((byteLength) => new Uint8Array(new SharedArrayBuffer(byteLength))),
     loaded: rooms(plain),
     aligned: rooms(alignedBytes),
   };
 }
 
 /** An object as it lies in the cache's staging blocks. */
-function blocksOf(object: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer>[] {
-  const blocks: Uint8Array<ArrayBuffer>[] = [];
+function blocksOf<Buffer extends ArrayBufferLike>(
+  object: Uint8Array<Buffer>,
+): Uint8Array<Buffer>[] {
+  const blocks: Uint8Array<Buffer>[] = [];
   for (let at = 0; at < object.byteLength; at += STAGING_BLOCK_BYTES) {
     blocks.push(object.subarray(at, at + STAGING_BLOCK_BYTES));
   }

@@ -17,7 +17,7 @@ interface SetUp {
   readonly adapters: readonly RecordingAdapter[];
   readonly guards: readonly AdapterGuard[];
   readonly clock: ManualClock;
-  readonly scratch: StagingPool<Uint8Array<ArrayBuffer>>;
+  readonly scratch: StagingPool<Uint8Array>;
   readonly batches: Promise<void>[];
   readonly options: MigrationOptions;
 }

@@ -39,7 +39,11 @@ const BROKEN: readonly [string, string[], (held: Held, onError: OnError) => Part
     ["detaches the caller's buffers", ["store neither changes nor detaches the parts"], (held) => ({
       store: async (objects, options) => {
         const result = await mapAdapter(held).store(objects, options);
-        for (const { parts } of objects) for (const { buffer } of parts) buffer.transfer();
+        for (const { parts } of objects) {
+          for (const { buffer } of parts) {
+            structuredClone(buffer, { transfer: [buffer as ArrayBuffer] });
+          }
+        }
         return result;
       },
     })],
