@@ -45,7 +45,7 @@ export class HostDevice implements MemoryDevice {
   /** Never resolves. */
   readonly lost: Promise<DeviceLoss> = new Promise(() => {});
   /** Reused, because memory costs most when it is used for the first time. */
-  readonly #staging = new StagingPool<Uint8Array<ArrayBuffer>>({
+  readonly #staging = new StagingPool<Uint8Array>({
     blockBytes: STAGING_BLOCK_BYTES,
     capacityBytes: Infinity,
     create: () => alignedBytes(STAGING_BLOCK_BYTES),
@@ -122,7 +122,7 @@ export class HostDevice implements MemoryDevice {
     const blocks = await this.#staging.acquire(packing.usedBytes.length);
     const objects = packing.objects.map((parts) =>
       parts.map(({ block, byteOffset, byteLength }) =>
-        (blocks[block] as Uint8Array<ArrayBuffer>).subarray(byteOffset, byteOffset + byteLength)
+        (blocks[block] as Uint8Array).subarray(byteOffset, byteOffset + byteLength)
       )
     );
     await copyBytes(objects.flatMap((parts, i) => copiesInto(parts, sources[i])), this.#threads);
@@ -141,8 +141,8 @@ export class HostDevice implements MemoryDevice {
 
 /** The copies of an object into parts, which may be longer in all. */
 function copiesInto(
-  parts: readonly Uint8Array<ArrayBuffer>[],
-  source: Uint8Array<ArrayBuffer> = new Uint8Array(),
+  parts: readonly Uint8Array[],
+  source: Uint8Array = new Uint8Array(),
 ): HostCopy[] {
   let at = 0;
   return frontOfParts(parts, source.byteLength).map((to) => {
@@ -150,7 +150,7 @@ function copiesInto(
   });
 }
 
-function hostBytes(buffer: DeviceBuffer): Uint8Array<ArrayBuffer> {
+function hostBytes(buffer: DeviceBuffer): Uint8Array {
   if (buffer instanceof Uint8Array) return buffer;
   throw new TypeError("Host memory requires Uint8Array buffers: received a GPUBuffer");
 }

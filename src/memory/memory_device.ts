@@ -4,7 +4,7 @@
 export const RANGE_ALIGNMENT = 256;
 
 /** Memory of a device: a WebGPU buffer, or bytes in host memory. */
-export type DeviceBuffer = GPUBuffer | Uint8Array<ArrayBuffer>;
+export type DeviceBuffer = GPUBuffer | Uint8Array;
 
 /** A range of a buffer. */
 export interface MemoryRange {
@@ -65,7 +65,7 @@ export interface Upload {
   /** Where they go. */
   readonly range: MemoryRange;
   /** The bytes, which fill the range exactly. */
-  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  readonly parts: readonly Uint8Array[];
 }
 
 /** An object to copy to the host. */

@@ -10,15 +10,14 @@ const MAX_WAIT_MS = 100;
 
 /** A copy between two places in host memory, of equal length, that do not overlap. */
 export interface HostCopy {
-  readonly from: Uint8Array<ArrayBuffer>;
-  readonly to: Uint8Array<ArrayBuffer>;
+  readonly from: Uint8Array;
+  readonly to: Uint8Array;
 }
 
 /** Allocates zeros that other threads can access, if the host has such memory. */
-export function sharedBytes(byteLength: number): Uint8Array<ArrayBuffer> {
+export function sharedBytes(byteLength: number): Uint8Array {
   if (typeof SharedArrayBuffer === "undefined") return new Uint8Array(byteLength);
-  // Views of shared memory can do all that the interfaces of devices and adapters ask for.
-  return new Uint8Array(new SharedArrayBuffer(byteLength) as unknown as ArrayBuffer);
+  return new Uint8Array(new SharedArrayBuffer(byteLength));
 }
 
 /**

@@ -43,12 +43,12 @@ function rangesOf(device: HostDevice): MemoryRange[] {
 }
 
 /** Bytes of an object. */
-function bytesOf(index: number, byteLength: number): Uint8Array<ArrayBuffer> {
+function bytesOf(index: number, byteLength: number): Uint8Array {
   return new Uint8Array(byteLength).map((_, i) => index + i * 7 + (i >> 8));
 }
 
 /** The same in two parts that threads share. */
-function partsOf(index: number, byteLength: number): Uint8Array<ArrayBuffer>[] {
+function partsOf(index: number, byteLength: number): Uint8Array[] {
   const bytes = sharedBytes(byteLength);
   bytes.set(bytesOf(index, byteLength));
   const half = 4 * Math.floor(byteLength / 8);
