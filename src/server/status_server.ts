@@ -3,6 +3,7 @@ import packageConfig from "../../deno.json" with { type: "json" };
 import { ConfigError } from "../base/config_error.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import { AccessRules } from "./access.ts";
+import { EventFeed, MAX_STREAMS } from "./event_feed.ts";
 import { CallDurations, PROMETHEUS_TYPE, prometheusText } from "./prometheus.ts";
 import { respond, respondJson } from "./responses.ts";
 import {
@@ -10,6 +11,8 @@ import {
   resolveServerOptions,
   type StatusServerOptions,
 } from "./server_options.ts";
+
+const EVENTS_TYPE = "text/event-stream; charset=utf-8";
 
 const logger = getLogger(["kvtier", "server"]);
 
@@ -56,10 +59,12 @@ class HttpStatusServer implements StatusServer {
   readonly #options: ResolvedServerOptions;
   readonly #access: AccessRules;
   readonly #durations: CallDurations;
+  readonly #feed: EventFeed;
   readonly #routes: Readonly<Record<string, Route>> = {
     "/health": { method: "GET", isOpen: true, answer: (_, canRead) => this.#health(canRead) },
     "/status": { method: "GET", answer: () => respondJson(this.#cache.reportStatus()) },
     "/metrics": { method: "GET", answer: () => this.#metrics() },
+    "/events": { method: "GET", answer: (request) => this.#events(request) },
   };
 
   constructor(cache: TieredCache, options: ResolvedServerOptions) {
@@ -71,6 +76,10 @@ class HttpStatusServer implements StatusServer {
       return this.#answer(request);
     });
     this.#durations = new CallDurations(cache.events);
+    this.#feed = new EventFeed(cache, {
+      version: packageConfig.version,
+      canAct: this.#access.hasToken,
+    });
     this.finished = server.finished;
     const host = hostname.includes(":") ? `[${hostname}]` : hostname;
     this.url = `http://${host}:${server.addr.port}/`;
@@ -79,6 +88,7 @@ class HttpStatusServer implements StatusServer {
 
   async close(): Promise<void> {
     this.#durations[Symbol.dispose]();
+    this.#feed[Symbol.dispose]();
     this.#stopping.abort();
     await this.finished;
   }
@@ -118,6 +128,14 @@ class HttpStatusServer implements StatusServer {
     const { isHealthy, problems } = this.#cache.reportStatus();
     const health = canRead ? { isHealthy, problems } : { isHealthy };
     return respondJson({ ...health, version: packageConfig.version }, isHealthy ? 200 : 503);
+  }
+
+  #events({ method }: Request): Response {
+    if (method === "HEAD") return respond(null, EVENTS_TYPE);
+    const stream = this.#feed.open();
+    if (stream !== undefined) return respond(stream, EVENTS_TYPE);
+    const error = `There are ${MAX_STREAMS} event streams already: close one, or try again later`;
+    return refuse(503, error, { "retry-after": "10" });
   }
 
   #metrics(): Response {
