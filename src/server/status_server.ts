@@ -3,6 +3,8 @@ import packageConfig from "../../deno.json" with { type: "json" };
 import { ConfigError } from "../base/config_error.ts";
 import type { TieredCache } from "../tiered_cache.ts";
 import { AccessRules } from "./access.ts";
+import { ACTION_NAMES, answerAction } from "./actions.ts";
+import { DOCUMENT, DOCUMENT_POLICY } from "./page/document.ts";
 import { EventFeed, MAX_STREAMS } from "./event_feed.ts";
 import { CallDurations, PROMETHEUS_TYPE, prometheusText } from "./prometheus.ts";
 import { respond, respondJson } from "./responses.ts";
@@ -61,10 +63,12 @@ class HttpStatusServer implements StatusServer {
   readonly #durations: CallDurations;
   readonly #feed: EventFeed;
   readonly #routes: Readonly<Record<string, Route>> = {
+    "/": { method: "GET", isOpen: true, answer: () => this.#page() },
     "/health": { method: "GET", isOpen: true, answer: (_, canRead) => this.#health(canRead) },
     "/status": { method: "GET", answer: () => respondJson(this.#cache.reportStatus()) },
     "/metrics": { method: "GET", answer: () => this.#metrics() },
     "/events": { method: "GET", answer: (request) => this.#events(request) },
+    ...Object.fromEntries(ACTION_NAMES.map((name) => [`/actions/${name}`, this.#action(name)])),
   };
 
   constructor(cache: TieredCache, options: ResolvedServerOptions) {
@@ -122,6 +126,20 @@ class HttpStatusServer implements StatusServer {
       logger.error("The status server could not answer {pathname}: {error}", { pathname, error });
       return refuse(500, "Internal error: see the log");
     }
+  }
+
+  /** The live page has no figures itself, so that it needs no token. */
+  #page(): Response {
+    const policy = { "content-security-policy": DOCUMENT_POLICY };
+    return respond(DOCUMENT, "text/html; charset=utf-8", 200, policy);
+  }
+
+  #action(name: string): Route {
+    const onDone = (said: string): void => this.#feed.note("action", said);
+    return {
+      method: "POST",
+      answer: (request) => answerAction(this.#cache, name, request, onDone),
+    };
   }
 
   #health(canRead: boolean): Response {

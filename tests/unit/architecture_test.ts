@@ -67,7 +67,16 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
     "object_checks",
   ],
   engine: ["keys", "memory", "l1", "adapter", "prefetch", "tiered_cache", "cache_hit"],
-  server: ["telemetry", "tiered_cache", "deno.json"],
+  server: [
+    "adapter",
+    "lifecycle",
+    "hotplug",
+    "src/l2/adapter_config.ts",
+    "src/eviction/quota_registry.ts",
+    "telemetry",
+    "tiered_cache",
+    "deno.json",
+  ],
   cli: [
     "keys",
     "memory",
