@@ -4,7 +4,8 @@
  * `deno task bench [--rounds N] [--objects N] [--megabytes N] [--only LIST] [--json]`. Medians of 7
  * rounds; the page cache is warm. Calls whose cost should not depend on what lies in L1 or in a
  * directory are timed with 1,000, 10,000 and 100,000 objects there, or up to `--objects`. A timer
- * shows how long the event loop is blocked while 1 GB is stored and loaded, or `--megabytes`.
+ * shows how long the event loop is blocked while 1 GB is stored and loaded, or `--megabytes`, which
+ * also limits the 96 MiB that go through L1 and a directory.
  * `--only` leaves out all but some parts: l1, transfers, copies, event-loop, path, flat, full.
  */
 import { parseArgs } from "node:util";
@@ -49,7 +50,7 @@ try {
       rows.push(...await benchEventLoop(device, directory, bytes, { "": {} }));
     }
     for (const objectBytes of parts.has("path") ? [MIB / 4, MIB, 4 * MIB, 16 * MIB] : []) {
-      rows.push(...await benchPath(device, objectBytes, directory, rounds));
+      rows.push(...await benchPath(device, objectBytes, directory, rounds, bytes));
     }
     device[Symbol.dispose]();
   }

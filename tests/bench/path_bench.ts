@@ -7,21 +7,25 @@ import { type Row, time } from "./rows.ts";
 import { median } from "./statistics.ts";
 
 const MIB = 2 ** 20;
-const TOTAL_BYTES = 96 * MIB;
+const MOST_BYTES = 96 * MIB;
 
-/** The way of objects from L1 into a directory and back, beside the plainest loop. */
+/**
+ * The way of objects from L1 into a directory and back, beside the plainest loop; at most 96 MiB, or
+ * `mostBytes`, but one object.
+ */
 export async function benchPath(
   device: MemoryDevice,
   objectBytes: number,
   directory: string,
   rounds: number,
+  mostBytes: number,
 ): Promise<Row[]> {
-  const count = Math.floor(TOTAL_BYTES / objectBytes);
+  const count = Math.max(1, Math.floor(Math.min(MOST_BYTES, mostBytes) / objectBytes));
   const layout = { byteLength: objectBytes, fingerprint: new Uint8Array(8) };
   const payload = crypto.getRandomValues(new Uint8Array(65536));
   const source = new Uint8Array(objectBytes);
   for (let at = 0; at < objectBytes; at += payload.length) source.set(payload, at);
-  const l1 = { capacityBytes: 2 * TOTAL_BYTES };
+  const l1 = { capacityBytes: 2 * count * objectBytes };
   const times: Record<string, number[]> = {};
   const note = (name: string, ms: number): void => void (times[name] ??= []).push(ms);
 
