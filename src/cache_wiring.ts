@@ -136,6 +136,7 @@ export class CacheParts implements AsyncDisposable {
       clock,
       barrier,
       onServed: (groups, result) => this.uses.note(groups, result),
+      onDeadline: (details) => events.emit("deadline", details),
     });
     this.lifecycle = new KeyLifecycle({ l1, adapters: () => adapters.all, clock, barrier });
     this.eviction = new EvictionController({
@@ -163,7 +164,6 @@ export class CacheParts implements AsyncDisposable {
       listenerOf: (guard) => adapterEvents(events, guard),
       onRemoved: ({ id, type }) => events.emit("adapterremoved", { id, type }),
     });
-    this.prefetch.addListener({ deadline: (details) => events.emit("deadline", details) });
     l1.addListener({ removed: (key, reason) => events.emit("removed", { key, reason }) });
     this.#watch(device);
   }

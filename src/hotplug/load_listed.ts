@@ -62,7 +62,7 @@ export async function loadListed(
   for (let i = 0; i < length; i++) if (lookup.outcomeOf(i) === "absent") gone.set(i);
   const indices = lookup.done.indices();
   if (indices.length > 0) {
-    const answer = await from.loadAnyLayout(lookup.done.gather(objects), { keepsDamaged });
+    const answer = await from.load(lookup.done.gather(objects), { keepsDamaged });
     status = answer.status;
     isAbandoned = answer.settled !== undefined;
     loaded.setAll(answer.done.gather(indices));

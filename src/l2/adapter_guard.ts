@@ -24,7 +24,7 @@ import { type GuardListener, GuardListeners } from "./guard_listener.ts";
 import { GuardedAnswer } from "./guarded_answer.ts";
 import { GuardedCalls, type GuardedCallsOptions } from "./guarded_calls.ts";
 import { type GuardedListOptions, listGuarded } from "./guarded_listing.ts";
-import { isBeyondUse, LoadCheck, type Verify, withoutTrailers } from "./load_check.ts";
+import { isBeyondUse, LoadCheck, withoutTrailers } from "./load_check.ts";
 import { type LoadEstimate, LoadSpeed, type RunningLoad } from "./load_speed.ts";
 
 /** An object with the layout needed to verify it. */
@@ -255,30 +255,48 @@ export class AdapterGuard {
   }
 
   /**
-   * Loads objects locked by a lookup, and verifies them. Releases the locks as soon as the adapter
-   * has released the buffers, and removes damaged objects, so that later lookups miss them.
-   */
-  load(objects: readonly GuardedObject[]): Promise<GuardedAnswer> {
-    return this.#load(objects, ({ key, layout, parts }, proof) => {
-      return this.#isUnsealed ? null : verifyObject(key, layout, parts, proof);
-    });
-  }
-
-  /**
-   * Like {@linkcode load}, but accepts any layout: each object is verified against its own trailer.
-   * Not for an adapter that stores no trailers.
+   * Loads objects locked by a lookup, and verifies them: without a layout, each against its own
+   * trailer, which an adapter that stores no trailers does not have. Releases the locks as soon as
+   * the adapter has released the buffers, and removes damaged objects, so that later lookups miss
+   * them.
    *
    * @param options.keepsDamaged Whether damaged objects stay in the adapter.
    */
-  loadAnyLayout(
-    objects: readonly AdapterObject[],
+  async load(
+    given: readonly (AdapterObject & Partial<Pick<GuardedObject, "layout">>)[],
     { keepsDamaged = false }: { readonly keepsDamaged?: boolean } = {},
   ): Promise<GuardedAnswer> {
-    return this.#load(
-      objects,
-      ({ key, byteLength, parts }, proof) => verifyAnyLayout(key, byteLength, parts, proof),
-      keepsDamaged,
-    );
+    const objects = given.slice();
+    const keys = objects.map(({ key }) => key);
+    const check = new LoadCheck(objects, ({ key, layout, byteLength, parts }, proof) => {
+      if (layout === undefined) return verifyAnyLayout(key, byteLength, parts, proof);
+      return this.#isUnsealed ? null : verifyObject(key, layout, parts, proof);
+    });
+    const { onLoaded } = check;
+    let running: RunningLoad;
+    const { status, value, settled } = await this.#calls.run({
+      operation: "load",
+      work: async (signal) => {
+        running = this.#speed.startLoad(objects);
+        const answer = await this.#adapter.load(this.#asStored(objects), { signal, onLoaded });
+        return copyBits("load()", answer, objects.length);
+      },
+      measure: (end) => this.#speed.endLoad(running, end, objects),
+      late: () => this.#unlockInAdapter(keys),
+    });
+    if (settled === undefined) this.#unlockInAdapter(keys);
+    const { life, counters } = this.#calls;
+    life.releaseLocks(keys.length);
+    const { done, faults } = check.finish(value);
+    for (const [i, fault] of faults) {
+      counters.addDamage(fault);
+      this.#listeners.tellDamaged(keys[i] as ObjectKey, fault);
+    }
+    counters.addLoad(done, objects, this.#isUnsealed);
+    this.#listeners.tellAccessed(keys, done);
+    const damaged = keys.filter((_, i) => isBeyondUse(faults.get(i)));
+    if (damaged.length > 0 && !keepsDamaged) await this.delete(damaged);
+    return new GuardedAnswer(status, done, { faults, settled });
   }
 
   /** Deletes objects: those that existed are `done`, and `bytes` were freed. */
@@ -360,41 +378,6 @@ export class AdapterGuard {
     });
     this.#calls.abandonAll();
     this.#calls.life.releaseLocks(Infinity);
-  }
-
-  async #load<T extends AdapterObject>(
-    given: readonly T[],
-    verify: Verify<T>,
-    keepsDamaged = false,
-  ): Promise<GuardedAnswer> {
-    const objects = given.slice();
-    const keys = objects.map(({ key }) => key);
-    const check = new LoadCheck(objects, verify);
-    const { onLoaded } = check;
-    let running: RunningLoad;
-    const { status, value, settled } = await this.#calls.run({
-      operation: "load",
-      work: async (signal) => {
-        running = this.#speed.startLoad(objects);
-        const answer = await this.#adapter.load(this.#asStored(objects), { signal, onLoaded });
-        return copyBits("load()", answer, objects.length);
-      },
-      measure: (end) => this.#speed.endLoad(running, end, objects),
-      late: () => this.#unlockInAdapter(keys),
-    });
-    if (settled === undefined) this.#unlockInAdapter(keys);
-    const { life, counters } = this.#calls;
-    life.releaseLocks(keys.length);
-    const { done, faults } = check.finish(value);
-    for (const [i, fault] of faults) {
-      counters.addDamage(fault);
-      this.#listeners.tellDamaged(keys[i] as ObjectKey, fault);
-    }
-    counters.addLoad(done, objects, this.#isUnsealed);
-    this.#listeners.tellAccessed(keys, done);
-    const damaged = keys.filter((_, i) => isBeyondUse(faults.get(i)));
-    if (damaged.length > 0 && !keepsDamaged) await this.delete(damaged);
-    return new GuardedAnswer(status, done, { faults, settled });
   }
 
   get #isUnsealed(): boolean {

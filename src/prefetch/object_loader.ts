@@ -71,57 +71,51 @@ export class ObjectLoader {
     }
   }
 
+  /** Asks the adapters, and loads objects found so far until the rest is known to be absent. */
   async #search(
-    { request, slots, gate, waitsForSlow }: Pick<Search, "request" | "gate" | "waitsForSlow"> & {
-      readonly slots: readonly number[];
-    },
+    { request, slots: asked, gate, waitsForSlow }:
+      & Pick<Search, "request" | "gate" | "waitsForSlow">
+      & { readonly slots: readonly number[] },
   ): Promise<Lookup> {
     const { table } = request;
     const controller = new AbortController();
     const over = controller.signal;
     const { adapters: { serving }, clock } = this.#options;
     const adapters = serving.filter((adapter) => gate?.isWorthAsking(adapter) !== false);
-    const lookup = new Lookup({ table, slots, adapters, clock, over });
+    const lookup = new Lookup({ table, slots: asked, adapters, clock, over });
+    const search: Search = { request, table, lookup, waitsForSlow, over, gate };
+    using cleanup = new DisposableStack();
     const end = (): void => {
       controller.abort(ANSWERED);
-      lookup.release(slots);
+      lookup.release(asked);
     };
-    const cancel = request.onPublished(() => {
+    cleanup.defer(end);
+    cleanup.defer(request.onPublished(() => {
       end();
-      table.abandon(slots.filter((slot) => table.state(slot) !== "loading"));
-    });
-    try {
-      if (adapters.length === 0) gate?.endUnasked();
-      lookup.ask();
-      await this.#loadAll({ request, table, lookup, waitsForSlow, over, gate });
-      return lookup;
-    } finally {
-      cancel();
-      end();
-    }
-  }
-
-  /** Loads objects found so far, repeatedly, until the rest is known to be absent. */
-  async #loadAll(search: Search): Promise<void> {
-    const { table, lookup, over, gate } = search;
-    const adapters = lookup.sources.map(({ adapter }) => adapter);
+      table.abandon(asked.filter((slot) => table.state(slot) !== "loading"));
+    }));
     const isReady = ({ adapter }: Source): boolean => !this.isSlow(adapter);
     const canHave = (slot: number): boolean => isExpected(table, slot);
     const canHaveSoon = (slot: number): boolean =>
       canHave(slot) && (table.state(slot) !== "found" || lookup.isHeld(slot, isReady));
     const isFound = (slot: number): boolean => table.state(slot) === "found";
+    if (adapters.length === 0) gate?.endUnasked();
+    lookup.ask();
     for (;;) {
       let { length, slots } = plan(table, canHave);
       while (!over.aborted && !lookup.isComplete) {
         if (plan(table, canHaveSoon).length === table.end) break;
         if (lookup.isGraceOver && slots.some(isFound)) break;
-        if (lookup.isGivenUp) return gate?.endUnanswered();
+        if (lookup.isGivenUp) {
+          gate?.endUnanswered();
+          return lookup;
+        }
         gate?.limitLookup(adapters, () => lookup.giveUp());
         await lookup.next();
         ({ length, slots } = plan(table, canHave));
       }
       const found = slots.filter(isFound);
-      if (over.aborted || found.length === 0) return;
+      if (over.aborted || found.length === 0) return lookup;
       // Behind a prefix that can only become shorter, no lock is needed.
       if (lookup.isComplete && !table.hasWindows) lookup.releaseFrom(length);
       await this.#loadFound(search, found);
@@ -155,15 +149,18 @@ export class ObjectLoader {
     gate?.weigh();
     if (over.aborted) return;
     lookup.releaseFrom(table.end);
-    await Promise.all(shares.map(({ source, slots }) => {
-      return this.#loadFrom(search, source, slots.filter((slot) => slot < table.size));
+    await Promise.all(shares.map(async ({ source, slots }) => {
+      const batches = this.#batchesOf(table, slots.filter((slot) => slot < table.size));
+      const load = (batch: readonly number[]): Promise<void> =>
+        this.#loadBatch(search, source, batch);
+      for await (const _ of pooledMap(BATCHES_IN_FLIGHT, batches, load));
     }));
   }
 
-  async #loadFrom(search: Search, source: Source, slots: readonly number[]): Promise<void> {
+  #batchesOf(table: ChunkTable, slots: readonly number[]): (readonly number[])[] {
     const { scratch } = this.#options;
     const batchBytes = Math.min(BATCH_BYTES, scratch.capacityBytes / (2 * BATCHES_IN_FLIGHT));
-    const sizes = slots.map((slot) => search.table.bytes(slot));
+    const sizes = slots.map((slot) => table.bytes(slot));
     const batches: (readonly number[])[] = [];
     for (let start = 0; start < slots.length;) {
       const fitting = countThatFit(sizes.slice(start), scratch.blockBytes, batchBytes);
@@ -171,9 +168,7 @@ export class ObjectLoader {
       batches.push(slots.slice(start, end));
       start = end;
     }
-    const load = (batch: readonly number[]): Promise<void> =>
-      this.#loadBatch(search, source, batch);
-    for await (const _ of pooledMap(BATCHES_IN_FLIGHT, batches, load));
+    return batches;
   }
 
   /**

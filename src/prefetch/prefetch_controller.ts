@@ -1,5 +1,4 @@
 import { getLogger } from "@logtape/logtape";
-import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { ChunkTable } from "./chunk_table.ts";
 import type { KeyGroup } from "./key_group.ts";
@@ -23,6 +22,10 @@ export interface PrefetchControllerOptions extends LoadParts {
   readonly policy: PrefetchPolicy;
   /** Called with the result of each request. */
   readonly onServed?: (groups: readonly KeyGroup[], result: PrefetchResult) => void;
+  /** Called when a request was answered at its deadline. Must not throw. */
+  readonly onDeadline?: (
+    details: { objects: number; servedObjects: number; deadlineMs: number },
+  ) => void;
 }
 
 /** Options of a match. */
@@ -77,12 +80,6 @@ export interface PrefetchStatus {
   readonly loadBytesInUse: number;
 }
 
-/** Callbacks of a {@linkcode PrefetchController}. */
-export interface PrefetchListener {
-  /** A request was answered at its deadline. */
-  deadline?(details: { objects: number; servedObjects: number; deadlineMs: number }): void;
-}
-
 /** One call of `prefetch` or `warm`. */
 interface PrefetchCall extends PrefetchOptions {
   readonly id: number;
@@ -112,9 +109,6 @@ export class PrefetchController {
   readonly #options: PrefetchControllerOptions;
   readonly #loader: ObjectLoader;
   readonly #shared: SharedLoads;
-  readonly #listeners = new Listeners<PrefetchListener>((error) =>
-    logger.error("A listener of prefetches failed: {error}", { error })
-  );
   /** Work in flight and the request that it belongs to. */
   readonly #running = new Map<Promise<void>, PrefetchRequest | undefined>();
   /** Queued requests, in order. */
@@ -147,10 +141,6 @@ export class PrefetchController {
     });
     this.#explorer = new Explorer(options.clock);
     this.#shared = new SharedLoads({ ...options, onShared: () => this.#counters.sharedLoads++ });
-  }
-
-  addListener(listener: PrefetchListener): void {
-    this.#listeners.add(listener);
   }
 
   /**
@@ -305,10 +295,7 @@ export class PrefetchController {
     this.#options.onServed?.(groups, result);
     if (!result.isAtDeadline) return result;
     this.#counters.deadlines++;
-    const objects = countObjects(groups);
-    this.#listeners.tell((listener) => {
-      listener.deadline?.({ objects, servedObjects, deadlineMs });
-    });
+    this.#options.onDeadline?.({ objects: countObjects(groups), servedObjects, deadlineMs });
     return result;
   }
 

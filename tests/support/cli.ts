@@ -112,7 +112,7 @@ export async function contentsOf(config: L2Config): Promise<ReadonlyMap<string, 
       parts: [new Uint8Array(loadBytes)],
     }));
     await guard.lookup(batch.map(({ key }) => key), { prefix: false });
-    const { done } = await guard.loadAnyLayout(batch);
+    const { done } = await guard.load(batch);
     for (const { key, parts } of done.gather(batch)) {
       contents.set(key.id, concatParts(parts).toHex());
     }

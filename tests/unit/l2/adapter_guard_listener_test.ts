@@ -153,7 +153,7 @@ Deno.test("objects of several layouts are stored and loaded by their own trailer
     return { key, parts, byteLength };
   });
   await guard.lookup(names, prefix);
-  assertEquals(String((await guard.loadAnyLayout(rooms)).done), "111");
+  assertEquals(String((await guard.load(rooms)).done), "111");
   assertEquals(rooms.map(({ parts }) => parts), objects.map(({ parts }) => parts));
   assertEquals(guard.lockedKeys, 0);
 });
@@ -168,7 +168,7 @@ Deno.test("an object that fails verification is deleted, unless it has another k
     (adapter.held.get(keys[2]?.id ?? "") as Uint8Array<ArrayBuffer>).slice(),
   );
   await guard.lookup(keys, prefix);
-  assertEquals(String((await guard.loadAnyLayout(empty())).done), "001");
+  assertEquals(String((await guard.load(empty())).done), "001");
   assertEquals(guard.reportStatus().damagedObjects, { "payload-checksum": 1, key: 1 });
   assertEquals(adapter.deletes, [[a]]);
 });

@@ -808,14 +808,16 @@ Deno.test("PrefetchController serves 64 requests at the same time, the others in
 
 Deno.test("PrefetchController answers queued requests at their deadline", async () => {
   const adapter = new RecordingAdapter();
-  using t = setUp(new HostDevice(), [adapter], { capacityBytes: 2 ** 20 });
+  const told: number[] = [];
+  using t = setUp(new HostDevice(), [adapter], {
+    capacityBytes: 2 ** 20,
+    onDeadline: ({ servedObjects }) => void told.push(servedObjects),
+  });
   const { promise, open } = gate();
   adapter.beforeLookup = () => promise;
   const keys = testKeys(64);
   adapter.seed(keys, LAYOUT);
   const active = keys.map((key) => t.count([key]));
-  const told: number[] = [];
-  t.prefetch.addListener({ deadline: ({ servedObjects }) => void told.push(servedObjects) });
 
   const chain = testKeys(4, 100);
   writeObjects(t.l1, chain.slice(0, 2), LAYOUT);
@@ -861,12 +863,12 @@ Deno.test("PrefetchController takes little memory for requests that wait", async
   const keys = testKeys(2);
   const before = Deno.memoryUsage().heapUsed;
   const pending = Array.from(
-    { length: 100_000 },
+    { length: 20_000 },
     () => t.prefetch.prefetch([{ keys, layout: LAYOUT }]),
   );
-  assertEquals(t.prefetch.reportStatus().queuedRequests, 100_000 - 64);
+  assertEquals(t.prefetch.reportStatus().queuedRequests, 20_000 - 64);
   const bytes = Deno.memoryUsage().heapUsed - before;
-  assert(bytes < 100_000 * 2_048, `${bytes} bytes`);
+  assert(bytes < 20_000 * 2_048, `${bytes} bytes`);
   open();
   const results = await Promise.all(pending);
   assert(results.every(({ length }) => length === 0));
@@ -946,25 +948,6 @@ Deno.test("PrefetchController continues when its device is replaced during a loa
   await assertRanges(t.l1.device, ranges(hit), keys);
   assertEquals(adapter.loads.length, 2);
   t.release(hit);
-});
-
-Deno.test("PrefetchController survives a listener that throws", async () => {
-  const adapter = new RecordingAdapter();
-  using t = setUp(new HostDevice(), [adapter]);
-  const keys = testKeys(2);
-  writeObjects(t.l1, keys.slice(0, 1), LAYOUT);
-  const { promise, open } = gate();
-  adapter.beforeLookup = () => promise;
-  t.prefetch.addListener({
-    deadline() {
-      throw new Error("listener");
-    },
-  });
-  const pending = t.count(keys, { deadlineMs: 10 });
-  await t.pass(10);
-  assertEquals(await pending, [1, 1]);
-  open();
-  await settle();
 });
 
 Deno.test("PrefetchController leaves no rejection unhandled, whenever the caller aborts", async () => {
