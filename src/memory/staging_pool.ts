@@ -159,6 +159,15 @@ export class StagingPool<Block> implements Disposable {
     return promise;
   }
 
+  /** Adds an idle block; returns `false`, and destroys it, if there is no room for it. */
+  add(block: Block): boolean {
+    const hasRoom = this.#closedBy === undefined &&
+      this.totalBytes + this.blockBytes <= this.capacityBytes;
+    if (hasRoom) this.#idle.unshift(block);
+    else this.destroy([block]);
+    return hasRoom;
+  }
+
   /** Returns blocks to the pool. */
   release(blocks: readonly Block[]): void {
     this.#lent -= blocks.length;

@@ -2,9 +2,10 @@ import type { IoWorkers } from "../base/io/io_workers.ts";
 import { TaskStatus } from "../base/io/batch_state.ts";
 import type { CopyTask, SharedBytes } from "../base/io/io_batch.ts";
 import { systemClock } from "../base/clock.ts";
+import { MIB } from "../base/units.ts";
 
 /** A copy of fewer bytes takes less time than a message to another thread. */
-export const MIN_THREAD_BYTES: number = 256 * 1024;
+export const MIN_THREAD_BYTES: number = MIB;
 /** What no thread has begun by then is copied by the calling thread, in milliseconds. */
 const MAX_WAIT_MS = 100;
 
@@ -55,6 +56,7 @@ async function copyInThreads(tasks: readonly CopyTask[], threads: IoWorkers): Pr
   }
 }
 
-function isShared(bytes: Uint8Array): bytes is SharedBytes {
+/** Whether other threads can access bytes. */
+export function isShared(bytes: Uint8Array): bytes is SharedBytes {
   return typeof SharedArrayBuffer !== "undefined" && bytes.buffer instanceof SharedArrayBuffer;
 }

@@ -5,12 +5,14 @@ import type { IoBatch } from "../../../src/base/io/io_batch.ts";
 import { IoWorkers } from "../../../src/base/io/io_workers.ts";
 import { HostDevice, setCopyThreads } from "../../../src/memory/host_device.ts";
 import type { MemoryRange } from "../../../src/memory/memory_device.ts";
+import { STAGING_BLOCK_BYTES, StagingPool } from "../../../src/memory/staging_pool.ts";
 import { sharedBytes } from "../../../src/memory/thread_copies.ts";
+import { warmBlocks } from "../../../src/memory/warm_blocks.ts";
 import { assertSameBytes } from "../../support/bytes.ts";
 
 const MIB = 2 ** 20;
 /** Sizes of objects: small, ordinary, and larger than a staging block. */
-const SIZES = [4, 256 * 1024, MIB + 256, 9 * MIB];
+const SIZES = [4, 256 * 1024, STAGING_BLOCK_BYTES + 256];
 
 /** Threads that note the copies they are given. */
 class NotingWorkers extends IoWorkers {
@@ -44,7 +46,9 @@ function rangesOf(device: HostDevice): MemoryRange[] {
 
 /** Bytes of an object. */
 function bytesOf(index: number, byteLength: number): Uint8Array {
-  return new Uint8Array(byteLength).map((_, i) => index + i * 7 + (i >> 8));
+  const bytes = new Uint8Array(byteLength);
+  for (let i = 0; i < byteLength; i++) bytes[i] = index + i * 7 + (i >> 8);
+  return bytes;
 }
 
 /** The same in two parts that threads share. */
@@ -72,8 +76,9 @@ Deno.test("threads upload and read back what is large", async () => {
   setCopyThreads(device, workers);
   const ranges = rangesOf(device);
   await device.uploadAll(ranges.map((range, i) => ({ range, parts: partsOf(i, SIZES[i] ?? 0) })));
-  assertEquals(workers.copies, [7]);
+  assertEquals(workers.copies, [5]);
   await assertObjects(device, ranges);
+  assertEquals(workers.copies.length, 2);
 
   const [small] = ranges;
   assert(small !== undefined);
@@ -82,6 +87,7 @@ Deno.test("threads upload and read back what is large", async () => {
   const uploads = ranges.map((range, i) => ({ range, parts: partsOf(i, SIZES[i] ?? 0) }));
   assertEquals(device.uploadAll(uploads), undefined, "without threads it is done at once");
   await assertObjects(device, ranges);
+  assertEquals(workers.copies.length, 2);
 });
 
 Deno.test("memory that threads cannot access is copied at once", async () => {
@@ -143,4 +149,36 @@ Deno.test("buffers of read-backs are used again, unless they are abandoned", asy
   const first = await memoryOf("dispose");
   assert(first === await memoryOf("abandon"));
   assert(first !== await memoryOf("dispose"));
+});
+
+Deno.test("threads use memory for the first time before it is needed, within a bound", async () => {
+  await using stack = new AsyncDisposableStack();
+  const workers = await startWorkers(stack);
+  let created = 0;
+  const poolOf = (blocks: number): StagingPool<Uint8Array> =>
+    new StagingPool({
+      blockBytes: MIB,
+      capacityBytes: blocks * MIB,
+      create: () => {
+        created++;
+        return sharedBytes(MIB);
+      },
+      destroy: () => {},
+    });
+  const pool = poolOf(8);
+  await warmBlocks(pool, 3.5 * MIB, workers);
+  assertEquals([pool.totalBytes, pool.lentBytes, workers.copies], [3 * MIB, 0, [2, 2, 2]]);
+  const blocks = await pool.acquire(4);
+  assertEquals(created, 1, "the others are there");
+  pool.release(blocks);
+  const small = poolOf(2);
+  await warmBlocks(small, 8 * MIB, workers);
+  assertEquals(small.totalBytes, 2 * MIB);
+  pool[Symbol.dispose]();
+  await warmBlocks(pool, 8 * MIB, workers);
+  assertEquals(pool.totalBytes, 0);
+  await workers.close();
+  const late = poolOf(2);
+  await warmBlocks(late, 8 * MIB, workers);
+  assertEquals(late.totalBytes, 0);
 });
