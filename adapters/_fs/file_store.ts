@@ -14,6 +14,7 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
+  type SweepResult,
   systemRandom,
 } from "../../src/adapter/contract.ts";
 import { isDirectRefused } from "../_shared/direct_access.ts";
@@ -36,7 +37,12 @@ import { abortAfter } from "../../src/base/clock.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import { LockedObjects } from "./locked_objects.ts";
 import { ObjectWriter } from "./object_writer.ts";
-import type { SizeMismatchOptions, TrailingBytesOf } from "./load_options.ts";
+import {
+  bytesOf,
+  NO_TRAILING_BYTES,
+  type SizeMismatchOptions,
+  type TrailingBytesOf,
+} from "./load_options.ts";
 import { type Reading, readObject } from "../../src/base/io/read_object.ts";
 import { runLater } from "../../src/base/io/steps.ts";
 import { TemporaryFiles } from "./temporary_files.ts";
@@ -77,6 +83,7 @@ export class FileStore implements L2Adapter {
   /** Keys that a chain search may claim although they are missing. */
   readonly #suspects = new RecentKeys(MAX_SUSPECTS);
   readonly #closing = new AbortController();
+  #sweeping: Promise<SweepResult> | undefined;
 
   private constructor(options: FileStoreOptions) {
     const { paths, sharedPath, tmpPath, clock, bounds, isUnsealed, onEvicted } = options;
@@ -170,7 +177,7 @@ export class FileStore implements L2Adapter {
         return await direct.probe(store.#temporary.next(), store.#context.fileMode);
       });
     }
-    const sweep = () => store.#sweep();
+    const sweep = () => store.sweep();
     const all = [sweep, () => store.#space.recover()];
     store.#housekeeping.start(options.countsOnStart ? all : [sweep], all);
     return store;
@@ -274,7 +281,7 @@ export class FileStore implements L2Adapter {
 
   /** Loads each object into its parts; a file of another length is a miss. */
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
-    return this.loadWithTrailing(noTrailingBytes, objects, options);
+    return this.loadWithTrailing(NO_TRAILING_BYTES, objects, options);
   }
 
   /** Like {@linkcode load}, for files with other bytes after the object. */
@@ -397,6 +404,11 @@ export class FileStore implements L2Adapter {
     return { ...counted, ...(capacityBytes === undefined ? {} : { capacityBytes }) };
   }
 
+  /** Removes abandoned temporary files. */
+  sweep(): Promise<SweepResult> {
+    return this.#sweeping ??= this.#sweep().finally(() => this.#sweeping = undefined);
+  }
+
   /** Settings in use, and the fill level of the directory. */
   reportStatus(): Record<string, unknown> {
     const { paths: { basePath }, durability } = this.#context;
@@ -408,7 +420,7 @@ export class FileStore implements L2Adapter {
         ? `buffered: O_DIRECT was refused: ${state.reason}`
         : state.phase,
       space: this.#space.reportStatus(),
-      reclaimedTemporaryFiles: this.#temporary.reclaimed,
+      reclaimedTemporaryFiles: this.#temporary.reclaimed.files,
       problems: this.#space.problems(),
     };
   }
@@ -478,19 +490,9 @@ export class FileStore implements L2Adapter {
     }
   }
 
-  /** Removes abandoned temporary files. */
-  async #sweep(): Promise<void> {
+  async #sweep(): Promise<SweepResult> {
     const { ledgerId } = this.#space;
     await this.#space.credit(await this.#temporary.sweep(this.#closing.signal), ledgerId);
+    return this.#temporary.reclaimed;
   }
-}
-
-const NOTHING = [0];
-
-function noTrailingBytes(): readonly number[] {
-  return NOTHING;
-}
-
-function bytesOf({ byteLength }: AdapterObject): number {
-  return byteLength;
 }

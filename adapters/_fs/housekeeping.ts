@@ -5,7 +5,7 @@ import type { StoreContext } from "./store_context.ts";
 const INTERVAL_MS = 600_000;
 
 /** One task of {@linkcode Housekeeping}. */
-export type HousekeepingStep = () => Promise<void>;
+export type HousekeepingStep = () => Promise<unknown>;
 
 /** Runs tasks one after the other in the background, again and again until the adapter closes. */
 export class Housekeeping {

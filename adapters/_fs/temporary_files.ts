@@ -1,5 +1,5 @@
 import { join } from "@std/path";
-import { type Clock, systemRandom, wait } from "../../src/adapter/contract.ts";
+import { type Clock, type SweepResult, systemRandom, wait } from "../../src/adapter/contract.ts";
 import { entriesOf } from "./directory_walk.ts";
 import { isFull, isLockUnsupported, isReadOnly } from "../_shared/errno.ts";
 import { diskBytesOf, knownTime } from "../_shared/file_info.ts";
@@ -47,14 +47,14 @@ export class TemporaryFiles {
   /** Whether the file system supports locks. */
   #hasLocks = true;
   #announcing: Promise<void> | undefined;
-  #reclaimed = 0;
+  #reclaimed: SweepResult = { files: 0, bytes: 0 };
 
   constructor(options: TemporaryFilesOptions) {
     this.#options = options;
   }
 
-  /** Number of removed files of other writers. */
-  get reclaimed(): number {
+  /** Removed files of other writers, and their bytes on disk. */
+  get reclaimed(): SweepResult {
     return this.#reclaimed;
   }
 
@@ -155,8 +155,12 @@ export class TemporaryFiles {
         if (!isGone) continue;
         await files.remove(file.path);
         if (file.isLock) continue;
-        this.#reclaimed++;
-        freed += diskBytesOf(info);
+        const bytes = diskBytesOf(info);
+        this.#reclaimed = {
+          files: this.#reclaimed.files + 1,
+          bytes: this.#reclaimed.bytes + bytes,
+        };
+        freed += bytes;
       } catch (error) {
         // Another process may sweep too, and files of other users must not stop the sweep.
         if (!(error instanceof Deno.errors.NotFound) && !isReadOnly(error)) throw error;

@@ -13,6 +13,7 @@ import {
   type LookupOptions,
   type ObjectKey,
   type StoreResult,
+  type SweepResult,
 } from "../../src/adapter/contract.ts";
 import { crc32 } from "../../src/base/checksum.ts";
 import type { FileStore } from "./file_store.ts";
@@ -81,6 +82,11 @@ export class UnsealedStore implements L2Adapter {
   /** Records uses of objects in device memory. */
   touch(keys: readonly ObjectKey[]): void {
     this.#files.touch(keys);
+  }
+
+  /** Removes abandoned temporary files. */
+  sweep(): Promise<SweepResult> {
+    return this.#files.sweep();
   }
 
   /** Releases the locks of a lookup. */

@@ -100,6 +100,14 @@ export interface ListedObject {
   readonly usedAt?: number;
 }
 
+/** What an adapter removed since it was opened because its writer no longer runs. */
+export interface SweepResult {
+  /** Number of files, or of whatever else was left behind. */
+  readonly files: number;
+  /** Bytes that they occupied. */
+  readonly bytes: number;
+}
+
 /** Amount of data that an adapter holds. */
 export interface AdapterUsage {
   /** Bytes used. */

@@ -49,6 +49,7 @@ import type {
   LoadOptions,
   LookupOptions,
   StoreResult,
+  SweepResult,
 } from "./calls.ts";
 import type { ConfigFields, ConfigValues } from "./config.ts";
 import type { AdapterError } from "./errors.ts";
@@ -75,6 +76,7 @@ export type {
   LoadOptions,
   LookupOptions,
   StoreResult,
+  SweepResult,
 } from "./calls.ts";
 export {
   Capacity,
@@ -179,6 +181,11 @@ export interface L2Adapter {
   list?(options: ListOptions): AsyncIterable<ListedObject>;
   /** Reports how much it holds, including objects of earlier runs. */
   usage?(options: CallOptions): Promise<AdapterUsage>;
+  /**
+   * Removes what writers that no longer run left behind, such as temporary files. Adapters that do
+   * so by themselves may have done it when they were opened; the result includes that.
+   */
+  sweep?(options: CallOptions): Promise<SweepResult>;
   /**
    * Further status as JSON, never with secrets. Strings in a list named `problems` are shown in the
    * status of the cache, and make the adapter unhealthy.

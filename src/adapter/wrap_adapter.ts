@@ -1,7 +1,7 @@
 import type { L2Adapter } from "./contract.ts";
 
 /** Methods that tell by their presence what an adapter can do. */
-const OPTIONAL = ["unlock", "touch", "delete", "list", "usage"] as const;
+const OPTIONAL = ["unlock", "touch", "delete", "list", "usage", "sweep"] as const;
 
 /**
  * Wraps an adapter and overrides members; getters stay getters. The wrapper has an optional method

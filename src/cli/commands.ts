@@ -3,6 +3,7 @@ import { checkCommand } from "./check.ts";
 import type { CommandGroup } from "./command.ts";
 import { exportCommand } from "./export.ts";
 import { forgetCommand } from "./forget.ts";
+import { gcCommand } from "./gc.ts";
 import { importCommand } from "./import.ts";
 import { lsCommand } from "./ls.ts";
 import { modelsCommand } from "./models.ts";
@@ -19,6 +20,7 @@ export const kvtier: CommandGroup = {
     check: checkCommand,
     export: exportCommand,
     forget: forgetCommand,
+    gc: gcCommand,
     import: importCommand,
     ls: lsCommand,
     models: modelsCommand,

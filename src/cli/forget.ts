@@ -8,7 +8,7 @@ import { ChosenObjects, filterArgs, type ObjectFilter, readFilter } from "./obje
 import { ADAPTER_PERMISSIONS } from "./permissions.ts";
 import { bytesInWords } from "./quantities.ts";
 import { BatchRemoval } from "./removal.ts";
-import { checkCanList, forEachStore, type StoreReport } from "./stores.ts";
+import { checkCanDelete, checkCanList, forEachStore, type StoreReport } from "./stores.ts";
 
 const fail = failFor("kvtier forget");
 
@@ -51,7 +51,7 @@ export const forgetCommand: CliCommand = {
     const filter = readFilter(args);
     const isDryRun = args.flags.has("dry-run");
     return await forEachStore(args, context, async (guard) => {
-      checkCanDelete(guard);
+      checkCanDelete("forget", guard);
       const removal = new BatchRemoval(guard, { isDryRun, isVerified: true });
       const problems = keys === undefined
         ? await removeChosen(guard, filter, removal, context)
@@ -60,12 +60,6 @@ export const forgetCommand: CliCommand = {
     });
   },
 };
-
-function checkCanDelete(guard: AdapterGuard): void {
-  if (guard.canDelete) return;
-  const expected = "an adapter that can delete";
-  throw new ConfigError({ subject: "kvtier forget", expected, received: guard.type });
-}
 
 async function removeChosen(
   guard: AdapterGuard,

@@ -109,6 +109,17 @@ export function checkCanList(command: string, guard: AdapterGuard): void {
 }
 
 /**
+ * Checks that an adapter can delete objects.
+ *
+ * @throws {ConfigError} If not.
+ */
+export function checkCanDelete(command: string, guard: AdapterGuard): void {
+  if (guard.canDelete) return;
+  const expected = "an adapter that can delete";
+  throw new ConfigError({ subject: `kvtier ${command}`, expected, received: guard.type });
+}
+
+/**
  * Checks that the objects of an adapter can be read and verified without their layout.
  *
  * @throws {ConfigError} If not.

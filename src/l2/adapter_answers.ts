@@ -5,6 +5,7 @@ import type {
   DeleteResult,
   ListedObject,
   StoreResult,
+  SweepResult,
 } from "../adapter/contract.ts";
 
 /**
@@ -57,6 +58,17 @@ export function copyUsage(value: unknown): AdapterUsage {
     (capacityBytes === undefined || isCount(capacityBytes));
   if (!isValid) return refuse("usage() must resolve to { usedBytes, objectCount }");
   return { usedBytes, objectCount, ...(capacityBytes === undefined ? {} : { capacityBytes }) };
+}
+
+/**
+ * Copies the answer to `sweep`.
+ *
+ * @throws {TypeError} If it is not valid.
+ */
+export function copySweepResult(value: unknown): SweepResult {
+  const { files, bytes } = fieldsOf<SweepResult>(value);
+  if (isCount(files) && isCount(bytes)) return { files, bytes };
+  return refuse("sweep() must resolve to { files, bytes }");
 }
 
 /**

@@ -9,6 +9,7 @@ import type {
   L2Adapter,
   ListedObject,
   StoreResult,
+  SweepResult,
 } from "../adapter/contract.ts";
 import { AdapterError } from "../adapter/errors.ts";
 import { verifyAnyLayout, verifyObject } from "../adapter/object_trailer.ts";
@@ -16,6 +17,7 @@ import {
   copyBits,
   copyDeleteResult,
   copyStoreResult,
+  copySweepResult,
   copyUsage,
   problemsIn,
 } from "./adapter_answers.ts";
@@ -101,6 +103,11 @@ export class AdapterGuard {
 
   get canDelete(): boolean {
     return this.#adapter.delete !== undefined;
+  }
+
+  /** Whether it can remove what dead writers left behind. */
+  get canSweep(): boolean {
+    return this.#adapter.sweep !== undefined;
   }
 
   /** Whether the adapter or a listener wants to know which objects device memory serves. */
@@ -336,6 +343,16 @@ export class AdapterGuard {
     const { value } = await this.#calls.run({
       operation: "usage",
       work: async (signal) => copyUsage(await this.#adapter.usage?.({ signal })),
+    });
+    return value;
+  }
+
+  /** Removes what dead writers left behind; `undefined` if the adapter cannot, or fails. */
+  async sweep(): Promise<SweepResult | undefined> {
+    if (this.#adapter.sweep === undefined) return undefined;
+    const { value } = await this.#calls.run({
+      operation: "sweep",
+      work: async (signal) => copySweepResult(await this.#adapter.sweep?.({ signal })),
     });
     return value;
   }

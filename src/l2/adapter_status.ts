@@ -35,7 +35,7 @@ export type AdapterState = "active" | "migrating" | "draining" | "closed";
 export type CircuitName = "store" | "lookup" | "load" | "delete";
 
 /** Operations of an adapter, each a kind of call. */
-export type AdapterOperation = CircuitName | "list" | "usage" | "close";
+export type AdapterOperation = CircuitName | "list" | "usage" | "sweep" | "close";
 
 /** Status of the circuit of one operation. */
 export interface CircuitStatus {

@@ -169,10 +169,12 @@ export class GuardedCalls {
     const { timeouts } = this.#options;
     if (operation === "list") return timeouts.deleteMs;
     if (operation === "usage") return timeouts.lookupMs;
+    if (operation === "sweep") return timeouts.storeMs;
     return timeouts[`${operation}Ms`];
   }
 }
 
 function hasCircuit(operation: AdapterOperation): operation is CircuitName {
-  return operation !== "list" && operation !== "usage" && operation !== "close";
+  return operation !== "list" && operation !== "usage" && operation !== "sweep" &&
+    operation !== "close";
 }

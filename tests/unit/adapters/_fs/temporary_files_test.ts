@@ -88,7 +88,7 @@ Deno.test("without a lock file, files are removed after an hour", async () => {
   await put(join(path, `${OTHER}-a1.tmp`), HOUR + MINUTE);
   const temporary = temporaryIn(path);
   assertEquals(await temporary.sweep(never), 8192);
-  assertEquals([await filesIn(path), temporary.reclaimed], [[`${DEAD}-0.tmp`], 1]);
+  assertEquals([await filesIn(path), temporary.reclaimed.files], [[`${DEAD}-0.tmp`], 1]);
 });
 
 Deno.test("files with an invalid time count as old, unless the file system has no times", async () => {
@@ -163,7 +163,7 @@ Deno.test("thousands of abandoned files are removed, those of living writers sta
   }
   const sweeper = temporaryIn(path);
   await sweeper.sweep(never);
-  assertEquals(sweeper.reclaimed, 3000);
+  assertEquals(sweeper.reclaimed.files, 3000);
   const left = await filesIn(path);
   assertEquals(left.length, 5 + 2);
   await writer.close();
@@ -176,7 +176,7 @@ Deno.test("two concurrent sweeps do not disturb each other", async () => {
   const sweepers = Array.from({ length: 4 }, () => temporaryIn(path));
   await Promise.all(sweepers.map((sweeper) => sweeper.sweep(never)));
   assertEquals(await filesIn(path), []);
-  assertEquals(sweepers.reduce((sum, { reclaimed }) => sum + reclaimed, 0), 200);
+  assertEquals(sweepers.reduce((sum, { reclaimed }) => sum + reclaimed.files, 0), 200);
 });
 
 Deno.test("a file that cannot be removed does not stop the sweep", async () => {
