@@ -89,7 +89,6 @@ export {
   /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   unpackKvRank,
 } from "./src/keys/object_key.ts";
-export { type EvictionPolicy, LruPolicy } from "./src/l1/eviction_policy.ts";
 export type {
   L1Status,
   L1StatusReport,
@@ -137,6 +136,8 @@ export {
 } from "./src/memory/memory_device.ts";
 export type { SlabAllocatorStats } from "./src/memory/slab_allocator.ts";
 export { WebGpuDevice, type WebGpuDeviceOptions } from "./src/memory/webgpu_device.ts";
+export type { EvictionPolicyName } from "./src/policies/eviction_order.ts";
+export { type EvictionPolicy, LruPolicy } from "./src/policies/eviction_policy.ts";
 export type {
   /** @deprecated Import it from `@kvtier/kvtier/engine`. */
   KeyGroup,

@@ -8,6 +8,7 @@ import {
   defineL2Adapter,
   evictionField,
   type L2AdapterModule,
+  policyOf,
   watermarksOf,
 } from "../src/adapter/contract.ts";
 import { openMemory } from "./_shared/memory_adapter.ts";
@@ -35,7 +36,8 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   create({ max_capacity_gb: gib, eviction }, environment) {
     const capacityBytes = Math.floor(gib * GIB);
     const watermark = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
-    return openMemory("dram", { capacityBytes, watermark }, environment);
+    const bounds = { capacityBytes, watermark, policy: policyOf(eviction) };
+    return openMemory("dram", bounds, environment);
   },
 });
 export default dram;

@@ -66,6 +66,17 @@ const config = {
   },
   eviction: {
     ...evictionField,
+    fields: {
+      ...evictionField.fields,
+      eviction_policy: {
+        ...evictionField.fields.eviction_policy,
+        check: (policy: string) =>
+          policy === "LRU" || policy === "noop"
+            ? undefined
+            : "LRU or noop: all that processes know of files in common is when they were used last",
+        help: "LRU evicts the least recently used objects first; noop evicts nothing.",
+      },
+    },
     help: "How to evict: above trigger_watermark, eviction_ratio of the capacity is removed.",
   },
   disk_high_watermark: {

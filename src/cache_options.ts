@@ -3,7 +3,8 @@ import type { L2AdapterModule } from "./adapter/contract.ts";
 import { ConfigError } from "./base/config_error.ts";
 import { type AdapterTimeouts, DEFAULT_ADAPTER_TIMEOUTS } from "./l2/adapter_status.ts";
 import type { BreakerOptions } from "./l2/circuit_breaker.ts";
-import { type EvictionPolicy, resolveEvictionPolicy } from "./l1/eviction_policy.ts";
+import type { EvictionPolicyName, OrderPolicy } from "./policies/eviction_order.ts";
+import { type EvictionPolicy, resolveEvictionPolicy } from "./policies/eviction_policy.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { STAGING_BLOCK_BYTES } from "./memory/staging_pool.ts";
 import type { Clock } from "./base/clock.ts";
@@ -34,12 +35,13 @@ export interface L1Options {
    */
   readonly watermark?: { readonly high: number; readonly low: number };
   /**
-   * Policy that decides which object L1 evicts first: `lru` (the least recently used one; of a
-   * prefix, its tail), or a policy of your own.
+   * Policy that decides which object L1 evicts first: `LRU` (the least recently used one; of a
+   * prefix, its tail), `LFU_AGED` (the one used least often, unless those used more often have not
+   * been used for long), `S3_FIFO`, `ARC`, or a policy of your own.
    *
-   * @default {"lru"}
+   * @default {"LRU"}
    */
-  readonly eviction?: "lru" | EvictionPolicy;
+  readonly eviction?: EvictionPolicyName | EvictionPolicy;
 }
 
 /** Options for storing objects in the adapters. */
@@ -138,7 +140,10 @@ export interface TieredCacheOptions {
 /** Options with all defaults. */
 export interface ResolvedOptions {
   /** Options of L1. */
-  readonly l1: L1Options & { readonly capacityBytes: number; readonly eviction: EvictionPolicy };
+  readonly l1: Omit<L1Options, "eviction"> & {
+    readonly capacityBytes: number;
+    readonly eviction: OrderPolicy | EvictionPolicy;
+  };
   /** Options for storing. */
   readonly store: Required<StoreSettings> & { readonly policy: StorePolicy };
   /** Options for loading. */
@@ -253,7 +258,7 @@ const rules: OptionRules<TieredCacheOptions> = {
 export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
   const read = readOptions("open() options", options, rules);
   // The rules apply these defaults, which do not depend on other options.
-  const l1 = read.l1 as ResolvedOptions["l1"];
+  const l1 = read.l1 as L1Options & { readonly capacityBytes: number };
   const store = read.store as StoreDefaults;
   const prefetch = read.prefetch as Required<PrefetchSettings>;
   const timeouts = read.timeouts as AdapterTimeouts;
@@ -279,7 +284,7 @@ export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
     l1: {
       ...l1,
       ...(watermark === undefined ? {} : { watermark }),
-      eviction: resolveEvictionPolicy(l1.eviction ?? "lru"),
+      eviction: resolveEvictionPolicy(l1.eviction ?? "LRU"),
     },
     store: { maxQueuedBytes: l1.capacityBytes / 4, ...store, whenFull, policy: storePolicy },
     prefetch: { ...prefetch, policy: resolvePrefetchPolicy(prefetch.policy ?? "retain") },

@@ -157,10 +157,16 @@ export class TieredCache implements AsyncDisposable {
   /**
    * Marks those objects that are in device memory as used now. Keys are in prefix order. Leading
    * objects that the adapters have, too, are reported to them as used.
+   *
+   * @param options.isUse Whether this counts as a use, like a match that served them. If not, it
+   * only keeps objects together with those that were just written after them.
    */
-  touch(keys: readonly ObjectKey[]): void {
+  touch(
+    keys: readonly ObjectKey[],
+    { isUse = true }: { readonly isUse?: boolean } = {},
+  ): void {
     checkKeys("touch", keys);
-    const length = this.#parts.l1.touch(keys);
+    const length = this.#parts.l1.touch(keys, isUse);
     this.#parts.uses.note([{ keys }], { length, l1Objects: length });
   }
 

@@ -204,7 +204,7 @@ export abstract class RemoteStore implements L2Adapter {
     } finally {
       for (const index of reserved.keys()) settle(index, false);
     }
-    this.capacity.touch(keysOf(stored.gather(objects)));
+    this.capacity.renew(keysOf(stored.gather(objects)));
     this.capacity.maintain();
     failures.report(objects.length, this.#onError);
     return { stored, bytes };
@@ -257,7 +257,7 @@ export abstract class RemoteStore implements L2Adapter {
     const failed = failures.adderUntil(signal);
     const call = { objects, allowShorter, signal, settle, failed };
     await this.#wrapped("load", () => this.read(call));
-    this.capacity.touch(keysOf(loaded.gather(objects)));
+    this.capacity.renew(keysOf(loaded.gather(objects)));
     failures.report(objects.length, this.#onError);
     return loaded;
   }

@@ -109,7 +109,7 @@ export function openMemory(
         }
       }
       capacity.unlock(kept);
-      capacity.touch(stored.gather(batch).map(({ key }) => key));
+      capacity.renew(stored.gather(batch).map(({ key }) => key));
       capacity.maintain();
       spare = [];
       return { stored, bytes };
@@ -138,7 +138,7 @@ export function openMemory(
         loaded.set(index);
         onLoaded?.(index);
       }
-      capacity.touch(loaded.gather(batch).map(({ key }) => key));
+      capacity.renew(loaded.gather(batch).map(({ key }) => key));
       return Promise.resolve(loaded);
     },
     delete: (keys, call) => capacity.delete(keys, call),

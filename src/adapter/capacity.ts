@@ -9,6 +9,8 @@ import type {
   DeleteResult,
   StoreResult,
 } from "./calls.ts";
+import type { EvictionPolicyName } from "../policies/eviction_order.ts";
+import { evictionPolicy } from "../policies/eviction_policy.ts";
 import { AdapterError } from "./errors.ts";
 import { KeyLocks } from "./key_locks.ts";
 import { ObjectIndex } from "./object_index.ts";
@@ -27,6 +29,8 @@ export interface CapacityBounds {
    * eviction.
    */
   readonly watermark: { readonly high: number; readonly low: number } | undefined;
+  /** Order in which objects are evicted. @default {"LRU"} */
+  readonly policy?: EvictionPolicyName | undefined;
 }
 
 /** One object found by a scan. */
@@ -79,13 +83,13 @@ export interface CapacityOptions {
 
 /**
  * Keeps the objects of an adapter within its capacity: room is reserved before a write, and above
- * the high watermark the least recently used objects are evicted, except locked ones. With a
+ * the high watermark objects are evicted in the order of a policy, except locked ones. With a
  * `scan`, counts the objects of earlier runs and other processes too, and counts again before each
  * eviction, so that it sees what they added and removed.
  */
 export class Capacity implements AsyncDisposable {
   readonly #options: CapacityOptions;
-  readonly #index = new ObjectIndex();
+  readonly #index: ObjectIndex;
   readonly #locks = new KeyLocks();
   readonly #closing = new AbortController();
   readonly #capacityBytes: number;
@@ -100,6 +104,7 @@ export class Capacity implements AsyncDisposable {
   /** Takes the limits and the operations of the store. */
   constructor(options: CapacityOptions) {
     this.#options = options;
+    this.#index = new ObjectIndex(evictionPolicy(options.bounds?.policy ?? "LRU"));
     this.#capacityBytes = options.bounds?.capacityBytes ?? Infinity;
     if (options.scan === undefined) this.#countedAt = options.clock.now();
   }
@@ -149,7 +154,7 @@ export class Capacity implements AsyncDisposable {
     let next = 0;
     const stored = Bitmap.from(objects, (_, i) => hasRoom[i] === true && written.test(next++));
     const kept = stored.gather(objects);
-    this.touch(kept.map(({ key }) => key));
+    this.renew(kept.map(({ key }) => key));
     this.maintain();
     return { stored, bytes: kept.reduce((sum, { byteLength }) => sum + byteLength, 0) };
   }
@@ -221,7 +226,15 @@ export class Capacity implements AsyncDisposable {
 
   /** Marks a chain of objects as used. The end of the chain is evicted before its front. */
   touch(keys: readonly ObjectKey[]): void {
-    if (this.isBounded) this.#index.touch(keys);
+    if (this.isBounded) this.#index.touch(keys, true);
+  }
+
+  /**
+   * Keeps a chain of objects together that was stored, or that is loaded after its lookup counted
+   * the use.
+   */
+  renew(keys: readonly ObjectKey[]): void {
+    if (this.isBounded) this.#index.touch(keys, false);
   }
 
   /** Removes objects that are not locked; settles without a result as soon as `signal` aborts. */
@@ -238,7 +251,9 @@ export class Capacity implements AsyncDisposable {
    * Returns a function that stops counting objects found to be missing. It skips objects that were
    * stored after this call, because the answer may predate them.
    */
-  staleRemover(keys: readonly ObjectKey[]): (key: ObjectKey) => void {
+  staleRemover(
+    keys: readonly ObjectKey[],
+  ): (key: ObjectKey, isEvicted?: boolean) => void {
     return this.isBounded ? this.#index.staleRemover(keys) : () => {};
   }
 
@@ -316,7 +331,7 @@ export class Capacity implements AsyncDisposable {
     }
   }
 
-  /** The least recently used objects with `excess` bytes in total, at most one batch of them. */
+  /** The objects to evict first, with `excess` bytes in total, at most one batch of them. */
   #oldest(excess: number, tried: ReadonlySet<string>): ObjectKey[] {
     const { removalBatch = REMOVAL_BATCH } = this.#options;
     const keys: ObjectKey[] = [];
@@ -363,7 +378,7 @@ export class Capacity implements AsyncDisposable {
       const deleted = Bitmap.from(keys, (key, i) => {
         if (!chosen.test(i)) return false;
         const removal = removals[next++] ?? "failed";
-        if (removal !== "failed") removeStale(key);
+        if (removal !== "failed") removeStale(key, purpose === "evict");
         if (typeof removal === "string") return false;
         bytes += removal;
         return true;

@@ -106,7 +106,13 @@ export type {
 } from "./config.ts";
 export { ConfigError } from "../base/config_error.ts";
 export { AdapterError } from "./errors.ts";
-export { boundsOf, checkCapacity, evictionField, watermarksOf } from "./eviction_field.ts";
+export {
+  boundsOf,
+  checkCapacity,
+  evictionField,
+  policyOf,
+  watermarksOf,
+} from "./eviction_field.ts";
 export { unmetPath } from "./host_path.ts";
 export {
   keyInTail,

@@ -1,11 +1,11 @@
 import { GIB } from "../base/units.ts";
 import type { CapacityBounds } from "./capacity.ts";
+import type { EvictionPolicyName } from "../policies/eviction_order.ts";
 import type { ConfigValues, NumberField, StringField } from "./config.ts";
 
 /** Policies of LMCache that are not supported, and what to use instead. */
 const unsupportedPolicies: Readonly<Record<string, string>> = {
   IsolatedLRU: "LRU or noop: the quotas of the cache limit the bytes of each salt",
-  ARC: "LRU or noop: ARC is not implemented",
 };
 
 /**
@@ -18,11 +18,12 @@ export const evictionField = {
   fields: {
     eviction_policy: {
       type: "string",
-      oneOf: ["LRU", "noop", "IsolatedLRU", "ARC"],
+      oneOf: ["LRU", "LFU_AGED", "S3_FIFO", "ARC", "noop", "IsolatedLRU"],
       default: "LRU",
       check: (policy: string) => unsupportedPolicies[policy],
-      help: "LRU evicts the least recently used objects first; noop evicts nothing. LMCache's " +
-        "IsolatedLRU and ARC are not supported.",
+      help: "LRU evicts the least recently used objects first, LFU_AGED those used least often, " +
+        "unless others have not been used for long; S3_FIFO and ARC keep objects used once apart. " +
+        "noop evicts nothing. LMCache's IsolatedLRU is not supported.",
     },
     trigger_watermark: {
       type: "number",
@@ -55,10 +56,17 @@ export function watermarksOf(
   eviction: Partial<ConfigValues<typeof evictionField.fields>> = {},
 ): { high: number; low: number } | undefined {
   const { fields } = evictionField;
-  const policy = eviction.eviction_policy ?? fields.eviction_policy.default;
   const high = eviction.trigger_watermark ?? fields.trigger_watermark.default;
   const ratio = eviction.eviction_ratio ?? fields.eviction_ratio.default;
-  return policy === "noop" ? undefined : { high, low: Math.max(0, high - ratio) };
+  return policyOf(eviction) === undefined ? undefined : { high, low: Math.max(0, high - ratio) };
+}
+
+/** The policy that a configuration names; `undefined` if nothing is to be evicted. */
+export function policyOf(
+  eviction: Partial<ConfigValues<typeof evictionField.fields>> = {},
+): EvictionPolicyName | undefined {
+  const name = eviction.eviction_policy ?? evictionField.fields.eviction_policy.default;
+  return name === "noop" || name === "IsolatedLRU" ? undefined : name;
 }
 
 /** What a value of `max_capacity_gb` should be instead; `undefined` if it is valid. */
@@ -77,5 +85,9 @@ export function boundsOf(
   eviction?: Partial<ConfigValues<typeof evictionField.fields>>,
 ): CapacityBounds | undefined {
   if (gib === undefined || gib === 0) return undefined;
-  return { capacityBytes: Math.floor(gib * GIB), watermark: watermarksOf(eviction) };
+  return {
+    capacityBytes: Math.floor(gib * GIB),
+    watermark: watermarksOf(eviction),
+    policy: policyOf(eviction),
+  };
 }

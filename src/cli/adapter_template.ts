@@ -123,7 +123,7 @@ export default defineL2Adapter({
       touch: (keys) => capacity.touch(keys),
       async load(objects) {
         const loaded = bits(await forEach("load", objects, read));
-        capacity.touch(loaded.gather(objects).map(({ key }) => key));
+        capacity.renew(loaded.gather(objects).map(({ key }) => key));
         return loaded;
       },
       delete: (keys, call) => capacity.delete(keys, call),

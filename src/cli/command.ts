@@ -27,6 +27,8 @@ export interface OptionDef {
 export interface CommandArgs {
   /** The positional argument, if given. */
   readonly positional: string | undefined;
+  /** All positional arguments; more than one only if the command allows it. */
+  readonly positionals: readonly string[];
   /** Values of string options that were given or have a default. */
   readonly values: Readonly<Record<string, string | undefined>>;
   /** All values of string options that may be repeated. */
@@ -65,6 +67,8 @@ export interface CliCommand {
 export interface PositionalDef {
   readonly name: string;
   readonly description: string;
+  /** Whether there may be several. @default {false} */
+  readonly isRepeated?: boolean;
 }
 
 /** A command with subcommands. */
@@ -217,12 +221,13 @@ export function parse(name: string, command: CliCommand, raw: readonly string[])
       }
     }
   }
-  const allowed = positional === undefined ? 0 : 1;
+  const most = positional?.isRepeated ? Infinity : 1;
+  const allowed = positional === undefined ? 0 : most;
   if (given.length > allowed) {
     const expected = positional === undefined ? "no arguments" : `one ${positional.name}`;
     refuse("arguments", expected, String(given.length));
   }
-  return { positional: given[0], values, lists, flags, raw };
+  return { positional: given[0], positionals: given, values, lists, flags, raw };
 }
 
 /** The help of a command. */
@@ -248,7 +253,8 @@ export function helpOf(name: string, command: CliCommand | CommandGroup): string
 
 /** The line that shows how a command is called. */
 export function usageOf(name: string, { positional }: CliCommand): string {
-  return `Usage: ${name}${positional === undefined ? "" : ` [${positional.name}]`} [OPTIONS]`;
+  const argument = positional === undefined ? "" : ` [${positional.name}]`;
+  return `Usage: ${name}${argument}${positional?.isRepeated ? "…" : ""} [OPTIONS]`;
 }
 
 /** The arguments and options of a command with their descriptions. */

@@ -9,6 +9,7 @@ import { lsCommand } from "./ls.ts";
 import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
 import { serveCommand } from "./serve.ts";
+import { simulateCommand } from "./simulate.ts";
 import { statCommand } from "./stat.ts";
 import { verifyCommand } from "./verify.ts";
 
@@ -26,6 +27,7 @@ export const kvtier: CommandGroup = {
     models: modelsCommand,
     new: newCommand,
     serve: serveCommand,
+    simulate: simulateCommand,
     stat: statCommand,
     verify: verifyCommand,
   },

@@ -218,7 +218,7 @@ export class PrefixCache {
     }
     this.#cache.finishWrite(written, isCopied);
     // Without this, resident chunks would be evicted before the newer chunks that depend on them.
-    for (const { keys } of rows) this.#cache.touch(keys);
+    for (const { keys } of rows) this.#cache.touch(keys, { isUse: false });
     this.#recent.note(tokens, options);
     const { chunkTokens } = this.layout;
     return {

@@ -3,6 +3,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { type Clock, wait } from "../base/clock.ts";
 import { EvictionIndex, type TrackedObject } from "./order_book.ts";
+import type { OrderPolicy } from "../policies/eviction_order.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
 import { lookFor, REMOVAL_BATCH, removeObjects } from "./remove_objects.ts";
 
@@ -53,6 +54,8 @@ export interface AdapterEvictorOptions {
   readonly isPinned: (key: ObjectKey) => boolean;
   /** Bytes above which eviction starts, and at which it stops. */
   readonly bounds: { readonly high: number; readonly low: number } | undefined;
+  /** Order in which objects are evicted. */
+  readonly policy: OrderPolicy;
   readonly track: (work: Promise<void>) => void;
 }
 
@@ -122,7 +125,7 @@ export class AdapterEvictor implements Disposable {
 
   #start(): void {
     const { guard } = this.#options;
-    const index = this.#index = new EvictionIndex(guard.canList);
+    const index = this.#index = new EvictionIndex(guard.canList, this.#options.policy);
     this.#ignoreGuard = guard.addListener({
       stored: (objects) => {
         index.stored(objects);
@@ -172,7 +175,9 @@ export class AdapterEvictor implements Disposable {
    */
   #forget(index: EvictionIndex, key: ObjectKey): void {
     const inRemoval = this.#inRemoval.get(key.id);
-    if (inRemoval === undefined || inRemoval === index.get(key.id)) index.removed(key);
+    if (inRemoval === undefined || inRemoval === index.get(key.id)) {
+      index.removed(key, inRemoval !== undefined);
+    }
   }
 
   /**
@@ -234,7 +239,7 @@ export class AdapterEvictor implements Disposable {
         this.#counters.failedEvictions += removal.locked.length;
         for (const key of removal.locked) skipped.set(key.id, key);
         // Locked objects move to the end, so that others are tried first.
-        index.used(removal.locked);
+        index.postpone(removal.locked);
         if (removal.unknown.length > 0) {
           if (!removal.isSkipped) this.#counters.failedEvictions += removal.unknown.length;
           this.#evictAgain.later();
@@ -288,7 +293,7 @@ export class AdapterEvictor implements Disposable {
       pick(index.oldest(), index.bytes - pickedBytes - bounds.low);
     }
     // Pinned objects move to the end, so that the next pick does not visit them again.
-    index.used(pinned);
+    index.postpone(pinned);
     return { picked, pinned: pinned.length };
   }
 

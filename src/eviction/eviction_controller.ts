@@ -3,6 +3,7 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Cache, L1Listener } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import type { AdapterEviction } from "../l2/eviction_config.ts";
+import { evictionPolicy } from "../policies/eviction_policy.ts";
 import type { Clock } from "../base/clock.ts";
 import { type AdapterEvictionStatus, AdapterEvictor } from "./adapter_evictor.ts";
 import type { QuotaRegistry } from "./quota_registry.ts";
@@ -81,6 +82,7 @@ export class EvictionController implements Disposable {
       quotas,
       clock,
       isPinned,
+      policy: evictionPolicy(eviction.policy ?? "LRU"),
       bounds: guard.capabilities.evicts === true ? undefined : bounds,
       track: (work) => this.#track(work),
     });

@@ -1,7 +1,9 @@
-import { LruMap } from "../base/lru_map.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import { SaltUsage } from "../l1/salt_usage.ts";
 import type { StoredObject } from "../l2/guard_listener.ts";
+import type { EvictionOrder, OrderPolicy } from "../policies/eviction_order.ts";
+import { Place } from "../policies/place.ts";
+import { VictimQueue, victims } from "../policies/victim_queue.ts";
 
 /** An object in an adapter. */
 export interface TrackedObject {
@@ -12,19 +14,44 @@ export interface TrackedObject {
 /** Maximum number of remembered objects that were used before they were listed. */
 const MAX_UNLISTED = 65_536;
 
-/** Index of the objects in an adapter, least recently used first. */
+/** Place of a key in the index. */
+class KeyPlace extends Place {
+  readonly key: ObjectKey;
+  readonly share: SaltPlaces;
+  /** The object; unknown until it is listed, if it was used before that. */
+  object: TrackedObject | undefined;
+
+  constructor(key: ObjectKey, share: SaltPlaces) {
+    super();
+    this.key = key;
+    this.share = share;
+  }
+}
+
+/** Places of one salt. */
+interface SaltPlaces {
+  readonly queue: VictimQueue<KeyPlace>;
+  places: number;
+}
+
+/** Bits of the queue of all places, and of that of one salt. */
+const [ALL, OF_SALT] = [1, 4];
+
+/** Index of the objects in an adapter, in the order in which they should be evicted. */
 export class EvictionIndex {
-  readonly #objects = new Map<string, TrackedObject>();
-  readonly #order = new EvictionOrder();
-  readonly #orderBySalt = new Map<string, EvictionOrder>();
+  readonly #order: EvictionOrder;
+  readonly #places = new Map<string, KeyPlace>();
+  readonly #queue = queueOf(ALL);
+  readonly #shares = new Map<string, SaltPlaces>();
   readonly #usage = new SaltUsage();
-  /** Objects that were used before they were listed. */
-  readonly #unlisted = new Map<string, ObjectKey>();
+  /** Places of objects that were used before they were listed. */
+  readonly #unlisted = new Set<KeyPlace>();
   #isSeeding: boolean;
   #bytes = 0;
 
-  constructor(isSeeding: boolean) {
+  constructor(isSeeding: boolean, policy: OrderPolicy) {
     this.#isSeeding = isSeeding;
+    this.#order = policy.start();
   }
 
   /** Whether the adapter may hold objects that are not in the index yet. */
@@ -33,7 +60,7 @@ export class EvictionIndex {
   }
 
   get size(): number {
-    return this.#objects.size;
+    return this.#places.size - this.#unlisted.size;
   }
 
   get bytes(): number {
@@ -49,49 +76,53 @@ export class EvictionIndex {
   }
 
   get(id: string): TrackedObject | undefined {
-    return this.#objects.get(id);
+    return this.#places.get(id)?.object;
   }
 
   /** Objects of one salt or of all, in eviction order. */
   *oldest(salt?: string): Generator<TrackedObject> {
-    const order = salt === undefined ? this.#order : this.#orderBySalt.get(salt);
-    for (const id of order?.oldest() ?? []) {
-      const object = this.#objects.get(id);
+    const queue = salt === undefined ? this.#queue : this.#shares.get(salt)?.queue;
+    if (queue === undefined) return;
+    for (const { object } of victims(this.#order, [queue], (place) => this.#queued(place))) {
       if (object !== undefined) yield object;
     }
   }
 
   stored(objects: readonly StoredObject[]): void {
-    for (const { key, byteLength } of objects) this.#put({ key, bytes: byteLength });
-    this.#renew(objects.map(({ key }) => key));
+    for (const { key, byteLength } of objects) {
+      this.#put(this.#places.get(key.id) ?? this.#enter(key), { key, bytes: byteLength });
+    }
+    this.#record(objects.map(({ key }) => key), false);
   }
 
   used(keys: readonly ObjectKey[]): void {
-    const isKnown = keys.every(({ id }) => this.#objects.has(id));
-    if (isKnown) return this.#renew(keys);
-    const isTracked = (key: ObjectKey): boolean => {
-      if (this.#objects.has(key.id)) return true;
+    for (const key of keys) {
       // Its size is unknown until it is listed.
-      if (!this.#isSeeding || this.#unlisted.size >= MAX_UNLISTED) return false;
-      this.#unlisted.set(key.id, key);
-      return true;
-    };
-    this.#renew(keys.filter(isTracked));
+      const isNews = this.#isSeeding && this.#unlisted.size < MAX_UNLISTED &&
+        !this.#places.has(key.id);
+      if (!isNews) continue;
+      this.#unlisted.add(this.#enter(key));
+    }
+    this.#record(keys, true);
+  }
+
+  /** Moves objects that cannot be evicted now behind the others. */
+  postpone(keys: readonly ObjectKey[]): void {
+    for (const { id } of keys) {
+      const place = this.#places.get(id);
+      if (place !== undefined) this.#order.postpone(place);
+    }
   }
 
   /** Adds a listed object, as older than every object used since the index was created. */
   seed(object: TrackedObject): void {
-    const { key: { id, cacheSalt } } = object;
-    if (this.#objects.has(id)) return;
-    if (!this.#unlisted.has(id)) {
-      this.#order.seed(id);
-      this.#orderOf(cacheSalt).seed(id);
-    }
-    this.#put(object);
+    const { key } = object;
+    const known = this.#places.get(key.id);
+    if (known?.object === undefined) this.#put(known ?? this.#enter(key, true), object);
   }
 
   /**
-   * Drops the `count` least recently used objects.
+   * Drops the `count` objects that would be evicted first.
    *
    * @returns The number of dropped objects.
    */
@@ -108,76 +139,63 @@ export class EvictionIndex {
 
   endSeeding(): void {
     this.#isSeeding = false;
-    for (const key of [...this.#unlisted.values()]) this.removed(key);
+    for (const { key } of this.#unlisted) this.removed(key);
   }
 
-  removed(key: ObjectKey): void {
-    const { id, cacheSalt } = key;
-    const object = this.#objects.get(id);
-    if (object === undefined && !this.#unlisted.delete(id)) return;
-    this.#objects.delete(id);
-    this.#bytes -= object?.bytes ?? 0;
-    this.#usage.add(cacheSalt, -(object?.bytes ?? 0));
-    this.#order.removed(id);
-    const order = this.#orderOf(cacheSalt);
-    order.removed(id);
-    if (order.isEmpty) this.#orderBySalt.delete(cacheSalt);
+  /** @param isEvicted Whether it was evicted as the next one in the order. */
+  removed({ id, cacheSalt }: ObjectKey, isEvicted = false): void {
+    const place = this.#places.get(id);
+    if (place === undefined) return;
+    this.#places.delete(id);
+    this.#unlisted.delete(place);
+    this.#count(place, undefined);
+    this.#order.leave(place, id, isEvicted);
+    if (--place.share.places === 0) this.#shares.delete(cacheSalt);
   }
 
-  #put(object: TrackedObject): void {
-    const { key: { id, cacheSalt }, bytes } = object;
-    const more = bytes - (this.#objects.get(id)?.bytes ?? 0);
-    this.#objects.set(id, object);
-    this.#unlisted.delete(id);
-    this.#bytes += more;
-    this.#usage.add(cacheSalt, more);
+  #enter(key: ObjectKey, isSeed = false): KeyPlace {
+    const share = this.#shares.get(key.cacheSalt) ?? { queue: queueOf(OF_SALT), places: 0 };
+    this.#shares.set(key.cacheSalt, share);
+    share.places++;
+    const place = new KeyPlace(key, share);
+    this.#places.set(key.id, place);
+    if (isSeed) this.#order.seed(place, key.id);
+    else this.#order.enter(place, key.id);
+    this.#queued(place);
+    return place;
   }
 
-  #renew(keys: readonly ObjectKey[]): void {
-    this.#order.renew(keys.map(({ id }) => id));
-    for (const [salt, own] of Map.groupBy(keys, ({ cacheSalt }) => cacheSalt)) {
-      this.#orderOf(salt).renew(own.map(({ id }) => id));
+  #put(place: KeyPlace, object: TrackedObject): void {
+    this.#unlisted.delete(place);
+    this.#count(place, object);
+  }
+
+  /** Records uses or stores of objects, given in prefix order. */
+  #record(keys: readonly ObjectKey[], isUse: boolean): void {
+    let next: KeyPlace | undefined;
+    for (let i = keys.length - 1; i >= 0; i--) {
+      const place = this.#places.get((keys[i] as ObjectKey).id);
+      if (place === undefined) continue;
+      this.#order.use(place, next, isUse);
+      this.#queued(place);
+      next = place;
     }
   }
 
-  #orderOf(salt: string): EvictionOrder {
-    const known = this.#orderBySalt.get(salt);
-    if (known !== undefined) return known;
-    const order = new EvictionOrder();
-    this.#orderBySalt.set(salt, order);
-    return order;
+  #queued(place: KeyPlace): void {
+    this.#queue.add(place);
+    place.share.queue.add(place);
+  }
+
+  /** Replaces the object of a place, and counts its bytes. */
+  #count(place: KeyPlace, object: TrackedObject | undefined): void {
+    const more = (object?.bytes ?? 0) - (place.object?.bytes ?? 0);
+    place.object = object;
+    this.#bytes += more;
+    this.#usage.add(place.key.cacheSalt, more);
   }
 }
 
-/** Ids in order of use, preceded by ids that were listed but not used. */
-class EvictionOrder {
-  readonly #seeded = new LruMap<string>((id) => id);
-  readonly #used = new LruMap<string>((id) => id);
-
-  get isEmpty(): boolean {
-    return this.#seeded.size === 0 && this.#used.size === 0;
-  }
-
-  /** Marks ids, given in prefix order, as used now. */
-  renew(ids: readonly string[]): void {
-    for (let i = ids.length - 1; i >= 0; i--) {
-      const id = ids[i] as string;
-      this.#seeded.delete(id);
-      if (!this.#used.renew(id)) this.#used.put(id);
-    }
-  }
-
-  seed(id: string): void {
-    if (!this.#seeded.renew(id)) this.#seeded.put(id);
-  }
-
-  removed(id: string): void {
-    this.#seeded.delete(id);
-    this.#used.delete(id);
-  }
-
-  *oldest(): Generator<string> {
-    yield* this.#seeded;
-    yield* this.#used;
-  }
+function queueOf(bit: number): VictimQueue<KeyPlace> {
+  return new VictimQueue(bit, ({ isPlaced }) => isPlaced);
 }

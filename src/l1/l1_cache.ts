@@ -52,16 +52,22 @@ export class L1Cache extends L1Writes implements Disposable {
   /**
    * Marks resident and filling objects as used now. Keys are in prefix order.
    *
+   * @param isUse Whether this counts as a use, such as a hit, or only keeps objects that were just
+   * written together with those that they depend on.
    * @returns The number of leading keys whose objects are resident and not dirty: the adapters
    * chosen for them have them.
    */
-  touch(keys: readonly ObjectKey[]): number {
+  touch(keys: readonly ObjectKey[], isUse = true): number {
     let front = keys.length;
+    let next: L1Entry | undefined;
     for (let i = keys.length - 1; i >= 0; i--) {
       const { id } = keys[i] as ObjectKey;
       const resident = this.table.get(id);
       const entry = resident ?? this.table.filling(id);
-      if (entry !== undefined) entry.rank = this.rankOf(entry.rank);
+      if (entry !== undefined) {
+        this.table.use(entry, next, isUse);
+        next = entry;
+      }
       if (resident === undefined || resident.dirtyMarks > 0) front = i;
     }
     return front;

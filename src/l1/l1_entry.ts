@@ -3,7 +3,8 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryRange } from "../memory/memory_device.ts";
 import type { Allocation } from "../memory/slab_allocator.ts";
 import type { L1Lease, StagedObject } from "./l1_types.ts";
-import type { Queued, RankQueue } from "./rank_queue.ts";
+import { Place } from "../policies/place.ts";
+import type { VictimQueue } from "../policies/victim_queue.ts";
 
 /**
  * State of an object in L1:
@@ -39,7 +40,7 @@ export interface SaltShare {
   /** Bytes of its staged, filling and resident objects. */
   bytes: number;
   /** Evictable objects, in eviction order. */
-  readonly idle: RankQueue<L1Entry>;
+  readonly idle: VictimQueue<L1Entry>;
 }
 
 /** Bytes of the staged, filling and resident objects of one model. */
@@ -48,7 +49,7 @@ export interface ModelShare {
 }
 
 /** One object in device memory, with its state, locks and marks. */
-export class L1Entry implements StagedObject, Queued {
+export class L1Entry extends Place implements StagedObject {
   readonly key: ObjectKey;
   readonly layout: ObjectLayout;
   /** Memory that it occupies. */
@@ -78,12 +79,8 @@ export class L1Entry implements StagedObject, Queued {
   isPinned = false;
   /** Whether it is in the queue of evictable objects. */
   isIdle = false;
-  /** Eviction rank: the evictable object with the lowest rank is evicted first. */
-  rank = 0;
   /** Resolves when it leaves the `filling` state; set only in that state. */
   filled: Promise<void> | undefined;
-  /** Bit set of the queues that contain it. */
-  queues = 0;
   #state: EntryState = "staged";
 
   /** Creates a staged object. */
@@ -94,6 +91,7 @@ export class L1Entry implements StagedObject, Queued {
     { share, modelShare }: { share: SaltShare; modelShare: ModelShare },
     options: { writer: string; isTransient: boolean; lockExpiresAt: number },
   ) {
+    super();
     this.key = key;
     this.layout = layout;
     this.allocation = allocation;

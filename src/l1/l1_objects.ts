@@ -3,6 +3,8 @@ import { Listeners } from "../base/listeners.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryDevice, Slab } from "../memory/memory_device.ts";
 import { SlabAllocator } from "../memory/slab_allocator.ts";
+import type { EvictionPolicy } from "../policies/eviction_policy.ts";
+import { RankOrder } from "../policies/rank_order.ts";
 import type { L1Entry } from "./l1_entry.ts";
 import type { L1CacheOptions, L1Listener, L1RemovalReason, L1Status } from "./l1_types.ts";
 import { ObjectTable } from "./object_table.ts";
@@ -30,7 +32,11 @@ export class L1Objects {
   constructor(options: L1CacheOptions) {
     this.options = options;
     this.currentDevice = options.device;
-    this.table = new ObjectTable(this.createAllocator(options.device));
+    const { policy } = options;
+    const order = "start" in policy
+      ? policy.start()
+      : new RankOrder((before) => this.#rankOf(policy, before));
+    this.table = new ObjectTable(this.createAllocator(options.device), order);
   }
 
   /** Device whose memory holds the objects: the one attached last. */
@@ -55,26 +61,6 @@ export class L1Objects {
     return this.options.clock.now();
   }
 
-  /**
-   * Rank of an object that is used now. The policy may be of the user: an invalid rank is counted,
-   * and replaced by the previous one.
-   */
-  protected rankOf(before?: number): number {
-    try {
-      const rank: unknown = this.options.policy.rank(before);
-      if (Number.isFinite(rank) && Number(rank) >= (before ?? -Infinity)) return Number(rank);
-    } catch (error) {
-      if (this.invalidRankCount === 0) {
-        logger.error("The eviction policy {name} failed: {error}", {
-          name: this.options.policy.name,
-          error,
-        });
-      }
-    }
-    this.invalidRankCount++;
-    return before ?? 0;
-  }
-
   /** Removes a resident object to make room for another one. */
   protected evict(entry: L1Entry): void {
     this.remove(entry, "evicted");
@@ -84,7 +70,7 @@ export class L1Objects {
   /** Removes a resident object. Listeners are notified by the next {@linkcode notifyRemoved}. */
   protected remove(entry: L1Entry, reason: L1RemovalReason): void {
     this.#left.push({ key: entry.key, reason });
-    this.table.discard(entry);
+    this.table.discard(entry, reason === "evicted");
   }
 
   /** Like {@linkcode remove}, but its memory is freed only when its last lease ends. */
@@ -109,6 +95,26 @@ export class L1Objects {
     for (const { key, reason } of left) {
       this.listeners.tell((listener) => listener.removed?.(key, reason));
     }
+  }
+
+  /**
+   * Rank of an object that is used now. The policy may be of the user: an invalid rank is counted,
+   * and replaced by the previous one.
+   */
+  #rankOf(policy: EvictionPolicy, before: number | undefined): number {
+    try {
+      const rank: unknown = policy.rank(before);
+      if (Number.isFinite(rank) && Number(rank) >= (before ?? -Infinity)) return Number(rank);
+    } catch (error) {
+      if (this.invalidRankCount === 0) {
+        logger.error("The eviction policy {name} failed: {error}", {
+          name: policy.name,
+          error,
+        });
+      }
+    }
+    this.invalidRankCount++;
+    return before ?? 0;
   }
 
   /**

@@ -3,7 +3,8 @@ import type { ObjectKey } from "../keys/object_key.ts";
 import type { MemoryDevice, MemoryRange } from "../memory/memory_device.ts";
 import type { SlabAllocatorStats } from "../memory/slab_allocator.ts";
 import type { Clock } from "../base/clock.ts";
-import type { EvictionPolicy } from "./eviction_policy.ts";
+import type { OrderPolicy } from "../policies/eviction_order.ts";
+import type { EvictionPolicy } from "../policies/eviction_policy.ts";
 
 /** Outcome of a call for one key. */
 export type L1Status =
@@ -130,7 +131,7 @@ export interface L1CacheOptions {
   /** Clock by which locks and leases expire. */
   readonly clock: Clock;
   /** Order of eviction. */
-  readonly policy: EvictionPolicy;
+  readonly policy: OrderPolicy | EvictionPolicy;
   /** Maximum bytes of the objects under a cache salt; `undefined` for no limit. */
   readonly quotaOf?: (salt: string) => number | undefined;
   /**

@@ -269,8 +269,8 @@ export class L1Writes extends L1Reads {
   #rank(objects: readonly StagedObject[]): void {
     for (let i = objects.length - 1; i >= 0; i--) {
       const entry = objects[i];
-      if (!(entry instanceof L1Entry) || entry.state !== "staged") continue;
-      entry.rank = this.rankOf();
+      if (!(entry instanceof L1Entry) || entry.state !== "staged" || entry.isPlaced) continue;
+      this.table.order.enter(entry, entry.key.id);
     }
   }
 

@@ -1,6 +1,8 @@
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { Allocation, SlabAllocator } from "../memory/slab_allocator.ts";
 import type { ObjectLayout } from "../keys/kv_layout.ts";
+import type { EvictionOrder } from "../policies/eviction_order.ts";
+import { type VictimQueue, victims } from "../policies/victim_queue.ts";
 import { type EntryState, L1Entry, type ModelShare, type SaltShare } from "./l1_entry.ts";
 import { dirtyQueue, idleQueue, QUEUES, readLockQueue, writeLockQueue } from "./l1_queues.ts";
 import type { L1StatusReport, StagedObject } from "./l1_types.ts";
@@ -68,9 +70,13 @@ export class ObjectTable {
   #dirtyBytes = 0;
   #idleBytes = 0;
 
+  /** Order in which entries are evicted. */
+  readonly order: EvictionOrder;
+
   /** Creates an empty table. */
-  constructor(allocator: SlabAllocator) {
+  constructor(allocator: SlabAllocator, order: EvictionOrder) {
     this.allocator = allocator;
+    this.order = order;
   }
 
   /**
@@ -136,28 +142,23 @@ export class ObjectTable {
 
   /** Evictable entries, of one salt or of all, in eviction order. */
   idle(salt?: string): Iterable<L1Entry> {
-    if (salt === undefined) return this.#idle.inOrder();
-    return this.#shares.get(salt)?.idle.inOrder() ?? [];
+    const idle = salt === undefined ? this.#idle : this.#shares.get(salt)?.idle;
+    return idle === undefined ? [] : this.#victims(idle);
   }
 
   /** Entries that are evictable, or would be if they were not dirty, in eviction order. */
-  *idleOrDirty(): Generator<L1Entry> {
-    const [idle, dirty] = [this.#idle.inOrder(), this.#dirty.inOrder()];
-    try {
-      let [a, b] = [idle.next(), dirty.next()];
-      while (a.done !== true || b.done !== true) {
-        if (b.done === true || (a.done !== true && a.value.rank < b.value.rank)) {
-          yield a.value as L1Entry;
-          a = idle.next();
-        } else {
-          yield b.value;
-          b = dirty.next();
-        }
-      }
-    } finally {
-      idle.return(undefined);
-      dirty.return(undefined);
-    }
+  idleOrDirty(): Iterable<L1Entry> {
+    return this.#victims(this.#idle, this.#dirty);
+  }
+
+  /**
+   * Records in the eviction order that an entry was used, or written.
+   *
+   * @param next The entry after it in its chain, if it was recorded just before.
+   */
+  use(entry: L1Entry, next: L1Entry | undefined, isUse: boolean): void {
+    this.order.use(entry, next, isUse);
+    this.#queue(entry);
   }
 
   /** Bytes of the staged, filling and resident entries of a salt. */
@@ -211,12 +212,18 @@ export class ObjectTable {
 
   /** Makes an entry invisible while its writer or readers still use its memory. */
   doom(entry: L1Entry): void {
+    this.order.leave(entry, entry.key.id, false);
     this.#move(entry, entry.state === "staged" ? "doomed-staged" : "doomed-resident");
     this.#doomed.add(entry);
   }
 
-  /** Removes an entry in any state and frees its memory. */
-  discard(entry: L1Entry): void {
+  /**
+   * Removes an entry in any state and frees its memory.
+   *
+   * @param isEvicted Whether it leaves because it is the next one in the eviction order.
+   */
+  discard(entry: L1Entry, isEvicted = false): void {
+    this.order.leave(entry, entry.key.id, isEvicted);
     this.#move(entry, "gone");
     this.allocator.free(entry.allocation);
   }
@@ -273,9 +280,7 @@ export class ObjectTable {
     if (isIdle === entry.isIdle) return;
     entry.isIdle = isIdle;
     this.#idleBytes += isIdle ? entry.bytes : -entry.bytes;
-    if (!isIdle) return;
-    this.#idle.add(entry);
-    entry.share.idle.add(entry);
+    if (isIdle) this.#queue(entry);
   }
 
   /** Discards expired locks: resident entries become evictable, others reclaimable. */
@@ -359,6 +364,18 @@ export class ObjectTable {
     if (modelShare.bytes === 0) this.#modelShares.set(key.model, modelShare);
     modelShare.bytes += sign * bytes;
     if (modelShare.bytes === 0) this.#modelShares.delete(key.model);
+  }
+
+  #victims(...queues: VictimQueue<L1Entry>[]): Generator<L1Entry> {
+    return victims(this.order, queues, (entry) => this.#queue(entry));
+  }
+
+  /** Adds an entry to the queues of victims that it belongs to. */
+  #queue(entry: L1Entry): void {
+    if (entry.isIdle) {
+      this.#idle.add(entry);
+      entry.share.idle.add(entry);
+    } else if (entry.dirtyMarks > 0) this.#dirty.add(entry);
   }
 
   #countDirty({ bytes }: L1Entry, sign: 1 | -1): void {

@@ -8,7 +8,7 @@ import {
   type ReadReservation,
   type StagedObject,
 } from "../../src/l1/l1_cache.ts";
-import { LruPolicy } from "../../src/l1/eviction_policy.ts";
+import { LruPolicy } from "../../src/policies/eviction_policy.ts";
 import type { DeviceBuffer, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { assertSameBytes } from "../support/bytes.ts";

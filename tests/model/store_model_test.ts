@@ -3,7 +3,7 @@ import * as fc from "../support/fast_check.ts";
 import type { ObjectLayout } from "../../src/keys/kv_layout.ts";
 import type { ObjectKey } from "../../src/keys/object_key.ts";
 import { L1Cache, type L1Lease, type L1RemovalReason } from "../../src/l1/l1_cache.ts";
-import { LruPolicy } from "../../src/l1/eviction_policy.ts";
+import { LruPolicy } from "../../src/policies/eviction_policy.ts";
 import {
   type AdapterCapabilities,
   type AdapterObject,

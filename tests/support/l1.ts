@@ -11,7 +11,7 @@ import {
   type StagedObject,
   type WriteReservation,
 } from "../../src/l1/l1_cache.ts";
-import { LruPolicy } from "../../src/l1/eviction_policy.ts";
+import { LruPolicy } from "../../src/policies/eviction_policy.ts";
 import { HostDevice } from "../../src/memory/host_device.ts";
 import type { MemoryDevice, MemoryRange } from "../../src/memory/memory_device.ts";
 import type { Clock } from "../../src/base/clock.ts";

@@ -30,7 +30,7 @@ Deno.test("resolveOptions() fills in the documented defaults", () => {
         backOffMs: 200,
       },
       prefetchNumbers: { maxInFlightBytes: 128 * MIB },
-      policies: ["lru", "default", "retain"],
+      policies: ["LRU", "default", "retain"],
     },
   );
   assertEquals(timeouts, DEFAULT_ADAPTER_TIMEOUTS);
@@ -185,7 +185,10 @@ Deno.test("resolveOptions() refuses a longest cool-down that is shorter than the
 const wrongNames: Record<string, [unknown, string]> = {
   "store.policy": [{ store: { policy: "eager" } }, `"default", "skip_l1", "on_evict" or a policy`],
   "prefetch.policy": [{ prefetch: { policy: "all" } }, `"default", "retain" or a policy`],
-  "l1.eviction": [{ l1: { eviction: "fifo" } }, `"lru" or a policy of your own`],
+  "l1.eviction": [
+    { l1: { eviction: "fifo" } },
+    `"LRU", "LFU_AGED", "S3_FIFO", "ARC" or a policy of your own`,
+  ],
   "l1.eviction without rank": [
     { l1: { eviction: { name: "x" } } },
     "with a name and a method rank",

@@ -3,7 +3,7 @@ import * as fc from "../../support/fast_check.ts";
 import mock from "../../../adapters/mock.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";
-import { LruPolicy } from "../../../src/l1/eviction_policy.ts";
+import { LruPolicy } from "../../../src/policies/eviction_policy.ts";
 import { Bitmap, type L2Adapter } from "../../../src/adapter/contract.ts";
 import type { AdapterEviction } from "../../../src/l2/eviction_config.ts";
 import { AdapterGuard } from "../../../src/l2/adapter_guard.ts";

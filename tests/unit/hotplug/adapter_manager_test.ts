@@ -478,7 +478,7 @@ Deno.test("checkConfig() takes the eviction block, unless the adapter has one of
   );
   const registry = new AdapterRegistry({ builtIn, custom });
   const eviction = { "max_capacity_gb": 1, "trigger_watermark": 1, "eviction_ratio": 0.5 };
-  const bounds = { capacityBytes: 2 ** 30, highWatermark: 1, lowWatermark: 0.5 };
+  const bounds = { capacityBytes: 2 ** 30, highWatermark: 1, lowWatermark: 0.5, policy: "LRU" };
 
   const plain = await checkConfig(registry, { type: "plain", eviction });
   assertEquals([plain.values, plain.eviction], [{}, bounds]);

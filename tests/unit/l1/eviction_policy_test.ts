@@ -32,7 +32,7 @@ Deno.test("l1.eviction: the least recently used objects leave first, unless a po
   const uses = [2, 2, 3, 0, 1];
   await using byDefault = await open();
   assertEquals(await leftAfter(byDefault, uses), [0, 1, 4, 5]);
-  assertEquals(byDefault.reportStatus().l1.evictionPolicy, "lru");
+  assertEquals(byDefault.reportStatus().l1.evictionPolicy, "LRU");
   await using lru = await open(new LruPolicy());
   assertEquals(await leftAfter(lru, uses), [0, 1, 4, 5]);
   let count = 0;

@@ -738,7 +738,7 @@ Deno.test("L1Cache.reportStatus() counts exactly", async () => {
     unfilledCount: 0,
     writtenObjects: 3,
     writtenBytes: 3 * LAYOUT.byteLength,
-    evictionPolicy: "lru",
+    evictionPolicy: "LRU",
     invalidRankCount: 0,
     writeTtlMs: WRITE_TTL_MS,
     readTtlMs: READ_TTL_MS,

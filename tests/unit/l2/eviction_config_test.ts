@@ -15,7 +15,7 @@ Deno.test("parseEviction() takes LMCache's keys, with its defaults", () => {
       "trigger_watermark": 0.5,
       "eviction_ratio": 0.25,
     }),
-    { capacityBytes: GIB / 2, highWatermark: 0.5, lowWatermark: 0.25 },
+    { capacityBytes: GIB / 2, highWatermark: 0.5, lowWatermark: 0.25, policy: "LRU" },
   );
 });
 

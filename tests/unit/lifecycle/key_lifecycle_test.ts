@@ -9,7 +9,7 @@ import * as fc from "../../support/fast_check.ts";
 import { Bitmap } from "../../../src/keys/bitmap.ts";
 import type { ObjectKey } from "../../../src/keys/object_key.ts";
 import { L1Cache } from "../../../src/l1/l1_cache.ts";
-import { LruPolicy } from "../../../src/l1/eviction_policy.ts";
+import { LruPolicy } from "../../../src/policies/eviction_policy.ts";
 import type { L2Adapter } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import { DEFAULT_ADAPTER_TIMEOUTS } from "../../../src/l2/adapter_status.ts";

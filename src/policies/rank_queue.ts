@@ -10,6 +10,8 @@ export interface RankQueueOptions<T> {
   readonly bit: number;
   /** Rank of an item. It may grow while the item is queued; it never shrinks. */
   readonly rankOf: (item: T) => number;
+  /** Orders items of equal rank; must not shrink while the rank stays the same. */
+  readonly tieOf?: (item: T) => number;
   /** Whether an item still belongs to the queue; items that do not are dropped. */
   readonly belongs: (item: T) => boolean;
 }
@@ -27,11 +29,15 @@ export class RankQueue<T extends Queued> {
   readonly #items: T[] = [];
   /** Rank of each item when it was last placed. */
   readonly #ranks: number[] = [];
+  /** Tie-break of each item when it was last placed. */
+  readonly #ties: number[] = [];
+  readonly #tieOf: (item: T) => number;
   #compactSize = 0;
 
   /** Creates an empty queue. */
   constructor(options: RankQueueOptions<T>) {
     this.#options = options;
+    this.#tieOf = options.tieOf ?? (() => 0);
   }
 
   /** Adds an item, unless the queue already contains it. */
@@ -55,31 +61,23 @@ export class RankQueue<T extends Queued> {
         this.#forget(item);
         continue;
       }
-      const rank = rankOf(item);
-      if (rank === this.#ranks[0]) return item;
+      const [rank, tie] = [rankOf(item), this.#tieOf(item)];
+      if (rank === this.#ranks[0] && tie === this.#ties[0]) return item;
       this.#ranks[0] = rank;
+      this.#ties[0] = tie;
       this.#sink(0);
     }
   }
 
-  /**
-   * Iterates in rank order. Items may be removed during the iteration; items added during it may
-   * not be visited.
-   */
-  *inOrder(): Generator<T> {
-    const passed: T[] = [];
-    try {
-      for (let item = this.first(); item !== undefined; item = this.first()) {
-        this.#removeFirst();
-        passed.push(item);
-        yield item;
-      }
-    } finally {
-      for (const item of passed) {
-        if (this.#options.belongs(item)) this.#insert(item);
-        else this.#forget(item);
-      }
-    }
+  /** Takes the item with the lowest rank out, until {@linkcode putBack}. */
+  takeFirst(): void {
+    this.#removeFirst();
+  }
+
+  /** Puts an item back that was taken out, if it still belongs. */
+  putBack(item: T): void {
+    if (this.#options.belongs(item)) this.#insert(item);
+    else this.#forget(item);
   }
 
   #forget(item: T): void {
@@ -90,54 +88,70 @@ export class RankQueue<T extends Queued> {
   #compact(): void {
     const items = this.#items.splice(0);
     this.#ranks.length = 0;
-    for (const item of items) {
-      if (this.#options.belongs(item)) this.#insert(item);
-      else this.#forget(item);
-    }
+    this.#ties.length = 0;
+    for (const item of items) this.putBack(item);
     this.#compactSize = this.#items.length;
   }
 
   #insert(item: T): void {
-    const rank = this.#options.rankOf(item);
+    const [rank, tie] = [this.#options.rankOf(item), this.#tieOf(item)];
     let i = this.#items.length;
     while (i > 0) {
       const parent = (i - 1) >>> 1;
-      if ((this.#ranks[parent] as number) <= rank) break;
-      this.#set(i, this.#items[parent] as T, this.#ranks[parent] as number);
+      if (!this.#isBelow(rank, tie, parent)) break;
+      this.#copy(parent, i);
       i = parent;
     }
-    this.#set(i, item, rank);
+    this.#set(i, item, rank, tie);
   }
 
   #removeFirst(): void {
-    const item = this.#items.pop();
-    const rank = this.#ranks.pop();
-    if (item === undefined || rank === undefined || this.#items.length === 0) return;
-    this.#set(0, item, rank);
+    const [item, rank, tie] = [this.#items.pop(), this.#ranks.pop(), this.#ties.pop()];
+    if (item === undefined || rank === undefined || tie === undefined) return;
+    if (this.#items.length === 0) return;
+    this.#set(0, item, rank, tie);
     this.#sink(0);
   }
 
   #sink(from: number): void {
     const item = this.#items[from] as T;
-    const rank = this.#ranks[from] as number;
+    const [rank, tie] = [this.#ranks[from] as number, this.#ties[from] as number];
     const size = this.#items.length;
     let i = from;
     for (;;) {
       let child = 2 * i + 1;
       if (child >= size) break;
       const right = child + 1;
-      if (right < size && (this.#ranks[right] as number) < (this.#ranks[child] as number)) {
-        child = right;
-      }
-      if ((this.#ranks[child] as number) >= rank) break;
-      this.#set(i, this.#items[child] as T, this.#ranks[child] as number);
+      const isRight = right < size &&
+        this.#isBelow(this.#ranks[right] as number, this.#ties[right] as number, child);
+      if (isRight) child = right;
+      if (!this.#isAbove(rank, tie, child)) break;
+      this.#copy(child, i);
       i = child;
     }
-    this.#set(i, item, rank);
+    this.#set(i, item, rank, tie);
   }
 
-  #set(i: number, item: T, rank: number): void {
+  /** Whether a rank is lower than that of the item at an index. */
+  #isBelow(rank: number, tie: number, index: number): boolean {
+    const other = this.#ranks[index] as number;
+    return rank < other || (rank === other && tie < (this.#ties[index] as number));
+  }
+
+  /** Whether a rank is higher than that of the item at an index. */
+  #isAbove(rank: number, tie: number, index: number): boolean {
+    const other = this.#ranks[index] as number;
+    return rank > other || (rank === other && tie > (this.#ties[index] as number));
+  }
+
+  #copy(from: number, to: number): void {
+    const [rank, tie] = [this.#ranks[from] as number, this.#ties[from] as number];
+    this.#set(to, this.#items[from] as T, rank, tie);
+  }
+
+  #set(i: number, item: T, rank: number, tie: number): void {
     this.#items[i] = item;
     this.#ranks[i] = rank;
+    this.#ties[i] = tie;
   }
 }

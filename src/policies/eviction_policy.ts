@@ -1,5 +1,10 @@
 import { ConfigError } from "../base/config_error.ts";
 import { namedChoice } from "../base/named_choice.ts";
+import { arc } from "./arc.ts";
+import type { EvictionPolicyName, OrderPolicy } from "./eviction_order.ts";
+import { lfuAged } from "./lfu_aged.ts";
+import { lru } from "./lru.ts";
+import { s3Fifo } from "./s3_fifo.ts";
 
 /**
  * Defines the order in which L1 evicts, by ranks: of the evictable objects, the one with the lowest
@@ -33,7 +38,7 @@ export interface EvictionPolicy {
  */
 export class LruPolicy implements EvictionPolicy {
   /** Name of the policy. */
-  readonly name = "lru";
+  readonly name = "LRU";
   #uses = 0;
 
   /** Counts uses: each use gets the next higher rank. */
@@ -42,10 +47,27 @@ export class LruPolicy implements EvictionPolicy {
   }
 }
 
+/** All eviction policies with a name. */
+export const EVICTION_POLICIES: readonly OrderPolicy[] = [lru, lfuAged, s3Fifo, arc];
+
+/** The eviction policy with a name, which a configuration has checked. */
+export function evictionPolicy(name: EvictionPolicyName): OrderPolicy {
+  return namedChoice("eviction_policy", name, EVICTION_POLICIES);
+}
+
 /** Resolves the option `l1.eviction`; throws a `ConfigError` for what is no policy. */
-export function resolveEvictionPolicy(policy: string | EvictionPolicy): EvictionPolicy {
-  const chosen = namedChoice<EvictionPolicy>("l1.eviction", policy, [new LruPolicy()]);
-  if (typeof chosen.name === "string" && typeof chosen.rank === "function") return chosen;
-  const expected = '"lru", or a policy of your own with a name and a method rank';
+export function resolveEvictionPolicy(
+  policy: string | EvictionPolicy,
+): OrderPolicy | EvictionPolicy {
+  const chosen = namedChoice<OrderPolicy | EvictionPolicy>(
+    "l1.eviction",
+    policy,
+    EVICTION_POLICIES,
+  );
+  if ("start" in chosen && EVICTION_POLICIES.includes(chosen)) return chosen;
+  const { name, rank } = chosen as Partial<EvictionPolicy>;
+  if (typeof name === "string" && typeof rank === "function") return chosen;
+  const names = EVICTION_POLICIES.map((each) => `"${each.name}"`).join(", ");
+  const expected = `${names}, or a policy of your own with a name and a method rank`;
   throw new ConfigError({ subject: "l1.eviction", expected, received: chosen });
 }
