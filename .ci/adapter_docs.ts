@@ -3,6 +3,7 @@ import type { L2AdapterModule } from "../src/adapter/contract.ts";
 import { type ConfigFields, type Configurable, describeField } from "../src/adapter/config.ts";
 import { promisesOf } from "../src/cli/adapters.ts";
 import { openAdapterRegistry } from "../src/known_adapters.ts";
+import { markdownTable } from "./markdown_table.ts";
 
 /** The page that has a block for each adapter. */
 export const page = new URL("../docs/adapters.md", import.meta.url);
@@ -32,14 +33,7 @@ function blockOf({ capabilities, ...module }: L2AdapterModule): string {
 
 /** Configuration keys of an adapter as a Markdown table. */
 function adapterTable(module: Configurable): string {
-  const rows = rowsOf(module.config, "");
-  const widths = HEADER.map((title, i) =>
-    Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0))
-  );
-  const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |`;
-  return [line(HEADER), line(widths.map((width) => "-".repeat(width))), ...rows.map(line)]
-    .join("\n");
+  return markdownTable(HEADER, rowsOf(module.config, ""));
 }
 
 function rowsOf(fields: ConfigFields, prefix: string): string[][] {

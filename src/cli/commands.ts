@@ -1,6 +1,7 @@
 import { adaptersCommand } from "./adapters.ts";
 import { checkCommand } from "./check.ts";
 import type { CommandGroup } from "./command.ts";
+import { completionsCommand } from "./completions.ts";
 import { exportCommand } from "./export.ts";
 import { forgetCommand } from "./forget.ts";
 import { gcCommand } from "./gc.ts";
@@ -19,6 +20,7 @@ export const kvtier: CommandGroup = {
   commands: {
     adapters: adaptersCommand,
     check: checkCommand,
+    completions: completionsCommand(() => kvtier),
     export: exportCommand,
     forget: forgetCommand,
     gc: gcCommand,

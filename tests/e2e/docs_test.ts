@@ -14,18 +14,6 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["bash .ci/run", "it is what runs this test"],
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
   ["deno task test:long", ".ci/run runs this very command"],
-  [
-    `deno task kvtier models --l2-adapter '{"type":"fs","base_path":"./kv-cache"}' --remove llama-2`,
-    "exit code 1 without that model: tests/unit/cli/models_test.ts removes one",
-  ],
-  [
-    `deno task kvtier serve --l2-adapter '{"type":"fs","base_path":"./kv-cache"}'`,
-    "runs until Ctrl-C: tests/unit/cli/serve_test.ts runs it",
-  ],
-  [
-    "deno task kvtier serve --l2-config l2.jsonc --hostname 0.0.0.0 --token-file token",
-    "runs until Ctrl-C: tests/unit/cli/serve_test.ts runs it",
-  ],
   ["deno task bench", "tests/unit/bench/program_test.ts runs it with one round"],
   ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);

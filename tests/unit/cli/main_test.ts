@@ -55,7 +55,9 @@ Deno.test("kvtier: every command has help with permissions and examples that its
     }
     assert(command.examples.length > 0 && command.permissions.length > 0, names.join(" "));
     for (const example of command.examples) {
-      const words = example.match(/'[^']*'|\S+/g)?.map((word) => word.replaceAll("'", "")) ?? [];
+      const words = example.replace(/ [>|].*$/, "").match(/'[^']*'|\S+/g)?.map((word) =>
+        word.replaceAll("'", "")
+      ) ?? [];
       assertEquals(words.slice(0, names.length), names);
       parseCommandArgs(names.join(" "), command, words.slice(names.length));
     }
