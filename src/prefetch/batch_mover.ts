@@ -169,7 +169,7 @@ export class BatchMover {
    * @returns Whether the adapter delivered it.
    */
   async probe(adapter: AdapterGuard, key: ObjectKey, layout: ObjectLayout): Promise<boolean> {
-    const { scratch } = this.#options;
+    const { scratch, barrier } = this.#options;
     const byteLength = bytesWithTrailer(key, layout);
     const { objects: [parts], usedBytes } = packObjects([byteLength], scratch.blockBytes);
     const limiter = this.#limiterOf(adapter);
@@ -178,8 +178,13 @@ export class BatchMover {
     const blocks = await scratch.acquire(usedBytes.length);
     let isAbandoned = false;
     try {
+      if (barrier.blocks(key)) return false;
       const { done: found } = await adapter.lookup([key], { prefix: true });
       if (found.popcount() === 0) return false;
+      if (barrier.blocks(key)) {
+        adapter.unlock([key]);
+        return false;
+      }
       const object = { key, layout, byteLength, parts: partsIn(blocks, parts) };
       const { done, settled } = await adapter.load([object]);
       isAbandoned = settled !== undefined;

@@ -50,8 +50,9 @@ export class LoadGate implements Disposable {
   readonly #restMs: number;
   /** Length of the longest prefix that could be had. */
   #longest = 0;
-  #askedAt: number | undefined;
-  #loadingSince: number | undefined;
+  #askedAt = 0;
+  /** When loading began, and the time that it could save then. */
+  #loading: { readonly since: number; readonly savedMs: number } | undefined;
   #cancel = (): void => {};
   #isLate = false;
 
@@ -65,6 +66,11 @@ export class LoadGate implements Disposable {
     return this.#isLate;
   }
 
+  /** Starts the time that a lookup may take. */
+  startLookup(): void {
+    this.#askedAt = this.#options.clock.now();
+  }
+
   /** Whether a lookup is worth its time, if the adapter has everything that is asked for. */
   isWorthAsking(adapter: AdapterGuard): boolean {
     const { lookupMs = 0 } = adapter;
@@ -73,7 +79,7 @@ export class LoadGate implements Disposable {
     return savedMs > 0 && lookupMs <= MAX_LOOKUP_SHARE * savedMs;
   }
 
-  /** Calls `giveUp` once the adapters have had enough time to answer their first lookup. */
+  /** Calls `giveUp` once the adapters have had enough time to answer. */
   limitLookup(asked: readonly AdapterGuard[], giveUp: () => void): void {
     const { clock } = this.#options;
     const expectedMs = LOOKUP_PATIENCE * Math.max(0, ...asked.map(({ lookupMs = 0 }) => lookupMs));
@@ -81,14 +87,13 @@ export class LoadGate implements Disposable {
       Math.max(LOOKUP_SHARE * this.#restMs, expectedMs),
       MAX_LOOKUP_SHARE * this.#restMs,
     );
-    this.#askedAt ??= clock.now();
     this.#arm(this.#askedAt + Math.max(MIN_WAIT_MS, budgetMs) - clock.now(), giveUp);
   }
 
   /** Ends the prefix before what no adapter has found in time. */
   endUnanswered(): void {
     const { request: { table }, clock } = this.#options;
-    const waitedMs = clock.now() - (this.#askedAt ?? clock.now());
+    const waitedMs = clock.now() - this.#askedAt;
     this.#compute("unanswered", this.#choose().longest.length, table.end, waitedMs);
   }
 
@@ -120,11 +125,11 @@ export class LoadGate implements Disposable {
       this.#compute("slower", best.length, longest.length, longest.loadMs - best.loadMs);
     }
     if (request.isPublished || best.length === free) return;
-    this.#loadingSince ??= clock.now();
     const savedMs = this.#savedMs(free, best.length);
+    this.#loading ??= { since: clock.now(), savedMs };
     const patienceMs = LOAD_PATIENCE * best.loadMs + SLACK_SHARE * savedMs;
-    const waitMs = Math.max(MIN_WAIT_MS, Math.min(patienceMs, savedMs));
-    this.#arm(waitMs, () => this.#endLate());
+    const leftMs = this.#loading.since + this.#loading.savedMs - clock.now();
+    this.#arm(Math.max(MIN_WAIT_MS, Math.min(patienceMs, savedMs, leftMs)), () => this.#endLate());
   }
 
   [Symbol.dispose](): void {
@@ -136,7 +141,7 @@ export class LoadGate implements Disposable {
     if (request.isPublished) return;
     this.#isLate = true;
     const { free, longest } = this.#choose();
-    const waitedMs = clock.now() - (this.#loadingSince ?? clock.now());
+    const waitedMs = clock.now() - (this.#loading?.since ?? clock.now());
     this.#compute("late", free, longest.length, waitedMs);
     request.publish();
   }

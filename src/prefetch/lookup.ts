@@ -18,6 +18,7 @@ const LOCKED = 1;
 /** It has the object, which this request has no lock on any more. */
 const RELEASED = 2;
 const FIRST_REASON = 3;
+const COMPUTED = FIRST_REASON + MISS_REASONS.indexOf("computed");
 
 /** An adapter that is asked. */
 export interface Source {
@@ -25,6 +26,8 @@ export interface Source {
   /** What it has said, by slot. */
   readonly answers: Uint8Array;
   hasAnswered: boolean;
+  /** Whether it is asked at all. */
+  readonly isAsked: boolean;
 }
 
 /** Asks all adapters for objects of a request, and keeps the locks of what they find. */
@@ -44,25 +47,32 @@ export class Lookup {
 
   /**
    * @param slots Slots of the objects, in order.
+   * @param isWorthAsking Whether an adapter is asked; what another one has is computed.
    * @param over Aborts when answers are of no use any more.
    */
   constructor(options: {
     readonly table: ChunkTable;
     readonly slots: readonly number[];
     readonly adapters: readonly AdapterGuard[];
+    readonly isWorthAsking: (adapter: AdapterGuard) => boolean;
     readonly clock: Clock;
     readonly over: AbortSignal;
   }) {
-    const { table, slots, adapters, clock, over } = options;
+    const { table, slots, adapters, isWorthAsking, clock, over } = options;
     this.#table = table;
     this.#slots = slots;
     this.#clock = clock;
     this.#over = over;
-    this.sources = adapters.map((adapter) => ({
-      adapter,
-      answers: new Uint8Array(table.size),
-      hasAnswered: false,
-    }));
+    this.sources = adapters.map((adapter) => {
+      const isAsked = isWorthAsking(adapter);
+      const answers = new Uint8Array(table.size).fill(isAsked ? UNKNOWN : COMPUTED);
+      return { adapter, isAsked, answers, hasAnswered: !isAsked };
+    });
+  }
+
+  /** The adapters that are asked. */
+  get asked(): readonly Source[] {
+    return this.sources.filter(({ isAsked }) => isAsked);
   }
 
   /** Whether all adapters have answered. */
@@ -97,7 +107,7 @@ export class Lookup {
       this.#cancelGrace?.();
       this.#notify();
     }, { once: true });
-    for (const source of this.sources) {
+    for (const source of this.asked) {
       source.adapter.lookup(keys, { prefix, signal: this.#over }).then((answer) => {
         const { done } = answer;
         if (this.#over.aborted) return source.adapter.unlock(done.gather(keys));

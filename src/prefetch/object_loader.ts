@@ -81,8 +81,11 @@ export class ObjectLoader {
     const controller = new AbortController();
     const over = controller.signal;
     const { adapters: { serving }, clock } = this.#options;
-    const adapters = serving.filter((adapter) => gate?.isWorthAsking(adapter) !== false);
-    const lookup = new Lookup({ table, slots: asked, adapters, clock, over });
+    const isWorthAsking = (adapter: AdapterGuard): boolean =>
+      gate?.isWorthAsking(adapter) !== false;
+    const options = { table, slots: asked, adapters: serving, isWorthAsking, clock, over };
+    const lookup = new Lookup(options);
+    const adapters = lookup.asked.map(({ adapter }) => adapter);
     const search: Search = { request, table, lookup, waitsForSlow, over, gate };
     using cleanup = new DisposableStack();
     const end = (): void => {
@@ -99,6 +102,7 @@ export class ObjectLoader {
     const canHaveSoon = (slot: number): boolean =>
       canHave(slot) && (table.state(slot) !== "found" || lookup.isHeld(slot, isReady));
     const isFound = (slot: number): boolean => table.state(slot) === "found";
+    gate?.startLookup();
     if (adapters.length === 0) gate?.endUnasked();
     lookup.ask();
     for (;;) {

@@ -308,9 +308,9 @@ export class PrefetchController {
   ): void {
     this.#decisions[hasLoaded ? "shortenedLoads" : "computedInstead"]++;
     if (reason === "late") this.#decisions.wrongGuesses++;
-    const isMeasured = reason === "late" || hasLoaded;
-    const isOverdue = this.#options.adapters.serving.some((each) => this.#loader.isSlow(each));
-    if (isMeasured || isOverdue) return;
+    const isLoading = this.#options.adapters.serving
+      .some((adapter) => adapter.loadBytesInFlight > 0 || this.#loader.isSlow(adapter));
+    if (reason === "late" || hasLoaded || isLoading) return;
     const [{ keys, layout } = { keys: [], layout: undefined }] = groups;
     const key = keys[chunk];
     if (key === undefined || layout === undefined) return;

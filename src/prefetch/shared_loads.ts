@@ -71,7 +71,8 @@ export class SharedLoads {
       const isResident = table.state(slot) === "resident";
       if (isResident && request.lease(waiting, loading.loaderOf(slot))) continue;
       const isFull = reason === "no-room" || reason === "lost";
-      if (reason === undefined || isFull) request.table.transition(waiting, "wanted");
+      const isUndecided = reason === undefined || reason === "computed";
+      if (isUndecided || isFull) request.table.transition(waiting, "wanted");
       else request.table.miss(waiting, reason);
       if (isFull) request.endBefore(waiting);
     }

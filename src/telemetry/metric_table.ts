@@ -178,6 +178,17 @@ export const METRICS: readonly Metric[] = [
     one(({ prefetch }) => prefetch.deadlines),
   ),
   counter(
+    "lookup.decisions",
+    "{decision}",
+    "Decisions to compute what adapters have rather than to load it, and explorations of their speed",
+    by("kind", {
+      shortened: ({ prefetch }) => prefetch.decisions.shortenedLoads,
+      computed: ({ prefetch }) => prefetch.decisions.computedInstead,
+      wrong: ({ prefetch }) => prefetch.decisions.wrongGuesses,
+      explored: ({ prefetch }) => prefetch.decisions.explorations,
+    }),
+  ),
+  counter(
     "lookup.shared_loads",
     "{object}",
     "Objects that waited for the load of another request",
