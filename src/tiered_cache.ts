@@ -351,7 +351,9 @@ export class TieredCache implements AsyncDisposable {
    * @throws {RangeError} If the deadline is negative.
    */
   close(options: CloseOptions = {}): Promise<FlushReport> {
-    return this.#parts.close(readDeadline("close", options)).finally(this.#endMetrics);
+    const closed = this.#parts.close(readDeadline("close", options));
+    closed.then(this.#endMetrics, this.#endMetrics);
+    return closed;
   }
 
   /** Closes the cache within 10 s; objects that could not be stored are logged. */
