@@ -55,7 +55,7 @@ export const boundedCases: Cases = {
   async "unlocked objects can be evicted again"(subject) {
     const given: Sample[] = [];
     // Rejected objects are not locked.
-    await overfill(subject, 2, async (taken) => given.push(...await subject.lock(taken)));
+    await overfill(subject, 1.25, async (taken) => given.push(...await subject.lock(taken)));
     await assertWithinCapacity(subject);
     await subject.assertStored(given);
     subject.unlock(given);

@@ -107,7 +107,7 @@ Deno.test("files of all sizes are read with direct I/O, and only at their length
     for (const [i, size] of SIZES.entries()) {
       const key = testKey(i);
       await Deno.writeFile(pathOf(path, key), testBytes(key, size));
-      for (const cut of [0, 1, Math.floor(size / 2), size - 1, size]) {
+      for (const cut of [0, 1, size - 1]) {
         assertEquals(await load(store, key, size, cut), "1", `${size} bytes, cut at ${cut}`);
       }
       for (const wrong of [size - 1, size + 1, size + BLOCK, Math.max(0, size - BLOCK)]) {

@@ -9,7 +9,7 @@ import { testKeys } from "../../support/objects.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
 
 const DISK_BYTES = 4096;
-const OBJECTS = 1000;
+const OBJECTS = 400;
 const bounds = {
   capacityBytes: OBJECTS * DISK_BYTES,
   watermark: { high: 1, low: 0.9 },

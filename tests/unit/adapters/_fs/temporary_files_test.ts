@@ -150,7 +150,7 @@ Deno.test("all directories are swept, missing ones skipped", async () => {
   assertEquals(await filesIn(directory.path), []);
 });
 
-Deno.test("thousands of abandoned files are removed, those of living writers stay", async () => {
+Deno.test("a thousand abandoned files are removed, those of living writers stay", async () => {
   await using directory = await tempDirectory();
   const { path } = directory;
   const writer = temporaryIn(path);
@@ -158,12 +158,12 @@ Deno.test("thousands of abandoned files are removed, those of living writers sta
   const own = Array.from({ length: 5 }, () => writer.next());
   for (const file of own) await Deno.writeFile(file, new Uint8Array(1));
   await Deno.writeFile(join(path, `${DEAD}.lock`), new Uint8Array());
-  for (let i = 0; i < 3000; i++) {
+  for (let i = 0; i < 1000; i++) {
     await Deno.writeFile(join(path, `${DEAD}-${i.toString(36)}.tmp`), new Uint8Array(1));
   }
   const sweeper = temporaryIn(path);
   await sweeper.sweep(never);
-  assertEquals(sweeper.reclaimed.files, 3000);
+  assertEquals(sweeper.reclaimed.files, 1000);
   const left = await filesIn(path);
   assertEquals(left.length, 5 + 2);
   await writer.close();
