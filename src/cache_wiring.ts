@@ -3,6 +3,7 @@ import { type ResolvedOptions, resolveOptions, type TieredCacheOptions } from ".
 import { openAdapterRegistry } from "./known_adapters.ts";
 import { type Clock, systemClock, within } from "./base/clock.ts";
 import { systemRandom } from "./base/random.ts";
+import { MIB } from "./base/units.ts";
 import { EvictionController } from "./eviction/eviction_controller.ts";
 import { QuotaRegistry } from "./eviction/quota_registry.ts";
 import { AdapterManager } from "./hotplug/adapter_manager.ts";
@@ -16,6 +17,7 @@ import { ForgetBarrier } from "./lifecycle/forget_barrier.ts";
 import { KeyLifecycle } from "./lifecycle/key_lifecycle.ts";
 import { alignedBytes } from "./memory/aligned_bytes.ts";
 import { HostDevice } from "./memory/host_device.ts";
+import { MemoryThreads } from "./memory/memory_threads.ts";
 import { type MemoryDevice, RANGE_ALIGNMENT } from "./memory/memory_device.ts";
 import { STAGING_BLOCK_BYTES, StagingPool } from "./memory/staging_pool.ts";
 import { WebGpuDevice } from "./memory/webgpu_device.ts";
@@ -33,6 +35,9 @@ const logger = getLogger(["kvtier", "cache"]);
 const CLOSE_MS = 10_000;
 /** Share of the deadline of a close for storing dirty objects and for loads in flight. */
 const STORING_SHARE = 0.8;
+
+/** A smaller L1 never copies enough at a time to be worth a message to another thread. */
+const MIN_BYTES_FOR_THREADS = 16 * MIB;
 
 /**
  * Phase of a cache, in this order:
@@ -76,6 +81,7 @@ export class CacheParts implements AsyncDisposable {
   readonly lifecycle: KeyLifecycle;
   readonly eviction: EvictionController;
   readonly manager: AdapterManager;
+  readonly #threads: MemoryThreads;
   readonly #registry: AdapterRegistry;
   readonly #settings: ResolvedOptions;
   readonly clock: Clock;
@@ -110,6 +116,11 @@ export class CacheParts implements AsyncDisposable {
       create: () => alignedBytes(STAGING_BLOCK_BYTES),
       destroy: () => {},
     });
+    this.#threads = new MemoryThreads(device, this.scratch, clock);
+    // Where time is simulated, nothing may depend on other threads.
+    if (clock === systemClock && l1.capacityBytes >= MIN_BYTES_FOR_THREADS) {
+      adapters.onChange(({ all }) => all.length > 0 && this.#threads.start());
+    }
     this.checks = new ObjectChecks(l1, this.scratch);
     this.store = new StoreController({
       ...store,
@@ -214,6 +225,7 @@ export class CacheParts implements AsyncDisposable {
     undo.move();
     if (this.#ownsDevice) before[Symbol.dispose]();
     this.#ownsDevice = opened.isOwned;
+    this.#threads.attach(opened.device);
     this.#watch(opened.device);
     this.events.emit("deviceattached", { description: opened.device.description });
   }
@@ -243,6 +255,7 @@ export class CacheParts implements AsyncDisposable {
     await using resources = new AsyncDisposableStack();
     resources.defer(() => this.#proceedTo("closed"));
     if (this.#ownsDevice) resources.defer(() => this.l1.device[Symbol.dispose]());
+    resources.use(this.#threads);
     resources.use(this.scratch);
     resources.use(this.l1);
     resources.use(this.store);
