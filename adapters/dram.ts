@@ -19,10 +19,14 @@ const config = {
     exclusiveMinimum: 0,
     maximum: MAX_GIB,
     default: 1,
-    help: "Max GiB of objects; the least recently used ones that are not locked are evicted first.",
+    help: "Max GiB of objects; `eviction_policy` says which are evicted first. Locked ones stay.",
   },
   eviction: {
     ...evictionField,
+    fields: {
+      ...evictionField.fields,
+      eviction_policy: { ...evictionField.fields.eviction_policy, default: "LFU_AGED" },
+    },
     help: "When to evict. Default: only when a store needs room, and only as much as it needs.",
   },
 } as const;
@@ -36,7 +40,11 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
   create({ max_capacity_gb: gib, eviction }, environment) {
     const capacityBytes = Math.floor(gib * GIB);
     const watermark = eviction === undefined ? { high: 1, low: 1 } : watermarksOf(eviction);
-    const bounds = { capacityBytes, watermark, policy: policyOf(eviction) };
+    const bounds = {
+      capacityBytes,
+      watermark,
+      policy: policyOf(eviction ?? { eviction_policy: "LFU_AGED" }),
+    };
     return openMemory("dram", bounds, environment);
   },
 });

@@ -39,7 +39,7 @@ export interface L1Options {
    * prefix, its tail), `LFU_AGED` (the one used least often, unless those used more often have not
    * been used for long), `S3_FIFO`, `ARC`, or a policy of your own.
    *
-   * @default {"LRU"}
+   * @default {"LFU_AGED"}
    */
   readonly eviction?: EvictionPolicyName | EvictionPolicy;
 }
@@ -49,11 +49,11 @@ export interface StoreSettings {
   /**
    * Policy that decides which objects go to which adapters, and when: `default` (all to all, at
    * once), `skip_l1` (the same, and they leave L1 afterwards), `on_evict` (only what L1 is about to
-   * evict), or a policy of your own.
+   * evict), `second_touch` (only what is written again, or hit in L1), or a policy of your own.
    *
    * @default {"default"}
    */
-  readonly policy?: "default" | "skip_l1" | "on_evict" | StorePolicy;
+  readonly policy?: "default" | "skip_l1" | "on_evict" | "second_touch" | StorePolicy;
   /** Maximum bytes in read-back buffers; the largest object must fit. @default {128 MiB} */
   readonly maxInFlightBytes?: number;
   /** Maximum bytes that wait for one adapter; they stay in L1. @default {a quarter of L1} */
@@ -66,6 +66,11 @@ export interface StoreSettings {
    * @default {"wait"}
    */
   readonly whenFull?: WhenFull;
+  /**
+   * Maximum bytes to store in all adapters within a day, for disks that wear out; further objects
+   * stay in L1 only. If left out, there is no limit.
+   */
+  readonly bytesPerDay?: number;
   /** Bytes stored in the adapters as one batch. @default {16 MiB} */
   readonly flushBytes?: number;
   /**
@@ -199,6 +204,7 @@ const storeRules: OptionRules<StoreSettings> = {
   maxInFlightBytes: stagingBytes,
   maxQueuedBytes: bytes,
   whenFull: STRING,
+  bytesPerDay: { ...bytes },
   flushBytes: { ...bytes, default: 16 * MIB },
   flushIdleMs: { ...ms, default: 50 },
   attempts: { type: "number", minimum: 1, multipleOf: 1, default: 3 },
@@ -284,7 +290,7 @@ export function resolveOptions(options: TieredCacheOptions): ResolvedOptions {
     l1: {
       ...l1,
       ...(watermark === undefined ? {} : { watermark }),
-      eviction: resolveEvictionPolicy(l1.eviction ?? "LRU"),
+      eviction: resolveEvictionPolicy(l1.eviction ?? "LFU_AGED"),
     },
     store: { maxQueuedBytes: l1.capacityBytes / 4, ...store, whenFull, policy: storePolicy },
     prefetch: { ...prefetch, policy: resolvePrefetchPolicy(prefetch.policy ?? "retain") },

@@ -146,7 +146,10 @@ export class CacheParts implements AsyncDisposable {
       policy: prefetch.policy,
       clock,
       barrier,
-      onServed: (groups, result) => this.uses.note(groups, result),
+      onServed: (groups, result) => {
+        this.uses.note(groups, result);
+        this.store.served(groups, result.length);
+      },
       onDeadline: (details) => events.emit("deadline", details),
     });
     this.lifecycle = new KeyLifecycle({ l1, adapters: () => adapters.all, clock, barrier });

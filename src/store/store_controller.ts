@@ -1,9 +1,11 @@
 import { within } from "../base/clock.ts";
+import type { ObjectLayout } from "../keys/kv_layout.ts";
 import type { ObjectKey } from "../keys/object_key.ts";
 import type { L1Listener, L1RemovalReason, WrittenObject } from "../l1/l1_cache.ts";
 import type { AdapterGuard } from "../l2/adapter_guard.ts";
 import { DirtyObject, type StoreWaiter } from "./dirty_object.ts";
 import type { DropReason, FlushReport } from "./flush_report.ts";
+import { StoreAdmission } from "./store_admission.ts";
 import { StoreLane } from "./store_lane.ts";
 import { StoreLosses } from "./store_losses.ts";
 import { chooseTargets } from "./store_policy.ts";
@@ -34,6 +36,7 @@ export class StoreController implements L1Listener, Disposable {
   readonly #waits = new Set<{ readonly isOver: () => boolean; readonly resolve: () => void }>();
   readonly #writer: StoreWriter;
   readonly #losses: StoreLosses;
+  readonly #admission: StoreAdmission;
   #retriedObjects = 0;
   #cancelIdle = (): void => {};
   #isDisposed = false;
@@ -42,6 +45,8 @@ export class StoreController implements L1Listener, Disposable {
   constructor(options: StoreControllerOptions) {
     this.#options = options;
     this.#losses = new StoreLosses(options.clock, options.onDropped);
+    const { policy, bytesPerDay = Infinity, clock } = options;
+    this.#admission = new StoreAdmission(policy, bytesPerDay, clock);
     this.#writer = new StoreWriter({
       ...options,
       lanes: () => this.#lanes.values(),
@@ -60,6 +65,21 @@ export class StoreController implements L1Listener, Disposable {
     for (const dirty of fresh) this.#dirty.set(dirty.object.key.id, dirty);
     l1.markDirty(objects.map(({ key }) => key));
     if (policy.writes === "at-once") this.#enqueue(fresh);
+  }
+
+  /** Queues those objects of a hit that were refused when they were written. */
+  served(
+    groups: readonly { keys: readonly ObjectKey[]; layout: ObjectLayout }[],
+    length: number,
+  ): void {
+    if (!this.#admission.hasWaiting) return;
+    const { l1 } = this.#options;
+    for (const { keys, layout } of groups) {
+      const again = keys.slice(0, length).filter((key) =>
+        this.#admission.isWaiting(key.id) && !this.#dirty.has(key.id) && l1.has(key)
+      );
+      if (again.length > 0) this.written(again.map((key) => ({ key, layout })));
+    }
   }
 
   /** With a `before-eviction` policy, stores objects when L1 is above its high watermark. */
@@ -148,6 +168,7 @@ export class StoreController implements L1Listener, Disposable {
       retriedObjects: this.#retriedObjects,
       ...this.#writer.counters,
       ...this.#losses.counters,
+      refusedObjects: this.#admission.refused,
     };
   }
 
@@ -215,7 +236,12 @@ export class StoreController implements L1Listener, Disposable {
     const { adapters, policy, whenFull, clock, idleMs } = this.#options;
     const guards = adapters.storing;
     for (const dirty of objects) {
-      for (const guard of chooseTargets(policy, dirty.object, guards)) {
+      const targets = chooseTargets(policy, dirty.object, guards);
+      if (this.#isRefused(dirty, targets.length)) {
+        this.#finish(dirty);
+        continue;
+      }
+      for (const guard of targets) {
         const lane = this.#laneOf(guard);
         // An adapter that does not work must not slow down producers.
         const limit = whenFull === "wait" && guard.isStoring ? Infinity : maxQueuedBytes;
@@ -228,6 +254,10 @@ export class StoreController implements L1Listener, Disposable {
     this.#cancelIdle();
     this.#cancelIdle = clock.schedule(() => this.#writeNow(), idleMs);
     this.#proceed();
+  }
+
+  #isRefused({ object: { key }, bytes }: DirtyObject, adapters: number): boolean {
+    return adapters > 0 && this.#admission.refusal(key.id, bytes * adapters) !== undefined;
   }
 
   /** Drops the oldest objects of a lane until `bytes` fit, if they can. */

@@ -24,6 +24,11 @@ export interface StorePolicy {
   readonly writes: "at-once" | "before-eviction";
   /** Whether an object stays in L1 after an adapter has stored it. */
   readonly keepsInL1: boolean;
+  /**
+   * Which objects are worth a write: all, or only those that are written or hit a second time.
+   * @default {"all"}
+   */
+  readonly admits?: "all" | "second-touch";
   /** Chooses the adapters that get an object; if left out, all do. Must not throw. */
   targets?(object: WrittenObject, adapters: readonly StoreTarget[]): readonly StoreTarget[];
 }
@@ -39,6 +44,17 @@ export const onEvict: StorePolicy = {
   name: "on_evict",
   writes: "before-eviction",
   keepsInL1: true,
+};
+
+/**
+ * Stores only objects that are written again, or hit in L1: far fewer writes, but what is used for
+ * the second time has to be computed twice unless L1 still has it.
+ */
+export const secondTouch: StorePolicy = {
+  name: "second_touch",
+  writes: "at-once",
+  keepsInL1: true,
+  admits: "second-touch",
 };
 
 const logger = getLogger(["kvtier", "store"]);
@@ -67,5 +83,5 @@ export function chooseTargets<Target extends StoreTarget>(
 
 /** Resolves the option `store.policy`; throws a `ConfigError` for an unknown name. */
 export function resolveStorePolicy(policy: string | StorePolicy): StorePolicy {
-  return namedChoice("store.policy", policy, [defaultStore, skipL1, onEvict]);
+  return namedChoice("store.policy", policy, [defaultStore, skipL1, onEvict, secondTouch]);
 }

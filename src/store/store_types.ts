@@ -3,6 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import type { RandomSource } from "../base/random.ts";
 import type { AdapterSet } from "../l2/adapter_set.ts";
 import type { DropReason } from "./flush_report.ts";
+import type { AdmissionRefusal } from "./store_admission.ts";
 import type { StorePolicy } from "./store_policy.ts";
 
 /** What happens to objects when the queue of an adapter is full. */
@@ -37,6 +38,8 @@ export interface StoreControllerOptions {
   readonly maxQueuedBytes: number;
   /** What happens when a queue is full. */
   readonly whenFull: WhenFull;
+  /** Maximum bytes to store in the adapters within a day. */
+  readonly bytesPerDay?: number;
   /** Maximum number of attempts to store an object in one adapter. */
   readonly attempts: number;
   /** Delay before the second attempt in milliseconds; doubles with each further one, up to 30 s. */
@@ -90,4 +93,6 @@ export interface StoreStatus {
   readonly lostObjects: number;
   /** Batches that could not be read back from the device. */
   readonly failedReadBacks: number;
+  /** Objects that were not worth a write, by reason; a later touch may still store them. */
+  readonly refusedObjects: Readonly<Record<AdmissionRefusal, number>>;
 }

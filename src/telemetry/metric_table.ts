@@ -305,6 +305,8 @@ export const METRICS: readonly Metric[] = [
       dropped: ({ store }) => store.droppedObjects,
       failed: ({ store }) => store.failedObjects,
       lost: ({ store }) => store.lostObjects,
+      "first-touch": ({ store }) => store.refusedObjects["first-touch"],
+      "bytes-per-day": ({ store }) => store.refusedObjects["bytes-per-day"],
     }),
   ),
   gauge(

@@ -30,7 +30,7 @@ Deno.test("resolveOptions() fills in the documented defaults", () => {
         backOffMs: 200,
       },
       prefetchNumbers: { maxInFlightBytes: 128 * MIB },
-      policies: ["LRU", "default", "retain"],
+      policies: ["LFU_AGED", "default", "retain"],
     },
   );
   assertEquals(timeouts, DEFAULT_ADAPTER_TIMEOUTS);
@@ -183,7 +183,10 @@ Deno.test("resolveOptions() refuses a longest cool-down that is shorter than the
 });
 
 const wrongNames: Record<string, [unknown, string]> = {
-  "store.policy": [{ store: { policy: "eager" } }, `"default", "skip_l1", "on_evict" or a policy`],
+  "store.policy": [
+    { store: { policy: "eager" } },
+    `"default", "skip_l1", "on_evict", "second_touch" or a policy`,
+  ],
   "prefetch.policy": [{ prefetch: { policy: "all" } }, `"default", "retain" or a policy`],
   "l1.eviction": [
     { l1: { eviction: "fifo" } },

@@ -23,6 +23,9 @@ function openDram(
   return { adapter, errors };
 }
 
+/** Evicts only what a store needs. */
+const ON_DEMAND = { trigger_watermark: 1, eviction_ratio: 1e-9 };
+
 async function store(
   adapter: L2Adapter,
   numbers: readonly number[],
@@ -37,8 +40,8 @@ async function held(adapter: L2Adapter, count: number): Promise<string> {
   return testKeys(count).map(({ id }) => listed.includes(id) ? "1" : "0").join("");
 }
 
-Deno.test("dram: the least recently used object is evicted first; lookups and loads are uses", async () => {
-  const { adapter } = openDram(3);
+Deno.test("dram: the least recently used object is evicted first with LRU; lookups and loads renew", async () => {
+  const { adapter } = openDram(3, { eviction: { eviction_policy: "LRU", ...ON_DEMAND } });
   for (const n of [0, 1, 2]) await store(adapter, [n]);
   adapter.unlock?.((await adapter.lookupAndLock([testKey(0)], lookupCall)).gather([testKey(0)]));
   await store(adapter, [3]);
@@ -46,6 +49,14 @@ Deno.test("dram: the least recently used object is evicted first; lookups and lo
   await adapter.load([testObject(testKey(2))], call);
   await store(adapter, [4]);
   assertEquals(await held(adapter, 5), "00111");
+});
+
+Deno.test("dram: by default what is used most often stays longest; a lookup is a use", async () => {
+  const { adapter } = openDram(3);
+  for (const n of [0, 1, 2]) await store(adapter, [n]);
+  adapter.unlock?.((await adapter.lookupAndLock([testKey(0)], lookupCall)).gather([testKey(0)]));
+  for (const n of [3, 4, 5]) await store(adapter, [n]);
+  assertEquals(await held(adapter, 6), "100011");
 });
 
 Deno.test("dram: the end of a chain is evicted first", async () => {

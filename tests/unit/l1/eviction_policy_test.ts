@@ -7,7 +7,7 @@ const SIZE = 1024;
 const LAYOUT = testLayout(SIZE);
 
 /** A cache for four objects, which evicts by `eviction`. */
-function open(eviction?: EvictionPolicy): Promise<TieredCache> {
+function open(eviction?: "LRU" | EvictionPolicy): Promise<TieredCache> {
   const l1 = { capacityBytes: 4 * SIZE, ...(eviction && { eviction }) };
   return TieredCache.open({ device: new HostDevice(), l1 });
 }
@@ -28,13 +28,15 @@ async function leftAfter(cache: TieredCache, used: readonly number[]): Promise<n
   return left;
 }
 
-Deno.test("l1.eviction: the least recently used objects leave first, unless a policy is given", async () => {
+Deno.test("l1.eviction: the objects used least often leave first, unless a policy is given", async () => {
   const uses = [2, 2, 3, 0, 1];
   await using byDefault = await open();
-  assertEquals(await leftAfter(byDefault, uses), [0, 1, 4, 5]);
-  assertEquals(byDefault.reportStatus().l1.evictionPolicy, "LRU");
-  await using lru = await open(new LruPolicy());
-  assertEquals(await leftAfter(lru, uses), [0, 1, 4, 5]);
+  assertEquals(await leftAfter(byDefault, uses), [1, 2, 4, 5]);
+  assertEquals(byDefault.reportStatus().l1.evictionPolicy, "LFU_AGED");
+  for (const policy of ["LRU", new LruPolicy()] as const) {
+    await using lru = await open(policy);
+    assertEquals(await leftAfter(lru, uses), [0, 1, 4, 5]);
+  }
   let count = 0;
   await using fifo = await open({ name: "fifo", rank: (before) => before ?? count++ });
   assertEquals(await leftAfter(fifo, uses), [2, 3, 4, 5]);

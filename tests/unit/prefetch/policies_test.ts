@@ -26,7 +26,10 @@ Deno.test("resolveStorePolicy() returns a policy as it is", () => {
 Deno.test("resolveStorePolicy() names the known policies when one is unknown", () => {
   const error = assertThrows(() => resolveStorePolicy("skip-l1"), ConfigError);
   assertEquals(error.adapter, "store.policy");
-  assertEquals(error.expected, '"default", "skip_l1", "on_evict" or a policy of your own');
+  assertEquals(
+    error.expected,
+    '"default", "skip_l1", "on_evict", "second_touch" or a policy of your own',
+  );
   assertEquals(error.received, "skip-l1");
 });
 
