@@ -43,7 +43,7 @@ const dram: L2AdapterModule<typeof config> = defineL2Adapter({
     const bounds = {
       capacityBytes,
       watermark,
-      policy: policyOf(eviction ?? { eviction_policy: "LFU_AGED" }),
+      policy: policyOf(eviction ?? { "eviction_policy": "LFU_AGED" }),
     };
     return openMemory("dram", bounds, environment);
   },

@@ -24,7 +24,7 @@ function openDram(
 }
 
 /** Evicts only what a store needs. */
-const ON_DEMAND = { trigger_watermark: 1, eviction_ratio: 1e-9 };
+const ON_DEMAND = { "trigger_watermark": 1, "eviction_ratio": 1e-9 };
 
 async function store(
   adapter: L2Adapter,
@@ -41,7 +41,7 @@ async function held(adapter: L2Adapter, count: number): Promise<string> {
 }
 
 Deno.test("dram: the least recently used object is evicted first with LRU; lookups and loads renew", async () => {
-  const { adapter } = openDram(3, { eviction: { eviction_policy: "LRU", ...ON_DEMAND } });
+  const { adapter } = openDram(3, { eviction: { "eviction_policy": "LRU", ...ON_DEMAND } });
   for (const n of [0, 1, 2]) await store(adapter, [n]);
   adapter.unlock?.((await adapter.lookupAndLock([testKey(0)], lookupCall)).gather([testKey(0)]));
   await store(adapter, [3]);
