@@ -155,6 +155,7 @@ export type { PrefetchPolicy } from "./src/prefetch/prefetch_policy.ts";
 export type { Miss } from "./src/prefetch/prefetch_request.ts";
 export type { FlushReport, UnwrittenObjects, UnwrittenReason } from "./src/store/flush_report.ts";
 export type { SkipReason } from "./src/store/skipped_writes.ts";
+export type { AdmissionRefusal } from "./src/store/store_admission.ts";
 export type { StorePolicy, StoreTarget } from "./src/store/store_policy.ts";
 export type { StoreStatus, WhenFull } from "./src/store/store_types.ts";
 export type { CacheStatus, UsageShare, UsageStatus } from "./src/telemetry/cache_status.ts";
