@@ -8,6 +8,8 @@ const GATHER_MS = 250;
 const STATUS_MS = 1_000;
 /** Maximum number of different events within {@linkcode GATHER_MS}; others are only counted. */
 const MAX_GATHERED = 64;
+/** Time in which an event that repeats is remembered as one, in milliseconds. */
+const REPEAT_MS = 60_000;
 /** Maximum length of a reason. */
 const MAX_REASON = 1_000;
 /** Number of past events that a new stream begins with. */
@@ -174,9 +176,25 @@ export class EventFeed implements Disposable {
     const events = [...this.#gathered.values()];
     this.#gathered = new Map();
     const notable = events.filter(({ type }) => !ROUTINE.has(type as CacheEventType));
-    this.#past = [...this.#past, ...notable].slice(-MAX_PAST);
+    for (const event of notable) this.#remember(event);
     if (this.#streams.size === 0) return;
     for (const event of events) this.#broadcast(this.#message("cache", event));
+  }
+
+  /** Keeps an event for later streams; one that repeats soon is kept once. */
+  #remember(event: FeedEvent): void {
+    const { type, adapter, reason, at } = event;
+    const same = this.#past.findLast((past) =>
+      past.type === type && past.reason === reason && past.adapter?.id === adapter?.id &&
+      at - past.at < REPEAT_MS
+    );
+    if (same === undefined || type === "action") {
+      this.#past = [...this.#past, { ...event }].slice(-MAX_PAST);
+      return;
+    }
+    same.count += event.count;
+    same.objects += event.objects;
+    same.bytes += event.bytes;
   }
 
   #tellStatus(): void {

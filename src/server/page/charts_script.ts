@@ -105,7 +105,7 @@ const showCharts = (status) => {
   draw("chart-hits", "Hit ratio by tier", [
     { name: "L1", colour: "var(--c0)", read: (bin) => share(bin, bin.l1) },
     { name: "L2", colour: "var(--c1)", read: (bin) => share(bin, bin.l2) },
-  ], { stacked: true, max: 1, format: percent, none: "No requests yet" });
+  ], { stacked: true, max: 1, format: percent, none: bins.some((bin) => bin.requested > 0) ? "No hits" : "No requests yet" });
   const reasons = Object.keys(status.prefetch.misses);
   const seen = reasons.filter((reason) => bins.some((bin) => bin.misses[reason] > 0));
   draw("chart-misses", "Misses by reason", seen.map((reason) => ({

@@ -51,7 +51,7 @@ export const DOCUMENT: string = `<!doctype html>
 <section class="third" aria-label="Throughput"><figure id="chart-io"></figure></section>
 <section aria-labelledby="adapters-title">
 <h2 id="adapters-title">Adapters</h2>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="adapters-title">
+<div class="scroll" tabindex="0" role="group" aria-labelledby="adapters-title">
 <table><thead id="adapter-head"></thead><tbody id="adapters"></tbody></table>
 </div>
 </section>

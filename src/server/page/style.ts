@@ -84,7 +84,8 @@ figure { margin: 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); }
 th { color: var(--soft); font-weight: 600; font-size: 13px; white-space: nowrap; }
-td { vertical-align: top; }
+td, tbody th { vertical-align: top; }
+tbody th { color: var(--ink); font-size: 14px; }
 td.num, th.num { text-align: right; white-space: nowrap; }
 td.name { overflow-wrap: anywhere; min-width: 120px; }
 td.error { min-width: 220px; overflow-wrap: anywhere; font-size: 13px; }

@@ -152,6 +152,8 @@ const showUsage = (body, shares, total, empty) => {
   body.replaceChildren(...rows);
 };
 
+// What repeats within this time is one line.
+const MERGE_MS = 60000;
 const ROUTINE = ["stored", "loaded", "deleted"];
 let cacheEvents = [];
 const WORDS = {
@@ -179,7 +181,10 @@ const showEvents = () => {
 };
 const addEvent = (event) => {
   if (cacheEvents.some(({ id }) => id === event.id)) return;
-  cacheEvents = [...cacheEvents, event].slice(-400);
+  const same = cacheEvents.findLast((each) => each.type === event.type && each.reason === event.reason &&
+    (each.adapter || {}).id === (event.adapter || {}).id && event.at - each.at < MERGE_MS);
+  if (same === undefined || event.type === "action") cacheEvents = [...cacheEvents, event].slice(-400);
+  else for (const key of ["count", "objects", "bytes"]) same[key] += event[key];
   showEvents();
 };
 $("routine").addEventListener("change", showEvents);
