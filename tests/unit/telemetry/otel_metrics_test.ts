@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { METRICS } from "../../../src/telemetry/metric_table.ts";
 import { childCommand } from "../../support/child.ts";
+import { waitUntil } from "../../support/wait_until.ts";
 
 const program = new URL("../../support/otel_program.ts", import.meta.url);
 
@@ -22,15 +23,20 @@ interface SentMetric {
   readonly histogram?: { readonly dataPoints: readonly DataPoint[] };
 }
 
-/** Runs the program with a collector beside it; the last that it sent of each metric, and its output. */
+/**
+ * Runs the program with a collector beside it: what it sent last of each metric, and its output.
+ * After the cache is closed, its final values have to arrive, too.
+ */
 async function collect(...args: string[]) {
   const metrics = new Map<string, SentMetric>();
+  let exports = 0;
   await using collector = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, async (
     request,
   ) => {
     const { pathname } = new URL(request.url);
     const body = await request.json();
     if (pathname !== "/v1/metrics") return Response.json({});
+    exports++;
     for (const { scopeMetrics } of body.resourceMetrics) {
       for (const { scope, metrics: sent } of scopeMetrics) {
         if (scope.name !== "kvtier") continue;
@@ -41,18 +47,36 @@ async function collect(...args: string[]) {
   });
   const child = childCommand(program, {
     args,
+    stdin: "piped",
     shell: [
       "env",
       "OTEL_DENO=true",
       "OTEL_EXPORTER_OTLP_PROTOCOL=http/json",
       `OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:${collector.addr.port}`,
-      "OTEL_METRIC_EXPORT_INTERVAL=60000",
+      "OTEL_METRIC_EXPORT_INTERVAL=50",
     ],
   });
-  const { success, stdout } = await child.output();
-  assert(success);
-  const { status, salts } = JSON.parse(new TextDecoder().decode(stdout));
-  return { metrics, status, salts: new Map<string, number>(Object.entries(salts)) };
+  await using process = child.spawn();
+  const lines = process.stdout.pipeThrough(new TextDecoderStream());
+  let line = "";
+  for await (const text of lines) {
+    line += text;
+    if (line.endsWith("\n")) break;
+  }
+  const { status, salts } = JSON.parse(line);
+  // The second export from now on began after this.
+  const last = exports + 2;
+  await waitUntil(() => exports >= last);
+  const whileOpen = new Map(metrics);
+  const input = process.stdin.getWriter();
+  await input.write(new Uint8Array(1));
+  await waitUntil(() => {
+    const [problems] = metrics.get("kvtier.problems")?.gauge?.dataPoints ?? [];
+    return Number(problems?.asInt ?? problems?.asDouble) === 1;
+  });
+  await input.close();
+  assert((await process.status).success);
+  return { metrics: whileOpen, status, salts: new Map<string, number>(Object.entries(salts)) };
 }
 
 /** The value of each combination of labels, `cache` aside. */
