@@ -2,6 +2,7 @@ import { adaptersCommand } from "./adapters.ts";
 import { checkCommand } from "./check.ts";
 import type { CommandGroup } from "./command.ts";
 import { completionsCommand } from "./completions.ts";
+import { doctorCommand } from "./doctor.ts";
 import { exportCommand } from "./export.ts";
 import { forgetCommand } from "./forget.ts";
 import { gcCommand } from "./gc.ts";
@@ -21,6 +22,7 @@ export const kvtier: CommandGroup = {
     adapters: adaptersCommand,
     check: checkCommand,
     completions: completionsCommand(() => kvtier),
+    doctor: doctorCommand,
     export: exportCommand,
     forget: forgetCommand,
     gc: gcCommand,
