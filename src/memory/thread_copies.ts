@@ -7,7 +7,7 @@ import { MIB } from "../base/units.ts";
 /** A copy of fewer bytes takes less time than a message to another thread. */
 export const MIN_THREAD_BYTES: number = MIB;
 /** What no thread has begun by then is copied by the calling thread, in milliseconds. */
-const MAX_WAIT_MS = 100;
+const MAX_WAIT_MS = 500;
 
 /** A copy between two places in host memory, of equal length, that do not overlap. */
 export interface HostCopy {
