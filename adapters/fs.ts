@@ -14,6 +14,7 @@ import {
   watermarksOf,
 } from "../src/adapter/contract.ts";
 import { type FailConfig, failFor } from "../src/base/config_error.ts";
+import { IoWorkers } from "../src/base/io/io_workers.ts";
 import { isLocalDisk } from "./_shared/local_disk.ts";
 import { FileWorker } from "./_shared/file_worker.ts";
 import { OffThreadFiles } from "./_fs/off_thread_files.ts";
@@ -30,6 +31,8 @@ const fail: FailConfig = failFor("fs adapter");
  * Directory of the locks and the ledger, the same for all processes whatever their configuration.
  */
 const SHARED_DIRECTORY = "tmp";
+/** Most cores that have a thread each by default. */
+const MAX_CORES = 4;
 /** Default limit of the bytes in flight. */
 const MAX_BYTES_IN_FLIGHT = 256 * 2 ** 20;
 
@@ -113,6 +116,16 @@ const config = {
     help:
       "Max files being read at a time, and max files being written. Of Deno's 32 threads, one " +
       "adapter never uses more than 10, and all adapters together 24.",
+  },
+  io_workers: {
+    type: "number",
+    integer: true,
+    minimum: 0,
+    maximum: 16,
+    help:
+      "Threads that look up, read, write and checksum files. All but one write, so that loads do " +
+      "not wait for a slow disk. Default: one more than the cores, at most 5. 0: none; the thread " +
+      "that runs the engine computes checksums.",
   },
   read_max_bytes_in_flight: {
     type: "number",
@@ -221,7 +234,9 @@ const fs: L2AdapterModule<typeof config> = defineL2Adapter({
     // Without a worker, files can only be closed in place.
     const closesInPlace = !await FileWorker.isAvailable() || await isLocalDisk(basePath);
     const offThread = closesInPlace ? undefined : new OffThreadFiles();
+    const count = values.io_workers ?? 1 + Math.min(MAX_CORES, navigator.hardwareConcurrency);
     const store = await FileStore.open({
+      threads: count === 0 ? undefined : new IoWorkers({ count }),
       files: offThread?.files ?? hostFileSystem,
       ...(offThread && { closeFiles: (signal) => offThread.close(signal) }),
       directFiles: (files) => new DirectFiles(files, closesInPlace),

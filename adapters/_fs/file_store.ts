@@ -17,8 +17,6 @@ import {
   type SweepResult,
   systemRandom,
 } from "../../src/adapter/contract.ts";
-import { isDirectRefused } from "../_shared/direct_access.ts";
-import { findChainEnd } from "../_shared/chain_search.ts";
 import { DirectSwitch } from "../_shared/direct_switch.ts";
 import { reportTo } from "../_shared/report.ts";
 import { DirectFiles, type DirectFileSystem } from "./direct_files.ts";
@@ -36,25 +34,27 @@ import { untilAborted } from "../../src/base/abort.ts";
 import { abortAfter } from "../../src/base/clock.ts";
 import { RecentKeys } from "../_shared/recent_keys.ts";
 import { LockedObjects } from "./locked_objects.ts";
+import { HostIo } from "./host_io.ts";
+import type { ObjectIo } from "./object_io.ts";
+import { ObjectLoads } from "./object_loads.ts";
+import { ObjectLookups } from "./object_lookups.ts";
 import { ObjectWriter } from "./object_writer.ts";
 import {
-  bytesOf,
   NO_TRAILING_BYTES,
   type SizeMismatchOptions,
   type TrailingBytesOf,
 } from "./load_options.ts";
-import { type Reading, readObject } from "../../src/base/io/read_object.ts";
-import { runLater } from "../../src/base/io/steps.ts";
+import { ThreadIo } from "./thread_io.ts";
 import { TemporaryFiles } from "./temporary_files.ts";
 import { UsageLedger } from "./usage_ledger.ts";
 import { UseTimes } from "./use_times.ts";
 
 /** Max keys remembered as missing from the middle of a chain. */
 const MAX_SUSPECTS = 4096;
-/** Max bytes that may follow an object in its file; a larger file is not read. */
-const MAX_TRAILING_BYTES = 65_536;
 /** Max time that closing waits for hanging calls, in milliseconds. */
 const CLOSE_MS = 5_000;
+/** Threads start so long after the adapter has opened, in milliseconds. */
+const START_THREADS_MS = 200;
 
 /**
  * Objects as files. The file system is the index; everything in memory is only a cache, so that any
@@ -71,8 +71,10 @@ export class FileStore implements L2Adapter {
   /** Limits loads and removals; stores have a separate limiter, because they may wait for space. */
   readonly #limiter: Limiter;
   readonly #storeLimiter: Limiter;
-  /** Lookups are limited separately: each is cheap, and a chain may need many at once. */
-  readonly #lookupLimiter: Limiter;
+  readonly #hostIo: HostIo;
+  readonly #threadIo: ThreadIo | undefined;
+  readonly #lookups: ObjectLookups;
+  readonly #loads: ObjectLoads;
   /** This adapter's share of Deno's threads. */
   readonly #calls = new OsCalls();
   readonly #direct: DirectSwitch<DirectFileSystem>;
@@ -84,6 +86,7 @@ export class FileStore implements L2Adapter {
   readonly #suspects = new RecentKeys(MAX_SUSPECTS);
   readonly #closing = new AbortController();
   #sweeping: Promise<SweepResult> | undefined;
+  #cancelStart = (): void => {};
 
   private constructor(options: FileStoreOptions) {
     const { paths, sharedPath, tmpPath, clock, bounds, isUnsealed, onEvicted } = options;
@@ -110,7 +113,6 @@ export class FileStore implements L2Adapter {
     const limits = { operations: options.ioConcurrency, bytes: options.maxBytesInFlight };
     this.#limiter = new Limiter(limits);
     this.#storeLimiter = new Limiter(limits);
-    this.#lookupLimiter = new Limiter({ operations: options.ioConcurrency });
     this.#temporary = new TemporaryFiles({
       files,
       path: sharedPath,
@@ -141,6 +143,22 @@ export class FileStore implements L2Adapter {
         evicted: { keyAt: (path, size) => this.#listing.keyAt(path, size), onEvicted },
       }),
     });
+    this.#hostIo = new HostIo({ ...options, files: context.limited });
+    const { threads } = options;
+    if (threads !== undefined) {
+      const background = files;
+      this.#threadIo = new ThreadIo({ ...options, background, threads, host: this.#hostIo });
+    }
+    const parts = {
+      ...context,
+      io: () => this.#io,
+      directories: this.#directories,
+      direct: this.#direct,
+      limiter: this.#limiter,
+      suspects: this.#suspects,
+    };
+    this.#lookups = new ObjectLookups(parts);
+    this.#loads = new ObjectLoads(parts);
     this.#writer = new ObjectWriter({
       ...context,
       directories: this.#directories,
@@ -180,6 +198,7 @@ export class FileStore implements L2Adapter {
     const sweep = () => store.sweep();
     const all = [sweep, () => store.#space.recover()];
     store.#housekeeping.start(options.countsOnStart ? all : [sweep], all);
+    store.#startThreads();
     return store;
   }
 
@@ -190,24 +209,30 @@ export class FileStore implements L2Adapter {
   ): Promise<StoreResult> {
     const stored = new Bitmap(objects.length);
     let bytes = 0;
-    let batchBytes = objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
-    const files = this.#limited("store", signal);
-    await this.#storeLimiter.forEach(objects, bytesOf, async (object, index) => {
-      if (signal.aborted || this.#isClosed) return;
-      const diskBytes = diskBytesFor(object.byteLength);
-      try {
-        if (!(await this.#writer.write(object, { batchBytes, signal, files }))) return;
-        this.#suspects.delete(object.key);
-        stored.set(index);
-        bytes += object.byteLength;
-      } catch (cause) {
-        if (cause === signal.reason) return;
-        this.#space.failed(cause, diskBytes);
-        this.#context.report("store", cause, object.key);
-      } finally {
-        batchBytes -= diskBytes;
-      }
-    }, signal);
+    let batchBytes = diskBytesOf(objects);
+    const io = this.#io;
+    const groups = io.takesBatches ? [objects.slice()] : objects.map((object) => [object]);
+    let first = 0;
+    const write = async (group: readonly AdapterObject[]): Promise<void> => {
+      const start = first;
+      first += group.length;
+      let left = diskBytesOf(group);
+      await this.#writer.write({
+        objects: group,
+        signal,
+        batchBytes: () => batchBytes,
+        onStored: (index) => {
+          const { key, byteLength } = group[index] as AdapterObject;
+          this.#suspects.delete(key);
+          stored.set(start + index);
+          bytes += byteLength;
+          batchBytes -= diskBytesFor(byteLength);
+          left -= diskBytesFor(byteLength);
+        },
+      }, io);
+      batchBytes -= left;
+    };
+    await this.#storeLimiter.forEach(groups, bytesOf, write, signal);
     if (this.#space.isBounded) {
       this.#useTimes.stored(stored.gather(objects).map(({ key }) => key));
     }
@@ -220,50 +245,11 @@ export class FileStore implements L2Adapter {
    */
   async lookupAndLock(
     keys: readonly ObjectKey[],
-    { prefix, signal }: LookupOptions,
+    options: LookupOptions,
   ): Promise<Bitmap> {
-    if (signal.aborted) return new Bitmap(keys.length);
-    const { paths } = this.#context;
-    const files = this.#limited("lookup", signal);
-    const inspect = async (key: ObjectKey): Promise<boolean> => {
-      const path = this.#directories.placeOf(key);
-      if (path === undefined) return false;
-      try {
-        return (await files.lstat(path)).isFile;
-      } catch (cause) {
-        if (!isNoObject(cause) && cause !== signal.reason) {
-          this.#context.report("lookup", cause, key);
-        }
-        return false;
-      }
-    };
-    const isPresent = (key: ObjectKey): Promise<boolean> =>
-      this.#suspects.has(key) || this.#directories.hasLinks
-        ? inspect(key)
-        : files.exists(paths.pathOf(key)).catch(() => false);
-    const isPresentInTurn = async (key: ObjectKey): Promise<boolean> => {
-      if (!await this.#lookupLimiter.acquire(0, signal)) return false;
-      return await isPresent(key).finally(() => this.#lookupLimiter.release(0));
-    };
-    let found: Bitmap;
-    if (prefix) {
-      const end = await findChainEnd(
-        keys.length,
-        (place) => isPresentInTurn(keys[place] as ObjectKey),
-        this.#suspects.placesIn(keys),
-      );
-      found = new Bitmap(keys.length, end);
-    } else {
-      found = new Bitmap(keys.length);
-      await this.#lookupLimiter.forEach(keys, () => 0, async (key, index) => {
-        if (await isPresent(key)) found.set(index);
-      }, signal);
-    }
-    const [first] = keys;
-    // An unreadable directory looks empty; one full lookup reports the error.
-    if (first !== undefined && found.popcount() === 0 && !signal.aborted) await inspect(first);
+    const found = await this.#lookups.find(keys, options);
     if (this.#space.isBounded) {
-      if (!signal.aborted) this.#useTimes.lookedUp(keys, found);
+      if (!options.signal.aborted) this.#useTimes.lookedUp(keys, found);
       for (const index of found.indices()) this.#locks.lock(keys[index] as ObjectKey);
     }
     return found;
@@ -281,45 +267,16 @@ export class FileStore implements L2Adapter {
 
   /** Loads each object into its parts; a file of another length is a miss. */
   load(objects: readonly AdapterObject[], options: LoadOptions): Promise<Bitmap> {
-    return this.loadWithTrailing(NO_TRAILING_BYTES, objects, options);
+    return this.#loads.load(objects, NO_TRAILING_BYTES, options);
   }
 
   /** Like {@linkcode load}, for files with other bytes after the object. */
-  async loadWithTrailing(
+  loadWithTrailing(
     trailingBytesOf: TrailingBytesOf,
     objects: readonly AdapterObject[],
-    { signal, onLoaded, allowShorter = false, onSizeMismatch }: LoadOptions & SizeMismatchOptions,
+    options: LoadOptions & SizeMismatchOptions,
   ): Promise<Bitmap> {
-    const loaded = new Bitmap(objects.length);
-    const files = this.#limited("load", signal);
-    const load = async ({ key, parts, byteLength }: AdapterObject, index: number) => {
-      try {
-        if (signal.aborted || this.#isClosed) return;
-        const path = this.#directories.placeOf(key);
-        if (path === undefined) return this.#suspects.add(key);
-        const trailingBytes = trailingBytesOf(byteLength);
-        const isRead = await this.#read(path, files, {
-          parts,
-          byteLength,
-          trailingBytes,
-          allowShorter,
-          signal,
-        });
-        if (!isRead) {
-          this.#suspects.add(key);
-          if (onSizeMismatch === undefined) onLoaded?.(index, "layout");
-          else onSizeMismatch(index);
-          return;
-        }
-        loaded.set(index);
-        onLoaded?.(index);
-      } catch (cause) {
-        if (isNoObject(cause)) this.#suspects.add(key);
-        else if (cause !== signal.reason) this.#context.report("load", cause, key);
-      }
-    };
-    await this.#limiter.forEach(objects, bytesOf, load, signal);
-    return loaded;
+    return this.#loads.load(objects, trailingBytesOf, options);
   }
 
   /** Whether the name of an object's file contains a digest instead of the key. */
@@ -419,6 +376,7 @@ export class FileStore implements L2Adapter {
       io: state.phase === "refused"
         ? `buffered: O_DIRECT was refused: ${state.reason}`
         : state.phase,
+      threads: this.#context.threads?.status ?? "off: io_workers is 0",
       space: this.#space.reportStatus(),
       reclaimedTemporaryFiles: this.#temporary.reclaimed.files,
       problems: this.#space.problems(),
@@ -438,11 +396,21 @@ export class FileStore implements L2Adapter {
       );
       report("close", cause);
     });
+    await this.#context.threads?.close();
     await this.#direct.close(tooLate.signal);
     await closeFiles?.(tooLate.signal);
   }
 
+  /** Starts the threads soon: each start keeps the thread that runs the engine busy for a while. */
+  #startThreads(): void {
+    const { threads, clock } = this.#context;
+    if (threads === undefined) return;
+    const start = (): void => void threads.start();
+    this.#cancelStart = clock.schedule(start, START_THREADS_MS, { background: true });
+  }
+
   async #close(): Promise<void> {
+    this.#cancelStart();
     const stopped = this.#housekeeping.close();
     await Promise.all([this.#limiter.idle(), this.#storeLimiter.idle(), stopped]);
     await this.#directories.close();
@@ -453,6 +421,12 @@ export class FileStore implements L2Adapter {
       if (!isNoObject(cause)) this.#context.report("close", cause);
     }
     await this.#temporary.close();
+  }
+
+  /** How objects are moved now. */
+  get #io(): ObjectIo {
+    const { threads } = this.#context;
+    return this.#threadIo !== undefined && threads?.isReady ? this.#threadIo : this.#hostIo;
   }
 
   /** File operations within this adapter's thread limits, with direct I/O if possible. */
@@ -466,33 +440,13 @@ export class FileStore implements L2Adapter {
     return this.#closing.signal.aborted;
   }
 
-  /**
-   * Loads an object from a file; resolves to whether the file has the right length, including one
-   * of the `trailingBytes`. With `allowShorter`, the object may be shorter.
-   */
-  async #read(
-    path: string,
-    files: FileSystem,
-    reading: Omit<Reading, "readAheadBytes"> & CallOptions & { readonly byteLength: number },
-  ): Promise<boolean> {
-    for (let attempt = 0;; attempt++) {
-      try {
-        using file = await files.open(path, reading.byteLength + MAX_TRAILING_BYTES);
-        const { readAheadBytes } = this.#context;
-        return await runLater(readObject(file, { ...reading, readAheadBytes }));
-      } catch (error) {
-        if (attempt > 0 || !this.#direct.wasTried || !isDirectRefused(error)) throw error;
-        // A directory also refuses direct I/O, which says nothing about files.
-        if (!(await files.lstat(path)).isFile) return false;
-        this.#direct.refuse(error);
-        files = this.#limited("load", reading.signal);
-      }
-    }
-  }
-
   async #sweep(): Promise<SweepResult> {
     const { ledgerId } = this.#space;
     await this.#space.credit(await this.#temporary.sweep(this.#closing.signal), ledgerId);
     return this.#temporary.reclaimed;
   }
+}
+
+function diskBytesOf(objects: readonly AdapterObject[]): number {
+  return objects.reduce((sum, { byteLength }) => sum + diskBytesFor(byteLength), 0);
 }

@@ -14,7 +14,7 @@ export interface SizeMismatchOptions {
   readonly onSizeMismatch?: (index: number) => void;
 }
 
-/** Bytes of an object, for limiters. */
-export function bytesOf({ byteLength }: AdapterObject): number {
-  return byteLength;
+/** Bytes of objects, for limiters. */
+export function bytesOf(objects: readonly AdapterObject[]): number {
+  return objects.reduce((sum, { byteLength }) => sum + byteLength, 0);
 }

@@ -1,4 +1,5 @@
 import type { AdapterError, Clock, ObjectKey } from "../../src/adapter/contract.ts";
+import type { IoWorkers } from "../../src/base/io/io_workers.ts";
 import type { Durability } from "../../src/base/io/publish_file.ts";
 import type { CallPurpose } from "../_shared/os_calls.ts";
 import type { Report } from "../_shared/report.ts";
@@ -21,6 +22,8 @@ export interface FileStoreOptions {
   readonly durability: Durability;
   /** Whether to bypass the page cache. */
   readonly isDirect: boolean;
+  /** Threads that move objects, once they are ready; the adapter ends them. */
+  readonly threads?: IoWorkers | undefined;
   /** Creates the files for direct I/O. @default {DirectFiles} */
   readonly directFiles?: (files: FileSystem) => DirectFileSystem;
   /** Whether the members of a group share the directory. */

@@ -112,7 +112,8 @@ export class S3Store extends RemoteStore {
       return { found: Bitmap.from(present, (exists) => exists), asked };
     }
     const suspects = this.#suspects.placesIn(keys);
-    const at = (place: number): Promise<boolean> => isPresent(keys[place] as ObjectKey);
+    const at = (places: readonly number[]): Promise<boolean[]> =>
+      Promise.all(places.map((place) => isPresent(keys[place] as ObjectKey)));
     const end = await findChainEnd(keys.length, at, suspects, CHAIN_WIDTH);
     return { found: new Bitmap(keys.length, end), asked };
   }

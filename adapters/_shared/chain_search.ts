@@ -4,29 +4,29 @@ const WHOLE_CHAIN = 16;
 const PROBES = 8;
 
 /**
- * Finds the end of a chain without probing every object: a k-ary search whose probes run in
- * parallel. It may miss a gap (a missing object before present ones). Gaps are rare, because a
+ * Finds the end of a chain without probing every object: a k-ary search whose probes run
+ * together. It may miss a gap (a missing object before present ones). Gaps are rare, because a
  * chain is written from its front and evicted from its back.
  *
  * @param length Number of objects in the chain.
- * @param isPresent Probes the object at a position.
+ * @param arePresent Probes the objects at some positions.
  * @param suspects Positions to probe in the first round in any case.
  * @param width Probes per round; use more where a round trip is slow.
  * @returns Number of leading objects that are present.
  */
 export async function findChainEnd(
   length: number,
-  isPresent: (place: number) => Promise<boolean>,
+  arePresent: (places: readonly number[]) => Promise<readonly boolean[]>,
   suspects: readonly number[] = [],
   width: number = PROBES,
 ): Promise<number> {
   let present = 0;
   let end = length;
-  let places = length <= WHOLE_CHAIN
+  let places = length <= Math.max(WHOLE_CHAIN, width)
     ? Array.from({ length }, (_, place) => place)
     : [...new Set([0, ...probes(0, length, width), ...suspects])];
   while (places.length > 0) {
-    const answers = await Promise.all(places.map(isPresent));
+    const answers = await arePresent(places);
     for (const [i, place] of places.entries()) {
       if (answers[i] === false) end = Math.min(end, place);
     }

@@ -31,6 +31,11 @@ export class DirectSwitch<Direct extends Closable> {
     return this.#state;
   }
 
+  /** Whether direct I/O is used. */
+  get isInUse(): boolean {
+    return this.#state.phase === "direct";
+  }
+
   /** Whether an operation may have met direct I/O, even if that has been refused meanwhile. */
   get wasTried(): boolean {
     return this.#state.phase !== "buffered";

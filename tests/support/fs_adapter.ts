@@ -13,12 +13,18 @@ import { systemClock } from "../../src/base/clock.ts";
 import { testEnvironment } from "./adapters.ts";
 import { testBytes } from "./objects.ts";
 
-/** Opens an fs adapter; its errors fail the test unless `environment` takes them. */
+/**
+ * Opens an fs adapter, without threads unless `config` asks for them; its errors fail the test
+ * unless `environment` takes them.
+ */
 export async function openFs(
   config: Readonly<Record<string, unknown>>,
   environment: Partial<AdapterEnvironment> = {},
 ): Promise<L2Adapter> {
-  return await fs.create(parseAdapterConfig(fs, config), testEnvironment(environment));
+  return await fs.create(
+    parseAdapterConfig(fs, { io_workers: 0, ...config }),
+    testEnvironment(environment),
+  );
 }
 
 /** Path at which the fs adapter stores an object. */

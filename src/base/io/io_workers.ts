@@ -4,7 +4,7 @@ import { ThreadProgram } from "../thread_program.ts";
 import type { IoBatch, IoKind } from "./io_batch.ts";
 import type { IoReply } from "./io_messages.ts";
 import { IoThread, type StartWorker, type ThreadListener } from "./io_thread.ts";
-import { type BatchResults, PendingBatch } from "./pending_batch.ts";
+import { type BatchResults, PendingBatch, ThreadEndedError } from "./pending_batch.ts";
 
 const PROGRAM = new ThreadProgram(
   import.meta.url,
@@ -138,7 +138,7 @@ export class IoWorkers {
     const threads = [...this.#threads];
     this.#threads.clear();
     await Promise.all(threads.map((thread) => thread.end()));
-    const error = new Error("Worker threads were ended");
+    const error = new ThreadEndedError("Worker threads were ended");
     for (const batch of this.#batches.values()) {
       batch.abandon(this.#clock.now());
       for (const { number } of threads) batch.threadEnded(number, error, true);
@@ -237,7 +237,8 @@ export class IoWorkers {
   #ended(thread: IoThread, error: Error | undefined): void {
     this.#threads.delete(thread);
     if (!thread.wasReady) this.#startFailed(error?.message ?? "the program ended");
-    const cause = error ?? new Error("A worker thread was terminated");
+    const message = error === undefined ? "it was terminated" : error.message;
+    const cause = new ThreadEndedError(`A worker thread has ended: ${message}`, { cause: error });
     const unfinished = [...thread.asked].map((id) => this.#batches.get(id));
     for (const batch of unfinished) batch?.threadEnded(thread.number, cause, error === undefined);
     if (thread.wasReady) this.#startMissing();

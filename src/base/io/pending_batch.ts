@@ -4,6 +4,12 @@ import { encodeBatch, type EncodedBatch, type IoBatch, type IoKind } from "./io_
 import type { TaskError } from "./io_messages.ts";
 import { type LoadProof, makeLoadProof } from "./load_proof.ts";
 
+/** A thread has ended in the middle of a task. */
+export class ThreadEndedError extends Error {
+  /** The name of the class. */
+  override readonly name = "ThreadEndedError";
+}
+
 /** What came of the tasks of a batch. */
 export class BatchResults {
   readonly #batch: IoBatch;

@@ -1,4 +1,3 @@
-import { dirname } from "@std/path";
 import { step, type Steps } from "./steps.ts";
 
 /** What is synced before a file counts as published: nothing, its data, or also its name. */
@@ -37,7 +36,7 @@ export interface PublishOptions {
   readonly parts: readonly Uint8Array[];
   /** A path on the same file system that no other writer uses. */
   readonly tmpPath: string;
-  /** The path that readers look up. */
+  /** The path that readers look up: the directory, `/`, and the name. */
   readonly finalPath: string;
   /** File mode. */
   readonly mode: number;
@@ -81,5 +80,7 @@ export function* publishFile(options: PublishOptions): Steps<void> {
     throw error;
   }
   options.onPublished?.();
-  if (durability === "full") yield* step(() => files.syncDirectory(dirname(finalPath)));
+  if (durability !== "full") return;
+  const directory = finalPath.slice(0, finalPath.lastIndexOf("/"));
+  yield* step(() => files.syncDirectory(directory));
 }

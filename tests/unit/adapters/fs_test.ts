@@ -460,6 +460,7 @@ Deno.test("the status shows the settings in use, and the fill level of the direc
     basePath: opened.path,
     durability: "file",
     io: "buffered",
+    threads: "off: io_workers is 0",
     space: {
       usedBytes: 3 * 4096,
       capacityBytes: 2 ** 30,

@@ -187,7 +187,7 @@ Deno.test("a thread that is terminated fails what it was at work on, and is repl
   await second?.terminate();
   const results = await batch;
   assertEquals(results.statusOf(0), TaskStatus.failed);
-  assertEquals(results.errorOf(0)?.message, "A worker thread was terminated");
+  assertEquals(results.errorOf(0)?.message, "A worker thread has ended: it was terminated");
   assertEquals(results.statusOf(50), TaskStatus.absent);
   await waitUntil(() => workers.status.threads === 2);
   assertEquals((await workers.run(lookups("."))).statusOf(0), TaskStatus.absent);

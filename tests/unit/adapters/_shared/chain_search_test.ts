@@ -11,14 +11,10 @@ async function search(
 ): Promise<{ end: number; asked: number[]; rounds: number }> {
   const asked: number[] = [];
   let rounds = 0;
-  let isAsking = false;
-  const end = await findChainEnd(length, async (place) => {
-    if (!isAsking) rounds++;
-    isAsking = true;
-    asked.push(place);
-    await Promise.resolve();
-    isAsking = false;
-    return isPresent(place);
+  const end = await findChainEnd(length, (places) => {
+    rounds++;
+    asked.push(...places);
+    return Promise.resolve(places.map(isPresent));
   }, suspects);
   return { end, asked, rounds };
 }
