@@ -40,6 +40,7 @@ import { ObjectLoads } from "./object_loads.ts";
 import { ObjectLookups } from "./object_lookups.ts";
 import { ObjectWriter } from "./object_writer.ts";
 import {
+  bytesOf,
   NO_TRAILING_BYTES,
   type SizeMismatchOptions,
   type TrailingBytesOf,
