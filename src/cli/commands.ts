@@ -10,6 +10,7 @@ import { importCommand } from "./import.ts";
 import { lsCommand } from "./ls.ts";
 import { modelsCommand } from "./models.ts";
 import { newCommand } from "./new_adapter.ts";
+import { replayCommand } from "./replay.ts";
 import { serveCommand } from "./serve.ts";
 import { simulateCommand } from "./simulate.ts";
 import { statCommand } from "./stat.ts";
@@ -30,6 +31,7 @@ export const kvtier: CommandGroup = {
     ls: lsCommand,
     models: modelsCommand,
     new: newCommand,
+    replay: replayCommand,
     serve: serveCommand,
     simulate: simulateCommand,
     stat: statCommand,

@@ -1,26 +1,9 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { randomChains } from "../../support/chains.ts";
 import { runKvtier } from "../../support/cli.ts";
-import { seededRandom } from "../../support/random.ts";
 import { tempDirectory } from "../../support/temp_directory.ts";
+import { writeTrace } from "../../support/traces.ts";
 
 const GOOD = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [0, 7]}';
-
-/** Writes a trace of chains; returns its path. */
-async function writeTrace(directory: string): Promise<string> {
-  const shape = { requests: 60, conversations: 6, turnBlocks: 3 };
-  const lines = randomChains(seededRandom(7), shape).map((blocks, i) =>
-    JSON.stringify({
-      timestamp: 100 * i,
-      input_length: 512 * blocks.length,
-      output_length: 9,
-      hash_ids: blocks,
-    })
-  );
-  const path = `${directory}/small.jsonl`;
-  await Deno.writeTextFile(path, lines.join("\n"));
-  return path;
-}
 
 Deno.test("kvtier simulate shows hit ratios by policy and capacity, beside the bound", async () => {
   await using directory = await tempDirectory();
