@@ -59,7 +59,7 @@ export class AdapterGuard {
     this.id = id;
     this.type = type;
     this.#closeMs = timeouts.closeMs;
-    this.#listeners = new GuardListeners(id, type);
+    this.#listeners = new GuardListeners(id, type, clock);
     this.#speed = new LoadSpeed(clock);
     this.#calls = new GuardedCalls(options, {
       onChange: () => this.#listeners.tell((listener) => listener.stateChanged?.()),

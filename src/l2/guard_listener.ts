@@ -1,5 +1,7 @@
 import { getLogger } from "@logtape/logtape";
+import type { Clock } from "../base/clock.ts";
 import { Listeners } from "../base/listeners.ts";
+import { LogLimit } from "../base/log_limit.ts";
 import type { AdapterObject, DeleteResult, StoreResult } from "../adapter/contract.ts";
 import type { TrailerFault } from "../adapter/object_trailer.ts";
 import type { Bitmap } from "../keys/bitmap.ts";
@@ -42,10 +44,12 @@ const logger = getLogger(["kvtier", "adapter"]);
 /** The listeners of one guard, and how they are told of answers. */
 export class GuardListeners extends Listeners<GuardListener> {
   readonly #type: string;
+  readonly #log: LogLimit;
 
-  constructor(id: number, type: string) {
+  constructor(id: number, type: string, clock: Clock) {
     super((error) => logger.error("{type}: a listener failed: {error}", { id, type, error }));
     this.#type = type;
+    this.#log = new LogLimit(clock);
   }
 
   tellStored(objects: readonly AdapterObject[], { stored, sizes }: StoreResult): void {
@@ -70,7 +74,13 @@ export class GuardListeners extends Listeners<GuardListener> {
   }
 
   tellDamaged(key: ObjectKey, fault: TrailerFault): void {
-    logger.warn("{type}: object is damaged: {fault}", { type: this.#type, fault, key: key.id });
+    const type = this.#type;
+    const isLogged = this.#log.allows((lines) =>
+      logger.warn("{type}: {lines} damaged objects were not logged", { type, lines })
+    );
+    if (isLogged) {
+      logger.warn("{type}: object is damaged: {fault}", { type, fault, key: key.id });
+    }
     this.tell((listener) => listener.damaged?.(key, fault));
   }
 }

@@ -1,5 +1,6 @@
 import { getLogger } from "@logtape/logtape";
 import type { Clock } from "../base/clock.ts";
+import { LogLimit } from "../base/log_limit.ts";
 import { AdapterError } from "../adapter/errors.ts";
 import { type AdapterCall, AdapterCalls, type CallEnd, type CallOutcome } from "./adapter_calls.ts";
 import { AdapterCircuits } from "./adapter_circuits.ts";
@@ -64,10 +65,12 @@ export class GuardedCalls {
   lastError: string | undefined;
   readonly #options: GuardedCallsOptions;
   readonly #calls: AdapterCalls;
+  readonly #log: LogLimit;
   readonly #onCalled: (call: EndedCall) => void;
 
   constructor(options: GuardedCallsOptions, { onChange, onCalled }: CallCallbacks) {
     this.#options = options;
+    this.#log = new LogLimit(options.clock);
     this.#onCalled = onCalled;
     this.#calls = new AdapterCalls(options.clock, () => this.life.wakeIfIdle());
     this.life = new AdapterLife(() => this.#calls.inFlight > 0, onChange);
@@ -151,7 +154,11 @@ export class GuardedCalls {
   reportError(error: AdapterError): void {
     this.lastError = error.message;
     this.circuits.noteError(error.operation, error.message);
-    logger.warn("{error}", { error: error.message, key: error.key?.id });
+    const { type } = this.#options;
+    const isLogged = this.#log.allows((lines) =>
+      logger.warn("{type}: {lines} failures were not logged", { type, lines })
+    );
+    if (isLogged) logger.warn("{error}", { error: error.message, key: error.key?.id });
   }
 
   /** Whether a call would be made now. */

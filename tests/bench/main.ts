@@ -15,11 +15,12 @@ import { benchFlat } from "./flat_bench.ts";
 import { benchFullDirectory } from "./full_directory_bench.ts";
 import { benchEventLoop } from "./event_loop_bench.ts";
 import { benchL1, benchTransfers } from "./movement_bench.ts";
+import { benchMetrics } from "./metrics_bench.ts";
 import { benchPath } from "./path_bench.ts";
 import type { Row } from "./rows.ts";
 
 const MIB = 2 ** 20;
-const PARTS = ["l1", "transfers", "copies", "event-loop", "path", "flat", "full"];
+const PARTS = ["l1", "transfers", "copies", "event-loop", "path", "flat", "full", "metrics"];
 
 const { values: options } = parseArgs({
   options: {
@@ -56,6 +57,7 @@ try {
   }
   const counts = [1_000, 10_000, 100_000].filter((count) => count <= mostObjects);
   if (parts.has("flat")) rows.push(...await benchFlat(counts));
+  if (parts.has("metrics")) rows.push(...await benchMetrics());
   if (parts.has("full")) rows.push(...await benchFullDirectory(counts, directory));
 } finally {
   await Deno.remove(directory, { recursive: true });

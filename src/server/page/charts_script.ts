@@ -109,7 +109,7 @@ const showCharts = (status) => {
   const reasons = Object.keys(status.prefetch.misses);
   const seen = reasons.filter((reason) => bins.some((bin) => bin.misses[reason] > 0));
   draw("chart-misses", "Misses by reason", seen.map((reason) => ({
-    name: reason, colour: "var(--c" + reasons.indexOf(reason) + ")", read: (bin) => (bin.misses[reason] || 0) * 1000 / BIN_MS,
+    name: reason, colour: "var(--c" + reasons.indexOf(reason) % 9 + ")", read: (bin) => (bin.misses[reason] || 0) * 1000 / BIN_MS,
   })), { stacked: true, format: (value) => three(value) + "/s", none: "No misses" });
   draw("chart-io", "Throughput", [
     ["L1 written", "c0", "l1Write"], ["L1 served", "c3", "l1Read"], ["L2 stored", "c2", "l2Write"], ["L2 loaded", "c1", "l2Read"],
