@@ -219,7 +219,7 @@ export class BatchMover {
         this.#narrow(search, [slot]);
         continue;
       }
-      const reservation = request.reserve(slot, id);
+      const reservation = request.reserve(slot);
       if (reservation.status === "success") {
         lookup.take(source, slot, id);
         slots.push(slot);

@@ -157,10 +157,10 @@ export class PrefetchRequest {
   }
 
   /** Reserves memory for an object to be loaded, ending leases behind it if necessary. */
-  reserve(slot: number, attempt: number): WriteReservation {
+  reserve(slot: number): WriteReservation {
     const { table } = this;
     const key = table.key(slot);
-    const options = { writer: `prefetch:${this.#id}:${attempt}`, transient: !this.#retains(key) };
+    const options = { writer: `prefetch:${this.#id}`, transient: !this.#retains(key) };
     for (;;) {
       const [reservation] = this.#l1.reserveWrite([key], table.layout(slot), options);
       const last = this.#lastLeased;

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { configure, type LogRecord, reset } from "@logtape/logtape";
-import { Bitmap, type L2Adapter } from "../../../src/adapter/contract.ts";
+import { AdapterError, Bitmap, type L2Adapter } from "../../../src/adapter/contract.ts";
 import type { AdapterGuard } from "../../../src/l2/adapter_guard.ts";
 import type { CircuitName } from "../../../src/l2/adapter_status.ts";
 import { mapAdapter } from "../../support/adapters.ts";
@@ -65,6 +65,13 @@ for (const [operation, method, run] of OPERATIONS) {
     for (let i = 0; i < 3; i++) await run(guard);
     assertEquals(calls, 4);
     assertEquals(guard.reportStatus().circuits[operation].retryInMs, 2 * BREAKER.coolDownMs);
+  });
+
+  Deno.test(`${operation}: the problem is named by what failed within it`, async () => {
+    const error = new AdapterError({ adapter: "test", operation: "connect", cause: "no route" });
+    const { guard } = guardOf({ [method]: () => Promise.reject(error) });
+    for (let i = 0; i < BREAKER.failures; i++) await run(guard);
+    assertMatch(guard.reportStatus().problems.join(), /paused.*connect failed: .*no route/);
   });
 
   Deno.test(`${operation}: a missed deadline opens the circuit at once`, async () => {

@@ -523,6 +523,20 @@ Deno.test("ObjectLoader tells all waiting requests at once that there is no room
   assertEquals(adapter.lookups.length, 1);
 });
 
+Deno.test("ObjectLoader gives up the tail of a waiting request for its head", async () => {
+  const adapter = new RecordingAdapter();
+  using t = setUp(new HostDevice(), [adapter], { capacityBytes: 4 * LAYOUT.byteLength });
+  const [head, tail, others] = [testKeys(1), testKeys(2, 10), testKeys(2, 20)];
+  adapter.seed([...head, ...others], LAYOUT);
+  writeObjects(t.l1, tail, LAYOUT);
+  const hits = await Promise.all([
+    t.match([...others, ...head], LAYOUT),
+    t.match([...head, ...tail], LAYOUT),
+  ]);
+  assertEquals(hits.map(({ leases }) => leases.length), [2, 2]);
+  for (const hit of hits) t.release(hit);
+});
+
 Deno.test("ObjectLoader releases the locks of an adapter that finds more than a prefix", async () => {
   const adapter = new RecordingAdapter();
   using t = setUp(new HostDevice(), [adapter]);

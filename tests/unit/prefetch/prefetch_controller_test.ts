@@ -906,6 +906,15 @@ Deno.test("PrefetchController keeps what the policy retains, and the rest while 
   assertEquals(residents(t.l1, keys), [false, true, false, false]);
 });
 
+Deno.test("PrefetchController counts a match as a use", async () => {
+  using t = setUp(new HostDevice(), [], { capacityBytes: 2 * LAYOUT.byteLength });
+  const keys = testKeys(3);
+  for (const key of keys.slice(0, 2)) writeObjects(t.l1, [key], LAYOUT);
+  assertEquals(await t.count(keys.slice(0, 1)), [1, 1]);
+  writeObjects(t.l1, keys.slice(2), LAYOUT);
+  assertEquals(residents(t.l1, keys), [true, false, true]);
+});
+
 Deno.test("PrefetchController serves no invalid leases", async () => {
   for (const loss of ["device", "time"]) {
     const adapter = new RecordingAdapter();
