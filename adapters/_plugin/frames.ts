@@ -1,6 +1,6 @@
-/** Largest header, in bytes of JSON. */
-const MAX_HEADER_BYTES = 64 * 2 ** 20;
 const PREFIX_BYTES = 8;
+/** Largest body of a frame. */
+const MAX_BODY_BYTES = 2 ** 32 - 1;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true });
@@ -38,10 +38,15 @@ export class FrameWriter {
     return this.#pending;
   }
 
-  /** Writes a frame; resolves when the parts may be changed again. */
+  /**
+   * Writes a frame; resolves when the parts may be changed again.
+   *
+   * @throws {TypeError | RangeError} At once, if the frame cannot be encoded.
+   */
   write(header: unknown, parts: readonly Uint8Array[] = []): Promise<void> {
+    const head = encodeHead(header, parts);
     this.#pending++;
-    const written = this.#last.then(() => this.#write(header, parts))
+    const written = this.#last.then(() => this.#write([head, ...parts]))
       .finally(() => this.#pending--);
     this.#last = written.catch(() => {});
     return written;
@@ -53,16 +58,24 @@ export class FrameWriter {
     await this.#writer.close().catch(() => {});
   }
 
-  async #write(header: unknown, parts: readonly Uint8Array[]): Promise<void> {
-    const json = encoder.encode(JSON.stringify(header));
-    const head = new Uint8Array(PREFIX_BYTES + json.byteLength);
-    const view = new DataView(head.buffer);
-    view.setUint32(0, json.byteLength, true);
-    view.setUint32(4, parts.reduce((sum, { byteLength }) => sum + byteLength, 0), true);
-    head.set(json, PREFIX_BYTES);
-    await this.#writer.write(head);
+  async #write(parts: readonly Uint8Array[]): Promise<void> {
     for (const part of parts) await this.#writer.write(part);
   }
+}
+
+function encodeHead(
+  header: unknown,
+  parts: readonly Uint8Array[],
+): Uint8Array<ArrayBuffer> {
+  const bodyBytes = parts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  if (bodyBytes > MAX_BODY_BYTES) throw new RangeError(`${bodyBytes} bytes are too many at once`);
+  const json = encoder.encode(JSON.stringify(header));
+  const head = new Uint8Array(PREFIX_BYTES + json.byteLength);
+  const view = new DataView(head.buffer);
+  view.setUint32(0, json.byteLength, true);
+  view.setUint32(4, bodyBytes, true);
+  head.set(json, PREFIX_BYTES);
+  return head;
 }
 
 /** Reads frames. The body of each must be read, or skipped, before the next frame. */
@@ -79,14 +92,15 @@ export class FrameReader {
   /**
    * Reads the next header; `undefined` at the end of the stream.
    *
+   * @param maxHeaderBytes Called when a frame has arrived: the largest header to accept.
    * @throws {FrameError} If the bytes are no frame.
    */
-  async next(): Promise<FrameHead | undefined> {
+  async next(maxHeaderBytes = (): number => Infinity): Promise<FrameHead | undefined> {
     const prefix = new Uint8Array(PREFIX_BYTES);
     if (!await this.read(prefix)) return undefined;
     const view = new DataView(prefix.buffer);
     const headerBytes = view.getUint32(0, true);
-    if (headerBytes > MAX_HEADER_BYTES) throw new FrameError("The bytes are no message");
+    if (headerBytes > maxHeaderBytes()) throw new FrameError("The bytes are no message");
     const json = new Uint8Array(headerBytes);
     if (!await this.read(json)) throw new FrameError("The message is incomplete");
     try {

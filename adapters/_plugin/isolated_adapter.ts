@@ -14,10 +14,15 @@ import { abortAfter } from "../../src/base/clock.ts";
 import { messageOf } from "../_shared/errno.ts";
 import { IsolatedProcess, RemoteError } from "./isolated_process.ts";
 import {
+  boundStatus,
   decodeBits,
+  decodeError,
   decodeKey,
   encodeKeys,
   type ErrorMessage,
+  type ListAnswer,
+  MAX_ERRORS,
+  MAX_LISTED,
   OPTIONAL,
   type Reports,
 } from "./messages.ts";
@@ -26,6 +31,9 @@ import {
 const OPEN_MS = 25_000;
 /** Time within which the adapter must close, in milliseconds. */
 const CLOSE_MS = 4_000;
+
+/** Longest type of an adapter. */
+const MAX_TYPE = 100;
 
 /** Faults that an adapter can report. */
 const FAULTS: Readonly<Record<TrailerFault, true>> = {
@@ -72,9 +80,9 @@ export async function openIsolated(options: IsolatedOptions): Promise<IsolatedAd
     command,
     clock,
     onReports({ errors, evicted, status: latest }: Reports) {
-      for (const error of errors) onError(errorOf(subject, error));
+      for (const error of errors.slice(0, MAX_ERRORS)) onError(errorOf(subject, error));
       if (evicted.length > 0) onEvicted?.(evicted.map(decodeKey));
-      if (typeof latest === "object" && latest !== null) status = latest;
+      if (latest !== undefined) status = boundStatus(latest);
     },
     onDeath: (cause) =>
       onError(new AdapterError({ adapter: subject, operation: "process", cause })),
@@ -86,7 +94,7 @@ export async function openIsolated(options: IsolatedOptions): Promise<IsolatedAd
     const { type, capabilities, methods } = await untilAborted(stop, opening);
     const adapter = remoteAdapter(process, capabilitiesIn(capabilities), () => status);
     for (const name of OPTIONAL) if (!methods.includes(name)) delete adapter[name];
-    return { type: String(type), adapter };
+    return { type: String(type).slice(0, MAX_TYPE), adapter };
   } catch (cause) {
     await process.close(0);
     const details = cause instanceof RemoteError ? cause.details.config : unusable(cause);
@@ -133,7 +141,7 @@ function remoteAdapter(
           return loaded.done.gather(objects).flatMap(({ parts }) => parts);
         },
       });
-      for (const [index, name] of faults) {
+      for (const [index, name] of faults.slice(0, objects.length)) {
         if (Object.hasOwn(FAULTS, name)) onLoaded?.(index, name as TrailerFault);
       }
       return loaded.done;
@@ -165,13 +173,35 @@ async function* listRemote(
   try {
     for (let isDone = false; !isDone && !signal.aborted;) {
       const answer = await process.ask({ op: "next", list }, { signal });
+      const objects = listedIn(answer);
       for (let i = 0; i < answer.keyless; i++) onKeyless?.();
-      for (const { key, ...object } of answer.objects) yield { ...object, key: decodeKey(key) };
+      yield* objects;
       isDone = answer.isDone;
     }
   } finally {
     process.tell({ op: "endList", list });
   }
+}
+
+/**
+ * The objects of a part of a listing.
+ *
+ * @throws {TypeError} If the part is not valid.
+ */
+function listedIn({ objects, keyless }: ListAnswer): ListedObject[] {
+  if (!(keyless >= 0 && keyless + objects.length <= MAX_LISTED)) {
+    throw new TypeError(`The answer is no list of at most ${MAX_LISTED} objects`);
+  }
+  return objects.map(({ key, byteLength, loadBytes, usedAt }) => ({
+    key: decodeKey(key),
+    byteLength,
+    ...(isCount(loadBytes) && { loadBytes }),
+    ...(isCount(usedAt) && { usedAt }),
+  }));
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isFinite(value) && value >= 0;
 }
 
 /** Known capabilities, as far as they have the right types. */
@@ -187,12 +217,13 @@ function capabilitiesIn(given: AdapterCapabilities): AdapterCapabilities {
   const numbers = ["maxObjectBytes", "preferredBytesInFlight"];
   const known = Object.entries(given).filter(([name, value]) =>
     (flags.includes(name) && typeof value === "boolean") ||
-    (numbers.includes(name) && typeof value === "number")
+    (numbers.includes(name) && isCount(value) && value > 0)
   );
   return Object.fromEntries(known);
 }
 
-function errorOf(subject: string, { message, code, operation, key }: ErrorMessage): AdapterError {
+function errorOf(subject: string, given: ErrorMessage): AdapterError {
+  const { message, code, operation, key } = decodeError(given);
   return new AdapterError({
     adapter: subject,
     operation: operation ?? "report",

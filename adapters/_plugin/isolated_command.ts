@@ -10,6 +10,15 @@ const PROGRAM = ownFile(
   "./isolated_program.ts",
 );
 const PERMISSIONS = ["read", "write", "net", "env", "sys", "run", "ffi", "import"] as const;
+/** Hosts that modules, this package among them, may be imported from in any case. */
+const IMPORT_HOSTS = ["jsr.io:443", ...PROGRAM?.protocol === "https:" ? [PROGRAM.host] : []];
+/**
+ * Limits the memory, outside the JavaScript heap too, where the bytes of objects are. Where
+ * possible, the process ends with its parent even if it loops.
+ */
+const LINUX_START = `ulimit -d "$0" || exit
+setpriv --pdeathsig KILL true 2>/dev/null && exec setpriv --pdeathsig KILL "$@"
+exec "$@"`;
 /** Writable memory that the runtime sets aside in every process, used or not, in MiB. */
 const RUNTIME_MIB = 640;
 const MIB = 2 ** 20;
@@ -34,8 +43,12 @@ export async function isolatedCommand(
   fail: FailConfig,
 ): Promise<Deno.Command> {
   if (PROGRAM === undefined) return fail("isolate", "false in a bundle", true);
-  const { state } = await Deno.permissions.query({ name: "run", command: Deno.execPath() });
-  if (state !== "granted") fail("isolate", "--allow-run, to start a process", "no permission");
+  const isLinux = Deno.build.os === "linux";
+  const command = isLinux ? "/bin/sh" : Deno.execPath();
+  const { state } = await Deno.permissions.query({ name: "run", command });
+  if (state !== "granted") {
+    fail("isolate", `--allow-run or --allow-run=${command}, to start a process`, "no permission");
+  }
   const config = address.startsWith("file:") ? await configNear(fromFileUrl(address)) : undefined;
   // A static import needs no permission.
   const program = `import { serve } from ${JSON.stringify(PROGRAM.href)};` +
@@ -50,18 +63,8 @@ export async function isolatedCommand(
     ...permissionFlags(permissions, fail),
     `data:text/javascript,${encodeURIComponent(program)}`,
   ];
-  const [command, all] = Deno.build.os === "linux"
-    // Counts memory outside the JavaScript heap too, where the bytes of objects are.
-    ? ["/bin/sh", [
-      "-c",
-      'ulimit -d "$0" && exec "$@"',
-      limitKib(memoryMib),
-      Deno.execPath(),
-      ...args,
-    ]]
-    : [Deno.execPath(), args];
-  return new Deno.Command(command as string, {
-    args: all as string[],
+  return new Deno.Command(command, {
+    args: isLinux ? ["-c", LINUX_START, limitKib(memoryMib), Deno.execPath(), ...args] : args,
     stdin: "piped",
     stdout: "piped",
     stderr: "inherit",
@@ -87,9 +90,11 @@ function permissionFlags(
     const given = permissions[name] ?? [];
     if (given === true) return [`--allow-${name}`];
     if (!isListOfNames(given)) return fail(`permissions.${name}`, "true or a list of names", given);
+    // Without the flag, Deno imports from a number of hosts, to which an address can carry data.
+    const names = name === "import" ? [...IMPORT_HOSTS, ...given] : given;
     // The flag separates names by commas, and reads two of them as one within a name.
-    const list = given.map((value) => value.replaceAll(",", ",,")).join(",");
-    return given.length === 0 ? [] : [`--allow-${name}=${list}`];
+    const list = names.map((value) => value.replaceAll(",", ",,")).join(",");
+    return names.length === 0 ? [] : [`--allow-${name}=${list}`];
   });
 }
 

@@ -1,11 +1,28 @@
-import { untilAborted } from "../../src/base/abort.ts";
-import { abortAfter, type Clock, within } from "../../src/base/clock.ts";
+import { type Clock, within } from "../../src/base/clock.ts";
 import { messageOf } from "../_shared/errno.ts";
 import { type FrameHead, FrameReader, FrameWriter } from "./frames.ts";
-import type { Answers, ErrorMessage, PluginReply, Reports, Request } from "./messages.ts";
+import {
+  type Answers,
+  decodeError,
+  type ErrorMessage,
+  type PluginReply,
+  type Reports,
+  type Request,
+} from "./messages.ts";
 
-/** Time within which the process must answer that it has received an abort, in milliseconds. */
+/**
+ * Time within which the process must answer that it has received an abort, in milliseconds, if no
+ * bytes of objects are under way.
+ */
 const PATIENCE_MS = 1_000;
+/** Slowest rate at which the bytes of objects pass, in bytes a millisecond. */
+const MIN_BYTES_PER_MS = 40_000;
+/** A pause of this process counts as one step of its patience, in milliseconds. */
+const STEP_MS = 100;
+/** Largest header of an answer, without its objects: parsing it must not block this process. */
+const MAX_HEADER_BYTES = 4 * 2 ** 20;
+/** Largest part of a header that concerns one object. */
+const MAX_HEADER_BYTES_PER_OBJECT = 64;
 /** Max messages that wait to be written before uses are dropped. */
 const MAX_PENDING = 64;
 
@@ -16,8 +33,13 @@ export class RemoteError extends Error {
   /** System error code. */
   readonly code: string | undefined;
 
-  constructor(readonly details: ErrorMessage) {
+  /** Details of the error, checked. */
+  readonly details: ErrorMessage;
+
+  constructor(answer: unknown) {
+    const details = decodeError(answer);
     super(details.message);
+    this.details = details;
     this.code = details.code;
   }
 }
@@ -43,6 +65,7 @@ export interface AskOptions {
 }
 
 interface PendingCall {
+  readonly request: Request;
   readonly resolve: (value: unknown) => void;
   readonly reject: (cause: Error) => void;
   readonly into: AskOptions["into"];
@@ -86,7 +109,7 @@ export class IsolatedProcess {
   tell(request: Request): void {
     if (this.#death !== undefined) return;
     if (request.op === "touch" && this.#writer.pending > MAX_PENDING) return;
-    this.#write({ request });
+    void this.#write({ request });
   }
 
   /**
@@ -94,7 +117,7 @@ export class IsolatedProcess {
    * dead.
    *
    * @throws {RemoteError} If the process answered with an error.
-   * @throws {Error} If the process is dead.
+   * @throws {Error} If the process is dead, or the request cannot be encoded.
    */
   ask<Op extends keyof Answers>(
     request: Request & { readonly op: Op },
@@ -118,12 +141,13 @@ export class IsolatedProcess {
     const { parts, into, signal } = options;
     if (this.#death !== undefined) throw this.#death;
     const id = ++this.#lastId;
+    const written = this.#write({ id, request }, parts);
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    this.#calls.set(id, { resolve, reject, into });
+    this.#calls.set(id, { request, resolve, reject, into });
     this.#child.ref();
     const abort = (): void => void this.#abort(id);
-    signal?.addEventListener("abort", abort, { once: true });
-    const written = this.#write({ id, request }, parts);
+    if (signal?.aborted) abort();
+    else signal?.addEventListener("abort", abort, { once: true });
     void this.#read();
     try {
       return await promise;
@@ -135,18 +159,38 @@ export class IsolatedProcess {
     }
   }
 
-  async #write(message: unknown, parts?: readonly Uint8Array[]): Promise<void> {
-    await this.#writer.write(message, parts).catch(() => {
+  #write(message: unknown, parts?: readonly Uint8Array[]): Promise<void> {
+    return this.#writer.write(message, parts).catch(() => {
       // The process has ended, or will: its end is what calls in progress reject with.
     });
   }
 
   /** Passes an abort on. A process that does not confirm it is stuck. */
   async #abort(call: number): Promise<void> {
-    using limit = abortAfter(this.#options.clock, PATIENCE_MS);
-    const confirmed = this.#ask({ op: "abort", call }).then(() => true, () => true);
-    if (await untilAborted(limit.signal, confirmed, () => false)) return;
-    this.#breakOff(`it did not react for ${PATIENCE_MS} ms`);
+    const ms = PATIENCE_MS + Math.ceil(this.#bytesUnderWay() / MIN_BYTES_PER_MS);
+    let isConfirmed = false;
+    const confirmed = this.#ask({ op: "abort", call }).catch(() => {})
+      .finally(() => isConfirmed = true);
+    for (let waitedMs = 0; waitedMs < ms && !isConfirmed; waitedMs += STEP_MS) {
+      await within(this.#options.clock, confirmed, STEP_MS);
+    }
+    if (!isConfirmed) this.#breakOff(`it did not react for ${ms} ms`);
+  }
+
+  /** Bytes of objects that may have to pass before the answer to a new request. */
+  #bytesUnderWay(): number {
+    return this.#calls.values().reduce(
+      (sum, { request }) => "sizes" in request ? request.sizes.reduce((a, b) => a + b, sum) : sum,
+      0,
+    );
+  }
+
+  #maxHeaderBytes(): number {
+    const objects = this.#calls.values().reduce(
+      (sum, { request }) => "keys" in request ? sum + request.keys.length : sum,
+      0,
+    );
+    return MAX_HEADER_BYTES + objects * MAX_HEADER_BYTES_PER_OBJECT;
   }
 
   /** Reads answers while any is due. */
@@ -155,7 +199,7 @@ export class IsolatedProcess {
     this.#isReading = true;
     try {
       while (this.#calls.size > 0 && this.#death === undefined) {
-        const head = await this.#reader.next();
+        const head = await this.#reader.next(() => this.#maxHeaderBytes());
         if (head === undefined) return this.#kill();
         await this.#settle(head);
       }
@@ -177,8 +221,9 @@ export class IsolatedProcess {
     for (const target of targets) {
       if (!await this.#reader.read(target)) throw new Error("it ended within an answer");
     }
-    this.#calls.delete(id);
+    // What throws up to here kills the process, which rejects the call.
     if (reports !== undefined) this.#options.onReports(reports);
+    this.#calls.delete(id);
     if (error === undefined) call.resolve(value);
     else call.reject(new RemoteError(error));
   }

@@ -17,11 +17,15 @@ import type { TrailerFault } from "../../src/adapter/object_trailer.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { FrameReader, FrameWriter } from "./frames.ts";
 import {
+  boundStatus,
   decodeKey,
   encodeError,
   encodeKeys,
   type ErrorMessage,
   type ListAnswer,
+  MAX_ERRORS,
+  MAX_EVICTED,
+  MAX_LISTED,
   OPTIONAL,
   type PluginReply,
   type Request,
@@ -29,13 +33,14 @@ import {
 
 /** Time between two reports of the adapter's status, in milliseconds. */
 const STATUS_MS = 1_000;
-/** Max objects of a listing in one answer. */
-const LISTED = 1_000;
+/** Time after which a part of a listing is sent, however small, in milliseconds. */
+const LISTING_MS = 100;
 
 interface Listing {
   readonly objects: AsyncGenerator<ListedObject, void>;
-  /** Objects left out since the last answer. */
+  /** Objects left out that no answer has counted yet. */
   keyless: number;
+  hasEnded: boolean;
 }
 
 /** Bytes that follow an answer. */
@@ -54,7 +59,7 @@ const closing = new AbortController();
 const calls = new Map<number, AbortController>();
 const listings = new Map<number, Listing>();
 let errors: ErrorMessage[] = [];
-let evicted: string[] = [];
+let evicted: readonly string[] = [];
 let lastListing = 0;
 let statusAt = -Infinity;
 let adapter: L2Adapter | undefined;
@@ -70,17 +75,21 @@ export async function serve(plugin: Readonly<Record<string, unknown>>): Promise<
     const body = new Uint8Array(head.bodyBytes);
     if (!await reader.read(body)) break;
     const { id, request } = head.header as { id?: number; request: Request };
-    if (id === undefined) tell(request);
+    if (id === undefined) void tell(request);
     else void answer(id, request, body);
   }
   await adapter?.[Symbol.asyncDispose]();
   Deno.exit(0);
 }
 
-/** Passes on a message that has no answer. */
-function tell(request: Request): void {
+/** Passes on a message that has no answer. An error goes into the next reply. */
+async function tell(request: Request): Promise<void> {
   if (request.op === "unlock" || request.op === "touch") {
-    adapter?.[request.op]?.(request.keys.map(decodeKey));
+    try {
+      await adapter?.[request.op]?.(request.keys.map(decodeKey));
+    } catch (error) {
+      addError({ ...encodeError(error), operation: request.op });
+    }
   } else if (request.op === "endList") {
     void listings.get(request.list)?.objects.return();
     listings.delete(request.list);
@@ -101,16 +110,27 @@ async function answer(id: number, request: Request, body: Uint8Array<ArrayBuffer
 }
 
 async function reply(reply: PluginReply, parts?: AnswerWithBytes["parts"]): Promise<void> {
-  const reports = { errors, evicted, status: dueStatus() };
+  const status = dueStatus();
+  const reports = { errors, evicted: evicted.slice(0, MAX_EVICTED), status };
   errors = [];
-  evicted = [];
+  evicted = evicted.slice(MAX_EVICTED);
   await writer.write({ ...reply, reports }, parts);
 }
 
 function dueStatus(): Readonly<Record<string, unknown>> | undefined {
   if (performance.now() - statusAt < STATUS_MS) return undefined;
   statusAt = performance.now();
-  return adapter?.reportStatus?.();
+  try {
+    return boundStatus(adapter?.reportStatus?.());
+  } catch (error) {
+    addError({ ...encodeError(error), operation: "status" });
+    return undefined;
+  }
+}
+
+/** Keeps an error for the next reply. */
+function addError(error: ErrorMessage): void {
+  if (errors.length < MAX_ERRORS) errors.push(error);
 }
 
 async function run(
@@ -155,6 +175,7 @@ async function run(
     case "list": {
       const listing: Listing = {
         keyless: 0,
+        hasEnded: false,
         objects: listAll(adapter, request.model, () => listing.keyless++),
       };
       listings.set(++lastListing, listing);
@@ -179,8 +200,8 @@ async function open({ params, l1Memory }: Request & { readonly op: "open" }): Pr
     l1Memory,
     clock: systemClock,
     signal: closing.signal,
-    onError: (error) => void errors.push(encodeError(error)),
-    onEvicted: (keys) => void evicted.push(...encodeKeys(keys)),
+    onError: (error) => addError(encodeError(error)),
+    onEvicted: (keys) => evicted = evicted.concat(encodeKeys(keys)),
   });
   const { capabilities } = adapter;
   const methods = OPTIONAL.filter((name) => adapter?.[name] !== undefined);
@@ -223,18 +244,19 @@ async function* listAll(
 }
 
 async function listMore(list: number): Promise<ListAnswer> {
-  const listing = listings.get(list);
   const found: ListedObject[] = [];
-  let isDone = true;
-  while (listing !== undefined && found.length < LISTED) {
+  const listing = listings.get(list);
+  if (listing === undefined) return { objects: [], keyless: 0, isDone: true };
+  const startedAt = performance.now();
+  while (!listing.hasEnded && found.length + listing.keyless < MAX_LISTED) {
     const next = await listing.objects.next();
-    isDone = next.done === true;
-    if (next.done) break;
-    found.push(next.value);
+    if (next.done) listing.hasEnded = true;
+    else found.push(next.value);
+    if (performance.now() - startedAt > LISTING_MS) break;
   }
-  const keyless = listing?.keyless ?? 0;
-  if (listing !== undefined) listing.keyless = 0;
+  const keyless = Math.min(listing.keyless, MAX_LISTED - found.length);
+  listing.keyless -= keyless;
   const keys = encodeKeys(found.map(({ key }) => key));
   const objects = found.map((object, i) => ({ ...object, key: keys[i] as string }));
-  return { objects, keyless, isDone };
+  return { objects, keyless, isDone: listing.hasEnded && listing.keyless === 0 };
 }

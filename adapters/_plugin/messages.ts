@@ -7,11 +7,24 @@ import {
   type L1MemoryDescription,
   ObjectKey,
 } from "../../src/adapter/contract.ts";
+import { reasonOf } from "../../src/adapter/errors.ts";
 
 /** Optional methods that an adapter may have. */
 export const OPTIONAL = ["unlock", "touch", "delete", "list", "usage"] as const;
 /** Name of an optional method. */
 export type OptionalMethod = typeof OPTIONAL[number];
+
+/** Max objects of a listing in one answer, with those left out. */
+export const MAX_LISTED = 1_000;
+/** Max evicted keys in one reply. */
+export const MAX_EVICTED = 1_000;
+/** Max errors in one reply. */
+export const MAX_ERRORS = 100;
+/** Longest text of an error. */
+const MAX_TEXT = 1_000;
+/** Longest status, in characters of JSON. */
+const MAX_STATUS = 2 ** 16;
+const MAX_STATUS_DEPTH = 8;
 
 /** What the host asks. The bytes of a store are the body of its message. */
 export type Request =
@@ -131,9 +144,51 @@ export function decodeBits(indices: unknown, length: number): Bitmap {
   return Bitmap.of(length, indices);
 }
 
+/** The status of an adapter; one that is too large or too deep is replaced. */
+export function boundStatus(status: unknown): Readonly<Record<string, unknown>> {
+  if (typeof status !== "object" || status === null) return {};
+  const fits = isShallow(status, MAX_STATUS_DEPTH) && JSON.stringify(status).length <= MAX_STATUS;
+  return fits ? { ...status } : { status: "too large" };
+}
+
+function isShallow(value: unknown, depth: number): boolean {
+  if (typeof value !== "object" || value === null) return true;
+  return depth > 0 && Object.values(value).every((inner) => isShallow(inner, depth - 1));
+}
+
+/** Checks an error of the other process, and shortens its texts. */
+export function decodeError(given: unknown): ErrorMessage {
+  const { message, code, operation, key, config } = fieldsOf(given);
+  const details = config === undefined ? undefined : fieldsOf(config);
+  return {
+    message: textOf(message) ?? "no message",
+    code: textOf(code),
+    operation: textOf(operation),
+    key: typeof key === "string" ? key : undefined,
+    config: details && {
+      key: textOf(details["key"]),
+      expected: textOf(details["expected"]) ?? "",
+      received: textOf(details["received"]) ?? "",
+    },
+  };
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? { ...value } : {};
+}
+
+function textOf(value: unknown): string | undefined {
+  if (typeof value !== "string") return undefined;
+  return value.length > MAX_TEXT ? `${value.slice(0, MAX_TEXT)}…` : value;
+}
+
 /** Describes an error, for the other process. */
 export function encodeError(cause: unknown): ErrorMessage {
-  if (!(cause instanceof Error)) return { message: String(cause) };
+  return decodeError(describeError(cause));
+}
+
+function describeError(cause: unknown): ErrorMessage {
+  if (!(cause instanceof Error)) return { message: reasonOf(cause) };
   const { message } = cause;
   const code: unknown = Reflect.get(cause, "code");
   if (cause.name === "ConfigError") {
@@ -142,8 +197,12 @@ export function encodeError(cause: unknown): ErrorMessage {
   }
   if (cause instanceof AdapterError) {
     const { operation, key } = cause;
-    const reason = cause.cause instanceof Error ? cause.cause.message : String(cause.cause);
-    return { message: reason, code: cause.code, operation, key: key && encodeKeys([key])[0] };
+    return {
+      message: reasonOf(cause.cause),
+      code: cause.code,
+      operation,
+      key: key && encodeKeys([key])[0],
+    };
   }
   return { message, code: typeof code === "string" ? code : undefined };
 }

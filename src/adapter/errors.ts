@@ -51,7 +51,7 @@ function errorCode(error: unknown): string | undefined {
  * Message of a thrown value, which may be of any type, even one that cannot be converted to a
  * string.
  */
-function reasonOf(cause: unknown): string {
+export function reasonOf(cause: unknown): string {
   try {
     return String(cause instanceof Error ? cause.message : cause);
   } catch {

@@ -65,7 +65,8 @@ async function open(
 ): Promise<Opened> {
   const directory = await directoryOf({ "plugin.ts": text });
   const errors: AdapterError[] = [];
-  const environment = testEnvironment({ clock, onError: (error) => void errors.push(error) });
+  const onError = (error: AdapterError): void => void errors.push(error);
+  const environment = testEnvironment({ clock, onError, onEvicted: () => {} });
   const module = join(directory.path, "plugin.ts");
   try {
     const values = parseAdapterConfig(plugin, { module, isolate: true, ...config });
@@ -82,6 +83,12 @@ async function open(
     await directory[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Makes a lookup that the plugin answers as `lookup` says. */
+async function lookUp(lookup: string): Promise<void> {
+  await using opened = await open(source(lookup));
+  await opened.adapter.lookupAndLock(testKeys(1), { ...call, prefix: true });
 }
 
 /** Makes a guarded lookup that the plugin cannot survive, and checks that only the plugin dies. */
@@ -114,31 +121,104 @@ Deno.test("plugin, isolated: a process that floods its output is killed", async 
   await assertDies(flood, /killed: The bytes are no message/);
 });
 
-Deno.test("plugin, isolated: an answer that was not asked for kills the process", async () => {
-  const answer = `const json = new TextEncoder().encode('{"id":99,"value":{"done":[0]}}');
+/** Code of a plugin that writes a frame by itself. The first lookup has the id 2. */
+function frame(json: string, bodyBytes = 0): string {
+  return `const json = new TextEncoder().encode(${json});
     const frame = new Uint8Array(8 + json.length);
     new DataView(frame.buffer).setUint32(0, json.length, true);
+    new DataView(frame.buffer).setUint32(4, ${bodyBytes}, true);
     frame.set(json, 8);
     Deno.stdout.writeSync(frame);
     await new Promise(() => {});`;
-  await assertDies(answer, /killed: it answered what was not asked/);
+}
+
+Deno.test("plugin, isolated: an answer that was not asked for kills the process", async () => {
+  await assertDies(frame(`'{"id":99,"value":{"done":[0]}}'`), /it answered what was not asked/);
 });
 
 Deno.test("plugin, isolated: bytes that were not asked for kill the process", async () => {
-  const answer = `const frame = new Uint8Array(8 + 8);
-    new DataView(frame.buffer).setUint32(0, 8, true);
-    new DataView(frame.buffer).setUint32(4, 4e9, true);
-    frame.set(new TextEncoder().encode('{"id":2}'), 8);
-    Deno.stdout.writeSync(frame);
-    await new Promise(() => {});`;
-  await assertDies(answer, /killed: 4000000000 bytes instead of 0/);
+  await assertDies(frame(`'{"id":2}'`, 4e9), /killed: 4000000000 bytes instead of 0/);
+});
+
+Deno.test("plugin, isolated: an answer that is too long to parse kills the process", async () => {
+  await assertDies(frame(`'{"id":2,"value":"'.padEnd(5e6) + '"}'`), /the bytes are no message/i);
+});
+
+Deno.test("plugin, isolated: a call is rejected if its answer has invalid reports", async () => {
+  for (const reports of ["null", "{}", `{"errors":[],"evicted":["?"]}`]) {
+    const answer = frame(`'{"id":2,"value":{"done":[]},"reports":${reports}}'`);
+    await assertRejects(() => lookUp(answer), Error, "was killed");
+  }
+});
+
+Deno.test("plugin, isolated: whatever a plugin throws, the call rejects with a short message", async () => {
+  const none = "no message";
+  const thrown: readonly (readonly [lookup: string, message: string])[] = [
+    ["throw Object.create(null);", "[object Object]"],
+    ["throw undefined;", "undefined"],
+    [frame(`'{"id":2,"error":null}'`), none],
+    [frame(`'{"id":2,"error":{"message":{},"code":7,"config":7}}'`), none],
+    [frame(`'{"id":2,"error":{"message":"' + "x".repeat(1e6) + '"}}'`), `${"x".repeat(1_000)}…`],
+  ];
+  for (const [lookup, message] of thrown) {
+    const error = await assertRejects(() => lookUp(lookup), Error);
+    assertEquals(error.message, message);
+  }
+});
+
+Deno.test("plugin, isolated: a status that is too long or too deep is not kept", async () => {
+  for (const status of [`'"' + "x".repeat(1e6) + '"'`, `"[".repeat(1e4) + "]".repeat(1e4)`]) {
+    const reports = `{"errors":[],"evicted":[],"status":{"__proto__":{},"a":' + ${status} + '}}`;
+    await using opened = await open(
+      source(frame(`'{"id":2,"value":{"done":[]},"reports":${reports}}'`)),
+    );
+    await opened.adapter.lookupAndLock(testKeys(1), { ...call, prefix: true });
+    assertEquals(opened.adapter.reportStatus?.()["status"], "too large");
+  }
+});
+
+Deno.test("plugin, isolated: a listing that claims too many objects fails", async () => {
+  const list = `async *list() { ${frame(`'{"id":3,"value":{"objects":[],"keyless":1e15}}'`)} },`;
+  await using opened = await open(source("").replace("reportStatus:", `${list} reportStatus:`));
+  const objects = opened.adapter.list?.({ ...call, onKeyless: () => {} });
+  await assertRejects(() => Array.fromAsync(objects ?? []), TypeError, "at most 1000 objects");
+});
+
+Deno.test("plugin, isolated: objects left out of a listing are counted in parts", async () => {
+  const list = `async *list({ onKeyless }) { for (let i = 0; i < 2500; i++) onKeyless(); },`;
+  await using opened = await open(source("").replace("reportStatus:", `${list} reportStatus:`));
+  let keyless = 0;
+  const objects = opened.adapter.list?.({ ...call, onKeyless: () => void keyless++ });
+  assertEquals(await Array.fromAsync(objects ?? []), []);
+  assertEquals(keyless, 2500);
+});
+
+Deno.test("plugin, isolated: errors of uses and of the status are reported", async () => {
+  const faulty = `touch() { throw new Error("no"); }, reportStatus() { throw new Error("no"); },`;
+  await using opened = await open(source("").replace(/reportStatus: .*/, faulty));
+  const { adapter, errors } = opened;
+  const none = { ...call, prefix: true };
+  adapter.touch?.(testKeys(1));
+  for (let i = 0; i < 2; i++) await adapter.lookupAndLock([], none);
+  assertEquals(errors.map(({ operation }) => operation).sort(), ["status", "touch"]);
+});
+
+Deno.test("plugin, isolated: a pause of the host is not the fault of the process", async () => {
+  await using opened = await open(source("await new Promise((r) => setTimeout(r, 200));"));
+  const { adapter, errors } = opened;
+  const controller = new AbortController();
+  const { signal } = controller;
+  const lookup = adapter.lookupAndLock(testKeys(1), { signal, prefix: true });
+  controller.abort();
+  await Promise.resolve();
+  for (const until = performance.now() + 1_100; performance.now() < until;);
+  assertEquals((await lookup).popcount(), 0);
+  assertEquals(errors, []);
 });
 
 Deno.test("plugin, isolated: the JavaScript heap is limited", async () => {
-  await assertDies(
-    "const all = []; for (;;) all.push(new Array(1e5).fill(Math.random()));",
-    /ended by/,
-  );
+  const eat = "const all = []; for (;;) all.push(new Array(1e5).fill(Math.random()));";
+  await assertRejects(() => lookUp(eat), Error, "ended by");
 });
 
 Deno.test({
@@ -166,6 +246,20 @@ Deno.test("plugin, isolated: has no permission that the configuration does not n
   };
   assertEquals(await messageWith({}), "NotCapable");
   assertEquals(await messageWith({ permissions: { read: ["/etc/hostname"] } }), "read");
+});
+
+Deno.test("plugin, isolated: imports from JSR and from named hosts only", async () => {
+  const hosts = ["jsr.io:443", "esm.sh:443", "localhost:80"];
+  const query = `const states = ${JSON.stringify(hosts)}.map((host) =>
+      Deno.permissions.querySync({ name: "import", host }).state);
+    throw new Error(states.map((state) => state === "granted").join());`;
+  const statesWith = async (permissions: Readonly<Record<string, unknown>>): Promise<string> => {
+    await using opened = await open(source(query), { permissions });
+    const lookup = opened.adapter.lookupAndLock(testKeys(1), { ...call, prefix: true });
+    return (await assertRejects(() => lookup, Error)).message;
+  };
+  assertEquals(await statesWith({}), "true,false,false");
+  assertEquals(await statesWith({ import: ["localhost:80"] }), "true,false,true");
 });
 
 Deno.test("plugin, isolated: a mistake in the configuration fails at start", async () => {
@@ -208,29 +302,62 @@ Deno.test({
   },
 });
 
-Deno.test("plugin, isolated: an idle process ends with the program, and keeps none alive", async () => {
-  await using directory = await directoryOf({ "plugin.ts": source("") });
+Deno.test({
+  name: "plugin, isolated: starting a shell needs permission",
+  permissions: { read: true, write: true, run: [Deno.execPath()], env: true, sys: true },
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    const error = await assertRejects(() => open(source("")), ConfigError);
+    assertStringIncludes(error.message, "--allow-run=/bin/sh");
+  },
+});
+
+/** Runs a program that opens an isolated plugin as `adapter`; returns what it writes. */
+async function runHost(plugin: string, program: string): Promise<string> {
+  await using directory = await directoryOf({ "plugin.ts": plugin });
   const url = (path: string): string => JSON.stringify(new URL(path, import.meta.url).href);
-  const program = `import plugin from ${url("../../../adapters/plugin.ts")};
+  const script = join(directory.path, "host.js");
+  await Deno.writeTextFile(
+    script,
+    `import plugin from ${url("../../../adapters/plugin.ts")};
 import { parseAdapterConfig } from ${url("../../../src/adapter/config.ts")};
 import { testEnvironment } from ${url("../../support/adapters.ts")};
+import { testKeys } from ${url("../../support/objects.ts")};
 const module = ${JSON.stringify(join(directory.path, "plugin.ts"))};
 const values = parseAdapterConfig(plugin, { module, isolate: true });
 const adapter = await plugin.create(values, testEnvironment());
-await adapter.lookupAndLock([], { prefix: true, signal: new AbortController().signal });
-console.log(adapter.reportStatus().pid);`;
-  const script = join(directory.path, "host.js");
-  await Deno.writeTextFile(script, program);
+const call = { prefix: true, signal: new AbortController().signal };
+${program}`,
+  );
   const config = new URL("../../../deno.json", import.meta.url).pathname;
-  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-check", `--config=${config}`, script],
     stderr: "inherit",
   }).output();
-  assertEquals(code, 0);
-  const pid = Number(new TextDecoder().decode(stdout));
+  return new TextDecoder().decode(stdout);
+}
+
+Deno.test("plugin, isolated: an idle process ends with the program, and keeps none alive", async () => {
+  const program = `await adapter.lookupAndLock([], call);
+console.log(adapter.reportStatus().pid);`;
+  const pid = Number(await runHost(source(""), program));
   assert(pid > 0);
   // It ends when it sees the end of its input.
   while (isRunning(pid)) await new Promise((resolve) => setTimeout(resolve, 1));
+});
+
+Deno.test({
+  name: "plugin, isolated: a process that loops ends with the program",
+  ignore: Deno.build.os !== "linux",
+  async fn() {
+    const program = `await adapter.lookupAndLock([], call);
+console.log(adapter.reportStatus().pid);
+void adapter.lookupAndLock(testKeys(1), call);
+setTimeout(() => Deno.kill(Deno.pid, "SIGKILL"), 100);`;
+    const pid = Number(await runHost(source("if (keys.length > 0) for (;;);"), program));
+    assert(pid > 0);
+    while (isRunning(pid)) await new Promise((resolve) => setTimeout(resolve, 1));
+  },
 });
 
 function isRunning(pid: number): boolean {
