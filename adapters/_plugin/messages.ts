@@ -156,7 +156,7 @@ function isShallow(value: unknown, depth: number): boolean {
   return depth > 0 && Object.values(value).every((inner) => isShallow(inner, depth - 1));
 }
 
-/** Checks an error of the other process, and shortens its texts. */
+/** Checks an error of the other process, and shortens what it says. */
 export function decodeError(given: unknown): ErrorMessage {
   const { message, code, operation, key, config } = fieldsOf(given);
   const details = config === undefined ? undefined : fieldsOf(config);
