@@ -17,7 +17,6 @@ export const exportCommand: CliCommand = {
   description: "Write objects into one file, which import reads into any adapter",
   details: [
     "Every object is verified; damaged and foreign ones are left out and counted. An object that several adapters have is written once. The file appears under its name when it is complete. After an interruption the same command continues with what FILE.partial has.",
-    "To adapters that evict by use, reading an object is a use of it.",
     "The exit code is 1 if an object is unreadable (FILE has the others), or if an adapter fails or lists incompletely (there is no FILE yet).",
   ],
   positional: {

@@ -57,7 +57,7 @@ export const forgetCommand: CliCommand = {
         ? await removeChosen(guard, filter, removal, context)
         : await removeKeys(guard, keys, removal, isDryRun);
       return report(guard, removal, problems, isDryRun, context);
-    });
+    }, { removes: !isDryRun });
   },
 };
 

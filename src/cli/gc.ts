@@ -66,7 +66,8 @@ export const gcCommand: CliCommand = {
       maxBytes: size === undefined ? undefined : parseBytes("max-size", size),
       isDryRun: args.flags.has("dry-run"),
     };
-    return await forEachStore(args, context, (guard) => new StoreGc(guard, rules, context).run());
+    const run = (guard: AdapterGuard) => new StoreGc(guard, rules, context).run();
+    return await forEachStore(args, context, run, { removes: !rules.isDryRun });
   },
 };
 

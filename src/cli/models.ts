@@ -53,7 +53,9 @@ export const modelsCommand: CliCommand = {
       fail("--remove-unused", "to be combined with --unused-days", "--remove-unused alone");
     }
     const choice = { unusedDays, isRemoving, modelToRemove };
-    return await forEachStore(args, context, (guard) => showModels(guard, choice, context));
+    const removes = isRemoving || modelToRemove !== undefined;
+    const show = (guard: AdapterGuard) => showModels(guard, choice, context);
+    return await forEachStore(args, context, show, { removes });
   },
 };
 

@@ -31,6 +31,8 @@ export async function registryFor({ values }: CommandArgs): Promise<AdapterRegis
 export interface StoreUse {
   /** Whether the limits of the configuration apply: opening may then evict objects. */
   readonly keepsLimits?: boolean;
+  /** Whether removals are credited to the capacity that processes share. */
+  readonly removes?: boolean;
   /** Whether the adapter may create its directory. */
   readonly canCreate?: boolean;
 }
@@ -45,10 +47,13 @@ export async function openStore(
   args: CommandArgs,
   { host }: CommandContext,
   config: L2Config,
-  { keepsLimits = false, canCreate = false }: StoreUse = {},
+  { keepsLimits = false, removes = false, canCreate = false }: StoreUse = {},
 ): Promise<GuardedAdapter> {
   const registry = await registryFor(args);
-  const checked = await checkConfig(registry, keepsLimits ? config : withoutLimits(config));
+  const checked = await checkConfig(
+    registry,
+    keepsLimits ? config : withoutLimits(config, removes),
+  );
   await askForAdapter(config);
   if (!canCreate) { for (const each of pathsIn(config)) await checkPath(each); }
   const { clock, timeouts, signal } = host;
@@ -140,13 +145,18 @@ export function lastErrorOf(guard: AdapterGuard): string {
   return guard.lastError ?? `${guard.type}: the adapter does not respond`;
 }
 
-/** A configuration with which an adapter evicts nothing by itself. */
-function withoutLimits(config: L2Config): L2Config {
+/**
+ * A configuration with which an adapter evicts nothing by itself. Without `removes`, the fs adapter
+ * does not record reads as uses either, so that verifying a store does not make all of it recent.
+ */
+function withoutLimits(config: L2Config, removes: boolean): L2Config {
   const { type } = config;
   if (type === "fs") {
-    const { disk_high_watermark: _watermark, ...rest } = config;
-    const limits = { "max_capacity_gb": MAX_GIB, "disk_min_free_gb": 0, "recover_on_start": false };
-    return { ...rest, ...limits };
+    const { disk_high_watermark: _high, disk_min_free_gb: _free, ...rest } = config;
+    const limits = removes ? { "max_capacity_gb": MAX_GIB, "disk_min_free_gb": 0 } : {
+      "max_capacity_gb": 0,
+    };
+    return { ...rest, ...limits, "recover_on_start": false };
   }
   if (type === "resp" || type === "s3") {
     const { max_capacity_gb: _capacity, eviction: _eviction, ...rest } = config;
@@ -157,7 +167,7 @@ function withoutLimits(config: L2Config): L2Config {
   const isWrapper = typeof inner === "object" && inner !== null && "type" in inner &&
     typeof inner.type === "string";
   return isWrapper
-    ? { ...config, inner: withoutLimits({ ...inner, type: inner.type as string }) }
+    ? { ...config, inner: withoutLimits({ ...inner, type: inner.type as string }, removes) }
     : config;
 }
 

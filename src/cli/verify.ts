@@ -13,7 +13,6 @@ export const verifyCommand: CliCommand = {
   description: "Read every object and verify it against its trailer",
   details: [
     "Tells apart: damaged (not what was stored), foreign (an object of another key, layout, format or encryption key, which others may use), unreadable (listed, but the adapter does not load it). Nothing is removed without --repair, which removes damaged objects only.",
-    "To adapters that evict by use, reading an object is a use of it.",
     "The exit code is 1 if an object is damaged and was not removed, an object is unreadable, or the listing is incomplete.",
   ],
   options: {

@@ -62,6 +62,15 @@ Deno.test("kvtier gc removes the least recently used objects to a size", async (
   assertEquals(await store.left(), []);
 });
 
+Deno.test("kvtier verify and export leave the times of the last use as they are", async () => {
+  await using store = await filled({ a: [50, 40], b: [90] });
+  assertEquals((await runKvtier(["verify", ...l2(store.config)])).code, 0);
+  assertEquals((await runKvtier(["export", `${store.path}.x`, ...l2(store.config)])).code, 0);
+  await Deno.remove(`${store.path}.x`);
+  await runKvtier(["gc", ...l2(store.config), "--max-age", "45d"]);
+  assertEquals(await store.left(), [40]);
+});
+
 Deno.test("kvtier gc removes what killed writers left, and nothing of living ones", async () => {
   await using store = await filled({ a: [1] });
   const dead = "999999-0123456789abcdef";
