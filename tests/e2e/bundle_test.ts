@@ -56,7 +56,7 @@ Deno.test("a bundled program runs the adapters in it, and no file next to it", a
 
   for (const folder of ["adapters", "dist"]) {
     await Deno.mkdir(join(directory.path, folder), { recursive: true });
-    for (const name of ["mod", "fs", "dram", "zstd_worker", "file_worker_program"]) {
+    for (const name of ["mod", "fs", "dram", "zstd_worker", "file_worker_program", "io_program"]) {
       await Deno.writeTextFile(join(directory.path, folder, `${name}.ts`), DECOY);
     }
   }

@@ -16,6 +16,8 @@ const layout = testLayout(10_000);
 /** A call that hangs does so for 20 s: what is answered before was not kept waiting by it. */
 const LONG_BEFORE_MS = 10_000;
 const DEADLINE_MS = 1_000;
+/** Deadline of a close. */
+const CLOSE_MS = 3_000;
 /** Deadline on file systems that respond. */
 const PATIENT_MS = 30_000;
 
@@ -85,6 +87,45 @@ for (const isDirect of [false, true]) {
       },
     });
   }
+}
+
+for (const name of ["read", "everything"]) {
+  Deno.test({
+    name: `threads that hang with a file system are given up, and replaced: ${name}`,
+    // Hung calls are abandoned and end with the file system.
+    sanitizeOps: false,
+    sanitizeResources: false,
+    async fn(t) {
+      const obstacle = await hangingObstacle();
+      if (obstacle !== undefined) return await notRun(t, obstacle);
+      await using mount = await hangingMount();
+      await using directory = await tempDirectory();
+      const paths = [mount.path, directory.path];
+      const config = { "io_workers": 2 };
+      const keys = testKeys(12);
+      await fill(paths, config, keys);
+      await using cache = await open(paths, config);
+      const threads = () =>
+        cache.reportStatus().adapters.map(({ details }) =>
+          details.threads as { threads: number; hanging: number }
+        );
+      await waitUntil(() => threads().every(({ threads }) => threads === 2));
+      await mount.hang(...HANGS[name] ?? []);
+      const startedAt = performance.now();
+      await putObjects(cache, testKeys(12, 20), layout);
+      for (let round = 0; round < 4; round++) {
+        cache.clearL1();
+        // The other directory has everything.
+        await waitUntil(async () => (await countHits(cache, keys, layout)) === keys.length);
+      }
+      assertGreater((await mount.hung()).length, 0, "calls that hang");
+      const [hanging] = threads();
+      assertLess((hanging?.threads ?? 0) + (hanging?.hanging ?? 0), 5, "at most twice as many");
+      await cache.close({ deadlineMs: CLOSE_MS });
+      assertLess(performance.now() - startedAt, LONG_BEFORE_MS + CLOSE_MS);
+      await mount.hang();
+    },
+  });
 }
 
 Deno.test({
