@@ -129,6 +129,13 @@ Deno.test("threads that are killed in the middle of batches leave nothing wrong"
     await waitUntil(() => threads.status.threads === 2);
   }
   assertGreater(storedCount, 0);
+  // One that is written for so long that its thread dies in the middle.
+  const large = new Uint8Array(new SharedArrayBuffer(2 ** 27));
+  const key = testKey(200);
+  const storing = store.store([{ key, parts: [large], byteLength: large.byteLength }], call);
+  await waitUntil(async () => (await temporaryFilesIn(directory.path)).length > 0);
+  await Promise.all(created.map((worker) => worker.terminate()));
+  assertEquals(String((await storing).stored), "0");
   assert(errors.every((message) => message.includes("was terminated")), errors[0]);
   await waitUntil(async () => (await temporaryFilesIn(directory.path)).length === 0);
   const rooms = keys.map(sharedRoom);
