@@ -24,9 +24,14 @@ export class BlockTier {
   usefulWrites = 0;
   readonly #capacity: number;
   readonly #order: EvictionOrder;
-  readonly #queue = new VictimQueue<PlacedBlock>(1, ({ isPlaced }) => isPlaced);
+  readonly #queue = new VictimQueue<PlacedBlock>(
+    1,
+    ({ isPlaced, heldBy }) => isPlaced && heldBy !== this.#holder,
+  );
   readonly #places: (PlacedBlock | undefined)[];
   #requests = 0;
+  /** Number of the request that holds blocks now. */
+  #holder = 0;
 
   /** @param uniqueBlocks Number of blocks that there are; each is a number below it. */
   constructor(policy: OrderPolicy, capacity: number, uniqueBlocks: number) {
@@ -47,7 +52,7 @@ export class BlockTier {
 
   /** Stores the blocks of a chain that are missing, as many from its front as there is room for. */
   store(chain: readonly number[]): void {
-    const request = ++this.#requests;
+    const request = this.#holder = ++this.#requests;
     let missing = 0;
     for (const block of chain) {
       const place = this.#places[block];
@@ -55,7 +60,8 @@ export class BlockTier {
       else place.heldBy = request;
     }
     let room = this.#capacity - this.#order.size;
-    if (room < missing) room += this.#evict(missing - room, request);
+    if (room < missing) room += this.#evict(missing - room);
+    this.#holder = 0;
     const stored = chain.filter((block) => !this.has(block)).slice(0, room);
     for (let i = stored.length - 1; i >= 0; i--) {
       const place = new PlacedBlock(stored[i] as number);
@@ -82,11 +88,10 @@ export class BlockTier {
     }
   }
 
-  /** Evicts blocks, except those of a request; returns how many. */
-  #evict(count: number, request: number): number {
+  /** Evicts blocks that are not held; returns how many. */
+  #evict(count: number): number {
     let evicted = 0;
     for (const place of victims(this.#order, [this.#queue], (spared) => this.#queue.add(spared))) {
-      if (place.heldBy === request) continue;
       this.#places[place.block] = undefined;
       this.#order.leave(place, String(place.block), true);
       if (++evicted === count) break;

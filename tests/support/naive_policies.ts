@@ -16,15 +16,8 @@ export interface NaivePolicy {
   readonly name: string;
   enter(blocks: NaiveBlock[], block: NaiveBlock): void;
   use(block: NaiveBlock, next: NaiveBlock | undefined, isUse: boolean): void;
-  /**
-   * The block that leaves, of those that may; may move blocks. Those that may not are collected in
-   * `skipped` until the request ends.
-   */
-  victim(
-    blocks: NaiveBlock[],
-    mayLeave: (block: NaiveBlock) => boolean,
-    skipped: Set<NaiveBlock>,
-  ): NaiveBlock | undefined;
+  /** The block that leaves, of those that may; may move blocks. */
+  victim(blocks: NaiveBlock[], mayLeave: (block: NaiveBlock) => boolean): NaiveBlock | undefined;
   left(blocks: NaiveBlock[], block: NaiveBlock): void;
 }
 
@@ -53,10 +46,9 @@ export class NaiveCache {
     const found = front < 0 ? chain : chain.slice(0, front);
     this.#touch(found, true);
     const missing = chain.filter((block) => !this.content.includes(block));
-    const skipped = new Set<NaiveBlock>();
     while (this.#blocks.length + missing.length > this.#capacity) {
       const mayLeave = ({ block }: NaiveBlock): boolean => !chain.includes(block);
-      const victim = this.#policy.victim(this.#blocks, mayLeave, skipped);
+      const victim = this.#policy.victim(this.#blocks, mayLeave);
       if (victim === undefined) break;
       this.#blocks = this.#blocks.filter((each) => each !== victim);
       this.#policy.left(this.#blocks, victim);
@@ -136,22 +128,16 @@ function naiveS3Fifo(tick: () => number): NaivePolicy {
       block.rank = block.usedAt;
     },
     use: (block, _, isUse) => void (block.uses = Math.min(3, block.uses + Number(isUse))),
-    victim(blocks, mayLeave, skipped) {
+    victim(blocks, mayLeave) {
       for (;;) {
-        const left = blocks.filter((block) => !skipped.has(block));
-        const small = left.filter(({ isMain }) => !isMain);
-        const isSmall = small.length > 0 && 10 * small.length >= left.length;
-        const queue = isSmall || small.length === left.length
-          ? small
-          : left.filter(({ isMain }) => isMain);
-        const first = lowest(queue, () => true);
-        if (first === undefined) return undefined;
-        if (first.uses > 0) {
-          first.uses = first.isMain ? first.uses - 1 : 0;
-          first.isMain = true;
-          first.rank = first.usedAt = tick();
-        } else if (mayLeave(first)) return first;
-        else skipped.add(first);
+        const small = blocks.filter(({ isMain }) => !isMain);
+        const isSmall = small.length > 0 && 10 * small.length >= blocks.length;
+        const first = lowest(blocks, (block) => mayLeave(block) && block.isMain !== isSmall) ??
+          lowest(blocks, mayLeave);
+        if (first === undefined || first.uses === 0) return first;
+        first.uses = first.isMain ? first.uses - 1 : 0;
+        first.isMain = true;
+        first.rank = first.usedAt = tick();
       }
     },
     left(blocks, { block, isMain }) {
@@ -181,16 +167,12 @@ function naiveArc(): NaivePolicy {
       block.isMain ||= isUse;
       block.rank = block.usedAt;
     },
-    victim(blocks, mayLeave, skipped) {
-      for (;;) {
-        const left = blocks.filter((block) => !skipped.has(block));
-        const first = left.filter(({ isMain }) => !isMain);
-        const isFirst = first.length > 0 && (first.length > target || first.length === left.length);
-        const queue = isFirst ? first : left.filter(({ isMain }) => isMain);
-        const victim = lowest(queue, () => true);
-        if (victim === undefined || mayLeave(victim)) return victim;
-        skipped.add(victim);
-      }
+    victim(blocks, mayLeave) {
+      const first = blocks.filter(({ isMain }) => !isMain);
+      const isOnce = first.length > 0 &&
+        (first.length > target || first.length === blocks.length);
+      return lowest(blocks, (block) => mayLeave(block) && block.isMain !== isOnce) ??
+        lowest(blocks, mayLeave);
     },
     left(blocks, { block, isMain }) {
       const capacity = blocks.length + 1;
