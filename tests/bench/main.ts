@@ -20,6 +20,8 @@ import { benchPath } from "./path_bench.ts";
 import type { Row } from "./rows.ts";
 
 const MIB = 2 ** 20;
+/** Options of fs with which the event loop is measured. */
+const EVENT_LOOP_OPTIONS = { "": {}, "io_workers 0": { "io_workers": 0 } };
 const PARTS = ["l1", "transfers", "copies", "event-loop", "path", "flat", "full", "metrics"];
 
 const { values: options } = parseArgs({
@@ -48,7 +50,7 @@ try {
       if (parts.has("copies")) rows.push(...await benchCopies(device, rounds));
     }
     if (parts.has("event-loop")) {
-      rows.push(...await benchEventLoop(device, directory, bytes, { "": {} }));
+      rows.push(...await benchEventLoop(device, directory, bytes, EVENT_LOOP_OPTIONS));
     }
     for (const objectBytes of parts.has("path") ? [MIB / 4, MIB, 4 * MIB, 16 * MIB] : []) {
       rows.push(...await benchPath(device, objectBytes, directory, rounds, bytes));
