@@ -1,12 +1,15 @@
 import type { SentError } from "./file_error.ts";
 import type { EncodedBatch } from "./io_batch.ts";
 
+/** Fields of {@linkcode ThreadData.control}. */
+export const Control = { arrivals: 0, isEnded: 1 } as const;
+
 /** What a thread starts with. */
 export interface ThreadData {
   /** Number of the thread in its pool. */
   readonly thread: number;
-  /** Number of batches sent to it so far. */
-  readonly arrivals: Int32Array<SharedArrayBuffer>;
+  /** Number of batches sent to it so far, and 1 once it must take no more tasks. */
+  readonly control: Int32Array<SharedArrayBuffer>;
 }
 
 /** A batch for a thread. */

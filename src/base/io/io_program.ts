@@ -5,9 +5,15 @@ import { BatchState } from "./batch_state.ts";
 import { sentError } from "./file_error.ts";
 import { IO_KINDS } from "./io_batch.ts";
 import { BatchWork } from "./io_work.ts";
-import type { IoReply, IoRequest, TaskError, ThreadData } from "./io_messages.ts";
+import {
+  Control,
+  type IoReply,
+  type IoRequest,
+  type TaskError,
+  type ThreadData,
+} from "./io_messages.ts";
 
-const { thread, arrivals } = workerData as ThreadData;
+const { thread, control } = workerData as ThreadData;
 const port = parentPort as NonNullable<typeof parentPort>;
 
 /** A batch that this thread works on. */
@@ -46,7 +52,7 @@ function pump(): void {
     if (!step(next)) {
       running.shift();
       port.postMessage({ id: next.id, errors: next.errors } satisfies IoReply);
-    } else if (Atomics.load(arrivals, 0) !== received) {
+    } else if (Atomics.load(control, Control.arrivals) !== received) {
       // Messages arrive between two turns of the event loop.
       setImmediate(pump);
       return;
@@ -57,6 +63,8 @@ function pump(): void {
 
 /** Does one task of a batch; returns whether there was one. */
 function step({ work, state, errors }: Running): boolean {
+  // The host lets a thread run on for a while after it was terminated.
+  if (Atomics.load(control, Control.isEnded) === 1) return false;
   const index = state.take(thread);
   if (index === undefined) return false;
   const { status, checksum, error } = work.run(index);

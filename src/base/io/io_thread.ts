@@ -1,5 +1,5 @@
 import type { Worker } from "node:worker_threads";
-import type { IoReply, IoRequest, ThreadData } from "./io_messages.ts";
+import { Control, type IoReply, type IoRequest, type ThreadData } from "./io_messages.ts";
 
 /**
  * Phase of a thread: it loads its program; waits for work; works; is in a call that does not
@@ -37,7 +37,7 @@ export class IoThread {
   /** Number in its pool; never used again. */
   readonly number: number;
   readonly #worker: Worker;
-  readonly #arrivals = new Int32Array(new SharedArrayBuffer(4));
+  readonly #control = new Int32Array(new SharedArrayBuffer(8));
   /** Batches that it has not answered. */
   readonly #asked = new Set<number>();
   #phase: ThreadPhase = "starting";
@@ -45,7 +45,7 @@ export class IoThread {
 
   constructor(number: number, start: StartWorker, listener: ThreadListener) {
     this.number = number;
-    this.#worker = start({ thread: number, arrivals: this.#arrivals });
+    this.#worker = start({ thread: number, control: this.#control });
     this.#worker.unref();
     let failure: Error | undefined;
     this.#worker.on("message", (message: IoReply | "ready") => {
@@ -91,7 +91,7 @@ export class IoThread {
     if (this.#asked.size === 0) this.#worker.ref();
     this.#asked.add(request.id);
     this.#enter("asked");
-    Atomics.add(this.#arrivals, 0, 1);
+    Atomics.add(this.#control, Control.arrivals, 1);
     this.#worker.postMessage(request);
   }
 
@@ -117,5 +117,6 @@ export class IoThread {
     const next = NEXT[this.#phase][event];
     if (next === undefined) throw new Error(`A thread that is ${this.#phase} cannot be ${event}`);
     this.#phase = next;
+    if (next === "ended") Atomics.store(this.#control, Control.isEnded, 1);
   }
 }

@@ -37,9 +37,11 @@ function sharedRoom(key: ObjectKey) {
   return { key, byteLength, parts: [new Uint8Array(new SharedArrayBuffer(byteLength))] };
 }
 
+const options = { shards: 1, countsOnStart: false };
+
 /** A store of which threads move all objects. */
 async function openInThreads(path: string, threads: IoWorkers, files = new FaultyFiles()) {
-  const store = await openFileStore(path, { threads, files: files.files, shards: 1 });
+  const store = await openFileStore(path, { ...options, threads, files: files.files });
   await waitUntil(() => threads.isReady);
   return store;
 }
@@ -72,7 +74,8 @@ Deno.test("the thread of the engine makes no file call for an object", async () 
   assertEquals((await store.load(rooms, { ...call, onLoaded })).popcount(), 40);
   assertEquals(new Set(faults), new Set([undefined, null]));
   assert(proofs.every((proof) => proof !== undefined));
-  assertEquals(files.calls, []);
+  const ofObjects = files.calls.filter(({ path }) => /\.(?:data|tmp)$/.test(path));
+  assertEquals(ofObjects, []);
   const [key = testKey(0)] = keys;
   const [whole = new Uint8Array(), tail = new Uint8Array()] = sealedObject(key, layout).parts;
   const written = await Deno.readFile(fileOf(directory.path, key));
