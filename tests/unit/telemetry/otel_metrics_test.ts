@@ -1,5 +1,7 @@
+import { type MeterProvider, metrics } from "@opentelemetry/api";
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { METRICS } from "../../../src/telemetry/metric_table.ts";
+import { openBusyCache } from "../../support/busy_cache.ts";
 import { childCommand } from "../../support/child.ts";
 import { waitUntil } from "../../support/wait_until.ts";
 
@@ -121,4 +123,24 @@ Deno.test("metrics: a collector learns no salts unless they are asked for", asyn
   assertGreater(metrics.size, 20);
   assertEquals(metrics.get("kvtier.l1.salt.used"), undefined);
   assert(!JSON.stringify([...metrics.values()]).includes("tenant-"));
+});
+
+Deno.test("metrics: a closed cache is collected once more, and then forgotten", async () => {
+  const callbacks = new Set<(result: unknown) => void>();
+  const meter = {
+    createHistogram: () => ({ record: () => {} }),
+    createObservableCounter: () => ({}),
+    createObservableGauge: () => ({}),
+    addBatchObservableCallback: (callback: () => void) => callbacks.add(callback),
+    removeBatchObservableCallback: (callback: () => void) => callbacks.delete(callback),
+  };
+  metrics.setGlobalMeterProvider({ getMeter: () => meter } as unknown as MeterProvider);
+  using _provider = { [Symbol.dispose]: () => metrics.disable() };
+  const cache = await openBusyCache();
+  await cache.close();
+  let observed = 0;
+  for (const collect of callbacks) collect({ observe: () => observed++ });
+  assertGreater(observed, METRICS.length);
+  await Promise.resolve();
+  assertEquals(callbacks.size, 0);
 });
