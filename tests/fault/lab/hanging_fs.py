@@ -7,7 +7,8 @@ CONTROL is a directory with small files, read before each call:
   hang    names of the calls that do not return, separated by spaces
   errors  lines of a call and the name of the error that it answers with
   quota   most bytes that all files may have, and the error that a write beyond them answers with
-Each call that hangs is noted in CONTROL/hung, a line with its name and path. It goes on after 20 s.
+Each call that hangs is noted in CONTROL/hung, a line with its name and path. It goes on after 20 s,
+which is noted in CONTROL/expired.
 """
 
 import ctypes
@@ -81,6 +82,8 @@ class Passthrough(fusepy.Operations):
             end = time.monotonic() + LONGEST_HANG_S
             while name in told("hang").split() and time.monotonic() < end:
                 time.sleep(0.01)
+            if time.monotonic() >= end:
+                open(os.path.join(CONTROL, "expired"), "w").close()
         for line in told("errors").splitlines():
             failing, code = line.split()
             if failing == name:

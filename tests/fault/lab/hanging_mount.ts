@@ -17,6 +17,8 @@ export interface HangingMount extends AsyncDisposable {
   hang(...calls: readonly string[]): Promise<void>;
   /** The calls that have hung, with name and path on one line each. */
   hung(): Promise<string[]>;
+  /** Whether a call that hung has gone on by itself: what was answered since may have waited. */
+  expired(): Promise<boolean>;
   /** Makes a call fail with an error, both given by name. */
   fail(errors: Readonly<Record<string, string>>): Promise<void>;
   /** Makes writes fail that exceed a total number of bytes in all files. */
@@ -59,6 +61,7 @@ export async function hangingMount(options: HangingMountOptions = {}): Promise<H
       const text = await Deno.readTextFile(join(control, "hung")).catch(() => "");
       return text.split("\n").filter((line) => line !== "");
     },
+    expired: () => Deno.stat(join(control, "expired")).then(() => true, () => false),
     fail: (errors) =>
       tell("errors", Object.entries(errors).map((line) => line.join(" ")).join("\n")),
     limit: (bytes, error) => tell("quota", `${bytes} ${error}`),
