@@ -50,10 +50,9 @@ export async function openStore(
   { keepsLimits = false, removes = false, canCreate = false }: StoreUse = {},
 ): Promise<GuardedAdapter> {
   const registry = await registryFor(args);
-  const checked = await checkConfig(
-    registry,
-    keepsLimits ? config : withoutLimits(config, removes),
-  );
+  // A command waits for each batch, so that threads would only take memory.
+  const own = config.type === "fs" ? { "io_workers": 0, ...config } : config;
+  const checked = await checkConfig(registry, keepsLimits ? own : withoutLimits(own, removes));
   await askForAdapter(config);
   if (!canCreate) { for (const each of pathsIn(config)) await checkPath(each); }
   const { clock, timeouts, signal } = host;
