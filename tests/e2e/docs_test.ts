@@ -14,6 +14,24 @@ const RUN_ELSEWHERE: ReadonlyMap<string, string> = new Map([
   ["bash .ci/run", "it is what runs this test"],
   ["deno add jsr:@kvtier/kvtier", "needs the published package"],
   ["deno task test:long", ".ci/run runs this very command"],
+  [
+    `deno task kvtier serve --l2-adapter '{"type":"fs","base_path":"./kv-cache"}'`,
+    "runs until it is stopped: tests/unit/cli/serve_test.ts",
+  ],
+  [
+    "deno task kvtier serve --l2-config l2.jsonc --hostname 0.0.0.0 --token-file token",
+    "runs until it is stopped: tests/unit/cli/serve_test.ts",
+  ],
+  [
+    "deno run -A tests/bench/gate_traces.ts conversation_trace.jsonl synthetic_trace.jsonl",
+    "needs the traces: tests/sim/gate_test.ts runs the same on requests of their kind",
+  ],
+  [
+    "deno task kvtier simulate conversation_trace.jsonl synthetic_trace.jsonl",
+    "needs the traces: tests/unit/cli/simulate_test.ts runs it on a small one",
+  ],
+  ["deno task bench:lmcache", "needs LMCache, which is installed separately"],
+  ["deno task bench --only event-loop", "tests/unit/bench/program_test.ts moves less"],
   ["deno task bench", "tests/unit/bench/program_test.ts runs it with one round"],
   ["deno task bench:l2", "tests/unit/bench/l2_program_test.ts runs it with few rounds"],
 ]);
