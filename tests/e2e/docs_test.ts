@@ -1,8 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
 import { walk } from "@std/fs";
 import { basename, dirname, fromFileUrl, join, relative } from "@std/path";
-import { openFs, testObject } from "../support/fs_adapter.ts";
-import { testKey } from "../support/objects.ts";
+import { openFs } from "../support/fs_adapter.ts";
+import { testKey, testLayout } from "../support/objects.ts";
+import { sealedObject } from "../support/sealed_objects.ts";
 
 const ROOT = fromFileUrl(new URL("../../", import.meta.url));
 
@@ -101,7 +102,8 @@ async function makeWorkplace(blocks: readonly Block[]): Promise<string> {
   // The model that the documentation removes must exist.
   await using cache = await openFs({ base_path: join(copy, "kv-cache") });
   const { signal } = new AbortController();
-  await cache.store([testObject(testKey(1, { model: "llama-2" }))], { signal });
+  const key = testKey(1, { model: "llama-2" });
+  await cache.store([sealedObject(key, testLayout(1024))], { signal });
   return copy;
 }
 
