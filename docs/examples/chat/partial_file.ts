@@ -27,10 +27,13 @@ export class PartialFile implements Disposable {
       else taken = part;
     }
     if (taken !== undefined) return taken;
-    const own = ownName(path);
-    const file = await Deno.open(own, { write: true, createNew: true });
-    await file.lock(true);
-    return new PartialFile(own, 0, file);
+    for (;;) {
+      const own = ownName(path);
+      const file = await Deno.open(own, { write: true, createNew: true });
+      // Until it is locked, it looks abandoned: another download may have taken it over.
+      if (await file.tryLock(true) && await isAt(own, file)) return new PartialFile(own, 0, file);
+      file.close();
+    }
   }
 
   /** Discards the bytes after `byteLength`; the next write continues there. */
@@ -74,6 +77,12 @@ export class PartialFile implements Disposable {
     file?.close();
     return undefined;
   }
+}
+
+/** Whether an open file still has a path. */
+async function isAt(path: string, file: Deno.FsFile): Promise<boolean> {
+  const named = await Deno.lstat(path).catch(() => undefined);
+  return named !== undefined && named.ino === (await file.stat()).ino;
 }
 
 function ownName(path: string): string {
