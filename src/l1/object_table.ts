@@ -87,10 +87,6 @@ export class ObjectTable {
     return this.#idleBytes;
   }
 
-  get fillingCount(): number {
-    return this.#filling.size;
-  }
-
   get(id: string): L1Entry | undefined {
     return this.#resident.get(id);
   }

@@ -60,7 +60,7 @@ export class AccessRules {
       : undefined;
   }
 
-  /** What a request may do. Without a token, everybody who reaches the server may read. */
+  /** What a request may do. Without a token, any client that reaches the server may read. */
   accessOf(request: Request): RequestAccess {
     if (this.#tokenDigest === undefined) return "read";
     const [, token] =
